@@ -1,0 +1,36 @@
+"""Strict settings for every test and doctest: a silent promotion or broadcast is a failure."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Eight devices on any machine, so that sharding is tested without eight chips. Must be set before JAX starts.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Compiling is most of the suite's time; what was compiled once on this machine is kept.
+jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "jaxnn-test-cache")),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path_factory, monkeypatch, request):
+    """Nothing a test or doctest writes by a relative path lands in the checkout."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skips what this machine cannot run, and says why."""
+    has_gpu = jax.default_backend() == "gpu"
+    for item in items:
+        if "gpu" in item.keywords and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU; JAX sees none here"))
