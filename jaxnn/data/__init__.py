@@ -1,0 +1,28 @@
+"""Real data sets, read, checked and (where needed) downloaded, as NumPy arrays on the host.
+
+Pictures are `(N, H, W, C)` uint8 and labels `(N,)` int32; put them on the device with `jax.device_put`.
+"""
+
+from jaxnn.data.archive import unpack_tar
+from jaxnn.data.cache import cache_dir
+from jaxnn.data.cifar10 import load_cifar10
+from jaxnn.data.dataset import Dataset, Examples, check_dataset
+from jaxnn.data.digits import load_digits
+from jaxnn.data.download import DownloadError, download
+from jaxnn.data.idx import load_idx, read_idx
+from jaxnn.data.loading import load
+
+__all__ = [
+    "Dataset",
+    "DownloadError",
+    "Examples",
+    "cache_dir",
+    "check_dataset",
+    "download",
+    "load",
+    "load_cifar10",
+    "load_digits",
+    "load_idx",
+    "read_idx",
+    "unpack_tar",
+]

@@ -1,0 +1,127 @@
+"""IDX, the file format of MNIST and of the data sets made in its image (Fashion-MNIST, KMNIST, ...)."""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jaxnn.data.dataset import Dataset, Examples, check_dataset
+
+_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    r"""Reads one IDX file, plain or gzip (told by its first bytes, not its name).
+
+    A file is two zero bytes, one byte for the dtype (0x08 uint8, 0x09 int8, 0x0B int16, 0x0C int32,
+    0x0D float32, 0x0E float64), one byte for the number of axes, one big-endian uint32 an axis for its size,
+    and the values, big-endian, last axis fastest.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array, of the shape that the file states, in this machine's byte order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no IDX, is shorter or longer than its header says, or is a damaged gzip.
+
+    Source:
+        Y. LeCun, C. Cortes and C. Burges, The MNIST database of handwritten digits ("file formats").
+
+    Example:
+        >>> from pathlib import Path
+        >>> header = bytes([0, 0, 0x0B, 2, 0, 0, 0, 1, 0, 0, 0, 2])
+        >>> _ = Path("a.idx").write_bytes(header + b"\x01\x00\xff\xff")
+        >>> read_idx("a.idx")
+        array([[256,  -1]], dtype=int16)
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    if content.startswith(_GZIP_MAGIC):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}); fetch it again") from error
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise ValueError(f"{path} is not an IDX file: it must start with two zero bytes; got {content[:4].hex(' ')!r}")
+    code, axes = content[2:4]
+    if code not in _DTYPES:
+        known = ", ".join(f"0x{known:02x}" for known in _DTYPES)
+        raise ValueError(f"{path} is not an IDX file: its dtype code must be one of {known}; got 0x{code:02x}")
+    start = 4 + 4 * axes
+    if len(content) < start:
+        raise ValueError(f"{path} ends inside its header: {axes} axes need {start} bytes; got {len(content)}")
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    dtype = np.dtype(_DTYPES[code])
+    expected, got = math.prod(shape) * dtype.itemsize, len(content) - start
+    if got != expected:
+        what = "is truncated: it" if got < expected else "has trailing bytes: it"
+        raise ValueError(
+            f"{path} {what} states shape {shape} of {dtype.name}, {expected:,} bytes after the header; "
+            f"got {got:,}. Fetch it again"
+        )
+    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:
+    """Reads a folder in MNIST's format: MNIST itself, Fashion-MNIST, KMNIST and the like.
+
+    The folder holds four files, `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+    `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or with `.gz`, also spelled with a dot
+    (`train-images.idx3-ubyte`).
+
+    Args:
+        data_dir: the folder.
+
+    Returns:
+        Images `(N, H, W, 1)` uint8 and labels `(N,)` int32. The files name no classes: they are called
+        "0", "1", ... up to the highest label. The data set is called as its folder.
+
+    Raises:
+        FileNotFoundError: one of the four files is not there; the message lists the names that were tried.
+        ValueError: a file is damaged (see `read_idx`), has other axes or another dtype, or counts differ.
+
+    Example:
+        >>> from pathlib import Path
+        >>> for split in ("train", "t10k"):
+        ...     images = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3]) + bytes(range(6))
+        ...     labels = bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes([1, 0])
+        ...     _ = Path(f"{split}-images-idx3-ubyte").write_bytes(images)
+        ...     _ = Path(f"{split}-labels-idx1-ubyte").write_bytes(labels)
+        >>> dataset = load_idx(".")
+        >>> dataset.train.images.shape, dataset.train.labels, dataset.classes
+        ((2, 1, 3, 1), array([1, 0], dtype=int32), ('0', '1'))
+    """
+    folder = Path(data_dir)
+    train, test = (
+        Examples(
+            _read_ubytes(folder, split, "images", axes=3)[..., None],
+            _read_ubytes(folder, split, "labels", axes=1).astype(np.int32),
+        )
+        for split in ("train", "t10k")
+    )
+    highest = max((int(examples.labels.max()) for examples in (train, test) if examples.labels.size), default=0)
+    classes = tuple(str(label) for label in range(highest + 1))
+    return check_dataset(Dataset(folder.resolve().name or "idx", train, test, classes))
+
+
+def _read_ubytes(folder: Path, split: str, kind: str, *, axes: int) -> npt.NDArray[np.uint8]:
+    names = [f"{split}-{kind}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} has no {names[0]}: an MNIST-format folder must hold one of {', '.join(names)}"
+        )
+    array = read_idx(path)
+    if array.ndim != axes or array.dtype != np.uint8:
+        raise ValueError(f"{path} must hold {axes} axes of uint8; got shape {array.shape} of {array.dtype}")
+    return array
