@@ -1,0 +1,94 @@
+"""Pooling to a given output size, whatever the input's is."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional import arguments, pool
+from jaxnn.kernels.geometry import Sizes
+
+
+def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
+    r"""The mean over windows that cut each spatial axis into `output` parts.
+
+    Window i of an axis of n elements covers :math:`[\lfloor i n / o \rfloor, \lceil (i + 1) n / o \rceil)`, as in
+    PyTorch; the windows overlap where o does not divide n.
+
+    Args:
+      x: `(*batch, *spatial, channels)`, floats.
+      output: the output's size, one entry per spatial axis, which tells how many there are; None keeps an axis as it
+        is; a single int is a square over two.
+
+    Returns:
+      `(*batch, *output, channels)`, in the dtype of `x`. Half precision accumulates in float32.
+
+    Raises:
+      ValueError: shapes or dtypes that do not fit; the message names the argument.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> F.adaptive_avg_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
+    Array([1., 3.], dtype=float32)
+    """
+    arguments.floating(x=x)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _adaptive(wide, output, pool.avg_pool).astype(x.dtype)
+
+
+def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
+    """The maximum over windows that cut each spatial axis into `output` parts; windows as in `adaptive_avg_pool`.
+
+    Args:
+      x: `(*batch, *spatial, channels)`, floats or integers.
+      output: as in `adaptive_avg_pool`.
+
+    Returns:
+      `(*batch, *output, channels)`, in the dtype of `x`.
+
+    Raises:
+      ValueError: shapes or dtypes that do not fit; the message names the argument.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> F.adaptive_max_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
+    Array([2., 4.], dtype=float32)
+    """
+    return _adaptive(x, output, pool.max_pool)
+
+
+def _adaptive(
+    x: jax.Array,
+    output: int | Sequence[int | None],
+    pooling: Callable[..., jax.Array],
+) -> jax.Array:
+    n = len(output) if isinstance(output, Sequence) else 2
+    arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as output={output!r} says")
+    spatial = x.shape[-1 - n : -1]
+    wanted = output if isinstance(output, Sequence) else (output,) * n
+    size = arguments.sizes(
+        "output", [o if o is not None else max(1, s) for o, s in zip(wanted, spatial, strict=True)], n
+    )
+    if not all(spatial):
+        raise ValueError(f"x has no position to pool over: its spatial axes are {spatial}")
+    return _along_axes(x, size, spatial, pooling)
+
+
+def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[..., jax.Array]) -> jax.Array:
+    """Windows are boxes, so the axes are pooled one after the other; means of equal parts are exact means."""
+    n = len(size)
+    if all(length % o == 0 for length, o in zip(spatial, size, strict=True)):
+        return pooling(x, tuple(length // o for length, o in zip(spatial, size, strict=True)))
+    for axis, (length, o) in enumerate(zip(spatial, size, strict=True)):
+        if length == o:
+            continue
+        at = x.ndim - 1 - n + axis
+        parts = []
+        for i in range(o):
+            start, stop = i * length // o, -(-(i + 1) * length // o)
+            part = jax.lax.slice_in_dim(x, start, stop, axis=at)
+            box = [1] * n
+            box[axis] = stop - start
+            parts.append(pooling(part, tuple(box)))
+        x = jnp.concatenate(parts, axis=at)
+    return x

@@ -1,0 +1,132 @@
+"""Reading the arguments that layers share, and saying clearly what is wrong with them."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnn.kernels.geometry import Padding, Sizes
+
+PaddingLike = str | int | Sequence[tuple[int, int]]
+"""`"SAME"`, `"SAME_LOWER"`, `"VALID"`, `"CAUSAL"`, an int for every side, or a (low, high) pair per spatial axis."""
+
+SizesLike = int | Sequence[int]
+"""One int for every spatial axis, or one per axis."""
+
+PadMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+NAMES = ("SAME", "SAME_LOWER", "VALID", "CAUSAL")
+PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
+    """One int per spatial axis, each at least `least`."""
+    try:
+        if isinstance(value, Sequence):
+            result = tuple(operator.index(v) for v in value)
+        else:
+            result = (operator.index(value),) * spatial
+    except TypeError:
+        raise ValueError(f"{name} must be an int or one int per spatial axis ({spatial} here), not {value!r}") from None
+    if len(result) != spatial:
+        raise ValueError(
+            f"{name} must have one entry per spatial axis: {spatial} expected, {len(result)} given in {value!r}"
+        )
+    if any(v < least for v in result):
+        raise ValueError(f"{name} must be at least {least} along every axis, not {value!r}")
+    return result
+
+
+def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
+    """The (low, high) padding of each spatial axis.
+
+    With the window's extent e = dilation · (window - 1) + 1:
+
+    - `"SAME"` makes the output ceil(size / stride) long; what is odd goes to the high side,
+      with `"SAME_LOWER"` to the low.
+    - `"VALID"` pads nothing.
+    - `"CAUSAL"` pads e - 1 before and nothing after: no output sees a later input.
+    """
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True))
+    if isinstance(padding, str):
+        if padding == "VALID":
+            return ((0, 0),) * len(spatial)
+        if padding == "CAUSAL":
+            return tuple((e - 1, 0) for e in extent)
+        if padding in ("SAME", "SAME_LOWER"):
+            total = [
+                max(0, (math.ceil(n / s) - 1) * s + e - n) for n, s, e in zip(spatial, stride, extent, strict=True)
+            ]
+            low = [t // 2 if padding == "SAME" else t - t // 2 for t in total]
+            return tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
+    return given_pairs(padding, len(spatial))
+
+
+def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
+    """The (low, high) pairs of a padding that is given as numbers."""
+    expected = (
+        f"padding must be one of {', '.join(map(repr, NAMES))}, an int, or a (low, high) pair per spatial axis "
+        f"({spatial} here, so for instance {((1, 1),) * spatial}), not {padding!r}"
+    )
+    if isinstance(padding, str):
+        raise ValueError(expected)
+    try:
+        if isinstance(padding, Sequence):
+            pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)  # type: ignore[str-unpack, arg-type]
+        else:
+            pairs = ((operator.index(padding),) * 2,) * spatial
+    except (TypeError, ValueError):
+        raise ValueError(expected) from None
+    if len(pairs) != spatial:
+        raise ValueError(expected)
+    if any(v < 0 for pair in pairs for v in pair):
+        raise ValueError(f"padding must not be negative, not {padding!r}; slice the array to crop it")
+    return pairs
+
+
+def floating(**arrays: jax.Array | None) -> None:
+    """Raises unless the arrays are real floats, all of one dtype."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{name} must have a floating dtype, not {array.dtype}: convert it with {name}.astype(jnp.float32)"
+            )
+    if len({array.dtype for array in given.values()}) > 1:
+        listed = ", ".join(f"{name} {array.dtype}" for name, array in given.items())
+        raise ValueError(f"the arrays must share one dtype, but they are {listed}: cast them to the one you mean")
+
+
+def rank(name: str, array: jax.Array, least: int, form: str) -> None:
+    """Raises unless the array has at least this many axes."""
+    if array.ndim < least:
+        raise ValueError(f"{name} must have the shape {form}, not {array.shape}")
+
+
+def check(assertion: Any, *args: Any, error: str) -> None:
+    """Runs a chex assertion, and raises a ValueError that says `error` where it fails."""
+    try:
+        assertion(*args)
+    except AssertionError:
+        raise ValueError(error) from None
+
+
+def bias_of(bias: jax.Array | None, channels: int) -> None:
+    """Raises unless there is no bias, or one number per channel."""
+    if bias is not None:
+        check(
+            chex.assert_shape,
+            bias,
+            (channels,),
+            error=f"bias must have one entry per output channel, shape ({channels},), not {bias.shape}",
+        )
+
+
+def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:
+    """The array with its batch axes made one, in front of `trailing` others, and what the batch axes were."""
+    batch = x.shape[: x.ndim - trailing]
+    return x.reshape(math.prod(batch), *x.shape[x.ndim - trailing :]), batch

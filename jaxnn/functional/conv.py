@@ -1,0 +1,281 @@
+"""Convolution and its transpose, over any number of spatial axes."""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional import arguments
+from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
+from jaxnn.kernels import conv as kernels
+from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: SizesLike = 1,
+    padding: PaddingLike = "SAME",
+    pad_mode: PadMode = "zeros",
+    dilation: SizesLike = 1,
+    groups: int = 1,
+    precision: Any = None,
+) -> jax.Array:
+    r"""Convolution as deep learning means it, which is **cross-correlation**: the kernel is not flipped.
+
+    For one spatial axis, with stride :math:`s` and dilation :math:`d`,
+
+    .. math:: y[i, o] = b[o] + \sum_{t} \sum_{c} x[s\,i + d\,t - \mathrm{low},\; c]\; k[t, c, o].
+
+    `true_convolution` gives the flipped one of mathematics and signal processing.
+
+    Args:
+      x: `(*batch, *spatial, in)`; any number of batch axes, none too. The kernel tells how many axes are spatial.
+      kernel: `(*window, in / groups, out)`.
+      bias: `(out,)`, or None.
+      stride: steps of the window, one int or one per spatial axis.
+      padding: `"SAME"` (output ceil(size / stride); what is odd goes to the high side), `"SAME_LOWER"` (to the low
+        side), `"VALID"` (none), `"CAUSAL"` (only before, so that no output sees a later input), an int for every
+        side, or a (low, high) pair per spatial axis.
+      pad_mode: what the padding holds: `"zeros"`, `"reflect"` (mirrored without the border, "reflect" in NumPy),
+        `"replicate"` (the border repeated) or `"circular"` (the other end).
+      dilation: distance between the taps of the kernel, one int or one per spatial axis.
+      groups: the channels fall into this many groups, each convolved alone; `groups=in` is depthwise.
+      precision: of the products, as in `jax.lax`.
+
+    Returns:
+      `(*batch, *out, out)`, in the dtype of `x`. Half precision accumulates in float32.
+
+    Raises:
+      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+
+    Source:
+      Dumoulin & Visin, A guide to convolution arithmetic for deep learning, 2016, https://arxiv.org/abs/1603.07285.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> picture = jnp.arange(9.0).reshape(3, 3, 1)
+    >>> kernel = jnp.array([[-1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
+    >>> F.conv(picture, kernel, padding="VALID")[..., 0]
+    Array([[4., 4.],
+           [4., 4.]], dtype=float32)
+    """
+    window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
+    x, batch = arguments.with_one_batch(x, len(window) + 1)
+    if pad_mode != "zeros":
+        x = _pad(x, pairs, pad_mode)
+    y = kernels.conv(x, kernel, geometry)
+    y = y.reshape(*batch, *y.shape[1:])
+    return y if bias is None else y + _as_row(bias, y.ndim)
+
+
+def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
+    r"""Convolution as mathematics defines it, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
+
+    Args:
+      x: `(*batch, *spatial, in)`.
+      kernel: `(*window, in / groups, out)`; flipped along every window axis before it slides.
+      bias: `(out,)`, or None.
+      **options: those of `conv`.
+
+    Returns:
+      `(*batch, *out, out)`. With `padding` of window - 1 on every side it is the full convolution of `numpy.convolve`
+      and `scipy.signal.convolve`.
+
+    Raises:
+      ValueError: as `conv`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> x, k = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.5])
+    >>> F.true_convolution(x[:, None], k[:, None, None], padding=2)[:, 0]
+    Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
+    >>> jnp.convolve(x, k)
+    Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
+    """
+    return conv(x, jnp.flip(kernel, range(kernel.ndim - 2)), bias, **options)
+
+
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: SizesLike = 1,
+    padding: PaddingLike = "SAME",
+    output_padding: SizesLike = 0,
+    dilation: SizesLike = 1,
+    groups: int = 1,
+    precision: Any = None,
+) -> jax.Array:
+    r"""The transpose of `conv` with the same numbers: its gradient with respect to its input, as a layer of its own.
+
+    Every input element adds the kernel, times itself, to the output. For one spatial axis,
+
+    .. math:: y[j, o] = b[o] + \sum_{i, t:\; s\,i + d\,t - \mathrm{low} = j}\; \sum_c x[i, c]\; k[t, c, o].
+
+    Padding pairs are those of the convolution that is transposed, so they *crop* here, as in PyTorch and ONNX.
+    With the window's extent e = dilation · (window - 1) + 1, the output's size along an axis is
+    (size - 1) · stride + e - low - high + output_padding; names stand for
+
+    - `"VALID"`: no cropping;
+    - `"SAME"`, `"SAME_LOWER"`: the output is size · stride long, that is the transpose of the `"SAME"` convolution that
+      takes size · stride to size;
+    - `"CAUSAL"`: size · stride long and cropped at the end only, so that no output depends on a later input.
+
+    Args:
+      x: `(*batch, *spatial, in)`.
+      kernel: `(*window, in, out / groups)`: the kernel of the transposed convolution with its channel axes swapped.
+      bias: `(out,)`, or None.
+      stride: of the transposed convolution: how much longer the output is.
+      padding: a name above, an int, or a (low, high) pair per spatial axis.
+      output_padding: how much the output is longer at the high side, where several input sizes of the convolution give
+        the same output size; less than the stride or the dilation. Only with padding given as numbers or `"VALID"`.
+      dilation: distance between the taps of the kernel.
+      groups: number of groups of channels.
+      precision: of the products, as in `jax.lax`.
+
+    Returns:
+      `(*batch, *out, out)`, in the dtype of `x`.
+
+    Raises:
+      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+
+    Source:
+      Dumoulin & Visin, 2016, chapter 4; ONNX operator ConvTranspose; `torch.nn.ConvTranspose2d`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> x = jnp.array([1.0, 2.0, 3.0])[:, None]
+    >>> kernel = jnp.array([1.0, 10.0])[:, None, None]
+    >>> F.conv_transpose(x, kernel, stride=2, padding="VALID")[:, 0]
+    Array([ 1., 10.,  2., 20.,  3., 30.], dtype=float32)
+    """
+    n = kernel.ndim - 2
+    arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
+    arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel")
+    arguments.floating(x=x, kernel=kernel, bias=bias)
+    _check_groups(groups)
+    inputs, outputs = x.shape[-1], kernel.shape[-1] * groups
+    arguments.check(
+        chex.assert_axis_dimension,
+        kernel,
+        -2,
+        inputs,
+        error=f"kernel must be (*window, in, out / groups) with in = {inputs} as x {x.shape} has it, "
+        f"not {kernel.shape}",
+    )
+    if inputs % groups:
+        raise ValueError(f"groups must divide the input channels: {inputs} channels, {groups} groups")
+    arguments.bias_of(bias, outputs)
+    window = kernel.shape[:-2]
+    stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
+    extra = arguments.sizes("output_padding", output_padding, n, least=0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
+        raise ValueError(
+            f"output_padding must be less than the stride or the dilation, not {extra} "
+            f"(stride {stride}, dilation {dilation})"
+        )
+
+    x, batch = arguments.with_one_batch(x, n + 1)
+    spatial, pairs = _transposed_sizes(x.shape[1:-1], window, stride, padding, extra, dilation)
+    geometry = ConvGeometry(stride, pairs, dilation, groups, precision)
+    y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry)
+    y = y.reshape(*batch, *y.shape[1:])
+    return y if bias is None else y + _as_row(bias, y.ndim)
+
+
+def _read(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    stride: SizesLike,
+    padding: PaddingLike,
+    pad_mode: str,
+    dilation: SizesLike,
+    groups: int,
+    precision: Any,
+) -> tuple[Sizes, ConvGeometry, Padding]:
+    """The window, the geometry of the convolution and, where the padding is not zeros, what is padded before."""
+    arguments.rank("kernel", kernel, 3, "(*window, in / groups, out) with at least one window axis")
+    n = kernel.ndim - 2
+    arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel {kernel.shape}")
+    arguments.floating(x=x, kernel=kernel, bias=bias)
+    _check_groups(groups)
+    window, spatial, inputs = kernel.shape[:-2], x.shape[-1 - n : -1], x.shape[-1]
+    if inputs % groups or kernel.shape[-1] % groups:
+        raise ValueError(f"groups must divide the channels: {inputs} into {kernel.shape[-1]} channels, {groups} groups")
+    arguments.check(
+        chex.assert_axis_dimension,
+        kernel,
+        -2,
+        inputs // groups,
+        error=f"kernel must be (*window, in / groups, out) with in / groups = {inputs // groups} as x {x.shape} "
+        f"has it, not {kernel.shape}",
+    )
+    if not all(window):
+        raise ValueError(f"kernel must have a window of at least one tap along every axis, not {window}")
+    arguments.bias_of(bias, kernel.shape[-1])
+    if pad_mode not in arguments.PAD_MODES:
+        raise ValueError(f"pad_mode must be one of {', '.join(map(repr, arguments.PAD_MODES))}, not {pad_mode!r}")
+    stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
+    pairs = arguments.padding_pairs(padding, spatial, window, stride, dilation)
+    for axis, (size, pair) in enumerate(zip(spatial, pairs, strict=True)):
+        longest = {"zeros": math.inf, "reflect": size - 1, "replicate": math.inf, "circular": size}[pad_mode]
+        if max(pair) > longest or (pad_mode == "replicate" and not size and any(pair)):
+            raise ValueError(
+                f"padding {pair} of spatial axis {axis} is longer than pad_mode={pad_mode!r} can fill "
+                f"from its {size} elements"
+            )
+    inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
+    for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
+        if size and size + low + high < d * (k - 1) + 1:
+            raise ValueError(
+                f"the kernel's window does not fit: along spatial axis {axis} it reaches over {d * (k - 1) + 1} "
+                f"elements, but x has {size} and the padding {low} + {high}; pad more "
+                "(padding='SAME'), or take a smaller kernel"
+            )
+    return window, ConvGeometry(stride, inside, dilation, groups, precision), pairs
+
+
+def _check_groups(groups: int) -> None:
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"groups must be a positive int, not {groups!r}")
+
+
+def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
+    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode])
+
+
+def _as_row(bias: jax.Array, ndim: int) -> jax.Array:
+    return bias.reshape((1,) * (ndim - 1) + bias.shape)
+
+
+def _transposed_sizes(
+    spatial: Sizes, window: Sizes, stride: Sizes, padding: PaddingLike, extra: Sizes, dilation: Sizes
+) -> tuple[Sizes, Padding]:
+    """The output's spatial size, and the padding of the convolution that takes it back to `spatial`."""
+    named = isinstance(padding, str) and padding in ("SAME", "SAME_LOWER", "CAUSAL")
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True))
+    if named:
+        if any(extra):
+            raise ValueError(
+                f"output_padding must be 0 with padding={padding!r}, which makes the output size · stride long; "
+                "give the padding as (low, high) pairs to choose the output's size"
+            )
+        out = tuple(n * s for n, s in zip(spatial, stride, strict=True))
+        if padding == "CAUSAL":
+            return out, tuple((0, max(0, e - s)) for e, s in zip(extent, stride, strict=True))
+        return out, arguments.padding_pairs(padding, out, window, stride, dilation)
+    pairs = ((0, 0),) * len(spatial) if padding == "VALID" else arguments.given_pairs(padding, len(spatial))
+    out = tuple(
+        (n - 1) * s + e - low - high + p if n else 0
+        for n, s, e, (low, high), p in zip(spatial, stride, extent, pairs, extra, strict=True)
+    )
+    if any(o < 0 for o in out):
+        raise ValueError(f"padding {pairs} crops more than the output has: its size would be {out}")
+    return out, pairs

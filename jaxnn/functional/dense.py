@@ -1,0 +1,47 @@
+"""The dense layer."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional import arguments
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, precision: Any = None) -> jax.Array:
+    r"""The affine map :math:`y = x W + b`, on the last axis.
+
+    Args:
+      x: `(*batch, in)`; any number of batch axes, none too.
+      kernel: W, `(in, out)`.
+      bias: b, `(out,)`, or None.
+      precision: of the product, as in `jax.lax`.
+
+    Returns:
+      `(*batch, out)`, in the dtype of `x`. Half precision accumulates in float32.
+
+    Raises:
+      ValueError: shapes or dtypes that do not fit; the message names the argument.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
+    Array([1.5, 2.5, 8.5], dtype=float32)
+    """
+    arguments.check(chex.assert_rank, kernel, 2, error=f"kernel must have the shape (in, out), not {kernel.shape}")
+    arguments.rank("x", x, 1, "(*batch, in)")
+    arguments.floating(x=x, kernel=kernel, bias=bias)
+    arguments.check(
+        chex.assert_axis_dimension,
+        x,
+        -1,
+        kernel.shape[0],
+        error=f"x must end in the kernel's input axis of {kernel.shape[0]}, not have the shape {x.shape}",
+    )
+    arguments.bias_of(bias, kernel.shape[1])
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    y = jnp.matmul(x, kernel, precision=precision, preferred_element_type=wide)
+    if bias is not None:
+        y = y + bias.astype(wide).reshape((1,) * (y.ndim - 1) + bias.shape)
+    return y.astype(x.dtype)

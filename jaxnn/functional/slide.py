@@ -1,0 +1,56 @@
+"""Sliding given kernels over pictures: feature maps."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional import arguments
+from jaxnn.functional.conv import conv
+
+
+def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
+    r"""What given kernels see on pictures: each kernel slides over every channel, and the channels' results are added.
+
+    .. math:: y[i, j, m] = \sum_{u, v, c} x[i + u, j + v, c]\; K_m[u, v],
+
+    the cross-correlation of deep learning; flip the kernels (`kernels[:, ::-1, ::-1]`) for the convolution of
+    mathematics.
+
+    Args:
+      pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
+      kernels: `(maps, height, width)`, or one kernel `(height, width)`.
+      **options: those of `conv`: stride, padding, pad_mode and so on; the padding is `"VALID"` unless said.
+
+    Returns:
+      `(*batch, height', width', maps)`.
+
+    Raises:
+      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn import functional as F
+    >>> K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
+    >>> K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
+    >>> picture = jnp.arange(16.0).reshape(4, 4, 1)
+    >>> F.feature_maps(picture, K1)[..., 0]
+    Array([[5., 5., 5.],
+           [5., 5., 5.],
+           [5., 5., 5.]], dtype=float32)
+    >>> F.feature_maps(picture, K2)[..., 0]
+    Array([[-32., -32.],
+           [-32., -32.]], dtype=float32)
+    """
+    arguments.check(
+        chex.assert_rank,
+        kernels,
+        {2, 3},
+        error=f"kernels must have the shape (maps, height, width) or (height, width), not {kernels.shape}",
+    )
+    arguments.rank("pictures", pictures, 3, "(*batch, height, width, channels)")
+    kernels = kernels.reshape(-1, *kernels.shape[-2:])
+    channels = pictures.shape[-1]
+    each = jnp.moveaxis(kernels, 0, -1)[:, :, None, :]
+    bank = jnp.broadcast_to(each, (*each.shape[:2], channels, each.shape[-1]))
+    return conv(pictures, bank, **{"padding": "VALID", **options})

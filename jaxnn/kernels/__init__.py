@@ -1,0 +1,6 @@
+"""The fastest formulation of each layer on each platform, behind the same numbers.
+
+A kernel here is a JAX primitive with two lowerings: what `jax.lax` does, on every platform, and another formulation of
+the same sum where XLA's own is slow on CPU. The choice falls when a program is lowered, so one traced function runs
+right wherever it is placed, and programs for GPU and TPU are those of `jax.lax`.
+"""

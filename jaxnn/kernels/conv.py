@@ -1,0 +1,157 @@
+"""Convolution as three bilinear primitives, each the transpose of the others, so that every derivative is one of them.
+
+    conv     (x, k) -> y     y[o]    = Σ_t  x[s o + d t - low] k[t]
+    conv_dx  (g, k) -> dx    dx[i]   = Σ_t  g[o] k[t]ᵀ        where s o + d t - low = i
+    conv_dw  (x, g) -> dk    dk[t]   = Σ_o  x[s o + d t - low]ᵀ g[o]
+
+with stride s and dilation d. Arrays stand as `(batch, *spatial, channels)`, kernels as `(*window, in / groups, out)`.
+Each may be differentiated again, forwards and backwards, and mapped over either operand. Mapping over both, as in an
+ensemble of networks, puts one more axis first on both operands, and `members` says so.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from jaxnn.kernels import conv_cpu
+from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.kernels.platform import bind, by_platform, to_front
+
+
+def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
+    """Cross-correlation of `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
+    return bind(conv_p, x, kernel, geometry=geometry, members=False)
+
+
+def conv_dx(g: jax.Array, kernel: jax.Array, spatial: tuple[int, ...], geometry: ConvGeometry) -> jax.Array:
+    """The transpose of `conv` in its input of size `spatial`: from `(batch, *out, out)` to `(batch, *spatial, in)`."""
+    return bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
+
+
+# What jax.lax does. Transposing the convolution gives the very program that jax.grad of it gives.
+
+
+def _lax_conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
+    if members:
+        return jax.vmap(lambda x, kernel: lax_conv(x, kernel, geometry))(x, kernel)
+    return lax_conv(x, kernel, geometry)
+
+
+def _lax_conv_dx(
+    g: jax.Array, kernel: jax.Array, *, spatial: tuple[int, ...], geometry: ConvGeometry, members: bool
+) -> jax.Array:
+    if members:
+        return jax.vmap(lambda g, kernel: _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=False))(
+            g, kernel
+        )
+    shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
+    return _transpose(lambda x: lax_conv(x, kernel, geometry), shape, g)
+
+
+def _lax_conv_dw(
+    x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
+) -> jax.Array:
+    if members:
+        return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
+    shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
+    return _transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g)
+
+
+def _transpose(function: Any, shape: tuple[int, ...], g: jax.Array) -> jax.Array:
+    like = jax.ShapeDtypeStruct(shape, g.dtype)
+    return jax.linear_transpose(function, like)(g)[0]
+
+
+conv_p = by_platform("conv", _lax_conv, conv_cpu.conv)
+conv_dx_p = by_platform("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
+conv_dw_p = by_platform("conv_dw", _lax_conv_dw, conv_cpu.conv_dw)
+
+
+# Derivatives. Spatial sizes and windows are told by the operand that is being transposed away.
+
+
+def _spatial(aval: Any, members: bool) -> tuple[int, ...]:
+    return tuple(aval.shape[1 + members : -1])
+
+
+def _window(aval: Any, members: bool) -> tuple[int, ...]:
+    return tuple(aval.shape[members:-2])
+
+
+def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+
+
+def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
+
+
+def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_p, ct, k, geometry=geometry, members=members)
+
+
+def _dx_k(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
+
+
+def _dw_x(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+
+
+def _dw_g(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
+    return bind(conv_p, x, ct, geometry=geometry, members=members)
+
+
+ad.defbilinear(conv_p, _conv_x, _conv_k)
+ad.defbilinear(conv_dx_p, _dx_g, _dx_k)
+ad.defbilinear(conv_dw_p, _dw_x, _dw_g)
+
+
+# Mapping. Where only one operand is mapped, the mapped axis joins the batch, or channels that the other operand does
+# not have, and it stays one ordinary convolution.
+
+# The operand's axis that the mapped one joins and the result's that is split again; None: the batch.
+_Join = tuple[int, int] | None
+
+
+def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
+    def rule(operands: Sequence[Any], axes: Sequence[Any], *, members: bool, **params: Any) -> tuple[Any, int]:
+        size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
+        if None in axes and not members:
+            which = 0 if axes[1] is None else 1
+            join = joins[which]
+            if join is None or params["geometry"].groups == 1:
+                both = list(operands)
+                both[which] = _join(operands[which], axes[which], join)
+                out = bind(primitive, *both, members=False, **params)
+                return _split(out, size, join)
+        a, b = (to_front(operand, axis, size) for operand, axis in zip(operands, axes, strict=True))
+        if not members:
+            return bind(primitive, a, b, members=True, **params), 0
+        inner = a.shape[1]  # a map of a map: both count members
+        a, b = (v.reshape(size * inner, *v.shape[2:]) for v in (a, b))
+        out = bind(primitive, a, b, members=True, **params)
+        return out.reshape(size, inner, *out.shape[1:]), 0
+
+    batching.primitive_batchers[primitive] = rule
+
+
+def _join(array: jax.Array, axis: int, join: _Join) -> jax.Array:
+    target = 1 if join is None else array.ndim + join[0]
+    array = jnp.moveaxis(array, axis, target - 1)
+    shape = array.shape
+    return array.reshape(*shape[: target - 1], shape[target - 1] * shape[target], *shape[target + 1 :])
+
+
+def _split(out: jax.Array, size: int, join: _Join) -> tuple[jax.Array, int]:
+    at = 0 if join is None else out.ndim + join[1]
+    return out.reshape(*out.shape[:at], size, out.shape[at] // size, *out.shape[at + 1 :]), at
+
+
+_batch_rule(conv_p, (None, (-1, -1)))
+_batch_rule(conv_dx_p, (None, (-2, -1)))
+_batch_rule(conv_dw_p, ((-1, -2), (-1, -1)))

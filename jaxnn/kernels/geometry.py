@@ -1,0 +1,76 @@
+"""Windows that slide over spatial axes: what a layer does besides its arrays, as one hashable value."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax import lax
+
+Sizes = tuple[int, ...]
+Padding = tuple[tuple[int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A window's size, stride, zero padding (low, high) and dilation, for each spatial axis."""
+
+    size: Sizes
+    stride: Sizes
+    padding: Padding
+    dilation: Sizes
+
+    def out(self, spatial: Sizes) -> Sizes:
+        """The number of places of the window along each axis."""
+        return tuple(
+            max(0, (n + low + high - d * (k - 1) - 1) // s + 1)
+            for n, k, s, (low, high), d in zip(
+                spatial, self.size, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+
+    def tiles(self, spatial: Sizes) -> bool:
+        """Whether the windows cut the input into tiles: none overlap, none skips or sees padding."""
+        return (
+            self.stride == self.size
+            and not any(low or high for low, high in self.padding)
+            and all(d == 1 or k == 1 for d, k in zip(self.dilation, self.size, strict=True))
+            and all(self.out(spatial))
+        )
+
+    def taps(self) -> Iterator[Sizes]:
+        """Where, in row-major order, each tap's first sample lies on the padded input."""
+        for tap in itertools.product(*map(range, self.size)):
+            yield tuple(t * d for t, d in zip(tap, self.dilation, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvGeometry:
+    """Stride, zero padding (low, high) and dilation per spatial axis; feature groups; precision as in `jax.lax`."""
+
+    stride: Sizes
+    padding: Padding
+    dilation: Sizes
+    groups: int = 1
+    precision: Any = None
+
+    def window(self, size: Sizes) -> Window:
+        """The window of a kernel of this size."""
+        return Window(size, self.stride, self.padding, self.dilation)
+
+
+def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
+    """`jax.lax.conv_general_dilated`, channels last, any number of spatial axes."""
+    n = x.ndim - 2
+    channels_last = (0, n + 1, *range(1, n + 1))
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=geometry.stride,
+        padding=geometry.padding,
+        rhs_dilation=geometry.dilation,
+        feature_group_count=geometry.groups,
+        dimension_numbers=lax.ConvDimensionNumbers(channels_last, (n + 1, n, *range(n)), channels_last),
+        precision=geometry.precision,
+    )

@@ -1,0 +1,57 @@
+"""The sum over each window, and its transpose, which XLA:CPU would compute as one more sliding window."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.kernels.geometry import Sizes, Window
+from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
+from jaxnn.kernels.taps import padded, put, seen
+
+
+def sum_pool(x: jax.Array, window: Window) -> jax.Array:
+    """The sum of each window: `(batch, *spatial, channels)` -> `(batch, *out, channels)`; padding counts zero."""
+    return bind(sum_pool_p, x, window=window, spatial=x.shape[1:-1])
+
+
+def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    del spatial
+    return lax.reduce_window(
+        x,
+        0.0,
+        lax.add,
+        (1, *window.size, 1),
+        (1, *window.stride, 1),
+        ((0, 0), *window.padding, (0, 0)),
+        window_dilation=(1, *window.dilation, 1),
+    )
+
+
+def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    like = jax.ShapeDtypeStruct((g.shape[0], *spatial, g.shape[-1]), g.dtype)
+    return jax.linear_transpose(lambda x: _pool(x, window=window, spatial=spatial), like)(g)[0]
+
+
+def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    total, *rest = seen(padded(x, window), window, spatial)
+    for tap in rest:
+        total = total + tap
+    return total
+
+
+def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    if not window.tiles(spatial):
+        return put([g] * len(list(window.taps())), window, spatial)
+    for axis, size in enumerate(window.size, start=1):
+        g = jnp.repeat(g, size, axis=axis)
+    shape = (g.shape[0], *spatial, g.shape[-1])
+    return lax.pad(g, jnp.zeros((), g.dtype), [(0, n - w, 0) for n, w in zip(shape, g.shape, strict=True)])
+
+
+sum_pool_p = by_platform("sum_pool", _pool, _pool_taps)
+spread_p = by_platform("sum_pool_spread", _spread, _spread_taps)
+
+for _primitive in (sum_pool_p, spread_p):
+    batch_leading(_primitive)
+linear_in_first(sum_pool_p, spread_p)
+linear_in_first(spread_p, sum_pool_p)

@@ -1,0 +1,56 @@
+"""What each tap of a sliding window sees, and its transpose: putting back what each tap gives."""
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.kernels.geometry import Sizes, Window
+
+
+def padded(x: jax.Array, window: Window, value: jax.Array | None = None) -> jax.Array:
+    """`x (batch, *spatial, channels)` with the window's padding around it: zeros, or `value`."""
+    if not any(low or high for low, high in window.padding):
+        return x
+    fill = jnp.zeros((), x.dtype) if value is None else value
+    return lax.pad(x, fill, ((0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)))
+
+
+def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
+    """What each tap sees of the padded `x`: a list of `(batch, *out, channels)`, in row-major order of the taps.
+
+    `spatial` is the size without padding.
+    """
+    out = window.out(spatial)
+    if not all(out):
+        return [jnp.zeros((x.shape[0], *out, x.shape[-1]), x.dtype) for _ in window.taps()]
+    return [
+        lax.slice(
+            x,
+            (0, *first, 0),
+            (
+                x.shape[0],
+                *(f + s * (o - 1) + 1 for f, s, o in zip(first, window.stride, out, strict=True)),
+                x.shape[-1],
+            ),
+            (1, *window.stride, 1),
+        )
+        for first in window.taps()
+    ]
+
+
+def put(shares: list[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
+    """What taps give back, each `(batch, *out, channels)`, added up where they saw: `(batch, *spatial, channels)`."""
+    batch, *out, channels = shares[0].shape
+    if not all(out):
+        return jnp.zeros((batch, *spatial, channels), shares[0].dtype)
+    placed = []
+    for share, first in zip(shares, window.taps(), strict=True):
+        middle = []
+        for f, (low, _), s, o, n in zip(first, window.padding, window.stride, out, spatial, strict=True):
+            # Negative where the tap lay in the padding: lax.pad crops there.
+            middle.append((f - low, n - (f - low + s * (o - 1) + 1), s - 1))
+        placed.append(lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *middle, (0, 0, 0))))
+    return functools.reduce(operator.add, placed)
