@@ -1,0 +1,181 @@
+"""LeNet as the tutorial builds it, and LeNet-5 as it was published."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnn import functional as F
+from jaxnn.modules import AvgPool, Conv, Dense, Flatten
+from jaxnn.modules.parameters import Initializer, in_dtype
+
+
+class LeNet(nnx.Module):
+    """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
+
+    Convolutions keep the size, so that any picture of at least 4x4 fits. Train it with L2 regularisation of the
+    weights, `train.l2`.
+
+    Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import models
+    >>> models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        picture: Sequence[int],
+        *,
+        filters: tuple[int, int] = (32, 64),
+        hidden: int = 512,
+        classes: int = 10,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the layers.
+
+        Args:
+          picture: height, width and channels of the input.
+          filters: of the two convolutions.
+          hidden: features of the first dense layer.
+          classes: features of the second.
+          rngs: the stream `params` is drawn from.
+        """
+        height, width, channels = check_picture(picture, least=4)
+        first, second = filters
+        he, glorot = jax.nn.initializers.he_normal(), jax.nn.initializers.glorot_uniform()
+        self.conv1 = Conv(channels, first, (3, 3), kernel_init=he, rngs=rngs)
+        self.conv2 = Conv(first, second, (3, 3), kernel_init=he, rngs=rngs)
+        self.pool = AvgPool(2)
+        self.flatten = Flatten()
+        self.dense1 = Dense((height // 4) * (width // 4) * second, hidden, kernel_init=glorot, rngs=rngs)
+        self.dense2 = Dense(hidden, classes, kernel_init=glorot, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        x = self.pool(jax.nn.relu(self.conv1(x)))
+        x = self.pool(jax.nn.relu(self.conv2(x)))
+        x = jax.nn.sigmoid(self.dense1(self.flatten(x)))
+        return self.dense2(x)
+
+
+# Which maps of S2 (rows) each map of C3 (columns) sees: table I of the paper.
+_C3_SEES = np.array(
+    [
+        [1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 1],
+        [1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1],
+        [1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 1],
+        [0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 1, 1],
+        [0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 1, 0, 1],
+        [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1],
+    ],
+    bool,
+)
+
+
+class Subsampling(nnx.Module):
+    """LeNet-5's pooling: the mean of 2x2, times a trained coefficient, plus a trained bias, for each map.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxnn.models.lenet import Subsampling
+    >>> Subsampling(6)(jnp.ones((28, 28, 6))).shape
+    (14, 14, 6)
+    """
+
+    def __init__(self, maps: int) -> None:
+        """Creates a coefficient of one and a bias of zero for each map."""
+        self.coefficient = nnx.Param(jnp.ones((maps,)))
+        self.bias = nnx.Param(jnp.zeros((maps,)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, height, width, maps)` -> `(*batch, height / 2, width / 2, maps)`."""
+        x, coefficient, bias = in_dtype(None, x, self.coefficient, self.bias)
+        row = (1,) * (x.ndim - 1) + coefficient.shape
+        return F.avg_pool(x, 2) * coefficient.reshape(row) + bias.reshape(row)
+
+
+class LeNet5(nnx.Module):
+    r"""LeNet-5 of 1998: C1 (6 of 5x5), S2, C3 (16 of 5x5, not fully connected), S4, C5 (120), F6 (84), output.
+
+    Squashing is :math:`1.7159 \tanh(\tfrac{2}{3} a)`; the layers to F6 have the paper's 60,000 trained parameters.
+    The output is dense, for the softmax of cross-entropy; the paper measures distances to fixed bitmaps of characters.
+
+    Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`. The paper's pictures are 32x32; smaller ones
+    are padded with zeros to that, 28x28 by 2 on each side.
+
+    Source:
+      LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, Proceedings of the
+      IEEE 86(11), 1998.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import models
+    >>> models.LeNet5((28, 28, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 28, 28, 1))).shape
+    (5, 10)
+    """
+
+    def __init__(self, picture: Sequence[int] = (32, 32, 1), *, classes: int = 10, rngs: nnx.Rngs) -> None:
+        """Creates the layers.
+
+        Args:
+          picture: height, width and channels of the input; height and width at most 32.
+          classes: features of the output.
+          rngs: the stream `params` is drawn from.
+        """
+        height, width, channels = check_picture(picture, least=1)
+        if max(height, width) > 32:
+            raise ValueError(f"picture must be at most 32x32, LeNet-5's input, not {height}x{width}")
+        lecun = jax.nn.initializers.lecun_normal()
+        self.c1 = Conv(channels, 6, (5, 5), padding="VALID", kernel_init=lecun, rngs=rngs)
+        self.s2 = Subsampling(6)
+        self.c3 = Conv(6, 16, (5, 5), padding="VALID", kernel_init=_scaled_to_fan(lecun), rngs=rngs)
+        self.s4 = Subsampling(16)
+        self.c5 = Conv(16, 120, (5, 5), padding="VALID", kernel_init=lecun, rngs=rngs)
+        self.f6 = Dense(120, 84, kernel_init=lecun, rngs=rngs)
+        self.output = Dense(84, classes, kernel_init=lecun, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        x = _squash(self.c1(_in_frame(x)))
+        x = _squash(self.s2(x))
+        x, kernel, bias = in_dtype(None, x, self.c3.kernel, self.c3.bias)
+        x = _squash(F.conv(x, jnp.where(_C3_SEES[None, None], kernel, 0), bias, padding="VALID"))
+        x = _squash(self.s4(x))
+        x = _squash(self.c5(x))
+        x = x.reshape(*x.shape[:-3], 120)
+        return self.output(_squash(self.f6(x)))
+
+
+def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
+    """Height, width and channels, or a ValueError that says what a picture's shape is."""
+    if len(picture) != 3 or min(picture[:2]) < least or picture[2] < 1:
+        raise ValueError(
+            f"picture must be (height, width, channels), at least {least}x{least} with one channel, not {picture!r}"
+        )
+    height, width, channels = picture
+    return height, width, channels
+
+
+def _squash(x: jax.Array) -> jax.Array:
+    return 1.7159 * jnp.tanh(2 / 3 * x)
+
+
+def _in_frame(x: jax.Array) -> jax.Array:
+    """The picture in the middle of 32x32."""
+    pairs = [((32 - n) // 2, 32 - n - (32 - n) // 2) for n in x.shape[-3:-1]]
+    return jnp.pad(x, [*([(0, 0)] * (x.ndim - 3)), *pairs, (0, 0)])
+
+
+def _scaled_to_fan(init: Initializer) -> Initializer:
+    """C3's maps see 3, 4 or 6 of the 6 maps: their weights are scaled up to the same variance of the sum."""
+
+    def scaled(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+        scale = np.sqrt(6 / _C3_SEES.sum(0))
+        return init(key, shape, dtype) * jnp.asarray(scale, dtype).reshape(1, 1, 1, -1)
+
+    return scaled

@@ -1,0 +1,56 @@
+"""The feed-forward network."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+from flax import nnx
+
+from jaxnn.modules import Dense
+from jaxnn.modules.parameters import Initializer
+
+_kernel_init = jax.nn.initializers.glorot_uniform()
+
+
+class MLP(nnx.Module):
+    r"""A multi-layer perceptron: :math:`h_l = \sigma(h_{l-1} W_l + b_l)`, and a last layer without activation.
+
+    Maps `(*batch, features[0])` to `(*batch, features[-1])`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import models
+    >>> net = models.MLP((64, 100, 10), activation=jax.nn.sigmoid, rngs=nnx.Rngs(0))
+    >>> net(jnp.ones((5, 64))).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        features: Sequence[int],
+        *,
+        activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
+        kernel_init: Initializer = _kernel_init,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the layers.
+
+        Args:
+          features: of the input, of each hidden layer, and of the output.
+          activation: of the hidden layers, `jax.nn.sigmoid`, `jax.nn.tanh` or `jax.nn.relu` for instance.
+          kernel_init: initialiser of the weights.
+          rngs: the stream `params` is drawn from.
+        """
+        if len(features) < 2:
+            raise ValueError(f"features must name at least the input's and the output's, not {features!r}")
+        self.activation = activation
+        self.layers = nnx.List(
+            [Dense(before, after, kernel_init=kernel_init, rngs=rngs) for before, after in itertools.pairwise(features)]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, features[0])` -> `(*batch, features[-1])`."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)

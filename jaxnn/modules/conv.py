@@ -1,0 +1,203 @@
+"""Convolution modules."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn import functional as F
+from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
+from jaxnn.modules.parameters import Initializer, in_dtype, parameter
+
+_kernel_init = jax.nn.initializers.lecun_normal()
+_bias_init = jax.nn.initializers.zeros
+
+
+class Conv(nnx.Module):
+    """A convolution that owns its kernel and bias; `functional.conv` with these.
+
+    Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
+
+    Attributes:
+      kernel: `(*window, in_features / groups, out_features)`.
+      bias: `(out_features,)`, or None.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import modules
+    >>> layer = modules.Conv(3, 32, (3, 3), padding="VALID", rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 32, 32, 3))).shape
+    (8, 30, 30, 32)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        window: int | tuple[int, ...],
+        *,
+        stride: SizesLike = 1,
+        padding: PaddingLike = "SAME",
+        pad_mode: PadMode = "zeros",
+        dilation: SizesLike = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        kernel_init: Initializer = _kernel_init,
+        bias_init: Initializer = _bias_init,
+        kernel_metadata: Mapping[str, Any] | None = None,
+        bias_metadata: Mapping[str, Any] | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the parameters.
+
+        Args:
+          in_features: channels of the input.
+          out_features: channels of the output.
+          window: the kernel's size, one int per spatial axis; a single int is a square over two.
+          stride: as in `functional.conv`, and so are `padding`, `pad_mode`, `dilation`, `groups`, `precision`.
+          padding: `"SAME"` unless said.
+          pad_mode: `"zeros"` unless said.
+          dilation: distance between taps.
+          groups: number of groups of channels.
+          use_bias: whether there is a bias.
+          dtype: to compute in; None: that of the input.
+          param_dtype: to keep the parameters in.
+          precision: of the products.
+          kernel_init: initialiser of the kernel.
+          bias_init: initialiser of the bias.
+          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
+          bias_metadata: of the bias's `nnx.Param`.
+          rngs: the stream `params` is drawn from.
+        """
+        size = (window, window) if isinstance(window, int) else tuple(window)
+        _check_features(in_features, out_features, groups)
+        shape = (*size, in_features // groups, out_features)
+        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.stride = stride
+        self.padding = static_padding(padding)
+        self.pad_mode = pad_mode
+        self.dilation = dilation
+        self.groups = groups
+        self.dtype = dtype
+        self.precision = precision
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
+        x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
+        return F.conv(
+            x,
+            kernel,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            pad_mode=self.pad_mode,
+            dilation=self.dilation,
+            groups=self.groups,
+            precision=self.precision,
+        )
+
+
+class ConvTranspose(nnx.Module):
+    """A transposed convolution that owns its kernel and bias; `functional.conv_transpose` with these.
+
+    Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
+
+    Attributes:
+      kernel: `(*window, in_features, out_features / groups)`.
+      bias: `(out_features,)`, or None.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import modules
+    >>> layer = modules.ConvTranspose(8, 3, (4, 4), stride=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((16, 16, 8))).shape
+    (32, 32, 3)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        window: int | tuple[int, ...],
+        *,
+        stride: SizesLike = 1,
+        padding: PaddingLike = "SAME",
+        output_padding: SizesLike = 0,
+        dilation: SizesLike = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        kernel_init: Initializer = _kernel_init,
+        bias_init: Initializer = _bias_init,
+        kernel_metadata: Mapping[str, Any] | None = None,
+        bias_metadata: Mapping[str, Any] | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the parameters.
+
+        Args:
+          in_features: channels of the input.
+          out_features: channels of the output.
+          window: the kernel's size, one int per spatial axis; a single int is a square over two.
+          stride: as in `functional.conv_transpose`, and so are the options that follow.
+          padding: `"SAME"` unless said: the output is the input's size times the stride.
+          output_padding: how much longer the output is at the high side.
+          dilation: distance between taps.
+          groups: number of groups of channels.
+          use_bias: whether there is a bias.
+          dtype: to compute in; None: that of the input.
+          param_dtype: to keep the parameters in.
+          precision: of the products.
+          kernel_init: initialiser of the kernel.
+          bias_init: initialiser of the bias.
+          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
+          bias_metadata: of the bias's `nnx.Param`.
+          rngs: the stream `params` is drawn from.
+        """
+        size = (window, window) if isinstance(window, int) else tuple(window)
+        _check_features(in_features, out_features, groups)
+        shape = (*size, in_features, out_features // groups)
+        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.stride = stride
+        self.padding = static_padding(padding)
+        self.output_padding = output_padding
+        self.dilation = dilation
+        self.groups = groups
+        self.dtype = dtype
+        self.precision = precision
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
+        x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
+        return F.conv_transpose(
+            x,
+            kernel,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            precision=self.precision,
+        )
+
+
+def _check_features(in_features: int, out_features: int, groups: int) -> None:
+    if in_features < 1 or out_features < 1:
+        raise ValueError(f"in_features and out_features must be positive, not {in_features} and {out_features}")
+    if groups < 1 or in_features % groups or out_features % groups:
+        raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}")
+
+
+def static_padding(padding: PaddingLike) -> PaddingLike:
+    """Padding pairs as tuples: a list in a module would be taken for a container of parameters."""
+    return padding if isinstance(padding, (str, int)) else tuple((low, high) for low, high in padding)

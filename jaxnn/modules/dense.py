@@ -1,0 +1,72 @@
+"""The dense module."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn import functional as F
+from jaxnn.modules.parameters import Initializer, in_dtype, parameter
+
+_kernel_init = jax.nn.initializers.lecun_normal()
+
+
+class Dense(nnx.Module):
+    """An affine map that owns its kernel and bias; `functional.dense` with these.
+
+    Maps `(*batch, in_features)` to `(*batch, out_features)`.
+
+    Attributes:
+      kernel: `(in_features, out_features)`.
+      bias: `(out_features,)`, or None.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import modules
+    >>> modules.Dense(4, 2, rngs=nnx.Rngs(0))(jnp.ones((3, 4))).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        kernel_init: Initializer = _kernel_init,
+        bias_init: Initializer = jax.nn.initializers.zeros,
+        kernel_metadata: Mapping[str, Any] | None = None,
+        bias_metadata: Mapping[str, Any] | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the parameters.
+
+        Args:
+          in_features: features of the input.
+          out_features: features of the output.
+          use_bias: whether there is a bias.
+          dtype: to compute in; None: that of the input.
+          param_dtype: to keep the parameters in.
+          precision: of the product.
+          kernel_init: initialiser of the kernel.
+          bias_init: initialiser of the bias.
+          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
+          bias_metadata: of the bias's `nnx.Param`.
+          rngs: the stream `params` is drawn from.
+        """
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"in_features and out_features must be positive, not {in_features} and {out_features}")
+        self.kernel = parameter(kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata)
+        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.dtype = dtype
+        self.precision = precision
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, in_features)` -> `(*batch, out_features)`."""
+        x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
+        return F.dense(x, kernel, bias, precision=self.precision)

@@ -1,0 +1,27 @@
+"""How modules own parameters: their creation, and the dtype they are used in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+Initializer = Callable[..., Any]
+"""`(key, shape, dtype) -> array`, as in `jax.nn.initializers`; `nnx.with_partitioning` of one adds sharding."""
+
+
+def parameter(
+    initializer: Initializer,
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    dtype: Any,
+    metadata: Mapping[str, Any] | None = None,
+) -> nnx.Param:
+    """A new parameter, with the sharding metadata that its initialiser or `metadata` gives it."""
+    return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **(metadata or {}))
+
+
+def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:
+    """The input and the parameters in the dtype to compute in: `dtype`, or where that is None the input's."""
+    target = x.dtype if dtype is None else dtype
+    return (x.astype(target), *(None if p is None else p[...].astype(target) for p in params))
