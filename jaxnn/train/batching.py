@@ -1,0 +1,102 @@
+"""Equal batches out of any number of examples, and means in which the filling counts for nothing."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Metrics = dict[str, jax.Array]
+
+
+def count(data: Any, name: str = "data") -> int:
+    """The number of examples: the leading length that all arrays of `data` share.
+
+    Raises:
+        ValueError: If there are no arrays or no examples, or the lengths differ.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
+    if not lengths or () in lengths.values() or len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"{name}: expected arrays that share one leading length, the number of examples, got "
+            + (", ".join(f"{leaf}: {shape}" for leaf, shape in lengths.items()) or "no array")
+        )
+    (n,) = next(iter(lengths.values()))
+    if n == 0:
+        raise ValueError(f"{name}: expected at least one example, got none (leading length 0)")
+    return int(n)
+
+
+def steps(n: int, batch_size: int) -> int:
+    """How many batches it takes to see `n` examples.
+
+    Raises:
+        ValueError: If `batch_size` is not a positive integer.
+    """
+    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+    return -(-n // int(batch_size))
+
+
+def positions(step: jax.Array, n: int, batch_size: int) -> tuple[jax.Array, jax.Array | None]:
+    """Which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
+
+    Over all batches each position comes once with weight 1; what the last batch lacks is filled up from
+    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None.
+    """
+    flat = step * batch_size + jnp.arange(batch_size)
+    if n % batch_size == 0:
+        return flat, None
+    return flat % n, (flat < n).astype(jnp.float32)
+
+
+def take(data: Any, index: jax.Array) -> Any:
+    """The examples at `index` of every array in `data`; indices are in bounds by construction."""
+    return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), data)
+
+
+def per_example(losses: Any, metrics: Any, batch: Any) -> Metrics:
+    """Losses and metrics as one dictionary of float `(batch,)`, checked.
+
+    Raises:
+        ValueError: If one of them is not one number an example.
+    """
+    n = count(batch, "batch")
+    if not isinstance(metrics, dict):
+        raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
+    if taken := RESERVED.intersection(metrics):
+        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
+    values = {"loss": losses, **metrics}
+    for name, value in values.items():
+        if jnp.shape(value) != (n,):
+            raise ValueError(
+                f"loss_fn: {name} must be one number an example, shape {(n,)}, got {jnp.shape(value)}; "
+                "do not average over the batch: the step does, and leaves filled-up examples out"
+            )
+    return {name: _at_least_float32(value) for name, value in values.items()}
+
+
+RESERVED = frozenset({"loss", "penalty", "grad_norm", "examples"})
+
+
+def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
+    """Sums over the batch, `(batch,) -> ()`; an example of weight 0 adds nothing, NaN included."""
+    if weights is None:
+        return {name: jnp.sum(value) for name, value in values.items()}
+    return {
+        name: jnp.sum(jnp.where(weights != 0, value * weights.astype(value.dtype), 0)) for name, value in values.items()
+    }
+
+
+def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
+    r"""Means over the batch, \(\sum_i w_i x_i / \sum_i w_i\), `(batch,) -> ()`."""
+    sums = weighted_sums(values, weights)
+    if weights is None:
+        return {name: total / values[name].shape[0] for name, total in sums.items()}
+    return {name: total / jnp.sum(weights).astype(total.dtype) for name, total in sums.items()}
+
+
+def _at_least_float32(x: Any) -> jax.Array:
+    x = jnp.asarray(x)
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)

@@ -1,0 +1,131 @@
+"""The folder that holds what a run leaves behind."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class RunFolder:
+    """A folder with a run's configuration, metrics and plots.
+
+    Attributes:
+        path: The folder.
+
+    Example:
+        >>> from jaxnn import train
+        >>> run = train.RunFolder.create("runs/lenet5", {"epochs": 2})
+        >>> run.log({"epoch": 1, "train_loss": 0.5})
+        >>> print(run.path.as_posix(), run.metrics())
+        runs/lenet5 [{'epoch': 1, 'train_loss': 0.5}]
+        >>> train.RunFolder.create("runs/lenet5").path.as_posix()
+        'runs/lenet5-2'
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Opens a folder that exists.
+
+        Raises:
+            ValueError: If there is no such folder.
+        """
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ValueError(f"path: there is no run folder {self.path}; RunFolder.create makes one")
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Any = None) -> "RunFolder":
+        """Makes a new folder, and never uses one that exists: `runs/lenet5` becomes `runs/lenet5-2`, `-3` and
+        so on.
+
+        Args:
+            path: The folder wished for; the run folder's `path` tells which it became.
+            config: What the run was started with, a mapping or dataclass; written to `config.json`.
+
+        Returns:
+            The run folder.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wished, number = path, 1
+        while True:
+            try:
+                path.mkdir()  # atomic: of two runs that start together one gets the name
+                break
+            except FileExistsError:
+                number += 1
+                path = wished.with_name(f"{wished.name}-{number}")
+        run = cls(path)
+        if config is not None:
+            run.save_config(config)
+        return run
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def save_config(self, config: Any) -> None:
+        """Writes `config.json`.
+
+        Args:
+            config: A mapping or dataclass; what JSON does not know is written as text.
+        """
+        if dataclasses.is_dataclass(config) and not isinstance(config, type):
+            config = dataclasses.asdict(config)
+        text = json.dumps(dict(config), indent=2, default=str, ensure_ascii=False)
+        with replacing(self / "config.json") as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to `metrics.jsonl`; it is on the disk when this returns.
+
+        Args:
+            record: Names and numbers. JSON has no NaN and infinity: they are written as null.
+        """
+        plain = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in record.items()
+        }
+        with open(self / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records logged so far, one a line of `metrics.jsonl`."""
+        path = self / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Writes a file as a whole or not at all: yields a path beside it, renamed to `path` when all went well.
+
+    Args:
+        path: The file to make or replace.
+
+    Yields:
+        Where to write, same ending as `path`.
+
+    Example:
+        >>> import pathlib
+        >>> from jaxnn.train.runfolder import replacing
+        >>> with replacing("notes.txt") as beside:
+        ...     _ = beside.write_text("done")
+        >>> pathlib.Path("notes.txt").read_text()
+        'done'
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""What training carries from step to step, as one pytree."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+
+T = TypeVar("T")
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a training step reads and writes: arrays as leaves, the rest static.
+
+    One pytree, so that `jax.jit` donates it, `jax.lax.scan` carries it, `jax.vmap` stacks many of it (an
+    ensemble), and a checkpoint saves it, each without knowing what is inside.
+
+    Attributes:
+        params: The trained parameters: nested dictionaries of arrays for an NNX module, by the names of its
+            attributes; the pytree itself for a functional model.
+        opt_state: The state of the Optax transformation.
+        variables: Everything in an NNX module that is not a parameter: batch statistics, the keys and counts
+            of its random streams. Empty for a functional model.
+        key: The random key that everything in training follows from. It never changes: step `t` draws from
+            `jax.random.fold_in(key, t)`.
+        step: How many steps were taken, int32 `()`.
+        graphdef: What an NNX module is apart from its arrays; None for a functional model.
+        tx: The Optax transformation.
+    """
+
+    params: Any
+    opt_state: Any
+    variables: Any
+    key: jax.Array
+    step: jax.Array
+    graphdef: Any = struct.field(pytree_node=False, repr=False)
+    tx: Any = struct.field(pytree_node=False, repr=False)
+
+    def model(self) -> Any:
+        """The model with the parameters of this state, for use outside of training.
+
+        Returns:
+            The NNX module, in the mode (training or evaluation) that the module given to `create_state` had;
+            for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
+            later step is given this state and donates it.
+        """
+        return _merge(jax.tree.map(_own, self))
+
+
+def create_state(model: Any, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """Takes a model apart into arrays and structure, once, and starts the optimiser on its parameters.
+
+    The arrays are copied: steps donate the state that they are given, and the caller's model and key stay
+    whole.
+
+    Args:
+        model: A `flax.nnx.Module`, or any pytree of floating-point arrays: a functional model's parameters.
+            Loss functions then receive that pytree in place of the module.
+        tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
+        key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
+
+    Returns:
+        The state before the first step.
+
+    Raises:
+        ValueError: If there is nothing to train, a parameter is not floating-point, or `key` is not one key.
+
+    Example:
+        >>> import jax, optax
+        >>> from flax import nnx
+        >>> from jaxnn import train
+        >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        >>> state = train.create_state(model, optax.adam(1e-3), jax.random.key(0))
+        >>> state.params["kernel"].shape, int(state.step)
+        ((3, 2), 0)
+        >>> state.model()(jax.numpy.ones((5, 3))).shape
+        (5, 2)
+    """
+    _check_key(key)
+    graphdef: Any = None
+    params, variables = model, {}
+    if isinstance(model, nnx.Module):
+        graphdef, param_state, *others = nnx.split(model, nnx.Param, ...)
+        # Plain dictionaries: JAX flattens them in C++ on every call, and optimisers see arrays only.
+        params, variables = nnx.to_pure_dict(param_state), nnx.to_pure_dict(others[-1])
+    _check_params(params)
+    params = jax.tree.map(_own, params)
+    with jax.numpy_dtype_promotion("standard"):  # as in the step: Optax needs it
+        opt_state = tx.init(params)
+    return TrainState(
+        params=params,
+        # Owned again: some optimisers keep the parameters themselves, and no buffer can be donated twice.
+        opt_state=jax.tree.map(_own, opt_state),
+        variables=jax.tree.map(_own, variables),
+        key=_own(key),
+        step=jnp.zeros((), jnp.int32),
+        graphdef=graphdef,
+        tx=tx,
+    )
+
+
+def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, Any]:
+    """Calls `function(model)` on the model in training or evaluation mode; for use inside `jit` only.
+
+    The module exists while tracing and not afterwards, so a compiled call never walks through it.
+
+    Args:
+        state: The state whose structure and variables to use.
+        params: Parameters to use instead of the state's own: what a gradient is taken with respect to.
+        function: Receives the NNX module, or the pytree of a functional model.
+        training: Sets dropout and batch normalisation to training (`module.train()`) or evaluation.
+
+    Returns:
+        What `function` returned, and the module's variables afterwards.
+
+    Raises:
+        ValueError: If the module gained or lost a variable, or changed a variable's shape or dtype, during
+            the call.
+    """
+    model = _merge(dataclasses.replace(state, params=params))
+    if state.graphdef is None:
+        return function(model), state.variables
+    if training:
+        model.train()
+    else:
+        model.eval()
+    result = function(model)
+    # Values that a module sows for its caller to read are outputs, not state.
+    _, *states = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
+    variables = nnx.to_pure_dict(states[-1])
+    before, after = jax.tree.map(_describe, state.variables), jax.tree.map(_describe, variables)
+    if before != after:
+        raise ValueError(
+            f"model: its variables must keep names, shapes and dtypes in a step, expected {before}, got {after}; "
+            "create every nnx.Variable in the module's __init__"
+        )
+    return result, variables
+
+
+def _merge(state: TrainState) -> Any:
+    if state.graphdef is None:
+        return state.params
+    return nnx.merge(state.graphdef, state.params, state.variables)
+
+
+def _describe(x: jax.Array) -> str:
+    return f"{x.dtype} {x.shape}"
+
+
+def _own(x: Any) -> jax.Array:
+    """A copy of its own, and never weakly typed."""
+    # A weak type would be lost in the first step, and the second would compile again.
+    x = x if isinstance(x, jax.Array) else jnp.asarray(x)
+    return jnp.copy(x) if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.array(x, x.dtype, copy=True)
+
+
+def _check_key(key: Any) -> None:
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return
+        if key.dtype == jnp.uint32 and key.ndim == 1:  # the older, raw form
+            return
+        got = f"{key.dtype} {key.shape}"
+    else:
+        got = repr(key)
+    raise ValueError(f"key: expected one random key, got {got}; make it with jax.random.key(seed)")
+
+
+def _check_params(params: Any) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError("model: it has nothing to train; pass a flax.nnx.Module with nnx.Param, or a pytree of arrays")
+    for path, leaf in leaves:
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                f"model: parameter {jax.tree_util.keystr(path)} must be floating-point, got {dtype}; "
+                "convert it, or hold it as another nnx.Variable than nnx.Param if it is not trained"
+            )

@@ -1,0 +1,127 @@
+"""One training step as one compiled function."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.train import batching
+from jaxnn.train.batching import Metrics
+from jaxnn.train.state import TrainState, apply
+
+LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
+"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation."""
+
+Preprocess = Callable[[jax.Array | None, Any], Any]
+"""`(key, batch) -> batch`; `key` is None in evaluation."""
+
+Penalty = Callable[[Any], jax.Array]
+"""`(params) -> ()`."""
+
+
+def make_step(
+    loss_fn: LossFn, *, penalty: Penalty | None = None, preprocess: Preprocess | None = None
+) -> jax.stages.Wrapped:
+    r"""Makes the training step `(state, batch, weights=None) -> (state, metrics)`, compiled.
+
+    The step minimises
+
+    \[ L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta) \]
+
+    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`) and
+    \(R\) the penalty. The state is **donated**: its arrays are reused for the new state, so use the returned
+    one. The keys of a step follow from the state's key and step number alone, and an NNX module's own random
+    streams (dropout's) are carried in the state, so a run that is taken up again repeats what it would have done.
+
+    It is an ordinary jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
+    and `step.lower(state, batch).compile()` tells its cost.
+
+    Args:
+        loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
+            dict of `(batch,)`, so that means leave filled-up examples out exactly. `model` is the NNX module
+            in training mode, or the pytree of a functional model. `key` is None in evaluation.
+        penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
+        preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
+            augmentation. `key` is None in evaluation.
+
+    Returns:
+        The step. `weights` are `(batch,)` floats, zero for examples that shall not count. Metrics are float32
+        `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
+        `grad_norm` \(\lVert \nabla_\theta L \rVert_2\), and `examples` (the sum of the weights). The
+        optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
+        `optax.contrib.reduce_on_plateau` work.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> state = train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0))
+        >>> step = train.make_step(loss_fn)
+        >>> batch = jnp.eye(2), jnp.array([1.0, 3.0])
+        >>> state, metrics = step(state, batch)
+        >>> float(metrics["loss"]), int(state.step)
+        (5.0, 1)
+    """
+
+    @partial(jax.jit, donate_argnums=0, inline=True)
+    def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        if preprocess is not None:
+            batch = preprocess(preprocess_key, batch)
+        n = batching.count(batch, "batch")
+        if weights is not None and jnp.shape(weights) != (n,):
+            raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            (losses, extra), variables = apply(
+                state, params, lambda model: loss_fn(model, batch, loss_key), training=True
+            )
+            metrics = batching.weighted_means(batching.per_example(losses, extra, batch), weights)
+            total = metrics["loss"]
+            if penalty is not None:
+                metrics["penalty"] = _scalar(penalty(params), total.dtype)
+                total = total + metrics["penalty"]
+            return total, (metrics, variables)
+
+        (value, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optax.with_extra_args_support(state.tx).update(
+                grads,
+                state.opt_state,
+                state.params,
+                value=value,
+                grad=grads,
+                value_fn=lambda params: objective(params)[0],
+            )
+            params = optax.apply_updates(state.params, updates)
+        metrics["grad_norm"] = _norm(grads)
+        metrics["examples"] = jnp.float32(n) if weights is None else jnp.sum(weights).astype(jnp.float32)
+        new = dataclasses.replace(
+            state,
+            params=params,
+            opt_state=opt_state,
+            variables=variables,
+            step=state.step + 1,
+        )
+        return new, metrics
+
+    return step
+
+
+def _scalar(value: Any, dtype: Any) -> jax.Array:
+    if jnp.shape(value) != ():
+        raise ValueError(f"penalty: expected a scalar, shape (), got {jnp.shape(value)}; sum over the parameters")
+    return jnp.asarray(value).astype(dtype)
+
+
+def _norm(tree: Any) -> jax.Array:
+    """The Euclidean norm over all arrays, summed in float32 at least."""
+    squares = [jnp.sum(jnp.square(jnp.abs(x).astype(jnp.float32))) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))

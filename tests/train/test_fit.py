@@ -1,0 +1,225 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import train
+from jaxnn.train import plots
+from tests.train.toys import MLP, ConvNet, Counted, blobs, equal, pictures, quadratic
+
+
+def start(model=None, seed=0, rate=1e-2):
+    return train.create_state(model or MLP(seed), optax.adam(rate), jax.random.key(seed))
+
+
+def quiet(state, data, loss_fn=None, **options):
+    return train.fit(state, data, loss_fn or train.classification_loss(), progress=False, **options)
+
+
+def test_it_learns_and_tells_how_well():
+    state, history = quiet(start(), blobs(200), test_data=blobs(50, seed=1), epochs=5, batch_size=16)
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5]
+    assert history[-1]["step"] == int(state.step) == 5 * 13
+    assert history[-1]["test_accuracy"] > 0.95
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert set(history[0]) == {
+        "epoch", "step", "train_loss", "train_accuracy", "train_grad_norm",
+        "test_loss", "test_accuracy", "seconds", "examples_per_second",
+    }  # fmt: skip
+
+
+def test_one_trace_a_function_over_a_whole_fit():
+    loss_fn = Counted()
+    quiet(
+        start(ConvNet()),
+        pictures(21),
+        loss_fn,
+        test_data=pictures(11, seed=1),
+        epochs=4,
+        batch_size=8,
+        test_batch_size=4,
+        preprocess=train.image_preprocess(),
+    )
+    assert (loss_fn.training, loss_fn.evaluation) == (1, 1)
+
+
+def test_one_compile_of_the_epoch_over_a_whole_fit():
+    compiled = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+            compiled.append(kwargs.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        quiet(start(), blobs(20), test_data=blobs(9), epochs=3, batch_size=8)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    names = [str(name) for name in compiled]
+    assert sum("epoch" in name for name in names) == 1, names
+    assert sum("evaluate" in name for name in names) == 1, names
+
+
+def test_means_over_an_epoch_count_every_example_once():
+    """With a learning rate of zero the training loss is the loss of the set, short last batch or not."""
+    data = blobs(21)
+    state = train.create_state(MLP(), optax.sgd(0.0), jax.random.key(0))
+    expected = train.evaluate(state, data, train.classification_loss())
+    _, history = quiet(state, data, epochs=1, batch_size=8)
+    assert history[0]["train_loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert history[0]["train_accuracy"] == pytest.approx(float(expected["accuracy"]), rel=1e-5)
+
+
+def test_everything_follows_from_one_seed():
+    def run(seed):
+        return quiet(
+            start(ConvNet(seed), seed),
+            pictures(21),
+            epochs=2,
+            batch_size=8,
+            preprocess=train.image_preprocess(augmentation=train.augment.random_flip),
+        )
+
+    (a, history), (b, again), (c, _) = run(0), run(0), run(1)
+    assert equal(a, b)
+    assert [r["train_loss"] for r in history] == [r["train_loss"] for r in again]
+    assert not equal(a.params, c.params)
+
+
+def test_two_fits_equal_one_long_fit_bit_for_bit():
+    whole, _ = quiet(start(), blobs(21), epochs=4, batch_size=8)
+    half, _ = quiet(start(), blobs(21), epochs=2, batch_size=8)
+    both, history = quiet(half, blobs(21), epochs=2, batch_size=8)
+    assert equal(whole, both)
+    assert [record["epoch"] for record in history] == [3, 4]
+
+
+def test_a_run_folder_gets_metrics_and_curves():
+    run = train.RunFolder.create("runs/toy", {"epochs": 2})
+    _, history = quiet(start(), blobs(20), test_data=blobs(9), epochs=2, batch_size=8, run=run)
+    assert run.metrics() == history
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / "config.json").read_text()) == {"epochs": 2}
+    assert {path.name for path in run.path.iterdir()} == {"config.json", "metrics.jsonl", "curves.png"}
+
+
+def nan_from(limit):
+    """NaN for examples whose target is above a limit that training itself brings down."""
+
+    def loss_fn(w, batch, key):
+        x, y = batch
+        return jnp.where(w[0] > limit, jnp.nan, 1.0) * (x @ w - y) ** 2, {}
+
+    return loss_fn
+
+
+def test_a_lost_loss_stops_with_place_and_advice():
+    x = np.ones((8, 1), np.float32)
+    data = x, np.full(8, 10, np.float32)
+    run = train.RunFolder.create("runs/lost")
+    state = train.create_state(jnp.zeros(1), optax.sgd(0.01), jax.random.key(0))
+    with pytest.raises(train.NonFiniteLossError, match=r"became nan in epoch 3, step 6.*learning rate") as caught:
+        train.fit(state, data, nan_from(0.9), epochs=5, batch_size=4, run=run, progress=False)
+    assert isinstance(caught.value, RuntimeError)
+    assert (caught.value.epoch, caught.value.step) == (3, 6)
+    kept = run.metrics()
+    assert [record["epoch"] for record in kept] == [1, 2, 3]
+    assert kept[1]["train_loss"] > 0
+    assert kept[2]["train_loss"] is None
+    assert len(caught.value.history) == 3
+    assert (run / "curves.png").exists()
+
+
+def test_a_gradient_lost_at_the_very_end_is_found():
+    def loss_fn(w, batch, key):
+        return jnp.sqrt(w - w + 0 * batch), {}
+
+    state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(train.NonFiniteLossError, match="the gradient became nan in epoch 1, step 1"):
+        train.fit(state, jnp.ones(4), loss_fn, epochs=1, batch_size=4, progress=False)
+
+
+def test_data_with_nan_is_named_as_the_cause():
+    data = blobs(20)
+    data.images[3, 1] = np.nan
+    with pytest.raises(train.NonFiniteLossError, match="the training data itself holds NaN or infinity"):
+        quiet(start(), data, epochs=1, batch_size=8)
+
+
+def test_a_lost_test_loss_stops_too():
+    test = blobs(9)
+    test.images[0, 0] = np.inf
+    with pytest.raises(train.NonFiniteLossError, match="the test loss became nan in epoch 1, step 3"):
+        quiet(start(), blobs(20), test_data=test, epochs=2, batch_size=8)
+
+
+def test_an_interrupted_run_keeps_its_metrics_and_draws_them(monkeypatch):
+    run = train.RunFolder.create("runs/stopped")
+    log = run.log
+
+    def stop_after_two(record):
+        log(record)
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "log", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        quiet(start(), blobs(20), epochs=5, batch_size=8, run=run)
+    assert len(run.metrics()) == 2
+    assert (run / "curves.png").exists()
+
+
+def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
+    def absent(*args):
+        raise ImportError("plots need matplotlib: pip install 'jaxnn[experiments]'")
+
+    monkeypatch.setattr(plots, "curves", absent)
+    run = train.RunFolder.create("runs/bare")
+    train.fit(start(), blobs(20), train.classification_loss(), epochs=1, batch_size=8, run=run)
+    assert "curves.png was not drawn: plots need matplotlib" in capsys.readouterr().out
+    assert len(run.metrics()) == 1
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys):
+    train.fit(
+        start(),
+        blobs(20),
+        train.classification_loss(),
+        test_data=blobs(9),
+        epochs=2,
+        batch_size=8,
+        penalty=train.l2(1e-4),
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("compiled in ")
+    assert lines[1].startswith("epoch 1/2  loss ")
+    for part in ("accuracy", "test loss", "test accuracy", "examples/s", "left"):
+        assert part in lines[1]
+
+
+def test_a_functional_model_trains():
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    w = np.array([1.0, -2.0, 0.5], np.float32)
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.1), jax.random.key(0))
+    state, history = train.fit(state, (x, x @ w), quadratic, epochs=10, batch_size=8, progress=False)
+    np.testing.assert_allclose(state.model(), w, atol=1e-3)
+    assert "train_accuracy" not in history[0]
+
+
+def test_no_epochs_change_nothing():
+    state, history = quiet(start(), blobs(20), epochs=0)
+    assert history == []
+    assert int(state.step) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"epochs": -1}, "epochs: "), ({"batch_size": 0}, "batch_size: expected a positive integer")],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        quiet(start(), blobs(20), **options)
