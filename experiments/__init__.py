@@ -1,0 +1,1 @@
+"""One script an experiment: `python -m experiments.lenet5`; `--help` explains every option."""

@@ -1,0 +1,108 @@
+"""A feed-forward network learns digits by back-propagation, once each with sigmoid, tanh and ReLU.
+
+    python -m experiments.mlp
+    python -m experiments.mlp --hidden 100 100 100 --learning-rate 0.1
+
+Plain stochastic gradient descent over epochs, so that what the activation does to the gradient shows: how fast each
+learns, and how much of the gradient reaches the first layer. Leaves curves of all three in the run folder.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments.classify import check_positive
+from experiments.command import run
+from jaxnn import data, models, train
+from jaxnn.train import plots
+from jaxnn.train.step import Preprocess
+
+ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
+
+
+@dataclasses.dataclass
+class Options:
+    """How to train."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Features of each hidden layer."""
+    epochs: int = 30
+    """Passes over the training pictures."""
+    batch_size: int = 32
+    """Pictures a step."""
+    learning_rate: float = 0.1
+    """Of plain stochastic gradient descent."""
+    seed: int = 0
+    """Everything random follows from it."""
+    run: Path = Path("runs/mlp")
+    """The run folder; a number is added where it exists, nothing is overwritten."""
+
+
+def main(options: Options) -> None:
+    """Trains one network an activation, and says what each reached."""
+    check_positive("epochs", options.epochs)
+    for size in options.hidden:
+        check_positive("hidden", size)
+    digits = data.load_digits()
+    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
+    loss_fn = train.classification_loss()
+    results, curves = {}, {}
+    for name, activation in ACTIVATIONS.items():
+        features = (64, *options.hidden, 10)
+        net = models.MLP(features, activation=activation, rngs=nnx.Rngs(options.seed))
+        state = train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
+        shares = gradient_by_layer(state, digits.train, to_rows)
+        state, history = train.fit(
+            state,
+            digits.train,
+            loss_fn,
+            test_data=digits.test,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            preprocess=to_rows,
+            progress=False,
+        )
+        curves[name] = history
+        results[name] = {"test_accuracy": history[-1]["test_accuracy"], "gradient_by_layer": shares}
+        print(
+            f"{name:>8}: test accuracy {history[-1]['test_accuracy']:7.2%} after {options.epochs} epochs; at the start "
+            f"the gradient's norm was {', '.join(f'{s:.3f}' for s in shares)} from the first layer to the last"
+        )
+    plots.compare(curves, folder / "curves.png", metric="test_accuracy")
+    with train.runfolder.replacing(folder / "result.json") as beside:
+        beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"curves and numbers are in {folder.path}")
+
+
+def rows(preprocess: Preprocess) -> Preprocess:
+    """Pictures as the rows that a feed-forward network takes."""
+
+    def to_rows(key: jax.Array | None, batch: Any) -> Any:
+        batch = preprocess(key, batch)
+        return batch._replace(images=batch.images.reshape(len(batch.images), -1))
+
+    return to_rows
+
+
+def gradient_by_layer(state: train.TrainState, examples: Any, preprocess: Preprocess) -> list[float]:
+    """The norm of the mean loss's gradient in each layer's weights, from the first layer to the last."""
+    batch = preprocess(None, jax.tree.map(jnp.asarray, examples))
+    graphdef, params = nnx.split(state.model())
+
+    def loss(params: Any) -> jax.Array:
+        losses, _ = train.classification_loss()(nnx.merge(graphdef, params), batch, None)
+        return losses.mean()
+
+    grads = nnx.to_pure_dict(jax.grad(loss)(params))["layers"]
+    return [float(jnp.linalg.norm(grads[i]["kernel"])) for i in sorted(grads)]
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)
