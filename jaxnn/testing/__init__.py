@@ -1,0 +1,25 @@
+"""Numerical testing of layers, one's own too: oracles, derivatives, invariances, counters."""
+
+from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.counters import CountedFunction, assert_traces, compiled_ops, count_traces, record_traces
+from jaxnn.testing.gradients import assert_gradients
+from jaxnn.testing.invariance import assert_invariant
+from jaxnn.testing.oracle import assert_close_to_oracle
+from jaxnn.testing.tolerance import Tolerance, tolerance
+from jaxnn.testing.transfers import count_host_transfers, forbid_host_transfers
+
+__all__ = [
+    "CountedFunction",
+    "Tolerance",
+    "assert_close",
+    "assert_close_to_oracle",
+    "assert_gradients",
+    "assert_invariant",
+    "assert_traces",
+    "compiled_ops",
+    "count_host_transfers",
+    "count_traces",
+    "forbid_host_transfers",
+    "record_traces",
+    "tolerance",
+]

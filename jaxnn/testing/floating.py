@@ -1,0 +1,70 @@
+"""The floating leaves of a tree: casting them, and seeing a function as one of them alone."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+Tree = Any
+# From one list of floating arrays to another: what is left of a function once its other arguments are fixed.
+FloatingFunction = Callable[[Sequence[jax.typing.ArrayLike]], list[jax.Array]]
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf holds real floating-point numbers."""
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+
+
+def cast_floating(tree: Tree, dtype: DTypeLike) -> Tree:
+    """Returns the tree as JAX arrays, its floating leaves in ``dtype`` and the others as they are."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if is_floating(leaf) else jnp.asarray(leaf), tree)
+
+
+def to_float64(tree: Tree) -> Tree:
+    """Returns the tree as NumPy arrays, its floating leaves in float64 and the others as they are."""
+
+    def convert(leaf: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            return leaf
+        return np.asarray(leaf).astype(np.float64) if is_floating(leaf) else np.asarray(leaf)
+
+    return jax.tree.map(convert, tree)
+
+
+@contextlib.contextmanager
+def computing_in(dtype: DTypeLike, precision: str | None = "highest") -> Iterator[None]:
+    """Lets float64 be float64, and products keep the precision of their dtype.
+
+    By default GPUs and TPUs round the factors of a product to fewer bits than float32 has.
+    """
+    wide = jnp.finfo(dtype).bits == 64 or bool(jax.config.read("jax_enable_x64"))
+    with jax.enable_x64(wide), jax.default_matmul_precision(precision):
+        yield
+
+
+def restrict_to_floating(
+    function: Callable[..., Tree], args: tuple[Tree, ...], argnums: Sequence[int] | None = None
+) -> tuple[FloatingFunction, list[jax.Array], list[str]]:
+    """Sees a function as one from floating arrays to floating arrays, all other leaves fixed.
+
+    Returns:
+        The function from the floating leaves of the arguments at ``argnums`` (all by default) to the floating leaves of
+        the result; these leaves of ``args``; and their paths, for messages.
+    """
+    flat, structure = jax.tree.flatten_with_path(args)
+    chosen = range(len(args)) if argnums is None else argnums
+    # The first step of a path is the position of the argument.
+    free = [i for i, (path, leaf) in enumerate(flat) if is_floating(leaf) and path[0].idx in chosen]
+
+    def restricted(inputs: Sequence[jax.typing.ArrayLike]) -> list[jax.Array]:
+        leaves: list[Any] = [leaf for _, leaf in flat]
+        for i, leaf in zip(free, inputs, strict=True):
+            leaves[i] = leaf
+        result = function(*jax.tree.unflatten(structure, leaves))
+        return [leaf for leaf in jax.tree.leaves(result) if is_floating(leaf)]
+
+    return restricted, [flat[i][1] for i in free], [f"args{jax.tree_util.keystr(flat[i][0])}" for i in free]

@@ -1,0 +1,255 @@
+"""What no transformation may change: jit, vmap, remat, batching, and the dtype that comes in."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from jaxnn.testing.comparison import assert_close, assert_within
+from jaxnn.testing.counters import count_traces
+from jaxnn.testing.floating import cast_floating, is_floating, restrict_to_floating
+from jaxnn.testing.oracle import name_of
+
+Tree = Any
+CheckName = Literal["jit", "vmap", "batch", "remat", "dtype"]
+
+DTYPES = (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)
+
+
+def assert_invariant(
+    function: Callable[..., Tree],
+    args: Sequence[Tree],
+    *,
+    checks: Sequence[CheckName] = ("jit", "vmap", "remat", "dtype"),
+    batch_axes: Any = 0,
+    dtypes: Sequence[DTypeLike] = DTYPES,
+    output_dtype: Callable[[Any], Tree] = lambda dtype: dtype,
+    reduction: int | None = None,
+    roundings: int = 2,
+) -> None:
+    """Asserts that a function is the same function under every transformation.
+
+    - ``"jit"``: two plain calls agree bit for bit (no state that leaks from call to call); the compiled call agrees
+      with the plain one, also for other values of the same shapes, which must not trace again; no tracer escapes.
+    - ``"vmap"``: `jax.vmap` over ``batch_axes`` equals a Python loop, and so does the gradient.
+    - ``"batch"``: the function itself, given one and two leading batch axes, equals the loop. For functions that take
+      any number of batch axes, with arguments whose batch axis is 0 or None.
+    - ``"remat"``: `jax.checkpoint` changes neither values nor gradients.
+    - ``"dtype"``: bfloat16, float16, float32 and float64 come out as they went in, and nothing is promoted half way
+      (traced under strict dtype promotion, with x64 enabled and without).
+
+    Other values are made by shuffling each array's elements, so that whatever holds for the set of values (lengths,
+    labels, no ties) still holds. Each check compares within the tolerance of `tolerance`, since fusing reorders sums.
+
+    Args:
+        function: Takes the arguments, returns a tree of arrays.
+        args: Positional arguments for one example, pytrees of arrays.
+        checks: Which checks to make.
+        batch_axes: As ``in_axes`` of `jax.vmap`: where each argument's batch axis stands, None for what is shared.
+        dtypes: Floating dtypes to check.
+        output_dtype: From the dtype of the inputs to that of the outputs, as one dtype or as a prefix of the output
+            tree. Default: the same. A cell state that stays float32 is said so here.
+        reduction: Number of products in each sum. Default: the size of the largest argument.
+        roundings: See `tolerance`.
+
+    Raises:
+        AssertionError: If a check fails; names the check and the worst element.
+        ValueError: If a check is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import testing
+        >>> x, w = jnp.arange(3.0), jnp.ones((3, 2)) / 3
+        >>> testing.assert_invariant(jnp.matmul, (x, w), batch_axes=(0, None))
+        >>> testing.assert_invariant(lambda x: x * jnp.float32(2), (x,), checks=["dtype"])
+        Traceback (most recent call last):
+        ...
+        AssertionError: <lambda>, dtype: bfloat16 is promoted half way...
+    """
+    unknown = set(checks) - set(_CHECKS)
+    if unknown:
+        raise ValueError(f"checks must be among {sorted(_CHECKS)}, got {sorted(unknown)}")
+    given: tuple[Tree, ...] = jax.tree.map(jnp.asarray, tuple(args))
+    if reduction is None:
+        reduction = max([1, *(leaf.size for leaf in jax.tree.leaves(given))])
+    if not isinstance(batch_axes, list | tuple):
+        batch_axes = (batch_axes,) * len(given)
+
+    def close(got: Tree, expected: Tree, what: str) -> None:
+        # Both sides round: the roundings of two results part them.
+        assert_close(
+            got,
+            expected,
+            reduction=4 * reduction,
+            roundings=4 * roundings,
+            what=f"{name_of(function)}, {what}",
+        )
+
+    for check in checks:
+        if check == "dtype":
+            _check_dtype(function, given, dtypes, output_dtype)
+        else:
+            with jax.default_matmul_precision("highest"):
+                _CHECKS[check](function, given, tuple(batch_axes), close)
+
+
+Close = Callable[[Tree, Tree, str], None]
+
+
+def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[Any, ...], close: Close) -> None:
+    others = _shuffle(args, 1)
+    first, other, again = function(*args), function(*others), function(*args)
+    assert_within(
+        again,
+        first,
+        lambda *_: 0.0,
+        what=f"{name_of(function)}, jit: state leaks from one plain call into the next",
+    )
+    counted = count_traces(function)
+    compiled = jax.jit(counted)
+    try:
+        with jax.checking_leaks():
+            got_first, got_other = compiled(*args), compiled(*others)
+    except Exception as error:
+        if "Leaked" not in str(error):
+            raise
+        raise AssertionError(f"{name_of(function)}, jit: a tracer escapes\n{error}") from error
+    close(got_first, first, "jit against no jit")
+    close(got_other, other, "jit against no jit, for other values")
+    if counted.traces != 1:
+        raise AssertionError(
+            f"{name_of(function)}, jit: traced {counted.traces} times for two calls of the same shapes"
+        )
+
+
+def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
+    for kind, each in (("values", function), ("gradients", _gradient(function, args))):
+        if each is None:
+            continue
+        examples, stacked = _examples(args, axes, 3)
+        compiled = jax.jit(each)
+        expected = _stack(*(compiled(*example) for example in examples))
+        close(jax.jit(jax.vmap(each, in_axes=axes))(*stacked), expected, f"vmap against a loop, {kind}")
+
+
+def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
+    if any(axis not in (0, None) for axis in jax.tree.leaves(axes)):
+        raise ValueError(f"the check 'batch' needs batch axes in front, 0 or None; got {axes}")
+    examples, stacked = _examples(args, axes, 4)
+    compiled = jax.jit(function)
+    expected = _stack(*(compiled(*example) for example in examples))
+    close(compiled(*stacked), expected, "one batch axis against a loop")
+
+    def fold(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape(2, 2, *leaf.shape[1:])
+
+    two_axes = _map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, stacked)
+    close(compiled(*two_axes), jax.tree.map(fold, expected), "two batch axes against a loop")
+
+
+def _check_remat(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[Any, ...], close: Close) -> None:
+    remat = jax.checkpoint(function)
+    close(jax.jit(remat)(*args), jax.jit(function)(*args), "remat against plain, values")
+    plain_gradient, remat_gradient = _gradient(function, args), _gradient(remat, args)
+    if plain_gradient is not None and remat_gradient is not None:
+        close(jax.jit(remat_gradient)(*args), jax.jit(plain_gradient)(*args), "remat against plain, gradients")
+
+
+def _check_dtype(
+    function: Callable[..., Tree],
+    args: tuple[Tree, ...],
+    dtypes: Sequence[DTypeLike],
+    output_dtype: Callable[[Any], Tree],
+) -> None:
+    for dtype in [jnp.dtype(dtype) for dtype in dtypes]:
+        for x64 in (False, True):
+            if dtype == jnp.float64 and not x64:
+                continue
+            where = f"{dtype.name} with x64" if x64 and dtype != jnp.float64 else dtype.name
+            with jax.enable_x64(x64), jax.numpy_dtype_promotion("strict"):
+                try:
+                    result = jax.eval_shape(function, *cast_floating(args, dtype))
+                except (jax.dtypes.TypePromotionError, TypeError) as error:
+                    raise AssertionError(
+                        f"{name_of(function)}, dtype: {where} is promoted half way\n{error}"
+                    ) from error
+            expected = jax.tree.broadcast(output_dtype(dtype), result)
+            for (path, leaf), due in zip(jax.tree.leaves_with_path(result), jax.tree.leaves(expected), strict=True):
+                if is_floating(leaf) and leaf.dtype != jnp.dtype(due):
+                    place = f" at {jax.tree_util.keystr(path)}" if path else ""
+                    raise AssertionError(
+                        f"{name_of(function)}, dtype: {where} comes out as {leaf.dtype.name}{place}, "
+                        f"expected {jnp.dtype(due).name}"
+                    )
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "jit": _check_jit,
+    "vmap": _check_vmap,
+    "batch": _check_batch,
+    "remat": _check_remat,
+    "dtype": _check_dtype,
+}
+
+
+def _gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> Callable[..., Tree] | None:
+    """The gradient of a random projection by the floating leaves; None where nothing is floating."""
+    outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(function, *args)) if is_floating(leaf)]
+    if not outputs or not any(is_floating(leaf) for leaf in jax.tree.leaves(args)):
+        return None
+    rng = np.random.default_rng(0)
+    weights = [jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype) for leaf in outputs]
+
+    def gradient(*args: Tree) -> list[jax.Array]:
+        restricted, inputs, _ = restrict_to_floating(function, args)
+        return jax.vjp(restricted, inputs)[1](weights)[0]
+
+    return gradient
+
+
+def _shuffle(tree: Tree, seed: int) -> Tree:
+    """Other values of the same kind: each array's own elements in another order; random keys stay."""
+    rng = np.random.default_rng(seed)
+
+    def shuffle(leaf: jax.Array) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        # In NumPy, as all that is not the function itself: nothing to compile.
+        return jnp.asarray(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
+
+    return jax.tree.map(shuffle, tree)
+
+
+def _map_axes(function: Callable[..., Tree], axes: tuple[Any, ...], *trees: tuple[Tree, ...]) -> tuple[Tree, ...]:
+    """Calls ``function(axis, *subtrees)`` wherever ``axes``, a prefix of the trees, has an axis or None."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
+
+
+def _examples(
+    args: tuple[Tree, ...], axes: tuple[Any, ...], count: int
+) -> tuple[list[tuple[Tree, ...]], tuple[Tree, ...]]:
+    """Examples that differ in what is batched: one by one, and stacked along the batch axes."""
+    shuffled = [args, *(_shuffle(args, seed) for seed in range(1, count))]
+    examples = [
+        _map_axes(lambda axis, plain, other: plain if axis is None else other, axes, args, others)
+        for others in shuffled
+    ]
+
+    def stack(axis: int | None, *subtrees: Tree) -> Tree:
+        if axis is None:
+            return subtrees[0]
+        return _stack(*subtrees, axis=axis)
+
+    return examples, _map_axes(stack, axes, *shuffled)
+
+
+def _stack(*trees: Tree, axis: int = 0) -> Tree:
+    def stack(*leaves: jax.Array) -> jax.Array:
+        if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+            return jnp.stack(leaves, axis)
+        return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves], axis))
+
+    return jax.tree.map(stack, *trees)

@@ -1,0 +1,157 @@
+"""Noticing when numbers leave the device for the host.
+
+On GPU and TPU `jax.transfer_guard` stops implicit transfers in both directions. On CPU it lets reads pass, since host
+and device share their memory; but a training loop that reads its loss on every step stalls an accelerator all the same,
+and the tests that should notice run on CPU. So the ways in which Python reads an array are watched there, on the array
+type itself.
+"""
+
+import collections
+import contextlib
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# How Python code reads an array. `repr` and `format` are those of print and f-strings.
+_READS = (
+    *("__bool__", "__complex__", "__float__", "__hex__", "__index__", "__int__", "__oct__"),
+    *("__format__", "__repr__", "__str__"),
+    *("__array__", "__dlpack__", "__reduce__", "item", "tobytes", "tolist"),
+)
+# NumPy's own conversions find a CPU array's memory without asking the array for `__array__`.
+_CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+
+
+@contextlib.contextmanager
+def count_host_transfers() -> Iterator[collections.Counter[str]]:
+    """Counts how often this thread reads a JAX array from Python, by the way it is read.
+
+    Seen on every device: ``float``, ``int``, ``bool`` and conditions, ``.item()``, ``.tolist()``, printing and
+    f-strings, pickling, ``np.asarray`` and its like (called by these names), and, as "explicit", `jax.device_get`, once
+    for each array. Not seen on CPU: C code that takes the memory by the buffer protocol, as ``memoryview(x)``,
+    ``np.exp(x)`` and ``a[:] = x`` do. Calls back to Python from inside a compiled program (`jax.debug.print`) are part
+    of the program: `compiled_ops` counts those.
+
+    Yields:
+        Counter of reads; it fills as the block runs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import testing
+        >>> loss = jnp.float32(0.5)
+        >>> with testing.count_host_transfers() as reads:
+        ...     for _ in range(3):
+        ...         line = f"loss {loss:.3f}"
+        >>> reads
+        Counter({'__format__': 3})
+    """
+    reads: collections.Counter[str] = collections.Counter()
+
+    def count(way: str, array: Any) -> None:
+        reads[way] += 1
+
+    with _watched(count):
+        yield reads
+
+
+@contextlib.contextmanager
+def forbid_host_transfers() -> Iterator[None]:
+    """Lets no array pass implicitly between host and device while the block runs.
+
+    To the host: what `count_host_transfers` sees, but for `jax.device_get`, which says what it does. To the device:
+    what `jax.transfer_guard` stops, such as NumPy arrays given to a compiled function; `jax.device_put` passes. The
+    constants of a program may go to the device when it is first called: call it once before the block.
+
+    Raises:
+        AssertionError: At the line that transfers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import testing
+        >>> step = jax.jit(lambda x: x + 1)
+        >>> x = step(jnp.zeros(3))
+        >>> with testing.forbid_host_transfers():
+        ...     for _ in range(3):
+        ...         x = step(x)
+        ...     values = jax.device_get(x)
+        >>> with testing.forbid_host_transfers():
+        ...     print(x)
+        Traceback (most recent call last):
+        ...
+        AssertionError: implicit transfer to the host: __str__ of a float32[3] array; jax.device_get is...
+    """
+
+    def refuse(way: str, array: Any) -> None:
+        if way != "explicit":
+            raise AssertionError(
+                f"implicit transfer to the host: {way} of a {array.aval.str_short()} array; "
+                "jax.device_get is the explicit way"
+            )
+
+    try:
+        with _watched(refuse), jax.transfer_guard("disallow"):
+            yield
+    except jax.errors.JaxRuntimeError as error:
+        if "Disallowed" not in str(error):
+            raise
+        raise AssertionError(f"implicit transfer: {error}") from error
+
+
+@contextlib.contextmanager
+def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
+    """Calls ``report(way, array)`` whenever this thread reads an array."""
+    with jax.transfer_guard("allow"):
+        array_type = type(jnp.zeros(()))
+    thread = threading.get_ident()
+    # `jax.device_get` announces its reads: it asks for an asynchronous copy first. Arrays cannot be hashed.
+    announced: dict[int, weakref.ref[Any]] = {}
+    inside = False  # reading one way often reads another way underneath
+
+    def watch(way: str, read: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(read)
+        def watched(source: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            sources = source if isinstance(source, list | tuple) else [source]
+            arrays = [array for array in sources if isinstance(array, array_type)]
+            if inside or not arrays or threading.get_ident() != thread:
+                return read(source, *args, **kwargs)
+            for array in arrays:
+                asked = announced.pop(id(array), None)
+                report("explicit" if asked is not None and asked() is array else way, array)
+            inside = True
+            try:
+                return read(source, *args, **kwargs)
+            finally:
+                inside = False
+
+        return watched
+
+    def announce(copy: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(copy)
+        def announcing(array: Any) -> Any:
+            if threading.get_ident() == thread:
+                announced[id(array)] = weakref.ref(array)
+            return copy(array)
+
+        return announcing
+
+    with contextlib.ExitStack() as stack:
+
+        def replace(owner: Any, name: str, new: Any) -> None:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, new)
+
+        for name in _READS:
+            if name in vars(array_type):
+                replace(array_type, name, watch(name, getattr(array_type, name)))
+        for name in _CONVERSIONS:
+            replace(np, name, watch(f"np.{name}", getattr(np, name)))
+        replace(array_type, "copy_to_host_async", announce(array_type.copy_to_host_async))
+        yield

@@ -1,0 +1,279 @@
+"""Every layer, listed once: the suites of ``test_cases.py`` run over this table.
+
+A case holds what differs from layer to layer; a suite holds a property that all layers share. Who adds a layer or an
+option adds a case here and gets every suite.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnn import functional as F
+from tests import oracles
+
+Tree = Any
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer with one choice of options.
+
+    Attributes:
+        name: The test's id.
+        function: The layer; options are bound, what remains are positional arguments, pytrees of arrays.
+        oracle: The same in NumPy float64.
+        make_args: From a random generator and the shape of the batch to the arguments, float64 where they are floating.
+        batch_axes: As ``in_axes`` of `jax.vmap`: 0 for arguments that carry the batch axes in front, None for shared
+            ones.
+        reduction: Number of products in each sum.
+        roundings: Roundings to the dtype on the way to the result.
+        sum_of_products: Whether the result is a sum of products with non-negative factors, so that the oracle on
+            absolute values gives the scale of the error.
+        modes: Modes of differentiation.
+        output_dtype: From the dtype of the inputs to that of the outputs.
+        suites: Suites to run: "values" for values, dtypes and batch shapes only, "all" for everything.
+    """
+
+    name: str
+    function: Callable[..., Tree]
+    oracle: Callable[..., Tree]
+    make_args: Callable[[np.random.Generator, Shape], tuple[Tree, ...]]
+    batch_axes: tuple[Any, ...]
+    reduction: int
+    roundings: int = 2
+    sum_of_products: bool = False
+    modes: tuple[str, ...] = ("fwd", "rev")
+    output_dtype: Callable[[Any], Tree] = lambda dtype: dtype
+    suites: str = "all"
+
+    def args(self, seed: int = 0, batch: Shape = (2,)) -> tuple[Tree, ...]:
+        return self.make_args(np.random.default_rng(seed), batch)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def distinct(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Values in random order that lie apart and away from zero: neither ties nor kinks, and exact in bfloat16 too."""
+    size = int(np.prod(shape))
+    values = (np.arange(size) + 1) * rng.choice([-1.0, 1.0], size) / 64
+    return rng.permutation(values).reshape(shape)
+
+
+# Sums of products
+
+
+def conv_case(
+    name: str,
+    size: Shape,
+    window: Shape,
+    channels: tuple[int, int] = (2, 3),
+    *,
+    bias: bool = True,
+    transpose: bool = False,
+    suites: str = "all",
+    **options: Any,
+) -> Case:
+    inputs, outputs = channels
+    groups = options.get("groups", 1)
+    kernel = (inputs, outputs // groups) if transpose else (inputs // groups, outputs)
+
+    def make_args(rng: np.random.Generator, batch: Shape) -> tuple[np.ndarray, ...]:
+        args = rng.normal(size=(*batch, *size, inputs)), rng.normal(size=(*window, *kernel))
+        return (*args, rng.normal(size=outputs)) if bias else args
+
+    layer = "conv_transpose" if transpose else "conv"
+    return Case(
+        f"{layer} {name}",
+        partial(getattr(F, layer), **options),
+        partial(getattr(oracles, layer), **options),
+        make_args,
+        batch_axes=(0, None, None) if bias else (0, None),
+        reduction=int(np.prod(window)) * inputs // groups,
+        sum_of_products=True,
+        suites=suites,
+    )
+
+
+CONV = [
+    conv_case("2d", (5, 6), (3, 3)),
+    conv_case("1d without bias", (7,), (4,), bias=False),
+    conv_case("3d valid", (3, 4, 3), (2, 3, 2), padding="VALID"),
+    conv_case("strided", (6, 5), (3, 2), stride=2),
+    conv_case("strided by axis, low", (7, 6), (3, 4), stride=(3, 2), padding="SAME_LOWER"),
+    conv_case("dilated, padded in pairs", (6, 5), (2, 3), dilation=(2, 1), padding=((2, 0), (1, 3))),
+    conv_case("padded by a number", (4, 5), (3, 3), padding=2),
+    conv_case("causal", (7,), (3,), padding="CAUSAL", dilation=2),
+    conv_case("groups", (5, 4), (3, 3), (4, 6), groups=2),
+    conv_case("depthwise", (5, 4), (3, 3), (3, 6), groups=3, stride=2),
+    conv_case("reflect", (5, 6), (3, 3), pad_mode="reflect"),
+    conv_case("replicate", (5, 6), (4, 3), pad_mode="replicate", padding=((3, 1), (0, 2))),
+    conv_case("circular", (5, 6), (3, 3), pad_mode="circular", stride=2),
+    conv_case("pointwise", (3, 2), (1, 1), suites="values"),
+    conv_case("single element", (1, 1), (1, 1), (1, 1), suites="values"),
+    conv_case("window beyond the input", (2, 2), (5, 4), suites="values"),
+]
+
+CONV_TRANSPOSE = [
+    conv_case("2d", (3, 4), (3, 3), transpose=True),
+    conv_case("strided", (3, 4), (3, 2), transpose=True, stride=2),
+    conv_case("strided by axis, low", (3, 2), (3, 4), transpose=True, stride=(2, 3), padding="SAME_LOWER"),
+    conv_case("stride beyond the window", (3, 2), (2, 2), transpose=True, stride=3),
+    conv_case("1d valid", (4,), (3,), transpose=True, stride=2, padding="VALID", bias=False),
+    conv_case("3d", (2, 2, 3), (2, 3, 2), transpose=True, stride=(1, 2, 1), padding=1),
+    conv_case("causal", (5,), (3,), transpose=True, padding="CAUSAL", stride=2),
+    conv_case("causal, dilated", (5,), (3,), transpose=True, padding="CAUSAL", dilation=2, suites="values"),
+    conv_case(
+        "pairs and output padding",
+        (3, 4),
+        (3, 3),
+        transpose=True,
+        stride=2,
+        padding=((1, 0), (0, 2)),
+        output_padding=1,
+    ),
+    conv_case("dilated", (4, 3), (2, 3), transpose=True, stride=2, dilation=(3, 2), padding="SAME"),
+    conv_case("groups", (3, 3), (3, 2), (4, 6), transpose=True, groups=2, stride=2),
+    conv_case("single element", (1, 1), (1, 1), (1, 1), transpose=True, suites="values"),
+]
+
+DENSE = [
+    Case(
+        "dense",
+        F.dense,
+        oracles.dense,
+        lambda rng, batch: (rng.normal(size=(*batch, 5)), rng.normal(size=(5, 3)), rng.normal(size=3)),
+        batch_axes=(0, None, None),
+        reduction=5,
+        sum_of_products=True,
+    ),
+    Case(
+        "dense without bias, single element",
+        F.dense,
+        oracles.dense,
+        lambda rng, batch: (rng.normal(size=(*batch, 1)), rng.normal(size=(1, 1))),
+        batch_axes=(0, None),
+        reduction=1,
+        sum_of_products=True,
+        suites="values",
+    ),
+]
+
+
+# Pooling
+
+
+def pool_case(
+    layer: str,
+    name: str,
+    size: Shape,
+    *options: Any,
+    channels: int = 2,
+    suites: str = "all",
+    **named_options: Any,
+) -> Case:
+    def bound(function: Callable[..., Any]) -> Callable[..., Any]:
+        def pool(x: Any) -> Any:
+            return function(x, *options, **named_options)
+
+        pool.__name__ = layer
+        return pool
+
+    return Case(
+        f"{layer} {name}",
+        bound(getattr(F, layer)),
+        bound(getattr(oracles, layer)),
+        lambda rng, batch: (distinct(rng, (*batch, *size, channels)),),
+        batch_axes=(0,),
+        reduction=1 if "max" in layer else int(np.prod(size)),
+        # The p-norm: powers, a sum and a root, each rounded.
+        roundings=8 if layer == "lp_pool" else 2,
+        sum_of_products=layer in ("avg_pool", "global_avg_pool", "adaptive_avg_pool"),
+        suites=suites,
+    )
+
+
+# (name, size, window, options) that every pool with a window understands
+WINDOWS: list[tuple[str, Shape, Shape, dict[str, Any]]] = [
+    ("2d", (5, 6), (2, 2), {}),
+    ("overlapping", (5, 6), (3, 2), {"stride": (2, 1), "padding": "SAME"}),
+    ("ceil mode and padding", (6, 5), (3, 2), {"stride": 2, "padding": ((1, 1), (0, 1)), "ceil_mode": True}),
+    ("dilated", (7, 6), (3, 2), {"stride": 2, "dilation": (2, 3), "padding": 1}),
+]
+MORE_WINDOWS: list[tuple[str, Shape, Shape, dict[str, Any]]] = [
+    ("1d", (7,), (3,), {"stride": 2, "padding": "SAME_LOWER"}),
+    ("1d causal", (6,), (3,), {"stride": 1, "padding": "CAUSAL"}),
+    ("3d", (4, 3, 4), (2, 2, 3), {"stride": (2, 1, 1)}),
+    ("last window in the padding", (4, 4), (2, 2), {"stride": 3, "padding": 1, "ceil_mode": True}),
+    ("ceil mode, dilated", (8, 7), (3, 3), {"stride": 2, "padding": 1, "dilation": 2, "ceil_mode": True}),
+    ("single element", (1, 1), (1, 1), {}),
+]
+
+POOLS = [
+    *(
+        pool_case(layer, name, size, window, **options)
+        for layer in ("max_pool", "avg_pool")
+        for name, size, window, options in WINDOWS
+    ),
+    *(
+        pool_case(layer, name, size, window, suites="values", **options)
+        for layer in ("max_pool", "avg_pool")
+        for name, size, window, options in MORE_WINDOWS
+    ),
+    *(
+        pool_case(
+            "avg_pool", f"{name}, padding counted", size, window, count_include_pad=True, suites="values", **options
+        )
+        for name, size, window, options in WINDOWS[1:]
+    ),
+    pool_case("lp_pool", *WINDOWS[2][:3], **WINDOWS[2][3]),
+    *(
+        pool_case("lp_pool", name, size, window, suites="values", **options)
+        for name, size, window, options in [WINDOWS[0], WINDOWS[1], WINDOWS[3], *MORE_WINDOWS]
+    ),
+    pool_case("lp_pool", "p = 1", (5, 6), (2, 3), p=1, suites="values"),
+    pool_case("lp_pool", "p = 3", (5, 6), (2, 3), p=3),
+    pool_case("global_max_pool", "2d", (4, 3)),
+    pool_case("global_max_pool", "1d", (4,), spatial=1, suites="values"),
+    pool_case("global_avg_pool", "2d", (4, 3)),
+    pool_case("global_avg_pool", "3d", (2, 4, 3), spatial=3, suites="values"),
+    pool_case("adaptive_avg_pool", "uneven", (7, 5), (3, 2)),
+    pool_case("adaptive_avg_pool", "even", (6, 4), (3, 2), suites="values"),
+    pool_case("adaptive_avg_pool", "larger than the input", (3, 2), (5, 2), suites="values"),
+    pool_case("adaptive_max_pool", "uneven", (7, 5), (3, 2)),
+    pool_case("adaptive_max_pool", "1d", (7,), (3,), suites="values"),
+]
+
+
+def tie_case(name: str, size: Shape, window: Shape, options: dict[str, Any]) -> Case:
+    """The gradient of max pooling where values are equal: no finite difference tells which of them gets it."""
+
+    def gradient(x: Any, cotangent: Any) -> Any:
+        return jax.vjp(lambda x: F.max_pool(x, window, **options), x)[1](cotangent)[0]
+
+    def make_args(rng: np.random.Generator, batch: Shape) -> tuple[Tree, ...]:
+        x = rng.integers(0, 3, size=(*batch, *size, 2)).astype(np.float64)
+        return x, rng.normal(size=oracles.max_pool(x, window, **options).shape)
+
+    taps = int(np.prod(window))
+    return Case(
+        f"max_pool {name}, gradient where values are equal",
+        gradient,
+        partial(oracles.max_pool_gradient, window=window, **options),
+        make_args,
+        batch_axes=(0, 0),
+        # One element may be the maximum of as many windows as a window has taps; they are added in the dtype itself.
+        reduction=taps,
+        roundings=taps,
+        suites="values",
+    )
+
+
+TIES = [tie_case(*window) for window in [*WINDOWS, *MORE_WINDOWS]]
+
+CASES = [*CONV, *CONV_TRANSPOSE, *DENSE, *POOLS, *TIES]

@@ -1,0 +1,86 @@
+"""What every layer promises, checked over the table of ``cases.py``."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import testing
+from tests.cases import CASES
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+full_case = pytest.mark.parametrize("case", [case for case in CASES if case.suites == "all"], ids=str)
+
+
+def float32(tree):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if leaf.dtype == np.float64 else leaf, tree)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_agrees_with_its_oracle(case, dtype):
+    testing.assert_close_to_oracle(
+        case.function,
+        case.oracle,
+        case.args(),
+        dtype=dtype,
+        reduction=case.reduction,
+        roundings=case.roundings,
+        sum_of_products=case.sum_of_products,
+    )
+
+
+@every_case
+def test_keeps_the_dtype(case):
+    testing.assert_invariant(case.function, float32(case.args()), checks=["dtype"], output_dtype=case.output_dtype)
+
+
+@every_case
+def test_takes_no_batch_axis_and_an_empty_batch(case):
+    one = jax.eval_shape(case.function, *float32(case.args(batch=())))
+    none = jax.jit(case.function)(*float32(case.args(batch=(0,))))
+    for single, empty in zip(jax.tree.leaves(one), jax.tree.leaves(none), strict=True):
+        assert empty.shape == (0, *single.shape)
+        assert empty.dtype == single.dtype
+
+
+@full_case
+def test_any_number_of_batch_axes_is_a_loop_over_them(case):
+    testing.assert_invariant(
+        case.function,
+        float32(case.args(batch=())),
+        checks=["batch", "vmap"],
+        batch_axes=case.batch_axes,
+        roundings=case.roundings,
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.suites == "all" and None in case.batch_axes], ids=str)
+def test_vmap_over_every_argument_is_a_loop(case):
+    testing.assert_invariant(case.function, float32(case.args(batch=())), checks=["vmap"], roundings=case.roundings)
+
+
+@full_case
+def test_jit_and_remat_change_nothing(case):
+    testing.assert_invariant(case.function, float32(case.args()), checks=["jit", "remat"], roundings=case.roundings)
+
+
+@full_case
+def test_first_and_second_derivatives_in_both_modes(case):
+    testing.assert_gradients(case.function, case.args(batch=(1,)), modes=case.modes, order=2)
+
+
+@full_case
+def test_the_gradient_of_an_empty_batch_is_empty_or_zero(case):
+    args = float32(case.args(batch=(0,)))
+    gradients = jax.jit(jax.grad(lambda args: sum(leaf.sum() for leaf in jax.tree.leaves(case.function(*args)))))(args)
+    for gradient, arg in zip(jax.tree.leaves(gradients), jax.tree.leaves(args), strict=True):
+        assert gradient.shape == arg.shape
+        assert not np.any(np.asarray(gradient))
+
+
+@full_case
+def test_bfloat16_gradients_stay_bfloat16(case):
+    args = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16) if leaf.dtype == np.float64 else leaf, case.args())
+    output, pull = jax.eval_shape(lambda *args: jax.vjp(case.function, *args), *args)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(pull, output)))
