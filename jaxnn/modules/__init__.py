@@ -22,5 +22,22 @@ Linen networks take them through Flax's bridge:
 from jaxnn.modules.conv import Conv, ConvTranspose
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.pool import AvgPool, Flatten, MaxPool
+from jaxnn.modules.recurrent import GRU, LSTM, RNN, Decoder, Encoded, Encoder, GRUCell, LSTMCell, RNNCell
 
-__all__ = ["AvgPool", "Conv", "ConvTranspose", "Dense", "Flatten", "MaxPool"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AvgPool",
+    "Conv",
+    "ConvTranspose",
+    "Decoder",
+    "Dense",
+    "Encoded",
+    "Encoder",
+    "Flatten",
+    "GRUCell",
+    "LSTMCell",
+    "MaxPool",
+    "RNNCell",
+]

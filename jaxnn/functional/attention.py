@@ -1,0 +1,81 @@
+"""Attention of one sequence over another."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.kernels.accumulate import accumulator
+
+
+def attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array | None = None,
+    *,
+    lengths: jax.typing.ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    r"""Scaled dot-product attention.
+
+    $$a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v$$
+
+    Args:
+        query: `(*batch, queries, d)`.
+        keys: `(*batch, time, d)`.
+        values: `(*batch, time, features)`; the keys by default.
+        lengths: integers `(*batch,)`: how many of the keys count. With length 0 context and weights are zero.
+
+    Returns:
+        The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
+        `query`; scores and softmax are computed in float32.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit each other.
+
+    References:
+        Luong, Pham, Manning: Effective approaches to attention-based neural machine translation, 2015. Vaswani
+        et al.: Attention is all you need, 2017 (the scale).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.functional.attention import attention
+        >>> context, weights = attention(jnp.ones((2, 1, 3)), jnp.ones((2, 4, 3)), lengths=jnp.array([4, 2]))
+        >>> weights[1, 0]
+        Array([0.5, 0.5, 0. , 0. ], dtype=float32)
+    """
+    values = keys if values is None else values
+    for name, a in (("keys", keys), ("values", values)):
+        if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
+            raise ValueError(
+                f"{name} must have the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
+            )
+        if a.dtype != query.dtype:
+            raise ValueError(f"{name} must have the dtype of query, {query.dtype}, got {a.dtype}")
+    if query.ndim < 2 or keys.shape[-1] != query.shape[-1]:
+        raise ValueError(
+            f"query (*batch, queries, d) and keys (*batch, time, d) must agree in d, got {query.shape} and {keys.shape}"
+        )
+    if values.shape[-2] != keys.shape[-2]:
+        raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
+    wide = accumulator(query.dtype)
+    scores = jnp.einsum("...qd,...td->...qt", query, keys, preferred_element_type=wide)
+    scores = scores / math.sqrt(query.shape[-1])
+    if lengths is None:
+        weights = jax.nn.softmax(scores, axis=-1)
+    else:
+        inside = _inside(lengths, query.shape[:-2], keys.shape[-2], scores.shape)
+        weights = jax.nn.softmax(jnp.where(inside, scores, jnp.finfo(wide).min), axis=-1)
+        weights = jnp.where(inside, weights, 0)  # of length 0 the softmax is even, not zero
+    weights = weights.astype(query.dtype)
+    context = jnp.einsum("...qt,...tf->...qf", weights, values, preferred_element_type=wide)
+    return context.astype(query.dtype), weights
+
+
+def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int, shape: tuple[int, ...]) -> jax.Array:
+    n = jnp.asarray(lengths)
+    if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
+        raise ValueError(
+            f"lengths must be integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
+        )
+    steps = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    return steps < n.astype(jnp.int32)[..., None, None]

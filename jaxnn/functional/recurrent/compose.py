@@ -1,0 +1,182 @@
+"""Layers built of layers: both directions, and one on top of another."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+T = TypeVar("T")
+Layer = Callable[..., tuple[jax.Array, Any]]
+
+
+class Directions(NamedTuple, Generic[T]):
+    """A pair for both directions of a bidirectional layer: of parameters or of states.
+
+    Attributes:
+        forward: of the layer that goes from the first step to the last.
+        backward: of the layer that goes from the last step to the first.
+    """
+
+    forward: T
+    backward: T
+
+
+def bidirectional(
+    layer: Layer,
+    forward_params: Any,
+    backward_params: Any,
+    x: jax.Array,
+    state: tuple[Any, Any] | None = None,
+    **options: Any,
+) -> tuple[jax.Array, Directions[Any]]:
+    """Runs a layer over a sequence in both directions and puts the outputs side by side.
+
+    Args:
+        layer: `rnn`, `gru`, `lstm` or a function like them.
+        forward_params: parameters for the way from the first step to the last.
+        backward_params: parameters for the way from the last step (within its length) to the first.
+        x: `(*batch, time, features)`.
+        state: the initial states, forward and backward; zeros by default.
+        **options: what `layer` takes (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
+
+    Returns:
+        The outputs `(*batch, time, 2 * output)`, forward first, and the final states: forward after the last
+        step, backward after step 0.
+
+    Raises:
+        ValueError: `reverse` is given, or what `layer` raises.
+
+    References:
+        Schuster, Paliwal: Bidirectional recurrent neural networks, 1997.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import bidirectional, gru, init_gru
+        >>> forward, backward = (init_gru(k, 3, 5) for k in jax.random.split(jax.random.key(0)))
+        >>> y, state = bidirectional(gru, forward, backward, jnp.ones((2, 7, 3)))
+        >>> y.shape, state.backward.h.shape
+        ((2, 7, 10), (2, 5))
+    """
+    if "reverse" in options:
+        raise ValueError("reverse: a bidirectional layer runs both ways; leave it out")
+    if state is not None and (not isinstance(state, tuple) or len(state) != 2):
+        raise ValueError(f"state must be a pair (forward, backward), got {type(state).__name__}")
+    of_forward, of_backward = (None, None) if state is None else state
+    y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)
+    y_backward, backward = layer(backward_params, x, of_backward, reverse=True, **options)
+    return jnp.concatenate([y_forward, y_backward], axis=-1), Directions(forward, backward)
+
+
+def stack(
+    layer: Layer,
+    params_per_layer: Sequence[Any],
+    x: jax.Array,
+    states: Sequence[Any] | None = None,
+    *,
+    dropout: float | jax.Array = 0.0,
+    key: jax.Array | None = None,
+    **options: Any,
+) -> tuple[jax.Array, tuple[Any, ...]]:
+    """Runs layers one on top of another: the outputs of each are the inputs of the next.
+
+    Args:
+        layer: `rnn`, `gru`, `lstm` or a function like them.
+        params_per_layer: the parameters of each layer, lowest first. A layer whose parameters are a
+            `Directions` is run in both directions.
+        x: `(*batch, time, features)`.
+        states: the initial state of each layer; zeros by default.
+        dropout: the probability with which each output of every layer *but the last* is set to zero while the
+            others are divided by `1 - dropout`; a draw of its own for each element and step. May be traced.
+        key: the random key for dropout.
+        **options: what `layer` takes (`lengths`, `resets`, ...), the same for all.
+
+    Returns:
+        The outputs of the last layer and the final states of all, lowest first.
+
+    Raises:
+        ValueError: no parameters, as many states as there are not layers, dropout outside 0..1 or without a
+            key, or what `layer` raises.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import init_lstm, lstm, stack
+        >>> k0, k1, k2 = jax.random.split(jax.random.key(0), 3)
+        >>> params = [init_lstm(k0, 3, 5), init_lstm(k1, 5, 4)]
+        >>> y, states = stack(lstm, params, jnp.ones((2, 7, 3)), dropout=0.5, key=k2)
+        >>> y.shape, [s.h.shape for s in states]
+        ((2, 7, 4), [(2, 5), (2, 4)])
+    """
+    starts = _matched(params_per_layer, states)
+    drops = not isinstance(dropout, int | float) or dropout != 0
+    if isinstance(dropout, int | float) and not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    if drops and key is None:
+        raise ValueError(f"dropout={dropout} needs a random key; pass key=, or dropout=0.0 when not training")
+    finals = []
+    for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):
+        if depth > 0 and drops and key is not None:
+            x = _drop(x, dropout, jax.random.fold_in(key, depth))
+        if isinstance(params, Directions):
+            x, final = bidirectional(layer, params.forward, params.backward, x, start, **options)
+        else:
+            x, final = layer(params, x, start, **options)
+        finals.append(final)
+    return x, tuple(finals)
+
+
+def stack_step(
+    step: Callable[..., Any],
+    params_per_layer: Sequence[Any],
+    states: Sequence[Any],
+    x: jax.Array,
+    **options: Any,
+) -> tuple[Any, ...]:
+    """One step of a stack: `states[-1].h` of the result is the output.
+
+    Args:
+        step: `rnn_step`, `gru_step`, `lstm_step` or a function like them.
+        params_per_layer: the parameters of each layer, lowest first.
+        states: the state of each layer.
+        x: `(*batch, features)`.
+        **options: what `step` takes, the same for all.
+
+    Returns:
+        The new states, lowest first.
+
+    Raises:
+        ValueError: a layer is bidirectional, as many states as there are not layers, or what `step` raises.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import init_gru, gru_step, stack_step
+        >>> k0, k1 = jax.random.split(jax.random.key(0))
+        >>> params = [init_gru(k0, 3, 5), init_gru(k1, 5, 4)]
+        >>> states = [p.zero_state((2,), jnp.float32) for p in params]
+        >>> states = stack_step(gru_step, params, states, jnp.ones((2, 3)))
+        >>> states[-1].h.shape
+        (2, 4)
+    """
+    news = []
+    for params, state in zip(params_per_layer, _matched(params_per_layer, states), strict=True):
+        if isinstance(params, Directions):
+            raise ValueError("a bidirectional layer has to see the whole sequence, so it cannot be run step by step")
+        news.append(step(params, state, x, **options))
+        x = news[-1].h
+    return tuple(news)
+
+
+def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> Sequence[Any]:
+    if not params_per_layer:
+        raise ValueError("params_per_layer must hold at least one layer, got none")
+    if states is None:
+        return [None] * len(params_per_layer)
+    if len(states) != len(params_per_layer):
+        raise ValueError(f"states must be one for each of {len(params_per_layer)} layers, got {len(states)}")
+    return states
+
+
+def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
+    keep = 1 - jnp.asarray(rate, jnp.float32)
+    kept = jax.random.bernoulli(key, keep, x.shape)
+    return jnp.where(kept, x / jnp.broadcast_to(keep.astype(x.dtype), x.shape), jnp.zeros_like(x))

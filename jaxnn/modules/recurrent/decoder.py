@@ -1,0 +1,213 @@
+"""The decoder: writes a sequence of tokens, given what an encoder read, or nothing (a language model)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn.functional import decoding
+from jaxnn.functional.attention import attention
+from jaxnn.modules.dense import Dense
+from jaxnn.modules.recurrent.encoder import Encoded, Kind, checked_tokens, embedding, layers_of
+
+METHODS: dict[str, Callable[..., decoding.Generated]] = {
+    "greedy": decoding.greedy,
+    "sample": decoding.sample,
+    "beam": decoding.beam_search,
+}
+
+
+class Attention(nnx.Module):
+    r"""Joins what a decoder's layers put out with what it finds in a memory (Luong et al. 2015).
+
+    $$\tilde h_t = \tanh([h_t; c_t] W), \qquad c_t = \mathrm{attention}(h_t W_q, m, m)$$
+
+    Attributes:
+      query: $W_q$, from the layers' outputs to the memory's features.
+      join: $W$, from both to the outputs' features.
+    """
+
+    def __init__(self, features: int, memory_features: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
+        self.query = Dense(features, memory_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.join = Dense(features + memory_features, features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, h: jax.Array, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
+        """`(*batch, time, features)` -> the same shape, and the weights `(*batch, time, memory time)`."""
+        context, weights = attention(self.query(h), encoded.outputs, lengths=encoded.lengths)
+        return jnp.tanh(self.join(jnp.concatenate([h, context], axis=-1))), weights
+
+
+class Decoder(nnx.Module):
+    r"""Recurrent layers from tokens to the logits of the next token, with attention where there is a memory.
+
+    With `memory_features`, each output $h_t$ of the layers attends over the encoder's outputs and is joined with
+    what it finds, $\tilde h_t = \tanh([h_t; c_t] W)$ (Luong et al. 2015, without input feeding), so that all steps
+    of a training sequence are computed together.
+
+    Args:
+      vocabulary: the number of tokens.
+      embed_features: the size of an embedding.
+      hidden_features: the number of hidden units of each layer.
+      memory_features: `out_features` of the encoder that is attended over; None for no attention.
+      kind: `"lstm"`, `"gru"` or `"rnn"`.
+      layers: how many layers.
+      dropout: the rate of dropout on the embeddings and between layers.
+      dtype: to compute in; that of the parameters by default.
+      param_dtype: of the parameters.
+      rngs: `params`, and `dropout` where there is some.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn.modules import recurrent as modules
+    >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
+    >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
+    >>> encoded = encoder(jnp.ones((2, 7), int))
+    >>> logits, state = decoder(jnp.zeros((2, 6), int), encoded)
+    >>> logits.shape
+    (2, 6, 13)
+    >>> decoder.generate(encoded, start=0, end=1, max_length=8).tokens.shape
+    (2, 8)
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embed_features: int,
+        hidden_features: int,
+        *,
+        memory_features: int | None = None,
+        kind: Kind = "lstm",
+        layers: int = 1,
+        dropout: float = 0.0,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
+        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+        self.layers = layers_of(kind)(
+            embed_features,
+            hidden_features,
+            layers=layers,
+            dropout=dropout,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.vocabulary = vocabulary
+
+        self.attend = nnx.data(
+            None
+            if memory_features is None
+            else Attention(hidden_features, memory_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        )
+        self.out = Dense(hidden_features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        encoded: Encoded | None = None,
+        *,
+        state: tuple[Any, ...] | None = None,
+        lengths: jax.typing.ArrayLike | None = None,
+    ) -> tuple[jax.Array, tuple[Any, ...]]:
+        """Teacher forcing: the logits of every next token, given the true tokens before it.
+
+        Args:
+          tokens: integers `(*batch, time)`: the target shifted by one, so that it begins with the start token.
+          encoded: what the encoder read: the initial state, and the memory of attention.
+          state: the initial state of each layer, in the place of the encoder's; without either it is zero.
+          lengths: how many tokens of each sequence count.
+
+        Returns:
+          Logits `(*batch, time, vocabulary)` and the final state of each layer.
+
+        Raises:
+          ValueError: tokens outside the vocabulary; attention without `encoded`; or as `functional.lstm`.
+        """
+        x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
+        if state is None and encoded is not None:
+            state = encoded.state
+        h, final = self.layers(x, state, lengths=lengths)
+        return self._logits(h, encoded), final
+
+    def attention_weights(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
+        """How much each step looks at each of the encoder's outputs: `(*batch, time, memory time)`, rows sum to 1.
+
+        Args:
+          tokens: integers `(*batch, time)`, as in `__call__`.
+          encoded: what the encoder read.
+
+        Raises:
+          ValueError: the decoder has no attention; or as `__call__`.
+        """
+        if self.attend is None:
+            raise ValueError("attention_weights: this decoder has no attention; build it with memory_features=")
+        x = self.embed(checked_tokens(tokens, self.vocabulary))
+        h, _ = self.layers(x, encoded.state, deterministic=True)
+        return self.attend(h, encoded)[1]
+
+    def step(self, state: tuple[Any, ...], token: jax.Array, encoded: Encoded | None = None) -> Any:
+        """One step, without dropout: `(state, (*batch,))` -> logits `(*batch, vocabulary)` and the new state."""
+        state = self.layers.step(state, self.embed(token))
+        return self._logits(state[-1].h[..., None, :], encoded)[..., 0, :], state
+
+    def generate(
+        self,
+        encoded: Encoded | None = None,
+        *,
+        start: int | jax.Array,
+        state: tuple[Any, ...] | None = None,
+        max_length: int,
+        end: int | None = None,
+        method: str = "greedy",
+        key: jax.Array | None = None,
+        **options: Any,
+    ) -> decoding.Generated:
+        """Writes sequences, as one compiled loop.
+
+        Args:
+          encoded: what the encoder read; its batch axes are those of the result.
+          start: the token to begin with, one for all or one each, `(*batch,)`.
+          state: the initial state of each layer, in the place of the encoder's: to go on after a prompt, what
+            `__call__` returned for all of it but its last token, with that token as `start`.
+          max_length: how many tokens at most.
+          end: the token after which a sequence stops.
+          method: `"greedy"`, `"sample"` or `"beam"`.
+          key: a random key, for `"sample"`.
+          **options: for `"sample"` `temperature`, `top_k`, `top_p`; for `"beam"` `beams`, `length_penalty`: as in
+            `functional.decoding`.
+
+        Returns:
+          Tokens, lengths and log-probabilities, as in `functional.decoding`.
+
+        Raises:
+          ValueError: an unknown method, a key that is missing or of no use, or as `functional.decoding`.
+        """
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+        if (method == "sample") != (key is not None):
+            raise ValueError(f"key: 'sample' needs a random key, no other method takes one; got {method!r}")
+        first = jnp.asarray(start, jnp.int32)
+        if state is None and encoded is not None:
+            state = encoded.state
+        if state is None:
+            state = self.layers.zero_state(first.shape, self.embed.dtype)
+        first = jnp.broadcast_to(first, state[0].h.shape[:-1])
+
+        def step(state: Any, token: jax.Array) -> tuple[jax.Array, Any]:
+            return self.step(state, token, encoded)
+
+        if key is not None:
+            options["key"] = key
+        return METHODS[method](step, state, first, max_length=max_length, end=end, **options)
+
+    def _logits(self, h: jax.Array, encoded: Encoded | None) -> jax.Array:
+        """`(*batch, time, hidden)` -> `(*batch, time, vocabulary)`."""
+        if self.attend is not None:
+            if encoded is None:
+                raise ValueError("encoded: this decoder attends over an encoder's outputs, so it needs them")
+            h, _ = self.attend(h, encoded)
+        return self.out(h)

@@ -1,0 +1,146 @@
+"""The encoder: reads a sequence of tokens."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnn.functional import recurrent as R
+from jaxnn.modules.dense import Dense
+from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN
+
+Kind = Literal["rnn", "gru", "lstm"]
+KINDS: dict[str, type[RNN] | type[GRU] | type[LSTM]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+class Encoded(NamedTuple):
+    """What an encoder hands to a decoder.
+
+    Attributes:
+      outputs: `(*batch, time, out_features)`, one vector for every token; zero past a sequence's length.
+      state: the initial state of each layer of the decoder.
+      lengths: `(*batch,)`, or None where every token counts.
+    """
+
+    outputs: jax.Array
+    state: tuple[Any, ...]
+    lengths: jax.Array | None
+
+
+class Encoder(nnx.Module):
+    """Embeds tokens and reads them by recurrent layers, in both directions by default.
+
+    The state that a decoder of as many layers and hidden units starts from is each layer's final state; where the
+    layers are bidirectional, a dense layer with tanh joins the two directions.
+
+    Args:
+      vocabulary: the number of tokens.
+      embed_features: the size of an embedding.
+      hidden_features: the number of hidden units of each layer and direction.
+      kind: `"lstm"`, `"gru"` or `"rnn"`.
+      layers: how many layers.
+      bidirectional: whether the layers go both ways.
+      dropout: the rate of dropout on the embeddings and between layers.
+      dtype: to compute in; that of the parameters by default.
+      param_dtype: of the parameters.
+      rngs: `params`, and `dropout` where there is some.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn.modules import recurrent as modules
+    >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
+    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]))
+    >>> encoded.outputs.shape, encoded.state[0].h.shape
+    ((2, 7, 10), (2, 5))
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embed_features: int,
+        hidden_features: int,
+        *,
+        kind: Kind = "lstm",
+        layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
+        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+        self.layers = layers_of(kind)(
+            embed_features,
+            hidden_features,
+            layers=layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.vocabulary = vocabulary
+        self.out_features = self.layers.out_features
+        per_layer = len(self.layers.zero_state()[0].forward) if bidirectional else 0
+
+        def bridge() -> Dense:
+            return Dense(2 * hidden_features, hidden_features, param_dtype=param_dtype, rngs=rngs)
+
+        self.bridges = nnx.data([[bridge() for _ in range(per_layer)] for _ in range(layers if per_layer else 0)])
+
+    def __call__(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> Encoded:
+        """Reads tokens `(*batch, time)`.
+
+        Args:
+          tokens: integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
+            give NaN.
+          lengths: how many tokens of each sequence count.
+
+        Returns:
+          Outputs and the decoder's initial state.
+
+        Raises:
+          ValueError: tokens that are not integers or, where concrete, not in the vocabulary; or as `functional.lstm`.
+        """
+        x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
+        outputs, state = self.layers(x, lengths=lengths)
+        if self.bridges:
+            state = tuple(self._join(s, b) for s, b in zip(state, self.bridges, strict=True))
+        return Encoded(outputs, state, None if lengths is None else jnp.asarray(lengths))
+
+    def _join(self, state: R.Directions[Any], bridges: list[Dense]) -> Any:
+        pairs = zip(state.forward, state.backward, bridges, strict=True)
+        joined = [jnp.tanh(bridge(jnp.concatenate([f, b], axis=-1))) for f, b, bridge in pairs]
+        return type(state.forward)(*joined)
+
+
+def layers_of(kind: str) -> type[RNN] | type[GRU] | type[LSTM]:
+    """The module for a kind of layer."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    return KINDS[kind]
+
+
+def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+    """An embedding in the dtype to compute in."""
+    for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    return nnx.Embed(vocabulary, features, dtype=dtype or param_dtype, param_dtype=param_dtype, rngs=rngs)
+
+
+def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int) -> jax.Array:
+    """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
+    if not isinstance(tokens, jax.core.Tracer):
+        known = np.asarray(tokens)
+        if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
+            raise ValueError(
+                f"tokens must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
+            )
+    t = jnp.asarray(tokens)
+    if not jnp.issubdtype(t.dtype, jnp.integer):
+        raise ValueError(f"tokens must be integers, got {t.dtype}")
+    return t

@@ -1,0 +1,92 @@
+"""What the tests of the recurrent layers share: every layer and variant listed once, with random arguments."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.functional import recurrent as R
+from tests import oracles_recurrent as oracle
+
+
+class Case(NamedTuple):
+    """A layer, its step, its initialiser with options, and the oracle's step."""
+
+    layer: Any
+    step: Any
+    init: Any
+    oracle: Any
+    init_options: dict
+    options: dict
+    oracle_options: dict
+
+    def params(self, features=3, hidden=4, seed=0, dtype=jnp.float32):
+        """Random weights, different for every gate; biases, peepholes and gains too."""
+        return randomised(self.init(jax.random.key(seed), features, hidden, **self.init_options), seed, dtype)
+
+
+def randomised(params, seed=0, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(0.6 * rng.normal(size=a.shape) + 0.1 * np.asarray(a), dtype), params)
+
+
+def _relu(a):
+    return np.maximum(a, 0)
+
+
+_rnn = (R.rnn, R.rnn_step, R.init_rnn, oracle.rnn_step)
+_gru = (R.gru, R.gru_step, R.init_gru, oracle.gru_step)
+_lstm = (R.lstm, R.lstm_step, R.init_lstm, oracle.lstm_step)
+_everything = {"peephole": True, "projection": 3, "layer_norm": True}
+
+CASES = {
+    "rnn": Case(*_rnn, {}, {}, {}),
+    "rnn-relu": Case(*_rnn, {}, {"activation": jax.nn.relu}, {"activation": _relu}),
+    "gru": Case(*_gru, {}, {}, {}),
+    "gru-reset-before": Case(*_gru, {}, {"reset_after": False}, {"reset_after": False}),
+    "gru-activations": Case(
+        *_gru,
+        {},
+        {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
+        {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
+    ),
+    "lstm": Case(*_lstm, {}, {}, {}),
+    "lstm-peephole": Case(*_lstm, {"peephole": True}, {}, {}),
+    "lstm-projection": Case(*_lstm, {"projection": 3}, {}, {}),
+    "lstm-coupled": Case(*_lstm, {"coupled": True}, {}, {}),
+    "lstm-coupled-peephole": Case(*_lstm, {"coupled": True, "peephole": True}, {}, {}),
+    "lstm-norm": Case(*_lstm, {"layer_norm": True}, {}, {}),
+    "lstm-everything": Case(*_lstm, {"coupled": True, **_everything}, {}, {}),
+    "lstm-activations": Case(
+        *_lstm,
+        _everything,
+        {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
+        {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
+    ),
+}
+
+# One of each kind, for properties of the driver, which does not know the formulas.
+KINDS = ("rnn", "gru", "lstm-projection")
+
+
+def random_state(params, batch, seed=1, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params.zero_state(batch, dtype))
+
+
+def random_x(*shape, seed=2, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def float64(tree):
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+
+
+def assert_close(actual, desired, rtol=2e-5, atol=2e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), actual, desired)
+
+
+def assert_same(actual, desired):
+    """Equal bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, actual, desired)

@@ -1,0 +1,169 @@
+"""What holds for every layer: padding, chunks, streaming, resets, time-major, vmap."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x
+
+pytestmark = pytest.mark.parametrize("name", KINDS)
+
+
+def _setting(name, batch=(3,), time=7, dtype=jnp.float32):
+    case = CASES[name]
+    params = case.params(dtype=dtype)
+    return case, params, random_x(*batch, time, 3, dtype=dtype), random_state(params, batch, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
+def test_a_loop_of_steps_equals_the_whole_call_bit_for_bit(name, batch, dtype):
+    case, params, x, state = _setting(name, batch, dtype=dtype)
+    y, final = jax.jit(case.layer)(params, x, state)
+    step = jax.jit(case.step)
+    for t in range(x.shape[-2]):
+        state = step(params, state, x[..., t, :])
+        assert_same(state.h, y[..., t, :])
+    assert_same(state, final)
+
+
+@settings(max_examples=8, deadline=None)
+@given(cut=st.integers(0, 7), reverse=st.booleans())
+def test_a_sequence_cut_in_chunks_equals_the_whole_bit_for_bit(name, cut, reverse):
+    case, params, x, state = _setting(name)
+    run = jax.jit(case.layer, static_argnames="reverse")
+    whole_y, whole = run(params, x, state, reverse=reverse)
+    early, late = x[:, :cut], x[:, cut:]
+    if reverse:
+        y_late, state = run(params, late, state, reverse=True)
+        y_early, state = run(params, early, state, reverse=True)
+    else:
+        y_early, state = run(params, early, state)
+        y_late, state = run(params, late, state)
+    assert_same(jnp.concatenate([y_early, y_late], axis=1), whole_y)
+    assert_same(state, whole)
+
+
+def test_chunks_of_padded_sequences_equal_the_whole(name):
+    case, params, x, state = _setting(name)
+    lengths = jnp.array([7, 2, 0])
+    whole_y, whole = case.layer(params, x, state, lengths=lengths)
+    y0, middle = case.layer(params, x[:, :3], state, lengths=jnp.clip(lengths, 0, 3))
+    y1, final = case.layer(params, x[:, 3:], middle, lengths=jnp.clip(lengths - 3, 0, 4))
+    assert_same(jnp.concatenate([y0, y1], axis=1), whole_y)
+    assert_same(final, whole)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_padding_has_no_effect_on_values_or_gradients_whatever_stands_there(name, reverse):
+    case, params, x, state = _setting(name)
+    lengths = jnp.array([7, 4, 0])
+    inside = (jnp.arange(7)[None] < lengths[:, None])[..., None]
+
+    def loss(params, x, state):
+        y, final = case.layer(params, x, state, lengths=lengths, reverse=reverse)
+        return sum(jnp.sum(jnp.sin(a)) for a in (y, *final))
+
+    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    clean, poisoned = (run(params, jnp.where(inside, x, bad), state) for bad in (0.0, jnp.nan))
+    assert_same(poisoned, clean)
+    assert not np.any(np.where(inside, 0, clean[1][1]))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_padded_sequences_equal_the_same_sequences_alone(name, reverse):
+    case, params, x, state = _setting(name)
+    lengths = [7, 4, 1]
+    y, final = case.layer(params, x, state, lengths=jnp.array(lengths), reverse=reverse)
+    for n, length in enumerate(lengths):
+        alone_y, alone = case.layer(params, x[n, :length], jax.tree.map(lambda a, n=n: a[n], state), reverse=reverse)
+        assert_close(y[n, :length], alone_y, 1e-6, 1e-6)
+        assert not y[n, length:].any()
+        assert_close(jax.tree.map(lambda a, n=n: a[n], final), alone, 1e-6, 1e-6)
+
+
+def test_lengths_are_traced_and_clipped_there(name):
+    case, params, x, state = _setting(name)
+    traces = []
+
+    @jax.jit
+    def run(lengths):
+        traces.append(None)
+        return case.layer(params, x, state, lengths=lengths)
+
+    for given_lengths, same_as in (([9, 7, 100], [7, 7, 7]), ([-1, 3, -5], [0, 3, 0])):
+        assert_same(run(jnp.array(given_lengths)), run(jnp.array(same_as)))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_documents_equal_the_documents_alone(name, reverse):
+    case, params, x, _ = _setting(name, ())
+    starts = [0, 3, 4, 7]
+    resets = jnp.zeros(7, bool).at[jnp.array(starts[:-1])].set(True)
+    y, _ = case.layer(params, x, resets=resets, reverse=reverse)
+    alone = [case.layer(params, x[a:b], reverse=reverse)[0] for a, b in pairwise(starts)]
+    assert_close(y, jnp.concatenate(alone), 1e-6, 1e-6)
+
+
+def test_no_gradient_passes_a_reset(name):
+    case, params, x, state = _setting(name, ())
+    resets = jnp.arange(7) == 4
+
+    def late(x, state, reverse):
+        y, _ = case.layer(params, x, state, resets=resets, reverse=reverse)
+        return jnp.sum(y[:4] if reverse else y[4:])
+
+    d_x, d_state = jax.grad(late, argnums=(0, 1))(x, state, False)
+    assert not d_x[:4].any()
+    assert all(np.all(d_x[4:].any(axis=1)) and not a.any() for a in d_state)
+    d_x, d_state = jax.grad(late, argnums=(0, 1))(x, state, True)
+    assert not d_x[4:].any()
+    assert all(np.all(d_x[:4].any(axis=1)) and not a.any() for a in d_state)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_time_major_is_the_same_with_the_axes_moved(name, reverse):
+    case, params, x, state = _setting(name, (2, 3))
+    lengths = jnp.array([[7, 4, 0], [1, 2, 3]])
+    resets = jnp.asarray(np.random.default_rng(5).random((2, 3, 7)) < 0.3)
+    y, final = case.layer(params, x, state, lengths=lengths, resets=resets, reverse=reverse)
+    y_t, final_t = case.layer(
+        params,
+        jnp.moveaxis(x, -2, 0),
+        state,
+        lengths=lengths,
+        resets=jnp.moveaxis(resets, -1, 0),
+        reverse=reverse,
+        time_major=True,
+    )
+    assert_same(jnp.moveaxis(y_t, 0, -2), y)
+    assert_same(final_t, final)
+
+
+def test_time_major_copies_nothing(name):
+    case, params, x, _ = _setting(name)
+    for time_major, expected in ((True, False), (False, True)):
+        jaxpr = str(jax.make_jaxpr(lambda x, m=time_major: case.layer(params, x, time_major=m))(x))
+        assert ("transpose" in jaxpr) == expected
+
+
+def test_vmap_over_sequences_equals_batch_axes(name):
+    case, params, x, state = _setting(name)
+    lengths = jnp.array([7, 4, 0])
+    mapped = jax.vmap(lambda x, s, n: case.layer(params, x, s, lengths=n))(x, state, lengths)
+    assert_close(mapped, case.layer(params, x, state, lengths=lengths), 1e-6, 1e-6)
+
+
+def test_vmap_over_parameters_equals_one_after_the_other(name):
+    case, _, x, _ = _setting(name)
+    several = [case.params(seed=s) for s in range(3)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *several)
+    mapped = jax.vmap(case.layer, in_axes=(0, None))(stacked, x)
+    for n, params in enumerate(several):
+        assert_close(jax.tree.map(lambda a, n=n: a[n], mapped), case.layer(params, x), 1e-6, 1e-6)

@@ -1,0 +1,73 @@
+"""Attention against the formula and against JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.functional.attention import attention
+
+
+def _random(*shape, seed=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def _naive(query, keys, values, lengths):
+    context = np.zeros((*query.shape[:-1], values.shape[-1]))
+    weights = np.zeros((*query.shape[:-1], keys.shape[-2]))
+    for n in np.ndindex(*query.shape[:-1]):
+        length = int(lengths[n[:-1]])
+        scores = np.array([query[n] @ keys[n[:-1]][t] / np.sqrt(query.shape[-1]) for t in range(length)])
+        if length:
+            weights[n][:length] = np.exp(scores) / np.exp(scores).sum()
+        for t in range(length):
+            context[n] += weights[n][t] * values[n[:-1]][t]
+    return context, weights
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+def test_it_agrees_with_the_formula(batch):
+    query, keys, values = _random(*batch, 4, 3), _random(*batch, 5, 3, seed=1), _random(*batch, 5, 2, seed=2)
+    lengths = np.random.default_rng(3).integers(0, 6, batch)
+    got = jax.jit(attention)(query, keys, values, lengths=jnp.asarray(lengths))
+    for a, b in zip(got, _naive(*(np.float64(a) for a in (query, keys, values)), lengths), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_without_lengths_it_agrees_with_jax():
+    query, keys = _random(2, 4, 3), _random(2, 5, 3, seed=1)
+    context, weights = attention(query, keys)
+    want = jax.nn.dot_product_attention(query[:, :, None], keys[:, :, None], keys[:, :, None])[:, :, 0]
+    np.testing.assert_allclose(context, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+
+
+def test_gradients_stay_finite_and_inside_the_lengths():
+    query, keys, lengths = _random(2, 4, 3), _random(2, 5, 3, seed=1), jnp.array([3, 0])
+    grads = jax.grad(lambda q, k: jnp.sum(jnp.sin(attention(q, k, lengths=lengths)[0])), argnums=(0, 1))(query, keys)
+    assert all(np.isfinite(g).all() for g in grads)
+    assert not grads[1][0, 3:].any()
+    assert not grads[1][1].any()
+    assert grads[1][0, :3].all()
+
+
+def test_half_precision_stays_half():
+    query, keys = (_random(2, 4, 3, seed=s, dtype=jnp.bfloat16) for s in (0, 1))
+    assert {a.dtype for a in attention(query, keys)} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keys": _random(3, 5, 3)}, r"keys must have the batch axes of query .*got shape \(3, 5, 3\)"),
+        ({"keys": _random(2, 5, 4)}, "agree in d"),
+        ({"values": _random(2, 6, 3)}, "values must have the 5 steps of keys"),
+        ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys must have the dtype of query"),
+        ({"lengths": jnp.array([1])}, "lengths must be integers with the batch axes of query"),
+        ({"lengths": jnp.array([1.0, 2.0])}, "lengths must be integers"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    given = {"query": _random(2, 4, 3), "keys": _random(2, 5, 3), **arguments}
+    with pytest.raises(ValueError, match=message):
+        attention(**given)

@@ -1,0 +1,173 @@
+"""Encoder and decoder: padding, teacher forcing against steps, attention, generation, learning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxnn.functional import decoding
+from jaxnn.modules.recurrent import Decoder, Encoder
+
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
+TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
+LENGTHS = jnp.array([6, 3, 1])
+
+
+def _pair(attend=True, **options):
+    encoder = Encoder(7, 3, 4, rngs=nnx.Rngs(0), **options)
+    options.pop("bidirectional", None)
+    decoder = Decoder(5, 3, 4, memory_features=encoder.out_features if attend else None, rngs=nnx.Rngs(1), **options)
+    return encoder, decoder
+
+
+@pytest.mark.parametrize("attend", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"kind": "lstm", "layers": 2}, {"kind": "gru"}, {"kind": "rnn", "bidirectional": False}]
+)
+def test_teacher_forcing_equals_a_loop_of_steps(options, attend):
+    encoder, decoder = _pair(attend, **options)
+    encoded = encoder(TOKENS, lengths=LENGTHS)
+    logits, final = decoder(TARGET, encoded)
+    state = encoded.state
+    step = nnx.jit(lambda m, s, t, e: m.step(s, t, e))
+    for t in range(4):
+        out, state = step(decoder, state, TARGET[:, t], encoded)
+        np.testing.assert_allclose(out, logits[:, t], rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, final)
+
+
+def test_padding_of_what_is_read_has_no_effect():
+    encoder, decoder = _pair()
+    other = jnp.where(jnp.arange(6)[None] < LENGTHS[:, None], TOKENS, 6)
+    a, b = (decoder(TARGET, encoder(t, lengths=LENGTHS))[0] for t in (TOKENS, other))
+    np.testing.assert_array_equal(a, b)
+    alone, _ = decoder(TARGET[1], encoder(TOKENS[1, :3]))
+    np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_weights_sum_to_one_inside_the_lengths():
+    encoder, decoder = _pair()
+    weights = decoder.attention_weights(TARGET, encoder(TOKENS, lengths=LENGTHS))
+    assert weights.shape == (3, 4, 6)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+    assert not weights[1, :, 3:].any()
+
+
+@pytest.mark.parametrize("method", [{}, {"method": "beam", "beams": 3}])
+def test_generation_is_the_search_over_the_decoders_steps(method):
+    encoder, decoder = _pair()
+    encoded = encoder(TOKENS, lengths=LENGTHS)
+    got = nnx.jit(lambda m, e: m.generate(e, start=0, end=1, max_length=5, **method))(decoder, encoded)
+    first = got.tokens if not method else got.tokens[:, 0]
+    for n in range(3):
+        one = jax.tree.map(lambda a, n=n: a[n], encoded)
+        search = decoding.beam_search if method else decoding.greedy
+        options = {"beams": 3} if method else {}
+        alone = search(
+            lambda s, t, e=one: decoder.step(s, t, e), one.state, jnp.array(0), max_length=5, end=1, **options
+        )
+        np.testing.assert_array_equal(first[n], alone.tokens if not method else alone.tokens[0])
+    # What was generated has the log-probability that teacher forcing gives it.
+    shifted = jnp.concatenate([jnp.zeros((3, 1), jnp.int32), first[:, :-1]], axis=1)
+    log_probs = jax.nn.log_softmax(decoder(shifted, encoded)[0])
+    of_tokens = jnp.take_along_axis(log_probs, first[..., None], axis=-1)[..., 0]
+    lengths = got.lengths if not method else got.lengths[:, 0]
+    total = jnp.sum(jnp.where(jnp.arange(5)[None] <= lengths[:, None], of_tokens, 0), axis=1)
+    np.testing.assert_allclose(total, got.log_probs if not method else got.log_probs[:, 0], rtol=1e-4)
+
+
+def test_sampling_repeats_with_its_key():
+    encoder, decoder = _pair()
+    encoded = encoder(TOKENS)
+
+    def draw(seed):
+        return decoder.generate(
+            encoded, start=0, max_length=8, method="sample", key=jax.random.key(seed), temperature=2.0, top_k=4
+        ).tokens
+
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert not np.array_equal(draw(0), draw(1))
+
+
+def test_a_decoder_alone_is_a_language_model_that_goes_on_after_a_prompt():
+    decoder = Decoder(5, 3, 4, layers=2, rngs=nnx.Rngs(0))
+    whole = decoder.generate(start=jnp.array([0, 2]), max_length=6)
+    prompt = jnp.concatenate([jnp.array([[0], [2]]), whole.tokens[:, :3]], axis=1)
+    _, state = decoder(prompt[:, :-1])
+    rest = decoder.generate(start=prompt[:, -1], state=state, max_length=3)
+    np.testing.assert_array_equal(rest.tokens, whole.tokens[:, 3:])
+
+
+def test_dropout_only_while_training():
+    encoder = Encoder(7, 3, 4, dropout=0.5, rngs=nnx.Rngs(0))
+    assert not np.allclose(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+    encoder.eval()
+    np.testing.assert_array_equal(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+
+
+def test_half_precision_runs_through():
+    encoder, decoder = _pair(dtype=jnp.bfloat16)
+    encoded = encoder(TOKENS, lengths=LENGTHS)
+    assert encoded.outputs.dtype == jnp.bfloat16
+    assert encoded.state[0].c.dtype == jnp.float32
+    assert decoder(TARGET, encoded)[0].dtype == jnp.bfloat16
+    assert decoder.generate(encoded, start=0, end=1, max_length=5).tokens.shape == (3, 5)
+
+
+def test_it_learns_to_reverse():
+    """Random sequences of length 4 over 5 letters, to be written backwards."""
+    vocabulary, start, time = 6, 5, 4
+    rng = np.random.default_rng(0)
+    source = jnp.asarray(rng.integers(0, 5, (512, time)), jnp.int32)
+    target = source[:, ::-1]
+    rngs = nnx.Rngs(0)
+    encoder = Encoder(vocabulary, 8, 32, kind="gru", rngs=rngs)
+    decoder = Decoder(vocabulary, 8, 32, kind="gru", memory_features=encoder.out_features, rngs=rngs)
+    graph, params = nnx.split((encoder, decoder))
+    tx = optax.adam(1e-2)
+
+    def loss(params):
+        encoder, decoder = nnx.merge(graph, params)
+        given = jnp.concatenate([jnp.full((512, 1), start), target[:, :-1]], axis=1)
+        logits, _ = decoder(given, encoder(source))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+
+    @jax.jit
+    def train(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=200)[0][0]
+
+    with jax.numpy_dtype_promotion("standard"):  # optax is not written for strict promotion
+        encoder, decoder = nnx.merge(graph, train(params))
+    fresh = jnp.asarray(rng.integers(0, 5, (64, time)), jnp.int32)
+    made = decoder.generate(encoder(fresh), start=start, max_length=time)
+    assert np.mean(np.all(made.tokens == fresh[:, ::-1], axis=1)) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e, d: e(TOKENS + 3), r"tokens must lie in 0\.\.6"),
+        (lambda e, d: e(TOKENS.astype(jnp.float32)), "tokens must be integers, got float32"),
+        (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
+        (lambda e, d: d(TARGET), "encoded: this decoder attends"),
+        (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
+        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
+        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
+        (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),
+        (lambda e, d: Decoder(0, 3, 4, rngs=nnx.Rngs(0)), "vocabulary must be at least 1"),
+        (
+            lambda e, d: Decoder(5, 3, 4, rngs=nnx.Rngs(0)).attention_weights(TARGET, e(TOKENS)),
+            "this decoder has no attention",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*_pair())

@@ -1,0 +1,171 @@
+"""Recurrent modules: each call is the function's, bit for bit; parameters, dtypes, dropout, sharding, streaming."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxnn.functional import recurrent as R
+from jaxnn.modules.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+KINDS = {"rnn": (RNN, R.rnn, {}), "gru": (GRU, R.gru, {"reset_after": False}), "lstm": (LSTM, R.lstm, {})}
+X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
+LENGTHS = jnp.array([6, 3, 0])
+
+
+def _same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
+    module, function, options = KINDS[kind]
+    layer = module(2, 4, layers=2, bidirectional=both_ways, rngs=nnx.Rngs(0), **options)
+    params = jax.tree.map(lambda c: c.arrays(jnp.float32), layer.cells, is_leaf=lambda c: isinstance(c, nnx.Module))
+    resets = jnp.zeros((3, 6), bool).at[:, 2].set(True)
+    state = jax.tree.map(lambda a: a + 0.5, layer.zero_state((3,)))
+    got = layer(X, state, lengths=LENGTHS, resets=resets)
+    _same(got, R.stack(function, params, X, state, lengths=LENGTHS, resets=resets, **options))
+    assert got[0].shape == (3, 6, layer.out_features)
+    _same(nnx.jit(lambda m, x: m(x, lengths=LENGTHS))(layer, X)[0][0, 0], layer(X, lengths=LENGTHS)[0][0, 0])
+
+
+def test_reverse_reaches_the_function():
+    layer = GRU(2, 4, rngs=nnx.Rngs(0))
+    params = layer.cells[0].arrays(jnp.float32)
+    _same(layer(X, lengths=LENGTHS, reverse=True)[0], R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
+    with pytest.raises(ValueError, match="reverse"):
+        GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loop_of_steps_equals_the_whole_call(kind):
+    module, _, options = KINDS[kind]
+    layer = module(2, 4, layers=2, rngs=nnx.Rngs(0), **options)
+    y, final = nnx.jit(lambda m, x: m(x))(layer, X)
+    state = layer.zero_state((3,))
+    step = nnx.jit(lambda m, s, x: m.step(s, x))
+    for t in range(6):
+        state = step(layer, state, X[:, t])
+        _same(state[-1].h, y[:, t])
+    _same(state, final)
+
+
+@pytest.mark.parametrize(("cell", "step"), [(RNNCell, R.rnn_step), (GRUCell, R.gru_step), (LSTMCell, R.lstm_step)])
+def test_a_cell_is_its_step(cell, step):
+    made = cell(2, 4, activation=jnp.sin, rngs=nnx.Rngs(0))
+    state = made.zero_state((3,))
+    _same(made(state, X[:, 0]), step(made.arrays(jnp.float32), state, X[:, 0], activation=jnp.sin))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_are_named_and_are_what_the_initialiser_gives(kind):
+    module, _, options = KINDS[kind]
+    layer = module(2, 4, layers=2, bidirectional=True, rngs=nnx.Rngs(0), **options)
+    state = nnx.state(layer, nnx.Param)
+    paths = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)}
+    assert {"cells/0/forward/params/w_x", "cells/1/backward/params/w_h"} <= paths
+    assert layer.cells[1].forward.params.w_x.shape[0] == 8
+    assert not np.allclose(layer.cells[0].forward.params.w_h[...], layer.cells[0].backward.params.w_h[...])
+
+
+def test_variants_of_the_lstm_reach_their_parameters():
+    layer = LSTM(2, 4, projection=3, peephole=True, coupled=True, layer_norm=True, forget_bias=2.0, rngs=nnx.Rngs(0))
+    params = layer.cells[0].params
+    assert params.w_h.shape == (3, 12)
+    np.testing.assert_array_equal(params.b[...], [2] * 4 + [0] * 8)
+    assert layer.out_features == 3
+    y, (state,) = layer(X)
+    assert y.shape == (3, 6, 3)
+    assert state.c.shape == (3, 4)
+    assert len(jax.tree.leaves(nnx.state(layer, nnx.Param))) == 9
+
+
+def test_dtypes_are_those_asked_for():
+    layer = LSTM(2, 4, layers=2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert {p.dtype for p in jax.tree.leaves(nnx.state(layer, nnx.Param))} == {jnp.dtype(jnp.float32)}
+    y, state = layer(X)
+    assert (y.dtype, state[0].h.dtype, state[0].c.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    again, _ = layer(X, state)
+    assert again.dtype == jnp.bfloat16
+    half = LSTM(2, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    assert half.cells[0].params.w_x.dtype == jnp.bfloat16
+    assert half(X)[0].dtype == jnp.float32  # the input decides
+    grads = nnx.grad(lambda m: jnp.sum(m(X)[0].astype(jnp.float32)))(layer)
+    assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
+
+
+def test_dropout_follows_train_and_eval_and_its_keys():
+    layer = GRU(2, 16, layers=2, dropout=0.5, rngs=nnx.Rngs(params=0, dropout=1))
+    assert not np.allclose(layer(X)[0], layer(X)[0])
+    key = jax.random.key(3)
+    _same(layer(X, rngs=key), layer(X, rngs=key))
+    sure = layer(X, deterministic=True)
+    layer.eval()
+    _same(layer(X), sure)
+    layer.train()
+    assert not np.allclose(layer(X)[0], sure[0])
+    _same(nnx.view(layer, deterministic=True)(X), sure)
+
+
+def test_one_layer_has_nothing_to_drop_and_needs_no_key():
+    layer = GRU(2, 4, dropout=0.5, rngs=nnx.Rngs(0))
+    _same(layer(X), layer(X))
+
+
+def test_sharding_metadata_comes_with_the_initialiser():
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        layer = LSTM(
+            2,
+            4,
+            kernel_init=nnx.with_partitioning(R.per_gate(jax.nn.initializers.lecun_normal(), 4), (None, "model")),
+            rngs=nnx.Rngs(0),
+        )
+        w_x = layer.cells[0].params.w_x
+        assert w_x.get_metadata("out_sharding") == (None, "model")
+        assert len(w_x[...].sharding.device_set) == 4
+        y, _ = nnx.jit(lambda m, x: m(x))(layer, X)
+    want, _ = R.lstm(jax.tree.map(np.asarray, layer.cells[0].arrays(jnp.float32)), X)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+
+
+def test_modules_split_merge_and_train_under_plain_jax():
+    layer = LSTM(2, 4, layers=2, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(layer)
+
+    @jax.jit
+    def loss(params):
+        y, _ = nnx.merge(graph, params)(X, lengths=LENGTHS)
+        return jnp.sum(y**2)
+
+    grads = jax.grad(loss)(params)
+    assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(grads))
+
+
+def test_several_models_by_vmap_equal_one_after_the_other():
+    @nnx.vmap(in_axes=0)
+    def create(rngs):
+        return GRU(2, 4, rngs=rngs)
+
+    several = create(nnx.Rngs(0).split(3))
+    y, _ = nnx.vmap(lambda m, x: m(x), in_axes=(0, None))(several, X)
+    graph, params = nnx.split(several)
+    for n in range(3):
+        one = nnx.merge(graph, jax.tree.map(lambda a, n=n: a[n], params))
+        np.testing.assert_allclose(y[n], one(X)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_bad_input_is_named():
+    layer = LSTM(2, 4, layers=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="2 features"):
+        layer(jnp.ones((3, 6, 5)))
+    with pytest.raises(ValueError, match="states must be one for each of 2 layers, got 1"):
+        layer(X, layer.zero_state((3,))[:1])
+    with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
+        LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
+    both = LSTM(2, 4, bidirectional=True, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="step by step"):
+        both.step(both.zero_state((3,)), X[:, 0])

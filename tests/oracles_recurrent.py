@@ -1,0 +1,99 @@
+"""Recurrent layers in NumPy float64, written as the formulas stand: one sequence, one gate, one step at a time."""
+
+from itertools import pairwise
+
+import numpy as np
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def layer_norm(a):
+    return (a - a.mean()) / np.sqrt(a.var() + 1e-5)
+
+
+def rnn_step(p, state, x, activation=np.tanh):
+    (h,) = state
+    return (activation(x @ p.w_x + h @ p.w_h + p.b),)
+
+
+def gru_step(p, state, x, reset_after=True, activation=np.tanh, gate=sigmoid):
+    (h,) = state
+    w_xr, w_xz, w_xn = np.split(p.w_x, 3, axis=1)
+    w_hr, w_hz, w_hn = np.split(p.w_h, 3, axis=1)
+    b_r, b_z, b_n = np.split(p.b, 3)
+    r = gate(x @ w_xr + h @ w_hr + b_r)
+    z = gate(x @ w_xz + h @ w_hz + b_z)
+    if reset_after:
+        n = activation(x @ w_xn + b_n + r * (h @ w_hn + p.b_hn))
+    else:
+        n = activation(x @ w_xn + b_n + (r * h) @ w_hn + p.b_hn)
+    return ((1 - z) * n + z * h,)
+
+
+def lstm_step(p, state, x, activation=np.tanh, gate=sigmoid):
+    h, c = state
+    of_x, of_h = x @ p.w_x, h @ p.w_h
+    if p.norm is not None:
+        of_x, of_h = layer_norm(of_x) * p.norm.x, layer_norm(of_h) * p.norm.h
+    pre = of_x + of_h + p.b
+    hidden = c.shape[0]
+    p_i = p_f = p_o = np.zeros(hidden)
+    if len(pre) == 4 * hidden:
+        a_i, a_f, a_g, a_o = np.split(pre, 4)
+        if p.peephole is not None:
+            p_i, p_f, p_o = p.peephole
+        i = gate(a_i + p_i * c)
+        f = gate(a_f + p_f * c)
+    else:
+        a_f, a_g, a_o = np.split(pre, 3)
+        if p.peephole is not None:
+            p_f, p_o = p.peephole
+        f = gate(a_f + p_f * c)
+        i = 1 - f
+    new_c = f * c + i * activation(a_g)
+    o = gate(a_o + p_o * new_c)
+    seen = new_c if p.norm is None else layer_norm(new_c) * p.norm.c + p.norm.c_shift
+    new_h = o * activation(seen)
+    if p.projection is not None:
+        new_h = new_h @ p.projection
+    return new_h, new_c
+
+
+def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **options):
+    """One sequence `(time, features)`: cut at the resets, every part run by itself, padding left at zero."""
+    time = len(x)
+    length = time if length is None else length
+    y = np.zeros((time, p.w_h.shape[0]))
+    starts = [] if resets is None else [t for t in range(length) if resets[t]]
+    bounds = sorted({0, *starts, length})
+    parts = list(pairwise(bounds))
+    zeros = tuple(np.zeros_like(s) for s in state)
+    for number, (a, b) in enumerate(reversed(parts) if reverse else parts):
+        if number > 0 or (not reverse and a in starts):
+            state = zeros
+        for t in reversed(range(a, b)) if reverse else range(a, b):
+            state = step(p, state, x[t], **options)
+            y[t] = state[0]
+    return y, state
+
+
+def batch(step, p, x, state, *, lengths=None, resets=None, **options):
+    """Any batch axes, one sequence after the other."""
+    lead = x.shape[:-2]
+    y = np.zeros((*x.shape[:-1], p.w_h.shape[0]))
+    final = tuple(np.zeros_like(s) for s in state)
+    for n in np.ndindex(*lead):
+        y[n], last = sequence(
+            step,
+            p,
+            x[n],
+            tuple(s[n] for s in state),
+            length=None if lengths is None else int(lengths[n]),
+            resets=None if resets is None else resets[n],
+            **options,
+        )
+        for whole, part in zip(final, last, strict=True):
+            whole[n] = part
+    return y, final
