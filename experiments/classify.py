@@ -71,6 +71,9 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
         std=np.maximum(pictures.train.images.std((0, 1, 2)), 1) / 255,
         augmentation=augmentation(options),
     )
+    # What does not fit the pictures is told now, before there is a run folder.
+    some = jax.tree.map(lambda array: array[:2], pictures.train)
+    jax.eval_shape(preprocess, jax.random.key(0), some)
 
     run = train.RunFolder.create(options.run, dataclasses.asdict(options))
     parameters = sum(p.size for p in jax.tree.leaves(state.params))

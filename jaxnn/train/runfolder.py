@@ -47,17 +47,25 @@ class RunFolder:
 
         Returns:
             The run folder.
+
+        Raises:
+            OSError: If the folder cannot be made.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         wished, number = path, 1
-        while True:
-            try:
-                path.mkdir()  # atomic: of two runs that start together one gets the name
-                break
-            except FileExistsError:
-                number += 1
-                path = wished.with_name(f"{wished.name}-{number}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    path.mkdir()  # atomic: of two runs that start together one gets the name
+                    break
+                except FileExistsError:
+                    number += 1
+                    path = wished.with_name(f"{wished.name}-{number}")
+        except OSError as error:
+            raise OSError(
+                f"path: the run folder {path} cannot be made ({error.strerror}); choose one that can be written to"
+            ) from error
         run = cls(path)
         if config is not None:
             run.save_config(config)

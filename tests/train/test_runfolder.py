@@ -25,6 +25,13 @@ def test_a_folder_that_exists_is_never_used_again():
     assert not (third / "config.json").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_named():
+    Path("file").write_text("mine")
+    with pytest.raises(OSError, match=r"the run folder .*runs cannot be made .*choose one"):
+        train.RunFolder.create(Path("file") / "runs")
+    assert Path("file").read_text() == "mine"
+
+
 def test_a_file_of_that_name_is_not_overwritten():
     Path("run").write_text("mine")
     assert train.RunFolder.create("run").path.name == "run-2"

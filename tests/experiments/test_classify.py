@@ -1,0 +1,87 @@
+"""What lenet5 and cifar10 share: a run folder that is whole, and bad options told before there is one."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import cifar10, feature_maps, lenet5, mlp
+
+
+@pytest.fixture(autouse=True)
+def _promotion_as_a_person_has_it():
+    """The scripts run with JAX's own settings."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_a_run_leaves_everything(capsys):
+    lenet5.main(lenet5.Options(epochs=1, batch_size=256))
+    folder = Path("runs/lenet5")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "curves.png",
+        "confusion.png",
+        "filters.png",
+        "predictions.png",
+    }
+    result = json.loads((folder / "result.json").read_text())
+    assert 0 <= result["test_accuracy"] <= 1
+    assert result["epochs"] == 1
+    assert f"test accuracy {result['test_accuracy']:.2%}" in capsys.readouterr().out
+    assert json.loads((folder / "config.json").read_text())["batch_size"] == 256
+
+
+def test_the_cifar10_network_reads_small_pictures_too():
+    cifar10.main(cifar10.Options(data="digits", epochs=1, batch_size=512, flip=True, shift=1, cutout=2))
+    assert Path("runs/cifar10/result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+        ({"shift": -1}, "pixels: expected a shift from 0 to below height and width, 8, got -1"),
+        ({"shift": 8}, "pixels: expected a shift"),
+        ({"cutout": -1}, "size: expected a number of pixels"),
+        ({"weight_decay": 0.1}, "weight_decay: adam has none"),
+        ({"label_smoothing": 1.5}, "label_smoothing: expected a number"),
+        ({"data": "idx"}, "data_dir is needed"),
+        ({"data": "cifar10", "data_dir": Path("nowhere")}, "has no CIFAR-10"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_options_are_told_before_there_is_a_run_folder(change, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        lenet5.main(dataclasses.replace(lenet5.Options(), **change))
+    assert not Path("runs").exists()
+
+
+def test_each_activation_is_trained(capsys):
+    mlp.main(mlp.Options(hidden=(8,), epochs=1, batch_size=256))
+    results = json.loads(Path("runs/mlp/result.json").read_text())
+    assert list(results) == ["sigmoid", "tanh", "ReLU"]
+    assert all(len(result["gradient_by_layer"]) == 2 for result in results.values())
+    assert Path("runs/mlp/curves.png").exists()
+
+
+def test_feature_maps_are_those_of_the_kernels():
+    picture = np.random.default_rng(0).random((9, 8, 3)).astype(np.float32)
+    maps = feature_maps.look(jax.numpy.asarray(picture), pool=2)
+    grey = picture.mean(-1)
+    np.testing.assert_allclose(maps["K1 (2×2) on grey"][..., 0], grey[1:, 1:] - grey[:-1, :-1], atol=1e-5)
+    np.testing.assert_allclose(maps["K1 on colour"], 3 * maps["K1 (2×2) on grey"], atol=1e-5)
+    np.testing.assert_allclose(maps["K2, same size"][1:-1, 1:-1], maps["K2 (3×3) on grey"], atol=1e-5)
+    assert maps["|K2|, max pool 2"].shape == (4, 4, 1)
+
+
+def test_a_picture_that_is_none_is_named():
+    Path("notes.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"--picture: notes.png is not a picture file"):
+        feature_maps.main(feature_maps.Options(picture=Path("notes.png")))
