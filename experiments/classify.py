@@ -5,15 +5,17 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
 from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, plots
+from jaxnn.train.fit import History
 
 
 @dataclasses.dataclass
@@ -52,40 +54,79 @@ class Training:
     """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
+class Learned(NamedTuple):
+    """A trained network, how it went, and what it takes the held-out pictures for."""
+
+    state: train.TrainState
+    history: History
+    predicted: np.ndarray
+    accuracy: float
+    seconds: float
+
+
 def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Module]) -> None:
     """Loads the data, trains, and leaves config, metrics, model pictures and the test accuracy in a run folder."""
-    pictures = data.load(options.data, options.data_dir)
-    steps = options.epochs * -(-len(pictures.train.labels) // check_positive("batch_size", options.batch_size))
-    tx = train.optimizer(
+    pictures = load(options)
+    model = network(pictures, nnx.Rngs(options.seed))
+    run = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    parameters = introduce(model, pictures)
+    learned = learn(options, pictures, model, run=run)
+    draw(run, learned.state, pictures, learned.predicted)
+    result = {
+        "test_accuracy": learned.accuracy,
+        "seconds": learned.seconds,
+        "parameters": parameters,
+        "epochs": len(learned.history),
+    }
+    with train.runfolder.replacing(run / "result.json") as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
+
+
+def load(options: Training) -> Dataset:
+    """The pictures that the options ask for, once the options are known to make sense."""
+    check_positive("batch_size", options.batch_size)
+    check_positive("epochs", options.epochs)
+    return data.load(options.data, options.data_dir)
+
+
+def introduce(model: nnx.Module, pictures: Dataset) -> int:
+    """Says what is about to be trained, on what; returns the number of parameters."""
+    parameters = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    print(
+        f"{type(model).__name__} with {parameters:,} parameters on {pictures.name}: {len(pictures.train.labels):,} "
+        f"pictures to train on, {len(pictures.test.labels):,} held out; {jax.devices()[0].device_kind}"
+    )
+    return parameters
+
+
+def learn(
+    options: Training,
+    pictures: Dataset,
+    model: nnx.Module,
+    *,
+    adapt: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
+    run: train.RunFolder | None = None,
+) -> Learned:
+    """Trains a model as the options say; `adapt` may change the optimiser, to freeze a part for instance."""
+    tx: optax.GradientTransformation = train.optimizer(
         options.optimizer,
         options.learning_rate,
-        steps=check_positive("epochs", options.epochs) and steps,
+        steps=options.epochs * -(-len(pictures.train.labels) // options.batch_size),
         schedule=options.schedule,
         weight_decay=options.weight_decay,
     )
-    model = network(pictures, nnx.Rngs(options.seed))
-    state = train.create_state(model, tx, jax.random.key(options.seed))
-    loss_fn = train.classification_loss(options.label_smoothing)
+    state = train.create_state(model, tx if adapt is None else adapt(tx), jax.random.key(options.seed))
     preprocess = train.image_preprocess(
         mean=pictures.train.images.mean((0, 1, 2)) / 255,
         std=np.maximum(pictures.train.images.std((0, 1, 2)), 1) / 255,
         augmentation=augmentation(options),
     )
-    # What does not fit the pictures is told now, before there is a run folder.
-    some = jax.tree.map(lambda array: array[:2], pictures.train)
-    jax.eval_shape(preprocess, jax.random.key(0), some)
-
-    run = train.RunFolder.create(options.run, dataclasses.asdict(options))
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
-    print(
-        f"{type(model).__name__} with {parameters:,} parameters on {pictures.name}: {len(pictures.train.labels):,} "
-        f"pictures to train on, {len(pictures.test.labels):,} held out; {jax.devices()[0].device_kind}"
-    )
     started = time.perf_counter()
     state, history = train.fit(
         state,
         pictures.train,
-        loss_fn,
+        train.classification_loss(options.label_smoothing),
         test_data=pictures.test,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -94,15 +135,9 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
         run=run,
     )
     seconds = time.perf_counter() - started
-
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=preprocess)
     predicted = np.asarray(logits).argmax(-1)
-    accuracy = float((predicted == pictures.test.labels).mean())
-    draw(run, state, pictures, predicted)
-    result = {"test_accuracy": accuracy, "seconds": seconds, "parameters": parameters, "epochs": len(history)}
-    with train.runfolder.replacing(run / "result.json") as beside:
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s; pictures and metrics are in {run.path}")
+    return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
 
 
 def augmentation(options: Training) -> augment.Augmentation | None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments, pool
+from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.geometry import Sizes
 
 
@@ -31,8 +32,9 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     >>> F.adaptive_avg_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
     Array([1., 3.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(accumulator(x.dtype))
     return _adaptive(wide, output, pool.avg_pool).astype(x.dtype)
 
 
@@ -54,6 +56,7 @@ def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     >>> F.adaptive_max_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
     Array([2., 4.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     return _adaptive(x, output, pool.max_pool)
 
 

@@ -23,6 +23,11 @@ NAMES = ("SAME", "SAME_LOWER", "VALID", "CAUSAL")
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
+def axes_of(window: SizesLike) -> int:
+    """How many spatial axes a window has: a single int is a square over two."""
+    return len(window) if isinstance(window, Sequence) else 2
+
+
 def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     """One int per spatial axis, each at least `least`."""
     try:
@@ -32,6 +37,8 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
             result = (operator.index(value),) * spatial
     except TypeError:
         raise ValueError(f"{name} must be an int or one int per spatial axis ({spatial} here), not {value!r}") from None
+    if not spatial:
+        raise ValueError(f"{name} must have an entry for at least one spatial axis, not {value!r}")
     if len(result) != spatial:
         raise ValueError(
             f"{name} must have one entry per spatial axis: {spatial} expected, {len(result)} given in {value!r}"
@@ -86,6 +93,11 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
     if any(v < 0 for pair in pairs for v in pair):
         raise ValueError(f"padding must not be negative, not {padding!r}; slice the array to crop it")
     return pairs
+
+
+def as_arrays(*values: Any) -> tuple[Any, ...]:
+    """NumPy's arrays in the dtype that JAX keeps them in (float64 is float32 unless x64 is enabled); None stays."""
+    return tuple(None if value is None else jnp.asarray(value) for value in values)
 
 
 def floating(**arrays: jax.Array | None) -> None:

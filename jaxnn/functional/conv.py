@@ -64,6 +64,7 @@ def conv(
     Array([[4., 4.],
            [4., 4.]], dtype=float32)
     """
+    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
     x, batch = arguments.with_one_batch(x, len(window) + 1)
     if pad_mode != "zeros":
@@ -97,6 +98,7 @@ def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = N
     >>> jnp.convolve(x, k)
     Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
     """
+    (kernel,) = arguments.as_arrays(kernel)
     return conv(x, jnp.flip(kernel, range(kernel.ndim - 2)), bias, **options)
 
 
@@ -155,6 +157,7 @@ def conv_transpose(
     >>> F.conv_transpose(x, kernel, stride=2, padding="VALID")[:, 0]
     Array([ 1., 10.,  2., 20.,  3., 30.], dtype=float32)
     """
+    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     n = kernel.ndim - 2
     arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel")
@@ -171,8 +174,9 @@ def conv_transpose(
     )
     if inputs % groups:
         raise ValueError(f"groups must divide the input channels: {inputs} channels, {groups} groups")
-    arguments.bias_of(bias, outputs)
     window = kernel.shape[:-2]
+    _check_window(window)
+    arguments.bias_of(bias, outputs)
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     extra = arguments.sizes("output_padding", output_padding, n, least=0)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
@@ -217,8 +221,7 @@ def _read(
         error=f"kernel must be (*window, in / groups, out) with in / groups = {inputs // groups} as x {x.shape} "
         f"has it, not {kernel.shape}",
     )
-    if not all(window):
-        raise ValueError(f"kernel must have a window of at least one tap along every axis, not {window}")
+    _check_window(window)
     arguments.bias_of(bias, kernel.shape[-1])
     if pad_mode not in arguments.PAD_MODES:
         raise ValueError(f"pad_mode must be one of {', '.join(map(repr, arguments.PAD_MODES))}, not {pad_mode!r}")
@@ -245,6 +248,11 @@ def _read(
 def _check_groups(groups: int) -> None:
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise ValueError(f"groups must be a positive int, not {groups!r}")
+
+
+def _check_window(window: Sizes) -> None:
+    if not all(window):
+        raise ValueError(f"kernel must have a window of at least one tap along every axis, not {window}")
 
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
@@ -278,4 +286,5 @@ def _transposed_sizes(
     )
     if any(o < 0 for o in out):
         raise ValueError(f"padding {pairs} crops more than the output has: its size would be {out}")
-    return out, pairs
+    # Whole strides of output padding are further places of the convolution's window, so it pads less there, or crops.
+    return out, tuple((low, high - p // s * s) for (low, high), p, s in zip(pairs, extra, stride, strict=True))

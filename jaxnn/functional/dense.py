@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments
+from jaxnn.kernels.accumulate import accumulator
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, precision: Any = None) -> jax.Array:
@@ -29,6 +30,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
     Array([1.5, 2.5, 8.5], dtype=float32)
     """
+    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     arguments.check(chex.assert_rank, kernel, 2, error=f"kernel must have the shape (in, out), not {kernel.shape}")
     arguments.rank("x", x, 1, "(*batch, in)")
     arguments.floating(x=x, kernel=kernel, bias=bias)
@@ -40,7 +42,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
         error=f"x must end in the kernel's input axis of {kernel.shape[0]}, not have the shape {x.shape}",
     )
     arguments.bias_of(bias, kernel.shape[1])
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = accumulator(x.dtype)
     y = jnp.matmul(x, kernel, precision=precision, preferred_element_type=wide)
     if bias is not None:
         y = y + bias.astype(wide).reshape((1,) * (y.ndim - 1) + bias.shape)

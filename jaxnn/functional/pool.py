@@ -11,6 +11,7 @@ from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.kernels import max_pool as max_kernels
 from jaxnn.kernels import sum_pool as sum_kernels
+from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.geometry import Padding, Sizes, Window
 
 
@@ -49,6 +50,7 @@ def max_pool(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x must hold real numbers, not {x.dtype}")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
@@ -96,10 +98,11 @@ def avg_pool(
     >>> F.avg_pool(jnp.ones((3, 1)), (2,), stride=1, padding="SAME")[:, 0]
     Array([1., 1., 1.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
     at, pairs = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(accumulator(x.dtype))
     counts = _counts(x.shape[1:-1], at, pairs if count_include_pad else ((0, 0),) * len(pairs))
     total = sum_kernels.sum_pool(wide, at)
     y = (total / jnp.asarray(counts, total.dtype)).astype(x.dtype)
@@ -142,12 +145,13 @@ def lp_pool(
     >>> F.lp_pool(jnp.array([3.0, -4.0, 0.0, 0.0])[:, None], (2,))[:, 0]
     Array([5., 0.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 1 <= p < math.inf:
         raise ValueError(f"p must be a finite number of at least 1, not {p!r}; for infinity max_pool the magnitudes")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(accumulator(x.dtype))
     total = sum_kernels.sum_pool(wide * wide if p == 2 else jnp.abs(wide) ** p, at)
     # The root's slope at zero is infinite: the inner `where` keeps it out of the gradient.
     positive = total > 0
@@ -173,6 +177,7 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     >>> F.global_max_pool(jnp.arange(8.0).reshape(2, 2, 2))
     Array([6., 7.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     size = _whole(x, spatial)
     return max_pool(x, size).reshape(*x.shape[: x.ndim - spatial - 1], x.shape[-1])
 
@@ -198,17 +203,18 @@ def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     >>> F.global_avg_pool(jnp.arange(8.0).reshape(2, 2, 2))
     Array([3., 4.], dtype=float32)
     """
+    (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
     _whole(x, spatial)
     axes = tuple(range(x.ndim - spatial - 1, x.ndim - 1))
-    return jnp.mean(x, axes, dtype=jnp.promote_types(x.dtype, jnp.float32)).astype(x.dtype)
+    return jnp.mean(x, axes, dtype=accumulator(x.dtype)).astype(x.dtype)
 
 
 def _read(
     x: jax.Array, window: SizesLike, stride: Any, padding: PaddingLike, dilation: SizesLike, ceil_mode: bool
 ) -> tuple[Window, Padding]:
     """The window, with what `ceil_mode` adds to its high padding, and the padding as it was asked for."""
-    n = 2 if isinstance(window, int) or not hasattr(window, "__len__") else len(window)
+    n = arguments.axes_of(window)
     size = arguments.sizes("window", window, n)
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as window={window!r} says")
     spatial = x.shape[-1 - n : -1]

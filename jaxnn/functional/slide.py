@@ -42,6 +42,7 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
     Array([[-32., -32.],
            [-32., -32.]], dtype=float32)
     """
+    pictures, kernels = arguments.as_arrays(pictures, kernels)
     arguments.check(
         chex.assert_rank,
         kernels,

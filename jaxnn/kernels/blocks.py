@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-BLOCK_BYTES = 1 << 21
+from jaxnn.kernels.platform import varying_as
+
+BLOCK_BYTES = 1 << 19
 """Temporaries of one block of examples: about what a core's cache holds."""
 
 
@@ -15,12 +17,15 @@ def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
     batch, block = arrays[0].shape[0], _block(arrays[0].shape[0], bytes_an_example)
     if block == batch:
         return function(*arrays)
-    whole = batch - batch % block
-    y = lax.map(lambda part: function(*part), _in_blocks(arrays, whole, block))
-    y = y.reshape(whole, *y.shape[2:])
-    if whole == batch:
-        return y
-    return jnp.concatenate([y, function(*(array[whole:] for array in arrays))])
+
+    def step(i: jax.Array, y: jax.Array) -> jax.Array:
+        # Where blocks do not fill the batch, the last one goes over some examples again and puts the same there.
+        first = jnp.minimum(i * block, batch - block)
+        return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
+
+    one = jax.eval_shape(function, *_cut(arrays, 0, block))
+    start = varying_as(arrays[0], jnp.zeros((batch, *one.shape[1:]), one.dtype))
+    return lax.fori_loop(0, -(-batch // block), step, start)
 
 
 def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
@@ -28,16 +33,18 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
     batch, block = arrays[0].shape[0], _block(arrays[0].shape[0], bytes_an_example)
     if block == batch:
         return function(*arrays)
-    whole = batch - batch % block
-    rest = tuple(array[whole:] for array in arrays)
-    start = jnp.zeros_like(jax.eval_shape(function, *rest)) if whole == batch else function(*rest)
-    total, _ = lax.scan(lambda total, part: (total + function(*part), None), start, _in_blocks(arrays, whole, block))
-    return total
+
+    def step(i: jax.Array, total: jax.Array) -> jax.Array:
+        return total + function(*_cut(arrays, i * block, block))
+
+    rest = tuple(array[batch - batch % block :] for array in arrays)
+    return lax.fori_loop(0, batch // block, step, function(*rest))
 
 
 def _block(batch: int, bytes_an_example: int) -> int:
     return min(batch, max(1, BLOCK_BYTES // max(1, bytes_an_example)))
 
 
-def _in_blocks(arrays: tuple[jax.Array, ...], whole: int, block: int) -> tuple[jax.Array, ...]:
-    return tuple(array[:whole].reshape(whole // block, block, *array.shape[1:]) for array in arrays)
+def _cut(arrays: tuple[jax.Array, ...], first: jax.Array | int, block: int) -> tuple[jax.Array, ...]:
+    # Not a reshape to (blocks, block, ...): with blocks of one example XLA:CPU would copy the whole array for that.
+    return tuple(lax.dynamic_slice_in_dim(array, first, block) for array in arrays)

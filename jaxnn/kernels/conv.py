@@ -10,6 +10,7 @@ ensemble of networks, puts one more axis first on both operands, and `members` s
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,8 @@ from jax.interpreters import ad, batching
 
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
-from jaxnn.kernels.platform import bind, by_platform, to_front
+from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
+from jaxnn.kernels.taps import many
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
@@ -49,7 +51,7 @@ def _lax_conv_dx(
             g, kernel
         )
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
-    return _transpose(lambda x: lax_conv(x, kernel, geometry), shape, g)
+    return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))
 
 
 def _lax_conv_dw(
@@ -58,17 +60,20 @@ def _lax_conv_dw(
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
-    return _transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g)
+    return transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g, (None,) * len(shape))
 
 
-def _transpose(function: Any, shape: tuple[int, ...], g: jax.Array) -> jax.Array:
-    like = jax.ShapeDtypeStruct(shape, g.dtype)
-    return jax.linear_transpose(function, like)(g)[0]
+def _primitive(name: str, plain: Formulation, cpu: Formulation) -> Primitive:
+    def by_taps(a: jax.Array, b: jax.Array, *, blocked: bool, **params: Any) -> jax.Array:
+        window = params.get("window", b.shape[params["members"] : -2])
+        return plain(a, b, **params) if many(window) else cpu(a, b, blocked=blocked, **params)
+
+    return by_platform(name, plain, partial(by_taps, blocked=True), spread=partial(by_taps, blocked=False))
 
 
-conv_p = by_platform("conv", _lax_conv, conv_cpu.conv)
-conv_dx_p = by_platform("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
-conv_dw_p = by_platform("conv_dw", _lax_conv_dw, conv_cpu.conv_dw)
+conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)
+conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
+conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw)
 
 
 # Derivatives. Spatial sizes and windows are told by the operand that is being transposed away.

@@ -6,7 +6,8 @@ a training step of a whole-epoch scan lives, they run 5 to 50 times slower
 
 Two formulations serve, and `COLUMNS_BELOW` chooses: with few input channels all taps are laid side by side into one
 matrix (im2col), whose product has a long inner dimension; with many, each tap is its own product, and nothing is
-copied wide. Both go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded.
+copied wide. Both go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not
+`blocked` is for a batch that is spread over devices.
 """
 
 import math
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.blocks import map_blocks, sum_blocks
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.kernels.taps import padded, put, seen
@@ -23,30 +25,34 @@ COLUMNS_BELOW = 16
 """Input channels of a group below which the taps are laid side by side."""
 
 
-def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool) -> jax.Array:
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
     if members:
-        return jax.vmap(lambda x, k: _conv_columns(x, k, geometry))(x, kernel)
+        return jax.vmap(lambda x, k: _conv_columns(x, k, geometry, blocked))(x, kernel)
     if geometry.groups == 1 and kernel.shape[-2] < COLUMNS_BELOW:
-        return _conv_columns(x, kernel, geometry)
+        return _conv_columns(x, kernel, geometry, blocked)
     return lax_conv(x, kernel, geometry)
 
 
-def conv_dx(g: jax.Array, kernel: jax.Array, *, spatial: Sizes, geometry: ConvGeometry, members: bool) -> jax.Array:
+def conv_dx(
+    g: jax.Array, kernel: jax.Array, *, spatial: Sizes, geometry: ConvGeometry, members: bool, blocked: bool
+) -> jax.Array:
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
     if members:
-        return jax.vmap(lambda g, k: _conv_dx(g, k, spatial, geometry))(g, kernel)
-    return _conv_dx(g, kernel, spatial, geometry)
+        return jax.vmap(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked))(g, kernel)
+    return _conv_dx(g, kernel, spatial, geometry, blocked)
 
 
-def conv_dw(x: jax.Array, g: jax.Array, *, window: Sizes, geometry: ConvGeometry, members: bool) -> jax.Array:
+def conv_dw(
+    x: jax.Array, g: jax.Array, *, window: Sizes, geometry: ConvGeometry, members: bool, blocked: bool
+) -> jax.Array:
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
     if members:
-        return jax.vmap(lambda x, g: _conv_dw(x, g, window, geometry))(x, g)
-    return _conv_dw(x, g, window, geometry)
+        return jax.vmap(lambda x, g: _conv_dw(x, g, window, geometry, blocked))(x, g)
+    return _conv_dw(x, g, window, geometry, blocked)
 
 
-def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
+def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     groups, inputs, outputs = geometry.groups, kernel.shape[-2], kernel.shape[-1]
     size = kernel.shape[:-2]
     matrix = kernel.reshape(math.prod(size) * inputs, groups, outputs // groups)
@@ -56,10 +62,10 @@ def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> ja
         out = geometry.window(size).out(x.shape[1:-1])
         return y.reshape(x.shape[0], *out, outputs).astype(x.dtype)
 
-    return map_blocks(block, (x,), _column_bytes(x, size, geometry))
+    return map_blocks(block, (x,), _column_bytes(x, size, geometry)) if blocked else block(x)
 
 
-def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     size, groups, inputs = kernel.shape[:-2], geometry.groups, kernel.shape[-2]
     taps = kernel.reshape(math.prod(size), inputs, groups, kernel.shape[-1] // groups)
 
@@ -72,10 +78,12 @@ def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeom
         each = [shares[..., t, :] for t in range(math.prod(size))]
         return put(each, geometry.window(size), spatial).astype(g.dtype)
 
+    if not blocked:
+        return block(g)
     return map_blocks(block, (g,), math.prod((*g.shape[1:-1], *size, groups, inputs, 4)))
 
 
-def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry) -> jax.Array:
+def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     groups, inputs, outputs = geometry.groups, x.shape[-1] // geometry.groups, g.shape[-1]
     window = geometry.window(size)
 
@@ -95,10 +103,10 @@ def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry) ->
         ]
         return jnp.stack(products).transpose(0, 3, 1, 2)
 
+    block, size_of_one = block_of_taps, math.prod(x.shape[1:]) * 4
     if inputs < COLUMNS_BELOW:
-        total = sum_blocks(block_of_columns, (x, g), _column_bytes(x, size, geometry))
-    else:
-        total = sum_blocks(block_of_taps, (x, g), math.prod(x.shape[1:]) * 4)
+        block, size_of_one = block_of_columns, _column_bytes(x, size, geometry)
+    total = sum_blocks(block, (x, g), size_of_one) if blocked else block(x, g)
     return total.reshape(*size, inputs, outputs).astype(x.dtype)
 
 
@@ -125,6 +133,11 @@ def _column_bytes(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> int:
 
 
 def _product(spec: str, a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """A product that accumulates half precision in float32."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
-    return jnp.einsum(spec, a, b, precision=geometry.precision, preferred_element_type=wide)
+    """A product, axis g the groups, that accumulates half precision in float32."""
+    options = {"precision": geometry.precision, "preferred_element_type": accumulator(a.dtype)}
+    if geometry.groups > 1:
+        return jnp.einsum(spec, a, b, **options)
+    # Without the axis of one group XLA:CPU sees a plain matrix product, and copies nothing to make it one.
+    left, right, out = spec.replace("->", ",").split(",")
+    a, b = a.squeeze(left.index("g")), b.squeeze(right.index("g"))
+    return jnp.expand_dims(jnp.einsum(spec.replace("g", ""), a, b, **options), out.index("g"))

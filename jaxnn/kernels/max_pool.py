@@ -6,14 +6,17 @@ tap by tap instead, in operations that vectorise. Both play the same tournament:
 row-major order, wins.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
 from jaxnn.kernels.geometry import Window
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
-from jaxnn.kernels.taps import padded, put, seen
+from jaxnn.kernels.taps import many, padded, put, seen
 
 
 def max_pool(x: jax.Array, window: Window) -> jax.Array:
@@ -21,15 +24,15 @@ def max_pool(x: jax.Array, window: Window) -> jax.Array:
     return bind(max_pool_p, x, window=window)
 
 
-def lowest(dtype: jnp.dtype) -> jax.Array:
+def lowest(dtype: Any) -> np.ndarray:
     """The neutral element of the maximum."""
-    return jnp.asarray(-jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
+    return np.asarray(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
 
 
 def _pool(x: jax.Array, *, window: Window) -> jax.Array:
     return lax.reduce_window(
         x,
-        -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min,
+        lowest(x.dtype),
         lax.max,
         (1, *window.size, 1),
         (1, *window.stride, 1),
@@ -47,11 +50,13 @@ def _take(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
 
 def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
     if any(d > 1 for d in window.dilation):  # select_and_scatter knows no dilation
-        return _give_taps(g, x, window=window)
+        return _give_by_taps(g, x, window)
     return jax.vjp(lambda x: _pool(x, window=window), x)[1](g)[0]
 
 
 def _take_taps(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
+    if many(window.size):
+        return _take(tangent, x, window=window)
     winner = _winner(x, window)
     taken = jnp.zeros(winner.shape, tangent.dtype)
     for t, tap in enumerate(seen(padded(tangent, window), window, x.shape[1:-1])):
@@ -60,6 +65,10 @@ def _take_taps(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array
 
 
 def _give_taps(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
+    return _give(g, x, window=window) if many(window.size) else _give_by_taps(g, x, window)
+
+
+def _give_by_taps(g: jax.Array, x: jax.Array, window: Window) -> jax.Array:
     winner = _winner(x, window)
     zero = jnp.zeros((), g.dtype)
     if not window.tiles(x.shape[1:-1]):

@@ -5,19 +5,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import Primitive
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters.partial_eval import dce_jaxpr
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 Formulation = Callable[..., jax.Array]
 
 
-def by_platform(name: str, default: Formulation, cpu: Formulation) -> Primitive:
+def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formulation | None = None) -> Primitive:
     """Makes a primitive that computes `default`, and on CPU the same function as `cpu` does.
 
     Args:
       name: what jaxprs show.
       default: `(*arrays, **params) -> array` in terms of `jax.lax`; it also tells shape, dtype and sharding.
       cpu: the same function, formulated for XLA:CPU.
+      spread: what to take instead of `cpu` where XLA itself spreads the program over several devices; it must not loop
+        over what may be spread, or every device would gather the whole.
 
     Returns:
       The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
@@ -34,23 +39,60 @@ def by_platform(name: str, default: Formulation, cpu: Formulation) -> Primitive:
     def describe(*avals: Any, **params: Any) -> Any:
         return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
 
+    plain = mlir.lower_fun(_without_dead_code(default), multiple_results=False)
+    alone = mlir.lower_fun(cpu, multiple_results=False)
+    among = mlir.lower_fun(spread or cpu, multiple_results=False)
+
+    def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
+        # Reshapes of what is explicitly sharded need to be told the result's sharding; `jax.lax` knows it.
+        sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
+        # Inside `shard_map` the context is another one, without a number of devices: there each sees its own part.
+        devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
+        rule = plain if sharded else alone if devices == 1 else among
+        return rule(ctx, *operands, **params)
+
     primitive.def_impl(run)
     primitive.def_abstract_eval(describe)
-    mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, plain)
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
+
+
+def _without_dead_code(function: Formulation) -> Formulation:
+    """The same function; a derivative of `jax.lax` also computes its primal, which nobody asked for."""
+
+    def live(*arrays: jax.Array, **params: Any) -> jax.Array:
+        traced = jax.make_jaxpr(functools.partial(function, **params))(*arrays)
+        jaxpr, _ = dce_jaxpr(traced.jaxpr, [True], instantiate=True)
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr, traced.consts))(*arrays)[0]
+
+    return live
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
     """Calls `primitive`, inside `shard_map` too, where operands that vary over a mesh axis meet others that do not."""
-    axes = [_varying(array) for array in arrays]
-    every: frozenset[str] = frozenset().union(*axes)
-    if every:
-        arrays = tuple(
-            jax.lax.pcast(array, tuple(every - own), to="varying") if every - own else array
-            for array, own in zip(arrays, axes, strict=True)
-        )
+    for like in arrays:
+        arrays = tuple(varying_as(like, array) for array in arrays)
     return primitive.bind(*arrays, **params)
+
+
+def transpose(
+    function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...], g: jax.Array, spec: Sequence[Any]
+) -> jax.Array:
+    """The transpose of a linear function of an array of this shape, at `g`.
+
+    `spec` says over which explicit axes of a mesh the result is sharded. Inside `shard_map` it varies as `g` does: the
+    transpose of `jax.lax` with operands that vary would sum it over the devices.
+    """
+    mesh = jax.typeof(g).sharding.mesh
+    sharding = NamedSharding(mesh, PartitionSpec(*spec)) if AxisType.Explicit in mesh.axis_types else None
+    return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype, out_sharding=sharding)))[1](g)[0]
+
+
+def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
+    """The array, inside `shard_map` typed as one that differs over the mesh axes over which `like` differs."""
+    axes = _varying(like) - _varying(array)
+    return jax.lax.pcast(array, tuple(axes), to="varying") if axes else array
 
 
 def _varying(array: jax.Array) -> frozenset[str]:
@@ -99,5 +141,5 @@ def batch_leading(primitive: Primitive) -> None:
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:
     """The array with its vmapped axis first; one that has none is repeated `size` times."""
     if axis is None:
-        return jax.numpy.broadcast_to(array[None], (size, *array.shape))
-    return jax.numpy.moveaxis(array, axis, 0)
+        return jnp.broadcast_to(array[None], (size, *array.shape))
+    return jnp.moveaxis(array, axis, 0)

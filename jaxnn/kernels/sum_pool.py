@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.kernels.geometry import Sizes, Window
-from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
-from jaxnn.kernels.taps import padded, put, seen
+from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
+from jaxnn.kernels.taps import many, padded, put, seen
 
 
 def sum_pool(x: jax.Array, window: Window) -> jax.Array:
@@ -28,11 +28,13 @@ def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 
 
 def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
-    like = jax.ShapeDtypeStruct((g.shape[0], *spatial, g.shape[-1]), g.dtype)
-    return jax.linear_transpose(lambda x: _pool(x, window=window, spatial=spatial), like)(g)[0]
+    shape = (g.shape[0], *spatial, g.shape[-1])
+    return transpose(lambda x: _pool(x, window=window, spatial=spatial), shape, g, jax.typeof(g).sharding.spec)
 
 
 def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    if many(window.size):
+        return _pool(x, window=window, spatial=spatial)
     total, *rest = seen(padded(x, window), window, spatial)
     for tap in rest:
         total = total + tap
@@ -41,6 +43,8 @@ def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 
 def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if not window.tiles(spatial):
+        if many(window.size):
+            return _spread(g, window=window, spatial=spatial)
         return put([g] * len(list(window.taps())), window, spatial)
     for axis, size in enumerate(window.size, start=1):
         g = jnp.repeat(g, size, axis=axis)

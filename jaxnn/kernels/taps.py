@@ -1,6 +1,7 @@
 """What each tap of a sliding window sees, and its transpose: putting back what each tap gives."""
 
 import functools
+import math
 import operator
 
 import jax
@@ -9,8 +10,16 @@ from jax import lax
 
 from jaxnn.kernels.geometry import Sizes, Window
 
+MOST_TAPS = 128
+"""What has more taps is left to `jax.lax`: each tap is an operation to compile."""
 
-def padded(x: jax.Array, window: Window, value: jax.Array | None = None) -> jax.Array:
+
+def many(size: Sizes) -> bool:
+    """Whether a window of this size has too many taps to go through them one by one."""
+    return math.prod(size) > MOST_TAPS
+
+
+def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = None) -> jax.Array:
     """`x (batch, *spatial, channels)` with the window's padding around it: zeros, or `value`."""
     if not any(low or high for low, high in window.padding):
         return x

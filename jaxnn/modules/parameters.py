@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 Initializer = Callable[..., Any]
@@ -23,5 +24,6 @@ def parameter(
 
 def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:
     """The input and the parameters in the dtype to compute in: `dtype`, or where that is None the input's."""
+    x = jnp.asarray(x)
     target = x.dtype if dtype is None else dtype
     return (x.astype(target), *(None if p is None else p[...].astype(target) for p in params))

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import functional as F
+from jaxnn.functional import arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(3, (3, 3)), ((1, 2), (1, 2)), ([1, 2], (1, 2)), (np.int64(2), (2, 2))], ids=str
+)
+def test_sizes_are_one_int_per_axis(given, expected):
+    assert arguments.sizes("stride", given, 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("VALID", ((0, 0), (0, 0))),
+        ("SAME", ((1, 1), (1, 2))),
+        ("SAME_LOWER", ((1, 1), (2, 1))),
+        ("CAUSAL", ((2, 0), (4, 0))),
+        (1, ((1, 1), (1, 1))),
+        ([[0, 1], (2, np.int32(3))], ((0, 1), (2, 3))),
+    ],
+    ids=str,
+)
+def test_padding_becomes_pairs(given, expected):
+    pairs = arguments.padding_pairs(given, spatial=(7, 6), window=(3, 3), stride=(2, 2), dilation=(1, 2))
+    assert pairs == expected
+
+
+def test_same_needs_nothing_where_the_stride_outruns_the_window():
+    assert arguments.padding_pairs("SAME", spatial=(7,), window=(1,), stride=(3,), dilation=(1,)) == ((0, 0),)
+    assert arguments.padding_pairs("SAME", spatial=(8,), window=(2,), stride=(4,), dilation=(1,)) == ((0, 0),)
+
+
+def test_batch_axes_become_one():
+    x, batch = arguments.with_one_batch(jnp.ones((2, 3, 4, 5)), 2)
+    assert x.shape == (6, 4, 5)
+    assert batch == (2, 3)
+    x, batch = arguments.with_one_batch(jnp.ones((4, 5)), 2)
+    assert x.shape == (1, 4, 5)
+    assert batch == ()
+
+
+def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():
+    """float64 is NumPy's default; with warnings as errors this also says that no cast complains."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(6, 7, 4)), jnp.ones((3, 3, 4, 4))
+    layers = {
+        "conv": F.conv(x, kernel, np.zeros(4)),
+        "true convolution": F.true_convolution(x, np.ones((3, 3, 4, 4))),
+        "conv_transpose": F.conv_transpose(x, kernel),
+        "dense": F.dense(x, np.ones((4, 2)), jnp.zeros(2)),
+        "max_pool": F.max_pool(x, 2),
+        "avg_pool": F.avg_pool(x, 2),
+        "lp_pool": F.lp_pool(x, 2),
+        "global_max_pool": F.global_max_pool(x),
+        "global_avg_pool": F.global_avg_pool(x),
+        "adaptive_avg_pool": F.adaptive_avg_pool(x, 2),
+        "adaptive_max_pool": F.adaptive_max_pool(x, 2),
+        "feature_maps": F.feature_maps(x, np.ones((2, 2))),
+    }
+    for name, y in layers.items():
+        assert isinstance(y, jax.Array), name
+        assert y.dtype == jnp.float32, name

@@ -1,0 +1,241 @@
+"""Convolution against PyTorch, SciPy and Flax, and what it promises about itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxnn import functional as F
+from tests.functional.compare import assert_as_torch, normal
+
+# spatial size, window, (in, out) channels, (low, high) padding, options of both
+AGAINST_TORCH = {
+    "1d": ((9,), (4,), (3, 5), ((2, 1),), {}),
+    "1d, strided and dilated": ((11,), (3,), (2, 3), ((0, 4),), {"stride": (2,), "dilation": (3,)}),
+    "2d": ((6, 7), (3, 3), (3, 4), ((1, 1), (1, 1)), {}),
+    "2d, everything": ((9, 8), (3, 2), (4, 6), ((2, 0), (1, 3)), {"stride": (2, 3), "dilation": (2, 1), "groups": 2}),
+    "2d, depthwise": ((6, 5), (3, 3), (4, 8), ((1, 1), (1, 1)), {"groups": 4, "stride": (1, 2)}),
+    "2d, pointwise": ((4, 5), (1, 1), (5, 3), ((0, 0), (0, 0)), {}),
+    "2d, many channels": ((6, 5), (3, 3), (18, 4), ((1, 1), (1, 1)), {"stride": (2, 1)}),
+    "2d, many channels in groups": ((5, 5), (3, 2), (34, 4), ((1, 0), (0, 1)), {"groups": 2}),
+    "2d, reflect": ((6, 5), (3, 4), (2, 3), ((2, 3), (1, 0)), {"pad_mode": "reflect"}),
+    "2d, replicate": ((4, 5), (5, 3), (2, 3), ((5, 3), (1, 6)), {"pad_mode": "replicate", "stride": (2, 1)}),
+    "2d, circular": ((4, 5), (3, 4), (2, 2), ((3, 2), (0, 4)), {"pad_mode": "circular", "groups": 2}),
+    "1d, reflect": ((6,), (5,), (2, 3), ((4, 5),), {"pad_mode": "reflect", "dilation": (2,)}),
+    "3d": ((4, 5, 4), (2, 3, 2), (2, 4), ((1, 0), (1, 1), (0, 2)), {"stride": (2, 1, 1), "groups": 2}),
+    "3d, circular": ((3, 4, 3), (2, 3, 3), (2, 2), ((1, 0), (1, 1), (2, 1)), {"pad_mode": "circular"}),
+}
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize(
+    ("size", "window", "channels", "pairs", "options"), AGAINST_TORCH.values(), ids=AGAINST_TORCH.keys()
+)
+def test_value_and_gradients_are_those_of_pytorch(size, window, channels, pairs, options, bias):
+    n, (inputs, outputs) = len(size), channels
+    options = {"stride": (1,) * n, "dilation": (1,) * n, "groups": 1, "pad_mode": "zeros"} | options
+    arrays = [normal(2, *size, inputs), normal(*window, inputs // options["groups"], outputs, seed=1)]
+    arrays += [normal(outputs, seed=2)] * bias
+    assert_as_torch("conv", arrays, options | {"padding": pairs}, options | {"pairs": pairs})
+
+
+@st.composite
+def convolutions(draw):
+    """Shapes and options of a convolution, its padding given as numbers."""
+    n = draw(st.integers(1, 2))
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    per_axis = lambda low, high: st.tuples(*[st.integers(low, high)] * n)  # noqa: E731
+    window, stride, dilation = draw(per_axis(1, 3)), draw(per_axis(1, 3)), draw(per_axis(1, 2))
+    pairs = draw(st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * n))
+    extent = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
+    least = [max(1, e - low - high) for e, (low, high) in zip(extent, pairs, strict=True)]
+    size = tuple(low + draw(st.integers(0, 4)) for low in least)
+    channels = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 2))
+    return size, window, channels, pairs, {"stride": stride, "dilation": dilation, "groups": groups}
+
+
+@given(convolutions())
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_any_geometry_is_that_of_pytorch(drawn):
+    size, window, (inputs, outputs), pairs, options = drawn
+    arrays = [normal(2, *size, inputs), normal(*window, inputs // options["groups"], outputs, seed=1)]
+    assert_as_torch("conv", arrays, options | {"padding": pairs}, options | {"pairs": pairs})
+
+
+@pytest.mark.parametrize("mode", ["full", "valid"])
+@pytest.mark.parametrize("shapes", [((9,), (4,)), ((6, 7), (3, 2)), ((4, 3, 5), (2, 3, 2))], ids=["1d", "2d", "3d"])
+def test_true_convolution_and_correlation_are_those_of_scipy(shapes, mode):
+    with jax.enable_x64(True):
+        x, k = normal(*shapes[0]), normal(*shapes[1], seed=1)
+        padding = "VALID" if mode == "valid" else [(size - 1, size - 1) for size in k.shape]
+        flipped = F.true_convolution(jnp.asarray(x)[..., None], jnp.asarray(k)[..., None, None], padding=padding)
+        np.testing.assert_allclose(flipped[..., 0], scipy.signal.convolve(x, k, mode, method="direct"), rtol=1e-12)
+        plain = F.conv(jnp.asarray(x)[..., None], jnp.asarray(k)[..., None, None], padding=padding)
+        np.testing.assert_allclose(plain[..., 0], scipy.signal.correlate(x, k, mode, method="direct"), rtol=1e-12)
+
+
+def test_true_convolution_commutes_and_passes_its_options_on():
+    a, b = (jnp.asarray(normal(5, seed=seed), jnp.float32) for seed in (0, 1))
+    one = F.true_convolution(a[:, None], b[:, None, None], padding=4)
+    other = F.true_convolution(b[:, None], a[:, None, None], padding=4)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    biased = F.true_convolution(a[:, None], b[:, None, None], jnp.ones(1), padding=4, stride=2)
+    np.testing.assert_allclose(biased, one[::2] + 1, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flax_padding", "ours"),
+    [("SAME", {}), ("VALID", {"padding": "VALID"}), ("CIRCULAR", {"pad_mode": "circular"}), (2, {"padding": 2})],
+    ids=str,
+)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_it_is_the_convolution_of_flax(flax_padding, ours, stride, dilation):
+    layer = nnx.Conv(
+        4,
+        6,
+        (3, 2),
+        strides=stride,
+        padding=flax_padding,
+        kernel_dilation=dilation,
+        feature_group_count=2,
+        rngs=nnx.Rngs(0),
+    )
+    x = jnp.asarray(normal(2, 9, 8, 4), jnp.float32)
+    if flax_padding == "CIRCULAR" and stride > 1:
+        # Flax pads for stride 1 whatever the stride is; "SAME" here is ceil(size / stride).
+        ours = ours | {"padding": [(dilation, dilation), (dilation // 2, dilation - dilation // 2)]}
+    y = F.conv(x, layer.kernel[...], layer.bias[...], stride=stride, dilation=dilation, groups=2, **ours)
+    np.testing.assert_allclose(y, layer(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_causal_padding_is_that_of_flax_and_sees_no_later_input(dilation):
+    layer = nnx.Conv(3, 5, (3,), padding="CAUSAL", kernel_dilation=dilation, rngs=nnx.Rngs(0))
+    x = jnp.asarray(normal(2, 9, 3), jnp.float32)
+
+    def causal(x):
+        return F.conv(x, layer.kernel[...], layer.bias[...], padding="CAUSAL", dilation=dilation)
+
+    np.testing.assert_allclose(causal(x), layer(x), rtol=1e-5, atol=1e-5)
+    seen = jnp.abs(jax.jacrev(lambda x: causal(x).sum((0, -1)))(x)).sum((1, 3)) > 0
+    assert not np.triu(seen, 1).any()
+    assert np.diag(seen).all()
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize(("window", "stride", "dilation"), [(1, 1, 1), (2, 1, 1), (3, 2, 1), (2, 3, 2), (5, 4, 3)])
+def test_same_gives_ceil_of_size_over_stride_and_only_the_odd_side_differs(size, window, stride, dilation):
+    x, k = jnp.asarray(normal(size, 1), jnp.float32), jnp.asarray(normal(window, 1, 1, seed=1), jnp.float32)
+    options = {"stride": stride, "dilation": dilation}
+    y = F.conv(x, k, padding="SAME", **options)
+    assert y.shape == (-(-size // stride), 1)
+    mirrored = F.conv(x[::-1], k[::-1], padding="SAME_LOWER", **options)
+    if (size - 1) % stride == 0:  # else the last window does not end where the mirrored first one starts
+        total = max(0, (-(-size // stride) - 1) * stride + dilation * (window - 1) + 1 - size)
+        low = total // 2
+        np.testing.assert_array_equal(y, F.conv(x, k, padding=[(low, total - low)], **options))
+        np.testing.assert_allclose(mirrored[::-1], y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", ["SAME", "SAME_LOWER", "CAUSAL", 1, ((0, 2), (1, 0))], ids=str)
+def test_every_amount_goes_with_every_mode(mode, padding):
+    """The mode says what is padded, the amount how much: it is the "VALID" convolution of the padded array."""
+    x, k = jnp.asarray(normal(5, 6, 2), jnp.float32), jnp.asarray(normal(3, 2, 2, 3, seed=1), jnp.float32)
+    pairs = {
+        "SAME": ((1, 1), (0, 1)),
+        "SAME_LOWER": ((1, 1), (1, 0)),
+        "CAUSAL": ((2, 0), (1, 0)),
+        1: ((1, 1), (1, 1)),
+    }.get(padding, padding)
+    numpy_mode = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}.get(mode, mode)
+    padded = jnp.asarray(np.pad(x, (*pairs, (0, 0)), mode=numpy_mode))
+    expected = F.conv(padded, k, padding="VALID")
+    np.testing.assert_allclose(F.conv(x, k, padding=padding, pad_mode=mode), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_axes_are_free_and_an_empty_batch_stays_empty():
+    x, k = jnp.asarray(normal(2, 3, 5, 4, 2), jnp.float32), jnp.asarray(normal(3, 3, 2, 4, seed=1), jnp.float32)
+    y = F.conv(x, k, stride=2)
+    assert y.shape == (2, 3, 3, 2, 4)
+    np.testing.assert_allclose(F.conv(x[1, 2], k, stride=2), y[1, 2], rtol=1e-5, atol=1e-6)
+    assert F.conv(x[:0], k, stride=2).shape == (0, 3, 3, 2, 4)
+    assert F.conv(x[:, :, :0], k).shape == (2, 3, 0, 4, 4)  # an empty picture is no error: it has no output
+
+
+def test_precision_reaches_the_products():
+    x, k = jnp.ones((1, 8, 8, 32)), jnp.ones((3, 3, 32, 4))
+
+    def text(precision):
+        function = jax.jit(jax.grad(lambda x, k: F.conv(x, k, precision=precision).sum(), (0, 1)))
+        return function.trace(x, k).lower(lowering_platforms=("tpu",)).as_text()
+
+    assert "HIGHEST" in text("highest")
+    assert "HIGHEST" not in text(None)
+
+
+x, k = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 4, 6))
+
+ERRORS = {
+    "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel must have the shape .*not \(4, 6\)"),
+    "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x must have the shape .*2 spatial axes.*not \(6, 4\)"),
+    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"kernel must be .*not \(3, 2, 5, 6\)"),
+    "channels in groups": ((x, k), {"groups": 2}, r"kernel must be .*not \(3, 2, 4, 6\)"),
+    "groups and inputs": ((x, k), {"groups": 3}, r"groups must divide the channels: 4 into 6 channels, 3 groups"),
+    "groups and outputs": ((x, jnp.ones((3, 2, 1, 6))), {"groups": 4}, "groups must divide the channels"),
+    "groups of none": ((x, k), {"groups": 0}, "groups must be a positive int, not 0"),
+    "groups of a float": ((x, k), {"groups": 2.0}, r"groups must be a positive int, not 2\.0"),
+    "groups of a truth": ((x, k), {"groups": True}, "groups must be a positive int, not True"),
+    "empty window": ((x, jnp.ones((3, 0, 4, 6))), {}, r"kernel must have a window .*not \(3, 0\)"),
+    "bias": ((x, k, jnp.ones(5)), {}, r"bias must have .*shape \(6,\), not \(5,\)"),
+    "bias of one": ((x, k, jnp.ones(1)), {}, r"bias must have .*shape \(6,\), not \(1,\)"),
+    "bias with a batch": ((x, k, jnp.ones((2, 6))), {}, r"bias must have .*not \(2, 6\)"),
+    "stride of nothing": ((x, k), {"stride": 0}, "stride must be at least 1 .*not 0"),
+    "stride for other axes": (
+        (x, k),
+        {"stride": (1, 2, 1)},
+        r"stride must have one entry per spatial axis: 2 .*3 given",
+    ),
+    "stride of a float": ((x, k), {"stride": 1.5}, r"stride must be an int .*not 1\.5"),
+    "stride of words": ((x, k), {"stride": "ab"}, "stride must be an int .*not 'ab'"),
+    "negative dilation": ((x, k), {"dilation": (1, -1)}, r"dilation must be at least 1 .*not \(1, -1\)"),
+    "unknown padding": ((x, k), {"padding": "FULL"}, "padding must be one of 'SAME'.*not 'FULL'"),
+    "lower-case padding": ((x, k), {"padding": "same"}, "padding must be one of 'SAME'.*not 'same'"),
+    "padding for other axes": ((x, k), {"padding": ((1, 1),)}, r"padding must be .*2 here.*not \(\(1, 1\),\)"),
+    "padding of numbers": ((x, k), {"padding": (1, 1)}, r"padding must be .*pair per spatial axis.*not \(1, 1\)"),
+    "padding of a float": ((x, k), {"padding": 0.5}, r"padding must be .*not 0\.5"),
+    "no padding": ((x, k), {"padding": None}, "padding must be .*not None"),
+    "negative padding": ((x, k), {"padding": -1}, "padding must not be negative, not -1"),
+    "negative pair": ((x, k), {"padding": ((0, -1), (0, 0))}, "padding must not be negative"),
+    "unknown mode": ((x, k), {"pad_mode": "edge"}, "pad_mode must be one of 'zeros'.*not 'edge'"),
+    "too long to reflect": (
+        (x, k),
+        {"padding": 6, "pad_mode": "reflect"},
+        r"padding \(6, 6\) of spatial axis 0 .*reflect",
+    ),
+    "too long to wrap": (
+        (x, k),
+        {"padding": 7, "pad_mode": "circular"},
+        r"padding \(7, 7\) of spatial axis 0 .*circular",
+    ),
+    "window beyond x": ((x, jnp.ones((7, 2, 4, 6))), {"padding": "VALID"}, "window does not fit: along spatial axis 0"),
+    "dilated beyond x": ((x, k), {"padding": "VALID", "dilation": (1, 7)}, "along spatial axis 1 it reaches over 8"),
+    "integers": ((x.astype(int), k), {}, "x must have a floating dtype, not int32"),
+    "truths": ((x.astype(bool), k), {}, "x must have a floating dtype, not bool"),
+    "complex": ((x, k.astype(complex)), {}, "kernel must have a floating dtype, not complex64"),
+    "mixed": ((x, k.astype(jnp.bfloat16)), {}, "share one dtype, but they are x float32, kernel bfloat16"),
+    "mixed bias": ((x, k, jnp.ones(6, jnp.float16)), {}, "share one dtype.*bias float16"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "options", "message"), ERRORS.values(), ids=ERRORS)
+def test_what_does_not_fit_is_named(arrays, options, message):
+    with pytest.raises(ValueError, match=message):
+        F.conv(*arrays, **options)
+    with pytest.raises(ValueError, match=message):  # while tracing, too
+        jax.eval_shape(lambda *arrays: F.conv(*arrays, **options), *arrays)

@@ -1,0 +1,157 @@
+"""The transposed convolution against PyTorch and JAX, and as the transpose of `conv`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxnn import functional as F
+from tests.functional.compare import assert_as_torch, normal
+
+# spatial size, window, (in, out) channels, options of both
+AGAINST_TORCH = {
+    "1d": ((5,), (4,), (3, 2), {"stride": (2,), "padding": (1,)}),
+    "1d, with more output": ((5,), (3,), (2, 3), {"stride": (3,), "padding": (2,), "output_padding": (2,)}),
+    "2d": ((4, 5), (3, 3), (3, 4), {}),
+    "2d, everything": (
+        (4, 3),
+        (3, 2),
+        (4, 6),
+        {"stride": (2, 3), "padding": (2, 0), "output_padding": (1, 2), "dilation": (2, 1), "groups": 2},
+    ),
+    "2d, stride beyond the window": ((3, 4), (2, 1), (2, 3), {"stride": (3, 4), "output_padding": (2, 3)}),
+    "2d, output padding from dilation": ((3, 4), (2, 2), (2, 3), {"dilation": (3, 2), "output_padding": (2, 1)}),
+    "1d, output padding of many strides": (
+        (4,),
+        (3,),
+        (2, 2),
+        {"dilation": (5,), "stride": (2,), "output_padding": (4,)},
+    ),
+    "1d, output padding that was cropped": (
+        (4,),
+        (3,),
+        (2, 2),
+        {"dilation": (4,), "padding": (1,), "output_padding": (3,)},
+    ),
+    "2d, depthwise": ((4, 4), (3, 3), (4, 4), {"stride": (2, 2), "padding": (1, 1), "groups": 4}),
+    "2d, many channels": ((3, 4), (3, 3), (20, 18), {"stride": (2, 1), "padding": (1, 0)}),
+    "3d": ((2, 3, 2), (2, 3, 2), (2, 4), {"stride": (2, 1, 2), "padding": (0, 1, 1), "groups": 2}),
+}
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize(("size", "window", "channels", "options"), AGAINST_TORCH.values(), ids=AGAINST_TORCH.keys())
+def test_value_and_gradients_are_those_of_pytorch(size, window, channels, options, bias):
+    n, (inputs, outputs) = len(size), channels
+    plain = {"stride": (1,) * n, "padding": (0,) * n, "output_padding": (0,) * n, "dilation": (1,) * n, "groups": 1}
+    options = plain | options
+    arrays = [normal(2, *size, inputs), normal(*window, inputs, outputs // options["groups"], seed=1)]
+    arrays += [normal(outputs, seed=2)] * bias
+    ours = options | {"padding": [(p, p) for p in options["padding"]]}
+    assert_as_torch("conv_transpose", arrays, ours, options)
+
+
+@st.composite
+def convolutions(draw):
+    """A convolution, and the output padding with which its transpose gives its input's size again."""
+    n = draw(st.integers(1, 2))
+    groups = draw(st.sampled_from([1, 1, 2]))
+    per_axis = lambda low, high: st.tuples(*[st.integers(low, high)] * n)  # noqa: E731
+    window, stride, dilation = draw(per_axis(1, 3)), draw(per_axis(1, 4)), draw(per_axis(1, 2))
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True))
+    padding = draw(st.sampled_from(["SAME", "SAME_LOWER", "VALID", "int", "pairs"]))
+    if padding.startswith("SAME"):
+        size = tuple(s * draw(st.integers(1, 3)) for s in stride)
+        extra = 0
+    else:
+        if padding == "int":
+            padding = draw(st.integers(0, 2))
+        pairs = {"VALID": ((0, 0),) * n, "pairs": None}.get(padding, ((padding, padding),) * n)
+        if pairs is None:
+            padding = pairs = draw(st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * n))
+        least = [max(1, e - low - high) for e, (low, high) in zip(extent, pairs, strict=True)]
+        size = tuple(low + draw(st.integers(0, 4)) for low in least)
+        steps = zip(size, extent, pairs, stride, strict=True)
+        extra = tuple((length + low + high - e) % s for length, e, (low, high), s in steps)
+    channels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
+    return size, window, channels, extra, options
+
+
+@given(convolutions())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_it_is_the_transpose_of_conv_with_the_same_numbers(drawn):
+    r"""⟨conv(x, k), y⟩ = ⟨x, conv_transpose(y, kᵀ)⟩."""
+    size, window, (inputs, outputs), extra, options = drawn
+    with jax.enable_x64(True):
+        x = jnp.asarray(normal(2, *size, inputs))
+        k = jnp.asarray(normal(*window, inputs // options["groups"], outputs, seed=1))
+        forward = F.conv(x, k, **options)
+        y = jnp.asarray(normal(*forward.shape, seed=2))
+        back = F.conv_transpose(y, jnp.swapaxes(k, -1, -2), output_padding=extra, **options)
+        assert back.shape == x.shape
+        np.testing.assert_allclose(jnp.vdot(forward, y), jnp.vdot(x, back), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("window", "stride"), [((3, 3), (1, 1)), ((3, 4), (2, 3)), ((2, 5), (2, 2))])
+def test_it_is_the_gradient_that_jax_names_conv_transpose(padding, window, stride):
+    x, k = jnp.asarray(normal(2, 4, 5, 3), jnp.float32), jnp.asarray(normal(*window, 3, 2, seed=1), jnp.float32)
+    expected = jax.lax.conv_transpose(
+        x, jnp.swapaxes(k, -1, -2), stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
+    )
+    got = F.conv_transpose(x, k, stride=stride, padding=padding)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "stride", "dilation"), [(3, 1, 1), (4, 2, 1), (2, 3, 1), (3, 2, 2)])
+def test_causal_sees_no_later_input_and_is_size_times_stride_long(window, stride, dilation):
+    x, k = jnp.asarray(normal(5, 1), jnp.float32), jnp.ones((window, 1, 1))
+
+    def causal(x):
+        return F.conv_transpose(x, k, padding="CAUSAL", stride=stride, dilation=dilation)
+
+    seen = jnp.abs(jax.jacrev(causal)(x))[:, 0, :, 0] > 0
+    assert seen.shape == (5 * stride, 5)
+    for j in range(5 * stride):
+        assert not seen[j, j // stride + 1 :].any()
+        assert seen[j].any() == (j % stride in [dilation * t % stride for t in range(window)])
+
+
+def test_batch_axes_are_free_and_an_empty_batch_stays_empty():
+    x, k = jnp.asarray(normal(2, 3, 4, 5, 2), jnp.float32), jnp.asarray(normal(3, 3, 2, 4, seed=1), jnp.float32)
+    y = F.conv_transpose(x, k, stride=2)
+    assert y.shape == (2, 3, 8, 10, 4)
+    np.testing.assert_allclose(F.conv_transpose(x[1, 2], k, stride=2), y[1, 2], rtol=1e-5, atol=1e-6)
+    assert F.conv_transpose(x[:0], k, stride=2).shape == (0, 3, 8, 10, 4)
+
+
+x, k = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 4, 6))
+
+ERRORS = {
+    "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel must have the shape .*not \(4, 6\)"),
+    "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x must have the shape .*2 spatial axes.*not \(6, 4\)"),
+    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"kernel must be .*in = 4.*not \(3, 2, 5, 6\)"),
+    "empty window": ((x, jnp.ones((0, 2, 4, 6))), {}, r"kernel must have a window .*not \(0, 2\)"),
+    "groups": ((x, k), {"groups": 3}, "groups must divide the input channels: 4 channels, 3 groups"),
+    "groups of none": ((x, k), {"groups": -1}, "groups must be a positive int, not -1"),
+    "bias": ((x, k, jnp.ones(6)), {"groups": 2}, r"bias must have .*shape \(12,\), not \(6,\)"),
+    "stride": ((x, k), {"stride": (2, 0)}, r"stride must be at least 1 .*not \(2, 0\)"),
+    "dilation": ((x, k), {"dilation": (2,)}, "dilation must have one entry per spatial axis: 2 expected, 1 given"),
+    "unknown padding": ((x, k), {"padding": "FULL"}, "padding must be one of 'SAME'.*not 'FULL'"),
+    "negative padding": ((x, k), {"padding": ((0, 0), (-1, 0))}, "padding must not be negative"),
+    "cropped away": ((x, k), {"padding": 9}, r"padding \(\(9, 9\), \(9, 9\)\) crops more than the output has"),
+    "output padding": ((x, k), {"padding": 0, "output_padding": 1}, r"output_padding must be less .*not \(1, 1\)"),
+    "negative output padding": ((x, k), {"output_padding": -1}, "output_padding must be at least 0"),
+    "output padding and a name": ((x, k), {"stride": 2, "output_padding": 1}, "output_padding must be 0 with.*'SAME'"),
+    "integers": ((x.astype(int), k), {}, "x must have a floating dtype, not int32"),
+    "mixed": ((x, k.astype(jnp.bfloat16)), {}, "share one dtype, but they are x float32, kernel bfloat16"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "options", "message"), ERRORS.values(), ids=ERRORS)
+def test_what_does_not_fit_is_named(arrays, options, message):
+    with pytest.raises(ValueError, match=message):
+        F.conv_transpose(*arrays, **options)

@@ -1,0 +1,50 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from jaxnn import functional as F
+from tests.functional.compare import normal
+
+K1 = np.array([[-1.0, 0.0], [0.0, 1.0]], np.float32)
+K2 = np.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]], np.float32)
+
+
+@pytest.mark.parametrize("kernel", [K1, K2], ids=["K1", "K2"])
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+def test_a_map_is_the_sum_of_scipys_correlations_of_the_channels(kernel, channels):
+    pictures = normal(2, 7, 9, channels).astype(np.float32)
+    maps = F.feature_maps(jnp.asarray(pictures), jnp.asarray(kernel))
+    for picture, got in zip(pictures, maps, strict=True):
+        expected = sum(scipy.signal.correlate2d(picture[..., c], kernel, "valid") for c in range(channels))
+        np.testing.assert_allclose(got[..., 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_flipped_kernels_give_the_convolution_of_mathematics():
+    picture = normal(6, 5, 1).astype(np.float32)
+    got = F.feature_maps(jnp.asarray(picture), jnp.asarray(K2)[::-1, ::-1], padding=2)
+    np.testing.assert_allclose(got[..., 0], scipy.signal.convolve2d(picture[..., 0], K2), rtol=1e-5, atol=1e-5)
+
+
+def test_several_kernels_are_several_maps_and_options_are_those_of_conv():
+    picture = jnp.asarray(normal(8, 8, 3), jnp.float32)
+    kernels = jnp.asarray(normal(4, 3, 3, seed=1), jnp.float32)
+    maps = F.feature_maps(picture, kernels, stride=2, padding="SAME", pad_mode="reflect")
+    assert maps.shape == (4, 4, 4)
+    for i, kernel in enumerate(kernels):
+        alone = F.feature_maps(picture, kernel, stride=2, padding="SAME", pad_mode="reflect")
+        np.testing.assert_allclose(maps[..., i : i + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "kernels", "message"),
+    [
+        (jnp.ones((8, 8, 1)), jnp.ones(3), r"kernels must have the shape .*not \(3,\)"),
+        (jnp.ones((8, 8)), K1, r"pictures must have the shape .*not \(8, 8\)"),
+        (jnp.ones((8, 8, 1), jnp.uint8), K1, "x must have a floating dtype, not uint8"),
+        (jnp.ones((1, 8, 1)), K1, "does not fit"),
+    ],
+)
+def test_what_does_not_fit_is_named(pictures, kernels, message):
+    with pytest.raises(ValueError, match=message):
+        F.feature_maps(pictures, jnp.asarray(kernels))

@@ -1,0 +1,174 @@
+"""The three convolution primitives against `jax.lax`: values and every derivative."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.kernels import blocks, conv
+from jaxnn.kernels.geometry import lax_conv
+from jaxnn.testing import assert_close
+from tests.kernels.convolutions import CONVOLUTIONS, DEPTHWISE, EVERY_PATH, FEW, FEW_GROUPS, MANY, MANY_GROUPS
+
+
+def everything(function):
+    """Value, both derivatives in both modes, and second derivatives forward and reverse over reverse."""
+
+    def loss(x, k):
+        return jnp.sum(jnp.tanh(function(x, k)))
+
+    def run(x, k, g, dx, dk):
+        gradient = jax.grad(loss, (0, 1))
+        y, pull = jax.vjp(function, x, k)
+        return {
+            "value": y,
+            "reverse": pull(g),
+            "forward": jax.jvp(function, (x, k), (dx, dk))[1],
+            "forward over reverse": jax.jvp(gradient, (x, k), (dx, dk))[1],
+            "reverse over reverse": jax.grad(lambda x, k: sum(map(jnp.vdot, gradient(x, k), (dx, dk))), (0, 1))(x, k),
+        }
+
+    return jax.jit(run)
+
+
+def assert_same(got, expected, rtol=1e-11):
+    flat = jax.tree.leaves_with_path(got)
+    for (path, a), b in zip(flat, jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype, path
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max(initial=1), err_msg=str(path))
+
+
+def of(case, function):
+    return partial(function, geometry=case.geometry)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_value_and_all_derivatives_are_those_of_lax(case):
+    with jax.enable_x64(True):
+        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
+        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
+
+
+@pytest.mark.parametrize("case", EVERY_PATH, ids=str)
+def test_blocks_and_a_rest_change_nothing(case, monkeypatch):
+    with jax.enable_x64(True):
+        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
+        whole = everything(of(case, conv.conv))(*arrays)
+        monkeypatch.setattr(blocks, "_block", lambda batch, _: min(batch, 2))
+        assert_same(everything(of(case, conv.conv))(*arrays), whole)
+
+
+def value_and_gradients(function):
+    def run(x, k, g):
+        y, pull = jax.vjp(function, x, k)
+        return (y, *pull(g))
+
+    return run
+
+
+# Which of input, kernel and cotangent carry a mapped axis, and where; two entries are a map of a map.
+MAPS = {
+    "input": [(0, None, 0)],
+    "kernel": [(None, 0, 0)],
+    "both": [(0, 0, 0)],
+    "cotangent": [(None, None, 0)],
+    "other axes": [(2, -1, 1)],
+    "input, then kernel": [(None, 0, 0), (0, None, 0)],
+    "both, then input": [(0, None, 0), (0, 0, 0)],
+    "both, then kernel": [(None, 0, 0), (0, 0, 0)],
+    "both twice": [(0, 0, 0), (0, 0, 0)],
+}
+
+
+@pytest.mark.parametrize("case", EVERY_PATH, ids=str)
+def test_mapping_over_either_operand_or_both_is_that_of_lax(case):
+    def mapped(function):
+        def run(arrays):
+            results = {}
+            for name, maps in MAPS.items():
+                mapping = value_and_gradients(function)
+                for axes in maps:
+                    mapping = jax.vmap(mapping, in_axes=axes)
+                results[name] = mapping(*arrays[name])
+            return results
+
+        return jax.jit(run)
+
+    with jax.enable_x64(True):
+        arrays = {name: _with_mapped_axes(case, maps) for name, maps in MAPS.items()}
+        assert_same(mapped(of(case, conv.conv))(arrays), mapped(of(case, lax_conv))(arrays))
+
+
+def _with_mapped_axes(case, maps):
+    rng = np.random.default_rng(0)
+    arrays = []
+    for i, array in enumerate(case.arrays(batch=2)):
+        shape = list(array.shape)
+        for depth, axes in enumerate(maps):
+            if axes[i] is not None:
+                shape.insert(axes[i] % (len(shape) + 1), 2 + depth)
+        arrays.append(jnp.asarray(rng.normal(size=shape)))
+    return arrays
+
+
+@pytest.mark.parametrize("case", [FEW, MANY], ids=str)
+def test_jacobians_are_those_of_lax(case):
+    """They map over the tangents and cotangents alone."""
+
+    def jacobians(function):
+        return jax.jit(lambda x, k: (jax.jacfwd(function, (0, 1))(x, k), jax.jacrev(function, (0, 1))(x, k)))
+
+    with jax.enable_x64(True):
+        x, k, _ = case.arrays(batch=1)
+        assert_same(jacobians(of(case, conv.conv))(x, k), jacobians(of(case, lax_conv))(x, k))
+
+
+@pytest.mark.parametrize("case", [FEW, MANY], ids=str)
+def test_training_in_a_scan_with_remat_is_that_of_lax(case):
+    def train(function):
+        def step(k, x):
+            @jax.checkpoint
+            def layer(k):
+                return jnp.tanh(function(x, k))
+
+            gradient = jax.grad(lambda k: jnp.sum(layer(k) ** 2))(k)
+            return k - 0.01 * gradient, jnp.sum(gradient**2)
+
+        return jax.jit(lambda x, k: jax.lax.scan(step, k, x))
+
+    with jax.enable_x64(True):
+        xs = jnp.stack([case.arrays(seed=seed)[0] for seed in range(3)])
+        k = case.arrays()[1]
+        assert_same(train(of(case, conv.conv))(xs, k), train(of(case, lax_conv))(xs, k))
+
+
+@pytest.mark.parametrize("case", EVERY_PATH, ids=str)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32], ids=lambda d: d.__name__)
+def test_narrow_floats_keep_their_dtype_and_accumulate_in_float32(case, dtype):
+    arrays = case.arrays(dtype=dtype)
+    got = jax.jit(value_and_gradients(of(case, conv.conv)))(*arrays)
+    assert all(a.dtype == dtype for a in got)
+    with jax.enable_x64(True):
+        wide = [a.astype(jnp.float64) for a in arrays]
+        expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*wide)
+        magnitude = jax.jit(value_and_gradients(of(case, lax_conv)))(*map(jnp.abs, wide))
+    assert_close(got, expected, reduction=arrays[0].size, roundings=1, magnitude=magnitude)
+
+
+def test_an_empty_batch_has_an_empty_result_and_no_gradient():
+    x, k, g = FEW.arrays(batch=0, dtype=jnp.float32)
+    y, dx, dk = jax.jit(value_and_gradients(of(FEW, conv.conv)))(x, k, g)
+    assert y.shape == g.shape
+    assert dx.shape == x.shape
+    assert not dk.any()
+
+
+@pytest.mark.parametrize("case", [FEW_GROUPS, MANY_GROUPS, DEPTHWISE], ids=str)
+def test_operation_by_operation_it_is_the_same(case):
+    """Without `jit` each primitive compiles on its own."""
+    x, k, g = case.arrays(dtype=jnp.float32)
+    got = value_and_gradients(of(case, conv.conv))(x, k, g)
+    assert_close(got, jax.jit(value_and_gradients(of(case, lax_conv)))(x, k, g), reduction=x.size)

@@ -1,0 +1,216 @@
+"""Max and sum pooling against `lax.reduce_window`: values, derivatives, ties, infinities, NaN, maps."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnn.kernels import max_pool, sum_pool
+from jaxnn.kernels.geometry import Window
+from jaxnn.testing import compiled_ops
+from tests.kernels.pools import DILATED, POOLS
+
+every_pool = pytest.mark.parametrize(("spatial", "window"), POOLS.values(), ids=POOLS)
+dilated_too = pytest.mark.parametrize(
+    ("spatial", "window"), [*POOLS.values(), *DILATED.values()], ids=[*POOLS, *DILATED]
+)
+
+
+def plain(x, window, identity=-jnp.inf, operation=lax.max):
+    return lax.reduce_window(
+        x,
+        identity,
+        operation,
+        (1, *window.size, 1),
+        (1, *window.stride, 1),
+        ((0, 0), *window.padding, (0, 0)),
+        window_dilation=(1, *window.dilation, 1),
+    )
+
+
+plain_sum = partial(plain, identity=0.0, operation=lax.add)
+
+
+def by_hand(x, window, g):
+    """The maxima, and the cotangents given to each window's first maximum in row-major order, one by one."""
+    pairs = ((0, 0), *window.padding, (0, 0))
+    padded = np.pad(x, pairs, constant_values=-np.inf)
+    given = np.zeros_like(padded)
+    y = np.zeros_like(g)
+    for at in np.ndindex(g.shape):
+        b, *place, c = at
+        taps = [
+            (b, *(p * s + t for p, s, t in zip(place, window.stride, tap, strict=True)), c) for tap in window.taps()
+        ]
+        best = taps[0]
+        for tap in taps[1:]:
+            if not padded[best] >= padded[tap]:
+                best = tap
+        y[at] = max(padded[tap] for tap in taps)
+        given[best] += g[at]
+    inner = tuple(slice(low, n + low) for n, (low, _) in zip(x.shape, pairs, strict=True))
+    return y, given[inner]
+
+
+def everything(function):
+    def loss(x):
+        return jnp.sum(jnp.tanh(function(x)) ** 2)
+
+    def run(x, g, dx):
+        y, pull = jax.vjp(function, x)
+        return {
+            "value": y,
+            "reverse": pull(g)[0],
+            "forward": jax.jvp(function, (x,), (dx,))[1],
+            "forward over reverse": jax.jvp(jax.grad(loss), (x,), (dx,))[1],
+            "reverse over reverse": jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), dx))(x),
+        }
+
+    return jax.jit(run)
+
+
+def arrays(spatial, window, seed=0, batch=2, channels=3):
+    rng = np.random.default_rng(seed)
+    x, dx = rng.normal(size=(2, batch, *spatial, channels))
+    return x, rng.normal(size=(batch, *window.out(spatial), channels)), dx
+
+
+def assert_same(got, expected):
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12, err_msg=str(path))
+
+
+@every_pool
+@pytest.mark.parametrize(
+    ("pool", "reference"), [(max_pool.max_pool, plain), (sum_pool.sum_pool, plain_sum)], ids=["max", "sum"]
+)
+def test_values_and_all_derivatives_are_those_of_lax(pool, reference, spatial, window):
+    with jax.enable_x64(True):
+        x, g, dx = arrays(spatial, window)
+        got = everything(partial(pool, window=window))(x, g, dx)
+        assert_same(got, everything(partial(reference, window=window))(x, g, dx))
+
+
+@pytest.mark.parametrize(("spatial", "window"), DILATED.values(), ids=DILATED)
+def test_dilated_max_pooling_has_the_derivatives_that_lax_lacks(spatial, window):
+    with jax.enable_x64(True):
+        x, g, dx = arrays(spatial, window)
+        got = everything(partial(max_pool.max_pool, window=window))(x, g, dx)
+        y, given = by_hand(x, window, g)
+        assert_same((got["value"], got["reverse"]), (y, given))
+        np.testing.assert_allclose(np.vdot(got["forward"], g), np.vdot(given, dx))
+
+
+def derivatives(function):
+    def run(x, g, dx):
+        y, pull = jax.vjp(function, x)
+        return y, pull(g)[0], jax.jvp(function, (x,), (dx,))[1]
+
+    return jax.jit(run)
+
+
+@dilated_too
+def test_the_first_maximum_wins_in_both_modes(spatial, window):
+    rng = np.random.default_rng(0)
+    _, g, dx = (a.astype(np.float32) for a in arrays(spatial, window))
+    x = rng.integers(0, 2, dx.shape).astype(np.float32)
+    y, given = by_hand(x, window, g)
+    value, reverse, forward = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
+    np.testing.assert_array_equal(value, y)
+    np.testing.assert_allclose(reverse, given, rtol=1e-6)
+    np.testing.assert_allclose(np.vdot(forward, g), np.vdot(given, dx), rtol=1e-4)
+    if not any(d > 1 for d in window.dilation):
+        np.testing.assert_allclose(reverse, derivatives(partial(plain, window=window))(x, g, dx)[1], rtol=1e-6)
+
+
+@every_pool
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_infinities_and_nan_take_the_gradient_that_lax_gives_them(spatial, window, odd):
+    rng = np.random.default_rng(1)
+    x, g, dx = (a.astype(np.float32) for a in arrays(spatial, window))
+    x[rng.random(x.shape) < 0.3] = odd
+    value, reverse, _ = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
+    expected, expected_reverse, _ = derivatives(partial(plain, window=window))(x, g, dx)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_allclose(reverse, expected_reverse, rtol=1e-5, atol=1e-6)
+
+
+@dilated_too
+def test_a_window_of_minus_infinity_has_one_winner_in_the_input(spatial, window):
+    x, g, dx = (a.astype(np.float32) for a in arrays(spatial, window))
+    x = np.full_like(x, -np.inf)
+    value, _, forward = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
+    assert np.all(np.isneginf(value))
+    assert np.all(np.isfinite(forward))
+
+
+@dilated_too
+@pytest.mark.parametrize("pool", [max_pool.max_pool, sum_pool.sum_pool], ids=["max", "sum"])
+def test_maps_are_loops(pool, spatial, window):
+    def value_and_gradient(x, g):
+        y, pull = jax.vjp(partial(pool, window=window), x)
+        return y, pull(g)[0]
+
+    x, g, _ = arrays(spatial, window, batch=6)
+    x, g = (jnp.asarray(a, jnp.float32).reshape(3, 2, *a.shape[1:]) for a in (x, g))
+    once = jax.jit(jax.vmap(value_and_gradient))(x, g)
+    many = [jax.jit(value_and_gradient)(*pair) for pair in zip(x, g, strict=True)]
+    assert_same(once, jax.tree.map(lambda *parts: jnp.stack(parts), *many))
+    # Only the cotangent mapped, as in a Jacobian; and an axis that is not the first.
+    only = jax.jit(jax.vmap(lambda g: value_and_gradient(x[0], g)[1], in_axes=-1, out_axes=-1))(jnp.moveaxis(g, 0, -1))
+    expected = [jax.jit(value_and_gradient)(x[0], each)[1] for each in g]
+    assert_same(only, jnp.stack(expected, -1))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bfloat16", "float16"])
+@dilated_too
+def test_every_real_dtype_has_its_maximum(dtype, spatial, window):
+    x, _, _ = arrays(spatial, window)
+    x = jnp.asarray(np.round(20 * x) - 60 * (dtype != "uint8") + 100 * (dtype == "uint8"), dtype)
+    y = jax.jit(partial(max_pool.max_pool, window=window))(x)
+    assert y.dtype == x.dtype
+    expected, _ = by_hand(np.asarray(x, np.float64), window, np.zeros(y.shape))
+    np.testing.assert_array_equal(np.asarray(y, np.float64), expected)
+
+
+def test_integers_have_no_derivative_but_may_stand_beside_floats():
+    _, window = POOLS["tiles"]
+
+    def loss(w, x):
+        return jnp.sum(w * max_pool.max_pool(x, window).astype(jnp.float32))
+
+    x = jnp.arange(24, dtype=jnp.int32).reshape(1, 4, 6, 1)
+    gradient = jax.grad(loss)(jnp.ones((1, 2, 2, 1)), x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[8, 11], [20, 23]])
+
+
+def test_a_dilated_window_may_have_more_taps_than_int8_counts():
+    window = Window((130,), (1,), ((0, 0),), (2,))
+    x, g, dx = arrays((262,), window, batch=1)
+    x[:, 1 + 2 * 129] = 9.0
+    value, reverse, forward = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
+    y, given = by_hand(x, window, g)
+    np.testing.assert_allclose(value, y, rtol=1e-6)
+    np.testing.assert_allclose(reverse, given, rtol=1e-6)
+    np.testing.assert_allclose(np.vdot(forward, g), np.vdot(given, dx), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", [max_pool.max_pool, sum_pool.sum_pool], ids=["max", "sum"])
+def test_a_large_window_makes_no_large_program(pool):
+    """A global pool over a picture has a window of 50,176 taps."""
+    window = Window((224, 224), (224, 224), ((0, 0), (0, 0)), (1, 1))
+    shape = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    ops = compiled_ops(jax.grad(lambda x: jnp.sum(pool(x, window) ** 2)), shape, optimized=False)
+    assert ops.total() < 100
+
+
+@dilated_too
+@pytest.mark.parametrize("pool", [max_pool.max_pool, sum_pool.sum_pool], ids=["max", "sum"])
+def test_an_empty_batch_stays_empty(pool, spatial, window):
+    x, g, dx = (a.astype(np.float32) for a in arrays(spatial, window, batch=0))
+    value, reverse, forward = derivatives(partial(pool, window=window))(x, g, dx)
+    assert value.shape == forward.shape == g.shape
+    assert reverse.shape == x.shape

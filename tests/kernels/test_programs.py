@@ -1,0 +1,113 @@
+"""What the kernels become on each platform."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from jaxnn.kernels import conv, max_pool, sum_pool
+from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.testing import compiled_ops
+from tests.kernels.convolutions import CONVOLUTIONS, EVERY_PATH, FEW
+from tests.kernels.pools import POOLS
+
+accelerators = pytest.mark.parametrize("platform", ["cuda", "tpu"])
+
+
+def derivatives(function):
+    """A loss, its gradient, and the derivative of the function in forward mode."""
+
+    def loss(*args):
+        return jnp.sum(function(*args) ** 2)
+
+    def program(*args):
+        return jax.value_and_grad(loss, range(len(args)))(*args), jax.jvp(function, args, args)
+
+    return program
+
+
+def text(function, *args, platform):
+    def program(*args):
+        return function(*args)
+
+    return jax.jit(program).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+
+
+@accelerators
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolution_on_accelerators_is_the_program_of_lax(case, platform):
+    x, k, _ = case.arrays(dtype=jnp.float32)
+
+    def ours(x, k):
+        return conv.conv(x, k, case.geometry)
+
+    def plain(x, k):
+        return lax_conv(x, k, case.geometry)
+
+    assert text(ours, x, k, platform=platform) == text(plain, x, k, platform=platform)
+    assert text(derivatives(ours), x, k, platform=platform) == text(derivatives(plain), x, k, platform=platform)
+
+
+@accelerators
+@pytest.mark.parametrize(("spatial", "window"), POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize(
+    ("pool", "identity", "operation"),
+    [(max_pool.max_pool, -jnp.inf, lax.max), (sum_pool.sum_pool, 0.0, lax.add)],
+    ids=["max", "sum"],
+)
+def test_pooling_on_accelerators_is_the_program_of_lax(pool, identity, operation, spatial, window, platform):
+    x = jnp.ones((2, *spatial, 3))
+
+    def ours(x):
+        return pool(x, window)
+
+    def plain(x):
+        return lax.reduce_window(
+            x, identity, operation, (1, *window.size, 1), (1, *window.stride, 1), ((0, 0), *window.padding, (0, 0))
+        )
+
+    assert text(ours, x, platform=platform) == text(plain, x, platform=platform)
+    assert text(derivatives(ours), x, platform=platform) == text(derivatives(plain), x, platform=platform)
+
+
+def training(case):
+    """Gradient steps inside a compiled loop, where XLA:CPU's own transposes of a convolution are slow."""
+
+    def loss(k, x):
+        return jnp.sum(conv.conv(x, k, case.geometry) ** 2)
+
+    def step(carry, _):
+        dk, dx = jax.grad(loss, (0, 1))(*carry)
+        return (carry[0] - dk, carry[1] - dx), None
+
+    return lambda k, x: lax.scan(step, (k, x), length=3)[0]
+
+
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the program for CPU")
+
+
+@on_cpu
+@pytest.mark.parametrize("case", EVERY_PATH, ids=str)
+def test_no_gradient_on_cpu_is_a_convolution(case):
+    x, k, _ = case.arrays(dtype=jnp.float32)
+    forward = compiled_ops(lambda k, x: conv.conv(x, k, case.geometry), k, x, optimized=False)["convolution"]
+    assert forward == (case is not FEW)  # few channels go as columns, the rest is XLA's
+    assert compiled_ops(training(case), k, x, optimized=False)["convolution"] == forward
+
+
+@on_cpu
+@pytest.mark.parametrize("channels", [3, 32])
+def test_temporaries_on_cpu_do_not_grow_with_the_batch(channels):
+    geometry = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+
+    def gradients(x, k, g):
+        y, pull = jax.vjp(lambda x, k: conv.conv(x, k, geometry), x, k)
+        return (y, *pull(g))
+
+    def temporaries(batch):
+        shapes = ((batch, 224, 224, channels), (3, 3, channels, 32), (batch, 224, 224, 32))
+        compiled = jax.jit(gradients).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    columns_of_one = 224 * 224 * 9 * 32 * 4
+    assert temporaries(67) < 2 * columns_of_one

@@ -1,0 +1,106 @@
+"""Convolution and pooling over several devices give what one gives."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnn import functional as F
+from jaxnn.kernels import blocks
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+
+
+def network(params, x):
+    k1, k2, k3, b = params
+    x = F.max_pool(jnp.tanh(F.conv(x, k1, b)), 2)
+    x = F.avg_pool(F.conv(x, k2, stride=2, groups=2), 3, stride=1, padding="SAME")
+    return F.conv_transpose(F.lp_pool(x, 2, stride=1), k3, stride=2)
+
+
+def loss(params, x):
+    return jnp.mean(network(params, x) ** 2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    shapes = (3, 3, 2, 6), (3, 2, 3, 4), (3, 3, 4, 2), (6,)
+    params = tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+    return params, jnp.asarray(rng.normal(size=(24, 10, 9, 2)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(data):
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(*data)
+
+
+def assert_same(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("small_blocks", [False, True], ids=["whole", "in blocks"])
+def test_shard_map_over_the_batch(data, expected, small_blocks, monkeypatch):
+    """With `check_vma`, so that the gradient of replicated weights is summed over the devices by itself."""
+    if small_blocks:
+        monkeypatch.setattr(blocks, "_block", lambda batch, _: min(batch, 2))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=(P(), (P(), P("data"))))
+    def sharded(params, x):
+        return jax.value_and_grad(lambda params, x: jax.lax.pmean(loss(params, x), "data"), (0, 1))(params, x)
+
+    assert_same(sharded(*data), expected)
+
+
+def test_jit_with_the_batch_sharded(data, expected):
+    params, x = data
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x = jax.device_put(x, NamedSharding(mesh, P("data")))
+    params = jax.device_put(params, NamedSharding(mesh, P()))
+    assert_same(jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x), expected)
+
+
+def test_explicit_axes(data, expected):
+    """Where shardings are part of types, the batch's stays on the way."""
+    params, x = data
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(x, NamedSharding(mesh, P("data")))
+        params = jax.device_put(params, NamedSharding(mesh, P()))
+        got = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
+    assert_same(got, expected)
+    assert got[1][1].sharding.spec[0] == "data"
+
+
+def test_an_ensemble_over_devices(data):
+    """Each device trains its own members."""
+    params, x = data
+    ensemble = jax.tree.map(lambda p: jnp.stack([p * (1 + i / 16) for i in range(16)]), params)
+    gradient = jax.vmap(jax.grad(loss), (0, None))
+    mesh = jax.make_mesh((8,), ("members",), axis_types=(AxisType.Auto,))
+    sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P("members"), P()), out_specs=P("members"))
+    assert_same(jax.jit(sharded)(ensemble, x), jax.jit(gradient)(ensemble, x))
+
+
+def test_a_batch_spread_by_jit_is_never_gathered():
+    """Where XLA spreads the batch over devices, the gradient of the weights is summed over them and nothing else moves."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(64, 16, 16, 32)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 64)), jnp.float32)
+
+    def loss(kernel, x):
+        return jnp.sum(F.max_pool(F.conv(x, kernel), 2) ** 2)
+
+    spread = jax.device_put(x, NamedSharding(mesh, P("data"))), jax.device_put(kernel, NamedSharding(mesh, P()))
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*spread[::-1]).compile()
+    program = gradient.as_text()
+    assert "all-reduce(" in program
+    assert not any(f"{op}(" in program for op in ("all-gather", "all-to-all", "collective-permute"))
