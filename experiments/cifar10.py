@@ -2,8 +2,8 @@ r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense
 
     python -m experiments.cifar10                     # downloads CIFAR-10 once, 162 MiB
     python -m experiments.cifar10 --data-dir FOLDER   # a copy that is already there
-    python -m experiments.cifar10 --epochs 40 --flip --shift 4 --optimizer adamw --learning-rate 3e-3 \
-        --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # the same network, helped
+    python -m experiments.cifar10 --epochs 40 --normalize --flip --shift 4 --optimizer adamw \
+        --learning-rate 3e-3 --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # the same network, helped
 
 The plain recipe reproduces the curve of the same network in Keras. Leaves config.json, metrics.jsonl, curves.png,
 confusion.png, filters.png and predictions.png in the run folder.

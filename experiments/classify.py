@@ -42,6 +42,8 @@ class Training:
     """Scale of the L2 penalty of the weights, added to the loss."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
+    normalize: bool = False
+    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     flip: bool = False
     """Mirror each training picture left to right, by a coin's throw."""
     shift: int = 0
@@ -117,11 +119,8 @@ def learn(
         weight_decay=options.weight_decay,
     )
     state = train.create_state(model, tx if adapt is None else adapt(tx), jax.random.key(options.seed))
-    preprocess = train.image_preprocess(
-        mean=pictures.train.images.mean((0, 1, 2)) / 255,
-        std=np.maximum(pictures.train.images.std((0, 1, 2)), 1) / 255,
-        augmentation=augmentation(options),
-    )
+    mean, std = colours(pictures.train.images) if options.normalize else (0.0, 1.0)
+    preprocess = train.image_preprocess(mean=mean, std=std, augmentation=augmentation(options))
     started = time.perf_counter()
     state, history = train.fit(
         state,
@@ -138,6 +137,11 @@ def learn(
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
+
+
+def colours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of uint8 pictures, in units of 0 to 1; a flat channel's is one step."""
+    return images.mean((0, 1, 2)) / 255, np.maximum(images.std((0, 1, 2)), 1) / 255
 
 
 def augmentation(options: Training) -> augment.Augmentation | None:

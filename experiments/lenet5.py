@@ -35,6 +35,8 @@ class Options(Training):
     """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
     l2: float = 1e-4
     """Scale of the L2 penalty of the weights, added to the loss."""
+    normalize: bool = True
+    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     shift: int = 1
     """Shift each training picture by up to this many pixels, its border reflected."""
     run: Path = Path("runs/lenet5")

@@ -90,7 +90,7 @@ def test_an_ensemble_over_devices(data):
 
 
 def test_a_batch_spread_by_jit_is_never_gathered():
-    """Where XLA spreads the batch over devices, the gradient of the weights is summed over them and nothing else moves."""
+    """Where XLA spreads the batch over devices, the gradient of the weights is summed over them; nothing else moves."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(64, 16, 16, 32)), jnp.float32)
