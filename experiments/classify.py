@@ -140,7 +140,7 @@ def learn(
 
 
 def colours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel of uint8 pictures, in units of 0 to 1; a flat channel's is one step."""
+    """Mean and standard deviation of each channel of uint8 pictures, in units of 0 to 1; at least one step of 255."""
     return images.mean((0, 1, 2)) / 255, np.maximum(images.std((0, 1, 2)), 1) / 255
 
 

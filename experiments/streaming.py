@@ -1,7 +1,6 @@
-"""Truncated back-propagation through time: a language model trained on streams whose state is carried from chunk to chunk."""
+"""Truncated back-propagation through time: a language model on parallel streams, its state carried along."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -50,7 +49,9 @@ def next_token_loss(streams: Streams, chunk: Chunk, key: jax.Array | None) -> tu
     return losses.mean(-1), {}
 
 
-def make_segment(*, streams: int, chunk: int, loss_fn: LossFn = next_token_loss) -> Callable[..., Any]:
+def make_segment(
+    *, streams: int, chunk: int, restart: float = 0.0, loss_fn: LossFn = next_token_loss
+) -> jax.stages.Wrapped:
     """Makes `(state, text, rates) -> (state, metrics)`: as many steps as there are rates, in one compiled scan.
 
     Where a step reads follows from its number, so segments follow one another seamlessly. The state is donated.
@@ -58,6 +59,7 @@ def make_segment(*, streams: int, chunk: int, loss_fn: LossFn = next_token_loss)
     Args:
       streams: parallel streams.
       chunk: characters of each stream in a step, so how far gradients go back.
+      restart: as for `text.chunk_at`.
       loss_fn: as for `train.make_step`.
 
     Returns:
@@ -70,7 +72,8 @@ def make_segment(*, streams: int, chunk: int, loss_fn: LossFn = next_token_loss)
         def body(state: train.TrainState, rate: jax.Array) -> tuple[train.TrainState, Any]:
             hyperparams = {**state.opt_state.hyperparams, "learning_rate": rate}
             state = dataclasses.replace(state, opt_state=state.opt_state._replace(hyperparams=hyperparams))
-            return step(state, chunk_at(text, state.step, state.key, streams=streams, chunk=chunk))
+            batch = chunk_at(text, state.step, state.key, streams=streams, chunk=chunk, restart=restart)
+            return step(state, batch)
 
         return jax.lax.scan(body, state, rates)
 

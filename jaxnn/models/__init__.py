@@ -1,7 +1,10 @@
 """The tutorial's networks as Flax NNX modules that map inputs to logits."""
 
 from jaxnn.models.cifar10 import Cifar10Net
+from jaxnn.models.forecaster import Forecaster
+from jaxnn.models.language import LanguageModel
 from jaxnn.models.lenet import LeNet, LeNet5
 from jaxnn.models.mlp import MLP
+from jaxnn.models.rows import RowReader
 
-__all__ = ["MLP", "Cifar10Net", "LeNet", "LeNet5"]
+__all__ = ["MLP", "Cifar10Net", "Forecaster", "LanguageModel", "LeNet", "LeNet5", "RowReader"]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
 
@@ -36,7 +37,7 @@ class Conv(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        window: int | tuple[int, ...],
+        window: SizesLike,
         *,
         stride: SizesLike = 1,
         padding: PaddingLike = "SAME",
@@ -74,13 +75,13 @@ class Conv(nnx.Module):
           bias_metadata: of the bias's `nnx.Param`.
           rngs: the stream `params` is drawn from.
         """
-        size = (window, window) if isinstance(window, int) else tuple(window)
+        size = arguments.sizes("window", window, arguments.axes_of(window))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.stride = stride
-        self.padding = static_padding(padding)
+        self.padding = static_padding(padding, len(size))
         self.pad_mode = pad_mode
         self.dilation = dilation
         self.groups = groups
@@ -124,7 +125,7 @@ class ConvTranspose(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        window: int | tuple[int, ...],
+        window: SizesLike,
         *,
         stride: SizesLike = 1,
         padding: PaddingLike = "SAME",
@@ -162,13 +163,13 @@ class ConvTranspose(nnx.Module):
           bias_metadata: of the bias's `nnx.Param`.
           rngs: the stream `params` is drawn from.
         """
-        size = (window, window) if isinstance(window, int) else tuple(window)
+        size = arguments.sizes("window", window, arguments.axes_of(window))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.stride = stride
-        self.padding = static_padding(padding)
+        self.padding = static_padding(padding, len(size))
         self.output_padding = output_padding
         self.dilation = dilation
         self.groups = groups
@@ -198,6 +199,7 @@ def _check_features(in_features: int, out_features: int, groups: int) -> None:
         raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}")
 
 
-def static_padding(padding: PaddingLike) -> PaddingLike:
-    """Padding pairs as tuples: a list in a module would be taken for a container of parameters."""
-    return padding if isinstance(padding, (str, int)) else tuple((low, high) for low, high in padding)
+def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:
+    """A name, or pairs as tuples: a list in a module would be taken for a container of parameters."""
+    named = isinstance(padding, str) and padding in arguments.NAMES
+    return padding if named else arguments.given_pairs(padding, spatial)

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional.arguments import PaddingLike, SizesLike
+from jaxnn.functional.arguments import PaddingLike, SizesLike, axes_of
 from jaxnn.modules.conv import static_padding
 
 
@@ -31,7 +31,7 @@ class MaxPool(nnx.Module):
         """Keeps the options, which are those of `functional.max_pool`."""
         self.window = window
         self.stride = stride
-        self.padding = static_padding(padding)
+        self.padding = static_padding(padding, axes_of(window))
         self.dilation = dilation
         self.ceil_mode = ceil_mode
 
@@ -69,7 +69,7 @@ class AvgPool(nnx.Module):
         """Keeps the options, which are those of `functional.avg_pool`."""
         self.window = window
         self.stride = stride
-        self.padding = static_padding(padding)
+        self.padding = static_padding(padding, axes_of(window))
         self.dilation = dilation
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad

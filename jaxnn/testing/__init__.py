@@ -5,6 +5,7 @@ from jaxnn.testing.counters import CountedFunction, assert_traces, compiled_ops,
 from jaxnn.testing.gradients import assert_gradients
 from jaxnn.testing.invariance import assert_invariant
 from jaxnn.testing.oracle import assert_close_to_oracle
+from jaxnn.testing.sequences import assert_sequence_invariant
 from jaxnn.testing.tolerance import Tolerance, tolerance
 from jaxnn.testing.transfers import count_host_transfers, forbid_host_transfers
 
@@ -15,6 +16,7 @@ __all__ = [
     "assert_close_to_oracle",
     "assert_gradients",
     "assert_invariant",
+    "assert_sequence_invariant",
     "assert_traces",
     "compiled_ops",
     "count_host_transfers",
