@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxnn import functional as F
-from tests import oracles
+from tests import oracles, oracles_recurrent
 
 Tree = Any
 Shape = tuple[int, ...]
@@ -276,4 +276,123 @@ def tie_case(name: str, size: Shape, window: Shape, options: dict[str, Any]) -> 
 
 TIES = [tie_case(*window) for window in [*WINDOWS, *MORE_WINDOWS]]
 
-CASES = [*CONV, *CONV_TRANSPOSE, *DENSE, *POOLS, *TIES]
+
+# Recurrent layers. Derivatives, resets, streaming and the driver's options have tests of their own beside the layers;
+# here are values, dtypes and batch shapes, over few steps: every case costs the compilation of a scan.
+
+TIME, FEATURES, HIDDEN = 3, 2, 3
+
+
+def weights(rng: np.random.Generator, init: Callable[..., Tree], features: int = FEATURES, **options: Any) -> Tree:
+    """Random parameters, other ones in every gate; biases, peepholes and gains too."""
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), features, HIDDEN, **options))
+    return jax.tree.map(lambda leaf: 0.6 * rng.normal(size=leaf.shape), shapes)
+
+
+def by_oracle(step: Callable[..., Any], params: Tree, x: np.ndarray, lengths: Any = None, **options: Any) -> Any:
+    """The oracle's outputs and final state, from a zero state."""
+    zero = tuple(np.zeros(leaf.shape) for leaf in params.zero_state(x.shape[:-2], np.float32))
+    return oracles_recurrent.batch(step, params, x, zero, lengths=lengths, **options)
+
+
+def recurrent_case(
+    name: str,
+    init: dict[str, Any] | None = None,
+    *,
+    lengths: bool = False,
+    backward: bool = False,
+    **options: Any,
+) -> Case:
+    layer = name.split()[0]
+    function, step = getattr(F, layer), getattr(oracles_recurrent, f"{layer}_step")
+
+    def run(params: Tree, x: Any, *lengths: Any) -> Any:
+        y, state = function(params, x, lengths=lengths[0] if lengths else None, reverse=backward, **options)
+        return y, state.h
+
+    def oracle(params: Tree, x: np.ndarray, *lengths: Any) -> Any:
+        y, state = by_oracle(step, params, x, *lengths, reverse=backward, **options)
+        return y, state[0]
+
+    def make_args(rng: np.random.Generator, batch: Shape) -> tuple[Tree, ...]:
+        args = weights(rng, getattr(F, f"init_{layer}"), **(init or {})), rng.normal(size=(*batch, TIME, FEATURES))
+        return (*args, rng.integers(0, TIME + 1, batch).astype(np.int32)) if lengths else args
+
+    run.__name__ = layer
+    return recurrent(name, run, oracle, make_args, batch_axes=(None, 0, 0) if lengths else (None, 0))
+
+
+def recurrent(
+    name: str, function: Callable[..., Tree], oracle: Callable[..., Tree], make_args: Any, batch_axes: tuple[Any, ...]
+) -> Case:
+    return Case(
+        name,
+        function,
+        oracle,
+        make_args,
+        batch_axes=batch_axes,
+        reduction=4 * HIDDEN,
+        roundings=8 * TIME,  # each step rounds products, sums and activations
+        suites="values",
+    )
+
+
+def both_directions(params: Tree, x: Any) -> Any:
+    y, states = F.bidirectional(F.gru, *params, x)
+    return y, states.forward.h, states.backward.h
+
+
+def both_directions_oracle(params: Tree, x: np.ndarray) -> Any:
+    step = oracles_recurrent.gru_step
+    (y, (forward,)), (y_back, (backward,)) = (
+        by_oracle(step, p, x, reverse=reverse) for p, reverse in zip(params, (False, True), strict=True)
+    )
+    return np.concatenate([y, y_back], axis=-1), forward, backward
+
+
+def two_layers(params: Tree, x: Any) -> Any:
+    y, states = F.stack(F.rnn, params, x)
+    return y, states[0].h, states[1].h
+
+
+def two_layers_oracle(params: Tree, x: np.ndarray) -> Any:
+    y, (lower,) = by_oracle(oracles_recurrent.rnn_step, params[0], x)
+    y, (upper,) = by_oracle(oracles_recurrent.rnn_step, params[1], y)
+    return y, lower, upper
+
+
+def pair_of(init: Callable[..., Tree], second: int) -> Callable[[np.random.Generator, Shape], tuple[Tree, ...]]:
+    """Arguments for two layers, the second one on ``second`` features."""
+    return lambda rng, batch: (
+        (weights(rng, init), weights(rng, init, second)),
+        rng.normal(size=(*batch, TIME, FEATURES)),
+    )
+
+
+RECURRENT = [
+    recurrent_case("rnn"),
+    recurrent_case("gru reset after"),
+    recurrent_case("gru reset before, lengths, backward", lengths=True, backward=True, reset_after=False),
+    recurrent_case("lstm"),
+    recurrent_case("lstm lengths", lengths=True),
+    recurrent_case("lstm peephole", {"peephole": True}),
+    recurrent_case("lstm projection", {"projection": 2}),
+    recurrent_case("lstm coupled", {"coupled": True}),
+    recurrent_case("lstm layer norm", {"layer_norm": True}),
+    recurrent("bidirectional", both_directions, both_directions_oracle, pair_of(F.init_gru, FEATURES), (None, 0)),
+    recurrent("stack", two_layers, two_layers_oracle, pair_of(F.init_rnn, HIDDEN), (None, 0)),
+]
+
+ATTENTION = [
+    Case(
+        "attention",
+        F.attention,
+        oracles_recurrent.attention,
+        lambda rng, batch: tuple(rng.normal(size=(*batch, *shape)) for shape in ((2, 3), (4, 3), (4, 2))),
+        batch_axes=(0, 0, 0),
+        reduction=4,
+        roundings=8,  # scores, exponentials, their sum and the quotient
+    )
+]
+
+CASES = [*CONV, *CONV_TRANSPOSE, *DENSE, *POOLS, *TIES, *RECURRENT, *ATTENTION]

@@ -97,3 +97,13 @@ def batch(step, p, x, state, *, lengths=None, resets=None, **options):
         for whole, part in zip(final, last, strict=True):
             whole[n] = part
     return y, final
+
+
+def attention(query, keys, values):
+    """Scaled dot-product attention, one query at a time."""
+    context, weights = np.zeros((*query.shape[:-1], values.shape[-1])), np.zeros((*query.shape[:-1], keys.shape[-2]))
+    for n in np.ndindex(*query.shape[:-1]):
+        scores = np.array([query[n] @ key for key in keys[n[:-1]]]) / np.sqrt(query.shape[-1])
+        weights[n] = np.exp(scores) / np.exp(scores).sum()
+        context[n] = sum(w * value for w, value in zip(weights[n], values[n[:-1]], strict=True))
+    return context, weights

@@ -1,5 +1,6 @@
 """LeNet as the tutorial builds it, and LeNet-5 as it was published."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -153,11 +154,14 @@ class LeNet5(nnx.Module):
 
 def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
     """Height, width and channels, or a ValueError that says what a picture's shape is."""
-    if len(picture) != 3 or min(picture[:2]) < least or picture[2] < 1:
+    try:
+        height, width, channels = (operator.index(n) for n in picture)
+    except (TypeError, ValueError):
+        height = width = channels = 0
+    if min(height, width) < least or channels < 1:
         raise ValueError(
             f"picture must be (height, width, channels), at least {least}x{least} with one channel, not {picture!r}"
         )
-    height, width, channels = picture
     return height, width, channels
 
 
@@ -167,6 +171,8 @@ def _squash(x: jax.Array) -> jax.Array:
 
 def _in_frame(x: jax.Array) -> jax.Array:
     """The picture in the middle of 32x32."""
+    if x.ndim < 3 or max(x.shape[-3:-1]) > 32:
+        raise ValueError(f"x must be (*batch, height, width, channels), at most 32x32, not {x.shape}")
     pairs = [((32 - n) // 2, 32 - n - (32 - n) // 2) for n in x.shape[-3:-1]]
     return jnp.pad(x, [*([(0, 0)] * (x.ndim - 3)), *pairs, (0, 0)])
 

@@ -80,10 +80,10 @@ class Conv(nnx.Module):
         shape = (*size, in_features // groups, out_features)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
-        self.stride = stride
+        self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
         self.pad_mode = pad_mode
-        self.dilation = dilation
+        self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
         self.dtype = dtype
         self.precision = precision
@@ -168,10 +168,10 @@ class ConvTranspose(nnx.Module):
         shape = (*size, in_features, out_features // groups)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
-        self.stride = stride
+        self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
-        self.output_padding = output_padding
-        self.dilation = dilation
+        self.output_padding = arguments.sizes("output_padding", output_padding, len(size), least=0)
+        self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
         self.dtype = dtype
         self.precision = precision
@@ -200,6 +200,6 @@ def _check_features(in_features: int, out_features: int, groups: int) -> None:
 
 
 def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:
-    """A name, or pairs as tuples: a list in a module would be taken for a container of parameters."""
+    """A name, or pairs as tuples: what is static in a module must be hashable, and a list is not."""
     named = isinstance(padding, str) and padding in arguments.NAMES
     return padding if named else arguments.given_pairs(padding, spatial)

@@ -6,7 +6,8 @@ import jax
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional.arguments import PaddingLike, SizesLike, axes_of
+from jaxnn.functional import arguments
+from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.modules.conv import static_padding
 
 
@@ -29,10 +30,11 @@ class MaxPool(nnx.Module):
         ceil_mode: bool = False,
     ) -> None:
         """Keeps the options, which are those of `functional.max_pool`."""
-        self.window = window
-        self.stride = stride
-        self.padding = static_padding(padding, axes_of(window))
-        self.dilation = dilation
+        axes = arguments.axes_of(window)
+        self.window = arguments.sizes("window", window, axes)
+        self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
+        self.padding = static_padding(padding, axes)
+        self.dilation = arguments.sizes("dilation", dilation, axes)
         self.ceil_mode = ceil_mode
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -67,10 +69,11 @@ class AvgPool(nnx.Module):
         count_include_pad: bool = False,
     ) -> None:
         """Keeps the options, which are those of `functional.avg_pool`."""
-        self.window = window
-        self.stride = stride
-        self.padding = static_padding(padding, axes_of(window))
-        self.dilation = dilation
+        axes = arguments.axes_of(window)
+        self.window = arguments.sizes("window", window, axes)
+        self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
+        self.padding = static_padding(padding, axes)
+        self.dilation = arguments.sizes("dilation", dilation, axes)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 

@@ -1,0 +1,237 @@
+"""A character language model: an LSTM learns to write, by truncated back-propagation through time with carried state.
+
+    python -m experiments.char_lm
+    python -m experiments.char_lm --text my_book.txt --minutes 14
+    python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
+
+Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
+last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
+model, model.npz, in the run folder.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments import model_file
+from experiments.budget import Budget, cosine
+from experiments.classify import check_positive
+from experiments.command import run
+from experiments.streaming import Streams, bits_per_character, make_segment
+from experiments.text import Vocabulary, chunks_per_epoch, read
+from jaxnn import train
+from jaxnn.models import LanguageModel
+from jaxnn.train.plots.figure import TEST, TRAIN, new_figure, save
+from jaxnn.train.progress import clock
+from jaxnn.train.runfolder import replacing
+
+LONGEST_PROMPT = 10_000
+REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
+"""After which shares of the run the held-out text is looked at and a sample is written."""
+
+
+@dataclasses.dataclass
+class Options:
+    """How to train, or what to write."""
+
+    text: Path | None = None
+    """A UTF-8 text to learn; without one, the text inside CPython (0.5 MB)."""
+    minutes: float | None = None
+    """How long to train, whatever the machine: 4 by default, 14 with --text. The schedule follows the clock, so no two
+    runs are the same to the last bit."""
+    epochs: float | None = None
+    """Train for so many passes over the text instead, in whole segments: the same numbers in every run."""
+    layers: int = 1
+    """LSTM layers."""
+    hidden: int = 512
+    """Hidden units of each layer."""
+    embed: int = 64
+    """Size of a character's embedding."""
+    dropout: float = 0.2
+    """Dropout between the layers and before the logits."""
+    streams: int = 64
+    """Parts of the text that are read side by side: the batch."""
+    chunk: int = 64
+    """Characters of each stream in a step: how far back gradients go. The state is carried further."""
+    restart: float = 0.02
+    """The chance that a stream forgets its state before a chunk, so that the model learns to begin."""
+    learning_rate: float = 4e-3
+    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of the weights (AdamW)."""
+    clip: float = 1.0
+    """The longest gradient; longer ones are scaled down."""
+    segment: int = 50
+    """Steps in a compiled program; the learning rate is planned a segment ahead."""
+    seed: int = 0
+    """Everything random follows from it."""
+    run: Path = Path("runs/char_lm")
+    """The run folder; a number is added where it exists, nothing is overwritten. With --generate: where the model
+    is."""
+    generate: str | None = None
+    """Write on from this beginning, with the model in --run, instead of training."""
+    length: int = 500
+    """Characters to write."""
+    temperature: float = 0.8
+    """Below 1 writes what is likely, above 1 what is surprising."""
+    top_k: int | None = None
+    """Choose among so many of the most likely characters only."""
+    top_p: float | None = None
+    """Choose among the most likely characters that together have this probability only."""
+
+
+def main(options: Options) -> None:
+    """Trains a model, or lets one write."""
+    if options.generate is None:
+        learn(options)
+    else:
+        model, vocabulary = model_file.load(options.run / "model.npz")
+        print(options.generate + write(model, vocabulary, options.generate, options))
+
+
+def learn(options: Options) -> None:
+    """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
+    for name in ("layers", "hidden", "embed", "streams", "chunk", "segment", "length"):
+        check_positive(name, getattr(options, name))
+    text = read(options.text)
+    per_epoch = chunks_per_epoch(len(text.train), options.streams, options.chunk)
+    usual = 4.0 if options.text is None else 14.0
+    budget = Budget.of(epochs=options.epochs, minutes=options.minutes, steps_per_epoch=per_epoch, usual_minutes=usual)
+    sizes: dict[str, Any] = {
+        "embed_features": options.embed,
+        "hidden_features": options.hidden,
+        "layers": options.layers,
+    }
+    model = LanguageModel(len(text.vocabulary), **sizes, dropout=options.dropout, rngs=nnx.Rngs(options.seed))
+    tx = train.optimizer(
+        "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
+    )
+    state = train.create_state(Streams(model, options.streams), tx, jax.random.key(options.seed))
+    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    print(
+        f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "
+        f"{len(text.held_out):,} held out, {len(text.vocabulary)} different ones; {jax.devices()[0].device_kind}",
+        flush=True,
+    )
+    segment = make_segment(streams=options.streams, chunk=options.chunk, restart=options.restart)
+    train_text, held_out, before = jnp.asarray(text.train), jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
+    segment.lower(state, train_text, jnp.zeros(options.segment)).compile()  # so that every segment takes the same time
+    records: list[dict[str, float]] = []
+    share, next_report = 0.0, REPORTS[0]
+    while share < 1:
+        shares = budget.shares(len(records) * options.segment, options.segment)
+        started = time.perf_counter()
+        state, metrics = segment(state, train_text, jnp.asarray(cosine(shares, options.learning_rate)))
+        losses = np.asarray(metrics["loss"])
+        budget.seconds_per_step = (time.perf_counter() - started) / options.segment
+        share = float(shares[-1])
+        record = {"step": int(state.step), "train_bits": float(losses.mean() / math.log(2))}
+        record["epochs"] = record["step"] / per_epoch
+        stop_if_lost(losses, record, records)
+        if share >= next_report:
+            next_report = next((r for r in REPORTS if r > share), 1.0)
+            model = evaluated(state)
+            model_file.save(folder / "model.npz", model, text.vocabulary, sizes)
+            record["held_out_bits"] = float(bits_per_character(model, held_out, before, pieces=16))
+            sample = write(model, text.vocabulary, opening(text.vocabulary), options)
+            show(record, sample, share, budget.elapsed, folder)
+        record["seconds"] = budget.elapsed
+        records.append(record)
+        folder.log(record)
+    seconds = budget.elapsed
+    model = evaluated(state)
+    bits = float(bits_per_character(model, held_out, before))
+    curves(records, folder / "curves.png")
+    result = {"bits_per_character": bits, "seconds": seconds, "parameters": parameters, **records[-1]}
+    with replacing(folder / "result.json") as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"{bits:.3f} bits per character on the held-out end, the state carried from its first character to its last, "
+        f"after {records[-1]['epochs']:.1f} passes in {clock(seconds)}; the model and samples are in {folder.path}"
+    )
+
+
+def stop_if_lost(losses: np.ndarray, record: dict[str, float], records: list[dict[str, float]]) -> None:
+    """Raises where a loss is not finite: from there on there is nothing left to train."""
+    if not np.isfinite(losses).all():
+        raise train.NonFiniteLossError(
+            f"the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training stopped; "
+            "try a lower --learning-rate or --clip",
+            epoch=int(record["epochs"]) + 1,
+            step=int(record["step"]),
+            history=[dict(r) for r in records],
+        )
+
+
+def evaluated(state: train.TrainState) -> LanguageModel:
+    """The language model of a training state, in evaluation mode."""
+    model = state.model().model
+    model.eval()
+    return model
+
+
+def write(model: LanguageModel, vocabulary: Vocabulary, prompt: str, options: Options) -> str:
+    """What the model writes after the prompt; the same for the same seed."""
+    check_positive("length", options.length)
+    if not prompt:
+        raise ValueError("--generate needs at least one character to go on from")
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(
+            f"--generate takes a beginning of at most {LONGEST_PROMPT:,} characters, not {len(prompt):,}; give its end"
+        )
+    tokens = jnp.asarray(vocabulary.encode(prompt, "the text to go on from"))
+    shape = {name: getattr(options, name) for name in ("length", "temperature", "top_k", "top_p")}
+    return vocabulary.decode(np.asarray(_write(model, tokens, jax.random.key(options.seed), **shape)).tolist())
+
+
+@partial(jax.jit, static_argnames=("length", "temperature", "top_k", "top_p"))
+def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: int, **shape: Any) -> jax.Array:
+    return model.generate(prompt, key, max_length=length, **shape).tokens
+
+
+def opening(vocabulary: Vocabulary) -> str:
+    """What samples begin with: a new line, where the text has any."""
+    return "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]
+
+
+def show(record: dict[str, float], sample: str, share: float, seconds: float, folder: train.RunFolder) -> None:
+    """Prints how far training is, with a sample, and adds the sample to samples.txt."""
+    line = (
+        f"{share:4.0%}  step {record['step']:,.0f}  {record['epochs']:.1f} passes  train {record['train_bits']:.3f}  "
+        f"held out {record['held_out_bits']:.3f} bits per character  {clock(seconds)}"
+    )
+    shown = "\n".join("    " + part for part in sample.strip("\n").splitlines()[:6])
+    print(f"{line}\n{shown}", flush=True)
+    with open(folder / "samples.txt", "a", encoding="utf-8") as file:
+        file.write(f"{line}\n\n{sample}\n\n")
+
+
+def curves(records: list[dict[str, float]], path: Path) -> None:
+    """Draws bits per character over the passes through the text."""
+    figure = new_figure(6.0, 4.0)
+    axes = figure.add_subplot()
+    for name, colour, label in (("train_bits", TRAIN, "training, with dropout"), ("held_out_bits", TEST, "held out")):
+        points = np.array([(r["epochs"], r[name]) for r in records if name in r])
+        axes.plot(
+            *points.T, ".-" if len(points) < 50 else "-", color=colour, label=f"{label}, last {points[-1, 1]:.3f}"
+        )
+    axes.set_xlabel("passes through the text")
+    axes.set_ylabel("bits per character")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

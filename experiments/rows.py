@@ -1,0 +1,107 @@
+"""An LSTM reads pictures row by row, and dense layers classify them: trained jointly, and beside it with a frozen LSTM.
+
+    python -m experiments.rows
+    python -m experiments.rows --data idx --data-dir FOLDER_WITH_MNIST_FILES
+    python -m experiments.rows --data cifar10 --epochs 10 --flip --layers 2 --hidden 256
+
+Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers
+learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
+metrics.jsonl and, of the joint network, confusion.png and predictions.png, and curves.png of both in the run folder.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import optax
+from flax import nnx
+
+from experiments.classify import Training, check_positive, draw, introduce, learn, load
+from experiments.command import run
+from jaxnn import models, train
+from jaxnn.train import plots
+
+
+@dataclasses.dataclass
+class Options(Training):
+    """The reader's options."""
+
+    hidden: int = 128
+    """Memory cells of each LSTM layer."""
+    layers: int = 1
+    """LSTM layers, one on top of another."""
+    dense: int = 128
+    """Features of the dense layer between LSTM and classes."""
+    dropout: float = 0.2
+    """Rate of dropout between LSTM layers and on what the dense layers see."""
+    epochs: int = 40
+    """Passes over the training pictures, for each of the two networks."""
+    batch_size: int = 32
+    """Pictures a step."""
+    learning_rate: float = 3e-3
+    """The highest learning rate of the run."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
+    normalize: bool = True
+    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
+    shift: int = 1
+    """Shift each training picture by up to this many pixels, its border reflected."""
+    run: Path = Path("runs/rows")
+    """The run folder; a number is added where it exists, nothing is overwritten."""
+
+
+def main(options: Options) -> None:
+    """Trains both networks and says what each reached."""
+    for name in ("hidden", "layers", "dense"):
+        check_positive(name, getattr(options, name))
+    if not 0 <= options.dropout < 1:
+        raise ValueError(f"--dropout must be at least 0 and below 1, not {options.dropout}")
+    pictures = load(options)
+
+    def network() -> models.RowReader:
+        return models.RowReader(
+            pictures.train.images.shape[1:],
+            hidden=options.hidden,
+            layers=options.layers,
+            dense=options.dense,
+            classes=len(pictures.classes),
+            dropout=options.dropout,
+            rngs=nnx.Rngs(options.seed),
+        )
+
+    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    parameters = introduce(network(), pictures)
+    print("LSTM and dense layers, trained jointly:")
+    joint = learn(options, pictures, network(), run=folder)
+    print("dense layers alone, the LSTM frozen at its random start:")
+    frozen = learn(options, pictures, network(), adapt=without_lstm)
+
+    plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
+    draw(folder, joint.state, pictures, joint.predicted)
+    result = {
+        "test_accuracy": joint.accuracy,
+        "test_accuracy_frozen": frozen.accuracy,
+        "seconds": joint.seconds,
+        "seconds_frozen": frozen.seconds,
+        "parameters": parameters,
+    }
+    with train.runfolder.replacing(folder / "result.json") as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"test accuracy {joint.accuracy:.2%} trained jointly ({joint.seconds:.0f} s), {frozen.accuracy:.2%} with the "
+        f"LSTM frozen ({frozen.seconds:.0f} s); pictures and metrics are in {folder.path}"
+    )
+
+
+def without_lstm(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimiser for everything but the LSTM, whose weights stay as they are."""
+
+    def parts(params: dict[str, Any]) -> dict[str, str]:
+        return {name: "still" if name == "lstm" else "trained" for name in params}
+
+    return optax.partition({"trained": tx, "still": optax.set_to_zero()}, parts)
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

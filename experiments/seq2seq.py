@@ -1,0 +1,188 @@
+"""An encoder and a decoder with attention learn to read dates written in many ways and to write them in ISO form.
+
+    python -m experiments.seq2seq
+    python -m experiments.seq2seq --read "the 29th of Feb 2024" "7/4/'76" --run runs/seq2seq-read
+
+Every tenth day is kept out of training in all forms, and some combinations of day, month and order are kept out in all
+days. Reports the share of dates that are right to the last character, by greedy and by beam search, and leaves
+attention.png: which characters the decoder looks at while it writes each of its own.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments import dates
+from experiments.classify import check_positive
+from experiments.command import run
+from experiments.dates import END, START, Dates
+from jaxnn import train
+from jaxnn.modules import Decoder, Encoder
+from jaxnn.train.plots.figure import Path as PathLike
+from jaxnn.train.plots.figure import new_figure, save
+
+
+@dataclasses.dataclass
+class Options:
+    """How to train."""
+
+    examples: int = 20_000
+    """Dates to train on."""
+    tests: int = 2_000
+    """Held-out dates to judge by, once in the forms that were trained on and once in those that were not."""
+    epochs: int = 5
+    """Passes over the training dates."""
+    batch_size: int = 64
+    """Dates a step."""
+    hidden: int = 64
+    """Hidden units of the encoder in each direction, and of the decoder."""
+    embed: int = 32
+    """Size of a character's embedding."""
+    dropout: float = 0.1
+    """Dropout of the embeddings."""
+    learning_rate: float = 4e-3
+    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    beams: int = 4
+    """Beginnings that beam search keeps."""
+    read: tuple[str, ...] = ()
+    """Dates of your own, read after training and shown in the heat map."""
+    seed: int = 0
+    """Everything random follows from it."""
+    run: Path = Path("runs/seq2seq")
+    """The run folder; a number is added where it exists, nothing is overwritten."""
+
+
+class DateReader(nnx.Module):
+    """A bidirectional LSTM reads a date; another, attending over it, writes the ISO form."""
+
+    def __init__(self, options: Options, rngs: nnx.Rngs) -> None:
+        sizes: dict[str, Any] = {
+            "embed_features": options.embed,
+            "hidden_features": options.hidden,
+            "dropout": options.dropout,
+        }
+        self.encoder = Encoder(len(dates.READ) + 3, **sizes, rngs=rngs)
+        memory = self.encoder.out_features
+        self.decoder = Decoder(len(dates.WRITTEN) + 3, **sizes, memory_features=memory, rngs=rngs)
+        for embed in (self.encoder.embed, self.decoder.embed):
+            # With a variance of 1 the layers see their input from the start as well as their state.
+            embed.embedding[...] = jax.random.normal(rngs.params(), embed.embedding.shape)
+
+    def __call__(self, batch: Dates) -> jax.Array:
+        """Teacher forcing: the logits of each next character, `(batch, 11, vocabulary)`."""
+        encoded = self.encoder(jnp.asarray(batch.read), lengths=batch.lengths)
+        logits, _ = self.decoder(jnp.asarray(batch.written[:, :-1]), encoded)
+        return logits
+
+
+def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The cross-entropy of the characters, a mean for each date.
+
+    A date whose characters are all the most probable ones after the true ones before them is what greedy search
+    writes, so the accuracy is that of greedy search.
+    """
+    logits, targets = model(batch), batch.written[:, 1:]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return losses.mean(-1), {"accuracy": jnp.all(jnp.argmax(logits, -1) == targets, axis=-1)}
+
+
+def main(options: Options) -> None:
+    """Trains, judges on held-out dates, and draws where the decoder looks."""
+    for name in ("examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams"):
+        check_positive(name, getattr(options, name))
+    own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
+    trained, unseen = dates.forms()
+    examples, _ = dates.generate(options.examples, trained, options.seed, test=False)
+    tests = {
+        "forms that were trained on": dates.generate(options.tests, trained, options.seed + 1, test=True),
+        "forms never seen": dates.generate(options.tests, unseen, options.seed + 2, test=True),
+    }
+    steps = options.epochs * -(-options.examples // options.batch_size)
+    tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
+    state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
+    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    print(
+        f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "
+        f"train on; {options.tests:,} held out, and as many in {len(unseen)} forms never seen; "
+        f"{jax.devices()[0].device_kind}"
+    )
+    started = time.perf_counter()
+    held_out, _ = tests["forms that were trained on"]
+    state, _ = train.fit(
+        state, examples, loss_fn, test_data=held_out, epochs=options.epochs, batch_size=options.batch_size, run=folder
+    )
+    result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
+
+    model = state.model()
+    model.eval()
+    for name, (batch, texts) in tests.items():
+        for method in ("greedy", "beam"):
+            written = write(model, batch.read, batch.lengths, method, options.beams)
+            right = (written == batch.written[:, 1:]).all(-1)
+            result[f"{method}, {name}"] = float(right.mean())
+            print(f"{method:>6} search, held-out dates in {name}: {right.mean():.2%} right to the last character")
+            for row in np.flatnonzero(~right)[:3]:
+                print(
+                    f"        {texts[row]} -> {dates.decode(written[row])}, is {dates.decode(batch.written[row, 1:])}"
+                )
+    for text, row in zip(options.read, write(model, own, own_lengths, "beam", options.beams), strict=True):
+        print(f"        {text} -> {dates.decode(row)}")
+
+    (seen, seen_texts), (new, new_texts) = tests.values()
+    read = np.concatenate([own, seen.read[:3], new.read[:3]])[:6]
+    lengths = np.concatenate([own_lengths, seen.lengths[:3], new.lengths[:3]])[:6]
+    heat_maps(model, read, lengths, [*options.read, *seen_texts[:3], *new_texts[:3]][:6], folder / "attention.png")
+    with train.runfolder.replacing(folder / "result.json") as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"the attention heat map and numbers are in {folder.path}")
+
+
+def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str, beams: int) -> np.ndarray:
+    """What the model writes for dates it reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
+    if not len(read):
+        return np.zeros((0, dates.ISO_LENGTH + 1), np.int32)
+    options: dict[str, Any] = {"beams": beams} if method == "beam" else {}
+
+    @jax.jit
+    def generate(model: DateReader, read: jax.Array, lengths: jax.Array) -> jax.Array:
+        encoded = model.encoder(read, lengths=lengths)
+        return model.decoder.generate(
+            encoded, start=START, end=END, max_length=dates.ISO_LENGTH + 1, method=method, **options
+        ).tokens
+
+    tokens = np.asarray(generate(model, read, lengths))
+    return tokens[:, 0] if method == "beam" else tokens
+
+
+def heat_maps(model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], path: PathLike) -> None:
+    """Draws for each date how much each written character looked at each character that was read."""
+    written = write(model, read, lengths, "greedy", 1)
+    before = np.concatenate([np.full((len(read), 1), START, np.int32), written[:, :-1]], axis=1)
+    encoded = model.encoder(jnp.asarray(read), lengths=lengths)
+    weights = np.asarray(model.decoder.attention_weights(jnp.asarray(before), encoded))
+    figure = new_figure(10.0, 2.9 * -(-len(texts) // 2))
+    shown = None
+    places = figure.subplots(-(-len(texts) // 2), 2, squeeze=False).flat
+    for axes, text, row, tokens in zip(places, texts, weights, written, strict=True):
+        made = dates.decode(tokens)
+        shown = axes.imshow(row[: len(made), : len(text)], cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(text)), ["␣" if c == " " else c for c in text], fontsize=8)
+        axes.set_yticks(range(len(made)), list(made), fontsize=8)
+        axes.tick_params(length=0)
+        axes.set_xlabel(f"{text}  →  {made}", fontsize=9)
+    figure.colorbar(shown, ax=figure.axes, shrink=0.6, fraction=0.03, label="attention")
+    figure.suptitle("where the decoder (rows) looks in what was read (columns)", fontsize=11)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

@@ -1,0 +1,166 @@
+"""A language model: the distribution of the next token, from all those before it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn.functional import decoding
+from jaxnn.modules import Dense
+from jaxnn.modules.recurrent.encoder import Kind, checked_tokens, layers_of
+
+State = tuple[Any, ...]
+"""The state of each recurrent layer, lowest first."""
+
+
+class LanguageModel(nnx.Module):
+    r"""An embedding, recurrent layers, dropout and a dense layer to the logits of the next token.
+
+    $$p(x_{t+1} \mid x_1 \dots x_t) = \mathrm{softmax}(h_t W + b), \qquad h_t = \mathrm{LSTM}(E_{x_1} \dots E_{x_t})$$
+
+    It streams: the state that a call returns is what the next call starts from, so a text read in chunks, or token by
+    token with `step`, gives what the whole text gives. Embeddings start with a variance of 1, so that the layers see
+    their input from the start as well as they see their state.
+
+    Args:
+      vocabulary: the number of tokens.
+      embed_features: the size of an embedding.
+      hidden_features: the number of hidden units of each layer.
+      kind: `"lstm"`, `"gru"` or `"rnn"`.
+      layers: how many layers.
+      dropout: the rate of dropout between layers and before the dense layer (Zaremba et al. 2014), where one mask
+        serves all steps of a call (Gal and Ghahramani 2016).
+      dtype: to compute in; that of the parameters by default.
+      param_dtype: of the parameters.
+      rngs: `params`, and `dropout` where there is some.
+
+    References:
+      Zaremba, Sutskever, Vinyals: Recurrent neural network regularization, 2014. Gal, Ghahramani: A theoretically
+      grounded application of dropout in recurrent neural networks, 2016.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import models
+    >>> model = models.LanguageModel(11, embed_features=4, hidden_features=5, rngs=nnx.Rngs(0))
+    >>> logits, state = model(jnp.ones((2, 7), int))
+    >>> logits.shape, state[0].h.shape
+    ((2, 7, 11), (2, 5))
+    >>> model.generate(jnp.ones((2, 3), int), jax.random.key(0), max_length=8).tokens.shape
+    (2, 8)
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        embed_features: int = 64,
+        hidden_features: int = 512,
+        kind: Kind = "lstm",
+        layers: int = 1,
+        dropout: float = 0.0,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        for name, size in (("vocabulary", vocabulary), ("embed_features", embed_features)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.embed = nnx.Embed(
+            vocabulary,
+            embed_features,
+            dtype=dtype or param_dtype,
+            param_dtype=param_dtype,
+            embedding_init=jax.nn.initializers.normal(1.0),
+            rngs=rngs,
+        )
+        self.layers = layers_of(kind)(
+            embed_features,
+            hidden_features,
+            layers=layers,
+            dropout=dropout,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.drop = nnx.Dropout(dropout, broadcast_dims=(-2,), rngs=rngs if dropout > 0 else None)
+        self.out = Dense(hidden_features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.vocabulary = vocabulary
+
+    def zero_state(self, batch: tuple[int, ...] = ()) -> State:
+        """The state before the first token of sequences with these batch axes."""
+        return self.layers.zero_state(batch, self.embed.dtype)
+
+    def __call__(self, tokens: jax.Array, state: State | None = None) -> tuple[jax.Array, State]:
+        """Reads tokens and predicts each one's successor.
+
+        Args:
+          tokens: integers `(*batch, time)`.
+          state: the state after the tokens before; that before the first by default.
+
+        Returns:
+          Logits `(*batch, time, vocabulary)` and the state after the last token.
+
+        Raises:
+          ValueError: tokens that are not integers or, where concrete, not in the vocabulary; a state of another shape.
+        """
+        x = self.embed(checked_tokens(tokens, self.vocabulary))
+        h, state = self.layers(x, state)
+        return self.out(self.drop(h)), state
+
+    def step(self, state: State, token: jax.Array) -> tuple[jax.Array, State]:
+        """One token, without dropout: `(state, (*batch,))` -> logits `(*batch, vocabulary)` and the new state."""
+        state = self.layers.step(state, self.embed(token))
+        return self.out(state[-1].h), state
+
+    def generate(
+        self,
+        prompt: jax.Array,
+        key: jax.Array,
+        *,
+        max_length: int,
+        state: State | None = None,
+        end: int | None = None,
+        temperature: float | jax.Array = 1.0,
+        top_k: int | None = None,
+        top_p: float | jax.Array | None = None,
+    ) -> decoding.Generated:
+        """Reads a prompt and goes on writing, each token drawn from the model's distribution, in one compiled loop.
+
+        Args:
+          prompt: integers `(*batch, time)`, at least one token.
+          key: a random key.
+          max_length: how many tokens to write, at most.
+          state: the state after what was read before the prompt.
+          end: the token after which a sequence stops.
+          temperature: as in `functional.decoding.sample`.
+          top_k: as in `functional.decoding.sample`.
+          top_p: as in `functional.decoding.sample`.
+
+        Returns:
+          Tokens, without the prompt, their lengths and log-probabilities.
+
+        Raises:
+          ValueError: an empty prompt, or as `__call__` and `functional.decoding.sample`.
+        """
+        prompt = checked_tokens(prompt, self.vocabulary)
+        if prompt.ndim < 1 or prompt.shape[-1] == 0:
+            raise ValueError(f"prompt must hold at least one token to go on from, got shape {prompt.shape}")
+        last = prompt[..., -1]
+        if state is None:
+            state = self.zero_state(prompt.shape[:-1])
+        if prompt.shape[-1] > 1:
+            _, state = self.layers(self.embed(prompt[..., :-1]), state, deterministic=True)
+        return decoding.sample(
+            self.step,
+            state,
+            last,
+            key,
+            max_length=max_length,
+            end=end,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )

@@ -1,0 +1,58 @@
+"""A recurrent reader of pictures."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from jaxnn.models.lenet import check_picture
+from jaxnn.modules import LSTM, Dense
+
+
+class RowReader(nnx.Module):
+    """An LSTM reads a picture row by row, from the top; two dense layers classify what it remembers at the bottom.
+
+    A row with all its channels is one time step, so a picture is a sequence of `height` steps of `width * channels`
+    features. LSTM and dense layers are one network, trained together.
+
+    Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxnn import models
+    >>> models.RowReader((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        picture: Sequence[int],
+        *,
+        hidden: int = 128,
+        layers: int = 1,
+        dense: int = 128,
+        classes: int = 10,
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Creates the layers.
+
+        Args:
+          picture: height, width and channels of the input.
+          hidden: memory cells of each LSTM layer.
+          layers: LSTM layers, one on top of another.
+          dense: features of the first dense layer.
+          classes: features of the second.
+          dropout: the rate of dropout, in training, between LSTM layers and on what the dense layers see.
+          rngs: the stream `params` is drawn from, and `dropout` where there is some.
+        """
+        _, width, channels = check_picture(picture, least=1)
+        self.lstm = LSTM(width * channels, hidden, layers=layers, dropout=dropout, rngs=rngs)
+        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+        self.dense1 = Dense(hidden, dense, kernel_init=jax.nn.initializers.he_normal(), rngs=rngs)
+        self.dense2 = Dense(dense, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        _, states = self.lstm(x.reshape(*x.shape[:-2], -1))
+        return self.dense2(jax.nn.relu(self.dense1(self.drop(states[-1].h))))

@@ -1,0 +1,255 @@
+"""The character language model: text, streams, bits per character, training, the saved model, what it refuses."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import char_lm, model_file
+from experiments.budget import Budget, cosine
+from experiments.streaming import Streams, bits_per_character, make_segment, next_token_loss
+from experiments.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
+from jaxnn import train
+from jaxnn.models import LanguageModel
+from jaxnn.train.state import apply
+
+SIZES = {"embed_features": 4, "hidden_features": 8}
+SMALL = partial(char_lm.Options, hidden=32, embed=8, streams=4, chunk=16, segment=20, epochs=4, length=40)
+LINE = "the cat sat on the mat. "
+
+
+def _model(vocabulary=5, **options):
+    return LanguageModel(vocabulary, **SIZES, **options, rngs=nnx.Rngs(0))
+
+
+def _tokens(n, vocabulary=5):
+    return jnp.asarray(np.random.default_rng(0).integers(0, vocabulary, n), jnp.int32)
+
+
+@pytest.fixture
+def book(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text(LINE * 60, encoding="utf-8")
+    return path
+
+
+def test_the_text_inside_cpython_is_cut_into_nine_tenths_and_one():
+    text = read(None)
+    assert len(text.train) > 300_000
+    assert len(text.held_out) == pytest.approx(len(text.train) / 9, rel=1e-3)
+    whole = text.vocabulary.decode(np.concatenate([text.train, text.held_out]).tolist())
+    assert "lambda" in whole
+    np.testing.assert_array_equal(text.vocabulary.encode(whole, "it")[: len(text.train)], text.train)
+
+
+def test_an_epoch_of_chunks_reads_each_streams_arc_once_and_in_order():
+    text = jnp.arange(103)
+    number = chunks_per_epoch(103, streams=4, chunk=6)
+    assert number == 4
+    for epoch in (0, 1):
+        chunks = [
+            chunk_at(text, jnp.int32(epoch * number + k), jax.random.key(0), streams=4, chunk=6) for k in range(number)
+        ]
+        assert [bool(c.fresh.all()) for c in chunks] == [True, False, False, False]
+        targets = np.concatenate([c.tokens[:, 1:] for c in chunks], axis=1)
+        inputs = np.concatenate([c.tokens[:, :-1] for c in chunks], axis=1)
+        np.testing.assert_array_equal((inputs + 1) % 103, targets)
+        assert len(np.unique(targets)) == 4 * 24  # nothing twice
+        starts = inputs[:, 0]
+        np.testing.assert_array_equal((starts - starts[0]) % 103, np.arange(4) * 25)
+    assert len(np.unique(inputs[0])) == 24
+
+
+def test_streams_forget_at_the_rate_asked_for():
+    fresh = [
+        chunk_at(jnp.arange(900), jnp.int32(k), jax.random.key(0), streams=8, chunk=1, restart=0.25).fresh
+        for k in range(1, 60)
+    ]
+    assert 0.15 < np.mean(fresh) < 0.35
+
+
+def test_carried_state_equals_one_long_pass_except_where_a_stream_is_fresh():
+    streams = Streams(_model(), 2)
+    tokens = _tokens(2 * 12).reshape(2, 12)
+    no = jnp.zeros(2, bool)
+    parts = [streams(tokens[:, at : at + 4], no) for at in (0, 4, 8)]
+    np.testing.assert_allclose(jnp.concatenate(parts, 1), streams.model(tokens)[0], rtol=1e-5, atol=1e-6)
+    logits = streams(tokens, jnp.array([True, False]))
+    alone, _ = streams.model(tokens)
+    np.testing.assert_allclose(logits[0], alone[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(logits[1], alone[1])
+
+
+def test_no_gradient_reaches_the_chunk_before():
+    state = train.create_state(Streams(_model(), 1), train.optimizer("sgd", 1.0, steps=1), jax.random.key(0))
+    tokens, no = _tokens(13).reshape(1, 13), jnp.zeros(1, bool)
+
+    def loss(params, before, detached):
+        def of(streams):
+            streams(tokens[:, :6] if before else tokens[:, :0], no)
+            if detached:
+                for kept in streams.carried:
+                    kept[...] = jax.lax.stop_gradient(kept[...])
+            return next_token_loss(streams, Chunk(tokens[:, 6:], no), None)[0].sum()
+
+        return apply(state, params, of, training=False)[0]
+
+    grad = jax.jit(jax.grad(loss), static_argnums=(1, 2))
+    jax.tree.map(np.testing.assert_array_equal, grad(state.params, True, False), grad(state.params, True, True))
+    alone = grad(state.params, False, False)
+    assert any(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (alone, grad(state.params, True, False))), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("pieces", "chunk"), [(1, 256), (1, 7), (3, 10), (4, 256)])
+def test_bits_per_character_counts_every_character_once(pieces, chunk):
+    model, text, before = _model(), _tokens(101), jnp.int32(3)
+    got = bits_per_character(model, text, before, pieces=pieces, chunk=chunk)
+    inputs = jnp.concatenate([before[None], text[:-1]])
+    length = -(-101 // (pieces * chunk)) * chunk
+    total = 0.0
+    for start in range(0, 101, length):  # piece by piece, each from zero
+        log_probs = jax.nn.log_softmax(model(inputs[start : start + length])[0])
+        total -= float(jnp.take_along_axis(log_probs, text[start : start + length, None], axis=-1).sum())
+    assert float(got) == pytest.approx(total / 101 / np.log(2), rel=1e-5)
+
+
+def test_two_segments_are_one_long_segment_and_are_traced_once():
+    traces = []
+
+    def counted(*args):
+        traces.append(1)
+        return next_token_loss(*args)
+
+    def state():
+        tx = train.optimizer("adamw", 1e-2, steps=1, clip_norm=1.0)
+        return train.create_state(Streams(_model(dropout=0.3), 2), tx, jax.random.key(0))
+
+    text, rates = _tokens(100), jnp.linspace(1e-2, 1e-3, 6)
+    segment = make_segment(streams=2, chunk=8, restart=0.2, loss_fn=counted)
+    halves, first = segment(state(), text, rates[:3])
+    seen = len(traces)
+    halves, second = segment(halves, text, rates[3:])
+    assert len(traces) == seen
+    whole, losses = segment(state(), text, rates)
+    np.testing.assert_allclose(jnp.concatenate([first["loss"], second["loss"]]), losses["loss"], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), halves.params, whole.params)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero_with_the_steps():
+    shares = np.concatenate([Budget(steps=50, seconds=1).shares(done, 20) for done in (0, 20, 40)])
+    np.testing.assert_allclose(shares[:50], np.arange(1, 51) / 50)
+    assert (shares[50:] == 1).all()
+    rates = cosine(shares, 2.0)
+    assert rates.argmax() == 2
+    assert rates[0] < 1 < rates[2]
+    np.testing.assert_allclose(rates[49:], 0, atol=1e-6)
+
+
+def test_by_the_clock_the_run_ends_with_a_whole_segment():
+    budget = Budget(steps=None, seconds=1000.0, seconds_per_step=1.0)
+    budget.began -= 900
+    assert budget.shares(900, 60)[-1] == pytest.approx(0.95, abs=1e-3)
+    assert budget.shares(900, 90)[-1] == pytest.approx(1.0)
+    assert Budget(steps=None, seconds=1000.0).shares(0, 3).shape == (3,)
+
+
+def test_training_learns_saves_and_generates(book, tmp_path, capsys):
+    run = tmp_path / "run"
+    char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
+    result = json.loads((run / "result.json").read_text())
+    assert result["bits_per_character"] < 1.0  # 3.2 bits without learning
+    for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.npz"):
+        assert (run / name).stat().st_size > 0
+    model, _ = model_file.load(run / "model.npz")
+    text = read(book)
+    bits = bits_per_character(model, jnp.asarray(text.held_out), jnp.asarray(text.train[-1]))
+    assert float(bits) == pytest.approx(result["bits_per_character"], abs=1e-6)
+
+    capsys.readouterr()
+    written = []
+    for seed in (0, 0, 1):
+        char_lm.main(SMALL(generate="the cat", run=run, seed=seed, temperature=1.5))
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] != written[2]
+    assert all(w.startswith("the cat") and len(w) == len("the cat") + 40 + 1 for w in written)
+
+    char_lm.main(SMALL(text=book, run=run, epochs=1))
+    assert json.loads((run / "result.json").read_text()) == result  # the second run has a folder of its own
+    assert (tmp_path / "run-2" / "model.npz").exists()
+
+
+def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
+    for name in ("a", "b"):
+        char_lm.main(SMALL(text=book, run=tmp_path / name, epochs=1))
+    (a, _), (b, _) = (model_file.load(tmp_path / name / "model.npz") for name in ("a", "b"))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"", {}, "is empty"),
+        (b"abc", {}, "too few"),
+        (b"abcdefgh" * 5, {}, "make --streams or --chunk smaller"),
+        (b"ab\xff" * 99, {}, "is not UTF-8 text: invalid start byte at byte 2"),
+        (b"abcdefgh" * 99, {"streams": 0}, "--streams must be at least 1"),
+        (b"abcdefgh" * 99, {"epochs": -1}, "--epochs must be positive"),
+        (b"abcdefgh" * 99, {"minutes": 1}, "give one of them"),
+        (b"abcdefgh" * 99, {"dropout": 1.0}, "dropout must lie in"),
+    ],
+)
+def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options, message):
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        char_lm.main(SMALL(text=path, run=tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model_file.save(tmp_path / "model.npz", _model(), Vocabulary("abc d"), SIZES)
+    return tmp_path
+
+
+def test_a_model_comes_back_from_its_file_bit_for_bit(saved):
+    model, vocabulary = model_file.load(saved / "model.npz")
+    assert vocabulary.characters == "abc d"
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model, nnx.Param), nnx.state(_model(), nnx.Param))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generate": "ab€x"}, "never seen: 'x', '€'; it knows 'abc d'"),
+        ({"generate": ""}, "at least one character"),
+        ({"generate": "a" * 10_001}, "at most 10,000 characters, not 10,001"),
+        ({"generate": "a", "temperature": 0.0}, "temperature must be positive"),
+        ({"generate": "a", "top_k": 0}, "top_k must be at least 1"),
+        ({"generate": "a", "top_p": 1.5}, "top_p must lie in"),
+        ({"generate": "a", "length": 0}, "--length must be at least 1"),
+    ],
+)
+def test_a_prompt_or_sampling_that_does_not_fit_is_named(saved, options, message):
+    with pytest.raises(ValueError, match=message):
+        char_lm.main(SMALL(run=saved, **options))
+
+
+def test_a_missing_or_damaged_model_is_named(saved):
+    path = saved / "model.npz"
+    with pytest.raises(ValueError, match=r"there is no model .*nowhere.*train one first"):
+        char_lm.main(SMALL(run=saved / "nowhere", generate="a"))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 nothing", whole[:-40] + bytes(40)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.npz is damaged"):
+            char_lm.main(SMALL(run=saved, generate="a"))
+    model_file.save(path, _model(), Vocabulary("abc d"), SIZES | {"hidden_features": 9})
+    with pytest.raises(ValueError, match="should hold the arrays"):
+        model_file.load(path)

@@ -1,0 +1,85 @@
+"""The memory tasks, the gradient's reach, and the experiment as a whole."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import memory
+
+
+def test_adding_marks_two_numbers_one_early_and_one_late():
+    batch = memory.adding(jax.random.key(0), 64, 40)
+    assert batch.inputs.shape == (64, 40, 2)
+    values, marks = batch.inputs[..., 0], batch.inputs[..., 1]
+    assert (marks[:, :4].sum(1) == 1).all()
+    assert (marks[:, 20:].sum(1) == 1).all()
+    assert float(marks.sum()) == 128
+    np.testing.assert_allclose(batch.targets[:, 0], np.sum(values * marks, axis=1), rtol=1e-6)
+
+
+def test_copying_shows_symbols_then_silence_then_the_signal():
+    batch = memory.copying(jax.random.key(0), 5, 7)
+    shown = jnp.argmax(batch.inputs, -1)
+    assert shown.shape == (5, 3 + 7 + 3)
+    np.testing.assert_array_equal(shown[:, :3], batch.targets)
+    assert (shown[:, 3:10] == memory.ALPHABET).all()
+    assert (shown[:, 10:] == memory.ALPHABET + 1).all()
+
+
+def test_reach_is_the_gradient_of_the_answer():
+    network = memory.Network("RNN", "adding", memory.Options(hidden=3))
+    inputs = memory.adding(jax.random.key(0), 4, 6).inputs
+    got = memory.reach(network, inputs)
+    step = 1e-2
+    for t in (0, 5):
+        slopes = [
+            (network(inputs.at[:, t, f].add(step)) - network(inputs.at[:, t, f].add(-step)))[:, 0, 0] / (2 * step)
+            for f in (0, 1)
+        ]
+        assert got[t] == pytest.approx(float(np.hypot(*slopes).mean()), rel=2e-2)
+
+
+def test_a_fading_network_has_a_fading_gradient():
+    network = memory.Network("RNN", "adding", memory.Options(hidden=4))
+    cell = network.layer.cells[0].params
+    cell.w_h[...] = 0.5 * jnp.eye(4)
+    reach = memory.reach(network, memory.adding(jax.random.key(0), 8, 12).inputs)
+    assert (reach[:-1] < 0.51 * reach[1:]).all()
+
+
+def test_the_guesses_are_what_needs_no_memory():
+    targets = memory.adding(jax.random.key(0), 20_000, 10).targets
+    assert float(jnp.square(targets - 1).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.02)
+
+
+def test_every_network_learns_over_a_short_delay(tmp_path, capsys):
+    run = tmp_path / "run"
+    memory.main(memory.Options(delays=(2,), steps=150, hidden=16, learning_rate=2e-2, run=run))
+    result = json.loads((run / "result.json").read_text())
+    for (score,) in result["scores"]["adding"].values():
+        assert score < memory.GUESS["adding"] / 2
+    for (score,) in result["scores"]["copying"].values():
+        assert score > 2 * memory.GUESS["copying"]
+    assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
+    assert (run / "memory.png").stat().st_size > 0
+    assert "without memory" in capsys.readouterr().out
+
+
+def test_training_does_not_change_the_network_it_is_given():
+    network = memory.Network("GRU", "copying", memory.Options(hidden=4))
+    before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
+    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"delays": (1,)}, "--delays must be"), ({"delays": ()}, "--delays must be"), ({"steps": 0}, "--steps must be")],
+)
+def test_options_that_do_not_fit_are_named(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        memory.main(memory.Options(run=tmp_path / "run", **options))

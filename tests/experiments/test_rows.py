@@ -1,0 +1,45 @@
+"""The row reader experiment: what is frozen stays, what is trained moves, and bad options are named."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from experiments import rows
+
+pytest.importorskip("sklearn", reason="the digits come inside scikit-learn")
+
+
+def test_a_short_run_leaves_numbers_and_pictures_of_both(tmp_path, capsys):
+    rows.main(rows.Options(epochs=1, batch_size=256, hidden=8, dense=8, run=tmp_path / "run"))
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert {"test_accuracy", "test_accuracy_frozen"} <= set(result)
+    for name in ("curves", "confusion", "predictions"):
+        assert (tmp_path / "run" / f"{name}.png").stat().st_size > 0
+    assert "with the LSTM frozen" in capsys.readouterr().out
+
+
+def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
+    params = {"lstm": {"cells": {0: {"w_x": np.ones((2, 3), np.float32)}}}, "dense1": {"kernel": np.ones((3, 2))}}
+    tx = rows.without_lstm(optax.sgd(0.1))
+    updates, _ = tx.update(jax.tree.map(np.ones_like, params), tx.init(params), params)
+    assert not np.any(updates["lstm"]["cells"][0]["w_x"])
+    assert np.all(np.asarray(updates["dense1"]["kernel"]) < 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 0}, "--hidden must be at least 1, not 0"),
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"batch_size": -1}, "--batch-size must be at least 1, not -1"),
+        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1, not 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        rows.main(dataclasses.replace(rows.Options(run=tmp_path / "run"), **options))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,93 @@
+"""Modules put together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxnn import modules
+from jaxnn.modules import AvgPool, Conv, ConvTranspose, Dense, Flatten, MaxPool
+
+
+def network(rngs):
+    return nnx.Sequential(
+        Conv(3, 4, 3, padding=[(1, 1), (0, 2)], rngs=rngs),
+        nnx.BatchNorm(4, rngs=rngs),
+        jax.nn.relu,
+        MaxPool(2),
+        nnx.Dropout(0.5, rngs=rngs),
+        ConvTranspose(4, 5, [2, 2], stride=2, rngs=rngs),
+        AvgPool([2, 2]),
+        Flatten(),
+        Dense(4 * 4 * 5, 3, rngs=rngs),
+    )
+
+
+def test_a_sequence_trains_with_flaxs_own_dropout_and_batch_norm():
+    net = network(nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 3)), jnp.float32)
+    labels = jnp.arange(8) % 3
+    optimizer = nnx.Optimizer(net, optax.adam(1e-2), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(net, optimizer):
+        def loss(net):
+            return optax.softmax_cross_entropy_with_integer_labels(net(x), labels).mean()
+
+        value, gradients = nnx.value_and_grad(loss)(net)
+        optimizer.update(net, gradients)
+        return value
+
+    # Flax's batch norm promotes Python's floats in its own way.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        values = [float(step(net, optimizer)) for _ in range(40)]
+        net.eval()
+        assert net(x).shape == (8, 3)
+    assert values[-1] < 0.5 * values[0]
+
+
+def test_flatten_joins_the_axes_it_is_told_to():
+    x = jnp.arange(120.0).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(Flatten()(x), x.reshape(2, 60))
+    np.testing.assert_array_equal(Flatten(2)(x), x.reshape(2, 3, 20))
+    np.testing.assert_array_equal(Flatten(4)(x), x.reshape(120))
+    np.testing.assert_array_equal(Flatten()(x[0]), x[0].reshape(60))
+    assert Flatten()(x[:0]).shape == (0, 60)
+
+
+ERRORS = {
+    "no features": (lambda **o: Conv(0, 4, 3, **o), "in_features and out_features must be positive, not 0 and 4"),
+    "groups and inputs": (lambda **o: Conv(3, 4, 3, groups=2, **o), "groups=2 must divide in_features=3"),
+    "groups of none": (lambda **o: Conv(3, 4, 3, groups=0, **o), "groups=0 must divide"),
+    "transposed groups": (
+        lambda **o: ConvTranspose(4, 3, 3, groups=4, **o),
+        "groups=4 must divide in_features=4 and out",
+    ),
+    "window of nothing": (lambda **o: Conv(3, 4, 0, **o), "window must be at least 1 .*not 0"),
+    "window of words": (lambda **o: ConvTranspose(3, 4, "33", **o), "window must be an int .*not '33'"),
+    "no window": (lambda **o: Conv(3, 4, (), **o), r"window must have an entry .*not \(\)"),
+    "no padding": (lambda **o: Conv(3, 4, 3, padding=None, **o), "padding must be one of .*not None"),
+    "unknown padding": (lambda **o: Conv(3, 4, 3, padding="same", **o), "padding must be one of .*not 'same'"),
+    "padding of numbers": (lambda **o: Conv(3, 4, 3, padding=(1, 1), **o), r"padding must be .*not \(1, 1\)"),
+    "dense": (lambda **o: Dense(4, 0, **o), "in_features and out_features must be positive, not 4 and 0"),
+    "pool padding": (lambda **_: MaxPool(2, padding=(1, 1)), r"padding must be .*not \(1, 1\)"),
+    "flatten": (lambda **_: Flatten(0), "axes must be a positive int, not 0"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), ERRORS.values(), ids=ERRORS)
+def test_what_does_not_fit_is_told_at_creation(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(rngs=nnx.Rngs(0))
+
+
+def test_flatten_wants_its_axes():
+    with pytest.raises(ValueError, match=r"x must have at least the 3 axes to be joined, not the shape \(4, 5\)"):
+        Flatten()(jnp.ones((4, 5)))
+
+
+def test_everything_public_is_documented():
+    for name in modules.__all__:
+        assert getattr(modules, name).__doc__, name
