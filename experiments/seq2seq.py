@@ -72,9 +72,6 @@ class DateReader(nnx.Module):
         self.encoder = Encoder(len(dates.READ) + 3, **sizes, rngs=rngs)
         memory = self.encoder.out_features
         self.decoder = Decoder(len(dates.WRITTEN) + 3, **sizes, memory_features=memory, rngs=rngs)
-        for embed in (self.encoder.embed, self.decoder.embed):
-            # With a variance of 1 the layers see their input from the start as well as their state.
-            embed.embedding[...] = jax.random.normal(rngs.params(), embed.embedding.shape)
 
     def __call__(self, batch: Dates) -> jax.Array:
         """Teacher forcing: the logits of each next character, `(batch, 11, vocabulary)`."""

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
-from jaxnn.modules.recurrent.encoder import Kind, checked_tokens, layers_of
+from jaxnn.modules.recurrent.encoder import Kind, checked_tokens, embedding, layers_of
 
 State = tuple[Any, ...]
 """The state of each recurrent layer, lowest first."""
@@ -65,17 +65,7 @@ class LanguageModel(nnx.Module):
     ) -> None:
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        for name, size in (("vocabulary", vocabulary), ("embed_features", embed_features)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        self.embed = nnx.Embed(
-            vocabulary,
-            embed_features,
-            dtype=dtype or param_dtype,
-            param_dtype=param_dtype,
-            embedding_init=jax.nn.initializers.normal(1.0),
-            rngs=rngs,
-        )
+        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.layers = layers_of(kind)(
             embed_features,
             hidden_features,

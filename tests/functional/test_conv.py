@@ -59,7 +59,7 @@ def convolutions(draw):
 
 
 @given(convolutions())
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_geometry_is_that_of_pytorch(drawn):
     size, window, (inputs, outputs), pairs, options = drawn
     arrays = [normal(2, *size, inputs), normal(*window, inputs // options["groups"], outputs, seed=1)]

@@ -78,7 +78,7 @@ def windows(draw):
 
 
 @given(windows())
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_window_is_that_of_pytorch(drawn):
     size, window, options, dilation = drawn
     x = normal(1, *size, 2)

@@ -125,11 +125,22 @@ def layers_of(kind: str) -> type[RNN] | type[GRU] | type[LSTM]:
 
 
 def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
-    """An embedding in the dtype to compute in."""
+    """An embedding in the dtype to compute in.
+
+    Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
+    1 / features is made for embeddings that also serve as the output's weights.
+    """
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
-    return nnx.Embed(vocabulary, features, dtype=dtype or param_dtype, param_dtype=param_dtype, rngs=rngs)
+    return nnx.Embed(
+        vocabulary,
+        features,
+        dtype=dtype or param_dtype,
+        param_dtype=param_dtype,
+        embedding_init=jax.nn.initializers.normal(1.0),
+        rngs=rngs,
+    )
 
 
 def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int) -> jax.Array:
