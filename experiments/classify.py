@@ -16,6 +16,7 @@ from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, plots
 from jaxnn.train.fit import History
+from jaxnn.train.step import LossFn, Penalty, Preprocess
 
 
 @dataclasses.dataclass
@@ -66,13 +67,23 @@ class Learned(NamedTuple):
     seconds: float
 
 
+class Recipe(NamedTuple):
+    """What the options come to, made and checked before anything is written."""
+
+    tx: optax.GradientTransformation
+    loss_fn: LossFn
+    penalty: Penalty | None
+    preprocess: Preprocess
+
+
 def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Module]) -> None:
     """Loads the data, trains, and leaves config, metrics, model pictures and the test accuracy in a run folder."""
     pictures = load(options)
+    recipe = recipe_of(options, pictures)
     model = network(pictures, nnx.Rngs(options.seed))
     run = train.RunFolder.create(options.run, dataclasses.asdict(options))
     parameters = introduce(model, pictures)
-    learned = learn(options, pictures, model, run=run)
+    learned = learn(options, recipe, pictures, model, run=run)
     draw(run, learned.state, pictures, learned.predicted)
     result = {
         "test_accuracy": learned.accuracy,
@@ -102,39 +113,49 @@ def introduce(model: nnx.Module, pictures: Dataset) -> int:
     return parameters
 
 
-def learn(
-    options: Training,
-    pictures: Dataset,
-    model: nnx.Module,
-    *,
-    adapt: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
-    run: train.RunFolder | None = None,
-) -> Learned:
-    """Trains a model as the options say; `adapt` may change the optimiser, to freeze a part for instance."""
-    tx: optax.GradientTransformation = train.optimizer(
+def recipe_of(options: Training, pictures: Dataset) -> Recipe:
+    """The optimiser, loss, penalty and preprocessing that the options ask for; raises where they do not fit."""
+    tx = train.optimizer(
         options.optimizer,
         options.learning_rate,
         steps=options.epochs * -(-len(pictures.train.labels) // options.batch_size),
         schedule=options.schedule,
         weight_decay=options.weight_decay,
     )
-    state = train.create_state(model, tx if adapt is None else adapt(tx), jax.random.key(options.seed))
     mean, std = colours(pictures.train.images) if options.normalize else (0.0, 1.0)
     preprocess = train.image_preprocess(mean=mean, std=std, augmentation=augmentation(options))
+    some = jax.tree.map(lambda array: array[:2], pictures.train)
+    jax.eval_shape(preprocess, jax.random.key(0), some)  # augmentation that does not fit the pictures is told here
+    penalty = train.l2(options.l2) if options.l2 else None
+    return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
+
+
+def learn(
+    options: Training,
+    recipe: Recipe,
+    pictures: Dataset,
+    model: nnx.Module,
+    *,
+    adapt: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
+    run: train.RunFolder | None = None,
+) -> Learned:
+    """Trains a model by the recipe; `adapt` may change the optimiser, to freeze a part for instance."""
+    tx = recipe.tx if adapt is None else adapt(recipe.tx)
+    state = train.create_state(model, tx, jax.random.key(options.seed))
     started = time.perf_counter()
     state, history = train.fit(
         state,
         pictures.train,
-        train.classification_loss(options.label_smoothing),
+        recipe.loss_fn,
         test_data=pictures.test,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        penalty=train.l2(options.l2) if options.l2 else None,
-        preprocess=preprocess,
+        penalty=recipe.penalty,
+        preprocess=recipe.preprocess,
         run=run,
     )
     seconds = time.perf_counter() - started
-    logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=preprocess)
+    logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, introduce, learn, load
+from experiments.classify import Training, check_positive, draw, introduce, learn, load, recipe_of
 from experiments.command import run
 from jaxnn import models, train
 from jaxnn.train import plots
@@ -58,6 +58,7 @@ def main(options: Options) -> None:
     if not 0 <= options.dropout < 1:
         raise ValueError(f"--dropout must be at least 0 and below 1, not {options.dropout}")
     pictures = load(options)
+    recipe = recipe_of(options, pictures)
 
     def network() -> models.RowReader:
         return models.RowReader(
@@ -73,9 +74,9 @@ def main(options: Options) -> None:
     folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
     parameters = introduce(network(), pictures)
     print("LSTM and dense layers, trained jointly:")
-    joint = learn(options, pictures, network(), run=folder)
+    joint = learn(options, recipe, pictures, network(), run=folder)
     print("dense layers alone, the LSTM frozen at its random start:")
-    frozen = learn(options, pictures, network(), adapt=without_lstm)
+    frozen = learn(options, recipe, pictures, network(), adapt=without_lstm)
 
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
     draw(folder, joint.state, pictures, joint.predicted)
