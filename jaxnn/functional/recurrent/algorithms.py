@@ -5,27 +5,46 @@ It raises `ValueError` where it cannot serve; only `"auto"` chooses.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from jaxnn.functional.recurrent.scan import scan
+import jax
+
+from jaxnn.functional.recurrent.fused import cell, fused
+from jaxnn.functional.recurrent.params import Params, State
+from jaxnn.functional.recurrent.scan import Options, scan
 
 Algorithm = Callable[..., Any]
 
-ALGORITHMS: dict[str, dict[str, Algorithm]] = {
-    "rnn": {"scan": scan},
-    "gru": {"scan": scan},
-    "lstm": {"scan": scan},
-}
 
-# What "auto" stands for.
-AUTO: dict[str, str] = {"rnn": "scan", "gru": "scan", "lstm": "scan"}
+def auto(step: "partial[Any]", params: Params, state: State, x: jax.Array, options: Options) -> tuple[jax.Array, State]:
+    """On CPU the fused form of what has one; the plain scan elsewhere. Chosen when the program is lowered."""
+    try:
+        cell(step, params)
+    except ValueError:
+        return scan(step, params, state, x, options)
+    arrays = (params, state, x, options.lengths, options.resets)
+
+    def by(algorithm: Algorithm) -> Algorithm:
+        def run(params: Params, state: State, x: jax.Array, lengths: Any, resets: Any) -> Any:
+            return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
+
+        return run
+
+    return jax.lax.platform_dependent(*arrays, cpu=by(fused), default=by(scan))
+
+
+ALGORITHMS: dict[str, dict[str, Algorithm]] = {
+    "rnn": {"auto": auto, "scan": scan},
+    "gru": {"auto": auto, "scan": scan},
+    "lstm": {"auto": auto, "scan": scan, "fused": fused},
+}
 
 
 def choose(layer: str, algorithm: str) -> Algorithm:
     """The algorithm of that name for that layer; raises `ValueError` with the names that serve."""
     served = ALGORITHMS[layer]
-    name = AUTO[layer] if algorithm == "auto" else algorithm
-    if name not in served:
-        names = ", ".join(repr(n) for n in ("auto", *served))
+    if algorithm not in served:
+        names = ", ".join(repr(n) for n in served)
         raise ValueError(f"algorithm must be one of {names} for {layer}, got {algorithm!r}")
-    return served[name]
+    return served[algorithm]

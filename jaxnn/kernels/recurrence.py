@@ -1,0 +1,165 @@
+"""A recurrence whose derivative is cheap on CPU: one driver for every cell.
+
+Differentiating a scan over whole steps puts the weights' gradients into what the backward scan carries: a product that
+is too thin to be fast and an addition to every weight, at every step. Here the derivative is split in two, as cuDNN
+and PyTorch split it:
+
+- *outside* time, one product per weight over all steps: what changes of inputs and weights add to the pre-activations;
+- *along* time only the state's own tangent, `d_t = A_t d_{t-1} + e_t`, with the coefficients of `A_t` saved by the
+  forward scan.
+
+Both are written as the forward derivative (`jax.custom_jvp`). As they are plain linear operations JAX itself transposes
+them, into a backward scan that carries the state's cotangent alone and one product per weight after it; and forward
+mode, second derivatives and `vmap` are JAX's own too.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.platform import varying_as
+
+Weights = Any
+Carry = tuple[jax.Array, ...]
+Saved = Any
+
+
+class Cell(NamedTuple):
+    """One recurrent layer, as the driver needs it. Weights and carries are tuples; the carry's first part is the output.
+
+    Attributes:
+        prepare: `weights -> prepared`: what is computed once, outside the scans.
+        step: `(prepared, carry, x) -> (carry, saved)`; `saved` is what `outside` and `along` need of this step.
+        outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
+            pre-activations. Tangents that are zero are `None`.
+        along: `(prepared, saved, d_carry, e) -> d_carry`: one step of the tangent. Linear in `d_carry` and `e`.
+    """
+
+    prepare: Callable[..., Any]
+    step: Callable[..., tuple[Carry, Saved]]
+    outside: Callable[..., Any]
+    along: Callable[..., Carry]
+
+
+class Masks(NamedTuple):
+    """What happens around each step; `None` where it never does.
+
+    Attributes:
+        inside: `(time, *batch)`: whether the step counts. Where not, the state stays and the output is zero.
+        reset: `(time, *batch)`: whether the state is set to zero before the step.
+        apart: `(time,)`: whether derivatives stop before the step.
+    """
+
+    inside: jax.Array | None = None
+    reset: jax.Array | None = None
+    apart: jax.Array | None = None
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def recurrence(
+    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
+) -> tuple[jax.Array, Carry]:
+    """Runs a cell over `xs (time, *batch, features)`; returns the outputs `(time, *batch, output)` and the last carry."""
+    ys, carry, _ = _forward(cell, reverse, weights, carry, _inside(masks, xs), masks, save=False)
+    return ys, carry
+
+
+def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
+    weights, carry, xs, masks = primals
+    d_weights, d_carry, d_xs, _ = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    xs = _inside(masks, xs)
+    d_xs = None if d_xs is None else _inside(masks, d_xs)
+    ys, last, saved = _forward(cell, reverse, weights, carry, xs, masks, save=True)
+    d_carry = tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(carry, d_carry, strict=True))
+    prepared = cell.prepare(weights)
+    added = cell.outside(weights, d_weights, xs, d_xs, saved)
+
+    def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
+        added, saved, masks = step
+        if masks.apart is not None:
+            d = tuple(jnp.where(masks.apart, jnp.zeros_like(a), a) for a in d)
+        d = _reset(masks, d)
+        return _keep(masks, cell.along(prepared, saved, d, added), d)
+
+    d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, masks), reverse=reverse)
+    return (ys, last), (d_ys, d_last)
+
+
+recurrence.defjvp(_jvp, symbolic_zeros=True)
+
+
+def _forward(
+    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
+) -> tuple[jax.Array, Carry, Saved]:
+    prepared = cell.prepare(weights)
+
+    def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
+        x, masks = step
+        carry = _reset(masks, carry)
+        new, saved = cell.step(prepared, carry, x)
+        new, y = _keep(masks, new, carry)
+        return new, (y, saved if save else None)
+
+    last, (ys, saved) = jax.lax.scan(body, carry, (xs, masks._replace(apart=None)), reverse=reverse)
+    return ys, last, saved
+
+
+def _inside(masks: Masks, xs: jax.Array) -> jax.Array:
+    """What stands in the padding, NaN included, must reach neither values nor derivatives."""
+    return xs if masks.inside is None else jnp.where(masks.inside[..., None], xs, jnp.zeros_like(xs))
+
+
+def _reset(masks: Masks, carry: Carry) -> Carry:
+    if masks.reset is None:
+        return carry
+    return tuple(jnp.where(masks.reset[..., None], jnp.zeros_like(a), a) for a in carry)
+
+
+def _keep(masks: Masks, new: Carry, old: Carry) -> tuple[Carry, jax.Array]:
+    """The state after the step and the output of the step."""
+    if masks.inside is None:
+        return new, new[0]
+    inside = masks.inside[..., None]
+    y = jnp.where(inside, new[0], jnp.zeros_like(new[0]))
+    return tuple(jnp.where(inside, a, b) for a, b in zip(new, old, strict=True)), y
+
+
+def _or_none(tangent: Any) -> Any:
+    return None if isinstance(tangent, SymbolicZero) else tangent
+
+
+# What cells are made of.
+
+
+def dot(a: jax.Array, w: jax.Array) -> jax.Array:
+    """`a @ w`, summed and returned in at least float32."""
+    return jnp.dot(a, w, preferred_element_type=accumulator(a.dtype))
+
+
+def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
+    """`a @ wtᵀ`. Its transpose is `a @ wt`, so that the *backward* scan reads the weights as they lie."""
+    axis = a.ndim - 1
+    return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
+
+
+def products(*pairs: tuple[jax.Array | None, jax.Array | None]) -> jax.Array | None:
+    """`Σ a @ w` over all steps, of the pairs without a `None`; `a` is `(time, *batch, features)`.
+
+    As products of matrices: transposed, they are `aᵀ @ g` for the weights, with both operands as they lie.
+    """
+    terms = [
+        dot(a.reshape(-1, a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
+        for a, w in pairs
+        if a is not None and w is not None
+    ]
+    return functools.reduce(jnp.add, terms) if terms else None
+
+
+def rows(v: jax.Array, like: jax.Array) -> jax.Array:
+    """A vector repeated for every step and batch element of `like`."""
+    return jnp.broadcast_to(v.astype(like.dtype), like.shape)
