@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, products, rows
+from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, gates, products, rows
+
+Carry = tuple[jax.Array, jax.Array]
 
 
 class LSTMWeights(NamedTuple):
@@ -17,8 +19,8 @@ class LSTMWeights(NamedTuple):
 
 
 class _Prepared(NamedTuple):
+    weights: LSTMWeights
     w: jax.Array  # of inputs and state, one above the other: one product a step
-    b: jax.Array
     w_h_t: jax.Array
 
 
@@ -34,35 +36,48 @@ class _Saved(NamedTuple):
 
 
 def _prepare(weights: LSTMWeights) -> _Prepared:
-    return _Prepared(jnp.concatenate([weights.w_x, weights.w_h]), weights.b, weights.w_h.T)
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]), weights.w_h.T)
 
 
-def _step(w: _Prepared, carry: tuple[jax.Array, jax.Array], x: jax.Array) -> tuple[tuple[jax.Array, jax.Array], _Saved]:
-    h, c = carry
+def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array, ...]:
+    pre = dot(xs, w.weights.w_x)
+    return gates(pre + rows(w.weights.b, pre), 4)
+
+
+def _pre(w: _Prepared, h: jax.Array, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    if isinstance(x, tuple):
+        return tuple(a + b for a, b in zip(x, gates(dot(h, w.weights.w_h), 4), strict=True))
     pre = dot(jnp.concatenate([x, h], axis=-1), w.w)
-    i, f, g, o = jnp.split(pre + rows(w.b, pre), 4, axis=-1)
+    return gates(pre + rows(w.weights.b, pre), 4)
+
+
+def _step(w: _Prepared, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _Saved]:
+    h, c = carry
+    i, f, g, o = _pre(w, h, x)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     new_c = f * c + i * g
     t = jnp.tanh(new_c)
     saved = _Saved(
-        h, c_i=g * (i * (1 - i)), c_f=c * (f * (1 - f)), c_g=i * (1 - g * g), c_c=f, h_o=t * (o * (1 - o)),
+        h=h,
+        c_i=g * (i * (1 - i)),
+        c_f=c * (f * (1 - f)),
+        c_g=i * (1 - g * g),
+        c_c=f,
+        h_o=t * (o * (1 - o)),
         h_c=o * (1 - t * t),
-    )  # fmt: skip
+    )
     return ((o * t).astype(h.dtype), new_c), saved
 
 
-def _outside(weights: LSTMWeights, d: LSTMWeights, xs: jax.Array, d_xs: jax.Array | None, saved: _Saved) -> jax.Array:
-    e = products((d_xs, weights.w_x), (xs, d.w_x), (saved.h, d.w_h))
-    if e is None:
-        e = jnp.zeros((*saved.c_c.shape[:-1], weights.b.shape[0]), saved.c_c.dtype)
-    return e if d.b is None else e + rows(d.b, e)
+def _outside(w: LSTMWeights, d: LSTMWeights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
+    return products(s.c_c, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 
-def _along(w: _Prepared, s: _Saved, d: tuple[jax.Array, jax.Array], e: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _along(w: _Prepared, s: _Saved, d: Carry, e: jax.Array) -> Carry:
     d_h, d_c = d
-    i, f, g, o = jnp.split(e + dot_transposed(d_h, w.w_h_t), 4, axis=-1)
+    i, f, g, o = gates(e + dot_transposed(d_h, w.w_h_t), 4)
     d_c = s.c_c * d_c + s.c_i * i + s.c_f * f + s.c_g * g
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
 
 
-LSTM = Cell(_prepare, _step, _outside, _along)
+LSTM = Cell(_prepare, _project, _step, _outside, _along)

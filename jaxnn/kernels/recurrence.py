@@ -14,6 +14,7 @@ mode, second derivatives and `vmap` are JAX's own too.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,19 +29,26 @@ Weights = Any
 Carry = tuple[jax.Array, ...]
 Saved = Any
 
+# Up to how many sequences the inputs' products are made for all steps at once. With more, the product of a step has
+# rows enough to run at full speed, and what it computes is still in the cache when the gates read it.
+PROJECT_FIRST = 1
+
 
 class Cell(NamedTuple):
-    """One recurrent layer, as the driver needs it. Weights and carries are tuples; the carry's first part is the output.
+    """One recurrent layer, as the driver needs it. Weights and carries are tuples, and a carry's first part the output.
 
     Attributes:
         prepare: `weights -> prepared`: what is computed once, outside the scans.
-        step: `(prepared, carry, x) -> (carry, saved)`; `saved` is what `outside` and `along` need of this step.
+        project: `(prepared, xs) -> gates`: the inputs' products over all steps at once, an array for each gate.
+        step: `(prepared, carry, x) -> (carry, saved)`, with `x` of one step as it is, or as `project` made it: then a
+            tuple. `saved` is what `outside` and `along` need of this step.
         outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
             pre-activations. Tangents that are zero are `None`.
-        along: `(prepared, saved, d_carry, e) -> d_carry`: one step of the tangent. Linear in `d_carry` and `e`.
+        along: `(prepared, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
     """
 
     prepare: Callable[..., Any]
+    project: Callable[..., Any]
     step: Callable[..., tuple[Carry, Saved]]
     outside: Callable[..., Any]
     along: Callable[..., Carry]
@@ -64,7 +72,7 @@ class Masks(NamedTuple):
 def recurrence(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
 ) -> tuple[jax.Array, Carry]:
-    """Runs a cell over `xs (time, *batch, features)`; returns the outputs `(time, *batch, output)` and the last carry."""
+    """Runs a cell over `xs (time, *batch, features)`: the outputs `(time, *batch, output)`, and the last carry."""
     ys, carry, _ = _forward(cell, reverse, weights, carry, _inside(masks, xs), masks, save=False)
     return ys, carry
 
@@ -97,6 +105,8 @@ def _forward(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
 ) -> tuple[jax.Array, Carry, Saved]:
     prepared = cell.prepare(weights)
+    if math.prod(xs.shape[1:-1]) <= PROJECT_FIRST:
+        xs = cell.project(prepared, xs)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
@@ -147,17 +157,33 @@ def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
     return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
 
 
-def products(*pairs: tuple[jax.Array | None, jax.Array | None]) -> jax.Array | None:
-    """`Σ a @ w` over all steps, of the pairs without a `None`; `a` is `(time, *batch, features)`.
+def products(
+    like: jax.Array, width: int, *pairs: tuple[jax.Array | None, jax.Array | None], bias: jax.Array | None = None
+) -> jax.Array:
+    """`Σ a @ w + bias` over all steps, `(time, *batch, width)`, without the terms that are `None`.
 
-    As products of matrices: transposed, they are `aᵀ @ g` for the weights, with both operands as they lie.
+    As products of matrices: transposed, they are `aᵀ @ g` for the weights, with both operands as they lie. `like` says
+    the steps, the batch and the dtype.
     """
     terms = [
         dot(a.reshape(-1, a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
         for a, w in pairs
         if a is not None and w is not None
     ]
-    return functools.reduce(jnp.add, terms) if terms else None
+    shape = (*like.shape[:-1], width)
+    if bias is not None:
+        terms.append(jnp.broadcast_to(bias.astype(like.dtype), shape))
+    return functools.reduce(jnp.add, terms) if terms else jnp.zeros(shape, like.dtype)
+
+
+def columns(a: jax.Array | None, start: int, stop: int) -> jax.Array | None:
+    """Some of the columns of a weight or a bias, or of its tangent."""
+    return None if a is None else a[..., start:stop]
+
+
+def gates(pre: jax.Array, count: int) -> tuple[jax.Array, ...]:
+    """The parts of a row of pre-activations."""
+    return tuple(jnp.split(pre, count, axis=-1))
 
 
 def rows(v: jax.Array, like: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxnn.functional.recurrent.fused import cell, fused
+from jaxnn.functional.recurrent.fused import fused, missing
 from jaxnn.functional.recurrent.params import Params, State
 from jaxnn.functional.recurrent.scan import Options, scan
 
@@ -19,9 +19,7 @@ Algorithm = Callable[..., Any]
 
 def auto(step: "partial[Any]", params: Params, state: State, x: jax.Array, options: Options) -> tuple[jax.Array, State]:
     """On CPU the fused form of what has one; the plain scan elsewhere. Chosen when the program is lowered."""
-    try:
-        cell(step, params)
-    except ValueError:
+    if missing(step, params) is not None:
         return scan(step, params, state, x, options)
     arrays = (params, state, x, options.lengths, options.resets)
 
@@ -35,8 +33,8 @@ def auto(step: "partial[Any]", params: Params, state: State, x: jax.Array, optio
 
 
 ALGORITHMS: dict[str, dict[str, Algorithm]] = {
-    "rnn": {"auto": auto, "scan": scan},
-    "gru": {"auto": auto, "scan": scan},
+    "rnn": {"auto": auto, "scan": scan, "fused": fused},
+    "gru": {"auto": auto, "scan": scan, "fused": fused},
     "lstm": {"auto": auto, "scan": scan, "fused": fused},
 }
 

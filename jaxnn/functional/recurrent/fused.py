@@ -1,4 +1,4 @@
-"""The algorithm "fused": the layers' plain forms, with a derivative that is fast on CPU (`jaxnn.kernels.recurrence`)."""
+"""The algorithm "fused": the layers' plain forms, with a derivative that is fast on CPU (`kernels.recurrence`)."""
 
 from functools import partial
 from typing import Any
@@ -6,44 +6,57 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.recurrent.params import LSTMParams, Params, StateT
+from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, StateT
 from jaxnn.functional.recurrent.scan import Options, Step, blocks
-from jaxnn.kernels import lstm
+from jaxnn.kernels import gru, lstm, rnn
 from jaxnn.kernels.recurrence import Cell, Masks, recurrence
 
 
-def cell(step: "partial[Any]", params: Params) -> tuple[Cell, Any]:
-    """The kernel's cell and its weights; raises `ValueError` where there is none for this variant."""
-    options = step.keywords
+def missing(step: "partial[Any]", params: Params) -> str | None:
+    """What of this variant of a layer "fused" does not have; None where it serves."""
+    activation = step.keywords["activation"]
+    if isinstance(params, RNNParams):
+        return None if activation in rnn.RNN else _other("activation", rnn.RNN)
+    if activation is not jnp.tanh:
+        return _other("activation", (jnp.tanh,))
+    if step.keywords["gate_activation"] is not jax.nn.sigmoid:
+        return _other("gate_activation", (jax.nn.sigmoid,))
     if isinstance(params, LSTMParams):
-        _only(options, activation=jnp.tanh, gate_activation=jax.nn.sigmoid)
-        for part in ("peephole", "projection", "norm"):
-            if getattr(params, part) is not None:
-                raise ValueError(f"algorithm='fused' has no {part}; use 'scan', or 'auto', which knows")
+        held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
+        if held:
+            return f"no {' and no '.join(held)}"
         if params.gates == 3:
-            raise ValueError("algorithm='fused' has no coupled gates; use 'scan', or 'auto', which knows")
+            return "no coupled gates"
+    return None
+
+
+def _other(name: str, served: Any) -> str:
+    return f"no other {name} than {', '.join(f.__name__ for f in served)}"
+
+
+def _cell(step: "partial[Any]", params: Params) -> tuple[Cell, Any]:
+    """The kernel's cell, and its weights."""
+    if isinstance(params, LSTMParams):
         return lstm.LSTM, lstm.LSTMWeights(params.w_x, params.w_h, params.b)
-    raise ValueError("algorithm='fused' does not know this layer")
-
-
-def _only(options: dict[str, Any], **served: Any) -> None:
-    for name, value in served.items():
-        if options[name] is not value:
-            raise ValueError(
-                f"algorithm='fused' knows no other {name} than {value.__name__}; use 'scan', or 'auto', which knows"
-            )
+    if isinstance(params, GRUParams):
+        after = step.keywords["reset_after"]
+        return gru.RESET_AFTER if after else gru.RESET_BEFORE, gru.GRUWeights(*params)
+    return rnn.RNN[step.keywords["activation"]], rnn.RNNWeights(*params)
 
 
 def fused(
     step: Step[StateT], params: Params, state: StateT, x: jax.Array, options: Options
 ) -> tuple[jax.Array, StateT]:
-    """As `scan.scan`."""
-    kernel, weights = cell(step, params)  # type: ignore[arg-type]
+    """As `scan.scan`, for the variants of which nothing is `missing`; raises `ValueError` for others."""
+    lacks = missing(step, params)  # type: ignore[arg-type]
+    if lacks is not None:
+        raise ValueError(f"algorithm='fused' has {lacks}; use 'scan', or 'auto', which chooses what serves")
+    cell, weights = _cell(step, params)  # type: ignore[arg-type]
     reverse = options.reverse
     xs = x if options.time_major else jnp.moveaxis(x, -2, 0)
 
     def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
-        ys, carry = recurrence(kernel, reverse, weights, carry, *inputs)
+        ys, carry = recurrence(cell, reverse, weights, carry, *inputs)
         return carry, ys
 
     final, ys = blocks(run, tuple(state), (xs, _masks(options, xs.shape[:-1])), reverse, options.remat)

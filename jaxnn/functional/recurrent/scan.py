@@ -72,8 +72,10 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
 
 
 def blocks(run, state, xs, reverse, remat):  # type: ignore[no-untyped-def]
-    """`run(state, xs) -> (state, ys)` over blocks of `remat` steps, keeping for the backward pass only the state at the
-    start of each block and computing the rest again; in one go where `remat` is None."""
+    """Does `run(state, xs) -> (state, ys)` in blocks of `remat` steps, or in one go.
+
+    For the backward pass only the state at the start of each block is kept; the rest is computed again.
+    """
     time = jax.tree.leaves(xs)[0].shape[0]
     if remat is None or time == 0:
         return run(state, xs)
