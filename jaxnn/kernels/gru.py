@@ -32,8 +32,7 @@ def _outside_x(w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | No
     return products(like, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), bias=d.b)
 
 
-# Reset after the product. What inputs and state add is kept apart, because n sees the state's part through r: each has
-# a row of three gates, whose cotangents are the operands of the weights' products as they lie.
+# Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
 
 
 class _After(NamedTuple):
@@ -71,18 +70,22 @@ def _step_after(w: _After, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -
 
 def _outside_after(
     w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | None, s: _SavedAfter
-) -> tuple[jax.Array, jax.Array]:
-    of_h = products(s.by_h, w.b.shape[0], (s.h, d.w_h))
-    if d.b_hn is not None:
-        of_h = of_h + rows(jnp.pad(d.b_hn, (w.b.shape[0] - d.b_hn.shape[0], 0)), of_h)
-    return _outside_x(w, d, xs, d_xs, s.by_h), of_h
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    width = w.b.shape[0]
+    at = 2 * width // 3
+    (x_rz, x_n), (d_rz, d_n), (h_rz, h_n) = ((columns(a, 0, at), columns(a, at, width)) for a in (w.w_x, d.w_x, d.w_h))
+    return (
+        products(s.by_h, at, (d_xs, x_rz), (xs, d_rz), (s.h, h_rz), bias=columns(d.b, 0, at)),
+        products(s.by_h, width - at, (d_xs, x_n), (xs, d_n), bias=columns(d.b, at, width)),
+        products(s.by_h, width - at, (s.h, h_n), bias=d.b_hn),
+    )
 
 
-def _along_after(w: _After, s: _SavedAfter, d: Carry, e: tuple[jax.Array, jax.Array]) -> Carry:
+def _along_after(w: _After, s: _SavedAfter, d: Carry, e: tuple[jax.Array, jax.Array, jax.Array]) -> Carry:
     (d_h,) = d
-    x_r, x_z, x_n = gates(e[0], 3)
-    h_r, h_z, m = gates(e[1] + dot_transposed(d_h, w.w_h_t), 3)
-    new = s.by_h * d_h.astype(m.dtype) + s.by_r * (x_r + h_r) + s.by_z * (x_z + h_z) + s.by_x * x_n + s.by_m * m
+    of_h = gates(dot_transposed(d_h, w.w_h_t), 3)
+    r, z, m = (a + b for a, b in zip(of_h, (*gates(e[0], 2), e[2]), strict=True))
+    new = s.by_h * d_h.astype(m.dtype) + s.by_r * r + s.by_z * z + s.by_x * e[1] + s.by_m * m
     return (new.astype(d_h.dtype),)
 
 
