@@ -19,12 +19,12 @@ class GRUWeights(NamedTuple):
     b_hn: Any
 
 
-def _project(w: Any, xs: jax.Array) -> tuple[jax.Array, ...]:
-    pre = dot(xs, w.weights.w_x)
-    return gates(pre + rows(w.weights.b, pre), 3)
+def _project(w: GRUWeights, xs: jax.Array) -> tuple[jax.Array, ...]:
+    pre = dot(xs, w.w_x)
+    return gates(pre + rows(w.b, pre), 3)
 
 
-def _of_x(w: Any, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def _of_x(w: GRUWeights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     return x if isinstance(x, tuple) else _project(w, x)
 
 
@@ -33,11 +33,6 @@ def _outside_x(w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | No
 
 
 # Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
-
-
-class _After(NamedTuple):
-    weights: GRUWeights
-    w_h_t: jax.Array
 
 
 class _SavedAfter(NamedTuple):
@@ -50,17 +45,13 @@ class _SavedAfter(NamedTuple):
     by_h: jax.Array
 
 
-def _prepare_after(weights: GRUWeights) -> _After:
-    return _After(weights, weights.w_h.T)
-
-
-def _step_after(w: _After, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _SavedAfter]:
+def _step_after(w: GRUWeights, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _SavedAfter]:
     (h,) = carry
     x_r, x_z, x_n = _of_x(w, x)
-    h_r, h_z, m = gates(dot(h, w.weights.w_h), 3)
+    h_r, h_z, m = gates(dot(h, w.w_h), 3)
     wide = h.astype(m.dtype)
     r, z = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
-    m = m + rows(w.weights.b_hn, m)
+    m = m + rows(w.b_hn, m)
     n = jnp.tanh(x_n + r * m)
     by_x = (1 - z) * (1 - n * n)
     by_m = by_x * r
@@ -81,23 +72,15 @@ def _outside_after(
     )
 
 
-def _along_after(w: _After, s: _SavedAfter, d: Carry, e: tuple[jax.Array, jax.Array, jax.Array]) -> Carry:
+def _along_after(w_h_t: jax.Array, s: _SavedAfter, d: Carry, e: tuple[jax.Array, jax.Array, jax.Array]) -> Carry:
     (d_h,) = d
-    of_h = gates(dot_transposed(d_h, w.w_h_t), 3)
+    of_h = gates(dot_transposed(d_h, w_h_t), 3)
     r, z, m = (a + b for a, b in zip(of_h, (*gates(e[0], 2), e[2]), strict=True))
     new = s.by_h * d_h.astype(m.dtype) + s.by_r * r + s.by_z * z + s.by_x * e[1] + s.by_m * m
     return (new.astype(d_h.dtype),)
 
 
 # Reset before the product: n sees q = r h.
-
-
-class _Before(NamedTuple):
-    weights: GRUWeights
-    w_rz: jax.Array
-    w_n: jax.Array
-    w_rz_t: jax.Array
-    w_n_t: jax.Array
 
 
 class _SavedBefore(NamedTuple):
@@ -111,21 +94,33 @@ class _SavedBefore(NamedTuple):
     by_h: jax.Array
 
 
-def _prepare_before(weights: GRUWeights) -> _Before:
-    at = 2 * weights.b_hn.shape[0]
-    w_rz, w_n = weights.w_h[:, :at], weights.w_h[:, at:]
-    return _Before(weights, w_rz, w_n, w_rz.T, w_n.T)
+def _halves(w_h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The recurrent weights of r and z, and those of n."""
+    at = 2 * w_h.shape[0]
+    return w_h[:, :at], w_h[:, at:]
 
 
-def _step_before(w: _Before, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _SavedBefore]:
+def _prepare_before(weights: GRUWeights) -> tuple[GRUWeights, tuple[jax.Array, jax.Array]]:
+    return weights, _halves(weights.w_h)
+
+
+def _transpose_before(weights: GRUWeights) -> tuple[jax.Array, jax.Array]:
+    w_rz, w_n = _halves(weights.w_h)
+    return w_rz.T, w_n.T
+
+
+def _step_before(
+    prepared: tuple[GRUWeights, tuple[jax.Array, jax.Array]], carry: Carry, x: jax.Array | tuple[jax.Array, ...]
+) -> tuple[Carry, _SavedBefore]:
     (h,) = carry
+    w, (w_rz, w_n) = prepared
     x_r, x_z, x_n = _of_x(w, x)
-    h_r, h_z = gates(dot(h, w.w_rz), 2)
+    h_r, h_z = gates(dot(h, w_rz), 2)
     wide = h.astype(h_r.dtype)
     r, z = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
     q = (r * wide).astype(h.dtype)
-    m = dot(q, w.w_n)
-    n = jnp.tanh(x_n + m + rows(w.weights.b_hn, m))
+    m = dot(q, w_n)
+    n = jnp.tanh(x_n + m + rows(w.b_hn, m))
     saved = _SavedBefore(
         h, q, q_r=wide * (r * (1 - r)), q_h=r, by_z=(wide - n) * (z * (1 - z)), by_n=(1 - z) * (1 - n * n), by_h=z
     )
@@ -142,16 +137,28 @@ def _outside_before(
     return _outside_x(w, d, xs, d_xs, s.by_h), of_h, of_q
 
 
-def _along_before(w: _Before, s: _SavedBefore, d: Carry, e: tuple[jax.Array, jax.Array, jax.Array]) -> Carry:
+def _along_before(
+    transposed: tuple[jax.Array, jax.Array], s: _SavedBefore, d: Carry, e: tuple[jax.Array, jax.Array, jax.Array]
+) -> Carry:
+    w_rz_t, w_n_t = transposed
     (d_h,) = d
     of_x, of_h, of_q = e
     x_r, x_z, x_n = gates(of_x, 3)
-    h_r, h_z = gates(of_h + dot_transposed(d_h, w.w_rz_t), 2)
+    h_r, h_z = gates(of_h + dot_transposed(d_h, w_rz_t), 2)
     wide = d_h.astype(h_r.dtype)
     d_q = (s.q_h * wide + s.q_r * (x_r + h_r)).astype(d_h.dtype)
-    d_n = x_n + (of_q + dot_transposed(d_q, w.w_n_t))
+    d_n = x_n + (of_q + dot_transposed(d_q, w_n_t))
     return ((s.by_h * wide + s.by_z * (x_z + h_z) + s.by_n * d_n).astype(d_h.dtype),)
 
 
-RESET_AFTER = Cell(_prepare_after, _project, _step_after, _outside_after, _along_after)
-RESET_BEFORE = Cell(_prepare_before, _project, _step_before, _outside_before, _along_before)
+RESET_AFTER = Cell(
+    lambda weights: weights, lambda weights: weights.w_h.T, _project, _step_after, _outside_after, _along_after
+)
+RESET_BEFORE = Cell(
+    _prepare_before,
+    _transpose_before,
+    lambda prepared, xs: _project(prepared[0], xs),
+    _step_before,
+    _outside_before,
+    _along_before,
+)

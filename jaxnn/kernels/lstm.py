@@ -21,7 +21,6 @@ class LSTMWeights(NamedTuple):
 class _Prepared(NamedTuple):
     weights: LSTMWeights
     w: jax.Array  # of inputs and state, one above the other: one product a step
-    w_h_t: jax.Array
 
 
 class _Saved(NamedTuple):
@@ -36,7 +35,7 @@ class _Saved(NamedTuple):
 
 
 def _prepare(weights: LSTMWeights) -> _Prepared:
-    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]), weights.w_h.T)
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]))
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array, ...]:
@@ -73,11 +72,11 @@ def _outside(w: LSTMWeights, d: LSTMWeights, xs: jax.Array, d_xs: jax.Array | No
     return products(s.c_c, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 
-def _along(w: _Prepared, s: _Saved, d: Carry, e: jax.Array) -> Carry:
+def _along(w_h_t: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
     d_h, d_c = d
-    i, f, g, o = gates(e + dot_transposed(d_h, w.w_h_t), 4)
+    i, f, g, o = gates(e + dot_transposed(d_h, w_h_t), 4)
     d_c = s.c_c * d_c + s.c_i * i + s.c_f * f + s.c_g * g
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
 
 
-LSTM = Cell(_prepare, _project, _step, _outside, _along)
+LSTM = Cell(_prepare, lambda weights: weights.w_h.T, _project, _step, _outside, _along)

@@ -31,23 +31,25 @@ Saved = Any
 
 # Up to how many sequences the inputs' products are made for all steps at once. With more, the product of a step has
 # rows enough to run at full speed, and what it computes is still in the cache when the gates read it.
-PROJECT_FIRST = 1
+PROJECT_FIRST = 2
 
 
 class Cell(NamedTuple):
     """One recurrent layer, as the driver needs it. Weights and carries are tuples, and a carry's first part the output.
 
     Attributes:
-        prepare: `weights -> prepared`: what is computed once, outside the scans.
+        prepare: `weights -> prepared`: what `project` and `step` need of the weights, computed once.
+        transpose: `weights -> transposed`: the recurrent weights as the backward scan reads them.
         project: `(prepared, xs) -> gates`: the inputs' products over all steps at once, an array for each gate.
         step: `(prepared, carry, x) -> (carry, saved)`, with `x` of one step as it is, or as `project` made it: then a
             tuple. `saved` is what `outside` and `along` need of this step.
         outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
             pre-activations. Tangents that are zero are `None`.
-        along: `(prepared, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
+        along: `(transposed, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
     """
 
     prepare: Callable[..., Any]
+    transpose: Callable[..., Any]
     project: Callable[..., Any]
     step: Callable[..., tuple[Carry, Saved]]
     outside: Callable[..., Any]
@@ -84,7 +86,7 @@ def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
     d_xs = None if d_xs is None else _inside(masks, d_xs)
     ys, last, saved = _forward(cell, reverse, weights, carry, xs, masks, save=True)
     d_carry = tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(carry, d_carry, strict=True))
-    prepared = cell.prepare(weights)
+    transposed = cell.transpose(weights)
     added = cell.outside(weights, d_weights, xs, d_xs, saved)
 
     def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
@@ -92,7 +94,7 @@ def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
         if masks.apart is not None:
             d = tuple(jnp.where(masks.apart, jnp.zeros_like(a), a) for a in d)
         d = _reset(masks, d)
-        return _keep(masks, cell.along(prepared, saved, d, added), d)
+        return _keep(masks, cell.along(transposed, saved, d, added), d)
 
     d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, masks), reverse=reverse)
     return (ys, last), (d_ys, d_last)

@@ -22,7 +22,6 @@ class RNNWeights(NamedTuple):
 class _Prepared(NamedTuple):
     weights: RNNWeights
     w: jax.Array
-    w_h_t: jax.Array
 
 
 class _Saved(NamedTuple):
@@ -31,7 +30,7 @@ class _Saved(NamedTuple):
 
 
 def _prepare(weights: RNNWeights) -> _Prepared:
-    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]), weights.w_h.T)
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]))
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array]:
@@ -43,8 +42,8 @@ def _outside(w: RNNWeights, d: RNNWeights, xs: jax.Array, d_xs: jax.Array | None
     return products(s.slope, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 
-def _along(w: _Prepared, s: _Saved, d: Carry, e: jax.Array) -> Carry:
-    return ((s.slope * (e + dot_transposed(d[0], w.w_h_t))).astype(d[0].dtype),)
+def _along(w_h_t: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
+    return ((s.slope * (e + dot_transposed(d[0], w_h_t))).astype(d[0].dtype),)
 
 
 def _cell(activation: Callable[..., jax.Array], slope: Callable[[jax.Array], jax.Array]) -> Cell:
@@ -58,7 +57,7 @@ def _cell(activation: Callable[..., jax.Array], slope: Callable[[jax.Array], jax
         new = activation(pre)
         return (new.astype(h.dtype),), _Saved(h, slope(new))
 
-    return Cell(_prepare, _project, step, _outside, _along)
+    return Cell(_prepare, lambda weights: weights.w_h.T, _project, step, _outside, _along)
 
 
 RNN: dict[Any, Cell] = {
