@@ -11,20 +11,27 @@ from typing import Any
 import jax
 
 from jaxnn.functional.recurrent.fused import fused, missing
-from jaxnn.functional.recurrent.params import Params, State
+from jaxnn.functional.recurrent.params import Params, StateT
 from jaxnn.functional.recurrent.scan import Options, scan
 
 Algorithm = Callable[..., Any]
 
 
-def auto(step: "partial[Any]", params: Params, state: State, x: jax.Array, options: Options) -> tuple[jax.Array, State]:
-    """On CPU the fused form of what has one; the plain scan elsewhere. Chosen when the program is lowered."""
+def auto(
+    step: "partial[Any]", params: Params, state: StateT, x: jax.Array, options: Options
+) -> tuple[jax.Array, StateT]:
+    """On CPU "fused" where it serves, "scan" for the rest; on other platforms "scan".
+
+    The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
+    1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
+    rule by shape.
+    """
     if missing(step, params) is not None:
         return scan(step, params, state, x, options)
     arrays = (params, state, x, options.lengths, options.resets)
 
     def by(algorithm: Algorithm) -> Algorithm:
-        def run(params: Params, state: State, x: jax.Array, lengths: Any, resets: Any) -> Any:
+        def run(params: Params, state: StateT, x: jax.Array, lengths: Any, resets: Any) -> Any:
             return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
 
         return run

@@ -1,0 +1,185 @@
+"""The fused recurrence against the plain scan: values, every derivative, every option; and the programs it becomes."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.kernels import recurrence
+from tests.functional.recurrent.common import CASES, assert_close, random_state, random_x
+
+FUSED = ("rnn", "rnn-relu", "gru", "gru-reset-before", "lstm")
+FEATURES, HIDDEN = 3, 4
+
+OPTIONS = {
+    "plain": {},
+    "everything, backward": {
+        "lengths": jnp.array([4, 2, 0]),
+        "resets": jnp.asarray(np.random.default_rng(1).random((3, 4)) < 0.3),
+        "truncate": 2,
+        "reverse": True,
+    },
+    "remat, lengths": {"remat": 3, "lengths": jnp.array([4, 3, 1])},
+}
+
+
+def setting(name, batch=(3,), dtype=jnp.float64):
+    params = CASES[name].params(FEATURES, HIDDEN, dtype=dtype)
+    x, state = random_x(*batch, 4, FEATURES, dtype=dtype), random_state(params, batch, dtype=dtype)
+    return params, x, state
+
+
+def loss(name, algorithm, **options):
+    case = CASES[name]
+
+    def of(params, x, state):
+        y, final = case.layer(params, x, state, algorithm=algorithm, **case.options, **options)
+        return sum(
+            jnp.sum(jnp.sin(a) * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape)) for a in (y, *final)
+        )
+
+    return of
+
+
+def along(tree):
+    return jax.tree.map(lambda a: jnp.cos(a + 0.3), tree)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", FUSED)
+def test_values_gradients_and_forward_mode_are_those_of_the_scan(name, options):
+    with jax.enable_x64(True):
+        args = setting(name)
+
+        def program(algorithm):
+            of = loss(name, algorithm, **options)
+            return jax.value_and_grad(of, (0, 1, 2))(*args), jax.jvp(of, args, along(args))[1]
+
+        assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru-reset-before", "lstm"])
+def test_second_derivatives_in_every_order_are_those_of_the_scan(name):
+    with jax.enable_x64(True):
+        args = setting(name, ())
+
+        def program(algorithm):
+            of = loss(name, algorithm)
+            gradient = jax.grad(of, (0, 1, 2))
+
+            def slope(*args):
+                return jax.jvp(of, args, along(args))[1]
+
+            def projected(*args):
+                pairs = zip(jax.tree.leaves(gradient(*args)), jax.tree.leaves(along(args)), strict=True)
+                return sum(jnp.vdot(a, b) for a, b in pairs)
+
+            return (
+                jax.jvp(gradient, args, along(args))[1],
+                jax.grad(slope, (0, 1, 2))(*args),
+                jax.grad(projected, (0, 1, 2))(*args),
+            )
+
+        assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2], ids=["parameters", "inputs", "state"])
+def test_gradients_of_one_argument_alone(wanted):
+    with jax.enable_x64(True):
+        args = setting("lstm")
+        got, expected = (jax.jit(jax.grad(loss("lstm", a), wanted))(*args) for a in ("fused", "scan"))
+        assert_close(got, expected, 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_gradients_of_an_ensemble_and_of_sequences_mapped(name):
+    with jax.enable_x64(True):
+        params, x, state = setting(name)
+        several = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, a + 0.1]), params)
+
+        def program(algorithm):
+            gradient = jax.grad(loss(name, algorithm), (0, 1, 2))
+            return (
+                jax.vmap(gradient, (0, None, None))(several, x, state),
+                jax.vmap(gradient, (None, 0, 0))(params, x, state),
+            )
+
+        assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
+def test_projecting_the_inputs_first_changes_only_rounding(name, monkeypatch):
+    params, x, state = setting(name, dtype=jnp.float32)
+    results = []
+    for most in (0, 100):
+        monkeypatch.setattr(recurrence, "PROJECT_FIRST", most)
+        results.append(jax.jit(jax.value_and_grad(loss(name, "fused"), (0, 1, 2)))(params, x, state))
+    assert_close(*results, 1e-5, 1e-5)
+
+
+def canonical(function, *args, platform):
+    """The lowered program without what is dead, calls inlined, constants by their values instead of their numbers."""
+    passmanager = pytest.importorskip("jaxlib.mlir.passmanager")
+
+    def program(*args):
+        return function(*args)
+
+    module = jax.jit(program).trace(*args).lower(lowering_platforms=(platform,)).compiler_ir()
+    with module.context:
+        passmanager.PassManager.parse("builtin.module(inline,canonicalize,cse,symbol-dce)").run(module.operation)
+    text = str(module)
+    values = dict(re.findall(r"(%\w+) = stablehlo.constant (.*)", text))
+    lines = [line for line in text.splitlines() if "= stablehlo.constant" not in line]
+    return [re.sub(r"%c\w*|%cst\w*", lambda m: values.get(m[0], m[0]), line) for line in lines]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_on_accelerators_auto_is_the_program_of_the_scan(name, platform):
+    params, x, state = setting(name, dtype=jnp.float32)
+    lengths = jnp.array([4, 2, 0])
+
+    def program(algorithm):
+        of = loss(name, algorithm, lengths=lengths)
+        return lambda *args: (of(*args), jax.grad(of, (0, 1, 2))(*args), jax.jvp(of, args, args))
+
+    got, expected = (canonical(program(a), params, x, state, platform=platform) for a in ("auto", "scan"))
+    assert got == expected
+    assert len(got) > 50
+
+
+def scans(function, *args):
+    """Of each scan in the function: the products in a step, and the number of arrays stacked over the steps."""
+    found = []
+
+    def visit(jaxpr):
+        for eqn in jaxpr.eqns:
+            bodies = [v for v in eqn.params.values() if hasattr(v, "jaxpr")]
+            if eqn.primitive.name == "scan":
+                inner = bodies[0].jaxpr.eqns
+                products = sum(e.primitive.name == "dot_general" for e in inner)
+                found.append((products, len(eqn.outvars) - eqn.params["num_carry"]))
+            else:
+                for body in bodies:
+                    visit(body.jaxpr)
+
+    visit(jax.make_jaxpr(function)(*args).jaxpr)
+    return found
+
+
+@pytest.mark.parametrize(("name", "forward"), [("rnn", 1), ("gru", 2), ("lstm", 1)])
+def test_the_scans_hold_no_product_for_a_weights_gradient(name, forward):
+    """Going back one product a step, for the state; the gradients of weights and inputs are products over all steps."""
+    args = setting(name, dtype=jnp.float32)
+    products = [n for n, _ in scans(jax.jit(jax.grad(loss(name, "fused"), (0, 1, 2))), *args)]
+    assert products == [forward, 1]
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_without_a_derivative_only_the_outputs_are_stacked(name):
+    args = setting(name, dtype=jnp.float32)
+    (_, stacked), *more = scans(jax.jit(loss(name, "fused")), *args)
+    assert stacked == 1
+    assert not more
