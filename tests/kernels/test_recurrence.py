@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxnn.kernels import recurrence
 from tests.functional.recurrent.common import CASES, assert_close, random_state, random_x
@@ -209,3 +211,34 @@ def test_without_a_derivative_only_the_outputs_are_stacked(name):
     (_, stacked), *more = scans(jax.jit(loss(name, "fused")), *args)
     assert stacked == 1
     assert not more
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+@pytest.mark.parametrize("how", ["jit", "shard_map", "explicit"])
+def test_over_several_devices_gradients_are_those_of_one(name, how):
+    params, x, state = setting(name, (16,), dtype=jnp.float32)
+    layer = CASES[name].layer
+
+    def of(params, x):
+        return jnp.sum(layer(params, x)[0] ** 2)
+
+    def given(params, x, state):
+        return jnp.sum(layer(params, x, state)[0] ** 2)
+
+    expected = jax.jit(jax.grad(of, (0, 1)))(params, x)
+    kind = AxisType.Explicit if how == "explicit" else AxisType.Auto
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    spread, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    params, x = jax.device_put(params, whole), jax.device_put(x, spread)
+    if how == "explicit":
+        zeros = jax.device_put(jax.tree.map(jnp.zeros_like, state), spread)
+        with jax.set_mesh(mesh):
+            got = jax.jit(jax.grad(given, (0, 1)))(params, x, zeros)
+    elif how == "shard_map":
+        gradient = jax.grad(lambda *args: jax.lax.psum(of(*args), "data"), (0, 1))
+        specs = (P(), P("data"))
+        got = jax.jit(jax.shard_map(gradient, mesh=mesh, in_specs=specs, out_specs=specs))(params, x)
+    else:
+        got = jax.jit(jax.grad(of, (0, 1)))(params, x)
+    assert_close(got, expected, 1e-4, 1e-4)

@@ -44,7 +44,7 @@ def test_reverse_reaches_the_function():
 def test_a_loop_of_steps_equals_the_whole_call(kind):
     module, _, options = KINDS[kind]
     layer = module(2, 4, layers=2, rngs=nnx.Rngs(0), **options)
-    y, final = nnx.jit(lambda m, x: m(x))(layer, X)
+    y, final = nnx.jit(lambda m, x: m(x, algorithm="scan"))(layer, X)
     state = layer.zero_state((3,))
     step = nnx.jit(lambda m, s, x: m.step(s, x))
     for t in range(6):

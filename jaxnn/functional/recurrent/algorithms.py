@@ -26,7 +26,9 @@ def auto(
     1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
     rule by shape.
     """
-    if missing(step, params) is not None:
+    # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
+    sharded = any(axis is not None for a in jax.tree.leaves((params, state, x)) for axis in jax.typeof(a).sharding.spec)
+    if sharded or missing(step, params) is not None:
         return scan(step, params, state, x, options)
     arrays = (params, state, x, options.lengths, options.resets)
 

@@ -18,6 +18,7 @@ from jaxnn.functional.recurrent.params import (
     StateT,
 )
 from jaxnn.functional.recurrent.scan import Options, Step
+from jaxnn.kernels.platform import varying_as
 
 
 def rnn(
@@ -216,7 +217,9 @@ def _run(
     x = jnp.asarray(x)
     check.inputs(params, x, axes)
     time, batch = (x.shape[0], x.shape[1:-1]) if time_major else (x.shape[-2], x.shape[:-2])
-    start = params.zero_state(batch, x.dtype) if state is None else state
+    # Inside `shard_map` zeros must be told that they differ over the devices as the inputs do.
+    zeros = jax.tree.map(partial(varying_as, x), params.zero_state(batch, x.dtype))
+    start = zeros if state is None else state
     check.state(params, start, batch, x.dtype)
     check.count("remat", remat)
     check.count("truncate", truncate)

@@ -126,7 +126,7 @@ class Recurrent(nnx.Module):
         )
 
     def step(self, state: Sequence[Any], x: jax.Array) -> tuple[Any, ...]:
-        """One step of all layers, without dropout: a loop of these equals the whole call.
+        """One step of all layers, without dropout: a loop of these equals the whole call, up to rounding.
 
         Args:
           state: the state of each layer, at first `zero_state(batch)`.
