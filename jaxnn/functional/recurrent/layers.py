@@ -168,7 +168,7 @@ def lstm(
         remat: keep for the backward pass only the state at every `remat`-th step and compute the others
             again: memory in proportion to `time / remat + remat` instead of `time`, least near the square
             root of the time, for about one forward pass more. For 10,000 steps, batch 8 and 256 cells in
-            float32 the compiled gradient needs 939 MiB without, 14 MiB with `remat=100`.
+            float32 the compiled gradient needs 861 MiB without (`"scan"`: 939), 13 MiB with `remat=100`.
         truncate: stop gradients between the steps t - 1 and t wherever t is a multiple of `truncate`
             (truncated back-propagation through time); values stay as they are.
         algorithm: how it is computed. `"scan"` is the plain reference. `"fused"` computes the same, with a
