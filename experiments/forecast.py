@@ -38,6 +38,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from experiments.classify import check_positive
@@ -150,6 +151,7 @@ def check(options: Options, series: Series) -> int:
         check_positive(name, getattr(options, name))
     if options.noise < 0:
         raise ValueError(f"--noise must not be negative, not {options.noise}")
+    optimizer(options, steps=1)
     ends = (2 if options.tune else 1) * options.held_out
     years = len(series.values) // MONTHS
     # The linear forecast selects its order on as many years again, and needs some to be estimated from.
@@ -211,10 +213,9 @@ def train_and_predict(anomalies: Floats, scales: Scales, linear: Linear, cut: in
     return np.asarray(outputs, np.float64).mean(axis=0) * spread
 
 
-def train_networks(examples: Windows, options: Options) -> train.TrainState:
-    """Trains all networks at once: their states are stacked, and `vmap` turns one epoch of one into one of all."""
-    steps = options.epochs * -(-len(examples.left) // options.batch_size)
-    tx = train.optimizer(
+def optimizer(options: Options, steps: int) -> optax.GradientTransformationExtraArgs:
+    """AdamW over the whole run; raises where an option does not fit."""
+    return train.optimizer(
         "adamw",
         options.learning_rate,
         steps=steps,
@@ -222,6 +223,12 @@ def train_networks(examples: Windows, options: Options) -> train.TrainState:
         weight_decay=options.weight_decay,
         clip_norm=1.0,
     )
+
+
+def train_networks(examples: Windows, options: Options) -> train.TrainState:
+    """Trains all networks at once: their states are stacked, and `vmap` turns one epoch of one into one of all."""
+    steps = options.epochs * -(-len(examples.left) // options.batch_size)
+    tx = optimizer(options, steps)
 
     def start(seed: int) -> train.TrainState:
         net = models.Forecaster(
