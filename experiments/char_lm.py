@@ -57,9 +57,9 @@ class Options:
     """Hidden units of each layer."""
     embed: int = 64
     """Size of a character's embedding."""
-    dropout: float = 0.2
+    dropout: float = 0.3
     """Dropout between the layers and before the logits."""
-    streams: int = 64
+    streams: int = 32
     """Parts of the text that are read side by side: the batch."""
     chunk: int = 64
     """Characters of each stream in a step: how far back gradients go. The state is carried further."""
@@ -71,7 +71,7 @@ class Options:
     """Decoupled weight decay of the weights (AdamW)."""
     clip: float = 1.0
     """The longest gradient; longer ones are scaled down."""
-    segment: int = 50
+    segment: int = 100
     """Steps in a compiled program; the learning rate is planned a segment ahead."""
     seed: int = 0
     """Everything random follows from it."""

@@ -48,6 +48,9 @@ NEAR = 0.1
 GUESS = {"adding": 1 - (1 - NEAR) ** 2, "copying": 1 / ALPHABET}
 """The share that is right without memory: of sums by always saying 1, of symbols by chance."""
 
+GONE = 1e-12
+"""Gradients below are not drawn."""
+
 
 @dataclasses.dataclass
 class Options:
@@ -114,7 +117,9 @@ class Network(nnx.Module):
     def __init__(self, cell: str, task: str, delay: int, options: Options) -> None:
         rngs = nnx.Rngs(options.seed)
         features, outputs, self.answers = (2, 1, 1) if task == "adding" else (ALPHABET + 2, ALPHABET, SYMBOLS)
-        own = {"bias_init": chrono(cell, options.hidden, delay)} if options.chrono and cell != "RNN" else {}
+        own: dict[str, Any] = {}
+        if options.chrono and cell != "RNN":
+            own["bias_init"] = chrono(cell, options.hidden, delay)
         self.layer = CELLS[cell](features, options.hidden, rngs=rngs, **own)
         self.out = Dense(options.hidden, outputs, rngs=rngs)
 
@@ -222,13 +227,15 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
     (*above,), (*below,) = figure.subplots(2, 2)
     for axes, (when, of_cells) in zip(above, gradients.items(), strict=True):
         for cell, norms in of_cells.items():
-            axes.semilogy(np.arange(len(norms))[::-1], np.maximum(norms, 1e-12), color=COLOURS[cell], label=cell)
+            seen = np.where(np.asarray(norms) < GONE, np.nan, norms)
+            axes.semilogy(np.arange(len(norms))[::-1], seen, color=COLOURS[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
         axes.set_title(f"adding over {delays[-1]} steps, {when}", fontsize=10)
     for axes, (task, of_cells) in zip(below, scores.items(), strict=True):
         for cell, values in of_cells.items():
             right = [value["right"] for value in values]
-            axes.plot(delays, right, "o-", markersize=5, linewidth=width[cell], color=COLOURS[cell], label=cell)
+            shape = {"markersize": 3 * width[cell], "linewidth": width[cell], "color": COLOURS[cell]}
+            axes.plot(delays, right, "o-", **shape, label=cell)
         axes.axhline(GUESS[task], color="#888888", linestyle="--", linewidth=1, label="without memory")
         axes.set(xlabel="delay in steps", xscale="log")
         axes.set_xticks(delays, [str(delay) for delay in delays])
