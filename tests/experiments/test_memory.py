@@ -24,10 +24,11 @@ def test_adding_marks_two_numbers_one_early_and_one_late():
 def test_copying_shows_symbols_then_silence_then_the_signal():
     batch = memory.copying(jax.random.key(0), 5, 7)
     shown = jnp.argmax(batch.inputs, -1)
-    assert shown.shape == (5, 3 + 7 + 3)
-    np.testing.assert_array_equal(shown[:, :3], batch.targets)
-    assert (shown[:, 3:10] == memory.ALPHABET).all()
-    assert (shown[:, 10:] == memory.ALPHABET + 1).all()
+    n = memory.SYMBOLS
+    assert shown.shape == (5, n + 7 + n)
+    np.testing.assert_array_equal(shown[:, :n], batch.targets)
+    assert (shown[:, n : n + 7] == memory.ALPHABET).all()
+    assert (shown[:, n + 7 :] == memory.ALPHABET + 1).all()
 
 
 def test_reach_is_the_gradient_of_the_answer():
