@@ -2,6 +2,7 @@
 
     python -m experiments.char_lm
     python -m experiments.char_lm --text my_book.txt --minutes 14
+    python -m experiments.char_lm --text my_book.txt --minutes 58 --hidden 1024 --dropout 0.5 --learning-rate 2e-3
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
 Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
