@@ -166,6 +166,9 @@ def test_bad_input_is_named():
         layer(X, layer.zero_state((3,))[:1])
     with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
+    for rate in (-0.1, 1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), got {rate}"):
+            LSTM(2, 4, dropout=rate, rngs=nnx.Rngs(0))
     both = LSTM(2, 4, bidirectional=True, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="step by step"):
         both.step(both.zero_state((3,)), X[:, 0])
