@@ -38,7 +38,7 @@ class Options:
     minutes: float | None = None
     """How long it may take, 20 unless said, or 3 where it has to be quick: more time is more rounds."""
     threads: tuple[int, ...] | None = None
-    """Threads to measure with, one number after the other; all cores and then 1 unless said, or all cores only if quick."""
+    """Threads to measure with, one number after the other; all cores and 1 unless said, all cores if quick."""
     data_dir: Path | None = None
     """A folder with the real CIFAR-10 pictures for the epoch; random ones of their shape without."""
     run: Path = Path("runs/bench")
@@ -55,7 +55,7 @@ def main(options: Options) -> None:
     if not minutes > 0:
         raise ValueError(f"--minutes must be above 0, not {minutes}")
     folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
-    print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes. {report.NOTES}", flush=True)
+    print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch, open(folder / "libraries.log", "w", encoding="utf-8") as log:
         steps = plan.steps(options.only, threads, Settings(Path(scratch), options.quick, options.data_dir))

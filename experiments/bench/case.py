@@ -14,8 +14,8 @@ class Side:
 
     Attributes:
       name: as tables show it; what stands before the first comma is the library.
-      builder: `file:function` in `experiments.bench.sides`. Called with the case's options and the side's, in a worker,
-        it returns the work: a function without arguments that returns when all is done.
+      builder: `.file:function`, the file in `experiments.bench.sides`. Called in a worker, with the case's options and
+        the side's, it returns the work: a function without arguments that returns when all is done.
       worker: the process it runs in, one of `workers.LIBRARIES`.
       options: of this side, besides the case's.
       environment: of a process that is started for this side alone, where the case is `fresh`.

@@ -9,7 +9,7 @@ from experiments.bench.case import Case, Side
 from experiments.bench.timing import Timing, summary
 from experiments.bench.workers import Refusal, Workers
 
-GEMM = Side("GEMM", "gemm:product")
+GEMM = Side("GEMM", ".gemm:product")
 GEMM_SIZE = 1024
 LEAST, MOST = 3, 15
 """Rounds."""
@@ -52,7 +52,7 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
         except Refusal as why:
             missing[name] = str(why)
     names = [name for name in sides if name not in missing]
-    calls = {name: math.ceil(ROUND / max(again.get(name, 1.0), 1e-6)) for name in names}
+    calls = {name: max(1, math.ceil(ROUND / max(again.get(name, ROUND), 1e-6))) for name in names}
     rounds: dict[str, list[float]] = {name: [] for name in names}
     say("rounds")
     longest = 0.0
@@ -88,7 +88,7 @@ def _starts(case: Case, workers: Workers, ends: float, say: Say) -> Result:
         if done > warm_ups and time.perf_counter() > ends:
             break
         for side in case.sides:
-            # The first round fills the systems's caches of files, and those caches that a side is about.
+            # The first round fills the system's caches of files, and those caches that a side is about.
             if side.name in missing:
                 continue
             say(side.name)

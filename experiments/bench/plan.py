@@ -51,7 +51,8 @@ def measured(plan: Sequence[Step], cores: Sequence[int], seconds: float, log: Te
     try:
         for i, step in enumerate(plan):
             past = time.perf_counter() - start
-            print(f"\n[{i + 1}/{len(plan)}, {past:.0f} s] {step.workload}, {step.threads} threads: {step.case.title}")
+            cores_used = "1 core" if step.threads == 1 else f"{step.threads} cores"
+            print(f"\n[{i + 1}/{len(plan)}, {past:.0f} s] {step.workload}, {cores_used}: {step.case.title}", flush=True)
             if past > seconds * OVERTIME:
                 print("  left out: the time is up; --minutes gives more")
                 continue

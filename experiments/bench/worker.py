@@ -2,7 +2,7 @@
 
 Requests come as lines of JSON on standard input, and each is answered by a line on standard output:
 
-    {"do": "build", "side": NAME, "builder": "file:function", "options": {...}} -> {"seconds": of the first call}
+    {"do": "build", "side": NAME, "builder": ".file:function", "options": {...}} -> {"seconds": of the first call}
     {"do": "run", "side": NAME, "calls": 3}                                   -> {"seconds": of a call}
     {"do": "run", "side": NAME, "calls": 1, "memory": true}                   -> {"seconds": ..., "peak": bytes}
     {"do": "clear"}                                                           -> {}
@@ -24,7 +24,7 @@ from typing import Any
 
 from experiments.bench import memory
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 # Errors of these packages' absence are told as such; any other ImportError is a failure.
 PEERS = ("torch", "keras", "tensorflow", "haiku", "equinox", "flax", "optax")
@@ -49,7 +49,7 @@ def answer(request: dict[str, Any], works: dict[str, Work]) -> dict[str, Any]:
     try:
         if request["do"] == "build":
             file, function = request["builder"].split(":")
-            build = getattr(importlib.import_module(f"experiments.bench.sides.{file}"), function)
+            build = getattr(importlib.import_module(file, "experiments.bench.sides"), function)
             works[request["side"]] = build(**request["options"])
             return {"seconds": seconds(works[request["side"]])}
         if request["do"] == "run":
@@ -69,10 +69,15 @@ def run(work: Work, calls: int, measure_memory: bool) -> dict[str, Any]:
         taken: list[float] = []
         peak = memory.peak(lambda: taken.append(seconds(work)))
         return {"seconds": taken[0], "peak": peak}
-    return {"seconds": seconds(lambda: [work() for _ in range(calls)]) / calls}
+
+    def several() -> None:
+        for _ in range(calls):
+            work()
+
+    return {"seconds": seconds(several) / calls}
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Work) -> float:
     """How long a call takes."""
     start = time.perf_counter()
     work()

@@ -11,5 +11,5 @@ def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: b
     """Outputs over whole sequences, with all gradients where `train` says so."""
     rngs = nnx.Rngs(0)
     cell = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell}[kind](features, hidden, rngs=rngs)
-    graph, params, others = nnx.split(nnx.RNN(cell, rngs=rngs), nnx.Param, ...)
-    return work_of(lambda params, x: nnx.merge(graph, params, others)(x), params, (batch, time, features), train)
+    graph, params, *others = nnx.split(nnx.RNN(cell, rngs=rngs), nnx.Param, ...)
+    return work_of(lambda params, x: nnx.merge(graph, params, *others)(x), params, (batch, time, features), train)

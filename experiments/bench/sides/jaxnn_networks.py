@@ -1,7 +1,6 @@
 """The networks in jaxnn, as its users train them."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -96,8 +95,8 @@ def ensemble(network: str, batch: int, steps: int, members: int, together: bool)
 
 
 def _model(network: str, seed: int = 0) -> nnx.Module:
-    make = {"cifar10": models.Cifar10Net, "lenet": partial(models.LeNet, NETWORKS["lenet"].picture)}[network]
-    return make(rngs=nnx.Rngs(seed))
+    makers: dict[str, Callable[..., nnx.Module]] = {"cifar10": models.Cifar10Net, "lenet": models.LeNet}
+    return makers[network](NETWORKS[network].picture, rngs=nnx.Rngs(seed))
 
 
 def _state(network: str, seed: int = 0) -> train.TrainState:

@@ -6,9 +6,9 @@ from experiments.bench.network import NETWORKS
 MEMBERS = 8
 
 SIDES = (
-    Side("jaxnn, vmap", "jaxnn_networks:ensemble", "jax", {"together": True}),
-    Side("jaxnn, one after another", "jaxnn_networks:ensemble", "jax", {"together": False}),
-    Side("Flax NNX, vmap", "flax_networks:ensemble"),
+    Side("jaxnn, vmap", ".jaxnn_networks:ensemble", "jax", {"together": True}),
+    Side("jaxnn, one after another", ".jaxnn_networks:ensemble", "jax", {"together": False}),
+    Side("Flax NNX, vmap", ".flax_networks:ensemble"),
 )
 
 

@@ -4,9 +4,9 @@ from experiments.bench.case import Case, Settings, Side
 from experiments.bench.network import NETWORKS
 
 SIDES = (
-    Side("jaxnn", "jaxnn_networks:epoch"),
-    Side("PyTorch", "torch_networks:epoch", "torch"),
-    Side("Keras on TensorFlow", "keras_networks:epoch", "keras-tensorflow"),
+    Side("jaxnn", ".jaxnn_networks:epoch"),
+    Side("PyTorch", ".torch_networks:epoch", "torch"),
+    Side("Keras on TensorFlow", ".keras_networks:epoch", "keras-tensorflow"),
 )
 
 

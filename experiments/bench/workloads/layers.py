@@ -72,11 +72,11 @@ QUICK = 3
 
 SIDES = (
     *(
-        Side(f"{library}, {where}", "jax_layers:layer", "jax", {"plain": library != "jaxnn", "looped": looped})
+        Side(f"{library}, {where}", ".jax_layers:layer", "jax", {"plain": library != "jaxnn", "looped": looped})
         for where, looped in (("in a loop", True), ("called", False))
         for library in ("jaxnn", "jax.lax")
     ),
-    Side("PyTorch", "torch_layers:layer", "torch"),
+    Side("PyTorch", ".torch_layers:layer", "torch"),
 )
 
 

@@ -4,18 +4,18 @@ from experiments.bench.case import Case, Side
 from experiments.bench.network import NETWORKS
 
 TRAIN = (
-    Side("jaxnn, step in the epoch", "jaxnn_networks:scanned"),
-    Side("jaxnn, step from Python", "jaxnn_networks:step"),
-    Side("PyTorch", "torch_networks:step", "torch"),
-    Side("PyTorch, compiled", "torch_networks:step", "torch", {"compiled": True}),
-    Side("Keras on TensorFlow", "keras_networks:step", "keras-tensorflow"),
-    Side("Keras on JAX", "keras_networks:step", "keras-jax"),
-    Side("Flax NNX", "flax_networks:step"),
-    Side("Haiku", "haiku_networks:step"),
-    Side("Equinox", "equinox_networks:step"),
+    Side("jaxnn, step in the epoch", ".jaxnn_networks:scanned"),
+    Side("jaxnn, step from Python", ".jaxnn_networks:step"),
+    Side("PyTorch", ".torch_networks:step", "torch"),
+    Side("PyTorch, compiled", ".torch_networks:step", "torch", {"compiled": True}),
+    Side("Keras on TensorFlow", ".keras_networks:step", "keras-tensorflow"),
+    Side("Keras on JAX", ".keras_networks:step", "keras-jax"),
+    Side("Flax NNX", ".flax_networks:step"),
+    Side("Haiku", ".haiku_networks:step"),
+    Side("Equinox", ".equinox_networks:step"),
 )
 FORWARD = (
-    Side("jaxnn", "jaxnn_networks:forward"),
+    Side("jaxnn", ".jaxnn_networks:forward"),
     *(
         Side(side.name, side.builder.replace(":step", ":forward"), side.worker, side.options)
         for side in TRAIN

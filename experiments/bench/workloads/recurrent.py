@@ -7,14 +7,14 @@ LENGTHS = (16, 64, 256, 1024, 4096)
 GATES = {"lstm": 4, "gru": 3}
 
 SIDES = (
-    Side("jaxnn, auto", "jaxnn_recurrent:layer", "jax", {"algorithm": "auto"}),
-    Side("jaxnn, scan", "jaxnn_recurrent:layer", "jax", {"algorithm": "scan"}),
-    Side("PyTorch", "torch_recurrent:layer", "torch"),
-    Side("Flax NNX", "flax_recurrent:layer"),
-    Side("Haiku", "haiku_recurrent:layer"),
-    Side("Equinox", "equinox_recurrent:layer"),
-    Side("Keras on TensorFlow", "keras_recurrent:layer", "keras-tensorflow"),
-    Side("Keras on JAX", "keras_recurrent:layer", "keras-jax"),
+    Side("jaxnn, auto", ".jaxnn_recurrent:layer", "jax", {"algorithm": "auto"}),
+    Side("jaxnn, scan", ".jaxnn_recurrent:layer", "jax", {"algorithm": "scan"}),
+    Side("PyTorch", ".torch_recurrent:layer", "torch"),
+    Side("Flax NNX", ".flax_recurrent:layer"),
+    Side("Haiku", ".haiku_recurrent:layer"),
+    Side("Equinox", ".equinox_recurrent:layer"),
+    Side("Keras on TensorFlow", ".keras_recurrent:layer", "keras-tensorflow"),
+    Side("Keras on JAX", ".keras_recurrent:layer", "keras-jax"),
 )
 
 
