@@ -16,6 +16,9 @@ LEAST, MOST = 3, 15
 ROUND = 0.02
 """Seconds that a side works in a round, at least: shorter calls are made several times."""
 
+SLOW = 10.0
+"""A side that takes so many times the fastest one's time is timed once: more rounds would tell no more."""
+
 Say = Callable[[str], None]
 
 
@@ -53,14 +56,18 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
             missing[name] = str(why)
     names = [name for name in sides if name not in missing]
     calls = {name: max(1, math.ceil(ROUND / max(again.get(name, ROUND), 1e-6))) for name in names}
-    rounds: dict[str, list[float]] = {name: [] for name in names}
+    fastest = min((again[side.name] for side in case.sides if side.name in again), default=math.inf)
+    rounds = {name: [again[name]] if again.get(name, 0.0) > SLOW * fastest else [] for name in names}
+    turns = [name for name in names if not rounds[name]]
     say("rounds")
     longest = 0.0
     for done in range(MOST):
         began = time.perf_counter()
         if done >= LEAST - 2 * (not case.warm_up) and began + longest > ends:
             break
-        for name in [name for name in names if name not in missing]:
+        for name in turns:
+            if name in missing:
+                continue
             try:
                 answer = workers.ask(
                     sides[name].worker, do="run", side=name, calls=calls[name], memory=name not in peaks
@@ -69,6 +76,7 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
                 peaks.setdefault(name, answer.get("peak"))
             except Refusal as why:
                 missing[name] = str(why)
+        say(".")
         longest = max(longest, time.perf_counter() - began)
     timings = {
         name: summary(rounds[name], first[name], 1 if name == GEMM.name else case.units, peaks[name])

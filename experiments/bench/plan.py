@@ -61,7 +61,7 @@ def measured(plan: Sequence[Step], cores: Sequence[int], seconds: float, log: Te
                     workers.close()
                 workers = Workers(cores[-step.threads :], log)
             allotted = max(seconds - past, 0.0) * step.share / sum(each.share for each in plan[i:])
-            result = measure(step.case, workers, allotted, lambda text: print(f"  {text}", end="", flush=True))
+            result = measure(step.case, workers, allotted, lambda text: print(f" {text}", end="", flush=True))
             print()
             workers.clear()
             yield Row(step.workload, step.threads, result)

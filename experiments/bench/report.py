@@ -48,35 +48,29 @@ def case_table(result: Result) -> str:
 
 
 def summary_table(rows: Sequence[Row]) -> str:
-    """A row a case: every side of ours beside the best peer."""
-    header = ["workload", "threads", "case", "side", "/ best peer", "best peer", "/ floor", "median ms"]
+    """A row for each case and side of ours: its time in units of the three best peers', and of the floor."""
+    header = ["workload", "threads", "case", "side", "/ best peers", "/ floor", "median ms"]
     body = []
     for workload, threads, result in rows:
-        peer, floor = best_peer(result), _floor(result)
-        for name, timing in result.timings.items():
-            if not name.startswith(OURS):
-                continue
-            against = "-" if peer is None else f"{ratio(timing, result.timings[peer]):.2f}"
-            above = "-" if floor is None else f"{timing.median / floor:.2f}"
-            body.append(
-                [
-                    workload,
-                    str(threads),
-                    result.case.title,
-                    name,
-                    against,
-                    peer or "-",
-                    above,
-                    _milliseconds(timing.median),
-                ]
-            )
+        timings, floor = result.timings, _floor(result)
+        for name in (name for name in timings if name.startswith(OURS)):
+            against = [f"{ratio(timings[name], timings[peer]):.2f} {peer}" for peer in peers(result)[:3]]
+            above = "-" if floor is None else f"{timings[name].median / floor:.2f}"
+            ms = _milliseconds(timings[name].median)
+            body.append([workload, str(threads), result.case.title, name, "; ".join(against) or "-", above, ms])
     return table(header, body)
+
+
+def peers(result: Result) -> list[str]:
+    """The sides that are not ours, the fastest first."""
+    return sorted(
+        (name for name in result.timings if not name.startswith(OURS)), key=lambda n: result.timings[n].median
+    )
 
 
 def best_peer(result: Result) -> str | None:
     """The fastest side that is not ours; None where there is none."""
-    peers = {name: timing.median for name, timing in result.timings.items() if not name.startswith(OURS)}
-    return min(peers, key=peers.__getitem__) if peers else None
+    return next(iter(peers(result)), None)
 
 
 def record(row: Row) -> dict[str, Any]:

@@ -46,6 +46,9 @@ def summary(rounds: Sequence[float], first: float = 0.0, units: int = 1, peak: i
 def ratio(timing: Timing, other: Timing) -> float:
     """Time of one side in units of another's: the median of the rounds' ratios.
 
-    The two calls of a round follow each other, so a machine whose speed drifts changes both alike.
+    The two calls of a round follow each other, so a machine whose speed drifts changes both alike. Sides that were not
+    timed in the same rounds are compared by their medians.
     """
+    if len(timing.rounds) != len(other.rounds):
+        return timing.median / other.median
     return float(np.median(np.divide(timing.rounds, other.rounds)))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from experiments.bench.case import Case, Settings, Side
 
-CALLS = 4
+CALLS = 2
 
 
 class Layer(NamedTuple):
