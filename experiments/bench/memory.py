@@ -2,14 +2,19 @@
 
 import contextlib
 import ctypes
+import time
 from collections.abc import Callable
+
+SETTLE = 0.05
 
 
 def peak(work: Callable[[], object]) -> int | None:
     """Calls `work` and returns how many bytes of resident memory it added at its peak; None where Linux is not.
 
-    What earlier calls freed is first given back to the system, or it would be used again unseen.
+    What earlier calls freed is first given back to the system, or it would be used again unseen. XLA frees a little
+    after it has answered.
     """
+    time.sleep(SETTLE)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc's
     try:

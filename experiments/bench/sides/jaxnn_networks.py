@@ -12,6 +12,7 @@ from experiments.bench.sides.pictures import batches, pictures
 from jaxnn import models, train
 
 Work = Callable[[], object]
+ADAM = optax.adam(1e-3)
 
 
 def step(network: str, batch: int, steps: int) -> Work:
@@ -100,7 +101,7 @@ def _model(network: str, seed: int = 0) -> nnx.Module:
 
 
 def _state(network: str, seed: int = 0) -> train.TrainState:
-    return train.create_state(_model(network, seed), optax.adam(1e-3), jax.random.key(seed))
+    return train.create_state(_model(network, seed), ADAM, jax.random.key(seed))
 
 
 def _step() -> jax.stages.Wrapped:

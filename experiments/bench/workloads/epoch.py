@@ -16,4 +16,4 @@ def cases(settings: Settings) -> list[Case]:
     data_dir = None if settings.data_dir is None else str(settings.data_dir)
     options = {"network": "cifar10", "batch": 128, "examples": examples, "data_dir": data_dir}
     flops = examples * NETWORKS["cifar10"].flops(train=True)
-    return [Case(f"epoch of {examples:,} pictures", SIDES, options, 1, flops, warm_up=settings.quick)]
+    return [Case(f"epoch of {examples:,} pictures", SIDES, options, 1, flops, warm_up=False)]
