@@ -43,7 +43,8 @@ class Case:
       options: what builders are called with; JSON.
       units: how many units of work one call does.
       flops: of a unit, the products only: two for each multiplication and addition.
-      warm_up: whether a call is made and not counted, besides the first one, which compiles.
+      warm_up: whether the first two calls do not count: one that compiles, and one more. Builders of cases without it
+        compile themselves, and every call counts.
       fresh: whether every call starts a process of its own, and its time is that from the start to the first result.
       weight: of the workload's time, relative to its other cases.
     """

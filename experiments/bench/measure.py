@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from experiments.bench.case import Case, Side
 from experiments.bench.timing import Timing, summary
@@ -38,53 +39,62 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
     ends = time.perf_counter() + seconds
     if case.fresh:
         return _starts(case, workers, ends, say)
-    first: dict[str, float] = {}
-    again: dict[str, float] = {}
-    peaks: dict[str, int | None] = {}
-    missing: dict[str, str] = {}
     sides = {side.name: side for side in (*case.sides, *([GEMM] if case.flops else []))}
+    built: dict[str, _Built] = {}
+    missing: dict[str, str] = {}
     for name, side in sides.items():
         say(name)
-        options = {"size": GEMM_SIZE} if side is GEMM else {**case.options, **side.options}
         try:
-            built = workers.ask(side.worker, do="build", side=name, builder=side.builder, options=options)
-            first[name] = built["seconds"]
-            if case.warm_up:
-                ran = workers.ask(side.worker, do="run", side=name, calls=1, memory=True)
-                again[name], peaks[name] = ran["seconds"], ran["peak"]
+            built[name] = _build(case, side, workers)
         except Refusal as why:
             missing[name] = str(why)
-    names = [name for name in sides if name not in missing]
-    calls = {name: max(1, math.ceil(ROUND / max(again.get(name, ROUND), 1e-6))) for name in names}
-    fastest = min((again[side.name] for side in case.sides if side.name in again), default=math.inf)
-    rounds = {name: [again[name]] if again.get(name, 0.0) > SLOW * fastest else [] for name in names}
-    turns = [name for name in names if not rounds[name]]
+    fastest = min((each.later for name, each in built.items() if name != GEMM.name), default=math.inf)
+    turns = [name for name, each in built.items() if each.later <= SLOW * fastest or name == GEMM.name]
+    # A slow side's one round is its second call; without warming up, what came first is everyone's first round.
+    rounds = {name: [each.later] if name not in turns or not case.warm_up else [] for name, each in built.items()}
+    longest = 0.0 if case.warm_up else sum(each.later for each in built.values())
     say("rounds")
-    longest = 0.0
     for done in range(MOST):
         began = time.perf_counter()
-        if done >= LEAST - 2 * (not case.warm_up) and began + longest > ends:
+        if done >= (LEAST if case.warm_up else 0) and began + longest > ends:
             break
-        for name in turns:
-            if name in missing:
-                continue
+        for name in (name for name in turns if name not in missing):
+            calls = max(1, math.ceil(ROUND / max(built[name].later, 1e-6)))
             try:
-                answer = workers.ask(
-                    sides[name].worker, do="run", side=name, calls=calls[name], memory=name not in peaks
-                )
-                rounds[name].append(answer["seconds"])
-                peaks.setdefault(name, answer.get("peak"))
+                rounds[name].append(workers.ask(sides[name].worker, do="run", side=name, calls=calls)["seconds"])
             except Refusal as why:
                 missing[name] = str(why)
         say(".")
         longest = max(longest, time.perf_counter() - began)
     timings = {
-        name: summary(rounds[name], first[name], 1 if name == GEMM.name else case.units, peaks[name])
-        for name in names
+        name: summary(rounds[name], each.first, 1 if name == GEMM.name else case.units, each.peak)
+        for name, each in built.items()
         if name not in missing
     }
     gemm = timings.pop(GEMM.name, None)
     return Result(case, timings, missing, 2 * GEMM_SIZE**3 / gemm.median if gemm else None)
+
+
+class _Built(NamedTuple):
+    """A side that is ready: seconds of its first call and of a later one, and the peak memory of that one."""
+
+    first: float
+    later: float
+    peak: int | None
+
+
+def _build(case: Case, side: Side, workers: Workers) -> _Built:
+    """Builds a side and warms it up."""
+    floor = side is GEMM
+    options = {"size": GEMM_SIZE} if floor else {**case.options, **side.options}
+    warm_up = case.warm_up or floor
+    ran = workers.ask(
+        side.worker, do="build", side=side.name, builder=side.builder, options=options, memory=not warm_up
+    )
+    first = ran["seconds"]
+    if warm_up:
+        ran = workers.ask(side.worker, do="run", side=side.name, calls=1, memory=True)
+    return _Built(first, ran["seconds"], ran["peak"])
 
 
 def _starts(case: Case, workers: Workers, ends: float, say: Say) -> Result:

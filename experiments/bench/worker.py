@@ -51,7 +51,7 @@ def answer(request: dict[str, Any], works: dict[str, Work]) -> dict[str, Any]:
             file, function = request["builder"].split(":")
             build = getattr(importlib.import_module(file, "experiments.bench.sides"), function)
             works[request["side"]] = build(**request["options"])
-            return {"seconds": seconds(works[request["side"]])}
+            return run(works[request["side"]], 1, request.get("memory", False))
         if request["do"] == "run":
             return run(works[request["side"]], request["calls"], request.get("memory", False))
         clear(works)

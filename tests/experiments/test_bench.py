@@ -103,6 +103,21 @@ def test_sides_take_turns_and_those_that_cannot_are_said(pool, tmp_path, monkeyp
     assert report.best_peer(result) == "slow"
 
 
+def test_without_warming_up_the_first_call_counts(pool, tmp_path):
+    log = str(tmp_path / "log")
+    sides = (toy("jaxnn", "sleeping", seconds=0.01, log=log, name="A"), toy("x", "sleeping", seconds=0.3))
+    result = measure.measure(Case("toy", sides, {}, warm_up=False), pool, 0.0)
+    assert (tmp_path / "log").read_text(encoding="utf-8").split() == ["A"]
+    assert {name: len(timing.rounds) for name, timing in result.timings.items()} == {"jaxnn": 1, "x": 1}
+
+
+def test_a_side_that_is_far_slower_is_timed_once(pool):
+    sides = (toy("jaxnn", "sleeping", seconds=0.01), toy("x", "sleeping", seconds=0.5))
+    result = measure.measure(Case("toy", sides, {}), pool, 0.0)
+    assert {name: len(timing.rounds) for name, timing in result.timings.items()} == {"jaxnn": measure.LEAST, "x": 1}
+    assert report.ratio(result.timings["x"], result.timings["jaxnn"]) > 2
+
+
 def test_a_fresh_case_starts_a_process_for_every_call(pool, tmp_path):
     log = str(tmp_path / "log")
     sides = (toy("jaxnn", "sleeping", seconds=0.0, log=log, name="A"), toy("none", "wrong"))

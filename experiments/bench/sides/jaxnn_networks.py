@@ -59,8 +59,8 @@ def forward(network: str, batch: int, steps: int) -> Work:
 def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work:
     """A whole epoch over pictures on the device, as `train.fit` runs it: shuffled, metrics fetched at its end."""
     state = _state(network)
-    run = train.make_epoch(_step(), batch_size=batch)
     data = jax.tree.map(jnp.asarray, pictures(network, examples, data_dir))
+    run = train.make_epoch(_step(), batch_size=batch).lower(state, data).compile()
 
     def work() -> None:
         nonlocal state

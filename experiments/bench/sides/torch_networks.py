@@ -40,6 +40,7 @@ def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work
     """A plain loop over an epoch, the pictures in memory and shuffled."""
     images, labels = _tensors(network, examples, data_dir)
     one = _step(network, compiled=False)
+    one(images[:batch], labels[:batch])
 
     def work() -> None:
         for part in torch.randperm(examples).split(batch):

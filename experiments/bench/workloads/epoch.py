@@ -11,7 +11,7 @@ SIDES = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """50,000 pictures, that is one epoch; no call is spent on warming up, besides the first."""
+    """50,000 pictures, that is one epoch; sides compile before it, and every epoch counts."""
     examples = 5_000 if settings.quick else 50_000
     data_dir = None if settings.data_dir is None else str(settings.data_dir)
     options = {"network": "cifar10", "batch": 128, "examples": examples, "data_dir": data_dir}
