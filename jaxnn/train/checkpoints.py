@@ -280,7 +280,7 @@ class _DamagedError(CheckpointError):
 
 
 def _named(state: TrainState) -> dict[str, jax.Array]:
-    """The arrays of a state by their place in it, so that a checkpoint can be read without jaxnn; keys as their data."""
+    """The arrays of a state by their place in it, so that it can be read without jaxnn; random keys as their data."""
     return {
         jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
         for path, leaf in jax.tree.leaves_with_path(state)

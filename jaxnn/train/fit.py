@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ def fit(
         chunk: Steps a compiled program, to save and to show progress inside long epochs; None makes the whole
             epoch one. The numbers are the same.
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
-        on_record: Called with each record, `train.TensorBoard(folder)` for instance.
+        on_record: Called with each record, to write them elsewhere too.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
 
     Returns:
@@ -130,7 +131,7 @@ def fit(
 
         def stop_if_asked() -> None:
             if interrupt.anywhere(wish.asked is not None):
-                which = wish.asked or interrupt.signal.SIGTERM  # another process was asked
+                which = wish.asked or signal.SIGTERM  # another process was asked
                 raise interrupt.Interrupted(which, step, saved=save(wait=True))
 
         if step // steps < last:
@@ -245,7 +246,10 @@ class _Log:
             self.behind = False
         except OSError as error:
             self.behind = True
-            text = f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training goes on, and what is missing is written with the next epoch"
+            text = (
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training goes on, and what "
+                "is missing is written with the next epoch"
+            )
             warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 

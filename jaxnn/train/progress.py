@@ -58,7 +58,7 @@ class Progress:
         self._done = epochs
 
     def part(self, share: float, examples_per_second: float, seconds_left: float) -> None:
-        """Shows beside the bar how much of the epoch is done, how fast, and the time left; lines have no place for it."""
+        """Shows on the bar how much of the epoch is done, how fast, and the time left; lines have no place for it."""
         if self._bar is not None:
             left = f"{int(examples_per_second):,} examples/s  {clock(seconds_left)} left"
             self._bar.update(self._task, completed=self._done + share, left=left)

@@ -106,7 +106,7 @@ class RunFolder:
                 raise
 
     def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
-        """Makes `metrics.jsonl` end with `history`: what a run that is taken up again had logged beyond its checkpoint goes.
+        """Makes `metrics.jsonl` end with `history`: what a run had logged beyond its checkpoint goes.
 
         Args:
             history: Records of epochs after `after`.
