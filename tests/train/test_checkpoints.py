@@ -1,6 +1,7 @@
 """Checkpoints: the same bits after a stop, the best one kept, and nothing lost to damage, mix-ups or a full disk."""
 
 import errno
+import gc
 from pathlib import Path
 
 import jax
@@ -79,6 +80,8 @@ def test_a_checkpoint_of_another_run_is_refused_and_stays(change, message):
     assert steps() == [3]
 
 
+# What Orbax was reading at the time it lets fall without a word, and Python says so when it collects the pieces.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(damage):
     whole, _ = fit(3)
@@ -97,6 +100,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(damage):
         resumed, _ = fit(3, checkpoints=train.Checkpoints(FOLDER, resume=True))
     assert equal(whole, resumed)
     assert (Path(FOLDER) / "damaged-6").is_dir()
+    gc.collect()
 
 
 def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
