@@ -1,10 +1,13 @@
 """Training loops that compile whole: one pytree of state, compiled steps and epochs, and `fit`."""
 
 from jaxnn.train import augment, plots
+from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from jaxnn.train.epoch import epoch_order, make_epoch
 from jaxnn.train.evaluate import evaluate, predict
-from jaxnn.train.fit import NonFiniteLossError, fit
+from jaxnn.train.fit import fit
+from jaxnn.train.interrupt import Interrupted
 from jaxnn.train.losses import classification_loss, l2, weight_mask
+from jaxnn.train.nonfinite import NonFiniteLossError
 from jaxnn.train.optimizers import optimizer
 from jaxnn.train.preprocess import image_preprocess
 from jaxnn.train.runfolder import RunFolder
@@ -12,6 +15,10 @@ from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
 
 __all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpoints",
+    "Interrupted",
     "NonFiniteLossError",
     "RunFolder",
     "TrainState",
