@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train import batching, plots
+from jaxnn.train import batching, distributed, plots
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 
@@ -34,6 +35,7 @@ class NonFiniteLossError(RuntimeError):
         self.epoch, self.step, self.history = epoch, step, history
 
 
+@distributed.tell_of_lost_processes()
 def fit(
     state: TrainState,
     data: Any,
@@ -47,6 +49,7 @@ def fit(
     test_batch_size: int = 256,
     run: RunFolder | None = None,
     progress: bool = True,
+    parallel: Parallel | None = None,
 ) -> tuple[TrainState, History]:
     """Trains for some epochs, each one compiled program, and evaluates after each.
 
@@ -67,6 +70,9 @@ def fit(
         run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
+        parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
+            without. The numbers are the same for any number of devices, to rounding. With several processes all call
+            this with the same arguments, and the first one alone writes and shows.
 
     Returns:
         The new state, and the history, one record an epoch: `epoch` and `step` (counted from the state's
@@ -76,6 +82,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
+        ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range or shapes do not fit.
 
     Example:
@@ -95,8 +102,16 @@ def fit(
         raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
     examples = batching.count(data)
     steps = batching.steps(examples, batch_size)
-    data, test_data = jax.tree.map(jnp.asarray, (data, test_data))  # to the device, once
-    epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
+    step = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
+    epoch_fn = make_epoch(step, batch_size=batch_size, parallel=parallel)
+    if parallel is None:
+        data, test_data = jax.tree.map(jnp.asarray, (data, test_data))  # to the device, once
+    else:
+        state, data, test_data = parallel.state(state), parallel.data(data), parallel.data(test_data)
+        preprocess = parallel.preprocess(preprocess)
+        test_batch_size = parallel.up(test_batch_size)
+    if not distributed.is_first():
+        run, progress = None, False
     first = int(state.step) // steps
     history: History = []
     with Progress(epochs, first=first, enabled=progress) as display:
