@@ -12,15 +12,16 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.spread import Spread, chosen, join, run_folder
 from jaxnn import data, train
 from jaxnn.data import Dataset
-from jaxnn.train import augment, plots
+from jaxnn.train import augment, distributed, plots
 from jaxnn.train.fit import History
 from jaxnn.train.step import LossFn, Penalty, Preprocess
 
 
 @dataclasses.dataclass
-class Training:
+class Training(Spread):
     """How to train; every experiment sets its own defaults."""
 
     data: Literal["digits", "cifar10", "idx"] = "digits"
@@ -81,9 +82,11 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     pictures = load(options)
     recipe = recipe_of(options, pictures)
     model = network(pictures, nnx.Rngs(options.seed))
-    run = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    run = run_folder(options.run, dataclasses.asdict(options))
     parameters = introduce(model, pictures)
     learned = learn(options, recipe, pictures, model, run=run)
+    if not distributed.is_first():
+        return
     draw(run, learned.state, pictures, learned.predicted)
     result = {
         "test_accuracy": learned.accuracy,
@@ -97,9 +100,10 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
 
 
 def load(options: Training) -> Dataset:
-    """The pictures that the options ask for, once the options are known to make sense."""
+    """The pictures that the options ask for, once the options are known to make sense and all processes are there."""
     check_positive("batch_size", options.batch_size)
     check_positive("epochs", options.epochs)
+    join(options, options.batch_size)
     return data.load(options.data, options.data_dir)
 
 
@@ -130,6 +134,7 @@ def recipe_of(options: Training, pictures: Dataset) -> Recipe:
     return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
 
 
+@distributed.tell_of_lost_processes()
 def learn(
     options: Training,
     recipe: Recipe,
@@ -141,6 +146,7 @@ def learn(
 ) -> Learned:
     """Trains a model by the recipe; `adapt` may change the optimiser, to freeze a part for instance."""
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
+    parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
     started = time.perf_counter()
     state, history = train.fit(
@@ -153,8 +159,11 @@ def learn(
         penalty=recipe.penalty,
         preprocess=recipe.preprocess,
         run=run,
+        parallel=parallel,
     )
     seconds = time.perf_counter() - started
+    if parallel is not None:
+        state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)

@@ -1,8 +1,9 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 Options = TypeVar("Options")
 
@@ -23,12 +24,36 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        _end(f"error: {error}")
     except RuntimeError as error:
-        from jaxnn.train import NonFiniteLossError
+        from jaxnn.train import NonFiniteLossError, ProcessLostError
 
-        if not isinstance(error, NonFiniteLossError):
+        if not isinstance(error, NonFiniteLossError | ProcessLostError):
+            _end_with_traceback()
             raise
-        sys.exit(f"stopped: {error}")
+        _end(f"stopped: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped by Ctrl-C; what was measured so far is in the run folder")
+        _end("stopped by Ctrl-C; what was measured so far is in the run folder")
+    except Exception:
+        _end_with_traceback()
+        raise
+
+
+def _end(message: str) -> NoReturn:
+    """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
+    if _one_of_several():
+        from jaxnn.train import distributed
+
+        distributed.leave(message)
+    sys.exit(message)
+
+
+def _end_with_traceback() -> None:
+    if _one_of_several():
+        _end(traceback.format_exc())
+
+
+def _one_of_several() -> bool:
+    import jax
+
+    return jax.distributed.is_initialized()

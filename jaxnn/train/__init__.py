@@ -12,12 +12,14 @@ from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.sharding import Parallel, parallel
 from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
+from jaxnn.train.streaming import StreamedEpoch
 
 __all__ = [
     "NonFiniteLossError",
     "Parallel",
     "ProcessLostError",
     "RunFolder",
+    "StreamedEpoch",
     "TrainState",
     "augment",
     "classification_loss",

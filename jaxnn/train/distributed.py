@@ -97,7 +97,6 @@ def initialize(
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=heartbeat,
-            shutdown_timeout_seconds=heartbeat,
         )
     except ValueError as error:
         raise ValueError(

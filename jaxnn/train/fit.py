@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, plots
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
@@ -16,6 +17,7 @@ from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
+from jaxnn.train.streaming import StreamedEpoch
 
 Record = dict[str, int | float]
 History = list[Record]
@@ -59,7 +61,8 @@ def fit(
 
     Args:
         state: From `create_state`.
-        data: The training set, a pytree of arrays that share their leading length.
+        data: The training set, a pytree of arrays that share their leading length; or a `data.Stream`, where it
+            does not fit on the device: the same order of examples, read batch by batch.
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
@@ -100,14 +103,20 @@ def fit(
     """
     if epochs < 0:
         raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
-    examples = batching.count(data)
+    examples = data.examples if isinstance(data, Stream) else batching.count(data)
     steps = batching.steps(examples, batch_size)
     step = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
-    epoch_fn = make_epoch(step, batch_size=batch_size, parallel=parallel)
-    if parallel is None:
-        data, test_data = jax.tree.map(jnp.asarray, (data, test_data))  # to the device, once
+    epoch_fn: Any
+    if isinstance(data, Stream):
+        epoch_fn = StreamedEpoch(step, batch_size=batch_size, parallel=parallel)
     else:
-        state, data, test_data = parallel.state(state), parallel.data(data), parallel.data(test_data)
+        epoch_fn = make_epoch(step, batch_size=batch_size, parallel=parallel)
+        # To the device, once.
+        data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
+    if parallel is None:
+        test_data = jax.tree.map(jnp.asarray, test_data)
+    else:
+        state, test_data = parallel.state(state), parallel.data(test_data)
         preprocess = parallel.preprocess(preprocess)
         test_batch_size = parallel.up(test_batch_size)
     if not distributed.is_first():
@@ -121,7 +130,10 @@ def fit(
                 started = time.perf_counter()
                 # Compiled ahead, so that the first epoch's time is training alone; the calls below find it
                 # done.
-                epoch_fn.lower(state, data).compile()
+                if isinstance(data, Stream):
+                    epoch_fn.compile(state, data)
+                else:
+                    epoch_fn.lower(state, data).compile()
                 display.say(f"compiled in {time.perf_counter() - started:.1f} s")
             began = time.perf_counter()
             for done in range(1, epochs + 1):
@@ -185,6 +197,8 @@ def _stop_if_not_finite(record: Record, per_step: Mapping[str, np.ndarray], hist
 
 
 def _has_non_finite(data: Any) -> bool:
+    if isinstance(data, Stream):
+        return False  # it would have to be read whole
     floats = [x for x in jax.tree.leaves(data) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return not all(bool(jnp.isfinite(x).all()) for x in floats)
 
