@@ -64,8 +64,8 @@ def make_epoch(
         the epoch.
 
     Raises:
-        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there are no examples or lengths
-            differ.
+        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
+            are no examples or lengths differ.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -5,12 +5,15 @@ the communication, so batch size, seeds, metrics and checkpoints mean the same a
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -86,8 +89,21 @@ class Parallel:
         return dataclasses.replace(everywhere, params=split[0], opt_state=split[1])
 
     def state(self, state: TrainState) -> TrainState:
-        """Places a state on the mesh; every process gives the same one. Use the returned one: it may share memory."""
-        return jax.device_put(state, self.state_shardings(state))
+        """Places a state on the mesh. Use the returned one: it may share memory with the one given.
+
+        Args:
+            state: The same in every process, as it follows from the same seed; one placed before may come again.
+
+        Raises:
+            ValueError: If processes give different states.
+        """
+        shardings = self.state_shardings(state)
+        if jax.process_count() == 1:
+            return jax.device_put(state, shardings)
+        if all(not leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+            return jax.jit(lambda state: state, out_shardings=shardings)(state)
+        _check_same(state)
+        return jax.tree.map(_from_every_process, state, shardings)
 
     def data(self, data: T) -> T:
         """Places a whole data set on every device, in the dtype it is stored in.
@@ -194,6 +210,26 @@ class Parallel:
             self._sharding(self._batch_spec), part, (filled, *array.shape[1:])
         )
         return jax.jit(lambda x: x[:length], out_shardings=self._sharding(P()))(whole)
+
+
+def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """A global array of what every process holds whole."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        words = _from_every_process(jax.random.key_data(array), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def _check_same(state: TrainState) -> None:
+    leaves = [
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(state)
+    ]
+    sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
+    if not (multihost_utils.process_allgather(sums) == sums).all():
+        raise ValueError(
+            "state: the processes of the job hold different states; make it from the same seed or checkpoint in each"
+        )
 
 
 def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:

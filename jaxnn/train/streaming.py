@@ -121,5 +121,7 @@ def order_on_host(key: jax.Array, epoch: int, examples: int) -> np.ndarray:
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = np.asarray(jax.random.key_data(key) if typed else key)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        local = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key)) if typed else jnp.asarray(words)
+        local = jnp.asarray(words)
+        if typed:
+            local = jax.random.wrap_key_data(local, impl=jax.random.key_impl(key))
         return np.asarray(epoch_order(local, epoch, examples))
