@@ -85,9 +85,6 @@ def initialize(
             f"process {process_id} of {processes}: not all of them came to {coordinator} within {timeout} s; start "
             "each one with the same coordinator and number of processes, and its own process_id"
         )
-    if _cores() == 1:
-        # With one thread XLA's compiler for CPU waits for itself for ever in a job of several processes.
-        os.environ.setdefault("NPROC", "2")
     # JAX's own time-out aborts the process with a stack trace of C++, so ours comes first.
     watch = threading.Timer(timeout, leave, ["error: " + missing])
     watch.daemon = True
@@ -169,11 +166,6 @@ def _several(environment: os._Environ[str] | dict[str, str]) -> bool:
         if environment.get(name, "").isdigit() and int(environment[name]) > 1:
             return True
     return any("," in environment.get(name, "") for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"))
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(coordinator: str, processes: int, process_id: int) -> None:

@@ -128,7 +128,7 @@ class Parallel:
         Returns:
             Global arrays, split along their first axis.
         """
-        sharding, processes = self._sharding(self._batch_spec), self._processes
+        sharding, processes = self.batch_sharding, self._processes
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(sharding, x, (processes * x.shape[0], *x.shape[1:])), batch
         )
@@ -136,7 +136,7 @@ class Parallel:
     def rows(self, batch_size: int) -> np.ndarray:
         """Which rows of a global batch this process's devices hold, ascending."""
         self.check_batch_size(batch_size)
-        held = self._sharding(self._batch_spec).addressable_devices_indices_map((batch_size,))
+        held = self.batch_sharding.addressable_devices_indices_map((batch_size,))
         return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))
 
     def step(self, step: Step) -> Step:
@@ -173,15 +173,16 @@ class Parallel:
         """Inside `jit`: the batch, split over the devices along its first axis."""
         for array in jax.tree.leaves(batch):
             self.check_batch_size(array.shape[0])
-        return jax.lax.with_sharding_constraint(batch, self._sharding(self._batch_spec))
+        return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
 
     def everywhere(self, tree: T) -> T:
         """The arrays, each whole on every device: what a process needs to read them. Inside `jit` too."""
         return jax.lax.with_sharding_constraint(tree, self._sharding(P()))
 
     @property
-    def _batch_spec(self) -> P:
-        return P(("data", "shard"))
+    def batch_sharding(self) -> NamedSharding:
+        """How a batch lies: split over all devices along its first axis."""
+        return self._sharding(P(("data", "shard")))
 
     @property
     def _processes(self) -> int:
@@ -206,9 +207,7 @@ class Parallel:
         part = np.zeros((filled // self._processes, *array.shape[1:]), array.dtype)
         if rows.size:
             part[: rows.size] = array[rows[0] : rows[-1] + 1] if rows.size == np.ptp(rows) + 1 else array[rows]
-        whole = jax.make_array_from_process_local_data(
-            self._sharding(self._batch_spec), part, (filled, *array.shape[1:])
-        )
+        whole = jax.make_array_from_process_local_data(self.batch_sharding, part, (filled, *array.shape[1:]))
         return jax.jit(lambda x: x[:length], out_shardings=self._sharding(P()))(whole)
 
 

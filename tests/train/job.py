@@ -106,8 +106,8 @@ def _without_key(state):
 
 def main():
     name, coordinator, processes, process_id, folder = sys.argv[1:]
-    timeout = int(os.environ.get("JOB_TIMEOUT", "60"))
-    distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=10)
+    timeout = int(os.environ.get("JOB_TIMEOUT", "120"))
+    distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
         {"everything": everything, "endless": endless}[name](train.parallel(shard=2), Path(folder))

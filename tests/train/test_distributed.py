@@ -44,7 +44,7 @@ def begin(command, processes, devices=1, logs=Path(), **more):
     return started
 
 
-def end(started, seconds=90):
+def end(started, seconds=300):
     """Waits for all, and leaves none behind."""
     deadline = time.monotonic() + seconds
     try:
@@ -108,7 +108,7 @@ def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes(tmp_pat
     try:
         wait_for("step 9", tmp_path / "log-0.txt", started)
         started[1].send_signal(signal.SIGKILL)
-        assert started[0].wait(60) == 1  # well below: on CPU it learns at once
+        assert started[0].wait(120) == 1  # of seconds; on CPU it learns at once
     finally:
         end(started, 1)
     assert "stopped: process 0 of 2 lost the connection to another one" in logs(tmp_path)
@@ -134,7 +134,7 @@ def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes(tmp_pat
         )
 
 
-def wait_for(text, path, started, seconds=90):
+def wait_for(text, path, started, seconds=300):
     deadline = time.monotonic() + seconds
     while text not in path.read_text():
         assert time.monotonic() < deadline, f"no {text!r} in time"
