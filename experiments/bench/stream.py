@@ -70,8 +70,8 @@ def main(options: Options) -> None:
         networks["CIFAR-10 network"] = lambda rngs: models.Cifar10Net(rngs=rngs)
     with tempfile.TemporaryDirectory() as folder:
         names = Examples(f"{folder}/images.npy", f"{folder}/labels.npy")  # type: ignore[arg-type]
-        for name, array in zip(names, pictures, strict=True):
-            np.save(str(name), array)
+        np.save(str(names.images), pictures.images)
+        np.save(str(names.labels), pictures.labels)
         files = data.ArrayFiles(names)
         ways: dict[str, Any] = {
             "on the device": jax.tree.map(jax.numpy.asarray, pictures),

@@ -100,7 +100,7 @@ class Parallel:
         shardings = self.state_shardings(state)
         if jax.process_count() == 1:
             return jax.device_put(state, shardings)
-        if all(not leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+        if not any(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
             return jax.jit(lambda state: state, out_shardings=shardings)(state)
         _check_same(state)
         return jax.tree.map(_from_every_process, state, shardings)
