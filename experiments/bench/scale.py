@@ -58,13 +58,20 @@ def main(options: Options) -> None:
         return
     if any(n < 1 for n in (*options.devices, options.per_device, options.steps)):
         raise ValueError("--devices, --per-device and --steps must be at least 1")
+    if options.devices:
+        compiled(options)
+    if options.throughput:
+        throughput(options)
+
+
+def compiled(options: Options) -> None:
+    """Prints what each number of devices costs."""
     print(f"The CIFAR-10 network with Adam, one step, {options.per_device} examples on each device, float32.\n")
     rows = []
     for devices in options.devices:
         for spread in (False, True):
-            told = start(
-                {"task": "compile", "devices": devices, "spread": spread, "batch": options.per_device * devices}
-            )
+            batch = options.per_device * devices
+            told = start({"task": "compile", "devices": devices, "spread": spread, "batch": batch})
             rows.append(
                 [
                     str(devices),
@@ -76,37 +83,27 @@ def main(options: Options) -> None:
                     f"{told['seconds']:.1f}",
                 ]
             )
-    header = [
-        "devices",
-        "state",
-        "collectives",
-        "MiB sent a device",
-        "MiB of state a device",
-        "MiB of temporaries a device",
-        "compile s",
-    ]
+    header = ["devices", "state", "collectives", "MiB sent", "MiB of state", "MiB of temporaries", "compile s"]
     print(table(header, rows))
-    if options.throughput:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        rows, alone = [], 0.0
-        for devices in (1, 2, 4, 8):
-            told = start({"task": "time", "devices": devices, "batch": 128, "steps": options.steps})
-            alone = alone or told["median"]
-            rows.append(
-                [
-                    str(devices),
-                    f"{128 / told['median']:,.0f}",
-                    f"{told['median'] * 1e3:.1f}",
-                    f"{alone / told['median']:.2f}",
-                ]
-            )
-        print(f"\nA batch of 128 split over devices made of this host's CPU, {cores} cores:\n")
-        print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
-        print(
-            f"\nThe devices share {cores} cores, which one device alone already uses for its arithmetic: nothing is to "
-            "be gained here. What is lost is the waiting for one another, the sum of the gradients, and convolutions "
-            "that go over the batch in blocks that stay in cache, which a spread program does without."
-        )
+    print("\nMiB are those of one device, in one step.")
+
+
+def throughput(options: Options) -> None:
+    """Times the step on devices made of this host's CPU, and says what bounds it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = "one core" if cores == 1 else f"{cores} cores"
+    rows, alone = [], 0.0
+    for devices in (1, 2, 4, 8):
+        seconds = start({"task": "time", "devices": devices, "batch": 128, "steps": options.steps})["median"]
+        alone = alone or seconds
+        rows.append([str(devices), f"{128 / seconds:,.0f}", f"{seconds * 1e3:.1f}", f"{alone / seconds:.2f}"])
+    print(f"\nA batch of 128 split over devices made of this host's CPU, {share}:\n")
+    print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
+    print(
+        f"\nThe devices share {share}, which one device alone already uses for its arithmetic: nothing is to be gained "
+        "here. What is lost is the waiting for one another, the sum of the gradients, and convolutions that go over "
+        "the batch in blocks that stay in cache, which a spread program does without."
+    )
 
 
 def start(what: dict[str, Any]) -> dict[str, Any]:
