@@ -100,9 +100,9 @@ def throughput(options: Options) -> None:
     print(f"\nA batch of 128 split over devices made of this host's CPU, {share}:\n")
     print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
     print(
-        f"\nThe devices share {share}, which one device alone already uses for its arithmetic: nothing is to be gained "
-        "here. What is lost is the waiting for one another, the sum of the gradients, and convolutions that go over "
-        "the batch in blocks that stay in cache, which a spread program does without."
+        f"\nThe devices share {share}, which one device alone already uses: the arithmetic of the host bounds them all, "
+        "and more devices bring no more of it. Where they differ, beyond the noise of the machine, it is by waiting for "
+        "one another, by summing gradients, and by how well each one's part of the batch stays in cache."
     )
 
 
