@@ -101,7 +101,7 @@ def throughput(options: Options) -> None:
     print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
     print(
         f"\nThe devices share {share}, which one device alone already uses: the arithmetic of the host bounds all, "
-        "and more devices add none. Where they differ, beyond the noise of the machine, it is in waiting for "
+        "and more devices add none. Where they differ, beyond the noise of the machine, it is by waiting for "
         "one another, by summing gradients, and by how well each one's part of the batch stays in cache."
     )
 
