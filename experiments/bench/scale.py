@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from experiments.bench.timing import table
+from experiments.bench.report import table
 from experiments.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.bench.timing import table
+from experiments.bench.report import table
 from experiments.command import run
 from jaxnn import data, models, modules, train
 from jaxnn.data import Examples

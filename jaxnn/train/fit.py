@@ -114,6 +114,7 @@ def fit(
     steps = batching.steps(examples, batch_size)
     step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
     epoch_fn: Callable[..., tuple[TrainState, Any]]
+    compile_fn: Callable[[TrainState, Any], Any]
     if isinstance(data, Stream):
         streamed = StreamedEpoch(step_fn, batch_size=batch_size, parallel=parallel)
         epoch_fn, compile_fn = partial(streamed, steps=chunk), streamed.compile
