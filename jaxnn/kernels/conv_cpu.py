@@ -28,6 +28,9 @@ from jaxnn.kernels.taps import padded, put, seen
 LARGE_BYTES = 1 << 26
 """What is never laid out at once, however fast that would be."""
 
+SMALL_BYTES = 1 << 24
+"""Columns of a whole batch below which a loop over blocks costs more than it saves, if the result is as wide."""
+
 SHORT = 16
 """Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces."""
 
@@ -71,7 +74,7 @@ def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, block
 
     bytes_an_example = _column_bytes(x, size, geometry)
     # Columns no wider than the result cost less time than a loop's copy of the result.
-    small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= LARGE_BYTES
+    small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= SMALL_BYTES
     if not blocked or small or math.prod(size) == 1:  # a single tap's columns are the input itself
         return block(x)
     return map_blocks(block, (x,), bytes_an_example)
