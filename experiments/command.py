@@ -1,8 +1,13 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
+import dataclasses
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from experiments import config_file
 
 Options = TypeVar("Options")
 
@@ -19,16 +24,75 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         import tyro
     except ImportError:
         sys.exit("error: the experiments need more packages: pip install 'jaxnn[experiments]'")
-    parsed = tyro.cli(options, description=description)
+    about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
+    description = f"{description or ''}\n\n{about}"
+    try:
+        arguments = _from_files(sys.argv[1:], options)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    parsed = tyro.cli(options, description=description, args=arguments)
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        _end(f"error: {error}")
     except RuntimeError as error:
-        from jaxnn.train import NonFiniteLossError
+        from jaxnn.train import NonFiniteLossError, ProcessLostError
 
-        if not isinstance(error, NonFiniteLossError):
+        if not isinstance(error, NonFiniteLossError | ProcessLostError):
+            _end_with_traceback()
             raise
-        sys.exit(f"stopped: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped by Ctrl-C; what was measured so far is in the run folder")
+        _end(f"stopped: {error}")
+    except KeyboardInterrupt as error:
+        from jaxnn.train import Interrupted
+
+        if isinstance(error, Interrupted):
+            print(f"{error}; --resume with the run folder goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(128 + error.signal)
+        _end("stopped by Ctrl-C; what was measured so far is in the run folder")
+    except Exception:
+        _end_with_traceback()
+        raise
+
+
+def _from_files(typed: list[str], options: type) -> list[str]:
+    """What was typed, after the options of the --config file and of the run to --resume."""
+    before: list[str] = []
+    rest, config = _take(typed, "--config")
+    if config is not None:
+        before += config_file.arguments(Path(config), options)
+    _, resumed = _take(rest, "--resume")
+    if resumed is not None and any(field.name == "resume" for field in dataclasses.fields(options)):
+        before += config_file.arguments(Path(resumed) / "config.json", options)
+    return [*before, *rest]
+
+
+def _take(typed: list[str], flag: str) -> tuple[list[str], str | None]:
+    """The arguments without a flag and its value, and that value."""
+    for index, argument in enumerate(typed):
+        if argument.startswith(flag + "="):
+            return [*typed[:index], *typed[index + 1 :]], argument.removeprefix(flag + "=")
+        if argument == flag:
+            if index + 1 == len(typed):
+                raise ValueError(f"{flag} needs a value")
+            return [*typed[:index], *typed[index + 2 :]], typed[index + 1]
+    return typed, None
+
+
+def _end(message: str) -> NoReturn:
+    """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
+    if _one_of_several():
+        from jaxnn.train import distributed
+
+        distributed.leave(message)
+    sys.exit(message)
+
+
+def _end_with_traceback() -> None:
+    if _one_of_several():
+        _end(traceback.format_exc())
+
+
+def _one_of_several() -> bool:
+    import jax
+
+    return jax.distributed.is_initialized()

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, introduce, learn, load, recipe_of
+from experiments.classify import Training, check_positive, draw, folder_of, introduce, learn, load, recipe_of
 from experiments.command import run
 from jaxnn import models, train
-from jaxnn.train import plots
+from jaxnn.train import distributed, plots
 
 
 @dataclasses.dataclass
@@ -71,13 +71,14 @@ def main(options: Options) -> None:
             rngs=nnx.Rngs(options.seed),
         )
 
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     parameters = introduce(network(), pictures)
     print("LSTM and dense layers, trained jointly:")
     joint = learn(options, recipe, pictures, network(), run=folder)
     print("dense layers alone, the LSTM frozen at its random start:")
     frozen = learn(options, recipe, pictures, network(), adapt=without_lstm)
-
+    if not distributed.is_first():
+        return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
     draw(folder, joint.state, pictures, joint.predicted)
     result = {

@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels.platform import varying_as
-
-BLOCK_BYTES = 1 << 19
-"""Temporaries of one block of examples: about what a core's cache holds."""
+BLOCK_BYTES = 1 << 22
+"""Temporaries of one block of examples: small enough for a shared cache, large enough to keep several threads busy."""
 
 
 def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
@@ -24,7 +22,8 @@ def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
         return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
 
     one = jax.eval_shape(function, *_cut(arrays, 0, block))
-    start = varying_as(arrays[0], jnp.zeros((batch, *one.shape[1:]), one.dtype))
+    # All of it is written over. Were it zeros, loops of the same shape would share them, and each copy them first.
+    start = jnp.broadcast_to(arrays[0].reshape(-1)[0].astype(one.dtype), (batch, *one.shape[1:]))
     return lax.fori_loop(0, -(-batch // block), step, start)
 
 
@@ -42,7 +41,8 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
 
 
 def _block(batch: int, bytes_an_example: int) -> int:
-    return min(batch, max(1, BLOCK_BYTES // max(1, bytes_an_example)))
+    largest = max(1, BLOCK_BYTES // max(1, bytes_an_example))
+    return -(-batch // max(1, -(-batch // largest)))  # of as few blocks as that takes, as equal as they can be
 
 
 def _cut(arrays: tuple[jax.Array, ...], first: jax.Array | int, block: int) -> tuple[jax.Array, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 
 # Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
@@ -39,7 +40,13 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Ar
     return jax.random.permutation(key, examples)
 
 
-def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: int) -> jax.stages.Wrapped:
+def make_epoch(
+    step: Callable[..., tuple[TrainState, Metrics]],
+    *,
+    batch_size: int,
+    chunk: int | None = None,
+    parallel: Parallel | None = None,
+) -> jax.stages.Wrapped:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
     The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
@@ -49,7 +56,12 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples a step.
+        batch_size: Examples a step, of all devices together.
+        chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
+            epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
+            the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
+        parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
+            it. The order of the examples is the same for any number of devices.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
@@ -59,8 +71,8 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
         the epoch.
 
     Raises:
-        ValueError: If `batch_size` is not positive, or, when called, if there are no examples or lengths
-            differ.
+        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
+            are no examples or lengths differ.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -79,6 +91,11 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
         [1.0, -2.0]
     """
     batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 step, or None, got {chunk}")
+    if parallel is not None:
+        parallel.check_batch_size(batch_size)
+        step = parallel.step(step)
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
@@ -90,6 +107,30 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
             positions, weights = batching.positions(number, examples, batch_size)
             return step(state, batching.take(data, order[positions]), weights)
 
-        return jax.lax.scan(body, state, jnp.arange(steps))
+        if chunk is None:
+            state, metrics = jax.lax.scan(body, state, jnp.arange(steps))
+        else:
+            first = state.step % steps
+            state, metrics = _some(body, state, first, jnp.minimum(chunk, steps - first), chunk)
+        return state if parallel is None else parallel.kept(state), metrics
 
     return epoch
+
+
+def _some(
+    body: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
+    state: TrainState,
+    first: jax.Array,
+    count: jax.Array,
+    most: int,
+) -> tuple[TrainState, Metrics]:
+    """A scan over `first` to `first + count - 1` whose length is traced; the rest of the outputs is zero."""
+    _, shapes = jax.eval_shape(body, state, first)
+    outputs = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
+
+    def one(number: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, outputs = carry
+        state, output = body(state, first + number)
+        return state, jax.tree.map(lambda all_, x: all_.at[number].set(x), outputs, output)
+
+    return jax.lax.fori_loop(0, count, one, (state, outputs))
