@@ -2,6 +2,7 @@
 
     python -m experiments.char_lm
     python -m experiments.char_lm --text my_book.txt --minutes 14
+    python -m experiments.char_lm --text my_book.txt --minutes 58 --hidden 1024 --dropout 0.5 --learning-rate 2e-3
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
 Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
@@ -28,6 +29,7 @@ from experiments.classify import check_positive
 from experiments.command import run
 from experiments.streaming import Streams, bits_per_character, make_segment
 from experiments.text import Vocabulary, chunks_per_epoch, read
+from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.plots.figure import TEST, TRAIN, new_figure, save
@@ -56,9 +58,9 @@ class Options:
     """Hidden units of each layer."""
     embed: int = 64
     """Size of a character's embedding."""
-    dropout: float = 0.2
+    dropout: float = 0.3
     """Dropout between the layers and before the logits."""
-    streams: int = 64
+    streams: int = 32
     """Parts of the text that are read side by side: the batch."""
     chunk: int = 64
     """Characters of each stream in a step: how far back gradients go. The state is carried further."""
@@ -70,7 +72,7 @@ class Options:
     """Decoupled weight decay of the weights (AdamW)."""
     clip: float = 1.0
     """The longest gradient; longer ones are scaled down."""
-    segment: int = 50
+    segment: int = 100
     """Steps in a compiled program; the learning rate is planned a segment ahead."""
     seed: int = 0
     """Everything random follows from it."""
@@ -100,8 +102,11 @@ def main(options: Options) -> None:
 
 def learn(options: Options) -> None:
     """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
-    for name in ("layers", "hidden", "embed", "streams", "chunk", "segment", "length"):
+    for name in ("layers", "hidden", "embed", "streams", "chunk", "segment"):
         check_positive(name, getattr(options, name))
+    if not 0 <= options.restart <= 1:
+        raise ValueError(f"--restart must be a chance from 0 to 1, not {options.restart}")
+    check_sampling(options)  # now, not when the first sample is due
     text = read(options.text)
     per_epoch = chunks_per_epoch(len(text.train), options.streams, options.chunk)
     usual = 4.0 if options.text is None else 14.0
@@ -180,9 +185,15 @@ def evaluated(state: train.TrainState) -> LanguageModel:
     return model
 
 
+def check_sampling(options: Options) -> None:
+    """Raises where nothing could be written with these options."""
+    check_positive("length", options.length)
+    F.filter_logits(jnp.zeros(1), temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+
+
 def write(model: LanguageModel, vocabulary: Vocabulary, prompt: str, options: Options) -> str:
     """What the model writes after the prompt; the same for the same seed."""
-    check_positive("length", options.length)
+    check_sampling(options)
     if not prompt:
         raise ValueError("--generate needs at least one character to go on from")
     if len(prompt) > LONGEST_PROMPT:

@@ -55,6 +55,18 @@ class Training:
     """Everything random follows from it."""
     run: Path = Path("runs/experiment")
     """The run folder; a number is added where it exists, nothing is overwritten."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its options, to the same end as if it had never stopped."""
+    checkpoint_every: int = 1
+    """Epochs from one checkpoint to the next."""
+    chunk: int | None = None
+    """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
+    profile: bool = False
+    """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
+
+
+FREE = ("run", "resume", "checkpoint_every", "profile")
+"""Options that a run may change when it goes on: they do not change the numbers."""
 
 
 class Learned(NamedTuple):
@@ -81,7 +93,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     pictures = load(options)
     recipe = recipe_of(options, pictures)
     model = network(pictures, nnx.Rngs(options.seed))
-    run = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    run = folder_of(options)
     parameters = introduce(model, pictures)
     learned = learn(options, recipe, pictures, model, run=run)
     draw(run, learned.state, pictures, learned.predicted)
@@ -96,10 +108,22 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
 
+def folder_of(options: Training) -> train.RunFolder:
+    """The folder of the run that goes on, or a new one."""
+    if options.resume is not None:
+        return train.RunFolder(options.resume)
+    return train.RunFolder.create(options.run, dataclasses.asdict(options))
+
+
 def load(options: Training) -> Dataset:
     """The pictures that the options ask for, once the options are known to make sense."""
     check_positive("batch_size", options.batch_size)
     check_positive("epochs", options.epochs)
+    check_positive("checkpoint_every", options.checkpoint_every)
+    if options.chunk is not None:
+        check_positive("chunk", options.chunk)
+    if options.resume is not None:
+        train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
     return data.load(options.data, options.data_dir)
 
 
@@ -153,11 +177,26 @@ def learn(
         penalty=recipe.penalty,
         preprocess=recipe.preprocess,
         run=run,
+        checkpoints=None if run is None else checkpoints_of(options, run),
+        chunk=options.chunk,
+        profile=run / "profile" if run is not None and options.profile else None,
     )
     seconds = time.perf_counter() - started
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
+
+
+def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:
+    """Checkpoints in the run folder that belong to these options."""
+    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in (*FREE, "data_dir")}
+    return train.Checkpoints(
+        run / "checkpoints",
+        resume=options.resume is not None,
+        every=options.checkpoint_every,
+        best="test_accuracy",
+        config=config,
+    )
 
 
 def colours(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,12 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
+
+from experiments import config_file
 
 Options = TypeVar("Options")
 
@@ -19,7 +23,13 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         import tyro
     except ImportError:
         sys.exit("error: the experiments need more packages: pip install 'jaxnn[experiments]'")
-    parsed = tyro.cli(options, description=description)
+    about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
+    description = f"{description or ''}\n\n{about}"
+    try:
+        arguments = _from_files(sys.argv[1:], options)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    parsed = tyro.cli(options, description=description, args=arguments)
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:
@@ -30,5 +40,34 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         if not isinstance(error, NonFiniteLossError):
             raise
         sys.exit(f"stopped: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        from jaxnn.train import Interrupted
+
+        if isinstance(error, Interrupted):
+            print(f"{error}; --resume with the run folder goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(128 + error.signal)
         sys.exit("stopped by Ctrl-C; what was measured so far is in the run folder")
+
+
+def _from_files(typed: list[str], options: type) -> list[str]:
+    """What was typed, after the options of the --config file and of the run to --resume."""
+    before: list[str] = []
+    rest, config = _take(typed, "--config")
+    if config is not None:
+        before += config_file.arguments(Path(config), options)
+    _, resumed = _take(rest, "--resume")
+    if resumed is not None and any(field.name == "resume" for field in dataclasses.fields(options)):
+        before += config_file.arguments(Path(resumed) / "config.json", options)
+    return [*before, *rest]
+
+
+def _take(typed: list[str], flag: str) -> tuple[list[str], str | None]:
+    """The arguments without a flag and its value, and that value."""
+    for index, argument in enumerate(typed):
+        if argument.startswith(flag + "="):
+            return [*typed[:index], *typed[index + 1 :]], argument.removeprefix(flag + "=")
+        if argument == flag:
+            if index + 1 == len(typed):
+                raise ValueError(f"{flag} needs a value")
+            return [*typed[:index], *typed[index + 2 :]], typed[index + 1]
+    return typed, None

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, introduce, learn, load, recipe_of
+from experiments.classify import Training, check_positive, draw, folder_of, introduce, learn, load, recipe_of
 from experiments.command import run
 from jaxnn import models, train
 from jaxnn.train import plots
@@ -71,7 +71,7 @@ def main(options: Options) -> None:
             rngs=nnx.Rngs(options.seed),
         )
 
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     parameters = introduce(network(), pictures)
     print("LSTM and dense layers, trained jointly:")
     joint = learn(options, recipe, pictures, network(), run=folder)

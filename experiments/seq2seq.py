@@ -137,7 +137,9 @@ def main(options: Options) -> None:
     (seen, seen_texts), (new, new_texts) = tests.values()
     read = np.concatenate([own, seen.read[:3], new.read[:3]])[:6]
     lengths = np.concatenate([own_lengths, seen.lengths[:3], new.lengths[:3]])[:6]
-    heat_maps(model, read, lengths, [*options.read, *seen_texts[:3], *new_texts[:3]][:6], folder / "attention.png")
+    texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]
+    notes = ["" if row < len(own) + len(seen_texts[:3]) else "  (a form never seen)" for row in range(len(texts))]
+    heat_maps(model, read, lengths, texts, notes, folder / "attention.png")
     with train.runfolder.replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"the attention heat map and numbers are in {folder.path}")
@@ -160,22 +162,26 @@ def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str,
     return tokens[:, 0] if method == "beam" else tokens
 
 
-def heat_maps(model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], path: PathLike) -> None:
-    """Draws for each date how much each written character looked at each character that was read."""
+def heat_maps(
+    model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], notes: list[str], path: PathLike
+) -> None:
+    """Draws for each date how much each written character looked at each character that was read; notes stand below."""
     written = write(model, read, lengths, "greedy", 1)
     before = np.concatenate([np.full((len(read), 1), START, np.int32), written[:, :-1]], axis=1)
     encoded = model.encoder(jnp.asarray(read), lengths=lengths)
     weights = np.asarray(model.decoder.attention_weights(jnp.asarray(before), encoded))
     figure = new_figure(10.0, 2.9 * -(-len(texts) // 2))
     shown = None
-    places = figure.subplots(-(-len(texts) // 2), 2, squeeze=False).flat
-    for axes, text, row, tokens in zip(places, texts, weights, written, strict=True):
+    places = figure.subplots(-(-len(texts) // 2), 2, squeeze=False).ravel()
+    for axes in places[len(texts) :]:
+        axes.set_axis_off()
+    for axes, text, note, row, tokens in zip(places[: len(texts)], texts, notes, weights, written, strict=True):
         made = dates.decode(tokens)
         shown = axes.imshow(row[: len(made), : len(text)], cmap="viridis", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(text)), ["␣" if c == " " else c for c in text], fontsize=8)
         axes.set_yticks(range(len(made)), list(made), fontsize=8)
         axes.tick_params(length=0)
-        axes.set_xlabel(f"{text}  →  {made}", fontsize=9)
+        axes.set_xlabel(f"{text}  →  {made}{note}", fontsize=9)
     figure.colorbar(shown, ax=figure.axes, shrink=0.6, fraction=0.03, label="attention")
     figure.suptitle("where the decoder (rows) looks in what was read (columns)", fontsize=11)
     save(figure, path)

@@ -1,113 +1,85 @@
-"""Measures jaxnn beside its peers on the same work, in one process, side by side in turn.
+"""Measures jaxnn beside its peers on the same work, on the processor: tables, bench.json and bench.png.
 
-    make bench
-    taskset -c 0 python -m experiments.bench --threads 1     # one core
+    make bench                                 # everything, on all cores and on one; about 20 minutes on two cores
+    python -m experiments.bench --quick        # a little of everything, on all cores; about 3 minutes
+    python -m experiments.bench --only layers recurrent --threads 1
 
-Prints a table and writes bench.json and bench.png to the run folder. A peer that is not installed is said, not
-required. Machines are noisy: trust the ratios of one run, not single times.
+Peers are PyTorch, Keras 3 on TensorFlow and on JAX, Flax NNX, Haiku and Equinox: `pip install '.[bench]'`, and PyTorch
+by its name. One that is not installed is said, not required. Libraries work in processes of their own, whose threads
+are set before they start. Sides are asked in turn, so nothing runs beside another, and a machine whose speed drifts
+treats all alike. Machines are noisy: trust the ratios of one run, not single times.
 """
 
 import dataclasses
 import json
-import os
-import platform
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import jax
-
-from experiments.bench import cifar10_step
-from experiments.bench.timing import Timing, in_turn, table
+from experiments.bench import machine, picture, plan, report
+from experiments.bench.case import Settings
+from experiments.bench.report import Row
+from experiments.bench.workers import usable_cores
 from experiments.command import run
 from jaxnn import train
-from jaxnn.train.plots.figure import new_figure, save
 
-OURS = "jaxnn, step in the epoch"
+Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]
 
 
 @dataclasses.dataclass
 class Options:
     """What to measure."""
 
-    batches: tuple[int, ...] = (32, 128)
-    """Batch sizes of the CIFAR-10 network."""
-    rounds: int = 15
-    """Timed calls of each side, of 8 steps each."""
-    threads: int | None = None
-    """Threads that PyTorch may use, as many as the process has cores unless said; JAX uses the process's cores."""
+    only: tuple[Name, ...] = ("cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start")
+    """Workloads, in this order."""
+    quick: bool = False
+    """A few cases of each workload, few rounds."""
+    minutes: float | None = None
+    """How long it may take, 20 unless said, or 3 where it has to be quick: more time is more rounds."""
+    threads: tuple[int, ...] | None = None
+    """Threads to measure with, one number after the other; all cores and 1 unless said, all cores if quick."""
+    data_dir: Path | None = None
+    """A folder with the real CIFAR-10 pictures for the epoch; random ones of their shape without."""
     run: Path = Path("runs/bench")
     """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 def main(options: Options) -> None:
-    """Times every side at every batch size, prints the table and saves it."""
-    if options.rounds < 1 or any(batch < 1 for batch in options.batches):
-        raise ValueError(f"--rounds and --batches must be at least 1, not {options.rounds} and {options.batches}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    set_torch_threads(options.threads or cores)
+    """Measures every case in turn, prints its table, and saves what there is after each."""
+    cores = usable_cores()
+    threads = options.threads or tuple(dict.fromkeys([len(cores)] if options.quick else [len(cores), 1]))
+    minutes = options.minutes if options.minutes is not None else 3.0 if options.quick else 20.0
+    if any(not 1 <= n <= len(cores) for n in threads):
+        raise ValueError(f"--threads must be 1 to {len(cores)}, the cores of this process, not {threads}")
+    if not minutes > 0:
+        raise ValueError(f"--minutes must be above 0, not {minutes}")
     folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
-    results: dict[int, dict[str, Timing]] = {}
-    for batch in options.batches:
-        sides, missing = cifar10_step.sides(batch)
-        for why in missing:
-            print(f"not measured: {why}")
-        results[batch] = in_turn(sides, rounds=options.rounds, units=cifar10_step.STEPS)
-        print(f"\nCIFAR-10 network, batch {batch}, {cores} cores, milliseconds a training step")
-        print(table(*rows(results[batch])))
-    record = {
-        "machine": {"processor": platform.processor(), "cores": cores, "device": jax.devices()[0].device_kind},
-        "versions": {"python": platform.python_version(), "jax": jax.__version__},
-        "cifar10_step": {b: {n: dataclasses.asdict(t) for n, t in r.items()} for b, r in results.items()},
+    print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch, open(folder / "libraries.log", "w", encoding="utf-8") as log:
+        steps = plan.steps(options.only, threads, Settings(Path(scratch), options.quick, options.data_dir))
+        try:
+            for row in plan.measured(steps, cores, minutes * 60, log):
+                rows.append(row)
+                print(report.case_table(row.result), flush=True)
+                for side, why in row.result.missing.items():
+                    print(f"not measured: {side}: {why}")
+                save(rows, folder / "bench.json")
+        finally:
+            picture.draw(rows, folder / "bench.png")
+    print(f"\n{report.summary_table(rows)}\n\nnumbers and picture are in {folder.path}")
+
+
+def save(rows: Sequence[Row], path: Path) -> None:
+    """Writes what was measured so far, whole or not at all."""
+    content = {
+        "machine": {"processor": machine.processor(), "cores": len(usable_cores())},
+        "versions": machine.versions(),
+        "results": [report.record(row) for row in rows],
     }
-    with train.runfolder.replacing(folder / "bench.json") as beside:
-        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    draw(results, folder / "bench.png")
-    print(f"\nnumbers and picture are in {folder.path}")
-
-
-def rows(timings: dict[str, Timing]) -> tuple[list[str], list[list[str]]]:
-    """The table's header and rows: ratio to jaxnn first, then median and quartiles, then the first call."""
-    ours = timings[OURS].median
-    header = ["side", f"time / {OURS}", "median ms", "quartiles ms", "first call s"]
-    body = [
-        [
-            name,
-            f"{t.median / ours:.2f}",
-            f"{t.median * 1e3:.1f}",
-            f"{t.lower * 1e3:.1f} to {t.upper * 1e3:.1f}",
-            f"{t.first:.1f}",
-        ]
-        for name, t in timings.items()
-    ]
-    return header, body
-
-
-def draw(results: dict[int, dict[str, Timing]], path: Path) -> None:
-    """A bar a side for each batch size, in units of jaxnn's time."""
-    figure = new_figure(7.0, 1.2 + 0.4 * sum(len(r) for r in results.values()))
-    axes: Any = figure.add_subplot()
-    labels, values = [], []
-    for batch, timings in results.items():
-        for name, timing in timings.items():
-            labels.append(f"batch {batch}: {name}")
-            values.append(timing.median / timings[OURS].median)
-    colours = ["#1f77b4" if "jaxnn" in label else "#999999" for label in labels]
-    bars = axes.barh(range(len(labels)), values, color=colours)
-    axes.bar_label(bars, [f"{v:.2f}" for v in values], padding=3, fontsize=8)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"time of a training step, in units of {OURS}; shorter is better")
-    axes.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
-
-
-def set_torch_threads(threads: int) -> None:
-    """Gives PyTorch, where it is installed, as many threads as JAX has cores."""
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.set_num_threads(threads)
+    with train.runfolder.replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,64 +1,54 @@
-"""Timing several sides of one piece of work fairly: warmed up, in one process, in turn, medians with their spread."""
+"""What comes out of timing a side: medians with their spread, and ratios of sides that were timed in turn."""
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-Work = Callable[[], None]
-"""Does one unit of work and returns when it is done (`block_until_ready`)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one unit of work: median and quartiles of the rounds; and of the first call, compilation included."""
+    """Seconds of a unit of work.
+
+    Attributes:
+      median: of the rounds.
+      lower: the first quartile.
+      upper: the third quartile.
+      compiling: seconds of the first call beyond those of a later one: tracing, compiling, first touches.
+      peak: bytes of resident memory that a call adds at its peak to what the process held before it; None where the
+        system does not tell.
+      rounds: every round's seconds, in the order of time.
+    """
 
     median: float
     lower: float
     upper: float
-    first: float
-    rounds: int
+    compiling: float
+    peak: int | None
+    rounds: list[float]
 
 
-def in_turn(sides: Mapping[str, Work], *, rounds: int, units: int = 1) -> dict[str, Timing]:
-    """Times the sides in turn, A B C A B C, so that a machine whose speed drifts treats them alike.
+def summary(rounds: Sequence[float], first: float = 0.0, units: int = 1, peak: int | None = None) -> Timing:
+    """The timing of a side.
 
     Args:
-      sides: what to call, by name; each call is `units` units of work.
-      rounds: timed calls of each side, after one that compiles and one that warms up.
+      rounds: seconds of a call in each round.
+      first: seconds of the first call.
       units: units of work in a call.
-
-    Returns:
-      A timing for each side, per unit.
+      peak: bytes.
     """
-    first = {name: _seconds(work) for name, work in sides.items()}
-    for work in sides.values():
-        work()
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, work in sides.items():
-            seconds[name].append(_seconds(work) / units)
-    return {name: _summary(seconds[name], first[name]) for name in sides}
+    lower, median, upper = (float(q) for q in np.percentile(rounds, [25, 50, 75]))
+    return Timing(
+        median / units, lower / units, upper / units, max(first - median, 0.0), peak, [r / units for r in rounds]
+    )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, for a terminal and for a README."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+def ratio(timing: Timing, other: Timing) -> float:
+    """Time of one side in units of another's: the median of the rounds' ratios.
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
-
-
-def _seconds(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _summary(seconds: Sequence[float], first: float) -> Timing:
-    lower, median, upper = np.percentile(seconds, [25, 50, 75])
-    return Timing(float(median), float(lower), float(upper), first, len(seconds))
+    The two calls of a round follow each other, so a machine whose speed drifts changes both alike. Sides that were not
+    timed in the same rounds are compared by their medians.
+    """
+    if len(timing.rounds) != len(other.rounds):
+        return timing.median / other.median
+    return float(np.median(np.divide(timing.rounds, other.rounds)))

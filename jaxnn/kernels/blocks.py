@@ -8,8 +8,8 @@ from jax import lax
 
 from jaxnn.kernels.platform import varying_as
 
-BLOCK_BYTES = 1 << 19
-"""Temporaries of one block of examples: about what a core's cache holds."""
+BLOCK_BYTES = 1 << 22
+"""Temporaries of one block of examples: small enough for a shared cache, large enough to keep several threads busy."""
 
 
 def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
@@ -42,7 +42,8 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
 
 
 def _block(batch: int, bytes_an_example: int) -> int:
-    return min(batch, max(1, BLOCK_BYTES // max(1, bytes_an_example)))
+    largest = max(1, BLOCK_BYTES // max(1, bytes_an_example))
+    return -(-batch // max(1, -(-batch // largest)))  # of as few blocks as that takes, as equal as they can be
 
 
 def _cut(arrays: tuple[jax.Array, ...], first: jax.Array | int, block: int) -> tuple[jax.Array, ...]:

@@ -1,13 +1,16 @@
 """Convolution and its transposes for XLA:CPU, as matrix products over the taps of the window.
 
-XLA:CPU computes the transposes of a convolution well only at the top level of a program; inside a compiled loop, where
-a training step of a whole-epoch scan lives, they run 5 to 50 times slower
-(https://github.com/jax-ml/jax/issues/12868). Matrix products run alike everywhere.
+XLA:CPU computes a convolution on one thread, and its transposes well only at the top level of a program: inside a
+compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 50 times slower
+(https://github.com/jax-ml/jax/issues/12868). Matrix products run alike everywhere, on all threads.
 
-Two formulations serve, and `COLUMNS_BELOW` chooses: with few input channels all taps are laid side by side into one
-matrix (im2col), whose product has a long inner dimension; with many, each tap is its own product, and nothing is
-copied wide. Both go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not
-`blocked` is for a batch that is spread over devices.
+    conv      all taps side by side in one matrix (im2col), times the kernel
+    conv_dx   one product gives every tap's share, which is put back where the tap saw
+    conv_dw   the same matrix of all taps, transposed, times the cotangent
+
+All go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not `blocked` is for a
+batch that is spread over devices. What would be large for a single example, `LARGE_BYTES`, is computed without being
+laid out: by XLA's own convolution and tap by tap.
 """
 
 import math
@@ -21,17 +24,20 @@ from jaxnn.kernels.blocks import map_blocks, sum_blocks
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.kernels.taps import padded, put, seen
 
-COLUMNS_BELOW = 16
-"""Input channels of a group below which the taps are laid side by side."""
+LARGE_BYTES = 1 << 26
+"""What is never laid out at once, however fast that would be."""
+
+SHORT = 16
+"""Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces."""
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool) -> jax.Array:
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
     if members:
         return jax.vmap(lambda x, k: _conv_columns(x, k, geometry, blocked))(x, kernel)
-    if geometry.groups == 1 and kernel.shape[-2] < COLUMNS_BELOW:
-        return _conv_columns(x, kernel, geometry, blocked)
-    return lax_conv(x, kernel, geometry)
+    if geometry.groups > 1 or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
+        return lax_conv(x, kernel, geometry)
+    return _conv_columns(x, kernel, geometry, blocked)
 
 
 def conv_dx(
@@ -62,7 +68,12 @@ def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, block
         out = geometry.window(size).out(x.shape[1:-1])
         return y.reshape(x.shape[0], *out, outputs).astype(x.dtype)
 
-    return map_blocks(block, (x,), _column_bytes(x, size, geometry)) if blocked else block(x)
+    bytes_an_example = _column_bytes(x, size, geometry)
+    # Columns no wider than the result cost less time than a loop's copy of the result.
+    small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= LARGE_BYTES
+    if not blocked or small or math.prod(size) == 1:  # a single tap's columns are the input itself
+        return block(x)
+    return map_blocks(block, (x,), bytes_an_example)
 
 
 def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
@@ -78,48 +89,48 @@ def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeom
         each = [shares[..., t, :] for t in range(math.prod(size))]
         return put(each, geometry.window(size), spatial).astype(g.dtype)
 
-    if not blocked:
+    if not blocked or math.prod(size) == 1:
         return block(g)
     return map_blocks(block, (g,), math.prod((*g.shape[1:-1], *size, groups, inputs, 4)))
 
 
 def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     groups, inputs, outputs = geometry.groups, x.shape[-1] // geometry.groups, g.shape[-1]
-    window = geometry.window(size)
+    window, bytes_an_example = geometry.window(size), _column_bytes(x, size, geometry)
 
-    def by_groups(g: jax.Array) -> jax.Array:
-        return g.reshape(g.shape[0], math.prod(g.shape[1:-1]), groups, outputs // groups)
+    def by_groups(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, groups, x.shape[-1] // groups)
 
     def block_of_columns(x: jax.Array, g: jax.Array) -> jax.Array:
-        # A sum over examples of one product each: a single product over batch and space is one very long sum, slower.
-        return _product("bngk,bngo->bkgo", _columns(x, size, geometry), by_groups(g), geometry).sum(0)
+        columns = _columns(x, size, geometry).reshape(-1, groups, math.prod(size) * inputs)
+        # XLA's product of two tall matrices is the faster the smaller its left operand.
+        if columns.shape[-1] * groups < outputs:
+            return _product("ngk,ngo->kgo", columns, by_groups(g), geometry)
+        return _product("ngo,ngk->ogk", by_groups(g), columns, geometry).transpose(2, 1, 0)
 
     def block_of_taps(x: jax.Array, g: jax.Array) -> jax.Array:
-        g = by_groups(g)
-        # (out, in) rather than (in, out): the order in which XLA's product of two tall matrices is fast.
-        products = [
-            _product("bngo,bngi->goi", g, tap.reshape(*g.shape[:2], groups, inputs), geometry)
-            for tap in seen(padded(x, window), window, x.shape[1:-1])
-        ]
+        taps = seen(padded(x, window), window, x.shape[1:-1])
+        products = [_product("ngo,ngi->goi", by_groups(g), by_groups(tap), geometry) for tap in taps]
         return jnp.stack(products).transpose(0, 3, 1, 2)
 
-    block, size_of_one = block_of_taps, math.prod(x.shape[1:]) * 4
-    if inputs < COLUMNS_BELOW:
-        block, size_of_one = block_of_columns, _column_bytes(x, size, geometry)
-    total = sum_blocks(block, (x, g), size_of_one) if blocked else block(x, g)
+    block = block_of_columns
+    if groups > 1 or bytes_an_example > LARGE_BYTES:
+        block, bytes_an_example = block_of_taps, math.prod(x.shape[1:]) * 4
+    looped = blocked and math.prod(size) > 1
+    total = sum_blocks(block, (x, g), bytes_an_example) if looped else block(x, g)
     return total.reshape(*size, inputs, outputs).astype(x.dtype)
 
 
 def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """Every window as one row (im2col): `(batch, windows, groups, taps in / groups)`.
-
-    Built along the last spatial axis first, so that each further axis copies long pieces.
-    """
+    """Every window as one row (im2col): `(batch, windows, groups, taps in / groups)`."""
     groups, channels, window = geometry.groups, x.shape[-1], geometry.window(size)
-    out = window.out(x.shape[1:-1])
+    out, spatial = window.out(x.shape[1:-1]), x.shape[1:-1]
     if not all(out):
         return jnp.zeros((x.shape[0], 0, groups, math.prod(size) * channels // groups), x.dtype)
     x = padded(x, window)
+    if groups == 1 and channels >= SHORT:
+        x = jnp.concatenate(seen(x, window, spatial), axis=-1)
+        return x.reshape(x.shape[0], math.prod(out), groups, x.shape[-1])
     x = x.reshape(*x.shape[:-1], groups, channels // groups)
     for axis in reversed(range(len(size))):
         s, d, o = window.stride[axis], window.dilation[axis], out[axis]

@@ -63,8 +63,6 @@ class LanguageModel(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.layers = layers_of(kind)(
             embed_features,

@@ -1,6 +1,6 @@
 """Convolution modules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -136,7 +136,7 @@ class ConvTranspose(nnx.Module):
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         precision: Any = None,
-        kernel_init: Initializer = _kernel_init,
+        kernel_init: Initializer | None = None,
         bias_init: Initializer = _bias_init,
         kernel_metadata: Mapping[str, Any] | None = None,
         bias_metadata: Mapping[str, Any] | None = None,
@@ -157,7 +157,8 @@ class ConvTranspose(nnx.Module):
           dtype: to compute in; None: that of the input.
           param_dtype: to keep the parameters in.
           precision: of the products.
-          kernel_init: initialiser of the kernel.
+          kernel_init: initialiser of the kernel; None: LeCun's normal, by the `in_features / groups` channels that each
+            output sees.
           bias_init: initialiser of the bias.
           kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
           bias_metadata: of the bias's `nnx.Param`.
@@ -166,6 +167,7 @@ class ConvTranspose(nnx.Module):
         size = arguments.sizes("window", window, arguments.axes_of(window))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
+        kernel_init = _by_group(groups) if kernel_init is None else kernel_init
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.stride = arguments.sizes("stride", stride, len(size))
@@ -190,6 +192,17 @@ class ConvTranspose(nnx.Module):
             groups=self.groups,
             precision=self.precision,
         )
+
+
+def _by_group(groups: int) -> Initializer:
+    """LeCun's normal for a kernel `(*window, in, out / groups)`: it would take all of `in` for what an output sees."""
+    init = jax.nn.initializers.lecun_normal(batch_axis=(-3,))
+
+    def initialise(key: jax.Array, shape: Sequence[int], *args: Any, **kwargs: Any) -> jax.Array:
+        *window, inputs, outputs = shape
+        return init(key, (*window, groups, inputs // groups, outputs), *args, **kwargs).reshape(shape)
+
+    return initialise
 
 
 def _check_features(in_features: int, out_features: int, groups: int) -> None:

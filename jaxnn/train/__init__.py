@@ -1,12 +1,17 @@
 """Training loops that compile whole: one pytree of state, compiled steps and epochs, and `fit`."""
 
 from jaxnn.train import augment, plots
+from jaxnn.train.calibration import Reliability, Scores, reliability, scores
+from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import epoch_order, make_epoch
 from jaxnn.train.evaluate import evaluate, predict
-from jaxnn.train.fit import NonFiniteLossError, fit
+from jaxnn.train.fit import fit
+from jaxnn.train.fit_ensemble import diverged, fit_ensemble
+from jaxnn.train.interrupt import Interrupted
 from jaxnn.train.losses import classification_loss, l2, weight_mask
 from jaxnn.train.members import create_ensemble, grid, member
+from jaxnn.train.nonfinite import NonFiniteLossError
 from jaxnn.train.optimizers import optimizer
 from jaxnn.train.preprocess import image_preprocess
 from jaxnn.train.runfolder import RunFolder
@@ -14,16 +19,24 @@ from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
 
 __all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpoints",
+    "Interrupted",
     "NonFiniteLossError",
+    "Reliability",
     "RunFolder",
+    "Scores",
     "TrainState",
     "augment",
     "classification_loss",
     "create_ensemble",
     "create_state",
+    "diverged",
     "epoch_order",
     "evaluate",
     "fit",
+    "fit_ensemble",
     "grid",
     "image_preprocess",
     "l2",
@@ -34,5 +47,7 @@ __all__ = [
     "optimizer",
     "plots",
     "predict",
+    "reliability",
+    "scores",
     "weight_mask",
 ]

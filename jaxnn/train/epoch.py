@@ -39,7 +39,9 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Ar
     return jax.random.permutation(key, examples)
 
 
-def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: int) -> jax.stages.Wrapped:
+def make_epoch(
+    step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: int, chunk: int | None = None
+) -> jax.stages.Wrapped:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
     The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
@@ -50,6 +52,9 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
         batch_size: Examples a step.
+        chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
+            epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
+            the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
@@ -79,6 +84,8 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
         [1.0, -2.0]
     """
     batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 step, or None, got {chunk}")
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
@@ -90,6 +97,27 @@ def make_epoch(step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: i
             positions, weights = batching.positions(number, examples, batch_size)
             return step(state, batching.take(data, order[positions]), weights)
 
-        return jax.lax.scan(body, state, jnp.arange(steps))
+        if chunk is None:
+            return jax.lax.scan(body, state, jnp.arange(steps))
+        return _some(body, state, state.step % steps, jnp.minimum(chunk, steps - state.step % steps), chunk)
 
     return epoch
+
+
+def _some(
+    body: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
+    state: TrainState,
+    first: jax.Array,
+    count: jax.Array,
+    most: int,
+) -> tuple[TrainState, Metrics]:
+    """A scan over `first` to `first + count - 1` whose length is traced; the rest of the outputs is zero."""
+    _, shapes = jax.eval_shape(body, state, first)
+    outputs = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
+
+    def one(number: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, outputs = carry
+        state, output = body(state, first + number)
+        return state, jax.tree.map(lambda all_, x: all_.at[number].set(x), outputs, output)
+
+    return jax.lax.fori_loop(0, count, one, (state, outputs))

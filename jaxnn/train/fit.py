@@ -1,37 +1,30 @@
-"""The loop that a person wants: epochs, progress, metrics, plots, and a stop when the loss is lost."""
+"""The loop that a person wants: epochs, progress, metrics, plots, checkpoints, and a stop when the loss is lost."""
 
+import dataclasses
+import os
+import signal
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train import batching, plots
+from jaxnn.train import batching, interrupt, nonfinite, plots
+from jaxnn.train.checkpoints import Checkpoints, CheckpointWarning, Position, Saver
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
+from jaxnn.train.fingerprint import fingerprint
+from jaxnn.train.nonfinite import History, NonFiniteLossError, Record
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 
-Record = dict[str, int | float]
-History = list[Record]
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or gradient became NaN or infinite.
-
-    Attributes:
-        epoch: The epoch in which it did, from 1.
-        step: The step in which it did, from 1; the last of the epoch if only the test loss shows it.
-        history: The records of the epochs so far, that one included.
-    """
-
-    def __init__(self, message: str, *, epoch: int, step: int, history: History):
-        super().__init__(message)
-        self.epoch, self.step, self.history = epoch, step, history
+__all__ = ["History", "NonFiniteLossError", "Record", "fit"]
 
 
 def fit(
@@ -46,6 +39,10 @@ def fit(
     preprocess: Preprocess | None = None,
     test_batch_size: int = 256,
     run: RunFolder | None = None,
+    checkpoints: Checkpoints | None = None,
+    chunk: int | None = None,
+    profile: str | os.PathLike[str] | None = None,
+    on_record: Callable[[Record], None] | None = None,
     progress: bool = True,
 ) -> tuple[TrainState, History]:
     """Trains for some epochs, each one compiled program, and evaluates after each.
@@ -66,6 +63,13 @@ def fit(
         test_batch_size: Examples at a time in evaluation.
         run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
+        checkpoints: Where to save the state on the way, and whether to go on from there: the run then ends
+            where it would have ended, bit for bit, and `epochs` still counts from the state that is passed in.
+            SIGTERM and Ctrl-C save and then raise `Interrupted`.
+        chunk: Steps a compiled program, to save and to show progress inside long epochs; None makes the whole
+            epoch one. The numbers are the same.
+        profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
+        on_record: Called with each record, to write them elsewhere too.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
 
     Returns:
@@ -75,6 +79,8 @@ def fit(
         `examples_per_second`.
 
     Raises:
+        Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
+        CheckpointError: If the checkpoint to go on from is of another run or another model, or damaged.
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
         ValueError: If a number is out of range or shapes do not fit.
 
@@ -96,43 +102,123 @@ def fit(
     examples = batching.count(data)
     steps = batching.steps(examples, batch_size)
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))  # to the device, once
-    epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
-    first = int(state.step) // steps
-    history: History = []
-    with Progress(epochs, first=first, enabled=progress) as display:
-        try:
-            if epochs:
-                display.doing("compiling")
-                started = time.perf_counter()
-                # Compiled ahead, so that the first epoch's time is training alone; the calls below find it
-                # done.
-                epoch_fn.lower(state, data).compile()
-                display.say(f"compiled in {time.perf_counter() - started:.1f} s")
-            began = time.perf_counter()
-            for done in range(1, epochs + 1):
-                display.doing("training")
+    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
+    epoch_fn = make_epoch(step_fn, batch_size=batch_size, chunk=chunk)
+    step = int(state.step)
+    first, last = step // steps, step // steps + epochs
+    position = Position()
+    with ExitStack() as stack:
+        display = stack.enter_context(Progress(epochs, first=first, enabled=progress))
+        saver = None
+        wish = interrupt.Wish()
+        if checkpoints is not None:
+            same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
+            saver = stack.enter_context(Saver(checkpoints, same))
+            state, position = saver.restore(state)
+            if checkpoints.resume and run is not None:
+                run.rewind(position.history, after=first)
+            step = int(state.step)
+            wish = stack.enter_context(interrupt.on_signals(display.say))
+        history = position.history
+        if history or position.sums:
+            display.resume(step // steps - first, f"going on after step {step}")
+        log = _Log(run, first)
+        if run is not None:
+            stack.callback(lambda: _draw(run, history, display))
+
+        def save(*, wait: bool = False) -> bool:
+            return saver is not None and saver.save(state, position, wait=wait)
+
+        def stop_if_asked() -> None:
+            if interrupt.anywhere(wish.asked is not None):
+                which = wish.asked or signal.SIGTERM  # another process was asked
+                raise interrupt.Interrupted(which, step, saved=save(wait=True))
+
+        if step // steps < last:
+            display.doing("compiling")
+            started = time.perf_counter()
+            # Compiled ahead, so that the first epoch's time is training alone; the calls below find it
+            # done.
+            epoch_fn.lower(state, data).compile()
+            display.say(f"compiled in {time.perf_counter() - started:.1f} s")
+        began, begin, calls = time.perf_counter(), step, 0
+        saved_at = began
+        while step // steps < last:
+            stop_if_asked()
+            display.doing("training")
+            epoch, only = step // steps + 1, last - step // steps == 1 and (chunk is None or chunk >= steps)
+            with _trace(profile if calls == 1 or (calls == 0 and only) else None):
                 started = time.perf_counter()
                 state, on_device = epoch_fn(state, data)
-                per_step: dict[str, np.ndarray] = jax.device_get(on_device)
-                seconds = time.perf_counter() - started
-                record: Record = {"epoch": first + done, "step": int(state.step)}
-                weights = per_step.pop("examples")
-                means = {name: np.average(values, weights=weights) for name, values in per_step.items()}
-                record |= _named("train", means)
-                if test_data is not None:
+                per_step = interrupt.fetch(on_device)
+                position.seconds += time.perf_counter() - started
+            per_step = {name: values[per_step["examples"] > 0] for name, values in per_step.items()}
+            calls, step = calls + 1, step + len(per_step["examples"])
+            position.sums = _add(position.sums, per_step)
+            lost = nonfinite.first_lost(per_step, step)
+            whole = chunk is None or step % steps == 0
+            now = time.perf_counter()
+            left = (now - began) * (last * steps - step) / (step - begin)
+            if whole or lost:
+                record = _record(epoch, step, position)
+                if test_data is not None and not lost:
                     display.doing("evaluating")
                     test = evaluate(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
-                    record |= _named("test", jax.device_get(test))
-                record |= {"seconds": seconds, "examples_per_second": examples / seconds}
-                history.append(record)
-                if run is not None:
-                    run.log(record)
-                _stop_if_not_finite(record, per_step, history, data)
-                display.epoch(record, (time.perf_counter() - began) / done * (epochs - done))
-        finally:
-            if run is not None and history:
-                _draw(run, history, display)
-    return state, history
+                    record = _with_test(record, jax.device_get(test))
+                    if not np.isfinite(record["test_loss"]):
+                        lost = step, "test loss", record["test_loss"]
+                position.history.append(record)
+                position.sums, position.seconds = {}, 0.0
+                log(position.history)
+                if lost:
+                    nonfinite.stop(lost, position.history, data)
+                display.epoch(record, left)
+                if on_record is not None:
+                    on_record(record)
+            else:
+                display.part(step % steps / steps, position.sums["examples"] / position.seconds, left)
+            if checkpoints is not None and interrupt.anywhere(_due(checkpoints, epoch, whole, now - saved_at)):
+                save()
+                saved_at = now
+        stop_if_asked()
+        save(wait=True)
+    return state, position.history
+
+
+def _due(checkpoints: Checkpoints, epoch: int, whole: bool, since: float) -> bool:
+    """Whether it is time for a checkpoint; the end of the run has one of its own."""
+    if whole:
+        return epoch % checkpoints.every == 0
+    return checkpoints.seconds is not None and since >= checkpoints.seconds
+
+
+def _identity(data: Any) -> str:
+    """What tells one training set from another: how many examples, and every bit of them."""
+    leaves = jax.tree.leaves(data)
+    numbers = (int(number) for number in jax.device_get(fingerprint(leaves)))
+    return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))
+
+
+def _add(sums: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The sums over an epoch's examples, further steps of it added."""
+    weights = np.asarray(per_step["examples"], np.float64)
+    more = {name: float(np.sum(weights * values)) for name, values in per_step.items() if name != "examples"}
+    more["examples"] = float(weights.sum())
+    return {name: sums.get(name, 0.0) + value for name, value in more.items()}
+
+
+def _record(epoch: int, step: int, position: Position) -> Record:
+    sums = dict(position.sums)
+    examples = sums.pop("examples")
+    means = {name: total / examples for name, total in sums.items()}
+    times = {"seconds": position.seconds, "examples_per_second": examples / position.seconds}
+    return {"epoch": epoch, "step": step, **_named("train", means), **times}
+
+
+def _with_test(record: Record, test: Mapping[str, Any]) -> Record:
+    """The record with the test's metrics, before the times."""
+    times = {name: record[name] for name in ("seconds", "examples_per_second")}
+    return {**{name: value for name, value in record.items() if name not in times}, **_named("test", test), **times}
 
 
 def _named(part: str, metrics: Mapping[str, Any]) -> Record:
@@ -141,41 +227,42 @@ def _named(part: str, metrics: Mapping[str, Any]) -> Record:
     return {f"{part}_{name}": float(metrics[name]) for name in names}
 
 
-def _stop_if_not_finite(record: Record, per_step: Mapping[str, np.ndarray], history: History, data: Any) -> None:
-    epoch, last = int(record["epoch"]), int(record["step"])
-    lost = ~(np.isfinite(per_step["loss"]) & np.isfinite(per_step["grad_norm"]))
-    if lost.any():
-        index = int(lost.argmax())
-        step = last - len(lost) + 1 + index
-        what = "loss" if not np.isfinite(per_step["loss"][index]) else "gradient"
-        value = per_step["loss" if what == "loss" else "grad_norm"][index]
-    elif not np.isfinite(record.get("test_loss", 0.0)):
-        step, what, value = last, "test loss", record["test_loss"]
-    else:
-        return
-    if _has_non_finite(data):
-        advice = "the training data itself holds NaN or infinity: clean it first"
-    else:
-        advice = (
-            "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
-            "the optimiser; "
-            "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN"
-        )
-    raise NonFiniteLossError(
-        f"the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
-        epoch=epoch,
-        step=step,
-        history=history,
-    )
+@dataclasses.dataclass
+class _Log:
+    """Writes the newest record to the run folder; what a full disk refuses is told, and written with the next one."""
+
+    run: RunFolder | None
+    first: int
+    behind: bool = False
+
+    def __call__(self, history: History) -> None:
+        if self.run is None:
+            return
+        try:
+            if self.behind:
+                self.run.rewind(history, after=self.first)
+            else:
+                self.run.log(history[-1])
+            self.behind = False
+        except OSError as error:
+            self.behind = True
+            text = (
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training goes on, and what "
+                "is missing is written with the next epoch"
+            )
+            warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
-def _has_non_finite(data: Any) -> bool:
-    floats = [x for x in jax.tree.leaves(data) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return not all(bool(jnp.isfinite(x).all()) for x in floats)
+def _trace(folder: str | os.PathLike[str] | None) -> AbstractContextManager[Any]:
+    if folder is None:
+        return nullcontext()
+    return jax.profiler.trace(os.fspath(folder), create_perfetto_trace=True)
 
 
 def _draw(run: RunFolder, history: History, display: Progress) -> None:
+    if not history:
+        return
     try:
         plots.curves(history, run / "curves.png")
-    except ImportError as error:  # the numbers are safe in metrics.jsonl; a missing plot is no reason to fail
+    except (ImportError, OSError) as error:  # the numbers are in metrics.jsonl; a missing plot is no reason to fail
         display.say(f"curves.png was not drawn: {error}")

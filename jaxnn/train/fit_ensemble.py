@@ -12,8 +12,8 @@ from jaxnn.train import batching
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
-from jaxnn.train.fit import History, NonFiniteLossError, Record
 from jaxnn.train.members import count_members, hyperparameters
+from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, first_lost
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.state import TrainState
@@ -132,7 +132,9 @@ def fit_ensemble(
                     continue
                 histories[i].append({**where, **{name: float(values[i]) for name, values in metrics.items()}})
                 if diverged(histories[i]):
-                    step = where["step"] - steps + 1 + _first_lost(per_step, i)
+                    # Where only the test loss shows it: the last step.
+                    lost = first_lost({name: values[i] for name, values in per_step.items()}, int(where["step"]))
+                    step = where["step"] if lost is None else lost[0]
                     display.say(f"{names[i]} diverged in epoch {first + done}, step {step}; the others go on")
             alive = [i for i in range(members) if not diverged(histories[i])]
             if not alive:
@@ -170,12 +172,6 @@ def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, values in per_step.items()
         if name != "examples"
     }
-
-
-def _first_lost(per_step: Mapping[str, np.ndarray], i: int) -> int:
-    """The step of the epoch, from 0, in which a member was lost; the last one if only its test loss shows it."""
-    lost = ~(np.isfinite(per_step["loss"][i]) & np.isfinite(per_step["grad_norm"][i]))
-    return int(lost.argmax()) if lost.any() else len(lost) - 1
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

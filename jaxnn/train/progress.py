@@ -22,6 +22,7 @@ class Progress:
     def __init__(self, epochs: int, *, first: int = 0, enabled: bool = True):
         """Prepares to show epochs `first` + 1 to `first` + `epochs`."""
         self._last, self._enabled, self._bar = first + epochs, enabled, None
+        self._done = 0
         self._task: Any = None
         if enabled and sys.stdout.isatty():
             self._bar = _rich_bar()
@@ -49,6 +50,19 @@ class Progress:
         elif self._enabled:
             print(text, flush=True)
 
+    def resume(self, epochs: int, text: str) -> None:
+        """Begins after so many of the epochs."""
+        self.say(text)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epochs)
+        self._done = epochs
+
+    def part(self, share: float, examples_per_second: float, seconds_left: float) -> None:
+        """Shows on the bar how much of the epoch is done, how fast, and the time left; lines have no place for it."""
+        if self._bar is not None:
+            left = f"{int(examples_per_second):,} examples/s  {clock(seconds_left)} left"
+            self._bar.update(self._task, completed=self._done + share, left=left)
+
     def epoch(self, record: Mapping[str, Any], seconds_left: float) -> None:
         """Shows the end of an epoch.
 
@@ -71,7 +85,9 @@ class Progress:
         self.say("  ".join(parts))
         if self._bar is not None:
             finished = record["epoch"] == self._last
-            self._bar.update(self._task, advance=1, left="" if finished else left)
+            speed = f"{int(record['examples_per_second']):,} examples/s  "
+            self._done += 1
+            self._bar.update(self._task, completed=self._done, left="" if finished else speed + left)
             if finished:
                 self.doing("done")
 
@@ -98,7 +114,7 @@ def _rich_bar() -> Any:
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.completed:.4g}/{task.total:.0f}"),
         progress.TextColumn("epochs"),
         progress.TimeElapsedColumn(),
         progress.TextColumn("{task.fields[left]}"),

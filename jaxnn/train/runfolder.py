@@ -1,10 +1,11 @@
 """The folder that holds what a run leaves behind."""
 
 import dataclasses
+import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,27 @@ class RunFolder:
         Args:
             record: Names and numbers. JSON has no NaN and infinity: they are written as null.
         """
-        plain = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()
-        }
-        with open(self / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(plain, allow_nan=False) + "\n")
-            file.flush()
+        with open(self / "metrics.jsonl", "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                _write_all(file, _line(record))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)  # no half line
+                raise
+
+    def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
+        """Makes `metrics.jsonl` end with `history`: what a run had logged beyond its checkpoint goes.
+
+        Args:
+            history: Records of epochs after `after`.
+            after: Lines of epochs up to this one stay as they are.
+        """
+        if not history and not (self / "metrics.jsonl").exists():
+            return
+        kept = [record for record in self.metrics() if record.get("epoch", 0) <= after]
+        with replacing(self / "metrics.jsonl") as beside, open(beside, "wb", buffering=0) as file:
+            _write_all(file, b"".join(_line(record) for record in [*kept, *history]))
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -109,7 +124,22 @@ class RunFolder:
         path = self / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").split("\n")
+        # What follows the last line's end was cut off by a process that was killed.
+        return [json.loads(line) for line in lines[:-1]]
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
+    return (json.dumps(plain, allow_nan=False) + "\n").encode()
+
+
+def _write_all(file: io.FileIO, text: bytes) -> None:
+    view = memoryview(text)
+    while view:  # a file without a buffer may take a part only
+        view = view[file.write(view) :]
 
 
 @contextmanager

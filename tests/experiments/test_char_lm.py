@@ -202,6 +202,9 @@ def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
         (b"abcdefgh" * 99, {"epochs": -1}, "--epochs must be positive"),
         (b"abcdefgh" * 99, {"minutes": 1}, "give one of them"),
         (b"abcdefgh" * 99, {"dropout": 1.0}, "dropout must lie in"),
+        (b"abcdefgh" * 99, {"restart": 1.5}, "--restart must be a chance"),
+        (b"abcdefgh" * 99, {"clip": 0.0}, "clip_norm"),
+        (b"abcdefgh" * 99, {"temperature": 0.0}, "temperature must be positive"),
     ],
 )
 def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options, message):

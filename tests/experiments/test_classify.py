@@ -22,6 +22,7 @@ def test_a_run_leaves_everything(capsys):
     lenet5.main(lenet5.Options(epochs=1, batch_size=256))
     folder = Path("runs/lenet5")
     assert {path.name for path in folder.iterdir()} == {
+        "checkpoints",
         "config.json",
         "metrics.jsonl",
         "result.json",

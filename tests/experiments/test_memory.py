@@ -24,14 +24,15 @@ def test_adding_marks_two_numbers_one_early_and_one_late():
 def test_copying_shows_symbols_then_silence_then_the_signal():
     batch = memory.copying(jax.random.key(0), 5, 7)
     shown = jnp.argmax(batch.inputs, -1)
-    assert shown.shape == (5, 3 + 7 + 3)
-    np.testing.assert_array_equal(shown[:, :3], batch.targets)
-    assert (shown[:, 3:10] == memory.ALPHABET).all()
-    assert (shown[:, 10:] == memory.ALPHABET + 1).all()
+    n = memory.SYMBOLS
+    assert shown.shape == (5, n + 7 + n)
+    np.testing.assert_array_equal(shown[:, :n], batch.targets)
+    assert (shown[:, n : n + 7] == memory.ALPHABET).all()
+    assert (shown[:, n + 7 :] == memory.ALPHABET + 1).all()
 
 
 def test_reach_is_the_gradient_of_the_answer():
-    network = memory.Network("RNN", "adding", memory.Options(hidden=3))
+    network = memory.Network("RNN", "adding", 6, memory.Options(hidden=3))
     inputs = memory.adding(jax.random.key(0), 4, 6).inputs
     got = memory.reach(network, inputs)
     step = 1e-2
@@ -44,7 +45,7 @@ def test_reach_is_the_gradient_of_the_answer():
 
 
 def test_a_fading_network_has_a_fading_gradient():
-    network = memory.Network("RNN", "adding", memory.Options(hidden=4))
+    network = memory.Network("RNN", "adding", 12, memory.Options(hidden=4))
     cell = network.layer.cells[0].params
     cell.w_h[...] = 0.5 * jnp.eye(4)
     reach = memory.reach(network, memory.adding(jax.random.key(0), 8, 12).inputs)
@@ -53,24 +54,40 @@ def test_a_fading_network_has_a_fading_gradient():
 
 def test_the_guesses_are_what_needs_no_memory():
     targets = memory.adding(jax.random.key(0), 20_000, 10).targets
-    assert float(jnp.square(targets - 1).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.02)
+    assert float((jnp.abs(targets - 1) < memory.NEAR).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.05)
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+def test_gates_start_out_keeping_for_up_to_the_delay(cell):
+    layer = memory.Network(cell, "adding", 50, memory.Options(hidden=400)).layer
+    bias = layer.cells[0].params.b[...].reshape(-1, 400)
+    keep = 1 / jax.nn.sigmoid(-bias[1])  # f of i, f, g, o and z of r, z, n: how many steps until it has faded
+    assert 1.9 < keep.min() < 4
+    assert 45 < keep.max() < 50
+    if cell == "LSTM":
+        np.testing.assert_array_equal(bias[0], -bias[1])
+        bias = bias[1:]
+    else:
+        assert (bias[0] == 0).all()
+    assert (bias[-1] == 0).all()
+    still = memory.Network(cell, "adding", 50, memory.Options(hidden=3, chrono=False)).layer.cells[0].params.b[...]
+    assert set(still.tolist()) <= {0.0, 1.0}
 
 
 def test_every_network_learns_over_a_short_delay(tmp_path, capsys):
     run = tmp_path / "run"
     memory.main(memory.Options(delays=(2,), steps=150, hidden=16, learning_rate=2e-2, run=run))
     result = json.loads((run / "result.json").read_text())
-    for (score,) in result["scores"]["adding"].values():
-        assert score < memory.GUESS["adding"] / 2
-    for (score,) in result["scores"]["copying"].values():
-        assert score > 2 * memory.GUESS["copying"]
+    for task, cells in result["scores"].items():
+        for (score,) in cells.values():
+            assert score["right"] > 1.5 * memory.GUESS[task]
     assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
     assert (run / "memory.png").stat().st_size > 0
     assert "without memory" in capsys.readouterr().out
 
 
 def test_training_does_not_change_the_network_it_is_given():
-    network = memory.Network("GRU", "copying", memory.Options(hidden=4))
+    network = memory.Network("GRU", "copying", 2, memory.Options(hidden=4))
     before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
     memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
@@ -78,8 +95,14 @@ def test_training_does_not_change_the_network_it_is_given():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"delays": (1,)}, "--delays must be"), ({"delays": ()}, "--delays must be"), ({"steps": 0}, "--steps must be")],
+    [
+        ({"delays": (1,)}, "--delays must be"),
+        ({"delays": ()}, "--delays must be"),
+        ({"steps": 0}, "--steps must be"),
+        ({"clip": 0.0}, "clip_norm: a positive one"),
+    ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         memory.main(memory.Options(run=tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()

@@ -88,11 +88,24 @@ on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the
 
 @on_cpu
 @pytest.mark.parametrize("case", EVERY_PATH, ids=str)
-def test_no_gradient_on_cpu_is_a_convolution(case):
+def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
     x, k, _ = case.arrays(dtype=jnp.float32)
     forward = compiled_ops(lambda k, x: conv.conv(x, k, case.geometry), k, x, optimized=False)["convolution"]
-    assert forward == (case is not FEW)  # few channels go as columns, the rest is XLA's
+    assert forward == (case.geometry.groups > 1)
     assert compiled_ops(training(case), k, x, optimized=False)["convolution"] == forward
+
+
+@on_cpu
+def test_what_is_large_for_one_example_is_not_laid_out_on_cpu():
+    x, k = jax.ShapeDtypeStruct((1, 512, 512, 16), jnp.float32), jax.ShapeDtypeStruct((3, 3, 16, 16), jnp.float32)
+
+    def gradients(x, k):
+        return jax.grad(lambda x, k: jnp.sum(conv.conv(x, k, ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))) ** 2), 1)(
+            x, k
+        )
+
+    temporaries = jax.jit(gradients).lower(x, k).compile().memory_analysis().temp_size_in_bytes
+    assert temporaries < 5 * 512 * 512 * 16 * 4  # columns alone would be nine inputs
 
 
 @on_cpu

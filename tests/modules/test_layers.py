@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.modules.layers import LAYERS, PARAMETRIC
+from tests.modules.layers import LAYERS, NORMAL, PARAMETRIC
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 with_params = pytest.mark.parametrize("layer", PARAMETRIC, ids=str)
@@ -125,9 +125,9 @@ def test_integers_are_told_and_not_cast_to(layer):
 def test_sharding_metadata_passes_through(layer, by):
     spec = (None,) * (layer.new().kernel.ndim - 1) + ("model",)
     if by == "initialiser":
-        options = {"kernel_init": nnx.with_partitioning(jax.nn.initializers.lecun_normal(), spec)}
+        options = {"kernel_init": nnx.with_partitioning(NORMAL, spec)}
     else:
-        options = {"kernel_metadata": {"out_sharding": spec, "note": "kept"}}
+        options = {"kernel_init": NORMAL, "kernel_metadata": {"out_sharding": spec, "note": "kept"}}
     mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):
         module = layer.new(**options)
@@ -136,4 +136,4 @@ def test_sharding_metadata_passes_through(layer, by):
         if by == "metadata":
             assert module.kernel.get_metadata()["note"] == "kept"
         y = nnx.jit(lambda module, x: module(x))(module, layer.x())
-    np.testing.assert_allclose(y, layer.new()(layer.x()), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(y, layer.new(kernel_init=NORMAL)(layer.x()), rtol=1e-5, atol=1e-5)

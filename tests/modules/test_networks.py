@@ -91,3 +91,12 @@ def test_flatten_wants_its_axes():
 def test_everything_public_is_documented():
     for name in modules.__all__:
         assert getattr(modules, name).__doc__, name
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("layer", [Conv, ConvTranspose])
+def test_a_fresh_convolution_keeps_the_variance_whatever_its_groups(layer, groups):
+    """LeCun's normal, by what each output sees: the window and the channels of its own group."""
+    module = layer(32, 32, (3,), padding=1, groups=groups, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(400, 32)), jnp.float32)
+    assert 0.85 < np.var(module(x)[1:-1]) < 1.15  # the borders see less

@@ -44,7 +44,7 @@ def test_reverse_reaches_the_function():
 def test_a_loop_of_steps_equals_the_whole_call(kind):
     module, _, options = KINDS[kind]
     layer = module(2, 4, layers=2, rngs=nnx.Rngs(0), **options)
-    y, final = nnx.jit(lambda m, x: m(x))(layer, X)
+    y, final = nnx.jit(lambda m, x: m(x, algorithm="scan"))(layer, X)
     state = layer.zero_state((3,))
     step = nnx.jit(lambda m, s, x: m.step(s, x))
     for t in range(6):
@@ -166,6 +166,9 @@ def test_bad_input_is_named():
         layer(X, layer.zero_state((3,))[:1])
     with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
+    for rate in (-0.1, 1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), got {rate}"):
+            LSTM(2, 4, dropout=rate, rngs=nnx.Rngs(0))
     both = LSTM(2, 4, bidirectional=True, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="step by step"):
         both.step(both.zero_state((3,)), X[:, 0])

@@ -67,13 +67,16 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
         new = step(params, state, _where(inside, x, jnp.zeros_like(x)))
         return _where(inside, new, state), _where(inside, new.h, jnp.zeros_like(new.h))
 
-    final, ys = _scan(body, state, (xs, cuts, resets), time, reverse=reverse, remat=remat)
+    final, ys = blocks(partial(jax.lax.scan, body, reverse=reverse), state, (xs, cuts, resets), reverse, remat)
     return ys if time_major else jnp.moveaxis(ys, 0, -2), final
 
 
-def _scan(body, state, xs, time, *, reverse, remat):  # type: ignore[no-untyped-def]
-    """`lax.scan`, keeping for the backward pass only every `remat`-th state and computing the rest again."""
-    run = partial(jax.lax.scan, body, reverse=reverse)
+def blocks(run, state, xs, reverse, remat):  # type: ignore[no-untyped-def]
+    """Does `run(state, xs) -> (state, ys)` in blocks of `remat` steps, or in one go.
+
+    For the backward pass only the state at the start of each block is kept; the rest is computed again.
+    """
+    time = jax.tree.leaves(xs)[0].shape[0]
     if remat is None or time == 0:
         return run(state, xs)
     whole = time - time % remat

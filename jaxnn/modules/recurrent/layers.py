@@ -33,6 +33,8 @@ class Recurrent(nnx.Module):
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.out_features = output * (2 if bidirectional else 1)
         sizes = [in_features] + [self.out_features] * (layers - 1)
         cells = [R.Directions(cell(n), cell(n)) if bidirectional else cell(n) for n in sizes]
@@ -126,7 +128,7 @@ class Recurrent(nnx.Module):
         )
 
     def step(self, state: Sequence[Any], x: jax.Array) -> tuple[Any, ...]:
-        """One step of all layers, without dropout: a loop of these equals the whole call.
+        """One step of all layers, without dropout: a loop of these equals the whole call, up to rounding.
 
         Args:
           state: the state of each layer, at first `zero_state(batch)`.

@@ -46,7 +46,7 @@ def test_stack_feeds_each_layer_to_the_next(name):
 def test_a_loop_of_stack_steps_equals_the_stack(name):
     case, params = _two_layers(name)
     x = random_x(2, 6, 3)
-    y, finals = jax.jit(partial(R.stack, case.layer))(params, x)
+    y, finals = jax.jit(partial(R.stack, case.layer, algorithm="scan"))(params, x)
     states = tuple(p.zero_state((2,), x.dtype) for p in params)
     step = jax.jit(partial(R.stack_step, case.step))
     for t in range(6):

@@ -1,5 +1,6 @@
 """What holds for every layer: padding, chunks, streaming, resets, time-major, vmap."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -22,9 +23,9 @@ def _setting(name, batch=(3,), time=7, dtype=jnp.float32):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
-def test_a_loop_of_steps_equals_the_whole_call_bit_for_bit(name, batch, dtype):
+def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
     case, params, x, state = _setting(name, batch, dtype=dtype)
-    y, final = jax.jit(case.layer)(params, x, state)
+    y, final = jax.jit(partial(case.layer, algorithm="scan"))(params, x, state)
     step = jax.jit(case.step)
     for t in range(x.shape[-2]):
         state = step(params, state, x[..., t, :])

@@ -34,7 +34,42 @@ CALLS = {
     "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets must be bool, got float32"),
     "remat": (lambda: R.lstm(P, X, remat=0), "remat must be at least 1 step"),
     "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate must be at least 1 step"),
-    "algorithm": (lambda: R.lstm(P, X, algorithm="cudnn2"), "algorithm must be one of 'auto', 'scan'.* 'cudnn2'"),
+    "algorithm": (
+        lambda: R.lstm(P, X, algorithm="cudnn2"),
+        "algorithm must be one of 'auto', 'scan', 'fused'.* 'cudnn2'",
+    ),
+    "fused peephole": (
+        lambda: R.lstm(P._replace(peephole=jnp.ones((3, 4))), X, algorithm="fused"),
+        "algorithm='fused' has no peephole; use 'scan', or 'auto'",
+    ),
+    "fused projection and norm": (
+        lambda: R.lstm(
+            P._replace(
+                w_h=jnp.ones((2, 16)),
+                projection=jnp.ones((4, 2)),
+                norm=R.LSTMNorm(jnp.ones(16), jnp.ones(16), jnp.ones(4), jnp.ones(4)),
+            ),
+            X,
+            algorithm="fused",
+        ),
+        "has no projection and no norm",
+    ),
+    "fused coupled": (
+        lambda: R.lstm(R.LSTMParams(jnp.ones((3, 12)), jnp.ones((4, 12)), jnp.ones(12)), X, algorithm="fused"),
+        "has no coupled gates",
+    ),
+    "fused activation": (
+        lambda: R.lstm(P, X, activation=jnp.sin, algorithm="fused"),
+        "has no other activation than tanh",
+    ),
+    "fused gate activation": (
+        lambda: R.lstm(P, X, gate_activation=jnp.tanh, algorithm="fused"),
+        "has no other gate_activation than sigmoid",
+    ),
+    "fused rnn": (
+        lambda: R.rnn(R.init_rnn(jax.random.key(0), 3, 4), X, activation=jnp.sin, algorithm="fused"),
+        "has no other activation than tanh, relu, sigmoid",
+    ),
     "gates": (lambda: R.lstm(P._replace(w_h=jnp.ones((4, 8))), X), r"params\.w_h must have 4 \* hidden columns"),
     "w_x": (lambda: R.lstm(P._replace(w_x=jnp.ones((3, 12))), X), r"params\.w_x must have shape \(3, 16\)"),
     "bias": (lambda: R.lstm(P._replace(b=jnp.ones(4)), X), r"params\.b must have shape \(16,\).* got \(4,\)"),

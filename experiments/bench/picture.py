@@ -1,0 +1,42 @@
+"""One picture of all: a row a case, a dot a side, at its time in units of jaxnn's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.report import Row
+from experiments.bench.timing import ratio
+from jaxnn.train.plots.figure import new_figure, save
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Writes the picture, a panel for each number of threads."""
+    rows = [row for row in rows if row.result.timings]
+    panels = list(dict.fromkeys(row.threads for row in rows))
+    if not panels:
+        return
+    titles = list(dict.fromkeys(f"{row.workload}: {row.result.case.title}" for row in rows))
+    names = list(dict.fromkeys(name for row in rows for name in row.result.timings))
+    colours: dict[str, Any] = {name: f"C{i % 10}" for i, name in enumerate(names)}
+    markers: dict[str, str] = {name: "oDs^vPX<>"[i // 10 % 9] for i, name in enumerate(names)}
+    figure = new_figure(4.0 + 4.0 * len(panels), 1.8 + 0.1 * len(names) + 0.25 * len(titles))
+    axes: Any = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, threads in zip(axes, panels, strict=True):
+        for row in (row for row in rows if row.threads == threads):
+            timings = row.result.timings
+            reference = next(iter(timings.values()))
+            y = titles.index(f"{row.workload}: {row.result.case.title}")
+            for name, timing in timings.items():
+                axis.plot(ratio(timing, reference), y, markers[name], color=colours[name], markersize=5)
+        axis.axvline(1.0, color="#999999", linewidth=0.8, zorder=0)
+        axis.set_xscale("log")
+        axis.set_title(f"{threads} thread{'s' if threads > 1 else ''}", fontsize=9)
+        axis.set_xlabel("time in units of the case's first side; left is faster", fontsize=8)
+        axis.grid(axis="y", linewidth=0.3)
+        axis.tick_params(labelsize=7)
+    axes[0].set_yticks(range(len(titles)), titles, fontsize=7)
+    axes[0].invert_yaxis()
+    for name in names:
+        axes[0].plot([], [], markers[name], color=colours[name], label=name)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    save(figure, path)

@@ -1,0 +1,91 @@
+"""Single layers, in jaxnn and in plain `jax.lax`: called from Python, and inside a compiled loop."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import functional as F
+
+Work = Callable[[], object]
+Layer = Callable[..., jax.Array]
+Pairs = Sequence[Sequence[int]]
+
+
+def layer(
+    kind: str,
+    x: Sequence[int],
+    window: Sequence[int],
+    stride: int,
+    padding: Pairs,
+    groups: int,
+    gradients: str,
+    calls: int,
+    plain: bool,
+    looped: bool,
+) -> Work:
+    """So many calls of a layer, each on another input.
+
+    Args:
+      kind: "conv", "max_pool" or "avg_pool".
+      x: shape of the input.
+      window: of a pool; of a convolution the kernel's shape.
+      stride: of every axis.
+      padding: (low, high) of every axis.
+      groups: of a convolution.
+      gradients: what is computed beside the output: "" nothing, "kernel", "input", or "both".
+      calls: how many.
+      plain: by `jax.lax` instead of jaxnn.
+      looped: in a `lax.scan` instead of from Python.
+    """
+    function = {True: _plain, False: _jaxnn}[plain](kind, tuple(window), stride, [tuple(p) for p in padding], groups)
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs = jax.random.normal(keys[0], (calls, *x), jnp.float32)
+    kernel = jax.random.normal(keys[1], tuple(window)) * 0.1 if kind == "conv" else jnp.zeros(())
+    cotangent = jax.random.normal(keys[2], jax.eval_shape(function, inputs[0], kernel).shape)
+
+    def once(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
+        if not gradients:
+            return function(x, kernel)
+        if gradients == "kernel":
+            y, pull = jax.vjp(lambda kernel: function(x, kernel), kernel)
+        elif gradients == "input":
+            y, pull = jax.vjp(lambda x: function(x, kernel), x)
+        else:
+            y, pull = jax.vjp(function, x, kernel)
+        return y, pull(cotangent)
+
+    if looped:
+        # What a step leaves is the loop's state, so every step's results are written and none is kept.
+        start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(once, inputs[0], kernel, cotangent))
+
+        @jax.jit
+        def run(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
+            return jax.lax.scan(lambda _, x: (once(x, kernel, cotangent), None), start, inputs)[0]
+
+        return lambda: jax.block_until_ready(run(inputs, kernel, cotangent))
+    compiled = jax.jit(once)
+    each = list(inputs)
+    return lambda: [jax.block_until_ready(compiled(x, kernel, cotangent)) for x in each]
+
+
+def _jaxnn(kind: str, window: tuple[int, ...], stride: int, padding: list[Any], groups: int) -> Layer:
+    if kind == "conv":
+        return lambda x, kernel: F.conv(x, kernel, stride=stride, padding=padding, groups=groups)
+    pool = {"max_pool": F.max_pool, "avg_pool": F.avg_pool}[kind]
+    return lambda x, _: pool(x, window, stride=stride, padding=padding)
+
+
+def _plain(kind: str, window: tuple[int, ...], stride: int, padding: list[Any], groups: int) -> Layer:
+    strides, spatial = (stride,) * len(padding), "HW"[-len(padding) :]
+    if kind == "conv":
+        layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+        return lambda x, kernel: jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=layout, feature_group_count=groups
+        )
+    places = (1, *window, 1), (1, *strides, 1), [(0, 0), *padding, (0, 0)]
+    if kind == "max_pool":
+        return lambda x, _: jax.lax.reduce_window(x, -np.inf, jax.lax.max, *places)
+    return lambda x, _: jax.lax.reduce_window(x, 0.0, jax.lax.add, *places) / np.prod(window).astype(np.float32)

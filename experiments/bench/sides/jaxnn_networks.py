@@ -1,0 +1,108 @@
+"""The networks in jaxnn, as its users train them."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments.bench.network import NETWORKS
+from experiments.bench.sides.pictures import batches, pictures
+from jaxnn import models, train
+
+Work = Callable[[], object]
+ADAM = optax.adam(1e-3)
+
+
+def step(network: str, batch: int, steps: int) -> Work:
+    """Training steps called from Python."""
+    state = _state(network)
+    one = _step()
+    data = jax.tree.map(jnp.asarray, batches(network, batch, steps))
+
+    def work() -> None:
+        nonlocal state
+        for each in data:
+            state, _ = one(state, each)
+        jax.block_until_ready(state)
+
+    return work
+
+
+def scanned(network: str, batch: int, steps: int) -> Work:
+    """The same steps inside the compiled epoch."""
+    state = _state(network)
+    run = train.make_epoch(_step(), batch_size=batch)
+    data = jax.tree.map(jnp.asarray, pictures(network, batch * steps))
+
+    def work() -> None:
+        nonlocal state
+        state, _ = run(state, data)
+        jax.block_until_ready(state)
+
+    return work
+
+
+def forward(network: str, batch: int, steps: int) -> Work:
+    """Logits."""
+    graph, params = nnx.split(_model(network))
+    data = [jnp.asarray(images) for images, _ in batches(network, batch, steps)]
+
+    @jax.jit
+    def logits(params: nnx.State, images: jax.Array) -> jax.Array:
+        return nnx.merge(graph, params)(images.astype(jnp.float32) / 255)
+
+    return lambda: jax.block_until_ready([logits(params, images) for images in data])
+
+
+def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work:
+    """A whole epoch over pictures on the device, as `train.fit` runs it: shuffled, metrics fetched at its end."""
+    state = _state(network)
+    data = jax.tree.map(jnp.asarray, pictures(network, examples, data_dir))
+    run = train.make_epoch(_step(), batch_size=batch).lower(state, data).compile()
+
+    def work() -> None:
+        nonlocal state
+        state, metrics = run(state, data)
+        jax.device_get(metrics)
+
+    return work
+
+
+def ensemble(network: str, batch: int, steps: int, members: int, together: bool) -> Work:
+    """Steps of some networks on the same pictures, together by `vmap` or one after another."""
+    states = [_state(network, seed) for seed in range(members)]
+    one = _step()
+    data = jax.tree.map(jnp.asarray, batches(network, batch, steps))
+    if together:
+        all_at_once = jax.jit(jax.vmap(one, in_axes=(0, None)), donate_argnums=0)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+        def work() -> None:
+            nonlocal stacked
+            for each in data:
+                stacked, _ = all_at_once(stacked, each)
+            jax.block_until_ready(stacked)
+    else:
+
+        def work() -> None:
+            for each in data:
+                for i, state in enumerate(states):
+                    states[i], _ = one(state, each)
+            jax.block_until_ready(states)
+
+    return work
+
+
+def _model(network: str, seed: int = 0) -> nnx.Module:
+    makers: dict[str, Callable[..., nnx.Module]] = {"cifar10": models.Cifar10Net, "lenet": models.LeNet}
+    return makers[network](NETWORKS[network].picture, rngs=nnx.Rngs(seed))
+
+
+def _state(network: str, seed: int = 0) -> train.TrainState:
+    return train.create_state(_model(network, seed), ADAM, jax.random.key(seed))
+
+
+def _step() -> jax.stages.Wrapped:
+    return train.make_step(train.classification_loss(), preprocess=train.image_preprocess())

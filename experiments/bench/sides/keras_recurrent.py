@@ -1,0 +1,42 @@
+"""Recurrent layers in Keras 3, compiled by the backend that the worker's environment names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Callable[[], object]:
+    """Outputs over whole sequences, with all gradients where `train` says so."""
+    net = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[kind](hidden, return_sequences=True)
+    net.build((batch, time, features))
+    return {"tensorflow": _tensorflow, "jax": _jax}[keras.backend.backend()](
+        net, (batch, time, features), hidden, train
+    )
+
+
+def _tensorflow(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Callable[[], object]:
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.standard_normal(shape, np.float32))
+    cotangent = tf.constant(rng.standard_normal((*shape[:2], hidden), np.float32))
+    weights = [weight.value for weight in net.trainable_variables]
+
+    def gradients() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = net(x, training=True)
+        return y, tape.gradient(y, [x, *weights], cotangent)
+
+    run = tf.function(gradients if train else lambda: net(x))
+    return lambda: tf.nest.map_structure(lambda each: each.numpy(), run())
+
+
+def _jax(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Callable[[], object]:
+    from experiments.bench.sides.jax_sequences import work_of
+
+    others = [variable.value for variable in net.non_trainable_variables]
+    params = [variable.value for variable in net.trainable_variables]
+    return work_of(lambda params, x: net.stateless_call(params, others, x)[0], params, shape, train)

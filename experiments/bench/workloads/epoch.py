@@ -1,0 +1,19 @@
+"""The whole epoch of `experiments.cifar10`, batches of 128, beside Keras's `fit` and a plain PyTorch loop."""
+
+from experiments.bench.case import Case, Settings, Side
+from experiments.bench.network import NETWORKS
+
+SIDES = (
+    Side("jaxnn", ".jaxnn_networks:epoch"),
+    Side("PyTorch", ".torch_networks:epoch", "torch"),
+    Side("Keras on TensorFlow", ".keras_networks:epoch", "keras-tensorflow"),
+)
+
+
+def cases(settings: Settings) -> list[Case]:
+    """50,000 pictures, that is one epoch; sides compile before it, and every epoch counts."""
+    examples = 5_000 if settings.quick else 50_000
+    data_dir = None if settings.data_dir is None else str(settings.data_dir)
+    options = {"network": "cifar10", "batch": 128, "examples": examples, "data_dir": data_dir}
+    flops = examples * NETWORKS["cifar10"].flops(train=True)
+    return [Case(f"epoch of {examples:,} pictures", SIDES, options, 1, flops, warm_up=False)]

@@ -1,0 +1,43 @@
+"""LSTM and GRU: five shapes (batch, time, features, hidden), forward and training, and an LSTM over lengths."""
+
+from experiments.bench.case import Case, Settings, Side
+
+SHAPES = ((32, 100, 128, 256), (1, 100, 128, 256), (64, 28, 28, 128), (8, 1000, 64, 64), (128, 50, 512, 512))
+LENGTHS = (16, 64, 256, 1024, 4096)
+GATES = {"lstm": 4, "gru": 3}
+
+SIDES = (
+    Side("jaxnn, auto", ".jaxnn_recurrent:layer", "jax", {"algorithm": "auto"}),
+    Side("jaxnn, scan", ".jaxnn_recurrent:layer", "jax", {"algorithm": "scan"}),
+    Side("PyTorch", ".torch_recurrent:layer", "torch"),
+    Side("Flax NNX", ".flax_recurrent:layer"),
+    Side("Haiku", ".haiku_recurrent:layer"),
+    Side("Equinox", ".equinox_recurrent:layer"),
+    Side("Keras on TensorFlow", ".keras_recurrent:layer", "keras-tensorflow"),
+    Side("Keras on JAX", ".keras_recurrent:layer", "keras-jax"),
+)
+
+
+# Every side trains an LSTM; the rest is for those that are fast there.
+FEWER = tuple(side for side in SIDES if side.name in ("jaxnn, auto", "jaxnn, scan", "PyTorch", "Flax NNX", "Haiku"))
+
+
+def cases(settings: Settings) -> list[Case]:
+    """Every layer on every shape, then an LSTM of 64 on 8 sequences of growing length."""
+    if settings.quick:
+        return [_case(SIDES, kind, *SHAPES[2], train=True) for kind in GATES]
+    return [
+        *(_case(SIDES, "lstm", *shape, train=True) for shape in SHAPES),
+        *(_case(FEWER, "gru", *shape, train=True) for shape in SHAPES),
+        *(_case(FEWER, kind, *shape, train=False) for kind in GATES for shape in SHAPES),
+        *(_case(FEWER, "lstm", 8, length, 64, 64, train=True) for length in LENGTHS),
+    ]
+
+
+def _case(
+    sides: tuple[Side, ...], kind: str, batch: int, time: int, features: int, hidden: int, *, train: bool
+) -> Case:
+    shape = {"batch": batch, "time": time, "features": features, "hidden": hidden}
+    flops = 2.0 * batch * time * GATES[kind] * hidden * (features + hidden) * (3 if train else 1)
+    title = f"{kind.upper()} {','.join(map(str, shape.values()))}, {'train' if train else 'forward'}"
+    return Case(title, sides, {"kind": kind, **shape, "train": train}, 1, flops, weight=1 + flops / 1e10)

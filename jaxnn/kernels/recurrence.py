@@ -1,0 +1,193 @@
+"""A recurrence whose derivative is cheap on CPU: one driver for every cell.
+
+Differentiating a scan over whole steps puts the weights' gradients into what the backward scan carries: a product that
+is too thin to be fast and an addition to every weight, at every step. Here the derivative is split in two, as cuDNN
+and PyTorch split it:
+
+- *outside* time, one product per weight over all steps: what changes of inputs and weights add to the pre-activations;
+- *along* time only the state's own tangent, `d_t = A_t d_{t-1} + e_t`, with the coefficients of `A_t` saved by the
+  forward scan.
+
+Both are written as the forward derivative (`jax.custom_jvp`). As they are plain linear operations JAX itself transposes
+them, into a backward scan that carries the state's cotangent alone and one product per weight after it; and forward
+mode, second derivatives and `vmap` are JAX's own too.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.platform import varying_as
+
+Weights = Any
+Carry = tuple[jax.Array, ...]
+Saved = Any
+
+# Up to how many sequences the inputs' products are made for all steps at once. With more, the product of a step has
+# rows enough to run at full speed, and what it computes is still in the cache when the gates read it.
+PROJECT_FIRST = 2
+
+
+class Cell(NamedTuple):
+    """One recurrent layer, as the driver needs it. Weights and carries are tuples, and a carry's first part the output.
+
+    Attributes:
+        prepare: `weights -> prepared`: what `project` and `step` need of the weights, computed once.
+        transpose: `weights -> transposed`: the recurrent weights as the backward scan reads them.
+        project: `(prepared, xs) -> gates`: the inputs' products over all steps at once, an array for each gate.
+        step: `(prepared, carry, x) -> (carry, saved)`, with `x` of one step as it is, or as `project` made it: then a
+            tuple. `saved` is what `outside` and `along` need of this step.
+        outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
+            pre-activations. Tangents that are zero are `None`.
+        along: `(transposed, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
+    """
+
+    prepare: Callable[..., Any]
+    transpose: Callable[..., Any]
+    project: Callable[..., Any]
+    step: Callable[..., tuple[Carry, Saved]]
+    outside: Callable[..., Any]
+    along: Callable[..., Carry]
+
+
+class Masks(NamedTuple):
+    """What happens around each step; `None` where it never does.
+
+    Attributes:
+        inside: `(time, *batch)`: whether the step counts. Where not, the state stays and the output is zero.
+        reset: `(time, *batch)`: whether the state is set to zero before the step.
+        apart: `(time,)`: whether derivatives stop before the step.
+    """
+
+    inside: jax.Array | None = None
+    reset: jax.Array | None = None
+    apart: jax.Array | None = None
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def recurrence(
+    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
+) -> tuple[jax.Array, Carry]:
+    """Runs a cell over `xs (time, *batch, features)`: the outputs `(time, *batch, output)`, and the last carry."""
+    ys, carry, _ = _forward(cell, reverse, weights, carry, _inside(masks, xs), masks, save=False)
+    return ys, carry
+
+
+def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
+    weights, carry, xs, masks = primals
+    d_weights, d_carry, d_xs, _ = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    xs = _inside(masks, xs)
+    d_xs = None if d_xs is None else _inside(masks, d_xs)
+    ys, last, saved = _forward(cell, reverse, weights, carry, xs, masks, save=True)
+    d_carry = tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(carry, d_carry, strict=True))
+    transposed = cell.transpose(weights)
+    added = cell.outside(weights, d_weights, xs, d_xs, saved)
+
+    def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
+        added, saved, masks = step
+        if masks.apart is not None:
+            d = tuple(jnp.where(masks.apart, jnp.zeros_like(a), a) for a in d)
+        d = _reset(masks, d)
+        return _keep(masks, cell.along(transposed, saved, d, added), d)
+
+    d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, masks), reverse=reverse)
+    return (ys, last), (d_ys, d_last)
+
+
+recurrence.defjvp(_jvp, symbolic_zeros=True)
+
+
+def _forward(
+    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
+) -> tuple[jax.Array, Carry, Saved]:
+    prepared = cell.prepare(weights)
+    if math.prod(xs.shape[1:-1]) <= PROJECT_FIRST:
+        xs = cell.project(prepared, xs)
+
+    def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
+        x, masks = step
+        carry = _reset(masks, carry)
+        new, saved = cell.step(prepared, carry, x)
+        new, y = _keep(masks, new, carry)
+        return new, (y, saved if save else None)
+
+    last, (ys, saved) = jax.lax.scan(body, carry, (xs, masks._replace(apart=None)), reverse=reverse)
+    return ys, last, saved
+
+
+def _inside(masks: Masks, xs: jax.Array) -> jax.Array:
+    """What stands in the padding, NaN included, must reach neither values nor derivatives."""
+    return xs if masks.inside is None else jnp.where(masks.inside[..., None], xs, jnp.zeros_like(xs))
+
+
+def _reset(masks: Masks, carry: Carry) -> Carry:
+    if masks.reset is None:
+        return carry
+    return tuple(jnp.where(masks.reset[..., None], jnp.zeros_like(a), a) for a in carry)
+
+
+def _keep(masks: Masks, new: Carry, old: Carry) -> tuple[Carry, jax.Array]:
+    """The state after the step and the output of the step."""
+    if masks.inside is None:
+        return new, new[0]
+    inside = masks.inside[..., None]
+    y = jnp.where(inside, new[0], jnp.zeros_like(new[0]))
+    return tuple(jnp.where(inside, a, b) for a, b in zip(new, old, strict=True)), y
+
+
+def _or_none(tangent: Any) -> Any:
+    return None if isinstance(tangent, SymbolicZero) else tangent
+
+
+# What cells are made of.
+
+
+def dot(a: jax.Array, w: jax.Array) -> jax.Array:
+    """`a @ w`, summed and returned in at least float32."""
+    return jnp.dot(a, w, preferred_element_type=accumulator(a.dtype))
+
+
+def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
+    """`a @ wtᵀ`. Its transpose is `a @ wt`, so that the *backward* scan reads the weights as they lie."""
+    axis = a.ndim - 1
+    return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
+
+
+def products(
+    like: jax.Array, width: int, *pairs: tuple[jax.Array | None, jax.Array | None], bias: jax.Array | None = None
+) -> jax.Array:
+    """`Σ a @ w + bias` over all steps, `(time, *batch, width)`, without the terms that are `None`.
+
+    As products of matrices: transposed, they are `aᵀ @ g` for the weights, with both operands as they lie. `like` says
+    the steps, the batch and the dtype.
+    """
+    terms = [
+        dot(a.reshape(-1, a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
+        for a, w in pairs
+        if a is not None and w is not None
+    ]
+    shape = (*like.shape[:-1], width)
+    if bias is not None:
+        terms.append(jnp.broadcast_to(bias.astype(like.dtype), shape))
+    return functools.reduce(jnp.add, terms) if terms else jnp.zeros(shape, like.dtype)
+
+
+def columns(a: jax.Array | None, start: int, stop: int) -> jax.Array | None:
+    """Some of the columns of a weight or a bias, or of its tangent."""
+    return None if a is None else a[..., start:stop]
+
+
+def gates(pre: jax.Array, count: int) -> tuple[jax.Array, ...]:
+    """The parts of a row of pre-activations."""
+    return tuple(jnp.split(pre, count, axis=-1))
+
+
+def rows(v: jax.Array, like: jax.Array) -> jax.Array:
+    """A vector repeated for every step and batch element of `like`."""
+    return jnp.broadcast_to(v.astype(like.dtype), like.shape)

@@ -1,0 +1,77 @@
+"""SIGTERM and Ctrl-C as a wish that is granted at the next good moment."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, saved a checkpoint, and stopped.
+
+    Attributes:
+        signal: Which signal asked, `signal.SIGINT` (Ctrl-C) or `signal.SIGTERM`.
+        step: The step after which it stopped.
+        saved: Whether that step is on the disk; if not, a `CheckpointWarning` said why.
+    """
+
+    def __init__(self, which: signal.Signals, step: int, *, saved: bool):
+        super().__init__(f"{which.name} stopped training after step {step}, which {'is' if saved else 'is NOT'} saved")
+        self.signal, self.step, self.saved = which, step, saved
+
+
+class Wish:
+    """Whether somebody asked to stop; `asked` is the signal, or None."""
+
+    asked: signal.Signals | None = None
+
+
+@contextmanager
+def on_signals(say: Any) -> Iterator[Wish]:
+    """Turns the first SIGINT or SIGTERM into a wish to look at; a second one ends the process at once.
+
+    In threads other than the main one Python has no signals, and nothing changes.
+
+    Args:
+        say: Called with a sentence when a signal comes.
+
+    Yields:
+        The wish.
+    """
+    wish = Wish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        wish.asked = signal.Signals(number)
+        for which in before:
+            signal.signal(which, signal.SIG_DFL)
+        say(f"{wish.asked.name}: saving after the program that runs now, then stopping; once more stops at once")
+
+    before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def fetch(arrays: Any) -> Any:
+    """`jax.device_get` during which signals are noticed: the main thread waits in Python, not inside of XLA."""
+    with ThreadPoolExecutor(1) as waiting:
+        return waiting.submit(jax.device_get, arrays).result()
+
+
+def anywhere(here: bool) -> bool:
+    """Whether something holds in any process, so that all of them decide alike; with one process, `here` itself."""
+    if jax.process_count() == 1:
+        return here
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))

@@ -1,0 +1,63 @@
+"""Sides of the benchmark's tests: what a worker can be asked to build without any library."""
+
+import os
+import sys
+import time
+
+
+def sleeping(seconds, log=None, name=""):
+    """Sleeps, and writes its name to a log."""
+
+    def work():
+        if log is not None:
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(name + "\n")
+        time.sleep(seconds)
+
+    return work
+
+
+def allocating(size):
+    """Fills and drops so many bytes."""
+
+    def work():
+        print("libraries print to standard output")
+        assert len(bytearray(b"x") * size) == size
+
+    return work
+
+
+def absent():
+    import haiku_is_not_here  # noqa: F401
+
+
+def peerless():
+    raise ModuleNotFoundError("No module named 'haiku'", name="haiku")
+
+
+def wrong(**options):
+    raise ValueError(f"cannot serve {sorted(options)}\nand more")
+
+
+def breaking():
+    """Works once, and then no more."""
+    calls = []
+
+    def work():
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("broke")
+
+    return work
+
+
+def dying():
+    return lambda: os._exit(3)
+
+
+def surroundings():
+    """Fails unless the worker has one core, one thread, and no other library."""
+    assert len(os.sched_getaffinity(0)) == 1
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["TF_NUM_INTRAOP_THREADS"] == "1"
+    assert not {"jax", "numpy", "torch", "keras"} & set(sys.modules)
+    return lambda: None

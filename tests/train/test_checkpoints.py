@@ -1,0 +1,149 @@
+"""Checkpoints: the same bits after a stop, the best one kept, and nothing lost to damage, mix-ups or a full disk."""
+
+import errno
+import gc
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import train
+from jaxnn.train.checkpoints import Position, Saver
+from jaxnn.train.fingerprint import fingerprint
+from tests.train.toys import MLP, ConvNet, blobs, equal, pictures
+
+FOLDER = "runs/x/checkpoints"
+
+
+def fit(epochs, model=None, data=None, seed=0, rate=1e-2, **options):
+    state = train.create_state(model or MLP(), optax.adam(rate), jax.random.key(seed))
+    preprocess = None if data is None else train.image_preprocess()
+    data = blobs(21) if data is None else data
+    options = {"batch_size": 8, "progress": False, "preprocess": preprocess, **options}
+    return train.fit(state, data, train.classification_loss(), epochs=epochs, **options)
+
+
+def steps():
+    return sorted(int(path.name) for path in Path(FOLDER).glob("[0-9]*"))
+
+
+def test_a_run_in_two_parts_equals_the_whole_bit_for_bit():
+    whole, history = fit(4, ConvNet(), pictures(21))
+    fit(2, ConvNet(), pictures(21), checkpoints=train.Checkpoints(FOLDER))
+    run = train.RunFolder.create("runs/y")
+    saved = train.Checkpoints(FOLDER, resume=True)
+    parts, again = fit(4, ConvNet(), pictures(21), run=run, checkpoints=saved)
+    assert equal(whole, parts)
+    assert [r["train_loss"] for r in history] == [r["train_loss"] for r in again]
+    assert [r["epoch"] for r in run.metrics()] == [1, 2, 3, 4]
+
+
+def test_an_epoch_in_chunks_has_the_same_numbers():
+    whole, history = fit(2, ConvNet(), pictures(21))
+    parts, again = fit(2, ConvNet(), pictures(21), chunk=2)
+    assert equal(whole, parts)
+    assert [r["train_loss"] for r in history] == [r["train_loss"] for r in again]
+
+
+def test_the_newest_and_the_best_are_kept():
+    saved = train.Checkpoints(FOLDER, keep=1, best="train_loss")
+    _, history = fit(4, checkpoints=saved)
+    best = min(history, key=lambda r: r["train_loss"])["step"]
+    assert set(steps()) == {best, 12}
+
+
+def test_a_folder_in_use_is_not_overwritten():
+    fit(1, checkpoints=train.Checkpoints(FOLDER))
+    with pytest.raises(ValueError, match="holds those of a run already; resume=True"):
+        fit(1, checkpoints=train.Checkpoints(FOLDER))
+    assert steps() == [3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": blobs(22)}, "is another one: data was"),
+        ({"model": MLP(classes=4)}, "the model and optimiser in .* is another one"),
+        ({"batch_size": 7}, "batch_size was 8 there and is 7 now"),
+        ({"data": blobs(21, seed=5)}, "data was"),
+        ({"checkpoints": train.Checkpoints(FOLDER, resume=True, config={"rate": 2})}, "rate was 1 there and is 2 now"),
+    ],
+    ids=["data", "model", "batch size", "same shape", "configuration"],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_stays(change, message):
+    fit(1, checkpoints=train.Checkpoints(FOLDER, config={"rate": 1}))
+    resumed = {"checkpoints": train.Checkpoints(FOLDER, resume=True, config={"rate": 1})}
+    with pytest.raises(train.CheckpointError, match=message):
+        fit(2, **(resumed | change))
+    assert steps() == [3]
+
+
+# What Orbax was reading at the time it lets fall without a word, and Python says so when it collects the pieces.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(damage):
+    whole, _ = fit(3)
+    fit(2, checkpoints=train.Checkpoints(FOLDER))
+    for path in (Path(FOLDER) / "6").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            content = bytearray(path.read_bytes())
+            if damage == "flip":
+                content[len(content) // 2] ^= 0xFF
+                path.write_bytes(content)
+            elif damage == "cut":
+                path.write_bytes(content[: len(content) // 2])
+            else:
+                path.unlink()
+    with pytest.warns(train.CheckpointWarning, match="the checkpoint of step 6 is damaged"):
+        resumed, _ = fit(3, checkpoints=train.Checkpoints(FOLDER, resume=True))
+    assert equal(whole, resumed)
+    assert (Path(FOLDER) / "damaged-6").is_dir()
+    gc.collect()
+
+
+def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fit(1, checkpoints=train.Checkpoints(FOLDER))
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    whole, _ = fit(2)
+    told = r"step 6 could not be written .*No space left on device.*; the last good one is that of step 3"
+    with pytest.warns(train.CheckpointWarning, match=told):
+        state, _ = fit(2, checkpoints=train.Checkpoints(FOLDER, resume=True))
+    assert equal(state, whole)
+    assert steps() == [3]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_training():
+    Path("file").write_text("mine")
+    with pytest.raises(OSError, match=r"checkpoints: .*file.* cannot be written to .*; choose a folder"):
+        fit(1, checkpoints=train.Checkpoints("file/checkpoints"))
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_checkpoint_comes_back_in_the_shardings_of_the_state():
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
+    with Saver(train.Checkpoints(FOLDER), {}) as saver:
+        saver.save(state, Position(), wait=True)
+    mesh = jax.make_mesh((8,), ("data",))
+    spread = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    with Saver(train.Checkpoints(FOLDER, resume=True), {}) as saver:
+        restored, _ = saver.restore(spread)
+    assert equal(restored, state)
+    assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, spread)
+
+
+def test_a_fingerprint_sees_every_bit():
+    x = np.random.default_rng(0).normal(size=50).astype(np.float16)
+    before = int(fingerprint(x))
+    for i in range(50):
+        y = x.copy()
+        y.view(np.uint16)[i] ^= 1 << (i % 16)
+        assert int(fingerprint(y)) != before
