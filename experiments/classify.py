@@ -12,15 +12,16 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.spread import Spread, chosen, join, run_folder
 from jaxnn import data, train
 from jaxnn.data import Dataset
-from jaxnn.train import augment, plots
+from jaxnn.train import augment, distributed, plots
 from jaxnn.train.fit import History
 from jaxnn.train.step import LossFn, Penalty, Preprocess
 
 
 @dataclasses.dataclass
-class Training:
+class Training(Spread):
     """How to train; every experiment sets its own defaults."""
 
     data: Literal["digits", "cifar10", "idx"] = "digits"
@@ -65,8 +66,8 @@ class Training:
     """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
 
 
-FREE = ("run", "resume", "checkpoint_every", "profile")
-"""Options that a run may change when it goes on: they do not change the numbers."""
+FREE = ("run", "resume", "checkpoint_every", "profile", "data_dir", *(f.name for f in dataclasses.fields(Spread)))
+"""Options that a run may change when it goes on: they do not change the numbers, or only how they are rounded."""
 
 
 class Learned(NamedTuple):
@@ -96,6 +97,8 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     run = folder_of(options)
     parameters = introduce(model, pictures)
     learned = learn(options, recipe, pictures, model, run=run)
+    if not distributed.is_first():
+        return
     draw(run, learned.state, pictures, learned.predicted)
     result = {
         "test_accuracy": learned.accuracy,
@@ -112,11 +115,11 @@ def folder_of(options: Training) -> train.RunFolder:
     """The folder of the run that goes on, or a new one."""
     if options.resume is not None:
         return train.RunFolder(options.resume)
-    return train.RunFolder.create(options.run, dataclasses.asdict(options))
+    return run_folder(options.run, dataclasses.asdict(options))
 
 
 def load(options: Training) -> Dataset:
-    """The pictures that the options ask for, once the options are known to make sense."""
+    """The pictures that the options ask for, once the options are known to make sense and all processes are there."""
     check_positive("batch_size", options.batch_size)
     check_positive("epochs", options.epochs)
     check_positive("checkpoint_every", options.checkpoint_every)
@@ -124,6 +127,7 @@ def load(options: Training) -> Dataset:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
         train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
+    join(options, options.batch_size)
     return data.load(options.data, options.data_dir)
 
 
@@ -154,6 +158,7 @@ def recipe_of(options: Training, pictures: Dataset) -> Recipe:
     return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
 
 
+@distributed.tell_of_lost_processes()
 def learn(
     options: Training,
     recipe: Recipe,
@@ -165,6 +170,7 @@ def learn(
 ) -> Learned:
     """Trains a model by the recipe; `adapt` may change the optimiser, to freeze a part for instance."""
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
+    parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
     started = time.perf_counter()
     state, history = train.fit(
@@ -180,8 +186,11 @@ def learn(
         checkpoints=None if run is None else checkpoints_of(options, run),
         chunk=options.chunk,
         profile=run / "profile" if run is not None and options.profile else None,
+        parallel=parallel,
     )
     seconds = time.perf_counter() - started
+    if parallel is not None:
+        state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
@@ -189,7 +198,7 @@ def learn(
 
 def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:
     """Checkpoints in the run folder that belong to these options."""
-    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in (*FREE, "data_dir")}
+    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     return train.Checkpoints(
         run / "checkpoints",
         resume=options.resume is not None,

@@ -2,9 +2,10 @@
 
 import dataclasses
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from experiments import config_file
 
@@ -33,20 +34,24 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        _end(f"error: {error}")
     except RuntimeError as error:
-        from jaxnn.train import NonFiniteLossError
+        from jaxnn.train import NonFiniteLossError, ProcessLostError
 
-        if not isinstance(error, NonFiniteLossError):
+        if not isinstance(error, NonFiniteLossError | ProcessLostError):
+            _end_with_traceback()
             raise
-        sys.exit(f"stopped: {error}")
+        _end(f"stopped: {error}")
     except KeyboardInterrupt as error:
         from jaxnn.train import Interrupted
 
         if isinstance(error, Interrupted):
             print(f"{error}; --resume with the run folder goes on from the last checkpoint", file=sys.stderr)
             sys.exit(128 + error.signal)
-        sys.exit("stopped by Ctrl-C; what was measured so far is in the run folder")
+        _end("stopped by Ctrl-C; what was measured so far is in the run folder")
+    except Exception:
+        _end_with_traceback()
+        raise
 
 
 def _from_files(typed: list[str], options: type) -> list[str]:
@@ -71,3 +76,23 @@ def _take(typed: list[str], flag: str) -> tuple[list[str], str | None]:
                 raise ValueError(f"{flag} needs a value")
             return [*typed[:index], *typed[index + 2 :]], typed[index + 1]
     return typed, None
+
+
+def _end(message: str) -> NoReturn:
+    """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
+    if _one_of_several():
+        from jaxnn.train import distributed
+
+        distributed.leave(message)
+    sys.exit(message)
+
+
+def _end_with_traceback() -> None:
+    if _one_of_several():
+        _end(traceback.format_exc())
+
+
+def _one_of_several() -> bool:
+    import jax
+
+    return jax.distributed.is_initialized()

@@ -20,7 +20,7 @@ from flax import nnx
 from experiments.classify import Training, check_positive, draw, folder_of, introduce, learn, load, recipe_of
 from experiments.command import run
 from jaxnn import models, train
-from jaxnn.train import plots
+from jaxnn.train import distributed, plots
 
 
 @dataclasses.dataclass
@@ -77,7 +77,8 @@ def main(options: Options) -> None:
     joint = learn(options, recipe, pictures, network(), run=folder)
     print("dense layers alone, the LSTM frozen at its random start:")
     frozen = learn(options, recipe, pictures, network(), adapt=without_lstm)
-
+    if not distributed.is_first():
+        return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
     draw(folder, joint.state, pictures, joint.predicted)
     result = {

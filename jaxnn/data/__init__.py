@@ -11,11 +11,16 @@ from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.loading import load
+from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
 
 __all__ = [
+    "ArrayFiles",
     "Dataset",
     "DownloadError",
     "Examples",
+    "Source",
+    "Stream",
+    "WorkerDiedError",
     "cache_dir",
     "check_dataset",
     "download",

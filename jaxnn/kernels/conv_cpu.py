@@ -8,8 +8,8 @@ compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 
     conv_dx   one product gives every tap's share, which is put back where the tap saw
     conv_dw   the same matrix of all taps, transposed, times the cotangent
 
-All go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not `blocked` is for a
-batch that is spread over devices. What would be large for a single example, `LARGE_BYTES`, is computed without being
+All go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not `blocked` is for
+a batch that is spread over devices. What would be large for a single example, `LARGE_BYTES`, is computed without being
 laid out: by XLA's own convolution and tap by tap.
 """
 

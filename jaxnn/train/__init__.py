@@ -1,8 +1,9 @@
 """Training loops that compile whole: one pytree of state, compiled steps and epochs, and `fit`."""
 
-from jaxnn.train import augment, plots
+from jaxnn.train import augment, distributed, plots
 from jaxnn.train.calibration import Reliability, Scores, reliability, scores
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
+from jaxnn.train.distributed import ProcessLostError
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import epoch_order, make_epoch
 from jaxnn.train.evaluate import evaluate, predict
@@ -15,8 +16,10 @@ from jaxnn.train.nonfinite import NonFiniteLossError
 from jaxnn.train.optimizers import optimizer
 from jaxnn.train.preprocess import image_preprocess
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.sharding import Parallel, parallel
 from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
+from jaxnn.train.streaming import StreamedEpoch
 
 __all__ = [
     "CheckpointError",
@@ -24,14 +27,18 @@ __all__ = [
     "Checkpoints",
     "Interrupted",
     "NonFiniteLossError",
+    "Parallel",
+    "ProcessLostError",
     "Reliability",
     "RunFolder",
     "Scores",
+    "StreamedEpoch",
     "TrainState",
     "augment",
     "classification_loss",
     "create_ensemble",
     "create_state",
+    "distributed",
     "diverged",
     "epoch_order",
     "evaluate",
@@ -45,6 +52,7 @@ __all__ = [
     "make_step",
     "member",
     "optimizer",
+    "parallel",
     "plots",
     "predict",
     "reliability",

@@ -28,11 +28,11 @@ class Reliability(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How good probabilities are.
+    r"""How good probabilities are.
 
     Attributes:
         accuracy: Share of examples whose most probable class is right.
-        negative_log_likelihood: Mean of \\(-\\log p\\) of the right class, in nats.
+        negative_log_likelihood: Mean of \(-\log p\) of the right class, in nats.
         calibration_error: The expected calibration error over 15 bins, 0 to 1.
     """
 

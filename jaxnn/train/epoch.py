@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 
 # Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
@@ -40,7 +41,11 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Ar
 
 
 def make_epoch(
-    step: Callable[..., tuple[TrainState, Metrics]], *, batch_size: int, chunk: int | None = None
+    step: Callable[..., tuple[TrainState, Metrics]],
+    *,
+    batch_size: int,
+    chunk: int | None = None,
+    parallel: Parallel | None = None,
 ) -> jax.stages.Wrapped:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
@@ -51,10 +56,12 @@ def make_epoch(
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples a step.
+        batch_size: Examples a step, of all devices together.
         chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
             epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
             the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
+        parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
+            it. The order of the examples is the same for any number of devices.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
@@ -64,8 +71,8 @@ def make_epoch(
         the epoch.
 
     Raises:
-        ValueError: If `batch_size` is not positive, or, when called, if there are no examples or lengths
-            differ.
+        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
+            are no examples or lengths differ.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -86,6 +93,9 @@ def make_epoch(
     batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected at least 1 step, or None, got {chunk}")
+    if parallel is not None:
+        parallel.check_batch_size(batch_size)
+        step = parallel.step(step)
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
@@ -98,8 +108,11 @@ def make_epoch(
             return step(state, batching.take(data, order[positions]), weights)
 
         if chunk is None:
-            return jax.lax.scan(body, state, jnp.arange(steps))
-        return _some(body, state, state.step % steps, jnp.minimum(chunk, steps - state.step % steps), chunk)
+            state, metrics = jax.lax.scan(body, state, jnp.arange(steps))
+        else:
+            first = state.step % steps
+            state, metrics = _some(body, state, first, jnp.minimum(chunk, steps - first), chunk)
+        return state if parallel is None else parallel.kept(state), metrics
 
     return epoch
 

@@ -7,13 +7,15 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train import batching, interrupt, nonfinite, plots
+from jaxnn.data.stream import Stream
+from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
 from jaxnn.train.checkpoints import Checkpoints, CheckpointWarning, Position, Saver
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
@@ -21,12 +23,15 @@ from jaxnn.train.fingerprint import fingerprint
 from jaxnn.train.nonfinite import History, NonFiniteLossError, Record
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
+from jaxnn.train.streaming import StreamedEpoch
 
 __all__ = ["History", "NonFiniteLossError", "Record", "fit"]
 
 
+@distributed.tell_of_lost_processes()
 def fit(
     state: TrainState,
     data: Any,
@@ -44,6 +49,7 @@ def fit(
     profile: str | os.PathLike[str] | None = None,
     on_record: Callable[[Record], None] | None = None,
     progress: bool = True,
+    parallel: Parallel | None = None,
 ) -> tuple[TrainState, History]:
     """Trains for some epochs, each one compiled program, and evaluates after each.
 
@@ -53,7 +59,8 @@ def fit(
 
     Args:
         state: From `create_state`.
-        data: The training set, a pytree of arrays that share their leading length.
+        data: The training set, a pytree of arrays that share their leading length; or a `data.Stream`, where it
+            does not fit on the device: the same order of examples, read batch by batch.
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
@@ -71,6 +78,9 @@ def fit(
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
         on_record: Called with each record, to write them elsewhere too.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
+        parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
+            without. The numbers are the same for any number of devices, to rounding. With several processes all call
+            this with the same arguments, and the first one alone writes and shows.
 
     Returns:
         The new state, and the history, one record an epoch: `epoch` and `step` (counted from the state's
@@ -82,6 +92,7 @@ def fit(
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: If the checkpoint to go on from is of another run or another model, or damaged.
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
+        ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range or shapes do not fit.
 
     Example:
@@ -99,11 +110,27 @@ def fit(
     """
     if epochs < 0:
         raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
-    examples = batching.count(data)
+    examples = data.examples if isinstance(data, Stream) else batching.count(data)
     steps = batching.steps(examples, batch_size)
-    data, test_data = jax.tree.map(jnp.asarray, (data, test_data))  # to the device, once
     step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
-    epoch_fn = make_epoch(step_fn, batch_size=batch_size, chunk=chunk)
+    epoch_fn: Callable[..., tuple[TrainState, Any]]
+    compile_fn: Callable[[TrainState, Any], Any]
+    if isinstance(data, Stream):
+        streamed = StreamedEpoch(step_fn, batch_size=batch_size, parallel=parallel)
+        epoch_fn, compile_fn = partial(streamed, steps=chunk), streamed.compile
+    else:
+        compiled = make_epoch(step_fn, batch_size=batch_size, chunk=chunk, parallel=parallel)
+        epoch_fn, compile_fn = compiled, lambda state, data: compiled.lower(state, data).compile()
+        # To the device, once.
+        data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
+    if parallel is None:
+        test_data = jax.tree.map(jnp.asarray, test_data)
+    else:
+        state, test_data = parallel.state(state), parallel.data(test_data)
+        preprocess = parallel.preprocess(preprocess)
+        test_batch_size = parallel.up(test_batch_size)
+    if not distributed.is_first():
+        run, progress = None, False
     step = int(state.step)
     first, last = step // steps, step // steps + epochs
     position = Position()
@@ -139,7 +166,7 @@ def fit(
             started = time.perf_counter()
             # Compiled ahead, so that the first epoch's time is training alone; the calls below find it
             # done.
-            epoch_fn.lower(state, data).compile()
+            compile_fn(state, data)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s")
         began, begin, calls = time.perf_counter(), step, 0
         saved_at = began
@@ -193,7 +220,9 @@ def _due(checkpoints: Checkpoints, epoch: int, whole: bool, since: float) -> boo
 
 
 def _identity(data: Any) -> str:
-    """What tells one training set from another: how many examples, and every bit of them."""
+    """What tells one training set from another: how many examples, and every bit of what is on the device."""
+    if isinstance(data, Stream):
+        return f"a stream of {data.examples} examples"
     leaves = jax.tree.leaves(data)
     numbers = (int(number) for number in jax.device_get(fingerprint(leaves)))
     return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.data.stream import Stream
+
 Record = dict[str, int | float]
 History = list[Record]
 
@@ -62,5 +64,7 @@ def stop(found: tuple[int, str, float], history: History, data: Any) -> None:
 
 
 def _has_non_finite(data: Any) -> bool:
+    if isinstance(data, Stream):
+        return False  # it would have to be read whole
     floats = [x for x in jax.tree.leaves(data) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return not all(bool(jnp.isfinite(x).all()) for x in floats)

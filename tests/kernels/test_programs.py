@@ -8,7 +8,7 @@ from jax import lax
 from jaxnn.kernels import conv, max_pool, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.testing import compiled_ops
-from tests.kernels.convolutions import CONVOLUTIONS, EVERY_PATH, FEW
+from tests.kernels.convolutions import CONVOLUTIONS, EVERY_PATH
 from tests.kernels.pools import POOLS
 
 accelerators = pytest.mark.parametrize("platform", ["cuda", "tpu"])

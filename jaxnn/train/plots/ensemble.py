@@ -12,7 +12,7 @@ from jaxnn.train.plots.figure import INK, TEST, TRAIN, Path, new_figure, save
 def spread(
     groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: Path, metric: str = "test_accuracy"
 ) -> None:
-    """Draws one metric over the epochs: for each setting the mean over its runs, and a band from the lowest to the highest.
+    """Draws one metric over the epochs: for each setting the mean over its runs in a band from the lowest to the highest.
 
     Runs that ended early, because they diverged, are left out and counted in the legend.
 

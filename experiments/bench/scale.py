@@ -1,0 +1,206 @@
+r"""What a training step of the CIFAR-10 network costs on 8, 64 and 512 devices, read off the compiled program.
+
+    python -m experiments.bench.scale                        # the simulation: nothing runs, it is compiled only
+    python -m experiments.bench.scale --devices 8 64         # without the 512, which take longest
+    python -m experiments.bench.scale --throughput           # and examples a second on 1, 2, 4, 8 devices of this host
+
+Each number of devices is a process of its own, with so many devices made of one CPU. The table says, for a batch of
+`--per-device` examples on each device, which collectives a step has, how many bytes each device sends for them, and how
+much memory the program takes on each device; once with the state on every device and once spread over all.
+
+Bytes sent are those of the usual ring: an all-reduce of n bytes over d devices sends 2 n (d - 1) / d from each, an
+all-gather, a reduce-scatter or an all-to-all of n bytes in all sends n (d - 1) / d. The program is XLA's for CPU: for
+GPU and TPU the same shardings can become other collectives (a reduce-scatter in place of an all-reduce and a slice).
+
+Devices made of one CPU share its cores, so throughput on them says what splitting costs, not what more chips bring.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from experiments.bench.report import table
+from experiments.command import run
+
+# Imports of JAX are in the functions: the number of devices is told to it before.
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+
+
+@dataclasses.dataclass
+class Options:
+    """What to compile, and what to time."""
+
+    devices: tuple[int, ...] = (8, 64, 512)
+    """Numbers of devices to compile for."""
+    per_device: int = 16
+    """Examples on each device in a step: the batch grows with the devices."""
+    throughput: bool = False
+    """Time the step on 1, 2, 4 and 8 devices of this host too, at one and the same batch of 128."""
+    steps: int = 8
+    """Timed steps of each, after one that compiles."""
+    child: str = ""
+    """For the processes that this script starts itself."""
+
+
+def main(options: Options) -> None:
+    """Compiles for each number of devices in a process of its own and prints the tables."""
+    if options.child:
+        print(json.dumps(child(json.loads(options.child))))
+        return
+    if any(n < 1 for n in (*options.devices, options.per_device, options.steps)):
+        raise ValueError("--devices, --per-device and --steps must be at least 1")
+    if options.devices:
+        compiled(options)
+    if options.throughput:
+        throughput(options)
+
+
+def compiled(options: Options) -> None:
+    """Prints what each number of devices costs."""
+    print(f"The CIFAR-10 network with Adam, one step, {options.per_device} examples on each device, float32.\n")
+    rows = []
+    for devices in options.devices:
+        for spread in (False, True):
+            batch = options.per_device * devices
+            told = start({"task": "compile", "devices": devices, "spread": spread, "batch": batch})
+            rows.append(
+                [
+                    str(devices),
+                    "over all devices" if spread else "on every device",
+                    ", ".join(f"{n} {name}" for name, n in told["collectives"].items()) or "none",
+                    f"{told['sent'] / 2**20:.2f}",
+                    f"{told['state'] / 2**20:.2f}",
+                    f"{told['temporary'] / 2**20:.2f}",
+                    f"{told['seconds']:.1f}",
+                ]
+            )
+    header = ["devices", "state", "collectives", "MiB sent", "MiB of state", "MiB of temporaries", "compile s"]
+    print(table(header, rows))
+    print("\nMiB are those of one device, in one step.")
+
+
+def throughput(options: Options) -> None:
+    """Times the step on devices made of this host's CPU, and says what bounds it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = "one core" if cores == 1 else f"{cores} cores"
+    rows, alone = [], 0.0
+    for devices in (1, 2, 4, 8):
+        seconds = start({"task": "time", "devices": devices, "batch": 128, "steps": options.steps})["median"]
+        alone = alone or seconds
+        rows.append([str(devices), f"{128 / seconds:,.0f}", f"{seconds * 1e3:.1f}", f"{alone / seconds:.2f}"])
+    print(f"\nA batch of 128 split over devices made of this host's CPU, {share}:\n")
+    print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
+    print(
+        f"\nThe devices share {share}, which one device alone already uses: the arithmetic of the host bounds all, "
+        "and more devices add none. Where they differ, beyond the noise of the machine, it is by waiting for "
+        "one another, by summing gradients, and by how well each one's part of the batch stays in cache."
+    )
+
+
+def start(what: dict[str, Any]) -> dict[str, Any]:
+    """Runs `child` in a process that has as many devices as it says."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={what['devices']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.bench.scale", "--child", json.dumps(what)],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ValueError(f"the process for {what['devices']} devices failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def child(what: dict[str, Any]) -> dict[str, Any]:
+    """Compiles or times one step on all devices of this process."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+    from flax import nnx
+
+    from jaxnn import models, train
+    from jaxnn.data import Examples
+
+    devices, batch = what["devices"], what["batch"]
+    parallel = train.parallel(devices, shard=devices if what.get("spread") else 1)
+    step = parallel.step(train.make_step(train.classification_loss(), preprocess=train.image_preprocess()))
+
+    def create() -> train.TrainState:
+        return train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
+
+    if what["task"] == "time":
+        rng = np.random.default_rng(0)
+        examples = Examples(
+            rng.integers(0, 256, (batch, 32, 32, 3), np.uint8), rng.integers(0, 10, batch).astype(np.int32)
+        )
+        state, placed, seconds = parallel.state(create()), parallel.batch(examples), []
+        for _ in range(what["steps"] + 2):
+            began = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, placed))
+            seconds.append(time.perf_counter() - began)
+        return {"median": float(np.median(seconds[2:]))}
+
+    def shapes(tree: Any, shardings: Any) -> Any:
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
+
+    abstract = jax.eval_shape(create)
+    state = shapes(abstract, parallel.state_shardings(abstract))
+    split = parallel.batch_sharding
+    pictures = Examples(
+        jax.ShapeDtypeStruct((batch, 32, 32, 3), jnp.uint8, sharding=split),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=split),  # type: ignore[arg-type]
+    )
+    began = time.perf_counter()
+    compiled = step.lower(state, pictures).compile()  # type: ignore[attr-defined]
+    compiling = time.perf_counter() - began
+    memory: Any = compiled.memory_analysis()
+    found = collectives(compiled.as_text())
+    held = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves((state.params, state.opt_state))
+    )
+    return {
+        "collectives": dict(Counter(name for name, _ in found)),
+        "sent": sum(sent(name, n, devices) for name, n in found),
+        "state": held,
+        "temporary": memory.temp_size_in_bytes,
+        "seconds": compiling,
+    }
+
+
+def collectives(program: str) -> list[tuple[str, int]]:
+    """The collectives of a compiled program and the bytes of what each gives a device."""
+    found = []
+    for line in program.splitlines():
+        match = re.search(rf" = (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", line)
+        if match:
+            arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
+            size = sum(BYTES.get(kind, 4) * math.prod(int(n) for n in shape.split(",") if n) for kind, shape in arrays)
+            found.append((match[2], size))
+    return found
+
+
+def sent(name: str, size: int, devices: int) -> float:
+    """Bytes that a device sends for a collective that leaves it with `size` bytes, in a ring of all devices."""
+    if name == "all-reduce":
+        return 2 * size * (devices - 1) / devices
+    if name == "reduce-scatter":
+        return size * (devices - 1)  # of which it keeps one part
+    if name == "collective-permute":
+        return size
+    return size * (devices - 1) / devices
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

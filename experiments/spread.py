@@ -1,0 +1,70 @@
+"""What every experiment's command line says about devices and processes, and what follows from it."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnn import train
+from jaxnn.train import distributed
+
+
+@dataclasses.dataclass
+class Spread:
+    """Over what to spread the training; the numbers are the same, to rounding, whatever is chosen."""
+
+    devices: int | None = None
+    """Devices to split each batch over: one unless said; a job of several processes uses all it has."""
+    shard_state: int = 1
+    """Over how many of them one copy of parameters and optimiser state is spread; 1: each holds the whole."""
+    coordinator: str | None = None
+    """host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
+    processes: int | None = None
+    """How many processes there are, with --coordinator."""
+    process_id: int | None = None
+    """Which of them this is, from 0, with --coordinator."""
+    detect: bool = False
+    """Ask the machine for the other processes of the job: on the workers of a Cloud TPU pod."""
+
+
+def join(options: Spread, batch_size: int) -> train.Parallel | None:
+    """Joins the other processes, if there are any, and chooses the devices; before any other use of JAX.
+
+    Args:
+      options: the options.
+      batch_size: what has to divide over the devices.
+
+    Returns:
+      The devices, None for the usual one.
+    """
+    if not jax.distributed.is_initialized():
+        distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
+        if not distributed.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; errors are told by each
+    return chosen(options, batch_size)
+
+
+def chosen(options: Spread, batch_size: int) -> train.Parallel | None:
+    """The devices that the options ask for, None for the usual one."""
+    if options.devices is None and options.shard_state == 1 and jax.process_count() == 1:
+        return None
+    parallel = train.parallel(options.devices, shard=options.shard_state)
+    parallel.check_batch_size(batch_size, "--batch-size")
+    return parallel
+
+
+def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
+    """The run folder, which process 0 makes and all processes see."""
+    if jax.process_count() == 1:
+        return train.RunFolder.create(path, config)
+    made = str(train.RunFolder.create(path, config).path.absolute()) if distributed.is_first() else ""
+    try:
+        return train.RunFolder(distributed.same_text(made))
+    except ValueError as error:
+        raise ValueError(
+            f"--run: process {jax.process_index()} does not see the folder that process 0 made; it must be on a disk "
+            f"that all machines share ({error})"
+        ) from error

@@ -1,0 +1,213 @@
+"""Batches of a data set that does not fit on the device, or not in memory: read ahead, in a given order, by grain."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+
+class WorkerDiedError(RuntimeError):
+    """A process that reads batches ended before its work did."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Examples by their number, such as grain's `ArrayRecordDataSource` or any sequence.
+
+    With worker processes it is pickled, so it should hold names of files rather than what is in them. A source that
+    can read many examples faster together also has `take(indices) -> batch`.
+    """
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One example: a pytree of arrays and numbers."""
+
+
+class ArrayFiles:
+    """NumPy files as examples, memory-mapped: only what is asked for is read.
+
+    Attributes:
+        files: A pytree of paths.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> np.save("images.npy", np.zeros((10, 8, 8, 1), np.uint8))
+        >>> np.save("labels.npy", np.arange(10, dtype=np.int32))
+        >>> source = data.ArrayFiles(data.Examples("images.npy", "labels.npy"))
+        >>> len(source), source.take(np.array([7, 2])).labels.tolist()
+        (10, [7, 2])
+    """
+
+    def __init__(self, files: Any) -> None:
+        """Opens the files.
+
+        Args:
+            files: A pytree of paths of `.npy` files, arrays `(examples, ...)` of one length.
+
+        Raises:
+            ValueError: If a file holds no array, or lengths differ.
+            OSError: If one cannot be read.
+        """
+        self.files = files
+        self._arrays = jax.tree.map(_open, files)
+        self._length = _length(self._arrays)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Any:
+        return jax.tree.map(lambda array: np.array(array[index]), self._arrays)
+
+    def take(self, indices: np.ndarray) -> Any:
+        """The examples with these numbers, `(batch, ...)`."""
+        return jax.tree.map(lambda array: array[indices], self._arrays)
+
+    def __reduce__(self) -> Any:
+        return ArrayFiles, (jax.tree.map(os.path.abspath, self.files),)  # the mapping itself would be read whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A data set that is read batch by batch: what `train.fit` takes in place of arrays.
+
+    Attributes:
+        source: A `Source`, or a pytree of NumPy arrays (memory-mapped ones too) that share their leading length.
+        workers: Processes that read. 0 reads in threads of this process, which is enough where reading waits for a
+            disk or copies arrays; decoding in Python needs processes.
+        threads: Threads that read, in each process.
+        ahead: Batches that each process holds ready.
+
+    Raises:
+        ValueError: If there are no examples, or a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> stream = data.Stream((np.arange(6) * 10, np.arange(6)))
+        >>> [batch[0].tolist() for batch in stream.batches(np.array([[5, 0], [1, 4]]))]
+        [[50, 0], [10, 40]]
+    """
+
+    source: Any
+    workers: int = 0
+    threads: int = 4
+    ahead: int = 4
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 0), ("threads", 1), ("ahead", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.examples == 0:
+            raise ValueError("source: expected at least one example, got none")
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return len(self.source) if _by_number(self.source) else _length(self.source)
+
+    def batches(self, indices: np.ndarray) -> Iterator[Any]:
+        """Reads batches in the given order, several ahead; to go on somewhere, leave out what was seen.
+
+        Args:
+            indices: `(batches, batch)`, which examples each batch holds.
+
+        Yields:
+            Batches, pytrees of NumPy arrays `(batch, ...)`.
+
+        Raises:
+            WorkerDiedError: If a worker process died. What the source itself raises passes through.
+            ImportError: If grain is not installed.
+        """
+        grain = _grain()
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=max(self.ahead, self.threads))
+        dataset = grain.MapDataset.source(_Batches(self.source, indices)).to_iter_dataset(options)
+        if self.workers:
+            workers = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=self.ahead)
+            dataset = dataset.mp_prefetch(workers, worker_init_fn=_on_cpu)
+        iterator, done = iter(dataset), 0
+        try:
+            while True:
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
+                except RuntimeError as error:
+                    if "terminated unexpectedly" not in str(error):
+                        raise
+                    raise WorkerDiedError(
+                        f"a process that reads data died after batch {done} of {len(indices)}: {error} If the system "
+                        "ended it for want of memory, take fewer workers or a smaller ahead; training can go on from "
+                        "the last checkpoint"
+                    ) from error
+                yield batch
+                done += 1
+        finally:
+            iterator.close()
+
+
+class _Batches:
+    """Batches by their number: what grain reads from."""
+
+    def __init__(self, source: Any, indices: np.ndarray) -> None:
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, number: Any) -> Any:
+        indices = self._indices[int(number)]
+        if not _by_number(self._source):
+            return jax.tree.map(lambda array: array[indices], self._source)
+        if hasattr(self._source, "take"):
+            return self._source.take(indices)
+        examples = [self._source[int(index)] for index in indices]
+        return jax.tree.map(lambda *values: np.stack(values), *examples)
+
+
+def _by_number(source: Any) -> bool:
+    """Whether this is a source rather than a pytree of arrays: tuples, lists and dictionaries are pytrees."""
+    return isinstance(source, Source) and not isinstance(source, tuple | list | dict | np.ndarray)
+
+
+def _length(arrays: Any) -> int:
+    lengths = {np.shape(array)[:1] for array in jax.tree.leaves(arrays)}
+    if len(lengths) != 1 or () in lengths:
+        raise ValueError(
+            "source: expected arrays that share one leading length, the number of examples, got "
+            f"{jax.tree.map(np.shape, arrays)}"
+        )
+    return int(next(iter(lengths))[0])
+
+
+def _open(path: Any) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"files: {os.fspath(path)} is not a whole .npy file of numbers ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"files: {os.fspath(path)} is an archive; save each array as a .npy file of its own")
+    return array
+
+
+def _on_cpu(worker: int, workers: int) -> None:
+    """Keeps the accelerator, of which there may be one, from the processes that read."""
+    del worker, workers
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _grain() -> Any:
+    try:
+        import grain
+    except ImportError as error:
+        raise ImportError("streams need the package grain: pip install 'jaxnn[data]'") from error
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read flags, which only absl's own programs parse
+    return grain

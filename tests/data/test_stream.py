@@ -1,0 +1,103 @@
+import os
+import pickle
+import signal
+
+import numpy as np
+import pytest
+
+from jaxnn import data
+from jaxnn.data import Examples
+
+pytest.importorskip("grain")
+
+INDICES = np.random.default_rng(0).permutation(12).reshape(4, 3)
+
+
+class Squares:
+    """A source of a person's own: one example at a time, decoded in Python."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return {"number": np.int32(index), "square": np.full(2, index**2)}
+
+
+class Broken(Squares):
+    def __getitem__(self, index):
+        raise OSError(f"example {index} is damaged")
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (12, 4, 4, 1), np.uint8))
+    np.save(tmp_path / "labels.npy", np.arange(12, dtype=np.int32))
+    return Examples(tmp_path / "images.npy", tmp_path / "labels.npy")
+
+
+def test_batches_come_in_the_given_order_from_arrays_files_and_sources(files):
+    arrays = Examples(np.load(files.images), np.load(files.labels))
+    for source in (arrays, data.ArrayFiles(files)):
+        batches = list(data.Stream(source).batches(INDICES))
+        np.testing.assert_array_equal([batch.labels for batch in batches], INDICES)
+        np.testing.assert_array_equal([batch.images for batch in batches], arrays.images[INDICES])
+        assert batches[0].images.dtype == np.uint8
+    batches = list(data.Stream(Squares()).batches(INDICES))
+    np.testing.assert_array_equal([batch["square"][:, 0] for batch in batches], INDICES**2)
+
+
+def test_it_goes_on_anywhere():
+    stream = data.Stream(Squares(), threads=2, ahead=1)
+    np.testing.assert_array_equal([batch["number"] for batch in stream.batches(INDICES[3:])], INDICES[3:])
+    assert list(stream.batches(INDICES[4:])) == []
+
+
+def test_files_are_mapped_and_pickled_by_name(files):
+    source = data.ArrayFiles(files)
+    assert isinstance(source._arrays.images, np.memmap)
+    assert len(pickle.dumps(source)) < 500
+    assert pickle.loads(pickle.dumps(source))[3].labels == 3
+
+
+def test_processes_read_in_the_same_order(files):
+    stream = data.Stream(data.ArrayFiles(files), workers=2)
+    np.testing.assert_array_equal([batch.labels for batch in stream.batches(INDICES)], INDICES)
+
+
+def test_a_worker_that_dies_is_told():
+    class Deadly:
+        """Kills the process that reads one of the examples; a local class, so that it is pickled as a whole."""
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            if index == INDICES[2, 1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.int32(index)
+
+    with pytest.raises(data.WorkerDiedError, match=r"died after batch [012] of 4: .* exit code -9"):
+        list(data.Stream(Deadly(), workers=1, ahead=1).batches(INDICES))
+
+
+def test_what_a_source_raises_is_seen():
+    with pytest.raises(OSError, match="is damaged"):
+        list(data.Stream(Broken()).batches(INDICES))
+
+
+def test_bad_sources_are_named(tmp_path):
+    with pytest.raises(ValueError, match="workers: expected at least 0, got -1"):
+        data.Stream(Squares(), workers=-1)
+    with pytest.raises(ValueError, match="source: expected at least one example, got none"):
+        data.Stream((np.zeros((0, 2)),))
+    with pytest.raises(ValueError, match=r"source: expected arrays that share one leading length.*\(3,\), \(4,\)"):
+        data.Stream((np.zeros(3), np.zeros(4)))
+    (tmp_path / "notes.npy").write_text("no array")
+    with pytest.raises(ValueError, match=r"files: .*notes.npy is not a whole .npy file"):
+        data.ArrayFiles(tmp_path / "notes.npy")
+    np.savez(tmp_path / "many.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"files: .*many.npz is an archive"):
+        data.ArrayFiles(tmp_path / "many.npz")
+    with pytest.raises(FileNotFoundError):
+        data.ArrayFiles(tmp_path / "nothing.npy")
