@@ -12,19 +12,19 @@ class Reliability(NamedTuple):
     Attributes:
         confidence: Mean probability of the predicted class in each bin, `(bins,)`; NaN where a bin is empty.
         accuracy: Share of right predictions in each bin, `(bins,)`; NaN where it is empty.
-        count: How many predictions each bin holds, `(bins,)`.
+        size: How many predictions each bin holds, `(bins,)`.
     """
 
     confidence: np.ndarray
     accuracy: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
 
     @property
     def error(self) -> float:
         r"""The expected calibration error, \(\sum_b \frac{n_b}{n} | \mathrm{acc}_b - \mathrm{conf}_b |\)."""
-        filled = self.count > 0
+        filled = self.size > 0
         gaps = np.abs(self.accuracy - self.confidence)[filled]
-        return float(np.average(gaps, weights=self.count[filled]))
+        return float(np.average(gaps, weights=self.size[filled]))
 
 
 class Scores(NamedTuple):
@@ -53,7 +53,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
         bins: How many bins.
 
     Returns:
-        Confidence, accuracy and count of each bin.
+        Confidence, accuracy and size of each bin.
 
     Raises:
         ValueError: If shapes do not fit, rows are no probabilities, or there are no bins.
@@ -64,7 +64,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
     Example:
         >>> from jaxnn import train
         >>> groups = train.reliability([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1], bins=2)
-        >>> groups.count.tolist(), round(float(groups.confidence[1]), 2), round(groups.error, 4)
+        >>> groups.size.tolist(), round(float(groups.confidence[1]), 2), round(groups.error, 4)
         ([0, 3], 0.8, 0.1333)
     """
     if bins < 1:
@@ -72,11 +72,11 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
     table, truth = _checked(probabilities, labels)
     sure, right = table.max(-1), table.argmax(-1) == truth
     group = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(group, minlength=bins)
+    size = np.bincount(group, minlength=bins)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(group, sure, bins) / count
-        accuracy = np.bincount(group, right, bins) / count
-    return Reliability(confidence, accuracy, count)
+        confidence = np.bincount(group, sure, bins) / size
+        accuracy = np.bincount(group, right, bins) / size
+    return Reliability(confidence, accuracy, size)
 
 
 def scores(probabilities: ArrayLike, labels: ArrayLike) -> Scores:

@@ -75,13 +75,14 @@ class Ensemble:
         self._function, self._members_per_chunk, self._memory = function, members_per_chunk, memory
         # Each process trains on its own devices: members have nothing to tell each other.
         self._devices = list(jax.local_devices() if devices is None else devices)
-        self._programs: dict[tuple[Layout, int], jax.stages.Wrapped] = {}
-        self._layouts: dict[Any, Layout] = {}
+        self._prepared: dict[Any, tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]] = {}
 
     def __call__(self, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
         """Runs the function on every member; the states are donated."""
-        program = self._program(self.prepare(states, *args), len(args))
-        return program(*self.put(states, *args))
+        _, program, compiled = self._prepare(states, args)
+        if _traced(states, *args):
+            return program(states, *args)
+        return compiled(*self.put(states, *args))
 
     def prepare(self, states: TrainState, *args: Any) -> Layout:
         """Compiles the program for states and arguments of these shapes, once, and tells how members are laid out.
@@ -89,31 +90,44 @@ class Ensemble:
         Raises:
             ValueError: If the states are not stacked, or not even one member at a time fits the memory.
         """
-        leaves, structure = jax.tree.flatten((states, args))
-        key = structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-        if key not in self._layouts:
-            self._layouts[key] = self._choose(states, args)
-        return self._layouts[key]
+        return self._prepare(states, args)[0]
 
     def put(self, states: TrainState, *args: Any) -> tuple[Any, ...]:
         """States and arguments where the program wants them; what is there already is not copied."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((states, args))):
-            return states, *args
-        own, shared = _shardings(self.prepare(states, *args), self._devices)
+        own, shared = self._shardings(self.prepare(states, *args))
         return jax.device_put(states, own), *(jax.device_put(each, shared) for each in args)
 
-    def _choose(self, states: TrainState, args: tuple[Any, ...]) -> Layout:
-        members = count_members(states)
+    def _prepare(
+        self, states: TrainState, args: tuple[Any, ...]
+    ) -> tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (states, args))
+        leaves, structure = jax.tree.flatten(shapes)
+        key = structure, tuple(leaves)
+        if key not in self._prepared:
+            self._prepared[key] = self._compile(*shapes)
+        return self._prepared[key]
+
+    def _compile(
+        self, states: TrainState, args: tuple[Any, ...]
+    ) -> tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]:
+        """The program with as many members at once as fit."""
+        members = count_members(states)
         most = self._members_per_chunk or members
         while True:
             layout = Layout.of(members, len(self._devices), most)
-            needed = self._bytes(layout, *shapes)
-            if self._members_per_chunk is not None:
-                return layout
+            program = self._program(layout, len(args))
+            try:
+                compiled = program.lower(states, *args).compile()
+            except jax.errors.JaxRuntimeError as error:
+                # Some compilers refuse a program that does not fit their device.
+                if "RESOURCE_EXHAUSTED" not in str(error) or layout.members_per_chunk == 1:
+                    raise
+                most = layout.members_per_chunk // 2
+                continue
+            needed = bytes_needed(compiled)
             free = bytes_free(self._devices[: layout.devices]) if self._memory is None else self._memory
-            if needed <= free:
-                return layout
+            if self._members_per_chunk is not None or needed <= free:
+                return layout, program, compiled
             if layout.members_per_chunk == 1:
                 raise ValueError(
                     f"memory: one member at a time needs {readable(needed)} on a device, and there are "
@@ -123,27 +137,23 @@ class Ensemble:
             fitting = int(layout.members_per_chunk * free / needed)
             most = max(1, min(fitting, layout.members_per_chunk - 1))
 
-    def _bytes(self, layout: Layout, states: TrainState, args: tuple[Any, ...]) -> float:
-        """Compiles, and says what the program allocates on each device."""
-        try:
-            return bytes_needed(self._program(layout, len(args)).lower(states, *args).compile())
-        except jax.errors.JaxRuntimeError as error:
-            # Some compilers refuse a program that does not fit their device.
-            if "RESOURCE_EXHAUSTED" in str(error) and self._members_per_chunk is None:
-                return math.inf if layout.members_per_chunk == 1 else 2 * bytes_free(self._devices)
-            raise
-
     def _program(self, layout: Layout, n: int) -> jax.stages.Wrapped:
-        key = layout, n
-        if key not in self._programs:
-            own, shared = _shardings(layout, self._devices)
-            self._programs[key] = jax.jit(
-                partial(_run, self._function, layout, own.mesh),
-                donate_argnums=0,
-                in_shardings=(own, *[shared] * n),
-                out_shardings=(own, own),
-            )
-        return self._programs[key]
+        own, shared = self._shardings(layout)
+        return jax.jit(
+            partial(_run, self._function, layout, self._mesh(layout)),
+            donate_argnums=0,
+            in_shardings=(own, *[shared] * n),
+            out_shardings=(own, own),
+        )
+
+    def _shardings(self, layout: Layout) -> tuple[NamedSharding, NamedSharding]:
+        """Where stacked arrays go, and where shared ones go."""
+        mesh, even = self._mesh(layout), layout.members == layout.devices * layout.each
+        whole = NamedSharding(mesh, PartitionSpec())
+        return (NamedSharding(mesh, PartitionSpec("members")) if even else whole), whole
+
+    def _mesh(self, layout: Layout) -> Mesh:
+        return Mesh(np.array(self._devices[: layout.devices]), ("members",))
 
 
 def make_ensemble(
@@ -210,12 +220,9 @@ def make_ensemble(
     return Ensemble(function, members_per_chunk, devices, memory)
 
 
-def _shardings(layout: Layout, devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
-    """Where stacked arrays go, and where shared ones go."""
-    mesh = Mesh(np.array(devices[: layout.devices]), ("members",))
-    whole = NamedSharding(mesh, PartitionSpec())
-    even = layout.members == layout.devices * layout.each
-    return (NamedSharding(mesh, PartitionSpec("members")) if even else whole), whole
+def _traced(*trees: Any) -> bool:
+    """Whether this is inside another `jit`."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _run(function: Function, layout: Layout, mesh: Mesh, states: TrainState, *args: Any) -> tuple[TrainState, Any]:

@@ -103,7 +103,7 @@ def fit_ensemble(
 
     ensemble = make_ensemble(train_and_test, members_per_chunk=members_per_chunk, devices=devices, memory=memory)
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
-    names = [_described(states, i) for i in range(members)]
+    names = _names(states)
     first = int(states.step[0]) // steps
     histories: list[History] = [[] for _ in range(members)]
     with Progress(epochs, first=first, enabled=progress) as display:
@@ -179,10 +179,15 @@ def _order(name: str) -> tuple[bool, bool, str]:
     return name.startswith("test_"), not name.endswith("_loss"), name
 
 
-def _described(states: TrainState, i: int) -> str:
-    values = {name: column[i] for name, column in hyperparameters(states.opt_state).items() if np.ndim(column) == 1}
-    told = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
-    return f"member {i} ({told})" if told else f"member {i}"
+def _names(states: TrainState) -> list[str]:
+    """The members by number, and by those of their hyper-parameters that differ."""
+    columns = {name: np.asarray(column) for name, column in hyperparameters(states.opt_state).items()}
+    differing = {name: column for name, column in columns.items() if column.ndim == 1 and np.ptp(column)}
+    names = []
+    for i in range(count_members(states)):
+        told = ", ".join(f"{name} {column[i]:.3g}" for name, column in differing.items())
+        names.append(f"member {i} ({told})" if told else f"member {i}")
+    return names
 
 
 def _json(values: np.ndarray) -> list[float | None]:

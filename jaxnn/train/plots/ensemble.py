@@ -12,7 +12,7 @@ from jaxnn.train.plots.figure import INK, TEST, TRAIN, Path, new_figure, save
 def spread(
     groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: Path, metric: str = "test_accuracy"
 ) -> None:
-    """Draws one metric over the epochs: for each setting the mean over its runs in a band from the lowest to the highest.
+    """Draws one metric over the epochs: each setting's mean in a band from the lowest run to the highest.
 
     Runs that ended early, because they diverged, are left out and counted in the legend.
 
@@ -128,17 +128,17 @@ def reliability(groups: Mapping[str, Reliability], path: Path) -> None:
     figure = new_figure(5.2, 5.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1, label="calibrated")
-    bins = max(len(group.count) for group in groups.values())
+    bins = max(len(group.size) for group in groups.values())
     width = 0.9 / bins / len(groups)
     for number, (name, group) in enumerate(groups.items()):
-        filled = group.count > 0
+        filled = group.size > 0
         label = f"{name}: error {100 * group.error:.1f} %"
         upper.plot(
             group.confidence[filled], group.accuracy[filled], "o-", color=f"C{number}", markersize=4, label=label
         )
-        centres = (np.arange(len(group.count)) + 0.5) / len(group.count)
+        centres = (np.arange(len(group.size)) + 0.5) / len(group.size)
         offset = (number - (len(groups) - 1) / 2) * width
-        lower.bar(centres + offset, group.count / group.count.sum(), width, color=f"C{number}")
+        lower.bar(centres + offset, group.size / group.size.sum(), width, color=f"C{number}")
     upper.set_ylabel("share that is right")
     upper.legend(frameon=False, fontsize=9)
     lower.set_ylabel("share of all")
