@@ -103,6 +103,8 @@ def main(options: Options) -> None:
     check_positive("seeds", options.seeds)
     if options.at_once is not None:
         check_positive("at_once", options.at_once)
+    if options.seed < 0:
+        raise ValueError(f"--seed must not be negative, not {options.seed}")
     training = Training(
         **{f.name: getattr(options, f.name) for f in dataclasses.fields(Training) if hasattr(options, f.name)},
         learning_rate=max(rates),
@@ -111,9 +113,9 @@ def main(options: Options) -> None:
     learned, validation = split(pictures.train, options.validation)
     recipe = recipe_of(training, pictures._replace(train=learned))
     about = {"model": options.model, "picture": pictures.train.images.shape[1:], "classes": len(pictures.classes)}
-    introduction = build(about)
+    network = build(about)
     folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
-    introduce(introduction, pictures._replace(train=learned))
+    introduce(network, pictures._replace(train=learned))
 
     table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
     states = train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
