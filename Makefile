@@ -15,7 +15,7 @@ demo: $(VENV)/.experiments  ## train LeNet on real handwritten digits and leave 
 	$(BIN)/python -m experiments.lenet5
 
 test: $(VENV)/.tests  ## all tests and doctests
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.tests  ## those that take minutes
 	$(BIN)/python -m pytest -m slow

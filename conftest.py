@@ -7,6 +7,10 @@ from pathlib import Path
 # Eight devices on any machine, so that sharding is tested without eight chips. Must be set before JAX starts.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("MPLBACKEND", "agg")
+# Compiling is most of the suite's time. A third of it LLVM spends on optimising machine code, which is no part of what
+# most tests prove: what XLA makes of a layer is the same without. Tests of what only machine code can break (equality
+# bit for bit, NaN) are marked `optimized` and get it; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 all tests do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -20,6 +24,25 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+OPTIMIZE_ALL = not jax.config.read("jax_disable_most_optimizations")
+
+
+@pytest.fixture(autouse=True)
+def _optimized_where_marked(request):
+    """What was compiled without optimisation for another test is not taken for one that is marked."""
+    wanted = OPTIMIZE_ALL or "optimized" in request.keywords
+    if wanted and jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", not wanted)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_a_module_compiled_goes_with_it():
+    """Thousands of programs would else be kept to the end, gigabytes for each worker."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

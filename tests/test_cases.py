@@ -13,7 +13,7 @@ full_case = pytest.mark.parametrize("case", [case for case in CASES if case.suit
 
 
 def float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if leaf.dtype == np.float64 else leaf, tree)
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, tree)
 
 
 @every_case
@@ -81,6 +81,6 @@ def test_the_gradient_of_an_empty_batch_is_empty_or_zero(case):
 
 @full_case
 def test_bfloat16_gradients_stay_bfloat16(case):
-    args = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16) if leaf.dtype == np.float64 else leaf, case.args())
+    args = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == np.float64 else leaf, case.args())
     output, pull = jax.eval_shape(lambda *args: jax.vjp(case.function, *args), *args)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(pull, output)))

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels.platform import varying_as
-
 BLOCK_BYTES = 1 << 22
 """Temporaries of one block of examples: small enough for a shared cache, large enough to keep several threads busy."""
 
@@ -24,7 +22,8 @@ def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
         return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
 
     one = jax.eval_shape(function, *_cut(arrays, 0, block))
-    start = varying_as(arrays[0], jnp.zeros((batch, *one.shape[1:]), one.dtype))
+    # All of it is written over. Were it zeros, loops of the same shape would share them, and each copy them first.
+    start = jnp.broadcast_to(arrays[0].reshape(-1)[0].astype(one.dtype), (batch, *one.shape[1:]))
     return lax.fori_loop(0, -(-batch // block), step, start)
 
 

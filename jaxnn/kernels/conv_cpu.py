@@ -23,10 +23,14 @@ from jax import lax
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.blocks import map_blocks, sum_blocks
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
+from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import padded, put, seen
 
 LARGE_BYTES = 1 << 26
 """What is never laid out at once, however fast that would be."""
+
+SMALL_BYTES = 1 << 24
+"""Columns of a whole batch below which a loop over blocks costs more than it saves, if the result is as wide."""
 
 SHORT = 16
 """Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces."""
@@ -82,7 +86,7 @@ def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, block
 
     bytes_an_example = _column_bytes(x, size, geometry)
     # Columns no wider than the result cost less time than a loop's copy of the result.
-    small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= LARGE_BYTES
+    small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= SMALL_BYTES
     if not blocked or small or math.prod(size) == 1:  # a single tap's columns are the input itself
         return block(x)
     return map_blocks(block, (x,), bytes_an_example)
@@ -101,9 +105,32 @@ def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeom
         each = [shares[..., t, :] for t in range(math.prod(size))]
         return put(each, geometry.window(size), spatial).astype(g.dtype)
 
+    def by_taps(g: jax.Array) -> jax.Array:
+        # The same with one tap's share at a time, on a canvas that holds all places of the window.
+        out, step = g.shape[1:-1], geometry.stride
+        canvas = tuple(
+            (o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(out, step, geometry.dilation, size, strict=True)
+        )
+        split = g.reshape(-1, groups, g.shape[-1] // groups)
+        firsts = jnp.asarray(list(geometry.window(size).taps()))
+
+        def one(t: jax.Array, dx: jax.Array) -> jax.Array:
+            share = _product("ngo,igo->ngi", split, taps[t], geometry).reshape(*g.shape[:-1], groups * inputs)
+            share = lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *((0, 0, s - 1) for s in step), (0, 0, 0)))
+            at = (0, *firsts[t], 0)
+            return lax.dynamic_update_slice(dx, lax.dynamic_slice(dx, at, share.shape) + share, at)
+
+        start = jnp.zeros((g.shape[0], *canvas, groups * inputs), accumulator(g.dtype))
+        dx = lax.fori_loop(0, math.prod(size), one, varying_as(g, start))
+        edges = [(-low, n + low - c, 0) for (low, _), n, c in zip(geometry.padding, spatial, canvas, strict=True)]
+        return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *edges, (0, 0, 0))).astype(g.dtype)
+
+    bytes_an_example = math.prod((*g.shape[1:-1], *size, groups, inputs, 4))
     if not blocked or math.prod(size) == 1:
         return block(g)
-    return map_blocks(block, (g,), math.prod((*g.shape[1:-1], *size, groups, inputs, 4)))
+    if bytes_an_example > LARGE_BYTES:
+        return map_blocks(by_taps, (g,), bytes_an_example)
+    return map_blocks(block, (g,), bytes_an_example)
 
 
 def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
@@ -125,8 +152,21 @@ def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, bl
         products = [_product("ngo,ngi->goi", by_groups(g), by_groups(tap), geometry) for tap in taps]
         return jnp.stack(products).transpose(0, 3, 1, 2)
 
+    def tap_by_tap(x: jax.Array, g: jax.Array) -> jax.Array:
+        x = padded(x, window)
+        reach = tuple((o - 1) * s + 1 for o, s in zip(g.shape[1:-1], window.stride, strict=True))
+
+        def one(first: jax.Array) -> jax.Array:
+            tap = lax.dynamic_slice(x, (0, *first, 0), (x.shape[0], *reach, x.shape[-1]))
+            tap = lax.slice(tap, (0,) * tap.ndim, tap.shape, (1, *window.stride, 1))
+            return _product("ngo,ngi->goi", by_groups(g), by_groups(tap), geometry)
+
+        return lax.map(one, jnp.asarray(list(window.taps()))).transpose(0, 3, 1, 2)
+
     block = block_of_columns
-    if groups > 1 or bytes_an_example > LARGE_BYTES:
+    if bytes_an_example > LARGE_BYTES and all(g.shape):
+        block = tap_by_tap
+    elif groups > 1:
         block, bytes_an_example = block_of_taps, math.prod(x.shape[1:]) * 4
     looped = blocked and math.prod(size) > 1
     total = sum_blocks(block, (x, g), bytes_an_example) if looped else block(x, g)

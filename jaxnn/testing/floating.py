@@ -21,7 +21,12 @@ def is_floating(leaf: Any) -> bool:
 
 def cast_floating(tree: Tree, dtype: DTypeLike) -> Tree:
     """Returns the tree as JAX arrays, its floating leaves in ``dtype`` and the others as they are."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if is_floating(leaf) else jnp.asarray(leaf), tree)
+    return jax.tree.map(lambda leaf: as_array(np.asarray(leaf).astype(dtype) if is_floating(leaf) else leaf), tree)
+
+
+def as_array(leaf: Any) -> jax.Array:
+    """As `jnp.asarray`; but that compiles a program for every shape of a NumPy array, and a mere copy needs none."""
+    return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
 def to_float64(tree: Tree) -> Tree:

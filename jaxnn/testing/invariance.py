@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.testing.comparison import assert_close, assert_within
 from jaxnn.testing.counters import count_traces
-from jaxnn.testing.floating import cast_floating, is_floating, restrict_to_floating
+from jaxnn.testing.floating import as_array, is_floating, restrict_to_floating
 from jaxnn.testing.oracle import name_of
 
 Tree = Any
@@ -72,7 +72,7 @@ def assert_invariant(
     unknown = set(checks) - set(_CHECKS)
     if unknown:
         raise ValueError(f"checks must be among {sorted(_CHECKS)}, got {sorted(unknown)}")
-    given: tuple[Tree, ...] = jax.tree.map(jnp.asarray, tuple(args))
+    given: tuple[Tree, ...] = jax.tree.map(as_array, tuple(args))
     if reduction is None:
         reduction = max([1, *(leaf.size for leaf in jax.tree.leaves(given))])
     if not isinstance(batch_axes, list | tuple):
@@ -144,7 +144,10 @@ def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tu
     close(compiled(*stacked), expected, "one batch axis against a loop")
 
     def fold(leaf: jax.Array) -> jax.Array:
-        return leaf.reshape(2, 2, *leaf.shape[1:])
+        shape = 2, 2, *leaf.shape[1:]
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf.reshape(shape)
+        return as_array(np.asarray(leaf).reshape(shape))
 
     two_axes = _map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, stacked)
     close(compiled(*two_axes), jax.tree.map(fold, expected), "two batch axes against a loop")
@@ -171,7 +174,7 @@ def _check_dtype(
             where = f"{dtype.name} with x64" if x64 and dtype != jnp.float64 else dtype.name
             with jax.enable_x64(x64), jax.numpy_dtype_promotion("strict"):
                 try:
-                    result = jax.eval_shape(function, *cast_floating(args, dtype))
+                    result = jax.eval_shape(function, *_shapes(args, dtype))
                 except (jax.dtypes.TypePromotionError, TypeError) as error:
                     raise AssertionError(
                         f"{name_of(function)}, dtype: {where} is promoted half way\n{error}"
@@ -201,13 +204,22 @@ def _gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> Callable
     if not outputs or not any(is_floating(leaf) for leaf in jax.tree.leaves(args)):
         return None
     rng = np.random.default_rng(0)
-    weights = [jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype) for leaf in outputs]
+    weights = [as_array(rng.normal(size=leaf.shape).astype(leaf.dtype)) for leaf in outputs]
 
     def gradient(*args: Tree) -> list[jax.Array]:
         restricted, inputs, _ = restrict_to_floating(function, args)
         return jax.vjp(restricted, inputs)[1](weights)[0]
 
     return gradient
+
+
+def _shapes(tree: Tree, dtype: DTypeLike) -> Tree:
+    """Shapes and dtypes of a tree, as they would be with its floating leaves in ``dtype``."""
+
+    def shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, dtype if is_floating(leaf) else leaf.dtype)
+
+    return jax.tree.map(shape, tree)
 
 
 def _shuffle(tree: Tree, seed: int) -> Tree:
@@ -218,7 +230,7 @@ def _shuffle(tree: Tree, seed: int) -> Tree:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
         # In NumPy, as all that is not the function itself: nothing to compile.
-        return jnp.asarray(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
+        return as_array(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
 
     return jax.tree.map(shuffle, tree)
 
@@ -250,6 +262,6 @@ def _stack(*trees: Tree, axis: int = 0) -> Tree:
     def stack(*leaves: jax.Array) -> jax.Array:
         if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
             return jnp.stack(leaves, axis)
-        return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves], axis))
+        return as_array(np.stack([np.asarray(leaf) for leaf in leaves], axis))
 
     return jax.tree.map(stack, *trees)

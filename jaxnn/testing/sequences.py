@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.floating import as_array
 from jaxnn.testing.oracle import name_of
 
 Tree = Any
@@ -89,7 +90,7 @@ def assert_sequence_invariant(
     chosen = checks if checks is not None else [c for c in _CHECKS if c != "streaming" or step is not None]
     if "streaming" in chosen and step is None:
         raise ValueError("the check 'streaming' needs step=, the layer's own step")
-    values = jnp.asarray(x)
+    values = as_array(x)
     if values.ndim != 3 or values.shape[0] < 2 or values.shape[1] < 4 or not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(
             "x must be floats (batch, time, features) with at least 2 sequences of at least 4 steps, "
@@ -125,7 +126,7 @@ class _Subject:
         self.batch, self.time, _ = x.shape
         rng = np.random.default_rng(seed)
         self.output, like = jax.eval_shape(layer, params, x)
-        self.state = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), like)
+        self.state = jax.tree.map(lambda s: as_array(rng.normal(size=s.shape).astype(s.dtype)), like)
         # From nothing to everything, the ends included.
         self.lengths = np.linspace(0, self.time, self.batch).round().astype(np.int32)
         self.reduction = reduction or max([1, *(leaf.size for leaf in jax.tree.leaves(params))])
@@ -158,7 +159,8 @@ class _Subject:
     def padded(self, filling: float) -> jax.Array:
         """The inputs, with ``filling`` past each length."""
         past = np.arange(self.time)[:, None] >= self.lengths[:, None, None]
-        return jnp.where(past, jnp.asarray(filling, self.x.dtype), self.x)
+        values = np.asarray(self.x)
+        return as_array(np.where(past, np.asarray(filling, values.dtype), values))
 
 
 def _check_padding(s: _Subject) -> None:
@@ -166,7 +168,7 @@ def _check_padding(s: _Subject) -> None:
         what = "padding, reverse" if reverse else "padding"
         y, final = s.layer(s.params, s.x, s.state, lengths=s.lengths, reverse=reverse)
         for n, length in enumerate(s.lengths.tolist()):
-            if np.any(np.asarray(y[n, length:])):
+            if np.any(np.asarray(y)[n, length:]):
                 raise AssertionError(f"{s.name}, {what}: outputs past the length {length} are not zero")
         expected, state = jax.jit(partial(s.by_themselves, reverse=reverse))(s.params, s.x, s.state)
         s.close(y, expected, f"{what}: outputs against the sequences by themselves")
@@ -180,7 +182,7 @@ def _check_streaming(s: _Subject) -> None:
     y, final = s.layer(s.params, s.x, s.state)
     step, state, outputs = jax.jit(s.step), s.state, []  # type: ignore[arg-type]
     for t in range(s.time):
-        state = step(s.params, state, s.x[:, t])
+        state = step(s.params, state, np.asarray(s.x)[:, t])
         outputs.append(np.asarray(jax.tree.leaves(state)[0]))
     s.close(y, np.stack(outputs, axis=1), "streaming: outputs against a loop of steps")
     s.close(final, state, "streaming: final state against a loop of steps")
@@ -193,7 +195,7 @@ def _check_chunks(s: _Subject) -> None:
         parts, state = list(itertools.pairwise(cuts)), s.state
         outputs: dict[int, np.ndarray] = {}
         for start, stop in reversed(parts) if reverse else parts:
-            part, state = s.layer(s.params, s.x[:, start:stop], state, reverse=reverse)
+            part, state = s.layer(s.params, np.asarray(s.x)[:, start:stop], state, reverse=reverse)
             outputs[start] = np.asarray(part)
         joined = np.concatenate([outputs[start] for start, _ in parts], axis=1)
         what = "chunks, reverse" if reverse else "chunks"
@@ -209,7 +211,7 @@ def _check_reversal(s: _Subject) -> None:
         turned = np.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)
         flip = lambda a, turned=turned: np.take_along_axis(np.asarray(a), turned[..., None], axis=1)  # noqa: E731
         y, final = s.layer(s.params, s.x, s.state, lengths=lengths, reverse=True)
-        expected, state = s.layer(s.params, jnp.asarray(flip(s.x)), s.state, lengths=lengths)
+        expected, state = s.layer(s.params, as_array(flip(s.x)), s.state, lengths=lengths)
         what = "reversal" if lengths is None else "reversal within the lengths"
         s.close(y, flip(expected), f"{what}: outputs against the sequence turned round")
         s.close(final, state, f"{what}: final state against the sequence turned round")
@@ -217,7 +219,7 @@ def _check_reversal(s: _Subject) -> None:
 
 def _check_gradients(s: _Subject) -> None:
     rng = np.random.default_rng(0)
-    weights = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), (s.output, s.state))
+    weights = jax.tree.map(lambda a: as_array(rng.normal(size=a.shape).astype(a.dtype)), (s.output, s.state))
     steps, n, t = np.arange(s.time), s.batch - 1, s.time // 2
 
     def projected(result: Tree) -> jax.Array:

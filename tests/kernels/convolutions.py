@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,7 +32,7 @@ class Convolution:
             (*self.window, inputs // self.geometry.groups, outputs),
             (batch, *self.out(), outputs),
         )
-        return tuple(jnp.asarray(rng.normal(size=shape), dtype or jnp.float64) for shape in shapes)
+        return tuple(jax.device_put(rng.normal(size=shape).astype(dtype or jnp.float64)) for shape in shapes)
 
 
 def _case(name, spatial, window, channels, *, stride=1, padding=None, dilation=1, groups=1):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.kernels import blocks, conv
+from jaxnn.kernels import blocks, conv, conv_cpu
 from jaxnn.kernels.geometry import lax_conv
 from jaxnn.testing import assert_close
 from tests.kernels.convolutions import CONVOLUTIONS, DEPTHWISE, EVERY_PATH, FEW, FEW_GROUPS, MANY, MANY_GROUPS
@@ -67,6 +67,15 @@ def value_and_gradients(function):
         return (y, *pull(g))
 
     return run
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_what_is_too_large_to_lay_out_is_the_same_tap_by_tap(case, monkeypatch):
+    with jax.enable_x64(True):
+        arrays = case.arrays()
+        expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*arrays)
+        monkeypatch.setattr(conv_cpu, "LARGE_BYTES", 0)
+        assert_same(jax.jit(value_and_gradients(of(case, conv.conv)))(*arrays), expected)
 
 
 # Which of input, kernel and cotangent carry a mapped axis, and where; two entries are a map of a map.
@@ -153,8 +162,8 @@ def test_narrow_floats_keep_their_dtype_and_accumulate_in_float32(case, dtype):
     assert all(a.dtype == dtype for a in got)
     with jax.enable_x64(True):
         wide = [a.astype(jnp.float64) for a in arrays]
-        expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*wide)
-        magnitude = jax.jit(value_and_gradients(of(case, lax_conv)))(*map(jnp.abs, wide))
+        reference = jax.jit(value_and_gradients(of(case, lax_conv)))
+        expected, magnitude = reference(*wide), reference(*map(jnp.abs, wide))
     assert_close(got, expected, reduction=arrays[0].size, roundings=1, magnitude=magnitude)
 
 

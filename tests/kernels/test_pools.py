@@ -126,6 +126,7 @@ def test_the_first_maximum_wins_in_both_modes(spatial, window):
         np.testing.assert_allclose(reverse, derivatives(partial(plain, window=window))(x, g, dx)[1], rtol=1e-6)
 
 
+@pytest.mark.optimized
 @every_pool
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 def test_infinities_and_nan_take_the_gradient_that_lax_gives_them(spatial, window, odd):

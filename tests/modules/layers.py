@@ -30,7 +30,7 @@ class Layer:
         return self.make(rngs=nnx.Rngs(seed), **options) if self.has_params else self.make(**options)
 
     def x(self, seed: int = 0, dtype: Any = jnp.float32) -> jax.Array:
-        return jnp.asarray(np.random.default_rng(seed).normal(size=self.shape), dtype)
+        return jax.device_put(np.random.default_rng(seed).normal(size=self.shape).astype(dtype))
 
     def expected(self, module: nnx.Module, x: jax.Array) -> jax.Array:
         if not self.has_params:

@@ -18,6 +18,7 @@ def _same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
@@ -40,6 +41,7 @@ def test_reverse_reaches_the_function():
         GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loop_of_steps_equals_the_whole_call(kind):
     module, _, options = KINDS[kind]

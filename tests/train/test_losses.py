@@ -83,9 +83,8 @@ def test_l2_leaves_biases_out_and_has_the_gradient_it_says():
         train.l2(-1.0)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
-def test_every_optimiser_trains_under_every_schedule(name, schedule):
+@pytest.mark.parametrize(("name", "schedule"), [("adam", "constant"), ("adamw", "one-cycle"), ("sgd", "cosine")])
+def test_every_optimiser_and_every_schedule_trains(name, schedule):
     def loss_fn(p, batch, key):
         return jnp.sum((p["w"] - 1) ** 2) * batch, {}
 

@@ -42,6 +42,7 @@ def test_stack_feeds_each_layer_to_the_next(name):
     assert_same((y, finals), (y1, (final0, final1)))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", KINDS)
 def test_a_loop_of_stack_steps_equals_the_stack(name):
     case, params = _two_layers(name)

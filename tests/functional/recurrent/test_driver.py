@@ -21,6 +21,7 @@ def _setting(name, batch=(3,), time=7, dtype=jnp.float32):
     return case, params, random_x(*batch, time, 3, dtype=dtype), random_state(params, batch, dtype=dtype)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
 def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
@@ -33,7 +34,8 @@ def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
     assert_same(state, final)
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.optimized
+@settings(max_examples=6, deadline=None)
 @given(cut=st.integers(0, 7), reverse=st.booleans())
 def test_a_sequence_cut_in_chunks_equals_the_whole_bit_for_bit(name, cut, reverse):
     case, params, x, state = _setting(name)
@@ -60,6 +62,7 @@ def test_chunks_of_padded_sequences_equal_the_whole(name):
     assert_same(final, whole)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_has_no_effect_on_values_or_gradients_whatever_stands_there(name, reverse):
     case, params, x, state = _setting(name)

@@ -67,8 +67,9 @@ def _stack_states(states):
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.parametrize("lengths", [None, (6, 3, 1)])
-@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize(
+    ("both_ways", "lengths"), [(False, None), (True, (6, 3, 1))], ids=["plain", "both ways, lengths"]
+)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_stack_agrees_with_pytorch(name, both_ways, lengths):
     kind, torch_options, layer, options = SETTINGS[name]

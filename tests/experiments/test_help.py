@@ -1,0 +1,51 @@
+"""The command line of every experiment: `--help` explains every option."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments import command
+
+FOLDER = Path(experiments.__file__).parent
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text("utf-8"))
+
+
+def explained(options):
+    """Fields of a dataclass that have a string below them, those of its bases included."""
+    fields = set()
+    for cls in filter(dataclasses.is_dataclass, options.__mro__):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                fields.add(field.target.id)
+    return fields
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_option_is_explained(name, monkeypatch, capsys):
+    script = importlib.import_module(f"experiments.{name}")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        command.run(script.main, script.Options, script.__doc__)
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    fields = [field.name for field in dataclasses.fields(script.Options)]
+    assert {f for f in fields if f"--{f.replace('_', '-')}" not in shown} == set()
+    assert set(fields) - explained(script.Options) == set()
+
+
+def test_a_bad_value_names_what_is_allowed(monkeypatch, capsys):
+    from experiments import lenet5
+
+    monkeypatch.setattr("sys.argv", ["lenet5", "--data", "mnist"])
+    with pytest.raises(SystemExit) as stop:
+        command.run(lenet5.main, lenet5.Options, lenet5.__doc__)
+    assert stop.value.code != 0
+    told = capsys.readouterr().err
+    assert all(name in told for name in ("digits", "cifar10", "idx"))
