@@ -228,19 +228,17 @@ def optimizer(options: Options, steps: int) -> optax.GradientTransformationExtra
 
 
 def train_networks(examples: Windows, options: Options) -> train.TrainState:
-    """Trains all networks at once: their states are stacked, and `vmap` turns one epoch of one into one of all."""
+    """Trains all networks as one ensemble; returns their stacked states."""
     steps = options.epochs * -(-len(examples.left) // options.batch_size)
-    tx = optimizer(options, steps)
 
-    def start(seed: int) -> train.TrainState:
-        net = models.Forecaster(
+    def network(key: jax.Array) -> models.Forecaster:
+        return models.Forecaster(
             examples.past.shape[-1],
             options.horizon,
             hidden=options.hidden,
             kind=options.cell,
-            rngs=nnx.Rngs(seed),
+            rngs=nnx.Rngs(key),
         )
-        return train.create_state(net, tx, jax.random.key(seed))
 
     def loss_fn(model: Any, batch: Windows, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
         past = jnp.asarray(batch.past)
@@ -249,17 +247,12 @@ def train_networks(examples: Windows, options: Options) -> train.TrainState:
         return jnp.mean(jnp.square(model(past) - batch.left), axis=-1), {}
 
     first = options.seed * options.seeds
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(start(first + n) for n in range(options.seeds)))
-    epoch = train.make_epoch(train.make_step(loss_fn), batch_size=options.batch_size)
-    epochs = jax.jit(jax.vmap(epoch, in_axes=(0, None)), donate_argnums=0)
-    for number in range(1, options.epochs + 1):
-        states, metrics = epochs(states, examples)
-        loss = float(metrics["loss"].mean())
-        print(
-            f"epoch {number:>{len(str(options.epochs))}}/{options.epochs}  loss {loss:.4f} of {options.seeds} networks"
-        )
-        if not np.isfinite(loss):
-            raise ValueError(f"the loss became {loss}: try a lower --learning-rate")
+    states = train.create_ensemble(network, optimizer(options, steps), {"seed": range(first, first + options.seeds)})
+    states, histories = train.fit_ensemble(
+        states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size
+    )
+    if lost := sum(map(train.diverged, histories)):
+        raise ValueError(f"{lost} of the {options.seeds} networks diverged: try a lower --learning-rate")
     return states
 
 

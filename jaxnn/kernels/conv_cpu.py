@@ -14,6 +14,7 @@ laid out: by XLA's own convolution and tap by tap.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ SHORT = 16
 def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool) -> jax.Array:
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
     if members:
-        return jax.vmap(lambda x, k: _conv_columns(x, k, geometry, blocked))(x, kernel)
+        return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
     if geometry.groups > 1 or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
         return lax_conv(x, kernel, geometry)
     return _conv_columns(x, kernel, geometry, blocked)
@@ -49,7 +50,7 @@ def conv_dx(
 ) -> jax.Array:
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
     if members:
-        return jax.vmap(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked))(g, kernel)
+        return _members(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked), g, kernel, blocked)
     return _conv_dx(g, kernel, spatial, geometry, blocked)
 
 
@@ -58,8 +59,19 @@ def conv_dw(
 ) -> jax.Array:
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
     if members:
-        return jax.vmap(lambda x, g: _conv_dw(x, g, window, geometry, blocked))(x, g)
+        return _members(lambda x, g: _conv_dw(x, g, window, geometry, blocked), x, g, blocked)
     return _conv_dw(x, g, window, geometry, blocked)
+
+
+def _members(
+    function: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array, blocked: bool
+) -> jax.Array:
+    """The function of each member's operands: their products are separate ones anyway.
+
+    One after another, so that what stays in cache for one network does so for an ensemble of them, unless members may
+    be spread over devices.
+    """
+    return lax.map(lambda both: function(*both), (a, b)) if blocked else jax.vmap(function)(a, b)
 
 
 def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:

@@ -1,13 +1,17 @@
 """Training loops that compile whole: one pytree of state, compiled steps and epochs, and `fit`."""
 
 from jaxnn.train import augment, distributed, plots
+from jaxnn.train.calibration import Reliability, Scores, reliability, scores
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
 from jaxnn.train.distributed import ProcessLostError
+from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import epoch_order, make_epoch
 from jaxnn.train.evaluate import evaluate, predict
 from jaxnn.train.fit import fit
+from jaxnn.train.fit_ensemble import diverged, fit_ensemble
 from jaxnn.train.interrupt import Interrupted
 from jaxnn.train.losses import classification_loss, l2, weight_mask
+from jaxnn.train.members import create_ensemble, grid, member
 from jaxnn.train.nonfinite import NonFiniteLossError
 from jaxnn.train.optimizers import optimizer
 from jaxnn.train.preprocess import image_preprocess
@@ -25,23 +29,33 @@ __all__ = [
     "NonFiniteLossError",
     "Parallel",
     "ProcessLostError",
+    "Reliability",
     "RunFolder",
+    "Scores",
     "StreamedEpoch",
     "TrainState",
     "augment",
     "classification_loss",
+    "create_ensemble",
     "create_state",
     "distributed",
+    "diverged",
     "epoch_order",
     "evaluate",
     "fit",
+    "fit_ensemble",
+    "grid",
     "image_preprocess",
     "l2",
+    "make_ensemble",
     "make_epoch",
     "make_step",
+    "member",
     "optimizer",
     "parallel",
     "plots",
     "predict",
+    "reliability",
+    "scores",
     "weight_mask",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnn.train import plots
+from jaxnn.train.calibration import Reliability
 
 pytest.importorskip("matplotlib", reason="plots are drawn by matplotlib")
 
@@ -51,6 +52,12 @@ CALLS = {
         RNG.normal(size=(16, 32, 32, 3)), LABELS[:16], PREDICTED[:16], path, NAMES
     ),
     "predictions, one": lambda path: plots.predictions(RNG.random((1, 8, 8, 3)), [1], [0], path, ["no", "yes"]),
+    "spread": lambda path: plots.spread({"0.1": [HISTORY, HISTORY], "1": [HISTORY, HISTORY[:2]], "9": [[]]}, path),
+    "spread, one loss": lambda path: plots.spread({"0.1": [HISTORY[:1]]}, path, metric="test_loss"),
+    "by setting": lambda path: plots.by_setting({0.1: [0.9, 0.8], 1: [np.nan, 0.7], 9: [np.nan]}, path, x="a", y="b"),
+    "reliability": lambda path: plots.reliability(
+        {name: Reliability(np.array([np.nan, 0.8]), np.array([np.nan, 0.7]), np.array([0, 3])) for name in "ab"}, path
+    ),
     "images": lambda path: plots.images(RNG.normal(size=(5, 9, 12)), path, list("abcde"), title="maps"),
 }
 
@@ -103,6 +110,9 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         (lambda: plots.images(np.ones((2, 4, 4, 2)), "p.png"), "pictures: expected"),
         (lambda: plots.images(np.ones((2, 4, 4)), "p.png", ["one"]), "titles: expected one a picture, 2, got 1"),
         (lambda: plots.images(np.ones((2, 4, 4)), "p.png", columns=0), "columns: "),
+        (lambda: plots.spread({"a": [[]]}, "p.png"), "groups: expected at least one history"),
+        (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),
+        (lambda: plots.reliability({}, "p.png"), "groups: expected at least one classifier"),
         (lambda: plots.predictions(np.ones((2, 4, 4, 1)), [0], [0], "p.png"), "images: expected one a label, 1, got 2"),
     ],
 )

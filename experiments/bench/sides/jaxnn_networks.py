@@ -70,32 +70,28 @@ def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work
     return work
 
 
-def ensemble(network: str, batch: int, steps: int, members: int, together: bool) -> Work:
-    """Steps of some networks on the same pictures, together by `vmap` or one after another."""
-    states = [_state(network, seed) for seed in range(members)]
-    one = _step()
-    data = jax.tree.map(jnp.asarray, batches(network, batch, steps))
-    if together:
-        all_at_once = jax.jit(jax.vmap(one, in_axes=(0, None)), donate_argnums=0)
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+def ensemble(network: str, batch: int, steps: int, members: int, at_once: int | None) -> Work:
+    """Steps of some networks on the same pictures, inside the epoch: so many at once by one program, or one by one."""
+    run = train.make_epoch(_step(), batch_size=batch)
+    data = jax.tree.map(jnp.asarray, pictures(network, batch * steps))
+    together = train.make_ensemble(run, members_per_chunk=at_once)
+    stacked = train.create_ensemble(lambda key: _model(network, key), ADAM, {"seed": range(members)})
+    states = [train.member(stacked, i) for i in range(members)] if at_once is None else []
 
-        def work() -> None:
-            nonlocal stacked
-            for each in data:
-                stacked, _ = all_at_once(stacked, each)
-            jax.block_until_ready(stacked)
-    else:
-
-        def work() -> None:
-            for each in data:
-                for i, state in enumerate(states):
-                    states[i], _ = one(state, each)
+    def work() -> None:
+        nonlocal stacked
+        if at_once is None:
+            for i, state in enumerate(states):
+                states[i], _ = run(state, data)
             jax.block_until_ready(states)
+        else:
+            stacked, _ = together(stacked, data)
+            jax.block_until_ready(stacked)
 
     return work
 
 
-def _model(network: str, seed: int = 0) -> nnx.Module:
+def _model(network: str, seed: int | jax.Array = 0) -> nnx.Module:
     makers: dict[str, Callable[..., nnx.Module]] = {"cifar10": models.Cifar10Net, "lenet": models.LeNet}
     return makers[network](NETWORKS[network].picture, rngs=nnx.Rngs(seed))
 

@@ -1,20 +1,22 @@
-"""Eight CIFAR-10 networks in training: together by `vmap`, beside one after another."""
+"""Sixteen CIFAR-10 networks in training: as one ensemble, beside single runs one after another."""
 
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.network import NETWORKS
 
-MEMBERS = 8
+MEMBERS, STEPS = 16, 4
 
 SIDES = (
-    Side("jaxnn, vmap", ".jaxnn_networks:ensemble", "jax", {"together": True}),
-    Side("jaxnn, one after another", ".jaxnn_networks:ensemble", "jax", {"together": False}),
+    Side("jaxnn, ensemble", ".jaxnn_networks:ensemble", "jax", {"at_once": MEMBERS}),
+    Side("jaxnn, ensemble in chunks of 4", ".jaxnn_networks:ensemble", "jax", {"at_once": 4}),
+    Side("jaxnn, ensemble in chunks of 1", ".jaxnn_networks:ensemble", "jax", {"at_once": 1}),
+    Side("jaxnn, single runs", ".jaxnn_networks:ensemble", "jax", {"at_once": None}),
     Side("Flax NNX, vmap", ".flax_networks:ensemble"),
 )
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Batches of 32, the same pictures for all."""
+    """Batches of 32, the same pictures for all, a few steps a call; memory is what a call adds to states and data."""
     del settings
     flops = 32 * MEMBERS * NETWORKS["cifar10"].flops(train=True)
-    options = {"network": "cifar10", "batch": 32, "steps": 1, "members": MEMBERS}
-    return [Case(f"{MEMBERS} networks, batch 32, train", SIDES, options, 1, flops)]
+    options = {"network": "cifar10", "batch": 32, "steps": STEPS, "members": MEMBERS}
+    return [Case(f"{MEMBERS} networks, batch 32, train", SIDES, options, STEPS, flops)]

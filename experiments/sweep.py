@@ -1,0 +1,306 @@
+"""Finds a learning rate: all combinations of seeds and learning rates trained as one compiled program.
+
+    python -m experiments.sweep
+    python -m experiments.sweep --model cifar10 --seeds 16 --learning-rates 1e-4,3e-4,1e-3
+    python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
+
+A part of the training pictures is held back to choose by: settings by the mean validation accuracy of their runs,
+those with fewest that diverged first. The test pictures are for the verdict alone: on the best run, and on the ensemble
+of all runs of the best setting, whose prediction is the mean of their probabilities.
+
+Leaves config.json, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png (validation accuracy over
+the epochs), learning_rates.png, reliability.png (calibration of the ensemble and of its members) and best.npz, the best
+run as an ordinary model; `experiments.sweep.load_best` reads it.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments import model_file
+from experiments.classify import Recipe, Training, check_positive, introduce, load, recipe_of
+from experiments.command import run
+from jaxnn import models, train
+from jaxnn.data import Examples
+from jaxnn.train import plots
+from jaxnn.train.calibration import Reliability, Scores
+from jaxnn.train.nonfinite import History
+
+
+@dataclasses.dataclass
+class Options:
+    """What to try, and how to train it."""
+
+    model: Literal["lenet5", "cifar10"] = "lenet5"
+    """The tutorial's LeNet, or its CIFAR-10 network."""
+    seeds: int = 8
+    """Runs of each learning rate, of different initialisation and shuffling."""
+    learning_rates: tuple[str, ...] = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
+    """The learning rates to try, with commas or spaces between."""
+    data: Literal["digits", "cifar10", "idx"] = "digits"
+    """The pictures: scikit-learn's digits (8x8, no network needed), CIFAR-10, or MNIST-format files (idx)."""
+    data_dir: Path | None = None
+    """A folder with a copy of the data that is already there; CIFAR-10 is downloaded without."""
+    validation: float = 0.2
+    """Share of the training pictures that is held back to choose by."""
+    epochs: int = 15
+    """Passes over the training pictures."""
+    batch_size: int = 32
+    """Pictures a step."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of the weights, for adamw and sgd."""
+    l2: float = 0.0
+    """Scale of the L2 penalty of the weights, added to the loss."""
+    normalize: bool = True
+    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
+    at_once: int | None = None
+    """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
+    seed: int = 0
+    """The first of the seeds."""
+    run: Path = Path("runs/sweep")
+    """The run folder; a number is added where it exists, nothing is overwritten."""
+
+
+class Setting(NamedTuple):
+    """A learning rate, the numbers of its runs, and how those that did not diverge did.
+
+    Attributes:
+        rate: the learning rate.
+        runs: the numbers of all its runs.
+        whole: of those that did not diverge.
+        accuracy: their validation accuracies.
+        loss: their validation losses.
+    """
+
+    rate: float
+    runs: np.ndarray
+    whole: np.ndarray
+    accuracy: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """The larger the better."""
+        if not len(self.whole):
+            return -len(self.runs), 0.0, 0.0
+        return len(self.whole) - len(self.runs), float(self.accuracy.mean()), -float(self.loss.mean())
+
+
+def main(options: Options) -> None:
+    """Trains all combinations, chooses, and judges the best run and the ensemble."""
+    rates = learning_rates(options.learning_rates)
+    check_positive("seeds", options.seeds)
+    if options.at_once is not None:
+        check_positive("at_once", options.at_once)
+    if options.seed < 0:
+        raise ValueError(f"--seed must not be negative, not {options.seed}")
+    training = Training(
+        **{f.name: getattr(options, f.name) for f in dataclasses.fields(Training) if hasattr(options, f.name)},
+        learning_rate=max(rates),
+    )
+    pictures = load(training)
+    learned, validation = split(pictures.train, options.validation)
+    recipe = recipe_of(training, pictures._replace(train=learned))
+    about = {"model": options.model, "picture": pictures.train.images.shape[1:], "classes": len(pictures.classes)}
+    network = build(about)
+    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    introduce(network, pictures._replace(train=learned))
+
+    table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
+    states = train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
+    started = time.perf_counter()
+    states, histories = train.fit_ensemble(
+        states,
+        learned,
+        recipe.loss_fn,
+        test_data=validation,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        penalty=recipe.penalty,
+        preprocess=recipe.preprocess,
+        members_per_chunk=options.at_once,
+        run=folder,
+    )
+    seconds = time.perf_counter() - started
+    settings = [setting(rate, table, histories) for rate in rates]
+    chosen = max(settings, key=lambda each: each.rank)
+    # The best run of the chosen setting: a lucky one of a bad setting would not be lucky again.
+    order = np.lexsort((-chosen.loss, chosen.accuracy))
+    best = int(chosen.whole[order[-1]])
+    every = probabilities(states, pictures.test, recipe, options.at_once)
+    truth = pictures.test.labels
+    scores = [train.scores(each, truth) if np.isfinite(each).all() else None for each in every]
+
+    model_file.write(folder / "best.npz", train.member(states, best).model(), about)
+    print(settings_table(settings, scores))
+    alone = [scores[i] for i in chosen.whole]
+    together = every[chosen.whole].mean(0)
+    judged = [each for each in alone if each is not None]
+    print(scores_table(judged, train.scores(together, truth), scores[best]))
+    draw(folder, settings, histories, truth, every[chosen.whole], together)
+    result = {
+        "seconds": seconds,
+        "learning_rate": chosen.rate,
+        "best_run": {"number": best, "seed": int(table["seed"][best])} | _told(scores[best]),
+        "ensemble": {"members": len(chosen.whole)} | _told(train.scores(together, truth)),
+        "runs": [
+            {
+                "learning_rate": float(table["learning_rate"][i]),
+                "seed": int(table["seed"][i]),
+                "diverged": train.diverged(history),
+                "epochs": len(history),
+                "validation_accuracy": None if train.diverged(history) else history[-1]["test_accuracy"],
+                "test": _told(scores[i]),
+            }
+            for i, history in enumerate(histories)
+        ],
+    }
+    with train.runfolder.replacing(folder / "result.json") as beside:
+        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"{len(histories)} runs in {seconds:.0f} s; {chosen.rate:g} is the best learning rate; pictures, numbers and "
+        f"best.npz are in {folder.path}"
+    )
+
+
+def learning_rates(written: tuple[str, ...]) -> list[float]:
+    """The learning rates, ascending; raises where they are none."""
+    rates = []
+    for word in " ".join(written).replace(",", " ").split():
+        try:
+            rate = float(word)
+        except ValueError:
+            raise ValueError(f"--learning-rates must be numbers such as 1e-4,3e-4,1e-3, not {word!r}") from None
+        if not 0 < rate < float("inf"):
+            raise ValueError(f"--learning-rates must be positive, not {word}")
+        rates.append(rate)
+    if not rates:
+        raise ValueError("--learning-rates must name at least one, such as 1e-4,3e-4,1e-3")
+    if len(set(rates)) < len(rates):
+        raise ValueError(f"--learning-rates names one twice: {', '.join(f'{rate:g}' for rate in rates)}")
+    return sorted(rates)
+
+
+def split(pictures: Examples, share: float) -> tuple[Examples, Examples]:
+    """Training pictures to learn from and to choose by, the same split in every sweep."""
+    held = round(share * len(pictures.labels)) if 0 < share < 1 else 0
+    if not 0 < held < len(pictures.labels):
+        raise ValueError(f"--validation must be a share that leaves pictures on both sides, not {share}")
+    order = np.random.default_rng(0).permutation(len(pictures.labels))
+    learned, validation = np.sort(order[held:]), np.sort(order[:held])
+
+    def part(chosen: np.ndarray) -> Examples:
+        return Examples(pictures.images[chosen], pictures.labels[chosen])
+
+    return part(learned), part(validation)
+
+
+def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
+    """The network, from what `best.npz` says about it."""
+    picture, classes, rngs = tuple(about["picture"]), int(about["classes"]), nnx.Rngs(key)
+    if about["model"] == "lenet5":
+        return models.LeNet(picture, classes=classes, rngs=rngs)
+    # Digits of 8x8 are too small for two convolutions that lose their borders.
+    padding = "VALID" if min(picture[:2]) >= 10 else "SAME"
+    return models.Cifar10Net(picture, classes=classes, padding=padding, rngs=rngs)
+
+
+def load_best(path: Path) -> nnx.Module:
+    """The best run of a sweep, from its `best.npz`, in evaluation mode.
+
+    Raises:
+      ValueError: there is no such file, or it is damaged.
+    """
+    return model_file.read(path, build, "sweep")[0]
+
+
+def setting(rate: float, table: dict[str, np.ndarray], histories: list[History]) -> Setting:
+    """How the runs of a learning rate did."""
+    runs = np.flatnonzero(table["learning_rate"] == rate)
+    whole = np.array([i for i in runs if not train.diverged(histories[i])], int)
+    last = [histories[i][-1] for i in whole]
+    accuracy, loss = (np.array([record[f"test_{name}"] for record in last]) for name in ("accuracy", "loss"))
+    return Setting(rate, runs, whole, accuracy, loss)
+
+
+def probabilities(states: train.TrainState, test: Examples, recipe: Recipe, at_once: int | None) -> np.ndarray:
+    """Every run's probabilities of the classes, `(runs, pictures, classes)`, by one program."""
+
+    def predicted(state: train.TrainState, test: Examples) -> tuple[train.TrainState, jax.Array]:
+        logits = train.predict(state, test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
+        return state, jax.nn.softmax(logits.astype(jnp.float32))
+
+    states = jax.tree.map(jnp.copy, states)  # what goes in is donated
+    return np.asarray(train.make_ensemble(predicted, members_per_chunk=at_once)(states, test)[1])
+
+
+def settings_table(settings: list[Setting], scores: list[Scores | None]) -> str:
+    """A line a learning rate: means and standard deviations over its runs."""
+    lines = [f"{'learning rate':>13}  {'runs':>4}  {'diverged':>8}  {'validation accuracy':>19}  {'test accuracy':>15}"]
+    for each in settings:
+        tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
+        lines.append(
+            f"{each.rate:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
+            f"{_spread(each.accuracy):>19}  {_spread(np.array(tested)):>15}"
+        )
+    return "\n".join(lines)
+
+
+def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> str:
+    """The ensemble beside its members and the best run, on the test pictures."""
+    columns = {f"mean of the {len(alone)} runs": np.mean(alone, axis=0), f"ensemble of the {len(alone)}": together}
+    if best is not None:
+        columns["best run"] = best
+    lines = [f"{'on the test pictures':<26}{'accuracy':>10}{'log-likelihood':>16}{'calibration error':>19}"]
+    for name, (accuracy, loss, error) in columns.items():
+        lines.append(f"{name:<26}{accuracy:>10.2%}{-loss:>16.4f}{error:>19.2%}")
+    return "\n".join(lines)
+
+
+def draw(
+    folder: train.RunFolder,
+    settings: list[Setting],
+    histories: list[History],
+    truth: np.ndarray,
+    members: np.ndarray,
+    together: np.ndarray,
+) -> None:
+    """The three pictures."""
+    # To the history of a run, `test` is what is evaluated after each epoch; here that is the validation part.
+    renamed = [[{k.replace("test_", "validation_"): v for k, v in r.items()} for r in h] for h in histories]
+    groups = {f"learning rate {each.rate:g}": [renamed[i] for i in each.runs] for each in settings}
+    plots.spread(groups, folder / "sweep.png", metric="validation_accuracy")
+    results = {each.rate: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings}
+    plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
+    pooled = train.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
+    lines: dict[str, Reliability] = {
+        f"{len(members)} single runs": pooled,
+        f"ensemble of the {len(members)}": train.reliability(together, truth),
+    }
+    plots.reliability(lines, folder / "reliability.png")
+
+
+def _spread(values: np.ndarray) -> str:
+    if not len(values):
+        return "none"
+    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+    return f"{100 * values.mean():.2f} ± {100 * deviation:.2f} %"
+
+
+def _told(scores: Scores | None) -> dict[str, Any]:
+    return {} if scores is None else scores._asdict()
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

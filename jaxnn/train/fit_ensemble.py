@@ -1,0 +1,195 @@
+"""The loop that trains many runs at once: epochs, histories by member, and word of those that diverged."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.train import batching
+from jaxnn.train.ensemble import make_ensemble
+from jaxnn.train.epoch import make_epoch
+from jaxnn.train.evaluate import evaluate
+from jaxnn.train.members import count_members, hyperparameters
+from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, first_lost
+from jaxnn.train.progress import Progress
+from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.state import TrainState
+from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
+
+
+def fit_ensemble(
+    states: TrainState,
+    data: Any,
+    loss_fn: LossFn,
+    *,
+    test_data: Any = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    penalty: Penalty | None = None,
+    preprocess: Preprocess | None = None,
+    test_batch_size: int = 256,
+    members_per_chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | None = None,
+    run: RunFolder | None = None,
+    progress: bool = True,
+) -> tuple[TrainState, list[History]]:
+    """Trains all members for some epochs, each one compiled program, evaluation included.
+
+    What `fit` is for one state. Each member's history is the one that `fit` would give, to rounding. One whose
+    loss or gradient becomes NaN or infinite has diverged: that is said, its history ends with that epoch, and the
+    others go on as if it were not there.
+
+    Args:
+        states: Stacked, from `create_ensemble`; **donated**.
+        data: The training set, a pytree of arrays that share their leading length; each member shuffles it by
+            its own key.
+        loss_fn: As for `make_step`.
+        test_data: A set to evaluate on after each epoch, or None.
+        epochs: How many epochs to train.
+        batch_size: Examples a step.
+        penalty: As for `make_step`.
+        preprocess: As for `make_step`.
+        test_batch_size: Examples at a time in evaluation.
+        members_per_chunk: As for `make_ensemble`.
+        devices: As for `make_ensemble`.
+        memory: As for `make_ensemble`.
+        run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member.
+        progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
+
+    Returns:
+        The new states, and a history for each member, as `fit` gives it but without times. `train.diverged` tells
+        whether one ends with a lost loss.
+
+    Raises:
+        NonFiniteLossError: If every member has diverged.
+        ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> x = jax.random.normal(jax.random.key(1), (100, 2))
+        >>> states = train.create_ensemble(
+        ...     lambda key: jax.random.normal(key, (2,)),
+        ...     optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
+        ...     train.grid(learning_rate=[1e-4, 0.1, 1e6], seed=[0]),
+        ... )
+        >>> states, histories = train.fit_ensemble(
+        ...     states, (x, x @ jnp.array([1.0, -2.0])), loss_fn, epochs=5, batch_size=10)
+        compiled in ...
+        >>> [train.diverged(history) for history in histories]
+        [False, False, True]
+        >>> min(range(2), key=lambda i: histories[i][-1]["train_loss"])
+        1
+    """
+    if epochs < 0:
+        raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
+    members, examples = count_members(states), batching.count(data)
+    steps = batching.steps(examples, batch_size)
+    epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
+
+    def train_and_test(state: TrainState, data: Any, test_data: Any) -> tuple[TrainState, Any]:
+        state, metrics = epoch_fn(state, data)
+        if test_data is None:
+            return state, (metrics, {})
+        test = evaluate(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
+        return state, (metrics, test)
+
+    ensemble = make_ensemble(train_and_test, members_per_chunk=members_per_chunk, devices=devices, memory=memory)
+    data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
+    names = _names(states)
+    first = int(states.step[0]) // steps
+    histories: list[History] = [[] for _ in range(members)]
+    with Progress(epochs, first=first, enabled=progress) as display:
+        if epochs:
+            display.doing("compiling")
+            started = time.perf_counter()
+            layout = ensemble.prepare(states, data, test_data)
+            # Placed once: the data is not sent to the devices again for each epoch.
+            states, data, test_data = ensemble.put(states, data, test_data)
+            display.say(f"compiled in {time.perf_counter() - started:.1f} s: {layout}")
+        began = time.perf_counter()
+        for done in range(1, epochs + 1):
+            display.doing("training")
+            started = time.perf_counter()
+            states, on_device = ensemble(states, data, test_data)
+            per_step, test = jax.device_get(on_device)
+            seconds = time.perf_counter() - started
+            where: Record = {"epoch": first + done, "step": (first + done) * steps}
+            metrics = _means(per_step) | {f"test_{name}": values for name, values in test.items()}
+            metrics = {name: metrics[name] for name in sorted(metrics, key=_order)}
+            if run is not None:
+                columns = {name: _json(values) for name, values in metrics.items()}
+                run.log({**where, **columns, "seconds": seconds})
+            for i in range(members):
+                if diverged(histories[i]):
+                    continue
+                histories[i].append({**where, **{name: float(values[i]) for name, values in metrics.items()}})
+                if diverged(histories[i]):
+                    # Where only the test loss shows it: the last step.
+                    lost = first_lost({name: values[i] for name, values in per_step.items()}, int(where["step"]))
+                    step = where["step"] if lost is None else lost[0]
+                    display.say(f"{names[i]} diverged in epoch {first + done}, step {step}; the others go on")
+            alive = [i for i in range(members) if not diverged(histories[i])]
+            if not alive:
+                raise NonFiniteLossError(
+                    f"every one of the {members} members diverged by epoch {first + done}, and training was stopped; "
+                    "try learning rates 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before the "
+                    "optimiser, and look for NaN and infinity in the data",
+                    epoch=first + done,
+                    step=int(where["step"]),
+                    history=histories[-1],
+                )
+            shown: Record = {name: float(values[alive].mean()) for name, values in metrics.items()}
+            shown |= where | {"examples_per_second": members * examples / seconds}
+            display.epoch(shown, (time.perf_counter() - began) / done * (epochs - done))
+    return states, histories
+
+
+def diverged(history: History) -> bool:
+    """Whether a history ends with a loss or gradient that is NaN or infinite.
+
+    Example:
+        >>> from jaxnn import train
+        >>> train.diverged([{"epoch": 1, "train_loss": float("nan")}]), train.diverged([])
+        (True, False)
+    """
+    watched = ("train_loss", "train_grad_norm", "test_loss")
+    return bool(history) and not all(np.isfinite(history[-1].get(name, 0.0)) for name in watched)
+
+
+def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Means over an epoch's steps, `(members, steps) -> (members,)`, every example counting once."""
+    weights = per_step["examples"]
+    return {
+        f"train_{name}": np.average(values, axis=1, weights=weights)
+        for name, values in per_step.items()
+        if name != "examples"
+    }
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    """Training first, the loss first: JAX returns dictionaries sorted."""
+    return name.startswith("test_"), not name.endswith("_loss"), name
+
+
+def _names(states: TrainState) -> list[str]:
+    """The members by number, and by those of their hyper-parameters that differ."""
+    columns = {name: np.asarray(column) for name, column in hyperparameters(states.opt_state).items()}
+    differing = {name: column for name, column in columns.items() if column.ndim == 1 and np.ptp(column)}
+    names = []
+    for i in range(count_members(states)):
+        told = ", ".join(f"{name} {column[i]:.3g}" for name, column in differing.items())
+        names.append(f"member {i} ({told})" if told else f"member {i}")
+    return names
+
+
+def _json(values: np.ndarray) -> list[float | None]:
+    """JSON has no NaN and infinity: they are written as null."""
+    return [float(value) if np.isfinite(value) else None for value in values]

@@ -1,0 +1,77 @@
+"""How much memory a compiled program needs, and how much there is for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+SHARE = 0.9
+"""Of the free memory, what a program may take: allocators leave gaps."""
+
+
+def bytes_needed(compiled: jax.stages.Compiled) -> int:
+    """What a program allocates on each device beside its arguments: results that reuse none of them, and temporaries.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.train.memory import bytes_needed
+        >>> product = jax.jit(lambda x: x @ x).lower(jax.ShapeDtypeStruct((100, 100), jnp.float32)).compile()
+        >>> bytes_needed(product) >= 40_000
+        True
+    """
+    analysis = compiled.memory_analysis()
+    if analysis is None:  # a backend that does not tell
+        return 0
+    return int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+
+
+def bytes_free(devices: Sequence[jax.Device]) -> int:
+    """What each of the devices has left for a program; devices that are the host share what the host has left.
+
+    Returns:
+        Bytes; no limit is a very large number.
+    """
+    free = []
+    for device in devices:
+        stats = device.memory_stats()
+        if stats and "bytes_limit" in stats:
+            free.append(int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))))
+        else:
+            free.append(int(SHARE * _host_free() / len(devices)))
+    return min(free)
+
+
+def _host_free() -> int:
+    """What the host, or the container that this process is in, has left."""
+    free = [1 << 62]
+    meminfo = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines())
+    if "MemAvailable" in meminfo:
+        free.append(1024 * int(meminfo["MemAvailable"].split()[0]))
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used))
+    return max(0, min(free))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError:  # another operating system, or no limit
+        return ""
+
+
+def readable(size: float) -> str:
+    """Bytes as a person reads them.
+
+    Example:
+        >>> from jaxnn.train.memory import readable
+        >>> readable(512), readable(3 << 20), readable(1.5 * (1 << 30))
+        ('512 B', '3.0 MiB', '1.5 GiB')
+    """
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} GiB"

@@ -1,0 +1,93 @@
+"""The sweep: all combinations, what is chosen and by what, and the best run as an ordinary model."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import sweep
+from jaxnn import data, train
+
+SMALL = sweep.Options(seeds=2, learning_rates=("1e-3,", "1e38"), epochs=1, batch_size=256)
+
+
+@pytest.fixture(autouse=True)
+def _promotion_as_a_person_has_it():
+    """The scripts run with JAX's own settings."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
+    sweep.main(SMALL)
+    folder = Path("runs/sweep")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "sweep.png",
+        "learning_rates.png",
+        "reliability.png",
+        "best.npz",
+    }
+    result = json.loads((folder / "result.json").read_text())
+    assert result["learning_rate"] == 1e-3
+    assert [run["diverged"] for run in result["runs"]] == [False, False, True, True]
+    assert [run["seed"] for run in result["runs"]] == [0, 1, 0, 1]
+    assert result["ensemble"]["members"] == 2
+    out = capsys.readouterr().out
+    assert "member 3 (learning_rate 1e+38) diverged in epoch 1" in out
+    assert "ensemble of the 2" in out
+    # The saved model is the one that was judged.
+    digits = data.load_digits()
+    learned, _ = sweep.split(digits.train, SMALL.validation)
+    mean, std = learned.images.mean((0, 1, 2)) / 255, learned.images.std((0, 1, 2)) / 255
+    images = train.image_preprocess(mean=mean, std=std)(None, jax.tree.map(jnp.asarray, digits.test)).images
+    scores = train.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
+    assert scores.accuracy == pytest.approx(result["best_run"]["accuracy"])
+    assert scores.negative_log_likelihood == pytest.approx(result["best_run"]["negative_log_likelihood"], rel=1e-4)
+
+
+def test_settings_without_divergence_come_first():
+    def setting(whole, *accuracy):
+        return sweep.Setting(0.1, np.arange(3), np.arange(whole), np.array(accuracy), 1 - np.array(accuracy))
+
+    sure, lucky, lost = setting(3, 0.8, 0.8, 0.9), setting(2, 1.0, 1.0), setting(0)
+    assert max([lost, lucky, sure], key=lambda each: each.rank) is sure
+    assert max([lost, lucky], key=lambda each: each.rank) is lucky
+
+
+def test_nothing_is_chosen_by_what_is_learned_from():
+    digits = data.load_digits().train
+    learned, validation = sweep.split(digits, 0.25)
+    assert len(validation.labels) == round(0.25 * len(digits.labels))
+    both = np.concatenate([learned.images, validation.images]).reshape(len(digits.labels), -1)
+    np.testing.assert_array_equal(np.sort(both.sum(1)), np.sort(digits.images.reshape(len(both), -1).sum(1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
+        ({"at_once": 0}, "--at-once must be at least 1, not 0"),
+        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates must be numbers such as .*, not 'fast'"),
+        ({"learning_rates": ("0",)}, "--learning-rates must be positive, not 0"),
+        ({"learning_rates": ("nan",)}, "--learning-rates must be positive, not nan"),
+        ({"learning_rates": (",",)}, "--learning-rates must name at least one"),
+        ({"learning_rates": ("0.1", "1e-1")}, "--learning-rates names one twice: 0.1, 0.1"),
+        ({"validation": 0.0}, "--validation must be a share"),
+        ({"validation": 1e-9}, "--validation must be a share"),
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"seed": -1}, "--seed must not be negative"),
+        ({"weight_decay": 0.1}, "weight_decay: adam has none"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_options_are_told_before_there_is_a_run_folder(change, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.main(dataclasses.replace(SMALL, **change))
+    assert not Path("runs").exists()
