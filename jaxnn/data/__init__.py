@@ -3,6 +3,8 @@
 Pictures are `(N, H, W, C)` uint8 and labels `(N,)` int32; put them on the device with `jax.device_put`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
 from jaxnn.data.cifar10 import load_cifar10
@@ -11,7 +13,9 @@ from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.loading import load
-from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
+
+if TYPE_CHECKING:
+    from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
 
 __all__ = [
     "ArrayFiles",
@@ -31,3 +35,12 @@ __all__ = [
     "read_idx",
     "unpack_tar",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Streams need JAX, which takes a second to import; who reads a data set for something else need not wait for it.
+    if name in ("ArrayFiles", "Source", "Stream", "WorkerDiedError"):
+        from jaxnn.data import stream
+
+        return getattr(stream, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
