@@ -9,7 +9,7 @@ from experiments.bench.report import Row
 from experiments.bench.timing import ratio
 from jaxnn.train.plots.figure import new_figure, save
 
-MARKERS = "oDs^vPX<>"
+MARKERS = "oDs^vPX<>*"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -40,6 +40,8 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
     if members:
         return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
+    if _depthwise(kernel.shape[-2], kernel.shape[-1], geometry):
+        return _depthwise_conv(x, kernel, geometry)
     if geometry.groups > 1 or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
         return lax_conv(x, kernel, geometry)
     return _conv_columns(x, kernel, geometry, blocked)
@@ -51,6 +53,8 @@ def conv_dx(
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
     if members:
         return _members(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked), g, kernel, blocked)
+    if _depthwise(kernel.shape[-2], kernel.shape[-1], geometry):
+        return _depthwise_dx(g, kernel, spatial, geometry)
     return _conv_dx(g, kernel, spatial, geometry, blocked)
 
 
@@ -60,6 +64,8 @@ def conv_dw(
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
     if members:
         return _members(lambda x, g: _conv_dw(x, g, window, geometry, blocked), x, g, blocked)
+    if _depthwise(x.shape[-1] // geometry.groups, g.shape[-1], geometry):
+        return _depthwise_dw(x, g, window, geometry, blocked)
     return _conv_dw(x, g, window, geometry, blocked)
 
 
@@ -72,6 +78,46 @@ def _members(
     be spread over devices.
     """
     return lax.map(lambda both: function(*both), (a, b)) if blocked else jax.vmap(function)(a, b)
+
+
+def _depthwise(inputs: int, outputs: int, geometry: ConvGeometry) -> bool:
+    """Whether each channel is convolved alone: then a tap is no product of matrices, and all are element by element."""
+    return geometry.groups > 1 and inputs == 1 and outputs == geometry.groups
+
+
+def _depthwise_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
+    window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
+    taps = seen(padded(x, window), window, x.shape[1:-1])
+    weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
+    return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
+
+
+def _depthwise_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+    wide = accumulator(g.dtype)
+    weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
+    shares = [g.astype(wide) * weight for weight in weights]
+    return put(shares, geometry.window(kernel.shape[:-2]), spatial).astype(g.dtype)
+
+
+def _depthwise_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    window, wide = geometry.window(size), accumulator(x.dtype)
+    large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
+
+    def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
+        return [tap.astype(wide) * g.astype(wide) for tap in seen(x, window, spatial)]
+
+    spatial, x = x.shape[1:-1], padded(x, window)
+    if blocked and not large:
+        # Added up example by example first: XLA:CPU sums over all but the last axis one element at a time.
+        def one(i: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
+            example = (lax.dynamic_slice_in_dim(array, i, 1) for array in (x, g))
+            return [total + product for total, product in zip(sums, products(*example), strict=True)]
+
+        start = varying_as(x, jnp.zeros((1, *g.shape[1:]), wide))
+        sums = lax.fori_loop(0, x.shape[0], one, [start] * math.prod(size))
+    else:
+        sums = products(x, g)
+    return jnp.stack([total.sum(range(g.ndim - 1)) for total in sums]).reshape(*size, 1, -1).astype(x.dtype)
 
 
 def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
