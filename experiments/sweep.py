@@ -116,6 +116,7 @@ def main(options: Options) -> None:
     network = build(about)
     folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
     introduce(network, pictures._replace(train=learned))
+    print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
     table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
     states = train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
@@ -285,7 +286,7 @@ def draw(
     plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
     pooled = train.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
     lines: dict[str, Reliability] = {
-        f"{len(members)} single runs": pooled,
+        f"{len(members)} single runs, pooled": pooled,
         f"ensemble of the {len(members)}": train.reliability(together, truth),
     }
     plots.reliability(lines, folder / "reliability.png")

@@ -180,7 +180,7 @@ def make_ensemble(
         members_per_chunk: How many members a device trains at once. None: all of them if the compiled
             program says that they fit, and as many as fit otherwise.
         devices: The devices to spread over; all that this process has by default. As many are used as make
-            equal parts.  Where members leave a part unfilled, it is filled with copies that are trained and
+            equal parts. Where members leave a part unfilled, it is filled with copies that are trained and
             dropped, and the states are kept on every device: a number that divides saves that memory.
         memory: Bytes that a device may use beside states and data; what it has left by default.
 
@@ -259,9 +259,16 @@ def _on_a_device(function: Function, layout: Layout, states: TrainState, *args: 
 
 def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
     """A chunk of members, mapped; a single one as it is, which is the fastest program for it."""
+
+    def checked(state: TrainState, *args: Any) -> tuple[TrainState, Any]:
+        result = function(state, *args)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], TrainState):
+            raise ValueError(f"function: expected (state, results) from it, got a {type(result).__name__}")
+        return result
+
     if size > 1:
-        return jax.vmap(function, in_axes=(0, *[None] * len(args)))(states, *args)
-    alone = function(jax.tree.map(lambda x: x[0], states), *args)
+        return jax.vmap(checked, in_axes=(0, *[None] * len(args)))(states, *args)
+    alone = checked(jax.tree.map(lambda x: x[0], states), *args)
     return jax.tree.map(lambda x: x[None], alone)
 
 

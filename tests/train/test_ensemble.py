@@ -294,6 +294,10 @@ def test_a_table_that_does_not_fit_is_named(tx, table, message):
             lambda: train.make_ensemble(MLP_EPOCH)(train.create_state(MLP(), ADAM, jax.random.key(0)), POINTS),
             "states: expected stacked ones, as train.create_ensemble makes",
         ),
+        (
+            lambda: train.make_ensemble(lambda state: state)(train.create_ensemble(MLP, ADAM, {"seed": [0]})),
+            r"function: expected \(state, results\) from it, got a TrainState",
+        ),
         (lambda: train.member(train.create_ensemble(MLP, ADAM, {"seed": [0]}), 1), "there are 1 members.* no 1"),
     ],
 )
