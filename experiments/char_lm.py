@@ -27,6 +27,7 @@ from experiments import model_file
 from experiments.budget import Budget, cosine
 from experiments.classify import check_positive
 from experiments.command import run
+from experiments.spread import run_folder
 from experiments.streaming import Streams, bits_per_character, make_segment
 from experiments.text import Vocabulary, chunks_per_epoch, read
 from jaxnn import functional as F
@@ -121,7 +122,7 @@ def learn(options: Options) -> None:
         "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
     )
     state = train.create_state(Streams(model, options.streams), tx, jax.random.key(options.seed))
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     print(
         f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "

@@ -30,7 +30,8 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         arguments = _from_files(sys.argv[1:], options)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    parsed = tyro.cli(options, description=description, args=arguments)
+    # What has no default, the runs to compare for instance, is typed without its name.
+    parsed = tyro.cli(options, description=description, args=arguments, config=(tyro.conf.PositionalRequiredArgs,))
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:

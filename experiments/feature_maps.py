@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.command import run
+from experiments.spread import run_folder
 from jaxnn import functional as F
-from jaxnn import train
 from jaxnn.train import plots
 
 K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
@@ -40,7 +40,7 @@ def main(options: Options) -> None:
     if options.pool < 1:
         raise ValueError(f"--pool must be at least 1, not {options.pool}")
     pictures = photographs(options.picture)
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"

@@ -57,6 +57,7 @@ from experiments.series import (
     targets,
     windows,
 )
+from experiments.spread import run_folder
 from jaxnn import models, train
 from jaxnn.train.batching import Metrics
 from jaxnn.train.plots.figure import new_figure, save
@@ -116,7 +117,7 @@ def main(options: Options) -> None:
     if options.tune:
         series = series._replace(values=series.values[:cut])
         cut -= options.held_out * MONTHS
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     last_year = series.first_year + len(series.values) // MONTHS - 1
     end_year = series.first_year + cut // MONTHS
     print(

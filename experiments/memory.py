@@ -34,6 +34,7 @@ from flax import nnx
 
 from experiments.classify import check_positive
 from experiments.command import run
+from experiments.spread import run_folder
 from jaxnn import train
 from jaxnn.modules import GRU, LSTM, RNN, Dense
 from jaxnn.train.plots.figure import new_figure, save
@@ -163,7 +164,7 @@ def main(options: Options) -> None:
     if not options.delays or min(options.delays) < 2:
         raise ValueError(f"--delays must be at least 2 steps each, not {options.delays}")
     optimizer(options)  # raises where an option does not fit, before there is a run folder
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     scores: dict[str, dict[str, list[dict[str, float]]]] = {task: {cell: [] for cell in CELLS} for task in TASKS}
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}
     longest = max(options.delays)

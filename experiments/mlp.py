@@ -19,6 +19,7 @@ from flax import nnx
 
 from experiments.classify import check_positive
 from experiments.command import run
+from experiments.spread import run_folder
 from jaxnn import data, models, train
 from jaxnn.train import plots
 from jaxnn.train.step import Preprocess
@@ -50,7 +51,7 @@ def main(options: Options) -> None:
     for size in options.hidden:
         check_positive("hidden", size)
     digits = data.load_digits()
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
     results, curves = {}, {}

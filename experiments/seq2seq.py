@@ -24,6 +24,7 @@ from experiments import dates
 from experiments.classify import check_positive
 from experiments.command import run
 from experiments.dates import END, START, Dates
+from experiments.spread import run_folder
 from jaxnn import train
 from jaxnn.modules import Decoder, Encoder
 from jaxnn.train.plots.figure import Path as PathLike
@@ -105,7 +106,7 @@ def main(options: Options) -> None:
     steps = options.epochs * -(-options.examples // options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     print(
         f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "

@@ -57,10 +57,10 @@ def chosen(options: Spread, batch_size: int) -> train.Parallel | None:
 
 
 def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
-    """The run folder, which process 0 makes and all processes see."""
+    """A new run folder with configuration, environment and command, which process 0 makes and all processes see."""
     if jax.process_count() == 1:
-        return train.RunFolder.create(path, config)
-    made = str(train.RunFolder.create(path, config).path.absolute()) if distributed.is_first() else ""
+        return _new(path, config)
+    made = str(_new(path, config).path.absolute()) if distributed.is_first() else ""
     try:
         return train.RunFolder(distributed.same_text(made))
     except ValueError as error:
@@ -68,3 +68,9 @@ def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
             f"--run: process {jax.process_index()} does not see the folder that process 0 made; it must be on a disk "
             f"that all machines share ({error})"
         ) from error
+
+
+def _new(path: Path, config: dict[str, Any]) -> train.RunFolder:
+    folder = train.RunFolder.create(path, config)
+    folder.save_environment()
+    return folder

@@ -27,6 +27,7 @@ from flax import nnx
 from experiments import model_file
 from experiments.classify import Recipe, Training, check_positive, introduce, load, recipe_of
 from experiments.command import run
+from experiments.spread import run_folder
 from jaxnn import models, train
 from jaxnn.data import Examples
 from jaxnn.train import plots
@@ -114,7 +115,7 @@ def main(options: Options) -> None:
     recipe = recipe_of(training, pictures._replace(train=learned))
     about = {"model": options.model, "picture": pictures.train.images.shape[1:], "classes": len(pictures.classes)}
     network = build(about)
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     introduce(network, pictures._replace(train=learned))
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 

@@ -22,6 +22,7 @@ from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
 from experiments.command import run
+from experiments.spread import run_folder
 from jaxnn import train
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]
@@ -54,7 +55,7 @@ def main(options: Options) -> None:
         raise ValueError(f"--threads must be 1 to {len(cores)}, the cores of this process, not {threads}")
     if not minutes > 0:
         raise ValueError(f"--minutes must be above 0, not {minutes}")
-    folder = train.RunFolder.create(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options))
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch, open(folder / "libraries.log", "w", encoding="utf-8") as log:

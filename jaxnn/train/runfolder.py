@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxnn.train.environment import command_line, environment
+
 
 class RunFolder:
     """A folder with a run's configuration, metrics and plots.
@@ -89,6 +91,19 @@ class RunFolder:
         text = json.dumps(dict(config), indent=2, default=str, ensure_ascii=False)
         with replacing(self / "config.json") as beside:
             beside.write_text(text + "\n", encoding="utf-8")
+
+    def save_environment(self) -> None:
+        """Writes `environment.json`, on what the run runs, and `command.txt`, the line that starts it again.
+
+        Without a program to start, in an interactive session, there is no `command.txt`.
+        """
+        text = json.dumps(environment(), indent=2, ensure_ascii=False)
+        with replacing(self / "environment.json") as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+        command = command_line()
+        if command is not None:
+            with replacing(self / "command.txt") as beside:
+                beside.write_text(command + "\n", encoding="utf-8")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`; it is on the disk when this returns.

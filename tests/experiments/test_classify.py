@@ -24,6 +24,8 @@ def test_a_run_leaves_everything(capsys):
     assert {path.name for path in folder.iterdir()} == {
         "checkpoints",
         "config.json",
+        "environment.json",
+        "command.txt",
         "metrics.jsonl",
         "result.json",
         "curves.png",
