@@ -25,8 +25,9 @@ def _promotion_as_a_person_has_it():
 def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
     sweep.main(SMALL)
     folder = Path("runs/sweep")
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {"command.txt"} == {
         "config.json",
+        "environment.json",
         "metrics.jsonl",
         "result.json",
         "sweep.png",
