@@ -40,6 +40,11 @@ def main(options: Options) -> None:
     if options.pool < 1:
         raise ValueError(f"--pool must be at least 1, not {options.pool}")
     pictures = photographs(options.picture)
+    smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
+    if smallest < max(3, options.pool):
+        raise ValueError(
+            f"the picture's shorter side is {smallest}: K2 needs 3 pixels, --pool {options.pool} needs {options.pool}"
+        )
     folder = run_folder(options.run, dataclasses.asdict(options))
     for name, colour in pictures.items():
         maps = look(colour, options.pool)

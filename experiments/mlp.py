@@ -9,6 +9,7 @@ learns, and how much of the gradient reaches the first layer. Leaves curves of a
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ class Options:
 def main(options: Options) -> None:
     """Trains one network an activation, and says what each reached."""
     check_positive("epochs", options.epochs)
+    check_positive("batch_size", options.batch_size)
+    if not 0 < options.learning_rate < math.inf:
+        raise ValueError(f"--learning-rate must be a positive number, not {options.learning_rate}")
     for size in options.hidden:
         check_positive("hidden", size)
     digits = data.load_digits()

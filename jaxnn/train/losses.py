@@ -1,5 +1,6 @@
 """Losses in the log domain and penalties on the weights."""
 
+import math
 from typing import Any, Protocol
 
 import jax
@@ -123,8 +124,8 @@ def l2(scale: float) -> Penalty:
         >>> float(train.l2(0.5)({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}))
         3.0
     """
-    if scale < 0:
-        raise ValueError(f"scale: expected a number that is not negative, got {scale}")
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale: expected a finite number that is not negative, got {scale}")
 
     def penalty(params: Any) -> jax.Array:
         weights = [

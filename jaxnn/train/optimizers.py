@@ -1,5 +1,6 @@
 """Optax's optimisers and schedules by name, for command lines."""
 
+import math
 from typing import Literal, get_args
 
 import jax.numpy as jnp
@@ -61,12 +62,11 @@ def optimizer(
         raise ValueError(f"name: expected one of {', '.join(get_args(Optimizer))}, got {name!r}")
     if weight_decay and name == "adam":
         raise ValueError("weight_decay: adam has none; use adamw, or train.l2 for a penalty on the loss")
-    if learning_rate < 0 or weight_decay < 0 or (clip_norm is not None and clip_norm <= 0):
-        raise ValueError(
-            "learning_rate, weight_decay: expected numbers that are not negative, clip_norm: a positive one "
-            "or None, "
-            f"got {learning_rate}, {weight_decay} and {clip_norm}"
-        )
+    for what, number in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{what}: expected a finite number that is not negative, got {number}")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm: expected a positive number or None, got {clip_norm}")
     factor = _factor(schedule, steps, warmup)
 
     def make(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:

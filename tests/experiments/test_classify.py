@@ -88,3 +88,20 @@ def test_a_picture_that_is_none_is_named():
     Path("notes.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"--picture: notes.png is not a picture file"):
         feature_maps.main(feature_maps.Options(picture=Path("notes.png")))
+
+
+@pytest.mark.parametrize(
+    ("main", "options", "message"),
+    [
+        (mlp.main, mlp.Options(batch_size=0), "--batch-size must be at least 1, not 0"),
+        (mlp.main, mlp.Options(hidden=(8, 0)), "--hidden must be at least 1, not 0"),
+        (mlp.main, mlp.Options(learning_rate=float("nan")), "--learning-rate must be a positive number, not nan"),
+        (feature_maps.main, feature_maps.Options(pool=0), "--pool must be at least 1, not 0"),
+        (feature_maps.main, feature_maps.Options(pool=500), "shorter side is 427.*--pool 500 needs 500"),
+    ],
+    ids=["batch size", "hidden", "learning rate", "pool", "large pool"],
+)
+def test_what_makes_no_sense_is_told_before_there_is_a_run_folder(main, options, message):
+    with pytest.raises(ValueError, match=message):
+        main(options)
+    assert not Path("runs").exists()

@@ -79,8 +79,9 @@ def test_l2_leaves_biases_out_and_has_the_gradient_it_says():
     assert not gradient["bias"].any()
     assert not gradient["scale"].any()
     assert float(train.l2(1.0)({"bias": jnp.ones(3)})) == 0
-    with pytest.raises(ValueError, match="scale: expected a number that is not negative"):
-        train.l2(-1.0)
+    for scale in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="scale: expected a finite number that is not negative"):
+            train.l2(scale)
 
 
 @pytest.mark.parametrize(("name", "schedule"), [("adam", "constant"), ("adamw", "one-cycle"), ("sgd", "cosine")])
@@ -159,8 +160,10 @@ def test_a_sweep_of_learning_rates_needs_no_second_compile():
         ({"name": "adagrad"}, "name: expected one of adam, adamw, sgd, got 'adagrad'"),
         ({"schedule": "linear"}, "schedule: expected one of constant, cosine, one-cycle, got 'linear'"),
         ({"weight_decay": 0.1}, "weight_decay: adam has none; use adamw"),
-        ({"learning_rate": -1.0}, "learning_rate, weight_decay: expected"),
-        ({"clip_norm": 0.0}, "clip_norm: a positive one"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative, got -1"),
+        ({"learning_rate": np.nan}, "learning_rate: expected a finite number"),
+        ({"name": "sgd", "weight_decay": np.inf}, "weight_decay: expected a finite number"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a positive number or None"),
         ({"steps": 0}, "steps: expected a positive number"),
         ({"schedule": "cosine", "warmup": 1.0}, "warmup: expected a share"),
     ],
