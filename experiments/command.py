@@ -39,6 +39,8 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except RuntimeError as error:
         from jaxnn.train import NonFiniteLossError, ProcessLostError
 
+        if str(error).startswith("RESOURCE_EXHAUSTED"):
+            _end(f"error: the memory is not enough: {error}; try smaller batches or a smaller network")
         if not isinstance(error, NonFiniteLossError | ProcessLostError):
             _end_with_traceback()
             raise

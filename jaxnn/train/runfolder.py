@@ -66,8 +66,10 @@ class RunFolder:
                     number += 1
                     path = wished.with_name(f"{wished.name}-{number}")
         except OSError as error:
+            blocked = path.parent.exists() and not path.parent.is_dir()
+            reason = f"{path.parent} is a file" if blocked else error.strerror
             raise OSError(
-                f"path: the run folder {path} cannot be made ({error.strerror}); choose one that can be written to"
+                f"path: the run folder {path} cannot be made ({reason}); choose one that can be written to"
             ) from error
         run = cls(path)
         if config is not None:

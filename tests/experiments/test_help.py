@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
 
 import experiments
@@ -43,6 +44,19 @@ def test_every_option_is_explained(name, monkeypatch, capsys):
     named = [f.name for f in dataclasses.fields(script.Options) if _has_default(f)]
     assert {f for f in named if f"--{f.replace('_', '-')}" not in shown} == set()
     assert set(fields) - explained(script.Options) == set()
+
+
+def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
+    @dataclasses.dataclass
+    class Options:
+        batch_size: int = 1
+
+    def main(options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 24832004416320 bytes.")
+
+    monkeypatch.setattr("sys.argv", ["large"])
+    with pytest.raises(SystemExit, match=r"the memory is not enough: .*24832004416320 bytes.*smaller batches"):
+        command.run(main, Options, "Needs much.")
 
 
 def test_a_bad_value_names_what_is_allowed(monkeypatch, capsys):

@@ -27,7 +27,7 @@ def test_a_folder_that_exists_is_never_used_again():
 
 def test_a_folder_that_cannot_be_made_is_named():
     Path("file").write_text("mine")
-    with pytest.raises(OSError, match=r"the run folder .*runs cannot be made .*choose one"):
+    with pytest.raises(OSError, match=r"the run folder .*runs cannot be made .*file is a file.*choose one"):
         train.RunFolder.create(Path("file") / "runs")
     assert Path("file").read_text() == "mine"
 
