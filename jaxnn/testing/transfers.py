@@ -10,7 +10,6 @@ import collections
 import contextlib
 import functools
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,10 +32,10 @@ def count_host_transfers() -> Iterator[collections.Counter[str]]:
     """Counts how often this thread reads a JAX array from Python, by the way it is read.
 
     Seen on every device: ``float``, ``int``, ``bool`` and conditions, ``.item()``, ``.tolist()``, printing and
-    f-strings, pickling, ``np.asarray`` and its like (called by these names), and, as "explicit", `jax.device_get`, once
-    for each array. Not seen on CPU: C code that takes the memory by the buffer protocol, as ``memoryview(x)``,
-    ``np.exp(x)`` and ``a[:] = x`` do. Calls back to Python from inside a compiled program (`jax.debug.print`) are part
-    of the program: `compiled_ops` counts those.
+    f-strings, pickling, ``np.asarray`` and its like and `jax.device_get` (called by these names), the latter as
+    "explicit", once for each array. Not seen on CPU: C code that takes the memory by the buffer protocol, as
+    ``memoryview(x)``, ``np.exp(x)`` and ``a[:] = x`` do. Calls back to Python from inside a compiled program
+    (`jax.debug.print`) are part of the program: `compiled_ops` counts those.
 
     Yields:
         Counter of reads; it fills as the block runs.
@@ -110,8 +109,7 @@ def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
     with jax.transfer_guard("allow"):
         array_type = type(jnp.zeros(()))
     thread = threading.get_ident()
-    # `jax.device_get` announces its reads: it asks for an asynchronous copy first. Arrays cannot be hashed.
-    announced: dict[int, weakref.ref[Any]] = {}
+    explicit = False  # inside of `jax.device_get`
     inside = False  # reading one way often reads another way underneath
 
     def watch(way: str, read: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,8 +121,7 @@ def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
             if inside or not arrays or threading.get_ident() != thread:
                 return read(source, *args, **kwargs)
             for array in arrays:
-                asked = announced.pop(id(array), None)
-                report("explicit" if asked is not None and asked() is array else way, array)
+                report("explicit" if explicit else way, array)
             inside = True
             try:
                 return read(source, *args, **kwargs)
@@ -133,14 +130,19 @@ def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
 
         return watched
 
-    def announce(copy: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(copy)
-        def announcing(array: Any) -> Any:
-            if threading.get_ident() == thread:
-                announced[id(array)] = weakref.ref(array)
-            return copy(array)
+    def announce(get: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(get)
+        def announced(tree: Any) -> Any:
+            nonlocal explicit
+            if threading.get_ident() != thread:
+                return get(tree)
+            before, explicit = explicit, True
+            try:
+                return get(tree)
+            finally:
+                explicit = before
 
-        return announcing
+        return announced
 
     with contextlib.ExitStack() as stack:
 
@@ -153,5 +155,5 @@ def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
                 replace(array_type, name, watch(name, getattr(array_type, name)))
         for name in _CONVERSIONS:
             replace(np, name, watch(f"np.{name}", getattr(np, name)))
-        replace(array_type, "copy_to_host_async", announce(array_type.copy_to_host_async))
+        replace(jax, "device_get", announce(jax.device_get))
         yield

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnn import functional as F
 
@@ -23,7 +24,8 @@ def value_and_gradients(function, arrays):
 
 def assert_as_torch(name, arrays, options, torch_options, rtol=1e-11):
     """Value and gradients of `F.name` are those of the function of this name in `against_torch`."""
-    from tests.functional import against_torch  # skips the test where there is no PyTorch
+    pytest.importorskip("torch", reason="PyTorch is one of the oracles; install torch to compare with it")
+    from tests.functional import against_torch
 
     with jax.enable_x64(True):
         layer, reference = getattr(F, name), getattr(against_torch, name)

@@ -186,9 +186,10 @@ def scans(function, *args):
         for eqn in jaxpr.eqns:
             bodies = [v for v in eqn.params.values() if hasattr(v, "jaxpr")]
             if eqn.primitive.name == "scan":
-                inner = bodies[0].jaxpr.eqns
-                products = sum(e.primitive.name == "dot_general" for e in inner)
-                found.append((products, len(eqn.outvars) - eqn.params["num_carry"]))
+                step = bodies[0].jaxpr
+                products = sum(e.primitive.name == "dot_general" for e in step.eqns)
+                pairs = zip(eqn.outvars, step.outvars, strict=True)
+                found.append((products, sum(whole.aval.ndim > one.aval.ndim for whole, one in pairs)))
             else:
                 for body in bodies:
                     visit(body.jaxpr)
