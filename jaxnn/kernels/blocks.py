@@ -9,6 +9,9 @@ from jax import lax
 BLOCK_BYTES = 1 << 22
 """Temporaries of one block of examples: small enough for a shared cache, large enough to keep several threads busy."""
 
+LARGE_BYTES = 1 << 26
+"""What one example is never laid out to, however fast that would be."""
+
 
 def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
     """`function(*arrays)`, which maps examples to examples, computed block by block."""

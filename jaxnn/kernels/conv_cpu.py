@@ -10,7 +10,8 @@ compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 
 
 All go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not `blocked` is for
 a batch that is spread over devices. What would be large for a single example, `LARGE_BYTES`, is computed without being
-laid out: by XLA's own convolution and tap by tap.
+laid out: by XLA's own convolution and tap by tap. Where each channel is convolved alone there is no product of
+matrices, and `depthwise_cpu` serves.
 """
 
 import math
@@ -20,14 +21,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.kernels import depthwise_cpu
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.blocks import map_blocks, sum_blocks
+from jaxnn.kernels.blocks import LARGE_BYTES, map_blocks, sum_blocks
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import padded, put, seen
-
-LARGE_BYTES = 1 << 26
-"""What is never laid out at once, however fast that would be."""
 
 SMALL_BYTES = 1 << 24
 """Columns of a whole batch below which a loop over blocks costs more than it saves, if the result is as wide."""
@@ -40,8 +39,8 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
     if members:
         return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
-    if _depthwise(kernel.shape[-2], kernel.shape[-1], geometry):
-        return _depthwise_conv(x, kernel, geometry)
+    if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
+        return depthwise_cpu.conv(x, kernel, geometry)
     if geometry.groups > 1 or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
         return lax_conv(x, kernel, geometry)
     return _conv_columns(x, kernel, geometry, blocked)
@@ -53,8 +52,8 @@ def conv_dx(
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
     if members:
         return _members(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked), g, kernel, blocked)
-    if _depthwise(kernel.shape[-2], kernel.shape[-1], geometry):
-        return _depthwise_dx(g, kernel, spatial, geometry)
+    if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
+        return depthwise_cpu.conv_dx(g, kernel, spatial, geometry)
     return _conv_dx(g, kernel, spatial, geometry, blocked)
 
 
@@ -64,8 +63,8 @@ def conv_dw(
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
     if members:
         return _members(lambda x, g: _conv_dw(x, g, window, geometry, blocked), x, g, blocked)
-    if _depthwise(x.shape[-1] // geometry.groups, g.shape[-1], geometry):
-        return _depthwise_dw(x, g, window, geometry, blocked)
+    if depthwise_cpu.serves(x.shape[-1] // geometry.groups, g.shape[-1], geometry):
+        return depthwise_cpu.conv_dw(x, g, window, geometry, blocked)
     return _conv_dw(x, g, window, geometry, blocked)
 
 
@@ -78,46 +77,6 @@ def _members(
     be spread over devices.
     """
     return lax.map(lambda both: function(*both), (a, b)) if blocked else jax.vmap(function)(a, b)
-
-
-def _depthwise(inputs: int, outputs: int, geometry: ConvGeometry) -> bool:
-    """Whether each channel is convolved alone: then a tap is no product of matrices, and all are element by element."""
-    return geometry.groups > 1 and inputs == 1 and outputs == geometry.groups
-
-
-def _depthwise_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
-    taps = seen(padded(x, window), window, x.shape[1:-1])
-    weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
-    return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
-
-
-def _depthwise_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    wide = accumulator(g.dtype)
-    weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
-    shares = [g.astype(wide) * weight for weight in weights]
-    return put(shares, geometry.window(kernel.shape[:-2]), spatial).astype(g.dtype)
-
-
-def _depthwise_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    window, wide = geometry.window(size), accumulator(x.dtype)
-    large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
-
-    def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
-        return [tap.astype(wide) * g.astype(wide) for tap in seen(x, window, spatial)]
-
-    spatial, x = x.shape[1:-1], padded(x, window)
-    if blocked and not large:
-        # Added up example by example first: XLA:CPU sums over all but the last axis one element at a time.
-        def one(i: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
-            example = (lax.dynamic_slice_in_dim(array, i, 1) for array in (x, g))
-            return [total + product for total, product in zip(sums, products(*example), strict=True)]
-
-        start = varying_as(x, jnp.zeros((1, *g.shape[1:]), wide))
-        sums = lax.fori_loop(0, x.shape[0], one, [start] * math.prod(size))
-    else:
-        sums = products(x, g)
-    return jnp.stack([total.sum(range(g.ndim - 1)) for total in sums]).reshape(*size, 1, -1).astype(x.dtype)
 
 
 def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
@@ -174,9 +133,7 @@ def _conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeom
     bytes_an_example = math.prod((*g.shape[1:-1], *size, groups, inputs, 4))
     if not blocked or math.prod(size) == 1:
         return block(g)
-    if bytes_an_example > LARGE_BYTES:
-        return map_blocks(by_taps, (g,), bytes_an_example)
-    return map_blocks(block, (g,), bytes_an_example)
+    return map_blocks(by_taps if bytes_an_example > LARGE_BYTES else block, (g,), bytes_an_example)
 
 
 def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.kernels import blocks, conv, conv_cpu
+from jaxnn.kernels import blocks, conv, conv_cpu, depthwise_cpu
 from jaxnn.kernels.geometry import lax_conv
 from jaxnn.testing import assert_close
 from tests.kernels.convolutions import CONVOLUTIONS, DEPTHWISE, EVERY_PATH, FEW, FEW_GROUPS, MANY, MANY_GROUPS
@@ -74,7 +74,8 @@ def test_what_is_too_large_to_lay_out_is_the_same_tap_by_tap(case, monkeypatch):
     with jax.enable_x64(True):
         arrays = case.arrays()
         expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*arrays)
-        monkeypatch.setattr(conv_cpu, "LARGE_BYTES", 0)
+        for module in (conv_cpu, depthwise_cpu):
+            monkeypatch.setattr(module, "LARGE_BYTES", 0)
         assert_same(jax.jit(value_and_gradients(of(case, conv.conv)))(*arrays), expected)
 
 

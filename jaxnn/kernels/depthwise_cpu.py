@@ -1,0 +1,60 @@
+"""Depthwise convolution and its transposes for XLA:CPU, element by element over the taps of the window.
+
+Each channel is convolved alone, so a tap is no product of matrices but a multiplication, and what a compiler does best
+is to run over whole pictures with all channels at once.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.blocks import LARGE_BYTES
+from jaxnn.kernels.geometry import ConvGeometry, Sizes
+from jaxnn.kernels.platform import varying_as
+from jaxnn.kernels.taps import padded, put, seen
+
+
+def serves(inputs: int, outputs: int, geometry: ConvGeometry) -> bool:
+    """Whether each channel is convolved alone, by a kernel with so many inputs a group and outputs."""
+    return geometry.groups > 1 and inputs == 1 and outputs == geometry.groups
+
+
+def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
+    """`x (batch, *spatial, channels)`, `kernel (*window, 1, channels)` -> `(batch, *out, channels)`."""
+    window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
+    taps = seen(padded(x, window), window, x.shape[1:-1])
+    weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
+    return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
+
+
+def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+    """`g (batch, *out, channels)`, `kernel (*window, 1, channels)` -> `(batch, *spatial, channels)`."""
+    wide = accumulator(g.dtype)
+    weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
+    shares = [g.astype(wide) * weight for weight in weights]
+    return put(shares, geometry.window(kernel.shape[:-2]), spatial).astype(g.dtype)
+
+
+def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    """`x (batch, *spatial, channels)`, `g (batch, *out, channels)` -> `(*window, 1, channels)`."""
+    window, wide = geometry.window(size), accumulator(x.dtype)
+    large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
+
+    def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
+        return [tap.astype(wide) * g.astype(wide) for tap in seen(x, window, spatial)]
+
+    spatial, x = x.shape[1:-1], padded(x, window)
+    if blocked and not large:
+        # Added up example by example first: XLA:CPU sums over all but the last axis one element at a time.
+        def one(i: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
+            example = (lax.dynamic_slice_in_dim(array, i, 1) for array in (x, g))
+            return [total + product for total, product in zip(sums, products(*example), strict=True)]
+
+        start = varying_as(x, jnp.zeros((1, *g.shape[1:]), wide))
+        sums = lax.fori_loop(0, x.shape[0], one, [start] * math.prod(size))
+    else:
+        sums = products(x, g)
+    return jnp.stack([total.sum(range(g.ndim - 1)) for total in sums]).reshape(*size, 1, -1).astype(x.dtype)
