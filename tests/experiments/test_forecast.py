@@ -70,7 +70,7 @@ def test_a_short_run_leaves_numbers_and_pictures(elnino, tmp_path, capsys):
         ({"window": 900}, "--window 900 need a series of"),
         ({"noise": -0.1}, "--noise must not be negative"),
         ({"seeds": 0}, "--seeds must be at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate, weight_decay: expected"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message, elnino):

@@ -99,7 +99,7 @@ def test_training_does_not_change_the_network_it_is_given():
         ({"delays": (1,)}, "--delays must be"),
         ({"delays": ()}, "--delays must be"),
         ({"steps": 0}, "--steps must be"),
-        ({"clip": 0.0}, "clip_norm: a positive one"),
+        ({"clip": 0.0}, "clip_norm: expected a positive number or None"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, options, message):

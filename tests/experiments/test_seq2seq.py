@@ -91,7 +91,7 @@ def test_a_date_that_cannot_be_read_is_named(text, message, tmp_path):
     [
         ({"beams": 0}, "--beams must be at least 1"),
         ({"dropout": 1.5}, "dropout must lie in"),
-        ({"learning_rate": -1.0}, "learning_rate, weight_decay: expected"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message, tmp_path):
