@@ -224,5 +224,14 @@ def sizes(**named: int) -> None:
 
 
 def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """An orthogonal matrix in any dtype: the QR decomposition behind it knows no half precision."""
-    return jax.nn.initializers.orthogonal()(key, shape, accumulator(dtype)).astype(dtype)
+    """An orthogonal matrix in any dtype: the QR decomposition behind it knows no half precision.
+
+    Under `vmap` the matrices are drawn one after another. On CPU a batched decomposition waits, in a thread of XLA's
+    pool, for work that it hands to the same pool: as many of them in one program as there are threads wait for ever.
+    """
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.nn.initializers.orthogonal()(key, shape, accumulator(dtype)).astype(dtype)
+
+    drawn: jax.Array = jax.custom_batching.sequential_vmap(draw)(key)
+    return drawn

@@ -1,5 +1,7 @@
 """Initialisers: shapes, orthogonality per gate, forget bias, dtype."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,3 +39,17 @@ def test_every_parameter_has_the_dtype_asked_for():
     assert len(jax.tree.leaves(params)) == 9
     y, _ = R.lstm(params, jnp.ones((2, 5, 3), jnp.bfloat16))
     assert y.shape == (2, 5, 2)
+
+
+@pytest.mark.parametrize("init", [R.init_rnn, R.init_gru, R.init_lstm])
+def test_an_ensemble_starts_as_its_members_do_without_a_batched_decomposition(init):
+    """A program with as many batched ones as XLA has threads hangs, on CPU."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    many = jax.jit(jax.vmap(lambda key: init(key, 3, 8)))
+    decompositions = re.findall(
+        r"custom_call @lapack_sgeqrf_ffi\(.*: \(tensor<([0-9x]+)f32>", many.lower(keys).as_text()
+    )
+    assert decompositions
+    assert set(decompositions) == {"8x8x"}
+    alone = jax.tree.map(lambda *members: np.stack(members), *[init(key, 3, 8) for key in keys])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), many(keys), alone)
