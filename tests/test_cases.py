@@ -66,6 +66,15 @@ def test_jit_and_remat_change_nothing(case):
 
 
 @full_case
+def test_works_where_a_person_debugs_without_jit(case):
+    args = float32(case.args(batch=(1,)))
+    compiled = jax.jit(case.function)(*args)
+    with jax.disable_jit():
+        debugged = case.function(*args)
+    jax.tree.map(lambda a, b: testing.assert_close(a, b, reduction=case.reduction), debugged, compiled)
+
+
+@full_case
 def test_first_and_second_derivatives_in_both_modes(case):
     testing.assert_gradients(case.function, case.args(batch=(1,)), modes=case.modes, order=2)
 
