@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments import dry_run
 from experiments.spread import Spread, chosen, join, run_folder
 from jaxnn import data, train
 from jaxnn.data import Dataset
@@ -64,9 +65,19 @@ class Training(Spread):
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
     profile: bool = False
     """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
+    dry_run: bool = False
+    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
 
-FREE = ("run", "resume", "checkpoint_every", "profile", "data_dir", *(f.name for f in dataclasses.fields(Spread)))
+FREE = (
+    "run",
+    "resume",
+    "checkpoint_every",
+    "profile",
+    "dry_run",
+    "data_dir",
+    *(f.name for f in dataclasses.fields(Spread)),
+)
 """Options that a run may change when it goes on: they do not change the numbers, or only how they are rounded."""
 
 
@@ -94,8 +105,11 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     pictures = load(options)
     recipe = recipe_of(options, pictures)
     model = network(pictures, nnx.Rngs(options.seed))
-    run = folder_of(options)
     parameters = introduce(model, pictures)
+    if options.dry_run:
+        foretell(options, recipe, pictures, model)
+        return
+    run = folder_of(options)
     learned = learn(options, recipe, pictures, model, run=run)
     if not distributed.is_first():
         return
@@ -156,6 +170,20 @@ def recipe_of(options: Training, pictures: Dataset) -> Recipe:
     jax.eval_shape(preprocess, jax.random.key(0), some)  # augmentation that does not fit the pictures is told here
     penalty = train.l2(options.l2) if options.l2 else None
     return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
+
+
+def foretell(options: Training, recipe: Recipe, pictures: Dataset, model: nnx.Module) -> None:
+    """Says what `learn` would cost."""
+    dry_run.tell(
+        lambda: train.create_state(model, recipe.tx, jax.random.key(options.seed)),
+        train.make_step(recipe.loss_fn, penalty=recipe.penalty, preprocess=recipe.preprocess),
+        pictures,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        chunk=options.chunk,
+        parallel=chosen(options, options.batch_size),
+        resume=options.resume,
+    )
 
 
 @distributed.tell_of_lost_processes()
