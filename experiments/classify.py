@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from jaxnn.data import Dataset
 from jaxnn.train import augment, distributed, plots
 from jaxnn.train.fit import History
 from jaxnn.train.step import LossFn, Penalty, Preprocess
+from jaxnn.train.tensorboard import need_tensorboardx
 
 
 @dataclasses.dataclass
@@ -64,7 +66,10 @@ class Training(Spread):
     chunk: int | None = None
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
     profile: bool = False
-    """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
+    """Write a trace of one compiled program, an epoch or --chunk steps, to profile/ in the run folder, for Perfetto
+    (perfetto_trace.json.gz) and XProf."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
     dry_run: bool = False
     """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
@@ -141,6 +146,8 @@ def load(options: Training) -> Dataset:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
         train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
+    if options.tensorboard:
+        need_tensorboardx()
     join(options, options.batch_size)
     return data.load(options.data, options.data_dir)
 
@@ -201,27 +208,34 @@ def learn(
     parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
     started = time.perf_counter()
-    state, history = train.fit(
-        state,
-        pictures.train,
-        recipe.loss_fn,
-        test_data=pictures.test,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        penalty=recipe.penalty,
-        preprocess=recipe.preprocess,
-        run=run,
-        checkpoints=None if run is None else checkpoints_of(options, run),
-        chunk=options.chunk,
-        profile=run / "profile" if run is not None and options.profile else None,
-        parallel=parallel,
-    )
+    with board_of(options, run) as board:
+        state, history = train.fit(
+            state,
+            pictures.train,
+            recipe.loss_fn,
+            test_data=pictures.test,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            penalty=recipe.penalty,
+            preprocess=recipe.preprocess,
+            run=run,
+            checkpoints=None if run is None else checkpoints_of(options, run),
+            chunk=options.chunk,
+            profile=run / "profile" if run is not None and options.profile else None,
+            on_record=board,
+            parallel=parallel,
+        )
     seconds = time.perf_counter() - started
     if parallel is not None:
         state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
+
+
+def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextManager[train.TensorBoard | None]:
+    """What writes for TensorBoard, if that is asked for."""
+    return train.TensorBoard(run) if run is not None and options.tensorboard else nullcontext()
 
 
 def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:

@@ -23,6 +23,7 @@ from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
 from jaxnn.train.streaming import StreamedEpoch
 from jaxnn.train.summary import summary
+from jaxnn.train.tensorboard import TensorBoard
 
 __all__ = [
     "CheckpointError",
@@ -37,6 +38,7 @@ __all__ = [
     "RunFolder",
     "Scores",
     "StreamedEpoch",
+    "TensorBoard",
     "TrainState",
     "augment",
     "classification_loss",
