@@ -56,7 +56,7 @@ def tell(
     print(aligned(work, "lrl"))
     print(f"\nmemory to train {what}{'' if parallel is None else f', of each of {parallel.devices} devices'}")
     print(aligned(memory_rows(state, learned, tested, cost.memory, _here(parallel)), "lrl"))
-    print(f"\ncompiled in {cost.seconds:.1f} s" + (f", less where {cache} has it already" if cache else ""))
+    print(f"\ncompiled in {cost.seconds:.1f} s" + (f", unless the cache {cache} had it" if cache else ""))
     if resume is not None:
         print(position(resume, steps, epochs))
     print("a dry run: nothing was trained, and no run folder made or touched")
