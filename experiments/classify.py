@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,12 +13,14 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments import dry_run
 from experiments.spread import Spread, chosen, join, run_folder
 from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, distributed, plots
 from jaxnn.train.fit import History
 from jaxnn.train.step import LossFn, Penalty, Preprocess
+from jaxnn.train.tensorboard import need_tensorboardx
 
 
 @dataclasses.dataclass
@@ -63,10 +66,23 @@ class Training(Spread):
     chunk: int | None = None
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
     profile: bool = False
-    """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
+    """Write a trace of one compiled program, an epoch or --chunk steps, to profile/ in the run folder, for Perfetto
+    (perfetto_trace.json.gz) and XProf."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
+    dry_run: bool = False
+    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
 
-FREE = ("run", "resume", "checkpoint_every", "profile", "data_dir", *(f.name for f in dataclasses.fields(Spread)))
+FREE = (
+    "run",
+    "resume",
+    "checkpoint_every",
+    "profile",
+    "dry_run",
+    "data_dir",
+    *(f.name for f in dataclasses.fields(Spread)),
+)
 """Options that a run may change when it goes on: they do not change the numbers, or only how they are rounded."""
 
 
@@ -94,8 +110,11 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     pictures = load(options)
     recipe = recipe_of(options, pictures)
     model = network(pictures, nnx.Rngs(options.seed))
-    run = folder_of(options)
     parameters = introduce(model, pictures)
+    if options.dry_run:
+        foretell(options, recipe, pictures, model)
+        return
+    run = folder_of(options)
     learned = learn(options, recipe, pictures, model, run=run)
     if not distributed.is_first():
         return
@@ -127,6 +146,8 @@ def load(options: Training) -> Dataset:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
         train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
+    if options.tensorboard:
+        need_tensorboardx()
     join(options, options.batch_size)
     return data.load(options.data, options.data_dir)
 
@@ -158,6 +179,20 @@ def recipe_of(options: Training, pictures: Dataset) -> Recipe:
     return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
 
 
+def foretell(options: Training, recipe: Recipe, pictures: Dataset, model: nnx.Module) -> None:
+    """Says what `learn` would cost."""
+    dry_run.tell(
+        lambda: train.create_state(model, recipe.tx, jax.random.key(options.seed)),
+        train.make_step(recipe.loss_fn, penalty=recipe.penalty, preprocess=recipe.preprocess),
+        pictures,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        chunk=options.chunk,
+        parallel=chosen(options, options.batch_size),
+        resume=options.resume,
+    )
+
+
 @distributed.tell_of_lost_processes()
 def learn(
     options: Training,
@@ -173,27 +208,34 @@ def learn(
     parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
     started = time.perf_counter()
-    state, history = train.fit(
-        state,
-        pictures.train,
-        recipe.loss_fn,
-        test_data=pictures.test,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        penalty=recipe.penalty,
-        preprocess=recipe.preprocess,
-        run=run,
-        checkpoints=None if run is None else checkpoints_of(options, run),
-        chunk=options.chunk,
-        profile=run / "profile" if run is not None and options.profile else None,
-        parallel=parallel,
-    )
+    with board_of(options, run) as board:
+        state, history = train.fit(
+            state,
+            pictures.train,
+            recipe.loss_fn,
+            test_data=pictures.test,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            penalty=recipe.penalty,
+            preprocess=recipe.preprocess,
+            run=run,
+            checkpoints=None if run is None else checkpoints_of(options, run),
+            chunk=options.chunk,
+            profile=run / "profile" if run is not None and options.profile else None,
+            on_record=board,
+            parallel=parallel,
+        )
     seconds = time.perf_counter() - started
     if parallel is not None:
         state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
+
+
+def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextManager[train.TensorBoard | None]:
+    """What writes for TensorBoard, if that is asked for."""
+    return train.TensorBoard(run) if run is not None and options.tensorboard else nullcontext()
 
 
 def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:

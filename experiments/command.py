@@ -28,7 +28,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     description = f"{description or ''}\n\n{about}"
     try:
         arguments = _from_files(sys.argv[1:], options)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
     # What has no default, the runs to compare for instance, is typed without its name.
     parsed = tyro.cli(options, description=description, args=arguments, config=(tyro.conf.PositionalRequiredArgs,))
@@ -58,27 +58,30 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
 
 
 def _from_files(typed: list[str], options: type) -> list[str]:
-    """What was typed, after the options of the --config file and of the run to --resume."""
-    before: list[str] = []
-    rest, config = _take(typed, "--config")
-    if config is not None:
-        before += config_file.arguments(Path(config), options)
-    _, resumed = _take(rest, "--resume")
-    if resumed is not None and any(field.name == "resume" for field in dataclasses.fields(options)):
-        before += config_file.arguments(Path(resumed) / "config.json", options)
+    """What was typed, after the options of the run to --resume and then of the --config files: what is last wins."""
+    rest, files = _take(typed, "--config")
+    before = [argument for file in files for argument in config_file.arguments(Path(file), options)]
+    if any(field.name == "resume" for field in dataclasses.fields(options)):
+        resumed = _take([*before, *rest], "--resume")[1][-1:]
+        before = [a for run in resumed for a in config_file.arguments(Path(run) / "config.json", options)] + before
     return [*before, *rest]
 
 
-def _take(typed: list[str], flag: str) -> tuple[list[str], str | None]:
-    """The arguments without a flag and its value, and that value."""
-    for index, argument in enumerate(typed):
+def _take(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
+    """The arguments without a flag and its values, and those values."""
+    rest, values = [], []
+    left = iter(arguments)
+    for argument in left:
         if argument.startswith(flag + "="):
-            return [*typed[:index], *typed[index + 1 :]], argument.removeprefix(flag + "=")
-        if argument == flag:
-            if index + 1 == len(typed):
+            values.append(argument.removeprefix(flag + "="))
+        elif argument == flag:
+            value = next(left, "--")
+            if value.startswith("--"):
                 raise ValueError(f"{flag} needs a value")
-            return [*typed[:index], *typed[index + 2 :]], typed[index + 1]
-    return typed, None
+            values.append(value)
+        else:
+            rest.append(argument)
+    return rest, values
 
 
 def _end(message: str) -> NoReturn:

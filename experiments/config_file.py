@@ -15,7 +15,7 @@ def arguments(path: Path, options: type) -> list[str]:
       options: the dataclass whose fields are the options.
 
     Raises:
-      ValueError: the file cannot be read, or an option in it does not exist.
+      ValueError: the file cannot be read, or an option in it does not exist or cannot have that value.
     """
     known = {field.name: field for field in dataclasses.fields(options)}
     result: list[str] = []
@@ -23,7 +23,13 @@ def arguments(path: Path, options: type) -> list[str]:
         name = str(written).replace("-", "_")
         if name not in known:
             raise ValueError(f"{path}: there is no option {written!r}; there are {', '.join(sorted(known))}")
-        flag = "--" + name.replace("_", "-")
+        flag, field = "--" + name.replace("_", "-"), known[name]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{path}: {written} is typed, without a name, and cannot be in a file")
+        if field.type is bool and not isinstance(value, bool):
+            raise ValueError(f"{path}: {written} must be true or false, not {value!r}")
+        if field.type is not bool and isinstance(value, bool):
+            raise ValueError(f"{path}: {written} must have a value, not true or false")
         if isinstance(value, bool):
             result.append(flag if value else "--no-" + flag.removeprefix("--"))
         elif isinstance(value, list | tuple):
@@ -56,8 +62,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _yaml(text: str) -> Any:
-    import yaml
-
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("a file of options in YAML needs pyyaml: pip install 'jaxnn[experiments]'") from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

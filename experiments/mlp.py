@@ -10,6 +10,7 @@ learns, and how much of the gradient reaches the first layer. Leaves curves of a
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments import dry_run
 from experiments.classify import check_positive
 from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import data, models, train
+from jaxnn.data import Dataset
 from jaxnn.train import plots
 from jaxnn.train.step import Preprocess
 
@@ -44,6 +47,8 @@ class Options:
     """Everything random follows from it."""
     run: Path = Path("runs/mlp")
     """The run folder; a number is added where it exists, nothing is overwritten."""
+    dry_run: bool = False
+    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
 
 def main(options: Options) -> None:
@@ -55,14 +60,15 @@ def main(options: Options) -> None:
     for size in options.hidden:
         check_positive("hidden", size)
     digits = data.load_digits()
+    if options.dry_run:
+        foretell(options, digits)
+        return
     folder = run_folder(options.run, dataclasses.asdict(options))
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
-        features = (64, *options.hidden, 10)
-        net = models.MLP(features, activation=activation, rngs=nnx.Rngs(options.seed))
-        state = train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
+        state = start(options, activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
         state, history = train.fit(
             state,
@@ -84,6 +90,21 @@ def main(options: Options) -> None:
     with train.runfolder.replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"curves and numbers are in {folder.path}")
+
+
+def start(options: Options, activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
+    """The state before the first step; its weights are the same whatever the activation."""
+    net = models.MLP((64, *options.hidden, 10), activation=activation, rngs=nnx.Rngs(options.seed))
+    return train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
+
+
+def foretell(options: Options, digits: Dataset) -> None:
+    """Says what training one of the networks would cost."""
+    step = train.make_step(train.classification_loss(), preprocess=rows(train.image_preprocess(mean=0.3, std=0.4)))
+    print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
+    dry_run.tell(
+        lambda: start(options, jax.nn.relu), step, digits, epochs=options.epochs, batch_size=options.batch_size
+    )
 
 
 def rows(preprocess: Preprocess) -> Preprocess:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, folder_of, introduce, learn, load, recipe_of
+from experiments.classify import Training, check_positive, draw, folder_of, foretell, introduce, learn, load, recipe_of
 from experiments.command import run
 from jaxnn import models, train
 from jaxnn.train import distributed, plots
@@ -71,8 +71,12 @@ def main(options: Options) -> None:
             rngs=nnx.Rngs(options.seed),
         )
 
-    folder = folder_of(options)
     parameters = introduce(network(), pictures)
+    if options.dry_run:
+        print("the network with its LSTM frozen takes as many steps again; trained jointly:")
+        foretell(options, recipe, pictures, network())
+        return
+    folder = folder_of(options)
     print("LSTM and dense layers, trained jointly:")
     joint = learn(options, recipe, pictures, network(), run=folder)
     print("dense layers alone, the LSTM frozen at its random start:")

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 Formulation = Callable[..., jax.Array]
 
+_FORMULATIONS: dict[Primitive, Formulation] = {}
+
 
 def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formulation | None = None) -> Primitive:
     """Makes a primitive that computes `default`, and on CPU the same function as `cpu` does.
@@ -41,7 +43,8 @@ def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formu
     def describe(*avals: Any, **params: Any) -> Any:
         return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
 
-    plain = mlir.lower_fun(_without_dead_code(default), multiple_results=False)
+    _FORMULATIONS[primitive] = _without_dead_code(default)
+    plain = mlir.lower_fun(_FORMULATIONS[primitive], multiple_results=False)
     alone = mlir.lower_fun(cpu, multiple_results=False)
     among = mlir.lower_fun(spread or cpu, multiple_results=False)
 
@@ -58,6 +61,11 @@ def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formu
     mlir.register_lowering(primitive, plain)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
+
+
+def formulation(primitive: Primitive) -> Formulation | None:
+    """What a primitive computes, `(*arrays, **params) -> array` in terms of `jax.lax`; None if not made here."""
+    return _FORMULATIONS.get(primitive)
 
 
 def _without_dead_code(function: Formulation) -> Formulation:

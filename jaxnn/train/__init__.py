@@ -3,12 +3,14 @@
 from jaxnn.train import augment, distributed, plots
 from jaxnn.train.calibration import Reliability, Scores, reliability, scores
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
+from jaxnn.train.cost import Cost, cost
 from jaxnn.train.distributed import ProcessLostError
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import epoch_order, make_epoch
 from jaxnn.train.evaluate import evaluate, predict
 from jaxnn.train.fit import fit
 from jaxnn.train.fit_ensemble import diverged, fit_ensemble
+from jaxnn.train.flops import flops
 from jaxnn.train.interrupt import Interrupted
 from jaxnn.train.losses import classification_loss, l2, weight_mask
 from jaxnn.train.members import create_ensemble, grid, member
@@ -20,11 +22,14 @@ from jaxnn.train.sharding import Parallel, parallel
 from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
 from jaxnn.train.streaming import StreamedEpoch
+from jaxnn.train.summary import summary
+from jaxnn.train.tensorboard import TensorBoard
 
 __all__ = [
     "CheckpointError",
     "CheckpointWarning",
     "Checkpoints",
+    "Cost",
     "Interrupted",
     "NonFiniteLossError",
     "Parallel",
@@ -33,9 +38,11 @@ __all__ = [
     "RunFolder",
     "Scores",
     "StreamedEpoch",
+    "TensorBoard",
     "TrainState",
     "augment",
     "classification_loss",
+    "cost",
     "create_ensemble",
     "create_state",
     "distributed",
@@ -44,6 +51,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_ensemble",
+    "flops",
     "grid",
     "image_preprocess",
     "l2",
@@ -57,5 +65,6 @@ __all__ = [
     "predict",
     "reliability",
     "scores",
+    "summary",
     "weight_mask",
 ]

@@ -76,7 +76,7 @@ def fit(
         chunk: Steps a compiled program, to save and to show progress inside long epochs; None makes the whole
             epoch one. The numbers are the same.
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
-        on_record: Called with each record, to write them elsewhere too.
+        on_record: Called with each record, to write it elsewhere too: `train.TensorBoard(run)`, or your own.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
         parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
             without. The numbers are the same for any number of devices, to rounding. With several processes all call
@@ -130,7 +130,7 @@ def fit(
         preprocess = parallel.preprocess(preprocess)
         test_batch_size = parallel.up(test_batch_size)
     if not distributed.is_first():
-        run, progress = None, False
+        run, progress, profile = None, False, None
     step = int(state.step)
     first, last = step // steps, step // steps + epochs
     position = Position()
@@ -285,7 +285,9 @@ class _Log:
 def _trace(folder: str | os.PathLike[str] | None) -> AbstractContextManager[Any]:
     if folder is None:
         return nullcontext()
-    return jax.profiler.trace(os.fspath(folder), create_perfetto_trace=True)
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # the program, and not each call of Python in the threads beside it
+    return jax.profiler.trace(os.fspath(folder), create_perfetto_trace=True, profiler_options=options)
 
 
 def _draw(run: RunFolder, history: History, display: Progress) -> None:

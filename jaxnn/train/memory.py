@@ -8,6 +8,9 @@ import jax
 SHARE = 0.9
 """Of the free memory, what a program may take: allocators leave gaps."""
 
+UNLIMITED = 1 << 60
+"""From here on a number of free bytes says that no limit is known."""
+
 
 def bytes_needed(compiled: jax.stages.Compiled) -> int:
     """What a program allocates on each device beside its arguments: results that reuse none of them, and temporaries.
@@ -29,7 +32,7 @@ def bytes_free(devices: Sequence[jax.Device]) -> int:
     """What each of the devices has left for a program; devices that are the host share what the host has left.
 
     Returns:
-        Bytes; no limit is a very large number.
+        Bytes; at least `UNLIMITED` where there is no limit.
     """
     free = []
     for device in devices:

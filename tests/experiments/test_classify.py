@@ -19,7 +19,7 @@ def _promotion_as_a_person_has_it():
 
 
 def test_a_run_leaves_everything(capsys):
-    lenet5.main(lenet5.Options(epochs=1, batch_size=256))
+    lenet5.main(lenet5.Options(epochs=1, batch_size=256, tensorboard=True, profile=True))
     folder = Path("runs/lenet5")
     # A worker of pytest-xdist has no command line that could be repeated.
     assert {path.name for path in folder.iterdir()} - {"command.txt"} == {
@@ -27,12 +27,16 @@ def test_a_run_leaves_everything(capsys):
         "config.json",
         "environment.json",
         "metrics.jsonl",
+        "profile",
+        "tensorboard",
         "result.json",
         "curves.png",
         "confusion.png",
         "filters.png",
         "predictions.png",
     }
+    assert len(list(folder.glob("profile/**/perfetto_trace.json.gz"))) == 1
+    assert len(list(folder.glob("tensorboard/events.out.tfevents.*"))) == 1
     result = json.loads((folder / "result.json").read_text())
     assert 0 <= result["test_accuracy"] <= 1
     assert result["epochs"] == 1

@@ -1,4 +1,6 @@
+import gzip
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from jaxnn import train
-from jaxnn.train import plots
+from jaxnn.train import distributed, plots
 from tests.train.toys import MLP, ConvNet, Counted, blobs, equal, pictures, quadratic
 
 
@@ -104,6 +106,24 @@ def test_a_run_folder_gets_metrics_and_curves():
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((run / "config.json").read_text()) == {"epochs": 2}
     assert {path.name for path in run.path.iterdir()} == {"config.json", "metrics.jsonl", "curves.png"}
+
+
+def test_a_profile_holds_the_operations_of_one_program():
+    quiet(start(), blobs(20), epochs=3, batch_size=8, profile="profile")
+    (path,) = Path("profile").rglob("perfetto_trace.json.gz")
+    with gzip.open(path) as file:
+        names = [str(event.get("name")) for event in json.load(file)["traceEvents"]]
+    assert sum(name.startswith("dot") for name in names) >= 3 * 2  # three steps, two layers, forward alone
+    assert not any(name.startswith("$") for name in names)  # no calls of Python
+    assert list(Path("profile").rglob("*.xplane.pb"))
+
+
+def test_the_first_process_alone_writes(monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "is_first", lambda: False)
+    run = train.RunFolder.create("runs/toy")
+    train.fit(start(), blobs(20), train.classification_loss(), epochs=1, batch_size=8, run=run, profile=run / "profile")
+    assert list(run.path.iterdir()) == []
+    assert capsys.readouterr().out == ""
 
 
 def nan_from(limit):

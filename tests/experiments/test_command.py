@@ -1,0 +1,155 @@
+"""The command line of every experiment: what of files and typing wins, and errors in a sentence."""
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from experiments import command, mlp
+from jaxnn import train
+
+
+@dataclasses.dataclass
+class Options:
+    """Options of an experiment that can go on."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Features."""
+    epochs: int = 10
+    """Passes."""
+    flip: bool = False
+    """Mirror."""
+    resume: Path | None = None
+    """The run."""
+
+
+def start(monkeypatch, *typed, main=None, options=Options):
+    """Starts an experiment with this command line, and gives the options that reach it."""
+    seen = []
+    monkeypatch.setattr("sys.argv", ["experiment", *typed])
+    command.run(main or seen.append, options, "An experiment.")
+    return seen[0] if seen else None
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    return lambda *typed, **given: start(monkeypatch, *typed, **given)
+
+
+def test_nothing_typed_is_the_defaults(parse):
+    assert parse() == Options()
+
+
+@pytest.mark.parametrize("typed", [("--config", "a.toml"), ("--config=a.toml",)])
+def test_options_of_a_file(parse, typed):
+    Path("a.toml").write_text("hidden = [3, 4, 5]\nflip = true\n")
+    assert parse(*typed) == Options(hidden=(3, 4, 5), flip=True)
+
+
+def test_what_is_typed_wins_wherever_it_stands(parse):
+    Path("a.toml").write_text("hidden = [3, 4, 5]\nepochs = 7\nflip = true\n")
+    assert parse("--config", "a.toml", "--hidden", "6", "--no-flip") == Options(hidden=(6,), epochs=7)
+    assert parse("--hidden", "6", "--no-flip", "--config", "a.toml") == Options(hidden=(6,), epochs=7)
+
+
+def test_of_several_files_the_last_wins(parse):
+    Path("a.toml").write_text("epochs = 7\nflip = true\n")
+    Path("b.yaml").write_text("epochs: 8\n")
+    assert parse("--config", "a.toml", "--config", "b.yaml") == Options(epochs=8, flip=True)
+
+
+def test_a_run_that_goes_on_has_its_own_options_unless_a_file_or_typing_says_otherwise(parse):
+    run = Path("runs/a")
+    run.mkdir(parents=True)
+    config = {"hidden": [3], "epochs": 7, "flip": True, "resume": None}
+    (run / "config.json").write_text(json.dumps(config))
+    assert parse("--resume", "runs/a") == Options((3,), 7, True, run)
+    assert parse("--resume=runs/a", "--epochs", "9") == Options((3,), 9, True, run)
+    Path("a.toml").write_text("flip = false\nepochs = 8\n")
+    assert parse("--resume", "runs/a", "--config", "a.toml", "--epochs", "9") == Options((3,), 9, False, run)
+    Path("b.toml").write_text('resume = "runs/a"\n')
+    assert parse("--config", "b.toml") == Options((3,), 7, True, run)
+
+
+def test_resume_is_an_option_like_others_where_runs_cannot_go_on(parse, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("--resume", "runs/a", options=mlp.Options)
+    assert stop.value.code == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("--config",), "error: --config needs a value"),
+        (("--config", "--flip"), "error: --config needs a value"),
+        (("--resume",), "error: --resume needs a value"),
+        (("--config", "nowhere.toml"), "error: nowhere.toml cannot be read: No such file or directory"),
+        (("--resume", "nowhere"), "error: nowhere/config.json cannot be read: No such file or directory"),
+        (("--config", "a.toml"), "error: a.toml: there is no option 'epoch'; there are epochs, flip, hidden, resume"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(parse, typed, message):
+    Path("a.toml").write_text("epoch = 3\n")
+    with pytest.raises(SystemExit) as stop:
+        parse(*typed)
+    assert stop.value.code == message
+
+
+def raises(error):
+    def main(options):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("--epochs must be at least 1"), "error: --epochs must be at least 1"),
+        (OSError("the disk is full"), "error: the disk is full"),
+        (ImportError("plots need matplotlib"), "error: plots need matplotlib"),
+        (train.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]), "stopped: the loss became nan"),
+        (train.ProcessLostError("process 1 died"), "stopped: process 1 died"),
+        (KeyboardInterrupt(), "stopped by Ctrl-C; what was measured so far is in the run folder"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_a_person_can_mend_has_no_traceback(parse, error, told):
+    with pytest.raises(SystemExit) as stop:
+        parse(main=raises(error))
+    assert stop.value.code == told
+
+
+def test_what_is_a_mistake_of_ours_has_one(parse):
+    with pytest.raises(ZeroDivisionError):
+        parse(main=raises(ZeroDivisionError()))
+    with pytest.raises(RuntimeError, match="unexpected"):
+        parse(main=raises(RuntimeError("unexpected")))
+
+
+def test_a_signal_ends_with_its_number_and_says_how_to_go_on(parse, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(main=raises(train.Interrupted(signal.SIGTERM, 45, saved=True)))
+    assert stop.value.code == 128 + 15
+    assert "--resume with the run folder goes on" in capsys.readouterr().err
+
+
+def test_without_tyro_the_extra_is_named(parse, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    with pytest.raises(SystemExit, match=r"error: the experiments need more packages: pip install 'jaxnn\[experiments"):
+        parse()
+
+
+def test_an_experiment_runs_by_a_file_in_yaml(parse):
+    Path("options.yaml").write_text("hidden: [8]\nepochs: 1\nbatch-size: 256\nlearning_rate: 1e-2\nrun: runs/by-file\n")
+    with jax.numpy_dtype_promotion("standard"):
+        parse("--config", "options.yaml", "--seed", "3", main=mlp.main, options=mlp.Options)
+    config = json.loads(Path("runs/by-file/config.json").read_text())
+    expected = mlp.Options(hidden=(8,), epochs=1, batch_size=256, learning_rate=0.01, seed=3, run=Path("runs/by-file"))
+    assert config == json.loads(json.dumps(dataclasses.asdict(expected), default=str))
+    assert Path("runs/by-file/result.json").exists()

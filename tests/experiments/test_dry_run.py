@@ -1,0 +1,128 @@
+"""`--dry-run`: what it tells is right, and it leaves everything as it was."""
+
+import json
+from pathlib import Path
+
+import jax
+import optax
+import pytest
+from flax import nnx
+
+from experiments import command, dry_run, lenet5, mlp, rows
+from jaxnn import data, models, train
+
+
+@pytest.fixture(autouse=True)
+def _promotion_as_a_person_has_it():
+    """The scripts run with JAX's own settings."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+    """Starts an experiment as a person would, and gives the lines that it prints, however they are aligned."""
+
+    def run(script, *arguments):
+        monkeypatch.setattr("sys.argv", [script.__name__, *arguments])
+        command.run(script.main, script.Options, script.__doc__)
+        return lines(capsys)
+
+    return run
+
+
+def lines(capsys):
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def everything():
+    return {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+
+
+def test_numbers_are_those_of_a_count_by_hand(start):
+    told = start(mlp, "--dry-run")
+    products, first = 64 * 64 + 64 * 64 + 64 * 10, 64 * 64
+    step = 32 * 2 * (3 * products - first)  # the pictures have no gradient
+    assert f"a step {step / 1e6:.2f} MFLOP 32 examples" in told
+    assert f"an epoch {45 * step / 1e6:.1f} MFLOP 45 steps" in told
+    assert f"the run {30 * 45 * step / 1e9:.2f} GFLOP 30 epochs; tests are not counted" in told
+    numbers = products + 64 + 64 + 10
+    assert "layers.0 kernel (64, 64), bias (64,) float32 4,160 16.2 KiB" in told
+    assert f"total {numbers:,} {numbers * 4 / 1024:.1f} KiB" in told
+    # Plain SGD holds nothing beside the weights but a key of two words and a step.
+    assert f"state {(numbers + 3) * 4 / 1024:.1f} KiB parameters, optimiser, random key" in told
+    assert f"training set {1438 * (64 + 4) / 1024:.1f} KiB" in told
+    for begin in ("arguments ", "outputs ", "temporaries ", "at the peak ", "compiled in "):
+        assert any(line.startswith(begin) for line in told)
+    assert not everything()
+
+
+def test_options_of_a_file_and_of_the_run_that_would_go_on(start):
+    run = Path("runs/lenet5")
+    (run / "checkpoints" / "9").mkdir(parents=True)
+    (run / "checkpoints" / "12.orbax-checkpoint-tmp").mkdir()
+    (run / "config.json").write_text(json.dumps({"batch_size": 256, "dry_run": False}))
+    Path("options.toml").write_text("epochs = 7\n")
+    before = everything()
+    told = start(lenet5, "--config", "options.toml", "--resume", "runs/lenet5", "--dry-run")
+    assert any(line.startswith("an epoch") and line.endswith("FLOP 6 steps") for line in told)
+    assert any(line.startswith("the run") and "7 epochs" in line for line in told)
+    assert "runs/lenet5 would go on after 1 of 7 epochs and 3 steps" in told
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([], "has no checkpoint: the run would start anew"),
+        ([5, 10], "would go on after 2 of 4 epochs"),
+        ([15, 20], "is at its end, after 4 epochs"),
+    ],
+)
+def test_where_a_run_would_go_on(steps, told):
+    for step in steps:
+        Path(f"run/checkpoints/{step}").mkdir(parents=True)
+    assert dry_run.position(Path("run"), 5, 4) == f"run {told}"
+
+
+def test_a_run_that_is_not_there_is_told(start):
+    with pytest.raises(SystemExit, match=r"error: runs/nowhere/config.json cannot be read"):
+        start(lenet5, "--resume", "runs/nowhere", "--dry-run")
+
+
+def test_both_networks_of_the_row_reader(start):
+    told = start(rows, "--dry-run", "--hidden", "8", "--dense", "8", "--chunk", "2", "--batch-size", "256")
+    assert "lstm.cells.0.params w_h (8, 32), w_x (8, 32), b (32,) float32 544 2.1 KiB" in told
+    assert "the network with its LSTM frozen takes as many steps again; trained jointly:" in told
+    assert "memory to train a program of 2 steps" in told
+    assert not everything()
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+def test_memory_is_that_of_each_device(capsys):
+    def create():
+        net = models.MLP((64, 256, 10), activation=jax.nn.relu, rngs=nnx.Rngs(0))
+        return train.create_state(net, optax.adam(1e-3), jax.random.key(0))
+
+    step = train.make_step(train.classification_loss(), preprocess=mlp.rows(train.image_preprocess()))
+    parallel = train.parallel(8, shard=8)
+    dry_run.tell(create, step, data.load_digits(), epochs=1, batch_size=256, parallel=parallel)
+    told = lines(capsys)
+    # Weights and Adam's two moments: the large kernel is split over the devices, all else is on each of them.
+    state = 3 * 4 * (64 * 256 // 8 + 256 + 256 * 10 + 10)
+    assert f"state {state / 1024:.1f} KiB parameters, optimiser, random key" in told
+    assert f"a step {256 * 2 * (2 * 64 * 256 + 3 * 256 * 10) / 1e6:.1f} MFLOP 256 examples" in told
+    assert "memory to train an epoch, of each of 8 devices" in told
+
+
+def test_a_backend_that_does_not_tell_its_memory():
+    shapes = jax.ShapeDtypeStruct((3, 4), "float32")
+    rows = dry_run.memory_rows(shapes, shapes, shapes, None, jax.devices()[:1])
+    assert [size for _, size, _ in rows] == ["48 B", "48 B", "48 B", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 "), (950, "950 "), (999_600, "1 M"), (3_700_359_168, "3.7 G"), (1.45e21, "1.45e+03 E")]
+)
+def test_numbers_in_three_digits(number, shown):
+    assert dry_run.metric(number) == shown
