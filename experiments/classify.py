@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.spread import Spread, chosen, join, run_folder
+from experiments.spread import Spread, chosen, join, run_folder, to_resume
 from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, distributed, plots
@@ -114,7 +114,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
 def folder_of(options: Training) -> train.RunFolder:
     """The folder of the run that goes on, or a new one."""
     if options.resume is not None:
-        return train.RunFolder(options.resume)
+        return to_resume(options.resume)
     return run_folder(options.run, dataclasses.asdict(options))
 
 
@@ -126,7 +126,7 @@ def load(options: Training) -> Dataset:
     if options.chunk is not None:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
-        train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
     join(options, options.batch_size)
     return data.load(options.data, options.data_dir)
 

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,14 +59,18 @@ class Saver:
     """
 
     def __init__(
-        self, options: Checkpoints, config: Mapping[str, Any] | None = None, *, say: Callable[[str], None] = print
+        self,
+        options: Checkpoints,
+        config: Mapping[str, Any] | None = None,
+        *,
+        say: Callable[[str], None] | None = None,
     ):
         """Opens the folder.
 
         Args:
             options: Where and how often to save.
             config: What must be the same when the run is taken up again, beyond `options.config`.
-            say: Called with a sentence when a signal comes.
+            say: Called with a sentence when a signal comes; printed unless given.
 
         Raises:
             CheckpointError: If another process has it open.
@@ -74,7 +79,7 @@ class Saver:
         """
         import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
-        self._ocp, self.options, self._say = ocp, options, say
+        self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
         _check_writable(self.folder)
