@@ -96,7 +96,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     model = network(pictures, nnx.Rngs(options.seed))
     run = folder_of(options)
     parameters = introduce(model, pictures)
-    learned = learn(options, recipe, pictures, model, run=run)
+    learned = learn(options, recipe, pictures, model, run=run, checkpoints=run / "checkpoints")
     if not distributed.is_first():
         return
     draw(run, learned.state, pictures, learned.predicted)
@@ -165,10 +165,21 @@ def learn(
     pictures: Dataset,
     model: nnx.Module,
     *,
+    checkpoints: Path,
     adapt: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
     run: train.RunFolder | None = None,
 ) -> Learned:
-    """Trains a model by the recipe; `adapt` may change the optimiser, to freeze a part for instance."""
+    """Trains a model by the recipe, from the checkpoints if there are any.
+
+    Args:
+      options: the options.
+      recipe: what they come to.
+      pictures: the data.
+      model: the network as it starts.
+      checkpoints: the folder for those of this network alone.
+      adapt: may change the optimiser, to freeze a part for instance.
+      run: where to write metrics and curves.
+    """
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
     parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
@@ -183,7 +194,7 @@ def learn(
         penalty=recipe.penalty,
         preprocess=recipe.preprocess,
         run=run,
-        checkpoints=None if run is None else checkpoints_of(options, run),
+        checkpoints=checkpoints_of(options, checkpoints),
         chunk=options.chunk,
         profile=run / "profile" if run is not None and options.profile else None,
         parallel=parallel,
@@ -196,11 +207,11 @@ def learn(
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
 
 
-def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:
-    """Checkpoints in the run folder that belong to these options."""
+def checkpoints_of(options: Training, folder: Path) -> train.Checkpoints:
+    """Checkpoints in the folder that belong to these options."""
     config = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     return train.Checkpoints(
-        run / "checkpoints",
+        folder,
         resume=options.resume is not None,
         every=options.checkpoint_every,
         best="test_accuracy",

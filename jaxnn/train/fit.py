@@ -138,7 +138,7 @@ def fit(
         saver = None
         if checkpoints is not None:
             same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
-            saver = stack.enter_context(Saver(checkpoints, same, say=display.say))
+            saver = stack.enter_context(Saver(checkpoints, same, say=display.say if progress else None))
             state, position = saver.restore(state)
             if checkpoints.resume and run is not None:
                 run.rewind(position.history, after=first)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import char_lm, command, model_file
+from experiments import char_lm, model_file
 from experiments.budget import Budget, cosine
 from experiments.streaming import Streams, bits_per_character, make_segment, next_token_loss
 from experiments.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.state import apply
+from tests.experiments.stops import die_before_checkpoint, resume
 
 SIZES = {"embed_features": 4, "hidden_features": 8}
 SMALL = partial(char_lm.Options, hidden=32, embed=8, streams=4, chunk=16, segment=20, epochs=4, length=40)
@@ -195,39 +196,14 @@ def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
 
 
-class KilledError(Exception):
-    pass
-
-
-def die_in_segment(number, monkeypatch, function, *args):
-    """Calls a function that trains, and ends it in a segment, between two checkpoints."""
-    calls, checked = [], char_lm.stop_if_lost
-
-    def die(*args):
-        calls.append(1)
-        checked(*args)
-        if len(calls) == number:
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(char_lm, "stop_if_lost", die)
-        with pytest.raises(KilledError):
-            function(*args)
-
-
-def resume(run, monkeypatch, *more):
-    monkeypatch.setattr("sys.argv", ["char_lm", "--resume", str(run), *more])
-    command.run(char_lm.main, char_lm.Options, char_lm.__doc__)
-
-
 def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, tmp_path, monkeypatch, capsys):
     small = SMALL(text=book, run=tmp_path / "whole", epochs=6, segment=10, checkpoint_seconds=0.0)
     char_lm.main(small)
     run = tmp_path / "killed"
-    die_in_segment(5, monkeypatch, char_lm.main, dataclasses.replace(small, run=run))
+    die_before_checkpoint(5, monkeypatch, char_lm.main, dataclasses.replace(small, run=run))
     reported = (run / "samples.txt").read_bytes()
-    die_in_segment(5, monkeypatch, resume, run, monkeypatch)
-    resume(run, monkeypatch)
+    die_before_checkpoint(5, monkeypatch, resume, char_lm, run, monkeypatch)
+    resume(char_lm, run, monkeypatch)
     assert "going on after step 80\n" in capsys.readouterr().out
     with np.load(tmp_path / "whole" / "model.npz") as a, np.load(run / "model.npz") as b:
         assert a.files == b.files
@@ -239,14 +215,14 @@ def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, 
     assert (run / "samples.txt").read_bytes().startswith(reported)
     results = [json.loads((path / "result.json").read_text()) | {"seconds": 0} for path in (tmp_path / "whole", run)]
     assert results[0] == results[1]
-    resume(run, monkeypatch)  # there is nothing left to train
+    resume(char_lm, run, monkeypatch)  # there is nothing left to train
     assert json.loads((run / "result.json").read_text()) | {"seconds": 0} == results[0]
 
 
 def test_a_run_by_the_clock_has_the_time_left_that_it_had(book, tmp_path, monkeypatch):
     run = tmp_path / "run"
     by_the_clock = SMALL(text=book, run=run, epochs=None, minutes=60, checkpoint_seconds=0.0)
-    die_in_segment(3, monkeypatch, char_lm.main, by_the_clock)
+    die_before_checkpoint(3, monkeypatch, char_lm.main, by_the_clock)
     before = train.RunFolder(run).metrics()
     plans = []
 
@@ -255,11 +231,11 @@ def test_a_run_by_the_clock_has_the_time_left_that_it_had(book, tmp_path, monkey
         return np.ones(segment)
 
     monkeypatch.setattr(Budget, "shares", plan)
-    resume(run, monkeypatch)
+    resume(char_lm, run, monkeypatch)
     ((elapsed, done),) = plans
-    assert len(before) == 2
+    assert len(before) == 3  # of which the last is not in a checkpoint
     assert done == 40
-    assert elapsed > before[-1]["seconds"]
+    assert elapsed > before[1]["seconds"]
     assert len(train.RunFolder(run).metrics()) == 3
 
 
@@ -270,7 +246,7 @@ def test_another_text_or_option_is_refused_and_the_run_is_left_as_it_was(book, t
     book.write_text(LINE[::-1] * 60, encoding="utf-8")
     for more, message in (((), "text was"), (("--hidden", "8"), "hidden was 32 there and is 8")):
         with pytest.raises(SystemExit, match=message):
-            resume(run, monkeypatch, *more)
+            resume(char_lm, run, monkeypatch, *more)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
 
 
