@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -198,6 +199,11 @@ class Saver:
             **dataclasses.asdict(position),
         }
         rank = self._rank(position)
+        if jax.process_index() == 0:
+            for half in self.folder.glob(
+                "*.orbax-checkpoint-tmp*"
+            ):  # of a save that failed: the disk may be full of it
+                shutil.rmtree(half, ignore_errors=True)
         try:
             self._manager.save(
                 step,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,8 +11,8 @@ import jax
 ROOT = Path(__file__).parents[2]
 
 
-def start(*command: str, cwd: Path = ROOT) -> subprocess.Popen:
-    """Starts `python COMMAND...` on one device; its output and errors are one stream of lines."""
+def start(*command: str, cwd: Path = ROOT, before: Sequence[str] = ()) -> subprocess.Popen:
+    """Starts `python COMMAND...` on one device; its output and errors are one stream of lines. `before` runs it."""
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -20,7 +21,7 @@ def start(*command: str, cwd: Path = ROOT) -> subprocess.Popen:
         "XLA_FLAGS": "",
     }
     return subprocess.Popen(
-        [sys.executable, *command],
+        [*before, sys.executable, *command],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
