@@ -126,7 +126,7 @@ class Saver:
 
     def __enter__(self) -> "Saver":
         self._wish = self._stack.enter_context(interrupt.on_signals(self._say))
-        self._stack.callback(self._finish)
+        self._stack.callback(self.wait)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -169,9 +169,18 @@ class Saver:
         step = int(state.step)
         self._saved_at = time.perf_counter()
         if self._saved != step:
-            self._finish()
+            self.wait()
             self._start(step, state, position)
-        return (not wait or self._finish()) and self._saved == step
+        return (not wait or self.wait()) and self._saved == step
+
+    def wait(self) -> bool:
+        """Waits until the checkpoint that is being written is on the disk; False, and a warning, if it could not be."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._failed(self._saved, error)
+            return False
+        return True
 
     def due(self) -> bool:
         """Whether `options.seconds` went by since the last checkpoint was begun; the same in all processes of a job."""
@@ -214,14 +223,6 @@ class Saver:
             self._saved = step
         except Exception as error:  # a disk can fail in as many ways as there are file systems
             self._failed(step, error)
-
-    def _finish(self) -> bool:
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            self._failed(self._saved, error)
-            return False
-        return True
 
     def _failed(self, step: int | None, error: Exception) -> None:
         self._saved = None
