@@ -165,9 +165,8 @@ def learn(options: Options) -> None:
             print(f"going on after step {int(state.step):,}", flush=True)
             share = records[-1]["share"]
             budget.resume(position.seconds)
-        segment.lower(
-            state, train_text, jnp.zeros(options.segment)
-        ).compile()  # so that all segments take the same time
+        # Compiled now, so that every segment takes the same time.
+        segment.lower(state, train_text, jnp.zeros(options.segment)).compile()
         while share < 1:
             saver.stop_if_asked(state, position)
             shares = budget.shares(len(records) * options.segment, options.segment)

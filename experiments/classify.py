@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -71,7 +70,7 @@ FREE = ("run", "resume", "checkpoint_every", "profile", "data_dir", *(f.name for
 
 
 class Learned(NamedTuple):
-    """A trained network, how it went, and what it takes the held-out pictures for."""
+    """A trained network, how it went, what it takes the held-out pictures for, and the seconds of training alone."""
 
     state: train.TrainState
     history: History
@@ -183,7 +182,6 @@ def learn(
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
     parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
-    started = time.perf_counter()
     state, history = train.fit(
         state,
         pictures.train,
@@ -199,7 +197,7 @@ def learn(
         profile=run / "profile" if run is not None and options.profile else None,
         parallel=parallel,
     )
-    seconds = time.perf_counter() - started
+    seconds = sum(record["seconds"] for record in history)  # of a run that was stopped, those before it too
     if parallel is not None:
         state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)

@@ -344,7 +344,7 @@ def _give_up() -> NoReturn:
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".can-write-{os.getpid()}"
+        trial = folder / f".can-write-{jax.process_index()}-{os.getpid()}"
         trial.touch()
         trial.unlink()
     except OSError as error:
