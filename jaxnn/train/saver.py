@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 
 from jaxnn.data.lock import locked
 from jaxnn.train import interrupt
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
-from jaxnn.train.fingerprint import fingerprint
+from jaxnn.train.named import fingerprints, named, shapes, unnamed
 from jaxnn.train.state import TrainState
 
 _FORMAT = 1
@@ -199,12 +198,12 @@ class Saver:
             raise interrupt.Interrupted(which, int(state.step), saved=saved, folder=Path(self.options.folder))
 
     def _start(self, step: int, state: TrainState, position: Position) -> None:
-        args, arrays = self._ocp.args, _named(state)
+        args, arrays = self._ocp.args, named(state)
         about = {
             "format": _FORMAT,
             "config": self._config,
-            "arrays": _shapes(arrays),
-            "fingerprints": _fingerprints(arrays),
+            "arrays": shapes(arrays),
+            "fingerprints": fingerprints(arrays),
             **dataclasses.asdict(position),
         }
         rank = self._rank(position)
@@ -246,27 +245,25 @@ class Saver:
             about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
             if about["format"] != _FORMAT:
                 raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
-            config, shapes = about["config"], about["arrays"]
+            config, saved = about["config"], about["arrays"]
         except CheckpointError:
             raise
         except Exception as error:
             raise _DamagedError(_reason(error)) from error
-        target = _named(state)
+        target = named(state)
         _same("the run in", self.folder, config, self._config)
-        _same("the model and optimiser in", self.folder, shapes, _shapes(target))
+        _same("the model and optimiser in", self.folder, saved, shapes(target))
         try:
             arrays = self._manager.restore(
                 step, args=args.Composite(state=args.StandardRestore(jax.tree.map(_abstract, target)))
             )["state"]
             position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
-            found = _fingerprints(arrays)
+            found = fingerprints(arrays)
         except Exception as error:
             raise _DamagedError(_reason(error)) from error
         if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
             raise _DamagedError(f"{changed[0]} is not what was saved")
-        leaves, structure = jax.tree.flatten(state)
-        restored = [_as(leaf, array) for leaf, array in zip(leaves, (arrays[name] for name in target), strict=True)]
-        return jax.tree.unflatten(structure, restored), position
+        return unnamed(arrays, state), position
 
     def _set_aside(self, step: int) -> str:
         aside, number = self.folder / f"damaged-{step}", 1
@@ -284,32 +281,8 @@ class _DamagedError(CheckpointError):
     """This checkpoint cannot be read, whichever run it is of."""
 
 
-def _named(state: TrainState) -> dict[str, jax.Array]:
-    """The arrays of a state by their place in it, so that it can be read without jaxnn; random keys as their data."""
-    return {
-        jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        for path, leaf in jax.tree.leaves_with_path(state)
-    }
-
-
-def _as(like: jax.Array, array: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else array
-
-
-def _is_key(x: jax.Array) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
-
-
 def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _shapes(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
-    return {name: f"{x.dtype} {x.shape}" for name, x in arrays.items()}
-
-
-def _fingerprints(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    return {name: int(number) for name, number in jax.device_get(fingerprint(dict(arrays))).items()}
 
 
 def _same(what: str, folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
