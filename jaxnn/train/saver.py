@@ -17,9 +17,8 @@ from typing import Any, NoReturn
 import jax
 
 from jaxnn.data.lock import locked
-from jaxnn.train import interrupt
+from jaxnn.train import interrupt, saved
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
-from jaxnn.train.named import fingerprints, named, shapes, unnamed
 from jaxnn.train.state import TrainState
 
 _FORMAT = 1
@@ -194,16 +193,16 @@ class Saver:
         """
         if interrupt.anywhere(self._wish.asked is not None):
             which = self._wish.asked or signal.SIGTERM  # another process was asked
-            saved = self.save(state, position, wait=True)
-            raise interrupt.Interrupted(which, int(state.step), saved=saved, folder=Path(self.options.folder))
+            whole = self.save(state, position, wait=True)
+            raise interrupt.Interrupted(which, int(state.step), saved=whole, folder=Path(self.options.folder))
 
     def _start(self, step: int, state: TrainState, position: Position) -> None:
-        args, arrays = self._ocp.args, named(state)
+        args, arrays = self._ocp.args, saved.arrays(state)
         about = {
             "format": _FORMAT,
             "config": self._config,
-            "arrays": shapes(arrays),
-            "fingerprints": fingerprints(arrays),
+            "arrays": saved.shapes(arrays),
+            "fingerprints": saved.fingerprints(arrays),
             **dataclasses.asdict(position),
         }
         rank = self._rank(position)
@@ -245,25 +244,24 @@ class Saver:
             about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
             if about["format"] != _FORMAT:
                 raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
-            config, saved = about["config"], about["arrays"]
+            config, shapes = about["config"], about["arrays"]
         except CheckpointError:
             raise
         except Exception as error:
             raise _DamagedError(_reason(error)) from error
-        target = named(state)
-        _same("the run in", self.folder, config, self._config)
-        _same("the model and optimiser in", self.folder, saved, shapes(target))
+        saved.check_same("the run in", self.folder, config, self._config)
+        saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
         try:
             arrays = self._manager.restore(
-                step, args=args.Composite(state=args.StandardRestore(jax.tree.map(_abstract, target)))
+                step, args=args.Composite(state=args.StandardRestore(saved.abstract(state)))
             )["state"]
             position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
-            found = fingerprints(arrays)
+            found = saved.fingerprints(arrays)
         except Exception as error:
             raise _DamagedError(_reason(error)) from error
         if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
             raise _DamagedError(f"{changed[0]} is not what was saved")
-        return unnamed(arrays, state), position
+        return saved.back(arrays, state), position
 
     def _set_aside(self, step: int) -> str:
         aside, number = self.folder / f"damaged-{step}", 1
@@ -279,20 +277,6 @@ class Saver:
 
 class _DamagedError(CheckpointError):
     """This checkpoint cannot be read, whichever run it is of."""
-
-
-def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _same(what: str, folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name in [*saved, *now]:
-        before, after = (values.get(name, "nothing") for values in (saved, now))
-        if before != after:
-            raise CheckpointError(
-                f"checkpoints: {what} {folder} is another one: {name} was {before} there and is {after} now; "
-                "go on with what that run was started with, or start a new run in another folder"
-            )
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:
