@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class Budget:
-    """Steps, or seconds from now on.
+    """Steps, or seconds from now on; a run that goes on later has used some of them.
 
     Attributes:
       steps: how many steps the run has; None where the clock decides.
@@ -33,9 +33,13 @@ class Budget:
         steps = None if epochs is None else max(1, round(epochs * steps_per_epoch))
         return cls(steps, 60 * (usual_minutes if minutes is None else minutes))
 
+    def resume(self, seconds: float) -> None:
+        """Goes on with a run that took so many seconds before it stopped."""
+        self.began = time.perf_counter() - seconds
+
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """Seconds that the run has taken so far."""
         return time.perf_counter() - self.began
 
     def shares(self, done: int, segment: int) -> np.ndarray:

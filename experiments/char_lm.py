@@ -3,17 +3,25 @@
     python -m experiments.char_lm
     python -m experiments.char_lm --text my_book.txt --minutes 14
     python -m experiments.char_lm --text my_book.txt --minutes 58 --hidden 1024 --dropout 0.5 --learning-rate 2e-3
+    python -m experiments.char_lm --resume runs/char_lm
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
 Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
 model, model.npz, in the run folder.
+
+Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume goes on from the
+last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for
+the minutes that were left.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
+import warnings
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,15 +33,18 @@ from flax import nnx
 
 from experiments import model_file
 from experiments.budget import Budget, cosine
+from experiments.char_report import Record, curves, leave, show
 from experiments.classify import check_positive
 from experiments.command import run
-from experiments.spread import run_folder
+from experiments.spread import run_folder, to_resume
 from experiments.streaming import Streams, bits_per_character, make_segment
-from experiments.text import Vocabulary, chunks_per_epoch, read
+from experiments.text import Text, Vocabulary, chunks_per_epoch, read
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.models import LanguageModel
-from jaxnn.train.plots.figure import TEST, TRAIN, new_figure, save
+from jaxnn.train import interrupt
+from jaxnn.train.fingerprint import identity
+from jaxnn.train.metrics_log import MetricsLog
 from jaxnn.train.progress import clock
 from jaxnn.train.runfolder import replacing
 
@@ -80,6 +91,10 @@ class Options:
     run: Path = Path("runs/char_lm")
     """The run folder; a number is added where it exists, nothing is overwritten. With --generate: where the model
     is."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its options."""
+    checkpoint_seconds: float = 60.0
+    """Seconds from one checkpoint to the next."""
     generate: str | None = None
     """Write on from this beginning, with the model in --run, instead of training."""
     length: int = 500
@@ -92,10 +107,16 @@ class Options:
     """Choose among the most likely characters that together have this probability only."""
 
 
+FREE = ("run", "resume", "checkpoint_seconds", "text", "generate", "length", "temperature", "top_k", "top_p")
+"""Options that a run may change when it goes on; the text may lie elsewhere, but not be another one."""
+
+
 def main(options: Options) -> None:
     """Trains a model, or lets one write."""
     if options.generate is None:
         learn(options)
+    elif options.resume is not None:
+        raise ValueError("--resume trains on, --generate writes with the model in --run; give one of them")
     else:
         model, vocabulary = model_file.load(options.run / "model.npz")
         print(options.generate + write(model, vocabulary, options.generate, options))
@@ -107,7 +128,10 @@ def learn(options: Options) -> None:
         check_positive(name, getattr(options, name))
     if not 0 <= options.restart <= 1:
         raise ValueError(f"--restart must be a chance from 0 to 1, not {options.restart}")
+    if not options.checkpoint_seconds >= 0:
+        raise ValueError(f"--checkpoint-seconds must not be negative, not {options.checkpoint_seconds}")
     check_sampling(options)  # now, not when the first sample is due
+    resumed = None if options.resume is None else to_resume(options.resume)
     text = read(options.text)
     per_epoch = chunks_per_epoch(len(text.train), options.streams, options.chunk)
     usual = 4.0 if options.text is None else 14.0
@@ -122,7 +146,7 @@ def learn(options: Options) -> None:
         "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
     )
     state = train.create_state(Streams(model, options.streams), tx, jax.random.key(options.seed))
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options)) if resumed is None else resumed
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     print(
         f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "
@@ -131,43 +155,90 @@ def learn(options: Options) -> None:
     )
     segment = make_segment(streams=options.streams, chunk=options.chunk, restart=options.restart)
     train_text, held_out, before = jnp.asarray(text.train), jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
-    segment.lower(state, train_text, jnp.zeros(options.segment)).compile()  # so that every segment takes the same time
-    records: list[dict[str, float]] = []
-    share, next_report = 0.0, REPORTS[0]
-    while share < 1:
-        shares = budget.shares(len(records) * options.segment, options.segment)
-        started = time.perf_counter()
-        state, metrics = segment(state, train_text, jnp.asarray(cosine(shares, options.learning_rate)))
-        losses = np.asarray(metrics["loss"])
-        budget.seconds_per_step = (time.perf_counter() - started) / options.segment
-        share = float(shares[-1])
-        record = {"step": int(state.step), "train_bits": float(losses.mean() / math.log(2))}
-        record["epochs"] = record["step"] / per_epoch
-        stop_if_lost(losses, record, records)
-        if share >= next_report:
-            next_report = next((r for r in REPORTS if r > share), 1.0)
-            model = evaluated(state)
-            model_file.save(folder / "model.npz", model, text.vocabulary, sizes)
-            record["held_out_bits"] = float(bits_per_character(model, held_out, before, pieces=16))
-            sample = write(model, text.vocabulary, opening(text.vocabulary), options)
-            show(record, sample, share, budget.elapsed, folder)
-        record["seconds"] = budget.elapsed
-        records.append(record)
-        folder.log(record)
-    seconds = budget.elapsed
+    log = MetricsLog(folder)
+    with train.Saver(checkpoints_of(options, folder), identity_of(text)) as saver:
+        state, position = saver.restore(state)
+        records, share = position.history, 0.0
+        if options.resume is not None:
+            folder.rewind(records)
+        if records:
+            print(f"going on after step {int(state.step):,}", flush=True)
+            share = records[-1]["share"]
+            budget.resume(position.seconds)
+        # Compiled now, so that every segment takes the same time.
+        segment.lower(state, train_text, jnp.zeros(options.segment)).compile()
+        while share < 1:
+            saver.stop_if_asked(state, position)
+            shares = budget.shares(len(records) * options.segment, options.segment)
+            started = time.perf_counter()
+            state, metrics = segment(state, train_text, jnp.asarray(cosine(shares, options.learning_rate)))
+            losses = interrupt.fetch(metrics["loss"])
+            budget.seconds_per_step = (time.perf_counter() - started) / options.segment
+            before_it, share = share, float(shares[-1])
+            step = int(state.step)
+            record: Record = {"step": step, "epochs": step / per_epoch, "share": share}
+            record["train_bits"] = float(losses.mean() / math.log(2))
+            stop_if_lost(losses, record, records)
+            if any(before_it < report <= share for report in REPORTS):
+                model = evaluated(state)
+                record["held_out_bits"] = float(bits_per_character(model, held_out, before, pieces=16))
+                record["sample"] = write(model, text.vocabulary, opening(text.vocabulary), options)
+            record["seconds"] = position.seconds = budget.elapsed
+            records.append(record)
+            log(records)
+            if "sample" in record:
+                show(record)
+                with told_if_full(folder):
+                    leave(folder, model, text.vocabulary, sizes, records)
+            if saver.due():
+                saver.save(state, position)
+        saver.stop_if_asked(state, position)
+        saver.save(state, position, wait=True)
+    # From here on everything follows from that checkpoint: what fails now is made good by --resume.
     model = evaluated(state)
     bits = float(bits_per_character(model, held_out, before))
+    leave(folder, model, text.vocabulary, sizes, records)
     curves(records, folder / "curves.png")
-    result = {"bits_per_character": bits, "seconds": seconds, "parameters": parameters, **records[-1]}
+    last = {name: value for name, value in records[-1].items() if name not in ("share", "sample")}
+    result = {"bits_per_character": bits, "parameters": parameters, **last}
     with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(
         f"{bits:.3f} bits per character on the held-out end, the state carried from its first character to its last, "
-        f"after {records[-1]['epochs']:.1f} passes in {clock(seconds)}; the model and samples are in {folder.path}"
+        f"after {last['epochs']:.1f} passes in {clock(last['seconds'])}; the model and samples are in {folder.path}"
     )
 
 
-def stop_if_lost(losses: np.ndarray, record: dict[str, float], records: list[dict[str, float]]) -> None:
+def checkpoints_of(options: Options, folder: train.RunFolder) -> train.Checkpoints:
+    """Checkpoints in the run folder that belong to these options."""
+    return train.Checkpoints(
+        folder / "checkpoints",
+        resume=options.resume is not None,
+        seconds=options.checkpoint_seconds,
+        config={name: value for name, value in dataclasses.asdict(options).items() if name not in FREE},
+    )
+
+
+def identity_of(text: Text) -> dict[str, str]:
+    """What tells the text from any other, wherever it lies."""
+    return {"text": identity((text.train, text.held_out)), "characters": text.vocabulary.characters}
+
+
+@contextlib.contextmanager
+def told_if_full(folder: train.RunFolder) -> Iterator[None]:
+    """Lets training go on when what it shows on the way cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(
+            f"model and samples could not be written to {folder.path} ({error.strerror}); training goes on, and they "
+            "are written with the next report",
+            train.CheckpointWarning,
+            stacklevel=3,
+        )
+
+
+def stop_if_lost(losses: np.ndarray, record: Record, records: list[Record]) -> None:
     """Raises where a loss is not finite: from there on there is nothing left to train."""
     if not np.isfinite(losses).all():
         raise train.NonFiniteLossError(
@@ -175,7 +246,7 @@ def stop_if_lost(losses: np.ndarray, record: dict[str, float], records: list[dic
             "try a lower --learning-rate or --clip",
             epoch=int(record["epochs"]) + 1,
             step=int(record["step"]),
-            history=[dict(r) for r in records],
+            history=records,
         )
 
 
@@ -214,35 +285,6 @@ def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: i
 def opening(vocabulary: Vocabulary) -> str:
     """What samples begin with: a new line, where the text has any."""
     return "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]
-
-
-def show(record: dict[str, float], sample: str, share: float, seconds: float, folder: train.RunFolder) -> None:
-    """Prints how far training is, with a sample, and adds the sample to samples.txt."""
-    line = (
-        f"{share:4.0%}  step {record['step']:,.0f}  {record['epochs']:.1f} passes  train {record['train_bits']:.3f}  "
-        f"held out {record['held_out_bits']:.3f} bits per character  {clock(seconds)}"
-    )
-    shown = "\n".join("    " + part for part in sample.strip("\n").splitlines()[:6])
-    print(f"{line}\n{shown}", flush=True)
-    with open(folder / "samples.txt", "a", encoding="utf-8") as file:
-        file.write(f"{line}\n\n{sample}\n\n")
-
-
-def curves(records: list[dict[str, float]], path: Path) -> None:
-    """Draws bits per character over the passes through the text."""
-    figure = new_figure(6.0, 4.0)
-    axes = figure.add_subplot()
-    for name, colour, label in (("train_bits", TRAIN, "training, with dropout"), ("held_out_bits", TEST, "held out")):
-        points = np.array([(r["epochs"], r[name]) for r in records if name in r])
-        axes.plot(
-            *points.T, ".-" if len(points) < 50 else "-", color=colour, label=f"{label}, last {points[-1, 1]:.3f}"
-        )
-    axes.set_xlabel("passes through the text")
-    axes.set_ylabel("bits per character")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    save(figure, path)
 
 
 if __name__ == "__main__":

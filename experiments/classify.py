@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +13,7 @@ import optax
 from flax import nnx
 
 from experiments import dry_run
-from experiments.spread import Spread, chosen, join, run_folder
+from experiments.spread import Spread, chosen, join, run_folder, to_resume
 from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, distributed, plots
@@ -87,7 +86,7 @@ FREE = (
 
 
 class Learned(NamedTuple):
-    """A trained network, how it went, and what it takes the held-out pictures for."""
+    """A trained network, how it went, what it takes the held-out pictures for, and the seconds of training alone."""
 
     state: train.TrainState
     history: History
@@ -115,7 +114,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
         foretell(options, recipe, pictures, model)
         return
     run = folder_of(options)
-    learned = learn(options, recipe, pictures, model, run=run)
+    learned = learn(options, recipe, pictures, model, run=run, checkpoints=run / "checkpoints")
     if not distributed.is_first():
         return
     draw(run, learned.state, pictures, learned.predicted)
@@ -133,7 +132,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
 def folder_of(options: Training) -> train.RunFolder:
     """The folder of the run that goes on, or a new one."""
     if options.resume is not None:
-        return train.RunFolder(options.resume)
+        return to_resume(options.resume)
     return run_folder(options.run, dataclasses.asdict(options))
 
 
@@ -145,7 +144,7 @@ def load(options: Training) -> Dataset:
     if options.chunk is not None:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
-        train.RunFolder(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
     if options.tensorboard:
         need_tensorboardx()
     join(options, options.batch_size)
@@ -200,14 +199,24 @@ def learn(
     pictures: Dataset,
     model: nnx.Module,
     *,
+    checkpoints: Path,
     adapt: Callable[[optax.GradientTransformation], optax.GradientTransformation] | None = None,
     run: train.RunFolder | None = None,
 ) -> Learned:
-    """Trains a model by the recipe; `adapt` may change the optimiser, to freeze a part for instance."""
+    """Trains a model by the recipe, from the checkpoints if there are any.
+
+    Args:
+      options: the options.
+      recipe: what they come to.
+      pictures: the data.
+      model: the network as it starts.
+      checkpoints: the folder for those of this network alone.
+      adapt: may change the optimiser, to freeze a part for instance.
+      run: where to write metrics and curves.
+    """
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
     parallel = chosen(options, options.batch_size)
     state = train.create_state(model, tx, jax.random.key(options.seed))
-    started = time.perf_counter()
     with board_of(options, run) as board:
         state, history = train.fit(
             state,
@@ -219,13 +228,13 @@ def learn(
             penalty=recipe.penalty,
             preprocess=recipe.preprocess,
             run=run,
-            checkpoints=None if run is None else checkpoints_of(options, run),
+            checkpoints=checkpoints_of(options, checkpoints),
             chunk=options.chunk,
             profile=run / "profile" if run is not None and options.profile else None,
             on_record=board,
             parallel=parallel,
         )
-    seconds = time.perf_counter() - started
+    seconds = sum(record["seconds"] for record in history)  # of a run that was stopped, those before it too
     if parallel is not None:
         state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
@@ -238,11 +247,11 @@ def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextM
     return train.TensorBoard(run) if run is not None and options.tensorboard else nullcontext()
 
 
-def checkpoints_of(options: Training, run: train.RunFolder) -> train.Checkpoints:
-    """Checkpoints in the run folder that belong to these options."""
+def checkpoints_of(options: Training, folder: Path) -> train.Checkpoints:
+    """Checkpoints in the folder that belong to these options."""
     config = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     return train.Checkpoints(
-        run / "checkpoints",
+        folder,
         resume=options.resume is not None,
         every=options.checkpoint_every,
         best="test_accuracy",

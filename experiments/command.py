@@ -1,6 +1,8 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
 import dataclasses
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,9 +51,9 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         from jaxnn.train import Interrupted
 
         if isinstance(error, Interrupted):
-            print(f"{error}; --resume with the run folder goes on from the last checkpoint", file=sys.stderr)
+            print(f"{error}; {_how_to_resume(error.folder)}", file=sys.stderr)
             sys.exit(128 + error.signal)
-        _end("stopped by Ctrl-C; what was measured so far is in the run folder")
+        _end("stopped by Ctrl-C; what was measured so far is in the run folder", 128 + signal.SIGINT)
     except Exception:
         _end_with_traceback()
         raise
@@ -65,6 +67,16 @@ def _from_files(typed: list[str], options: type) -> list[str]:
         resumed = _take([*before, *rest], "--resume")[1][-1:]
         before = [a for run in resumed for a in config_file.arguments(Path(run) / "config.json", options)] + before
     return [*before, *rest]
+
+
+def _how_to_resume(checkpoints: Path) -> str:
+    """What to type to go on: the run folder is the one that holds the options."""
+    from jaxnn.train.environment import program_line
+
+    run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
+    if _one_of_several():
+        return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
+    return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
 
 
 def _take(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
@@ -84,13 +96,16 @@ def _take(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
     return rest, values
 
 
-def _end(message: str) -> NoReturn:
+def _end(message: str, status: int = 1) -> NoReturn:
     """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
     if _one_of_several():
         from jaxnn.train import distributed
 
-        distributed.leave(message)
-    sys.exit(message)
+        distributed.leave(message, status)
+    if status == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr)
+    sys.exit(status)
 
 
 def _end_with_traceback() -> None:

@@ -123,16 +123,32 @@ def held(tree: Any) -> int:
 
 
 def position(run: Path, steps: int, epochs: int) -> str:
-    """Where a run would go on. Its checkpoints are named by their step; to look into them would touch them."""
+    """Where a run would go on, a line for each network if it trains several.
+
+    Checkpoints are named by their step; to look into them would touch them.
+    """
     folder = run / "checkpoints"
-    saved = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    parts = sorted(
+        path for path in folder.glob("*") if path.is_dir() and not _step(path) and any(map(_step, path.glob("*")))
+    )
+    return "\n".join(_goes_on(part, f"{run}, {part.name},", steps, epochs) for part in parts) or _goes_on(
+        folder, str(run), steps, epochs
+    )
+
+
+def _goes_on(folder: Path, name: str, steps: int, epochs: int) -> str:
+    saved = [step for path in folder.glob("*") if (step := _step(path))]
     if not saved:
-        return f"{run} has no checkpoint: the run would start anew"
+        return f"{name} has no checkpoint: the run would start anew"
     epoch, inside = divmod(max(saved), steps)
     if epoch >= epochs:
-        return f"{run} is at its end, after {epoch:,} epochs"
+        return f"{name} is at its end, after {epoch:,} epochs"
     rest = f" and {inside:,} steps" if inside else ""
-    return f"{run} would go on after {epoch:,} of {epochs:,} epochs{rest}"
+    return f"{name} would go on after {epoch:,} of {epochs:,} epochs{rest}"
+
+
+def _step(path: Path) -> int:
+    return int(path.name) if path.name.isdigit() else 0
 
 
 def metric(number: float) -> str:

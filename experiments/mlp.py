@@ -4,7 +4,8 @@
     python -m experiments.mlp --hidden 100 100 100 --learning-rate 0.1
 
 Plain stochastic gradient descent over epochs, so that what the activation does to the gradient shows: how fast each
-learns, and how much of the gradient reaches the first layer. Leaves curves of all three in the run folder.
+learns, and how much of the gradient reaches the first layer. Leaves curves of all three in the run folder, and
+checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` goes on with a run that was stopped or killed.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from flax import nnx
 from experiments import dry_run
 from experiments.classify import check_positive
 from experiments.command import run
-from experiments.spread import run_folder
+from experiments.spread import run_folder, to_resume
 from jaxnn import data, models, train
 from jaxnn.data import Dataset
 from jaxnn.train import plots
@@ -47,8 +48,16 @@ class Options:
     """Everything random follows from it."""
     run: Path = Path("runs/mlp")
     """The run folder; a number is added where it exists, nothing is overwritten."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its options, to the same end as if it had never stopped."""
+    checkpoint_every: int = 10
+    """Epochs from one checkpoint to the next."""
     dry_run: bool = False
     """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
+
+
+FREE = ("run", "resume", "checkpoint_every", "dry_run")
+"""Options that a run may change when it goes on."""
 
 
 def main(options: Options) -> None:
@@ -59,11 +68,13 @@ def main(options: Options) -> None:
         raise ValueError(f"--learning-rate must be a positive number, not {options.learning_rate}")
     for size in options.hidden:
         check_positive("hidden", size)
+    check_positive("checkpoint_every", options.checkpoint_every)
+    resumed = None if options.resume is None else to_resume(options.resume)
     digits = data.load_digits()
     if options.dry_run:
         foretell(options, digits)
         return
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = run_folder(options.run, dataclasses.asdict(options)) if resumed is None else resumed
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
     results, curves = {}, {}
@@ -78,6 +89,12 @@ def main(options: Options) -> None:
             epochs=options.epochs,
             batch_size=options.batch_size,
             preprocess=to_rows,
+            checkpoints=train.Checkpoints(
+                folder / "checkpoints" / name,
+                resume=resumed is not None,
+                every=options.checkpoint_every,
+                config={option: value for option, value in dataclasses.asdict(options).items() if option not in FREE},
+            ),
             progress=False,
         )
         curves[name] = history

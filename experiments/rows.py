@@ -6,7 +6,8 @@
 
 Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers
 learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
-metrics.jsonl and, of the joint network, confusion.png and predictions.png, and curves.png of both in the run folder.
+metrics.jsonl and, of the joint network, confusion.png and predictions.png, and curves.png of both in the run folder,
+and checkpoints of both on the way: `python -m experiments.rows --resume runs/rows` goes on with a run that was stopped.
 """
 
 import dataclasses
@@ -78,9 +79,10 @@ def main(options: Options) -> None:
         return
     folder = folder_of(options)
     print("LSTM and dense layers, trained jointly:")
-    joint = learn(options, recipe, pictures, network(), run=folder)
+    saved = folder / "checkpoints"
+    joint = learn(options, recipe, pictures, network(), run=folder, checkpoints=saved / "joint")
     print("dense layers alone, the LSTM frozen at its random start:")
-    frozen = learn(options, recipe, pictures, network(), adapt=without_lstm)
+    frozen = learn(options, recipe, pictures, network(), adapt=without_lstm, checkpoints=saved / "frozen")
     if not distributed.is_first():
         return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")

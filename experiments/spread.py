@@ -70,6 +70,22 @@ def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
         ) from error
 
 
+def to_resume(path: Path) -> train.RunFolder:
+    """The folder of a run that goes on.
+
+    Raises:
+      ValueError: there is none, or only what a run left whose checkpoints are gone: it would be overwritten.
+    """
+    folder = train.RunFolder(path)
+    left = [name for name in ("metrics.jsonl", "result.json") if (folder / name).exists()]
+    if left and not (folder / "checkpoints").is_dir():
+        raise ValueError(
+            f"--resume: {path} holds {' and '.join(left)} but no checkpoints, so there is nothing to go on from; "
+            "start a new run"
+        )
+    return folder
+
+
 def _new(path: Path, config: dict[str, Any]) -> train.RunFolder:
     folder = train.RunFolder.create(path, config)
     folder.save_environment()

@@ -40,7 +40,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
     Args:
         path: the lock file, in a folder that exists. Threads of one process exclude each other as well.
-        on_wait: called once if somebody else holds it.
+        on_wait: called once if somebody else holds it; it may raise, in order not to wait.
 
     Raises:
         OSError: the file cannot be made.

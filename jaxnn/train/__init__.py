@@ -2,7 +2,7 @@
 
 from jaxnn.train import augment, distributed, plots
 from jaxnn.train.calibration import Reliability, Scores, reliability, scores
-from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning
+from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
 from jaxnn.train.cost import Cost, cost
 from jaxnn.train.distributed import ProcessLostError
 from jaxnn.train.ensemble import make_ensemble
@@ -18,6 +18,7 @@ from jaxnn.train.nonfinite import NonFiniteLossError
 from jaxnn.train.optimizers import optimizer
 from jaxnn.train.preprocess import image_preprocess
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel, parallel
 from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
@@ -33,9 +34,11 @@ __all__ = [
     "Interrupted",
     "NonFiniteLossError",
     "Parallel",
+    "Position",
     "ProcessLostError",
     "Reliability",
     "RunFolder",
+    "Saver",
     "Scores",
     "StreamedEpoch",
     "TensorBoard",

@@ -48,8 +48,6 @@ def environment() -> dict[str, Any]:
 def command_line() -> str | None:
     """The line for a shell that starts this program again, in the same working directory.
 
-    The interpreter is written `python`, wherever it lies, and a module as `-m NAME`.
-
     Returns:
         The line, or None where there is no program: in an interactive session or with `python -c`.
 
@@ -60,11 +58,19 @@ def command_line() -> str | None:
         ...     print(command_line())
         None
     """
+    program = program_line()
+    return None if program is None else shlex.join([*program, *sys.argv[1:]])
+
+
+def program_line() -> list[str] | None:
+    """How this program is started, without its arguments; None where there is none.
+
+    The interpreter is written `python`, wherever it lies, and a module as `-m NAME`.
+    """
     if sys.argv[0] in ("", "-c"):
         return None
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
-    return shlex.join(["python", *program, *sys.argv[1:]])
+    return ["python", sys.argv[0]] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
 
 
 def _git() -> dict[str, Any] | None:

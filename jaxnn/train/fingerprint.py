@@ -1,4 +1,4 @@
-"""A number for each array that changes when any bit of it does: what a checkpoint is checked with when it is read."""
+"""What tells arrays from others: a number that changes when any bit does. Checkpoints are checked with it."""
 
 from typing import Any
 
@@ -29,6 +29,23 @@ def fingerprint(tree: Any) -> Any:
         22
     """
     return jax.tree.map(_one, tree)
+
+
+def identity(tree: Any) -> str:
+    """What tells one set of arrays from another: their dtypes, shapes and fingerprints as one line.
+
+    Args:
+        tree: Arrays, NumPy's too.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn.train.fingerprint import identity
+        >>> identity([np.array([1, 2, 3], np.int32)])
+        'int32(3,)#00000016'
+    """
+    leaves = jax.tree.leaves(tree)
+    numbers = (int(number) for number in jax.device_get(fingerprint(leaves)))
+    return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))
 
 
 def _one(x: jax.Array) -> jax.Array:

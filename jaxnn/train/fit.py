@@ -1,10 +1,7 @@
 """The loop that a person wants: epochs, progress, metrics, plots, checkpoints, and a stop when the loss is lost."""
 
-import dataclasses
 import os
-import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
@@ -16,13 +13,15 @@ import numpy as np
 
 from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
-from jaxnn.train.checkpoints import Checkpoints, CheckpointWarning, Position, Saver
+from jaxnn.train.checkpoints import Checkpoints, Position
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
-from jaxnn.train.fingerprint import fingerprint
+from jaxnn.train.fingerprint import identity
+from jaxnn.train.metrics_log import MetricsLog
 from jaxnn.train.nonfinite import History, NonFiniteLossError, Record
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
@@ -137,29 +136,19 @@ def fit(
     with ExitStack() as stack:
         display = stack.enter_context(Progress(epochs, first=first, enabled=progress))
         saver = None
-        wish = interrupt.Wish()
         if checkpoints is not None:
             same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
-            saver = stack.enter_context(Saver(checkpoints, same))
+            saver = stack.enter_context(Saver(checkpoints, same, say=display.say if progress else None))
             state, position = saver.restore(state)
             if checkpoints.resume and run is not None:
                 run.rewind(position.history, after=first)
             step = int(state.step)
-            wish = stack.enter_context(interrupt.on_signals(display.say))
         history = position.history
         if history or position.sums:
             display.resume(step // steps - first, f"going on after step {step}")
-        log = _Log(run, first)
+        log = MetricsLog(run, first)
         if run is not None:
             stack.callback(lambda: _draw(run, history, display))
-
-        def save(*, wait: bool = False) -> bool:
-            return saver is not None and saver.save(state, position, wait=wait)
-
-        def stop_if_asked() -> None:
-            if interrupt.anywhere(wish.asked is not None):
-                which = wish.asked or signal.SIGTERM  # another process was asked
-                raise interrupt.Interrupted(which, step, saved=save(wait=True))
 
         if step // steps < last:
             display.doing("compiling")
@@ -169,9 +158,9 @@ def fit(
             compile_fn(state, data)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s")
         began, begin, calls = time.perf_counter(), step, 0
-        saved_at = began
         while step // steps < last:
-            stop_if_asked()
+            if saver is not None:
+                saver.stop_if_asked(state, position)
             display.doing("training")
             epoch, only = step // steps + 1, last - step // steps == 1 and (chunk is None or chunk >= steps)
             with _trace(profile if calls == 1 or (calls == 0 and only) else None):
@@ -204,28 +193,17 @@ def fit(
                     on_record(record)
             else:
                 display.part(step % steps / steps, position.sums["examples"] / position.seconds, left)
-            if checkpoints is not None and interrupt.anywhere(_due(checkpoints, epoch, whole, now - saved_at)):
-                save()
-                saved_at = now
-        stop_if_asked()
-        save(wait=True)
+            if saver is not None and (epoch % saver.options.every == 0 if whole else saver.due()):
+                saver.save(state, position)
+        if saver is not None:
+            saver.stop_if_asked(state, position)
+            saver.save(state, position, wait=True)
     return state, position.history
-
-
-def _due(checkpoints: Checkpoints, epoch: int, whole: bool, since: float) -> bool:
-    """Whether it is time for a checkpoint; the end of the run has one of its own."""
-    if whole:
-        return epoch % checkpoints.every == 0
-    return checkpoints.seconds is not None and since >= checkpoints.seconds
 
 
 def _identity(data: Any) -> str:
     """What tells one training set from another: how many examples, and every bit of what is on the device."""
-    if isinstance(data, Stream):
-        return f"a stream of {data.examples} examples"
-    leaves = jax.tree.leaves(data)
-    numbers = (int(number) for number in jax.device_get(fingerprint(leaves)))
-    return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))
+    return f"a stream of {data.examples} examples" if isinstance(data, Stream) else identity(data)
 
 
 def _add(sums: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -254,32 +232,6 @@ def _named(part: str, metrics: Mapping[str, Any]) -> Record:
     """Metrics as numbers of a record, the loss first: JAX returns dictionaries sorted."""
     names = sorted(metrics, key=lambda name: (name != "loss", name))
     return {f"{part}_{name}": float(metrics[name]) for name in names}
-
-
-@dataclasses.dataclass
-class _Log:
-    """Writes the newest record to the run folder; what a full disk refuses is told, and written with the next one."""
-
-    run: RunFolder | None
-    first: int
-    behind: bool = False
-
-    def __call__(self, history: History) -> None:
-        if self.run is None:
-            return
-        try:
-            if self.behind:
-                self.run.rewind(history, after=self.first)
-            else:
-                self.run.log(history[-1])
-            self.behind = False
-        except OSError as error:
-            self.behind = True
-            text = (
-                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training goes on, and what "
-                "is missing is written with the next epoch"
-            )
-            warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 def _trace(folder: str | os.PathLike[str] | None) -> AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,11 +19,14 @@ class Interrupted(KeyboardInterrupt):
         signal: Which signal asked, `signal.SIGINT` (Ctrl-C) or `signal.SIGTERM`.
         step: The step after which it stopped.
         saved: Whether that step is on the disk; if not, a `CheckpointWarning` said why.
+        folder: Where the checkpoints are.
     """
 
-    def __init__(self, which: signal.Signals, step: int, *, saved: bool):
-        super().__init__(f"{which.name} stopped training after step {step}, which {'is' if saved else 'is NOT'} saved")
-        self.signal, self.step, self.saved = which, step, saved
+    def __init__(self, which: signal.Signals, step: int, *, saved: bool, folder: Path):
+        super().__init__(
+            f"{which.name} stopped training after step {step}, which {'is' if saved else 'is NOT'} saved in {folder}"
+        )
+        self.signal, self.step, self.saved, self.folder = which, step, saved, folder
 
 
 class Wish:

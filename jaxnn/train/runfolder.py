@@ -127,11 +127,11 @@ class RunFolder:
 
         Args:
             history: Records of epochs after `after`.
-            after: Lines of epochs up to this one stay as they are.
+            after: Lines whose `epoch` is up to this one stay as they are.
         """
         if not history and not (self / "metrics.jsonl").exists():
             return
-        kept = [record for record in self.metrics() if record.get("epoch", 0) <= after]
+        kept = [record for record in self.metrics() if record.get("epoch", math.inf) <= after]
         with replacing(self / "metrics.jsonl") as beside, open(beside, "wb", buffering=0) as file:
             _write_all(file, b"".join(_line(record) for record in [*kept, *history]))
             os.fsync(file.fileno())

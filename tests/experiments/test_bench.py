@@ -3,11 +3,13 @@
 import json
 import sys
 from contextlib import closing
+from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import measure, memory, network, picture, plan, report, workers, workloads
+from experiments.bench import checkpoint, measure, memory, network, picture, plan, report, workers, workloads
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.timing import ratio, summary
 
@@ -201,3 +203,17 @@ def test_the_floor_counts_the_arithmetic_of_the_network():
 def test_a_picture_of_nothing_is_none(tmp_path):
     picture.draw([], tmp_path / "bench.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_checkpoint_costs_is_told(tmp_path, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        checkpoint.main(checkpoint.Options(examples=2, batch_size=2, rounds=1, folder=tmp_path))
+    told = capsys.readouterr().out
+    assert "of which save() blocks" in told
+    assert "more time (median of 1 rounds)" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_to_measure_has_to_be_there():
+    with pytest.raises(ValueError, match="--folder: there is no folder nowhere"):
+        checkpoint.main(checkpoint.Options(folder=Path("nowhere")))

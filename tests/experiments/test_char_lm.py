@@ -1,5 +1,6 @@
 """The character language model: text, streams, bits per character, training, the saved model, what it refuses."""
 
+import dataclasses
 import json
 from functools import partial
 
@@ -16,6 +17,7 @@ from experiments.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.state import apply
+from tests.experiments.stops import die_before_checkpoint, resume
 
 SIZES = {"embed_features": 4, "hidden_features": 8}
 SMALL = partial(char_lm.Options, hidden=32, embed=8, streams=4, chunk=16, segment=20, epochs=4, length=40)
@@ -157,6 +159,9 @@ def test_by_the_clock_the_run_ends_with_a_whole_segment():
     assert budget.shares(900, 60)[-1] == pytest.approx(0.95, abs=1e-3)
     assert budget.shares(900, 90)[-1] == pytest.approx(1.0)
     assert Budget(steps=None, seconds=1000.0).shares(0, 3).shape == (3,)
+    again = Budget(steps=None, seconds=1000.0)
+    again.resume(900)
+    np.testing.assert_allclose(again.shares(900, 3), 0.9, atol=1e-3)
 
 
 def test_training_learns_saves_and_generates(book, tmp_path, capsys):
@@ -191,6 +196,69 @@ def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
 
 
+def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, tmp_path, monkeypatch, capsys):
+    small = SMALL(text=book, run=tmp_path / "whole", epochs=6, segment=10, checkpoint_seconds=0.0)
+    char_lm.main(small)
+    run = tmp_path / "killed"
+    die_before_checkpoint(5, monkeypatch, char_lm.main, dataclasses.replace(small, run=run))
+    reported = (run / "samples.txt").read_bytes()
+    die_before_checkpoint(5, monkeypatch, resume, char_lm, run, monkeypatch)
+    resume(char_lm, run, monkeypatch)
+    assert "going on after step 80\n" in capsys.readouterr().out
+    with np.load(tmp_path / "whole" / "model.npz") as a, np.load(run / "model.npz") as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+    whole, parts = (train.RunFolder(path).metrics() for path in (tmp_path / "whole", run))
+    assert [r | {"seconds": 0} for r in whole] == [r | {"seconds": 0} for r in parts]
+    assert np.all(np.diff([r["seconds"] for r in parts]) > 0)  # those before it was killed count
+    assert (run / "samples.txt").read_bytes().startswith(reported)
+    results = [json.loads((path / "result.json").read_text()) | {"seconds": 0} for path in (tmp_path / "whole", run)]
+    assert results[0] == results[1]
+    resume(char_lm, run, monkeypatch)  # there is nothing left to train
+    assert json.loads((run / "result.json").read_text()) | {"seconds": 0} == results[0]
+
+
+def test_a_run_by_the_clock_has_the_time_left_that_it_had(book, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    by_the_clock = SMALL(text=book, run=run, epochs=None, minutes=60, checkpoint_seconds=0.0)
+    die_before_checkpoint(3, monkeypatch, char_lm.main, by_the_clock)
+    before = train.RunFolder(run).metrics()
+    plans = []
+
+    def plan(budget, done, segment):
+        plans.append((budget.elapsed, done))
+        return np.ones(segment)
+
+    monkeypatch.setattr(Budget, "shares", plan)
+    resume(char_lm, run, monkeypatch)
+    ((elapsed, done),) = plans
+    assert len(before) == 3  # of which the last is not in a checkpoint
+    assert done == 40
+    assert elapsed > before[1]["seconds"]
+    assert len(train.RunFolder(run).metrics()) == 3
+
+
+def test_another_text_or_option_is_refused_and_the_run_is_left_as_it_was(book, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    char_lm.main(SMALL(text=book, run=run, epochs=1))
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    book.write_text(LINE[::-1] * 60, encoding="utf-8")
+    for more, message in (((), "text was"), (("--hidden", "8"), "hidden was 32 there and is 8")):
+        with pytest.raises(SystemExit, match=message):
+            resume(char_lm, run, monkeypatch, *more)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
+    with pytest.raises(ValueError, match="--resume trains on, --generate writes"):
+        char_lm.main(SMALL(resume=tmp_path, generate="a"))
+    train.RunFolder(tmp_path).log({"step": 1})
+    with pytest.raises(ValueError, match=r"--resume: .* holds metrics.jsonl but no checkpoints"):
+        char_lm.main(SMALL(resume=tmp_path))
+    assert train.RunFolder(tmp_path).metrics() == [{"step": 1}]
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -201,6 +269,7 @@ def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
         (b"abcdefgh" * 99, {"streams": 0}, "--streams must be at least 1"),
         (b"abcdefgh" * 99, {"epochs": -1}, "--epochs must be positive"),
         (b"abcdefgh" * 99, {"minutes": 1}, "give one of them"),
+        (b"abcdefgh" * 99, {"checkpoint_seconds": -1.0}, "--checkpoint-seconds must not be negative"),
         (b"abcdefgh" * 99, {"dropout": 1.0}, "dropout must lie in"),
         (b"abcdefgh" * 99, {"restart": 1.5}, "--restart must be a chance"),
         (b"abcdefgh" * 99, {"clip": 0.0}, "clip_norm"),

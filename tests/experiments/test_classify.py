@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cifar10, feature_maps, lenet5, mlp
+from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,18 @@ def test_each_activation_is_trained(capsys):
     assert list(results) == ["sigmoid", "tanh", "ReLU"]
     assert all(len(result["gradient_by_layer"]) == 2 for result in results.values())
     assert Path("runs/mlp/curves.png").exists()
+
+
+def test_a_run_that_was_killed_at_the_second_network_goes_on_there(monkeypatch):
+    options = mlp.Options(hidden=(8,), epochs=2, batch_size=256, checkpoint_every=1, run=Path("runs/whole"))
+    mlp.main(options)
+    killed = dataclasses.replace(options, run=Path("runs/killed"))
+    die_before_checkpoint(5, monkeypatch, mlp.main, killed)  # each network begins three: two epochs, and the end
+    resume(mlp, killed.run, monkeypatch)
+    results = [Path(f"runs/{name}/result.json").read_text() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+    assert saved("runs/whole") == saved("runs/killed")
+    assert set(saved("runs/whole")) == set(mlp.ACTIVATIONS)
 
 
 def test_feature_maps_are_those_of_the_kernels():

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import command, mlp
+from experiments import command, feature_maps, mlp
 from jaxnn import train
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_goes_on_has_its_own_options_unless_a_file_or_typing_says_oth
 
 def test_resume_is_an_option_like_others_where_runs_cannot_go_on(parse, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse("--resume", "runs/a", options=mlp.Options)
+        parse("--resume", "runs/a", options=feature_maps.Options)
     assert stop.value.code == 2
     assert "--resume" in capsys.readouterr().err
 
@@ -115,7 +115,6 @@ def raises(error):
         (ImportError("plots need matplotlib"), "error: plots need matplotlib"),
         (train.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]), "stopped: the loss became nan"),
         (train.ProcessLostError("process 1 died"), "stopped: process 1 died"),
-        (KeyboardInterrupt(), "stopped by Ctrl-C; what was measured so far is in the run folder"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -133,10 +132,20 @@ def test_what_is_a_mistake_of_ours_has_one(parse):
 
 
 def test_a_signal_ends_with_its_number_and_says_how_to_go_on(parse, capsys):
+    Path("runs/a/checkpoints").mkdir(parents=True)
+    Path("runs/a/config.json").write_text("{}")
+    stopped = train.Interrupted(signal.SIGTERM, 45, saved=True, folder=Path("runs/a/checkpoints"))
     with pytest.raises(SystemExit) as stop:
-        parse(main=raises(train.Interrupted(signal.SIGTERM, 45, saved=True)))
+        parse(main=raises(stopped))
     assert stop.value.code == 128 + 15
-    assert "--resume with the run folder goes on" in capsys.readouterr().err
+    assert "--resume runs/a" in capsys.readouterr().err
+
+
+def test_ctrl_c_without_checkpoints_ends_with_its_number(parse, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(main=raises(KeyboardInterrupt()))
+    assert stop.value.code == 128 + 2
+    assert "stopped by Ctrl-C; what was measured so far is in the run folder" in capsys.readouterr().err
 
 
 def test_without_tyro_the_extra_is_named(parse, monkeypatch):

@@ -85,6 +85,13 @@ def test_where_a_run_would_go_on(steps, told):
     assert dry_run.position(Path("run"), 5, 4) == f"run {told}"
 
 
+def test_where_each_network_of_a_run_would_go_on():
+    for made in ("joint/20", "frozen/5"):
+        Path(f"run/checkpoints/{made}").mkdir(parents=True)
+    lines = dry_run.position(Path("run"), 5, 4).splitlines()
+    assert lines == ["run, frozen, would go on after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
+
+
 def test_a_run_that_is_not_there_is_told(start):
     with pytest.raises(SystemExit, match=r"error: runs/nowhere/config.json cannot be read"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from experiments import rows
+from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 pytest.importorskip("sklearn", reason="the digits come inside scikit-learn")
 
@@ -20,6 +21,19 @@ def test_a_short_run_leaves_numbers_and_pictures_of_both(tmp_path, capsys):
     for name in ("curves", "confusion", "predictions"):
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 0
     assert "with the LSTM frozen" in capsys.readouterr().out
+
+
+def test_a_run_that_was_killed_at_the_second_network_goes_on_there(tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = rows.Options(epochs=2, batch_size=512, hidden=8, dense=8, run=whole)
+    rows.main(options)
+    again = dataclasses.replace(options, run=killed)
+    die_before_checkpoint(5, monkeypatch, rows.main, again)  # each network begins three: two epochs, and the end
+    resume(rows, killed, monkeypatch)
+    assert set(saved(whole)) == {"joint", "frozen"}
+    assert saved(whole) == saved(killed)
+    results = [json.loads((run / "result.json").read_text()) for run in (whole, killed)]
+    assert results[0]["test_accuracy_frozen"] == results[1]["test_accuracy_frozen"]
 
 
 def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():

@@ -5,6 +5,7 @@ python -m tests.train.job TASK HOST:PORT PROCESSES PROCESS_ID FOLDER
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -76,6 +77,38 @@ def everything(parallel, folder):
     (folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
 
 
+def fit(checkpoints, epochs, **options):
+    data, loss_fn = blobs(24), train.classification_loss()
+    options = {"batch_size": BATCH, "progress": False, "checkpoints": checkpoints, **options}
+    return train.fit(start(), data, loss_fn, epochs=epochs, **options)
+
+
+def saved(parallel, folder):
+    """Checkpoints of all processes together: opened twice, stopped by a signal to one of them, resumed."""
+    resumed = train.Checkpoints(folder / "checkpoints", resume=True)
+
+    def stop(record):
+        if record["epoch"] == 2 and not distributed.is_first():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = {}
+    try:
+        fit(train.Checkpoints(folder / "checkpoints"), 3, parallel=parallel, on_record=stop)
+    except train.Interrupted as error:
+        result["stopped"] = error.signal.name, error.step, error.saved
+    with train.Saver(resumed):
+        try:
+            train.Saver(resumed)
+        except train.CheckpointError as error:
+            result["told"] = str(error)
+    state, history = fit(resumed, 3, parallel=parallel)
+    result |= {
+        "epochs": [r["epoch"] for r in history],
+        "split": not state.params["hidden"]["kernel"].is_fully_replicated,
+    }
+    (folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
+
+
 @distributed.tell_of_lost_processes()
 def endless(parallel, folder):
     """Epochs with a pause, the state saved after each by process 0; goes on from what is saved; ends after EPOCHS."""
@@ -110,7 +143,7 @@ def main():
     distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
-        {"everything": everything, "endless": endless}[name](train.parallel(shard=2), Path(folder))
+        {"everything": everything, "saved": saved, "endless": endless}[name](train.parallel(shard=2), Path(folder))
     except train.ProcessLostError as error:
         distributed.leave(f"stopped: {error}")
     except Exception:

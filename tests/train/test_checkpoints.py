@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from jaxnn import train
-from jaxnn.train.checkpoints import Position, Saver
 from jaxnn.train.fingerprint import fingerprint
 from tests.train.toys import MLP, ConvNet, blobs, equal, pictures
 
@@ -103,14 +102,18 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(damage):
     gc.collect()
 
 
-def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
+def fill_the_disk(monkeypatch):
     import orbax.checkpoint as ocp
 
     def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    fit(1, checkpoints=train.Checkpoints(FOLDER))
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+
+
+def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
+    fit(1, checkpoints=train.Checkpoints(FOLDER))
+    fill_the_disk(monkeypatch)
     whole, _ = fit(2)
     told = r"step 6 could not be written .*No space left on device.*; the last good one is that of step 3"
     with pytest.warns(train.CheckpointWarning, match=told):
@@ -130,11 +133,11 @@ def test_a_checkpoint_comes_back_in_the_shardings_of_the_state():
     from jax.sharding import NamedSharding, PartitionSpec
 
     state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
-    with Saver(train.Checkpoints(FOLDER), {}) as saver:
-        saver.save(state, Position(), wait=True)
+    with train.Saver(train.Checkpoints(FOLDER)) as saver:
+        saver.save(state, train.Position(), wait=True)
     mesh = jax.make_mesh((8,), ("data",))
     spread = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-    with Saver(train.Checkpoints(FOLDER, resume=True), {}) as saver:
+    with train.Saver(train.Checkpoints(FOLDER, resume=True)) as saver:
         restored, _ = saver.restore(spread)
     assert equal(restored, state)
     assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, spread)
@@ -147,3 +150,38 @@ def test_a_fingerprint_sees_every_bit():
         y = x.copy()
         y.view(np.uint16)[i] ^= 1 << (i % 16)
         assert int(fingerprint(y)) != before
+
+
+def test_a_folder_at_which_somebody_works_is_left_alone_until_it_is_free():
+    state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
+    resumed = train.Checkpoints(FOLDER, resume=True)
+    with train.Saver(train.Checkpoints(FOLDER)) as saver:
+        saver.save(state, train.Position(), wait=True)
+        half_written = Path(FOLDER) / "7.orbax-checkpoint-tmp"
+        half_written.mkdir()
+        for options in (resumed, train.Checkpoints(FOLDER)):
+            with pytest.raises(train.CheckpointError, match=r"another process is training with .*; wait until it has"):
+                train.Saver(options)
+        assert half_written.exists()
+    with train.Saver(resumed) as saver:
+        assert equal(saver.restore(state)[0], state)
+    assert not (Path(FOLDER) / ".lock").exists()
+
+
+def test_a_folder_that_was_refused_is_free_again():
+    fit(1, checkpoints=train.Checkpoints(FOLDER))
+    with pytest.raises(ValueError, match="holds those of a run already"):
+        train.Saver(train.Checkpoints(FOLDER))
+    fit(1, checkpoints=train.Checkpoints(FOLDER, resume=True))
+
+
+def test_a_name_to_choose_the_best_by_that_does_not_exist_is_told():
+    with pytest.raises(ValueError, match="best: the history has no 'test_loss'; choose one of"):
+        fit(1, checkpoints=train.Checkpoints(FOLDER, best="test_loss"))
+
+
+def test_what_could_not_be_saved_is_not_said_to_be(monkeypatch):
+    fill_the_disk(monkeypatch)
+    state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
+    with train.Saver(train.Checkpoints(FOLDER)) as saver, pytest.warns(train.CheckpointWarning, match="No space left"):
+        assert not saver.save(state, train.Position(), wait=True)

@@ -134,6 +134,20 @@ def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes(tmp_pat
         )
 
 
+def test_checkpoints_of_two_processes_are_one_and_any_number_goes_on_from_them(tmp_path):
+    assert end(begin(task("saved", 2, tmp_path), 2, 1, tmp_path)) == [0, 0], logs(tmp_path)
+    for number in range(2):
+        result = json.loads((tmp_path / f"result-{number}.json").read_text())
+        assert result["stopped"] == ["SIGTERM", 6, True]
+        assert "another process is training with" in result["told"]
+        assert result["epochs"] == [1, 2, 3]
+        assert result["split"]
+    state, history = job.fit(train.Checkpoints(tmp_path / "checkpoints", resume=True), 4)
+    alone, expected = job.fit(None, 4)
+    np.testing.assert_allclose([r["train_loss"] for r in history], [r["train_loss"] for r in expected], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, alone.params)
+
+
 def wait_for(text, path, started, seconds=300):
     deadline = time.monotonic() + seconds
     while text not in path.read_text():

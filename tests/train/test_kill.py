@@ -1,34 +1,23 @@
 """A training process that is killed at random moments ends with the numbers of one that never was."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.train.children import start
 
 
 def _start(folder, out):
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-        "XLA_FLAGS": "",
-    }
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "MPLBACKEND": "agg"}
-    command = [sys.executable, "-m", "tests.train.killed", str(folder), str(out)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return start("-m", "tests.train.killed", str(folder), str(out))
 
 
 def _finish(process):
     output, _ = process.communicate()
-    return process.returncode, output.decode()
+    return process.returncode, output
 
 
 def _kill_and_compare(tmp_path, kills, seed):
