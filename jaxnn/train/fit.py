@@ -16,13 +16,14 @@ import numpy as np
 
 from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
-from jaxnn.train.checkpoints import Checkpoints, CheckpointWarning, Position, Saver
+from jaxnn.train.checkpoints import Checkpoints, CheckpointWarning, Position
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
 from jaxnn.train.fingerprint import fingerprint
 from jaxnn.train.nonfinite import History, NonFiniteLossError, Record
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
@@ -157,7 +158,7 @@ def fit(
             return saver is not None and saver.save(state, position, wait=wait)
 
         def stop_if_asked() -> None:
-            if interrupt.anywhere(wish.asked is not None):
+            if distributed.anywhere(wish.asked is not None):
                 which = wish.asked or signal.SIGTERM  # another process was asked
                 raise interrupt.Interrupted(which, step, saved=save(wait=True))
 
@@ -204,7 +205,7 @@ def fit(
                     on_record(record)
             else:
                 display.part(step % steps / steps, position.sums["examples"] / position.seconds, left)
-            if checkpoints is not None and interrupt.anywhere(_due(checkpoints, epoch, whole, now - saved_at)):
+            if checkpoints is not None and distributed.anywhere(_due(checkpoints, epoch, whole, now - saved_at)):
                 save()
                 saved_at = now
         stop_if_asked()

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from jaxnn import train
-from jaxnn.train.checkpoints import Position, Saver
+from jaxnn.train.checkpoints import Position
 from jaxnn.train.fingerprint import fingerprint
+from jaxnn.train.saver import Saver
 from tests.train.toys import MLP, ConvNet, blobs, equal, pictures
 
 FOLDER = "runs/x/checkpoints"

@@ -1,0 +1,304 @@
+"""Checkpoints of training: written beside it, whole or not at all, checked when read, and never of another run.
+
+With several processes all of them call everything here alike: each writes its own part, and whatever only one may see
+(a folder that it cannot write to, a damaged file, a full disk) is told to all first, so that they go the same way.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnn.train import distributed, saved
+from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
+from jaxnn.train.state import TrainState
+
+_FORMAT = 1
+_PATIENCE = 600
+"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
+
+
+class Saver:
+    """An open folder of checkpoints; a context manager that waits for the last one to be written."""
+
+    def __init__(self, options: Checkpoints, config: Mapping[str, Any]):
+        """Opens the folder.
+
+        Args:
+            options: What `fit` was given.
+            config: What must be the same beyond `options.config`.
+
+        Raises:
+            ValueError: If the folder holds checkpoints and `resume` was not asked for, or is not the same one in every
+                process.
+            OSError: If it cannot be written to.
+        """
+        import orbax.checkpoint as ocp  # a second of importing that only those pay who save
+        from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+
+        self._ocp, self._options, self._started = ocp, options, 0
+        self._config = json.loads(json.dumps({**options.config, **config}, default=str))
+        self.folder = Path(options.folder).absolute()
+        _check_writable(self.folder)
+        _check_shared(self.folder)
+        kept = [policy.LatestN(options.keep)]
+        if options.best is not None:
+            kept.append(
+                policy.BestN(
+                    get_metric_fn=lambda metrics: metrics["rank"],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(timeout_secs=_PATIENCE, barrier_sync_fn=self._meet),
+            ),
+        )
+        self._saved = self._newest()
+        if self._saved is not None and not options.resume:
+            self._manager.close()
+            raise ValueError(
+                f"checkpoints: {self.folder} holds those of a run already; resume=True goes on with that run, "
+                "another folder starts a new one"
+            )
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if distributed.shows_lost_process(error):
+            return  # what was being written can never become whole
+        if error is None:
+            self._finish()
+        try:
+            self._manager.close()
+        except Exception as trouble:  # what could not be written was told already
+            _warn(f"{self.folder} could not be closed: {_reason(trouble)}")
+
+    def restore(self, state: TrainState) -> tuple[TrainState, Position]:
+        """The newest checkpoint that is whole, on the devices and in the shardings of `state`.
+
+        A damaged one is put aside under another name, and told, and an older one is taken.
+
+        Args:
+            state: A state of the same model and optimiser; it is returned where there is no checkpoint.
+
+        Returns:
+            The state, and the position in the run.
+
+        Raises:
+            CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, or
+                all are damaged.
+        """
+        damaged = False
+        while (step := self._newest()) is not None:
+            try:
+                return self._read(step, state)
+            except _DamagedError as error:
+                damaged = True
+                aside = self._set_aside(step)
+                _warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
+        if damaged:
+            raise CheckpointError(f"checkpoints: all of those in {self.folder} were damaged; start a new run")
+        return state, Position()
+
+    def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
+        """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
+
+        Args:
+            state: The state; it may be donated as soon as this returns.
+            position: The position in the run.
+            wait: Whether to wait.
+
+        Returns:
+            Whether it went well as far as is known; what went wrong is a `CheckpointWarning`.
+        """
+        step = int(state.step.max())  # of an ensemble all members are at the same one
+        if self._saved != step:
+            self._finish()
+            self._start(step, state, position)
+        return self._finish() if wait else self._saved == step
+
+    def _newest(self) -> int | None:
+        """The step of the newest checkpoint, as the first process sees it."""
+        step: int | None = json.loads(distributed.same_text(json.dumps(self._manager.latest_step())))
+        return step
+
+    def _meet(self, *, key: str, timeout_ms: int) -> None:
+        """Waits for the other processes, for Orbax, where no collective can be used.
+
+        The name is one of this save alone: where a process could not come, the next save would wait for that one.
+        """
+        self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
+
+    def _start(self, step: int, state: TrainState, position: Position) -> None:
+        args, arrays = self._ocp.args, saved.arrays(state)
+        self._started += 1
+        about = {
+            "format": _FORMAT,
+            "config": self._config,
+            "arrays": saved.shapes(arrays),
+            "fingerprints": saved.fingerprints(arrays),
+            **dataclasses.asdict(position),
+        }
+        try:
+            self._manager.save(
+                step,
+                args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
+                metrics=self._rank(position),
+                force=True,
+            )
+            self._saved = step
+        except Exception as error:  # a disk can fail in as many ways as there are file systems
+            if jax.process_count() > 1:
+                raise  # the others wait for this process where it will never come
+            self._failed(step, _reason(error))
+
+    def _finish(self) -> bool:
+        """Waits until every process has written its part; whether all went well."""
+        distributed.wait_together(self._manager.wait_until_finished)
+        error = None
+        try:
+            self._manager.wait_until_finished()
+        except Exception as caught:
+            error = caught
+        if reason := _reason_anywhere(error):
+            self._failed(self._saved, reason)
+        return not reason
+
+    def _failed(self, step: int | None, reason: str) -> None:
+        self._saved = None
+        good = [s for s in self._manager.all_steps(read=True) if s != step]
+        last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
+        _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({reason}); {last}")
+
+    def _rank(self, position: Position) -> dict[str, float] | None:
+        name = self._options.best
+        if name is None or position.sums or not position.history:
+            return None
+        if name not in position.history[-1]:
+            raise ValueError(f"best: the history has no {name!r}; choose one of {sorted(position.history[-1])}")
+        value = position.history[-1][name]
+        value = math.inf if value is None or not math.isfinite(value) else float(value)
+        return {"rank": -value if name.endswith("accuracy") else value}
+
+    def _read(self, step: int, state: TrainState) -> tuple[TrainState, Position]:
+        # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
+        folder = self.folder / str(step)
+        with _damage():
+            about = self._ocp.JsonCheckpointHandler().restore(folder / "about")
+            later = about["format"] != _FORMAT
+            config, shapes = ({}, {}) if later else (about["config"], about["arrays"])
+        if later:
+            raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
+        saved.check_same("the run in", self.folder, config, self._config)
+        saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
+        with _damage():
+            arrays = self._ocp.StandardCheckpointHandler().restore(
+                folder / "state", args=self._ocp.args.StandardRestore(saved.abstract(state))
+            )
+            position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
+        with _damage():
+            found = saved.fingerprints(arrays)
+            if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
+                raise ValueError(f"{changed[0]} is not what was saved")
+        return saved.back(arrays, state), position
+
+    def _set_aside(self, step: int) -> str:
+        """Renames a checkpoint, in the first process, before any looks at the folder again."""
+        aside, number = self.folder / f"damaged-{step}", 1
+        if distributed.is_first():
+            while aside.exists():
+                number += 1
+                aside = self.folder / f"damaged-{step}-{number}"
+            os.replace(self.folder / str(step), aside)
+        name = distributed.same_text(aside.name)
+        self._manager.reload()
+        self._saved = None
+        return name
+
+
+class _DamagedError(CheckpointError):
+    """This checkpoint cannot be read, whichever run it is of."""
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Makes whatever fails, in any process, a `_DamagedError` in every one."""
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        if distributed.shows_lost_process(caught):
+            raise
+        error = caught
+    if reason := _reason_anywhere(error):
+        raise _DamagedError(reason) from error
+
+
+def _check_writable(folder: Path) -> None:
+    error = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".can-write-{uuid.uuid4().hex}"
+        trial.touch()
+        trial.unlink()
+    except OSError as caught:
+        error = caught
+    if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
+
+
+def _check_shared(folder: Path) -> None:
+    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
+    if jax.process_count() == 1:
+        return
+    trial = folder / f".shared-{uuid.uuid4().hex}"
+    if distributed.is_first():
+        trial.touch()
+    trial = folder / distributed.same_text(trial.name)
+    reason = distributed.told("" if trial.exists() else "does not see what process 0 writes there")
+    if distributed.is_first():
+        trial.unlink()
+    if reason:
+        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
+
+
+def _reason_anywhere(error: BaseException | None) -> str:
+    """What went wrong in any process, told to all: what the system refused to one, rather than that others waited."""
+    return distributed.told(_refused(error)) or distributed.told("" if error is None else _reason(error))
+
+
+def _refused(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the first cause, short enough to read."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) < 200 else line[:200] + "…"
+
+
+def _warn(text: str) -> None:
+    """One process speaks for all."""
+    if distributed.is_first():
+        warnings.warn(text, CheckpointWarning, stacklevel=3)
