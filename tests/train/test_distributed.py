@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -186,8 +187,36 @@ def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes_bit_for
     assert f"the checkpoint of step {newest} is damaged" in (tmp_path / "log-0.txt").read_text()
     assert f"going on after step {before}" in (tmp_path / "log-0.txt").read_text()
     assert (tmp_path / "checkpoints" / f"damaged-{newest}").is_dir()
+    check_final(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_twelve_kills_at_random_moments(whole, tmp_path):
+    """Of either process, checkpoint writing included; the first one has the job's coordinator, which dies with it."""
+    rng, finished = random.Random(0), 0
+    for kill in range(12):
+        before = set(tmp_path.glob("checkpoints/[0-9]*"))
+        started = begin(task("trained", 2, tmp_path), 2, 2, tmp_path, JOB_PAUSE="0.3")
+        while not set(tmp_path.glob("checkpoints/[0-9]*")) - before and started[0].poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.8))
+        rng.choice(started).kill()
+        codes = end(started, 120)
+        if codes == [0, 0]:  # it had finished before: as good as any, and the next one begins anew
+            finished += 1
+            check_final(tmp_path, whole)
+            (tmp_path / "checkpoints").rename(tmp_path / f"finished-{kill}")
+        else:
+            assert -signal.SIGKILL in codes, logs(tmp_path)
+            assert "too long" not in codes, logs(tmp_path)
+    assert end(begin(task("trained", 2, tmp_path), 2, 2, tmp_path)) == [0, 0], logs(tmp_path)
+    check_final(tmp_path, whole)
+    print(f"{12 - finished} kills of 12 before the end; bit for bit the same")
+
+
+def check_final(folder, whole):
     for number in range(2):
-        for one, other in zip(final(tmp_path, number), final(whole, number), strict=True):
+        for one, other in zip(final(folder, number), final(whole, number), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
