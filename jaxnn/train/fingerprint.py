@@ -31,6 +31,20 @@ def fingerprint(tree: Any) -> Any:
     return jax.tree.map(_one, tree)
 
 
+def identity(tree: Any) -> str:
+    """What tells the arrays of a pytree from others: dtype, shape and every bit of each, as text.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.train.fingerprint import identity
+        >>> identity([jnp.array([1, 2, 3], jnp.int32)])
+        'int32(3,)#00000016'
+    """
+    leaves = jax.tree.leaves(tree)
+    numbers = (int(number) for number in jax.device_get(fingerprint(leaves)))
+    return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))
+
+
 def _one(x: jax.Array) -> jax.Array:
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
