@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from experiments.bench.report import table
@@ -176,7 +177,9 @@ def command(what: dict[str, Any]) -> list[str]:
 def environment(what: dict[str, Any]) -> dict[str, str]:
     """An environment in which JAX has as many devices as the task says."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={what['devices']}"
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    # This copy of the code, wherever it was started from.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
 
 
 def start(what: dict[str, Any]) -> dict[str, Any]:
