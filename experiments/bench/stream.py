@@ -11,7 +11,7 @@ at best. Files are in a folder for temporary files, and the system's cache may h
 How to read it, with several sizes: what is beyond the first 12,800 pictures repeats them, which costs as much to store,
 shuffle and read as others would. As long as "on the device" has a number it is the simplest way; a stream is *needed*
 from the size on where it does not fit, and is *as fast* where its row equals that one, as it does when the network
-takes longer for a batch than reading it does. On CPU the device's memory is the host's: "on the device" is a second copy
+takes longer for a batch than reading it does. On CPU the device's memory is the host's: that row is a second copy
 there, and the system may swap or end the process rather than refuse. No size that is tried on CPU shows where a GPU's
 memory would end; the last line computes that size for the device at hand.
 """
