@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -129,11 +129,18 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
 
-def folder_of(options: Training) -> train.RunFolder:
+class Resumable(Protocol):
+    """Options, a dataclass, of a run that can go on."""
+
+    run: Path
+    resume: Path | None
+
+
+def folder_of(options: Resumable) -> train.RunFolder:
     """The folder of the run that goes on, or a new one."""
     if options.resume is not None:
         return to_resume(options.resume)
-    return run_folder(options.run, dataclasses.asdict(options))
+    return run_folder(options.run, dataclasses.asdict(options))  # type: ignore[call-overload]
 
 
 def load(options: Training) -> Dataset:

@@ -3,14 +3,15 @@
     python -m experiments.sweep
     python -m experiments.sweep --model cifar10 --seeds 16 --learning-rates 1e-4,3e-4,1e-3
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
+    python -m experiments.sweep --resume runs/sweep           # goes on with one that was stopped or killed
 
 A part of the training pictures is held back to choose by: settings by the mean validation accuracy of their runs,
 those with fewest that diverged first. The test pictures are for the verdict alone: on the best run, and on the ensemble
 of all runs of the best setting, whose prediction is the mean of their probabilities.
 
-Leaves config.json, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png (validation accuracy over
-the epochs), learning_rates.png, reliability.png (calibration of the ensemble and of its members) and best.npz, the best
-run as an ordinary model; `experiments.sweep.load_best` reads it.
+Leaves config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png (validation
+accuracy over the epochs), learning_rates.png, reliability.png (calibration of the ensemble and of its members) and
+best.npz, the best run as an ordinary model; `experiments.sweep.load_best` reads it.
 """
 
 import dataclasses
@@ -25,9 +26,8 @@ import numpy as np
 from flax import nnx
 
 from experiments import model_file
-from experiments.classify import Recipe, Training, check_positive, introduce, load, recipe_of
+from experiments.classify import Recipe, Training, check_positive, folder_of, introduce, load, recipe_of
 from experiments.command import run
-from experiments.spread import run_folder
 from jaxnn import models, train
 from jaxnn.data import Examples
 from jaxnn.train import plots
@@ -71,6 +71,14 @@ class Options:
     """The first of the seeds."""
     run: Path = Path("runs/sweep")
     """The run folder; a number is added where it exists, nothing is overwritten."""
+    resume: Path | None = None
+    """Go on with the sweep in this folder, with its options, to the same end as if it had never stopped."""
+    checkpoint_every: int = 1
+    """Epochs from one checkpoint of all runs to the next."""
+
+
+FREE = ("run", "resume", "checkpoint_every", "data_dir")
+"""Options that may change when a sweep goes on."""
 
 
 class Setting(NamedTuple):
@@ -115,7 +123,7 @@ def main(options: Options) -> None:
     recipe = recipe_of(training, pictures._replace(train=learned))
     about = {"model": options.model, "picture": pictures.train.images.shape[1:], "classes": len(pictures.classes)}
     network = build(about)
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     introduce(network, pictures._replace(train=learned))
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
@@ -133,6 +141,12 @@ def main(options: Options) -> None:
         preprocess=recipe.preprocess,
         members_per_chunk=options.at_once,
         run=folder,
+        checkpoints=train.Checkpoints(
+            folder / "checkpoints",
+            resume=options.resume is not None,
+            every=options.checkpoint_every,
+            config={name: value for name, value in dataclasses.asdict(options).items() if name not in FREE},
+        ),
     )
     seconds = time.perf_counter() - started
     settings = [setting(rate, table, histories) for rate in rates]

@@ -15,6 +15,7 @@ GPU and TPU the same shardings can become other collectives (a reduce-scatter in
 Devices made of one CPU share its cores, so throughput on them says what splitting costs, not what more chips bring.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -24,13 +25,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from experiments.bench.report import table
+from experiments.bench.timing import ratio, summary
 from experiments.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
 
+COUNTS = (1, 2, 4, 8)
+"""Numbers of devices that are timed."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 
@@ -44,9 +49,13 @@ class Options:
     per_device: int = 16
     """Examples on each device in a step: the batch grows with the devices."""
     throughput: bool = False
-    """Time the step on 1, 2, 4 and 8 devices of this host too, at one and the same batch of 128."""
-    steps: int = 8
-    """Timed steps of each, after one that compiles."""
+    """Time an epoch on 1, 2, 4 and 8 devices of this host too, at one and the same batch."""
+    examples: int = 2_560
+    """Pictures of that epoch; CIFAR-10 has 50,000."""
+    batch_size: int = 128
+    """Its batch, of all devices together: a multiple of 8."""
+    rounds: int = 5
+    """Rounds, in each of which every number of devices trains one epoch, after one that compiles."""
     child: str = ""
     """For the processes that this script starts itself."""
 
@@ -54,10 +63,16 @@ class Options:
 def main(options: Options) -> None:
     """Compiles for each number of devices in a process of its own and prints the tables."""
     if options.child:
-        print(json.dumps(child(json.loads(options.child))))
+        what = json.loads(options.child)
+        if what["task"] == "time":
+            answer(what)
+        else:
+            print(json.dumps(child(what)))
         return
-    if any(n < 1 for n in (*options.devices, options.per_device, options.steps)):
-        raise ValueError("--devices, --per-device and --steps must be at least 1")
+    if any(n < 1 for n in (*options.devices, options.per_device, options.examples, options.batch_size, options.rounds)):
+        raise ValueError("--devices, --per-device, --examples, --batch-size and --rounds must be at least 1")
+    if options.throughput and options.batch_size % COUNTS[-1]:
+        raise ValueError(f"--batch-size must be a multiple of {COUNTS[-1]}, not {options.batch_size}")
     if options.devices:
         compiled(options)
     if options.throughput:
@@ -89,16 +104,35 @@ def compiled(options: Options) -> None:
 
 
 def throughput(options: Options) -> None:
-    """Times the step on devices made of this host's CPU, and says what bounds it."""
+    """Times the epoch on devices made of this host's CPU, all numbers of devices in turn, and says what bounds it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = "one core" if cores == 1 else f"{cores} cores"
-    rows, alone = [], 0.0
-    for devices in (1, 2, 4, 8):
-        seconds = start({"task": "time", "devices": devices, "batch": 128, "steps": options.steps})["median"]
-        alone = alone or seconds
-        rows.append([str(devices), f"{128 / seconds:,.0f}", f"{seconds * 1e3:.1f}", f"{alone / seconds:.2f}"])
-    print(f"\nA batch of 128 split over devices made of this host's CPU, {share}:\n")
-    print(table(["devices", "examples a second", "median ms a step", "against 1 device"], rows))
+    what = {"task": "time", "batch": options.batch_size, "examples": options.examples}
+    seconds: dict[int, list[float]] = {devices: [] for devices in COUNTS}
+    with contextlib.ExitStack() as stack:
+        # All live at once, and one works at a time: the others wait for its answer without using the processor.
+        workers = {devices: stack.enter_context(Timed({**what, "devices": devices})) for devices in COUNTS}
+        for worker in workers.values():
+            worker.epoch()  # compiles
+        for _ in range(options.rounds):
+            for devices, worker in workers.items():
+                seconds[devices].append(worker.epoch())
+    timings = {devices: summary(each) for devices, each in seconds.items()}
+    rows = [
+        [
+            str(devices),
+            f"{options.examples / each.median:,.0f}",
+            f"{options.examples / each.upper:,.0f} to {options.examples / each.lower:,.0f}",
+            f"{1 / ratio(each, timings[1]):.2f}",
+        ]
+        for devices, each in timings.items()
+    ]
+    print(
+        f"\nAn epoch of {options.examples:,} pictures, a batch of {options.batch_size} split over devices made of this "
+        f"host's CPU; os.cpu_count() is {os.cpu_count()}, of which {share} can be used; medians of {options.rounds} "
+        "rounds, taken in turn:\n"
+    )
+    print(table(["devices", "examples a second", "quartiles", "against 1 device"], rows))
     print(
         f"\nThe devices share {share}, which one device alone already uses: the arithmetic of the host bounds all, "
         "and more devices add none. Where they differ, beyond the noise of the machine, it is by waiting for "
@@ -106,26 +140,82 @@ def throughput(options: Options) -> None:
     )
 
 
+class Timed:
+    """A process with so many devices that trains an epoch whenever it is asked."""
+
+    def __init__(self, what: dict[str, Any]):
+        self.process = subprocess.Popen(
+            command(what), env=environment(what), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.devices = what["devices"]
+
+    def __enter__(self) -> "Timed":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def epoch(self) -> float:
+        """Seconds of an epoch."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write("epoch\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise ValueError(f"the process for {self.devices} devices failed, as it says above")
+        return float(line)
+
+
+def command(what: dict[str, Any]) -> list[str]:
+    """What starts a process for a task."""
+    return [sys.executable, "-m", "experiments.bench.scale", "--child", json.dumps(what)]
+
+
+def environment(what: dict[str, Any]) -> dict[str, str]:
+    """An environment in which JAX has as many devices as the task says."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={what['devices']}"
+    # This copy of the code, wherever it was started from.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+
+
 def start(what: dict[str, Any]) -> dict[str, Any]:
     """Runs `child` in a process that has as many devices as it says."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={what['devices']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.bench.scale", "--child", json.dumps(what)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command(what), env=environment(what), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"the process for {what['devices']} devices failed:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def answer(what: dict[str, Any]) -> None:
+    """Trains an epoch for each line of input, and prints its seconds."""
+    import jax
+    import numpy as np
+    import optax
+    from flax import nnx
+
+    from jaxnn import models, train
+    from jaxnn.data import Examples
+
+    parallel, rng, n = train.parallel(what["devices"]), np.random.default_rng(0), what["examples"]
+    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    epoch: Any = train.make_epoch(step, batch_size=what["batch"], parallel=parallel)
+    examples = Examples(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n).astype(np.int32))
+    placed = parallel.data(examples)
+    state = parallel.state(train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0)))
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(epoch(state, placed))
+        print(time.perf_counter() - began, flush=True)
+
+
 def child(what: dict[str, Any]) -> dict[str, Any]:
-    """Compiles or times one step on all devices of this process."""
+    """Compiles one step for all devices of this process."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
     import optax
     from flax import nnx
 
@@ -138,18 +228,6 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
 
     def create() -> train.TrainState:
         return train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
-
-    if what["task"] == "time":
-        rng = np.random.default_rng(0)
-        examples = Examples(
-            rng.integers(0, 256, (batch, 32, 32, 3), np.uint8), rng.integers(0, 10, batch).astype(np.int32)
-        )
-        state, placed, seconds = parallel.state(create()), parallel.batch(examples), []
-        for _ in range(what["steps"] + 2):
-            began = time.perf_counter()
-            state, _ = jax.block_until_ready(step(state, placed))
-            seconds.append(time.perf_counter() - began)
-        return {"median": float(np.median(seconds[2:]))}
 
     def shapes(tree: Any, shardings: Any) -> Any:
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)

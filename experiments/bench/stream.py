@@ -2,10 +2,18 @@
 
     python -m experiments.bench.stream
     python -m experiments.bench.stream --examples 50000 --workers 4
+    python -m experiments.bench.stream --examples 50000 200000 800000 --no-network     # from which size on a stream
 
 Both train on the same random pictures in the same order. "CIFAR-10 network" is the tutorial's; "one dense layer" has
 next to no arithmetic, so that it shows what bringing the batches costs. Reading alone says what a stream can deliver
 at best. Files are in a folder for temporary files, and the system's cache may hold them, as in a second epoch.
+
+How to read it, with several sizes: what is beyond the first 12,800 pictures repeats them, which costs as much to store,
+shuffle and read as others would. As long as "on the device" has a number it is the simplest way; a stream is *needed*
+from the size on where it does not fit, and is *as fast* where its row equals that one, as it does when the network
+takes longer for a batch than reading it does. On CPU the device's memory is the host's: that row is a second copy
+there, and the system may swap or end the process rather than refuse. No size that is tried on CPU shows where a GPU's
+memory would end; the last line computes that size for the device at hand.
 """
 
 import dataclasses
@@ -33,8 +41,8 @@ PICTURE = 32 * 32 * 3 + 4
 class Options:
     """What to measure."""
 
-    examples: int = 12_800
-    """Pictures of 32 x 32 x 3 bytes; CIFAR-10 has 50,000 to train on."""
+    examples: tuple[int, ...] = (12_800,)
+    """Pictures of 32 x 32 x 3 bytes, one or several numbers of them; CIFAR-10 has 50,000 to train on."""
     batch_size: int = 128
     """Pictures a step."""
     workers: int = 1
@@ -57,14 +65,31 @@ class Dense(nnx.Module):
 
 
 def main(options: Options) -> None:
-    """Prints both tables."""
-    if min(options.examples, options.batch_size, options.epochs, options.workers) < 1:
+    """Prints a table for each size, and the size that the device's memory ends at."""
+    if not options.examples or min(*options.examples, options.batch_size, options.epochs, options.workers) < 1:
         raise ValueError("--examples, --batch-size, --epochs and --workers must be at least 1")
-    rng = np.random.default_rng(0)
-    pictures = Examples(
-        rng.integers(0, 256, (options.examples, 32, 32, 3), np.uint8),
-        rng.integers(0, 10, options.examples).astype(np.int32),
+    for examples in options.examples:
+        measure(options, examples)
+    memory, of = device_memory()
+    fits = int(memory * 0.8) // PICTURE
+    print(
+        f"{of} has {memory / 2**30:.1f} GiB. With a fifth of it for the network and its batches, {fits:,} such "
+        f"pictures fit, {fits / 50_000:,.0f} times CIFAR-10: up to there the epoch on the device serves, from there on "
+        "a stream is needed. Arrays serve a stream as far as the host's memory goes, files as far as the disk does."
     )
+
+
+def random_pictures(examples: int) -> Examples:
+    """So many, of which those beyond the first 12,800 repeat them."""
+    rng, different = np.random.default_rng(0), min(examples, 12_800)
+    images = rng.integers(0, 256, (different, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 10, different).astype(np.int32)
+    return Examples(np.resize(images, (examples, 32, 32, 3)), np.resize(labels, examples))
+
+
+def measure(options: Options, examples: int) -> None:
+    """Prints the table of one size."""
+    pictures = random_pictures(examples)
     networks: dict[str, Callable[[nnx.Rngs], nnx.Module]] = {"one dense layer": lambda rngs: Dense(rngs)}
     if options.network:
         networks["CIFAR-10 network"] = lambda rngs: models.Cifar10Net(rngs=rngs)
@@ -74,7 +99,7 @@ def main(options: Options) -> None:
         np.save(str(names.labels), pictures.labels)
         files = data.ArrayFiles(names)
         ways: dict[str, Any] = {
-            "on the device": jax.tree.map(jax.numpy.asarray, pictures),
+            "on the device": pictures,
             "stream, arrays in memory": data.Stream(pictures),
             "stream, memory-mapped files": data.Stream(files),
             f"stream, files, {options.workers} worker process{'es' * (options.workers > 1)}": data.Stream(
@@ -82,54 +107,54 @@ def main(options: Options) -> None:
             ),
         }
         rates = {
-            name: {way: rate(options, network, source) for way, source in ways.items()}
+            name: {way: rate(options, network, source, examples) for way, source in ways.items()}
             for name, network in networks.items()
         }
         streams = {way: source for way, source in ways.items() if isinstance(source, data.Stream)}
         reading = {way: reading_rate(options, stream) for way, stream in streams.items()}
     # The batch in use and two ahead.
-    held = {way: (3 * options.batch_size if way in streams else options.examples) * PICTURE for way in ways}
+    held = {way: (3 * options.batch_size if way in streams else examples) * PICTURE for way in ways}
     rows = [
         [
             way,
-            *(f"{rates[name][way]:,.0f}" for name in networks),
+            *("does not fit" if (found := rates[name][way]) is None else f"{found:,.0f}" for name in networks),
             f"{reading[way]:,.0f}" if way in streams else "-",
             f"{held[way] / 2**20:.1f}",
         ]
         for way in ways
     ]
     kind = jax.devices()[0].device_kind
-    print(f"{options.examples:,} pictures, batches of {options.batch_size}, {kind}; examples a second\n")
-    print(table(["data", *networks, "reading alone", "MiB of data on the device"], rows))
-    memory, of = device_memory()
-    fits = int(memory * 0.8) // PICTURE
-    print(
-        f"\n{of} has {memory / 2**30:.1f} GiB. With a fifth of it for the network and its batches, {fits:,} such "
-        f"pictures fit, {fits / 50_000:,.0f} times CIFAR-10: up to there the epoch on the device serves, from there on "
-        "a stream is needed. Arrays serve a stream as far as the host's memory goes, files as far as the disk does."
-    )
+    print(f"{examples:,} pictures, batches of {options.batch_size}, {kind}; examples a second\n")
+    print(table(["data", *networks, "reading alone", "MiB of data on the device"], rows), end="\n\n", flush=True)
 
 
-def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: Any) -> float:
-    """Examples a second of the fastest epoch."""
+def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: Any, examples: int) -> float | None:
+    """Examples a second of the fastest epoch; None where the device has no memory for the data."""
     state = train.create_state(network(nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
     step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    streamed = isinstance(source, data.Stream)
     epoch: Any = (
         train.StreamedEpoch(step, batch_size=options.batch_size)
-        if isinstance(source, data.Stream)
+        if streamed
         else train.make_epoch(step, batch_size=options.batch_size)
     )
     seconds = []
-    for _ in range(1 + options.epochs):
-        began = time.perf_counter()
-        state, _ = jax.block_until_ready(epoch(state, source))
-        seconds.append(time.perf_counter() - began)
-    return options.examples / min(seconds[1:])
+    try:
+        source = source if streamed else jax.device_put(source)
+        for _ in range(1 + options.epochs):
+            began = time.perf_counter()
+            state, _ = jax.block_until_ready(epoch(state, source))
+            seconds.append(time.perf_counter() - began)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return examples / min(seconds[1:])
 
 
 def reading_rate(options: Options, stream: data.Stream) -> float:
     """Examples a second, read and dropped."""
-    order = np.random.default_rng(1).permutation(options.examples // options.batch_size * options.batch_size)
+    order = np.random.default_rng(1).permutation(stream.examples // options.batch_size * options.batch_size)
     began = time.perf_counter()
     for _ in stream.batches(order.reshape(-1, options.batch_size)):
         pass

@@ -4,7 +4,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -121,13 +122,20 @@ def tell_of_lost_processes() -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if jax.process_count() == 1 or not any(sign in str(error).lower() for sign in _MAY_BREAK_OFF):
+        if not shows_lost_process(error):
             raise
         raise ProcessLostError(
             f"process {jax.process_index()} of {jax.process_count()} lost the connection to another one, which died or "
             "was ended: see its own output; nothing more can be computed. Start all processes again, from the last "
             f"checkpoint if there is one ({_first_line(error)})"
         ) from error
+
+
+def shows_lost_process(error: BaseException | None) -> bool:
+    """Whether an error is what a broken connection to another process raises."""
+    if jax.process_count() == 1 or not isinstance(error, jax.errors.JaxRuntimeError | ValueError):
+        return False
+    return any(sign in str(error).lower() for sign in _MAY_BREAK_OFF)
 
 
 def leave(message: str, status: int = 1) -> NoReturn:
@@ -143,6 +151,50 @@ def leave(message: str, status: int = 1) -> NoReturn:
 def is_first() -> bool:
     """Whether this is the process that writes files and speaks: process 0, or the only one."""
     return jax.process_index() == 0
+
+
+def anywhere(here: bool) -> bool:
+    """Whether something holds in any process, so that all of them decide alike; with one process, `here` itself."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
+
+
+def told(text: str) -> str:
+    """The text of the first process that gives one, in every process; empty where none does.
+
+    Args:
+        text: What this process has to tell, a trouble for instance; cut after 512 bytes.
+    """
+    if jax.process_count() == 1:
+        return text
+    mine = np.frombuffer(text.encode()[:512].ljust(512, b"\0"), np.uint8)
+    texts = (row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine))
+    return next((f"process {number}: {text}" for number, text in enumerate(texts) if text), "")
+
+
+def wait_together(wait: Callable[[], None], pause: float = 0.02) -> None:
+    """Returns when what `wait` waits for is over in every process; with one process, at once.
+
+    Meanwhile the processes ask each other, so that one that is lost is noticed as fast as in training, while what is
+    waited for may only notice it when its time is over.
+
+    Args:
+        wait: Waits for something, without a collective; called in a thread, and what it raises is left to the caller,
+            who calls it again.
+        pause: Seconds from one question to the next.
+    """
+    if jax.process_count() == 1:
+        return
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            wait()
+
+    waiting = threading.Thread(target=quietly, daemon=True)  # once a process is lost nobody waits for it
+    waiting.start()
+    while anywhere(waiting.is_alive()):
+        time.sleep(pause)
 
 
 def same_text(text: str) -> str:

@@ -2,20 +2,25 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train import batching
+from jaxnn.train import batching, interrupt
+from jaxnn.train.checkpoints import Checkpoints, Position
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
+from jaxnn.train.fingerprint import identity
 from jaxnn.train.members import count_members, hyperparameters
+from jaxnn.train.metrics_log import MetricsLog
 from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, first_lost
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
+from jaxnn.train.saver import Saver
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 
@@ -35,6 +40,7 @@ def fit_ensemble(
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
     run: RunFolder | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: bool = True,
 ) -> tuple[TrainState, list[History]]:
     """Trains all members for some epochs, each one compiled program, evaluation included.
@@ -58,6 +64,9 @@ def fit_ensemble(
         devices: As for `make_ensemble`.
         memory: As for `make_ensemble`.
         run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member.
+        checkpoints: Where to save all members on the way, and whether to go on from there, as for `fit`: with the
+            same devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
+            stays so. Its `best` must be None, since no one number ranks all members.
         progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
 
     Returns:
@@ -65,8 +74,11 @@ def fit_ensemble(
         whether one ends with a lost loss.
 
     Raises:
+        Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
+        CheckpointError: If the checkpoint to go on from is of other members or another model, or damaged.
         NonFiniteLossError: If every member has diverged.
-        ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory.
+        ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
+            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train members of their own.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -90,6 +102,8 @@ def fit_ensemble(
     """
     if epochs < 0:
         raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
+    if checkpoints is not None:
+        _check(checkpoints)
     members, examples = count_members(states), batching.count(data)
     steps = batching.steps(examples, batch_size)
     epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
@@ -105,50 +119,63 @@ def fit_ensemble(
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
     names = _names(states)
     first = int(states.step[0]) // steps
-    histories: list[History] = [[] for _ in range(members)]
-    with Progress(epochs, first=first, enabled=progress) as display:
-        if epochs:
+    last, position = first + epochs, Position()
+    with ExitStack() as stack:
+        display = stack.enter_context(Progress(epochs, first=first, enabled=progress))
+        saver = None
+        if checkpoints is not None:
+            same = {"batch_size": batch_size, "data": identity(data), **_who(states)}
+            saver = stack.enter_context(Saver(checkpoints, same, say=display.say))
+            states, position = saver.restore(states)
+            if checkpoints.resume and run is not None:
+                run.rewind(position.history, after=first)
+        records, log = position.history, MetricsLog(run, after=first)
+        histories = [_history_of(i, records) for i in range(members)]
+        epoch = first + len(records)
+        if records:
+            display.resume(len(records), f"going on after epoch {epoch}")
+
+        if epoch < last:
             display.doing("compiling")
             started = time.perf_counter()
             layout = ensemble.prepare(states, data, test_data)
             # Placed once: the data is not sent to the devices again for each epoch.
             states, data, test_data = ensemble.put(states, data, test_data)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s: {layout}")
-        began = time.perf_counter()
-        for done in range(1, epochs + 1):
+        began, begin = time.perf_counter(), epoch
+        while epoch < last:
+            if saver is not None:
+                saver.stop_if_asked(states, position)
             display.doing("training")
             started = time.perf_counter()
             states, on_device = ensemble(states, data, test_data)
-            per_step, test = jax.device_get(on_device)
+            per_step, test = interrupt.fetch(on_device)
             seconds = time.perf_counter() - started
-            where: Record = {"epoch": first + done, "step": (first + done) * steps}
+            epoch += 1
+            where: Record = {"epoch": epoch, "step": epoch * steps}
             metrics = _means(per_step) | {f"test_{name}": values for name, values in test.items()}
             metrics = {name: metrics[name] for name in sorted(metrics, key=_order)}
-            if run is not None:
-                columns = {name: _json(values) for name, values in metrics.items()}
-                run.log({**where, **columns, "seconds": seconds})
+            records.append({**where, **{name: values.tolist() for name, values in metrics.items()}, "seconds": seconds})
+            log(records)
             for i in range(members):
                 if diverged(histories[i]):
                     continue
-                histories[i].append({**where, **{name: float(values[i]) for name, values in metrics.items()}})
+                histories[i].append(_record_of(i, records[-1]))
                 if diverged(histories[i]):
                     # Where only the test loss shows it: the last step.
                     lost = first_lost({name: values[i] for name, values in per_step.items()}, int(where["step"]))
                     step = where["step"] if lost is None else lost[0]
-                    display.say(f"{names[i]} diverged in epoch {first + done}, step {step}; the others go on")
+                    display.say(f"{names[i]} diverged in epoch {epoch}, step {step}; the others go on")
+            _stop_if_all_diverged(histories)
             alive = [i for i in range(members) if not diverged(histories[i])]
-            if not alive:
-                raise NonFiniteLossError(
-                    f"every one of the {members} members diverged by epoch {first + done}, and training was stopped; "
-                    "try learning rates 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before the "
-                    "optimiser, and look for NaN and infinity in the data",
-                    epoch=first + done,
-                    step=int(where["step"]),
-                    history=histories[-1],
-                )
             shown: Record = {name: float(values[alive].mean()) for name, values in metrics.items()}
             shown |= where | {"examples_per_second": members * examples / seconds}
-            display.epoch(shown, (time.perf_counter() - began) / done * (epochs - done))
+            display.epoch(shown, (time.perf_counter() - began) / (epoch - begin) * (last - epoch))
+            if saver is not None and epoch % saver.options.every == 0:
+                saver.save(states, position)
+        if saver is not None:
+            saver.stop_if_asked(states, position)
+            saver.save(states, position, wait=True)
     return states, histories
 
 
@@ -162,6 +189,57 @@ def diverged(history: History) -> bool:
     """
     watched = ("train_loss", "train_grad_norm", "test_loss")
     return bool(history) and not all(np.isfinite(history[-1].get(name, 0.0)) for name in watched)
+
+
+def _check(checkpoints: Checkpoints) -> None:
+    if checkpoints.best is not None:
+        raise ValueError(
+            f"checkpoints: best={checkpoints.best!r} ranks checkpoints by one number, and each member has its own; "
+            "leave it None, and take the best member when all are trained"
+        )
+    if jax.process_count() > 1:
+        raise ValueError(
+            "checkpoints: in a job of several processes each trains members of its own, and they cannot be saved "
+            "together; start processes that are no job, each with a folder of its own"
+        )
+
+
+def _who(states: TrainState) -> dict[str, Any]:
+    """What tells these members from others: how each is trained, and what it takes its random numbers from."""
+    columns = {"keys": jax.random.key_data(states.key)} | hyperparameters(states.opt_state)
+    return {f"the members' {name}": np.asarray(column).tolist() for name, column in columns.items()}
+
+
+def _history_of(i: int, records: list[dict[str, Any]]) -> History:
+    """A member's own history, up to the epoch in which it diverged."""
+    history: History = []
+    for record in records:
+        if diverged(history):
+            break
+        history.append(_record_of(i, record))
+    return history
+
+
+def _record_of(i: int, record: Mapping[str, Any]) -> Record:
+    """A member's part of an epoch's record, without the time, which is that of all."""
+    own = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
+    del own["seconds"]
+    return own
+
+
+def _stop_if_all_diverged(histories: list[History]) -> None:
+    if not all(map(diverged, histories)):
+        return
+    history = max(histories, key=len)
+    epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
+    raise NonFiniteLossError(
+        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
+        "try learning rates 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before the "
+        "optimiser, and look for NaN and infinity in the data",
+        epoch=epoch,
+        step=step,
+        history=history,
+    )
 
 
 def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -188,8 +266,3 @@ def _names(states: TrainState) -> list[str]:
         told = ", ".join(f"{name} {column[i]:.3g}" for name, column in differing.items())
         names.append(f"member {i} ({told})" if told else f"member {i}")
     return names
-
-
-def _json(values: np.ndarray) -> list[float | None]:
-    """JSON has no NaN and infinity: they are written as null."""
-    return [float(value) if np.isfinite(value) else None for value in values]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 
 class Interrupted(KeyboardInterrupt):
@@ -70,12 +69,3 @@ def fetch(arrays: Any) -> Any:
     """`jax.device_get` during which signals are noticed: the main thread waits in Python, not inside of XLA."""
     with ThreadPoolExecutor(1) as waiting:
         return waiting.submit(jax.device_get, arrays).result()
-
-
-def anywhere(here: bool) -> bool:
-    """Whether something holds in any process, so that all of them decide alike; with one process, `here` itself."""
-    if jax.process_count() == 1:
-        return here
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))

@@ -111,7 +111,7 @@ class RunFolder:
         """Appends one line to `metrics.jsonl`; it is on the disk when this returns.
 
         Args:
-            record: Names and numbers. JSON has no NaN and infinity: they are written as null.
+            record: Names and numbers, or lists of them. JSON has no NaN and infinity: they are written as null.
         """
         with open(self / "metrics.jsonl", "ab", buffering=0) as file:
             before = file.tell()
@@ -147,10 +147,14 @@ class RunFolder:
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
-    }
+    plain = {name: _plain(value) for name, value in record.items()}
     return (json.dumps(plain, allow_nan=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_all(file: io.FileIO, text: bytes) -> None:

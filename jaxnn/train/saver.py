@@ -1,4 +1,8 @@
-"""Checkpoints of training: written beside it, whole or not at all, checked when read, and never of another run."""
+"""Checkpoints of training: written beside it, whole or not at all, checked when read, and never of another run.
+
+With several processes all of them call everything here alike: each writes its own part, and whatever only one may see
+(a folder that it cannot write to, a damaged file, a full disk) is told to all first, so that they go the same way.
+"""
 
 import dataclasses
 import json
@@ -7,9 +11,10 @@ import os
 import shutil
 import signal
 import time
+import uuid
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,11 +22,13 @@ from typing import Any, NoReturn
 import jax
 
 from jaxnn.data.lock import locked
-from jaxnn.train import interrupt, saved
+from jaxnn.train import distributed, interrupt, saved
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
 from jaxnn.train.state import TrainState
 
 _FORMAT = 1
+_PATIENCE = 600
+"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
 
 
 class Saver:
@@ -73,27 +80,30 @@ class Saver:
 
         Raises:
             CheckpointError: If another process has it open.
-            ValueError: If the folder holds checkpoints and `resume` was not asked for.
+            ValueError: If the folder holds checkpoints and `resume` was not asked for, or is not the same one in every
+                process.
             OSError: If it cannot be written to.
         """
         import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
+        self._started = 0
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
         _check_writable(self.folder)
+        _check_shared(self.folder)
         with ExitStack() as stack:
             _lock(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
             self._manager = self._open()
-            stack.callback(self._close)
-            if self._manager.all_steps() and not options.resume:
+            self._saved = self._newest()
+            if self._saved is not None and not options.resume:
+                self._manager.close()
                 raise ValueError(
                     f"checkpoints: {self.folder} holds those of a run already; resume=True goes on with that run, "
                     "another folder starts a new one"
                 )
             self._stack = stack.pop_all()
         self._wish = interrupt.Wish()
-        self._saved: int | None = self._manager.latest_step()
         self._saved_at = time.perf_counter()
 
     def _open(self) -> Any:
@@ -112,23 +122,26 @@ class Saver:
         return self._ocp.CheckpointManager(
             self.folder,
             options=self._ocp.CheckpointManagerOptions(
-                preservation_policy=policy.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
+                preservation_policy=policy.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+                async_options=self._ocp.AsyncOptions(timeout_secs=_PATIENCE, barrier_sync_fn=self._meet),
             ),
         )
 
-    def _close(self) -> None:
-        try:
-            self._manager.close()
-        except Exception as trouble:  # what could not be written was told already
-            _warn(f"{self.folder} could not be closed: {_reason(trouble)}")
-
     def __enter__(self) -> "Saver":
         self._wish = self._stack.enter_context(interrupt.on_signals(self._say))
-        self._stack.callback(self.wait)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with self._stack:  # in the end signals are as they were, and the folder is free
+            if distributed.shows_lost_process(error):
+                return  # what was being written can never become whole
+            if error is None:
+                self.wait()
+            try:
+                self._manager.close()
+            except Exception as trouble:  # what could not be written was told already
+                _warn(f"{self.folder} could not be closed: {_reason(trouble)}")
 
     def restore(self, state: TrainState) -> tuple[TrainState, Position]:
         """The newest checkpoint that is whole, on the devices and in the shardings of `state`.
@@ -145,26 +158,30 @@ class Saver:
             CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, or
                 all are damaged.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        damaged = False
+        while (step := self._newest()) is not None:
             try:
                 return self._read(step, state)
-            except CheckpointError as error:
-                if not isinstance(error, _DamagedError):
-                    raise
+            except _DamagedError as error:
+                damaged = True
                 aside = self._set_aside(step)
                 _warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
-        if steps:
+        if damaged:
             raise CheckpointError(f"checkpoints: all of those in {self.folder} were damaged; start a new run")
         return state, Position()
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
         """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
 
+        Args:
+            state: The state; it may be donated as soon as this returns.
+            position: The position in the run.
+            wait: Whether to wait.
+
         Returns:
             Whether it went well as far as is known; what went wrong is a `CheckpointWarning`.
         """
-        step = int(state.step)
+        step = _step(state)
         self._saved_at = time.perf_counter()
         if self._saved != step:
             self.wait()
@@ -172,18 +189,25 @@ class Saver:
         return (not wait or self.wait()) and self._saved == step
 
     def wait(self) -> bool:
-        """Waits until the checkpoint that is being written is on the disk; False, and a warning, if it could not be."""
+        """Waits until every process has written its part of the checkpoint that is being written.
+
+        Returns:
+            Whether all went well; what went wrong is a `CheckpointWarning`.
+        """
+        distributed.wait_together(self._manager.wait_until_finished)
+        error = None
         try:
             self._manager.wait_until_finished()
-        except Exception as error:
-            self._failed(self._saved, error)
-            return False
-        return True
+        except Exception as caught:
+            error = caught
+        if reason := _reason_anywhere(error):
+            self._failed(self._saved, reason)
+        return not reason
 
     def due(self) -> bool:
         """Whether `options.seconds` went by since the last checkpoint was begun; the same in all processes of a job."""
         since = time.perf_counter() - self._saved_at
-        return interrupt.anywhere(self.options.seconds is not None and since >= self.options.seconds)
+        return distributed.anywhere(self.options.seconds is not None and since >= self.options.seconds)
 
     def stop_if_asked(self, state: TrainState, position: Position) -> None:
         """Saves and raises where SIGTERM or Ctrl-C came, in this process or in another one of the job.
@@ -191,13 +215,26 @@ class Saver:
         Raises:
             Interrupted: Then.
         """
-        if interrupt.anywhere(self._wish.asked is not None):
+        if distributed.anywhere(self._wish.asked is not None):
             which = self._wish.asked or signal.SIGTERM  # another process was asked
             whole = self.save(state, position, wait=True)
-            raise interrupt.Interrupted(which, int(state.step), saved=whole, folder=Path(self.options.folder))
+            raise interrupt.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
+
+    def _newest(self) -> int | None:
+        """The step of the newest checkpoint, as the first process sees it."""
+        step: int | None = json.loads(distributed.same_text(json.dumps(self._manager.latest_step())))
+        return step
+
+    def _meet(self, *, key: str, timeout_ms: int) -> None:
+        """Waits for the other processes, for Orbax, where no collective can be used.
+
+        The name is one of this save alone: where a process could not come, the next save would wait for that one.
+        """
+        self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
 
     def _start(self, step: int, state: TrainState, position: Position) -> None:
         args, arrays = self._ocp.args, saved.arrays(state)
+        self._started += 1
         about = {
             "format": _FORMAT,
             "config": self._config,
@@ -206,10 +243,9 @@ class Saver:
             **dataclasses.asdict(position),
         }
         rank = self._rank(position)
-        if jax.process_index() == 0:
-            for half in self.folder.glob(
-                "*.orbax-checkpoint-tmp*"
-            ):  # of a save that failed: the disk may be full of it
+        if distributed.is_first():
+            # Of a save that failed: the disk may be full of it.
+            for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:
             self._manager.save(
@@ -220,13 +256,15 @@ class Saver:
             )
             self._saved = step
         except Exception as error:  # a disk can fail in as many ways as there are file systems
-            self._failed(step, error)
+            if jax.process_count() > 1:
+                raise  # the others wait for this process where it will never come
+            self._failed(step, _reason(error))
 
-    def _failed(self, step: int | None, error: Exception) -> None:
+    def _failed(self, step: int | None, reason: str) -> None:
         self._saved = None
         good = [s for s in self._manager.all_steps(read=True) if s != step]
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
-        _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({_reason(error)}); {last}")
+        _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({reason}); {last}")
 
     def _rank(self, position: Position) -> dict[str, float] | None:
         name = self.options.best
@@ -239,55 +277,72 @@ class Saver:
         return {"rank": -value if name.endswith("accuracy") else value}
 
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, Position]:
-        args = self._ocp.args
-        try:
-            about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
-            if about["format"] != _FORMAT:
-                raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
-            config, shapes = about["config"], about["arrays"]
-        except CheckpointError:
-            raise
-        except Exception as error:
-            raise _DamagedError(_reason(error)) from error
+        # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
+        folder = self.folder / str(step)
+        with _damage():
+            about = self._ocp.JsonCheckpointHandler().restore(folder / "about")
+            later = about["format"] != _FORMAT
+            config, shapes = ({}, {}) if later else (about["config"], about["arrays"])
+        if later:
+            raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
         saved.check_same("the run in", self.folder, config, self._config)
         saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
-        try:
-            arrays = self._manager.restore(
-                step, args=args.Composite(state=args.StandardRestore(saved.abstract(state)))
-            )["state"]
+        with _damage():
+            arrays = self._ocp.StandardCheckpointHandler().restore(
+                folder / "state", args=self._ocp.args.StandardRestore(saved.abstract(state))
+            )
             position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
+        with _damage():
             found = saved.fingerprints(arrays)
-        except Exception as error:
-            raise _DamagedError(_reason(error)) from error
-        if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
-            raise _DamagedError(f"{changed[0]} is not what was saved")
+            if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
+                raise ValueError(f"{changed[0]} is not what was saved")
         return saved.back(arrays, state), position
 
     def _set_aside(self, step: int) -> str:
+        """Renames a checkpoint, in the first process, before any looks at the folder again."""
         aside, number = self.folder / f"damaged-{step}", 1
-        while aside.exists():
-            number += 1
-            aside = self.folder / f"damaged-{step}-{number}"
-        if jax.process_index() == 0:
+        if distributed.is_first():
+            while aside.exists():
+                number += 1
+                aside = self.folder / f"damaged-{step}-{number}"
             os.replace(self.folder / str(step), aside)
+        name = distributed.same_text(aside.name)
         self._manager.reload()
         self._saved = None
-        return aside.name
+        return name
 
 
 class _DamagedError(CheckpointError):
     """This checkpoint cannot be read, whichever run it is of."""
 
 
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Makes whatever fails, in any process, a `_DamagedError` in every one."""
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        if distributed.shows_lost_process(caught):
+            raise
+        error = caught
+    if reason := _reason_anywhere(error):
+        raise _DamagedError(reason) from error
+
+
+def _step(state: TrainState) -> int:
+    return int(state.step.max())  # of an ensemble all members are at the same one
+
+
 def _lock(folder: Path, stack: ExitStack) -> None:
     """Makes the folder this job's own until the stack is left; the first process takes it for all."""
     free = True
-    if jax.process_index() == 0:
+    if distributed.is_first():
         try:
             stack.enter_context(locked(folder / ".lock", _give_up))
         except BlockingIOError:
             free = False
-    if interrupt.anywhere(not free):
+    if distributed.anywhere(not free):
         raise CheckpointError(
             f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
             "or start a new run in another folder"
@@ -299,15 +354,44 @@ def _give_up() -> NoReturn:
 
 
 def _check_writable(folder: Path) -> None:
+    error = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".can-write-{jax.process_index()}-{os.getpid()}"
+        trial = folder / f".can-write-{uuid.uuid4().hex}"
         trial.touch()
         trial.unlink()
-    except OSError as error:
-        raise OSError(
-            f"checkpoints: {folder} cannot be written to ({error.strerror}); choose a folder that can"
-        ) from error
+    except OSError as caught:
+        error = caught
+    if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
+
+
+def _check_shared(folder: Path) -> None:
+    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
+    if jax.process_count() == 1:
+        return
+    trial = folder / f".shared-{uuid.uuid4().hex}"
+    if distributed.is_first():
+        trial.touch()
+    trial = folder / distributed.same_text(trial.name)
+    reason = distributed.told("" if trial.exists() else "does not see what process 0 writes there")
+    if distributed.is_first():
+        trial.unlink()
+    if reason:
+        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
+
+
+def _reason_anywhere(error: BaseException | None) -> str:
+    """What went wrong in any process, told to all: what the system refused to one, rather than that others waited."""
+    return distributed.told(_refused(error)) or distributed.told("" if error is None else _reason(error))
+
+
+def _refused(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _reason(error: BaseException) -> str:
@@ -319,4 +403,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, CheckpointWarning, stacklevel=3)
+    """One process speaks for all."""
+    if distributed.is_first():
+        warnings.warn(text, CheckpointWarning, stacklevel=3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import lenet5
-from experiments.bench import scale
+from experiments.bench import scale, stream
 from jaxnn import train
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
@@ -60,3 +60,24 @@ def test_collectives_are_read_off_a_program():
     assert found == [("all-reduce", 48), ("all-reduce", 40), ("all-gather", 16)]
     assert scale.sent("all-reduce", 48, 8) == 2 * 48 * 7 / 8
     assert scale.sent("all-gather", 16, 8) == 14
+
+
+def test_benchmarks_of_scale_name_what_does_not_fit():
+    with pytest.raises(ValueError, match="--batch-size must be a multiple of 8, not 12"):
+        scale.main(scale.Options(devices=(), throughput=True, batch_size=12))
+    with pytest.raises(ValueError, match="--rounds must be at least 1"):
+        scale.main(scale.Options(rounds=0))
+    with pytest.raises(ValueError, match=r"--examples, .* must be at least 1"):
+        stream.main(stream.Options(examples=(64, 0)))
+
+
+def test_pictures_beyond_the_first_repeat_them():
+    pictures = stream.random_pictures(12_803)
+    np.testing.assert_array_equal(pictures.images[12_800:], pictures.images[:3])
+    np.testing.assert_array_equal(pictures.labels[12_800:], pictures.labels[:3])
+
+
+def test_a_process_times_an_epoch_whenever_it_is_asked():
+    with scale.Timed({"task": "time", "devices": 2, "batch": 8, "examples": 8}) as worker:
+        assert worker.epoch() > 0
+        assert worker.epoch() > 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -29,6 +30,7 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
         "config.json",
         "environment.json",
         "metrics.jsonl",
+        "checkpoints",
         "result.json",
         "sweep.png",
         "learning_rates.png",
@@ -51,6 +53,26 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
     scores = train.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
     assert scores.accuracy == pytest.approx(result["best_run"]["accuracy"])
     assert scores.negative_log_likelihood == pytest.approx(result["best_run"]["negative_log_likelihood"], rel=1e-4)
+
+
+def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
+    options = dataclasses.replace(SMALL, seeds=1, learning_rates=("1e-3",), epochs=2)
+    sweep.main(options)
+    folder = Path("runs/sweep")
+    whole, kept = (folder / "metrics.jsonl").read_text().splitlines(), json.loads((folder / "result.json").read_text())
+    newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    shutil.rmtree(newest)  # as if it had been killed before
+    sweep.main(dataclasses.replace(options, resume=folder))
+    assert "going on after epoch 1" in capsys.readouterr().out
+    again = json.loads((folder / "result.json").read_text())
+    assert again["best_run"] == kept["best_run"]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    for line, before in zip(lines, whole, strict=True):
+        assert json.loads(line) | {"seconds": 0} == json.loads(before) | {"seconds": 0}
+    with pytest.raises(train.CheckpointError, match="batch_size was 256 there and is 128 now"):
+        sweep.main(dataclasses.replace(options, resume=folder, batch_size=128))
+    with pytest.raises(ValueError, match="there is no run folder nowhere"):
+        sweep.main(dataclasses.replace(options, resume=Path("nowhere")))
 
 
 def test_settings_without_divergence_come_first():

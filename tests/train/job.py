@@ -1,6 +1,6 @@
 """One process of a job: what test_distributed starts several of. Not a test itself.
 
-python -m tests.train.job TASK HOST:PORT PROCESSES PROCESS_ID FOLDER
+python -m tests.train.job TASK+TASK HOST:PORT PROCESSES PROCESS_ID FOLDER
 """
 
 import json
@@ -14,9 +14,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+from orbax.checkpoint import JsonCheckpointHandler
 
 from jaxnn import data, train
-from jaxnn.train import distributed, sharding
+from jaxnn.train import distributed, saver, sharding
+from jaxnn.train.checkpoints import Position
+from jaxnn.train.saver import Saver
 from tests.train.toys import MLP, Batch, blobs
 
 EPOCHS = 3
@@ -44,97 +47,111 @@ class Recorded:
         return self[indices]
 
 
-def everything(parallel, folder):
-    """A fit and a streamed epoch; what each process saw of them."""
-    state, history = train.fit(
+def fit(parallel, folder, epochs=EPOCHS, **options):
+    """The training of every task, in chunks, with a checkpoint after each one; goes on from the newest."""
+    return train.fit(
         start(),
         blobs(21),
         train.classification_loss(),
         test_data=blobs(11, seed=1),
-        epochs=EPOCHS,
+        epochs=epochs,
         batch_size=BATCH,
+        chunk=2,
         parallel=parallel,
-        run=train.RunFolder(folder),
+        checkpoints=train.Checkpoints(folder / "checkpoints", resume=True, seconds=0, keep=4, best="test_loss"),
+        **options,
     )
+
+
+def trained(parallel, folder):
+    """A fit alone; slow after the second epoch where it is to be killed."""
+    pause = float(os.environ.get("JOB_PAUSE", "0"))
+    state, _ = fit(parallel, folder, on_record=lambda record: time.sleep(pause if record["epoch"] > 1 else 0))
+    save_final(parallel, state, folder)
+
+
+def everything(parallel, folder):
+    """A fit and a streamed epoch; what each process saw of them."""
+    state, history = fit(parallel, folder, run=train.RunFolder(folder))
+    save_final(parallel, state, folder)
     source = Recorded(blobs(24))
     epoch = train.StreamedEpoch(train.make_step(train.classification_loss()), batch_size=BATCH, parallel=parallel)
     _, metrics = epoch(parallel.state(start()), data.Stream(source))
-    try:
-        parallel.state(train.create_state(MLP(), optax.sgd(0.1), jax.random.key(jax.process_index())))
-        told = ""
-    except ValueError as error:
-        told = str(error)
+    me = jax.process_index()
     result = {
-        "told": told,
+        "told": told(lambda: parallel.state(train.create_state(MLP(), optax.sgd(0.1), jax.random.key(me)))),
         "devices": jax.device_count(),
         "history": history,
-        "kernel": np.asarray(parallel.everywhere(state.params)["out"]["kernel"]).tolist(),
         "split": not state.params["hidden"]["kernel"].is_fully_replicated,
         "streamed": np.asarray(metrics["loss"]).tolist(),
         "read": source.read,
-        "text": distributed.same_text(f"from process {jax.process_index()}"),
+        "text": distributed.same_text(f"from process {me}"),
     }
-    (folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
+    (folder / f"result-{me}.json").write_text(json.dumps(result))
 
 
-def fit(checkpoints, epochs, **options):
-    data, loss_fn = blobs(24), train.classification_loss()
-    options = {"batch_size": BATCH, "progress": False, "checkpoints": checkpoints, **options}
-    return train.fit(start(), data, loss_fn, epochs=epochs, **options)
-
-
-def saved(parallel, folder):
-    """Checkpoints of all processes together: opened twice, stopped by a signal to one of them, resumed."""
-    resumed = train.Checkpoints(folder / "checkpoints", resume=True)
+def stopped(parallel, folder):
+    """A fit that a signal to the last process alone stops; opened twice; gone on with."""
+    own, me = folder / "stopped", jax.process_index()
 
     def stop(record):
-        if record["epoch"] == 2 and not distributed.is_first():
+        if record["epoch"] == 2 and me == jax.process_count() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     result = {}
     try:
-        fit(train.Checkpoints(folder / "checkpoints"), 3, parallel=parallel, on_record=stop)
+        fit(parallel, own, on_record=stop)
     except train.Interrupted as error:
         result["stopped"] = error.signal.name, error.step, error.saved
-    with train.Saver(resumed):
-        try:
-            train.Saver(resumed)
-        except train.CheckpointError as error:
-            result["told"] = str(error)
-    state, history = fit(resumed, 3, parallel=parallel)
-    result |= {
-        "epochs": [r["epoch"] for r in history],
-        "split": not state.params["hidden"]["kernel"].is_fully_replicated,
+    resumed = train.Checkpoints(own / "checkpoints", resume=True)
+    with Saver(resumed):
+        result["told"] = told(lambda: Saver(resumed))
+    state, history = fit(parallel, own)
+    save_final(parallel, state, own)
+    result["epochs"] = [record["epoch"] for record in history]
+    (folder / f"stopped-{me}.json").write_text(json.dumps(result))
+
+
+def alone_in_trouble(parallel, folder):
+    """What the processes do about a folder that one of them cannot use."""
+    me, state = jax.process_index(), parallel.state(start())
+    result = {
+        "apart": told(lambda: Saver(train.Checkpoints(folder / f"of-{me}"))),
+        "blocked": told(lambda: Saver(train.Checkpoints(folder / ("log-0.txt/below" if me else "free")))),
+        "saved": saved_on_a_full_disk(state, folder),
     }
-    (folder / f"result-{jax.process_index()}.json").write_text(json.dumps(result))
+    (folder / f"trouble-{me}.json").write_text(json.dumps(result))
 
 
-@distributed.tell_of_lost_processes()
-def endless(parallel, folder):
-    """Epochs with a pause, the state saved after each by process 0; goes on from what is saved; ends after EPOCHS."""
-    saved, state = folder / "state.npz", start()
-    if saved.exists():
-        with np.load(saved) as arrays:
-            leaves, structure = jax.tree.flatten(_without_key(state))
-            found = jax.tree.unflatten(structure, [arrays[str(i)] for i in range(len(leaves))])
-        state = found.replace(key=state.key)
-    epoch = train.make_epoch(train.make_step(train.classification_loss()), batch_size=BATCH, parallel=parallel)
-    state, examples = parallel.state(state), parallel.data(blobs(24))
-    slow = not saved.exists()
-    while int(state.step) < 3 * EPOCHS or slow:
-        state, _ = epoch(state, examples)
-        whole = jax.tree.leaves(_without_key(parallel.everywhere(state)))
+def told(call):
+    """What an error says."""
+    try:
+        call()
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def saved_on_a_full_disk(state, folder):
+    """Whether a checkpoint was saved that the first process alone cannot write, and the next one that it can."""
+    saver._PATIENCE = 2
+    write = JsonCheckpointHandler._save_fn
+
+    async def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with Saver(train.Checkpoints(folder / "full")) as open_folder:
         if distributed.is_first():
-            if int(state.step) <= 6:
-                with train.runfolder.replacing(saved) as beside:
-                    np.savez(beside, **{str(i): np.asarray(leaf) for i, leaf in enumerate(whole)})
-            print("step", int(state.step), flush=True)
-        time.sleep(0.05 if slow else 0)
-    np.save(folder / f"final-{jax.process_index()}.npy", parallel.everywhere(state.params)["out"]["kernel"])
+            JsonCheckpointHandler._save_fn = full
+        first = open_folder.save(state, Position(), wait=True)
+        JsonCheckpointHandler._save_fn = write
+        return [first, open_folder.save(state, Position(), wait=True)]
 
 
-def _without_key(state):
-    return state.replace(key=None)
+def save_final(parallel, state, folder):
+    """Everything that training follows from, for each process."""
+    leaves = jax.tree.leaves(parallel.everywhere(state).replace(key=None))
+    np.savez(folder / f"final-{jax.process_index()}.npz", *map(np.asarray, leaves))
 
 
 def main():
@@ -143,7 +160,9 @@ def main():
     distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
-        {"everything": everything, "saved": saved, "endless": endless}[name](train.parallel(shard=2), Path(folder))
+        tasks = everything, trained, stopped, alone_in_trouble
+        for each in name.split("+"):
+            {task.__name__: task for task in tasks}[each](train.parallel(shard=2), Path(folder))
     except train.ProcessLostError as error:
         distributed.leave(f"stopped: {error}")
     except Exception:

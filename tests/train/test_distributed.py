@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxnn import train
-from jaxnn.train import distributed
+from jaxnn.train import distributed, sharding
 from tests.train import job
 from tests.train.toys import blobs
 
@@ -67,6 +69,7 @@ def logs(folder):
 
 @pytest.fixture(scope="module")
 def alone():
+    """What a single device gives."""
     return train.fit(
         job.start(),
         blobs(21),
@@ -78,18 +81,44 @@ def alone():
     )
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
-def test_several_processes_train_as_one_does(alone, processes, devices, tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a job of two processes, two devices each, that was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert end(begin(task("everything+alone_in_trouble+stopped", 2, folder), 2, 2, folder)) == [0, 0], logs(folder)
+    return folder
+
+
+@pytest.fixture
+def four(monkeypatch):
+    """Four of this process's devices, used as a job uses its four."""
+    monkeypatch.setattr(sharding, "SMALLEST", 16)
+    return train.parallel(4, shard=2)
+
+
+def final(folder, number=0):
+    with np.load(folder / f"final-{number}.npz") as arrays:
+        return [arrays[name] for name in arrays.files]
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.replace(key=None))]
+
+
+def assert_near(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def check_everything(folder, processes, alone):
     state, history = alone
-    codes = end(begin(task("everything", processes, tmp_path), processes, devices, tmp_path))
-    assert codes == [0] * processes, logs(tmp_path)
-    results = [json.loads((tmp_path / f"result-{number}.json").read_text()) for number in range(processes)]
-    for result in results:
+    results = [json.loads((folder / f"result-{number}.json").read_text()) for number in range(processes)]
+    for number, result in enumerate(results):
         assert result["devices"] == 4
         assert result["split"]
         assert result["text"] == "from process 0"
         assert "state: the processes of the job hold different states" in result["told"]
-        np.testing.assert_allclose(result["kernel"], state.params["out"]["kernel"], rtol=1e-4, atol=1e-6)
+        assert_near(final(folder, number), leaves(state))
         for record, expected in zip(result["history"], history, strict=True):
             for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
                 np.testing.assert_allclose(record[name], expected[name], rtol=1e-5, err_msg=name)
@@ -98,54 +127,121 @@ def test_several_processes_train_as_one_does(alone, processes, devices, tmp_path
     assert [len(result["read"]) for result in results] == [24 // processes] * processes
     assert sorted(number for result in results for number in result["read"]) == list(range(24))
     # One of them writes and speaks.
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == job.EPOCHS
-    assert "epoch 3/3" in (tmp_path / "log-0.txt").read_text()
-    assert "epoch" not in (tmp_path / "log-1.txt").read_text()
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == job.EPOCHS
+    assert "epoch 3/3" in (folder / "log-0.txt").read_text()
+    assert "epoch" not in (folder / "log-1.txt").read_text()
 
 
-def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes(tmp_path):
-    started = begin(task("endless", 2, tmp_path), 2, 1, tmp_path)
+def test_two_processes_train_as_one_does(alone, whole):
+    check_everything(whole, 2, alone)
+
+
+def test_what_one_process_cannot_write_all_know(whole):
+    for number in range(2):
+        result = json.loads((whole / f"trouble-{number}.json").read_text())
+        assert "must be on a disk that all processes share (process 1: does not see" in result["apart"]
+        assert "cannot be written to (process 1: Not a directory); choose a folder that can" in result["blocked"]
+        assert result["saved"] == [False, True]
+    first, second = ((whole / f"log-{number}.txt").read_text() for number in range(2))
+    assert "could not be written to" in first
+    assert "(process 0: [Errno 28] No space left on device); there is no older one" in first
+    assert "CheckpointWarning" not in second
+
+
+def test_a_signal_to_one_process_stops_and_saves_all(whole):
+    for number in range(2):
+        result = json.loads((whole / f"stopped-{number}.json").read_text())
+        assert result["stopped"] == ["SIGTERM", 6, True]
+        assert "another process is training with" in result["told"]
+        assert result["epochs"] == [1, 2, 3]
+        for one, other in zip(final(whole / "stopped", number), final(whole, number), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_four_processes_go_on_with_what_one_has_saved(alone, four, tmp_path):
+    job.fit(four, tmp_path, epochs=1, progress=False)
+    assert end(begin(task("everything", 4, tmp_path), 4, 1, tmp_path)) == [0] * 4, logs(tmp_path)
+    assert "going on after step 3" in logs(tmp_path)
+    check_everything(tmp_path, 4, alone)
+
+
+def test_one_process_goes_on_with_what_two_have_saved(whole, four, tmp_path):
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    state, _ = job.fit(four, tmp_path, progress=False)
+    for one, other in zip(leaves(state), final(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for newer in steps(tmp_path)[-2:]:
+        shutil.rmtree(tmp_path / "checkpoints" / str(newer))
+    assert steps(tmp_path)[-1] == 6
+    state, history = job.fit(four, tmp_path, progress=False)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert_near(leaves(state), final(whole))
+
+
+def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes_bit_for_bit(whole, tmp_path):
+    started = begin(task("trained", 2, tmp_path), 2, 2, tmp_path, JOB_PAUSE="5")
     try:
-        wait_for("step 9", tmp_path / "log-0.txt", started)
+        wait_for("epoch 2/3", tmp_path / "log-0.txt", started)
+        while not list((tmp_path / "checkpoints").glob("6*")):  # until the checkpoint of that epoch is begun
+            time.sleep(0.001)
         started[1].send_signal(signal.SIGKILL)
         assert started[0].wait(120) == 1  # of seconds; on CPU it learns at once
     finally:
         end(started, 1)
     assert "stopped: process 0 of 2 lost the connection to another one" in logs(tmp_path)
     assert "from the last checkpoint" in logs(tmp_path)
+    *_, before, newest = steps(tmp_path)
+    damage(tmp_path / "checkpoints" / str(newest))
 
-    with np.load(tmp_path / "state.npz") as saved:
-        assert any(saved[name].shape == () and saved[name] == 6 for name in saved.files)
-    assert end(begin(task("endless", 2, tmp_path), 2, 1, tmp_path)) == [0, 0], logs(tmp_path)
-    resumed = (tmp_path / "log-0.txt").read_text()
-    assert "step 9" in resumed
-    assert "step 6" not in resumed
-    state, _ = train.fit(
-        job.start(),
-        blobs(24),
-        train.classification_loss(),
-        epochs=job.EPOCHS,
-        batch_size=job.BATCH,
-        progress=False,
+    assert end(begin(task("trained", 2, tmp_path), 2, 2, tmp_path)) == [0, 0], logs(tmp_path)
+    assert f"the checkpoint of step {newest} is damaged" in (tmp_path / "log-0.txt").read_text()
+    assert f"going on after step {before}" in (tmp_path / "log-0.txt").read_text()
+    assert (tmp_path / "checkpoints" / f"damaged-{newest}").is_dir()
+    check_final(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_twelve_kills_at_random_moments(whole, tmp_path):
+    """Of either process, checkpoint writing included; the first one has the job's coordinator, which dies with it."""
+    rng, finished = random.Random(0), 0
+    for kill in range(12):
+        before = set(tmp_path.glob("checkpoints/[0-9]*"))
+        started = begin(task("trained", 2, tmp_path), 2, 2, tmp_path, JOB_PAUSE="0.3")
+        while not set(tmp_path.glob("checkpoints/[0-9]*")) - before and started[0].poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.8))
+        rng.choice(started).kill()
+        codes = end(started, 120)
+        if codes == [0, 0]:  # it had finished before: as good as any, and the next one begins anew
+            finished += 1
+            check_final(tmp_path, whole)
+            (tmp_path / "checkpoints").rename(tmp_path / f"finished-{kill}")
+        else:
+            assert -signal.SIGKILL in codes, logs(tmp_path)
+            assert "too long" not in codes, logs(tmp_path)
+    assert end(begin(task("trained", 2, tmp_path), 2, 2, tmp_path)) == [0, 0], logs(tmp_path)
+    check_final(tmp_path, whole)
+    print(f"{12 - finished} kills of 12 before the end; bit for bit the same")
+
+
+def check_final(folder, whole):
+    for number in range(2):
+        for one, other in zip(final(folder, number), final(whole, number), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def damage(checkpoint):
+    """Changes a byte of what one process wrote."""
+    path = max(
+        (path for path in checkpoint.rglob("*") if path.parent.name == "d"), key=lambda path: path.stat().st_size
     )
-    for number in range(2):
-        np.testing.assert_allclose(
-            np.load(tmp_path / f"final-{number}.npy"), state.params["out"]["kernel"], rtol=1e-4, atol=1e-6
-        )
-
-
-def test_checkpoints_of_two_processes_are_one_and_any_number_goes_on_from_them(tmp_path):
-    assert end(begin(task("saved", 2, tmp_path), 2, 1, tmp_path)) == [0, 0], logs(tmp_path)
-    for number in range(2):
-        result = json.loads((tmp_path / f"result-{number}.json").read_text())
-        assert result["stopped"] == ["SIGTERM", 6, True]
-        assert "another process is training with" in result["told"]
-        assert result["epochs"] == [1, 2, 3]
-        assert result["split"]
-    state, history = job.fit(train.Checkpoints(tmp_path / "checkpoints", resume=True), 4)
-    alone, expected = job.fit(None, 4)
-    np.testing.assert_allclose([r["train_loss"] for r in history], [r["train_loss"] for r in expected], rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, alone.params)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
 
 
 def wait_for(text, path, started, seconds=300):

@@ -1,3 +1,6 @@
+import signal
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +8,7 @@ import optax
 import pytest
 
 from jaxnn import train
-from tests.train.toys import MLP, ConvNet, Counted, blobs, equal, pictures
+from tests.train.toys import MLP, ConvNet, Counted, bits, blobs, equal, pictures
 
 ADAM = train.optimizer("adam", 1e-2, steps=100)
 LOSS = train.classification_loss()
@@ -98,6 +101,68 @@ def test_no_epochs_change_nothing():
     assert histories == [[], [], []]
     assert not any(map(train.diverged, histories))
     assert states.step.tolist() == [0, 0, 0]
+
+
+SAVED = "runs/sweep/checkpoints"
+
+
+class StopsAfter(train.RunFolder):
+    """A run folder whose process is asked to stop once an epoch is logged."""
+
+    epoch = 2
+
+    def log(self, record):
+        super().log(record)
+        if record["epoch"] == self.epoch:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.optimized
+def test_a_sweep_that_was_stopped_ends_as_the_whole_bit_for_bit_and_who_diverged_stays_so(capsys):
+    table = TABLE | {"learning_rate": [1e-2, 1e38, 3e-2]}
+
+    def fit(epochs=4, **options):
+        states = train.create_ensemble(ConvNet, ADAM, table)
+        options = {"preprocess": train.image_preprocess(), "test_data": pictures(9, seed=1), "batch_size": 8, **options}
+        return train.fit_ensemble(states, pictures(21), LOSS, epochs=epochs, **options)
+
+    whole, expected = fit()
+    run = StopsAfter.create("runs/sweep")
+    with pytest.raises(train.Interrupted, match="SIGTERM stopped training after step 6, which is saved"):
+        fit(run=run, checkpoints=train.Checkpoints(SAVED, every=3))
+    capsys.readouterr()
+    parts, histories = fit(run=train.RunFolder(run.path), checkpoints=train.Checkpoints(SAVED, resume=True))
+    assert "diverged" not in capsys.readouterr().out  # told already
+    for one, other in zip(jax.tree.leaves((parts, histories)), jax.tree.leaves((whole, expected)), strict=True):
+        np.testing.assert_array_equal(bits(one), bits(other))
+    assert [len(history) for history in histories] == [4, 1, 4]
+    assert [record["epoch"] for record in run.metrics()] == [1, 2, 3, 4]
+    assert [record["train_loss"][1] for record in run.metrics()] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("table", "saved", "message"),
+    [
+        (TABLE | {"seed": [0, 1, 3]}, {"resume": True}, "is another one: the members' keys was"),
+        (
+            TABLE | {"learning_rate": [1e-3, 1e-2, 0.5]},
+            {"resume": True},
+            "is another one: the members' learning_rate was",
+        ),
+        ({"learning_rate": [0.1], "seed": [0]}, {"resume": True}, "is another one: the members' keys was"),
+        (TABLE, {}, "holds those of a run already; resume=True"),
+        (TABLE, {"best": "test_loss"}, "best='test_loss' ranks checkpoints by one number"),
+    ],
+    ids=["seed", "rate", "fewer", "in use", "best"],
+)
+def test_checkpoints_of_other_members_are_refused_and_stay(table, saved, message):
+    quiet(
+        train.create_ensemble(MLP, ADAM, TABLE), blobs(20), epochs=1, batch_size=8, checkpoints=train.Checkpoints(SAVED)
+    )
+    states = train.create_ensemble(MLP, ADAM, table)
+    with pytest.raises(ValueError, match=message):
+        quiet(states, blobs(20), epochs=2, batch_size=8, checkpoints=train.Checkpoints(SAVED, **saved))
+    assert [path.name for path in Path(SAVED).glob("[0-9]*")] == ["3"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def equal(a, b):
 
 
 def bits(x):
-    x = jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    x = jax.random.key_data(x) if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
     return np.asarray(x)
 
 
