@@ -78,6 +78,7 @@ FREE = (
     "resume",
     "checkpoint_every",
     "profile",
+    "tensorboard",
     "dry_run",
     "data_dir",
     *(f.name for f in dataclasses.fields(Spread)),

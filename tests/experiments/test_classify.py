@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cifar10, feature_maps, lenet5, mlp
+from experiments import cifar10, classify, feature_maps, lenet5, mlp
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 
@@ -122,3 +122,7 @@ def test_what_makes_no_sense_is_told_before_there_is_a_run_folder(main, options,
     with pytest.raises(ValueError, match=message):
         main(options)
     assert not Path("runs").exists()
+
+
+def test_what_is_only_told_or_written_may_change_when_a_run_goes_on():
+    assert {"profile", "tensorboard", "dry_run", "checkpoint_every"} <= set(classify.FREE)
