@@ -11,18 +11,17 @@ import os
 import shutil
 import signal
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 
-from jaxnn.data.lock import locked
 from jaxnn.train import distributed, interrupt, saved
+from jaxnn.train.checkpoint_folder import claim
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
 from jaxnn.train.state import TrainState
 
@@ -90,10 +89,8 @@ class Saver:
         self._started = 0
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
-        _check_writable(self.folder)
-        _check_shared(self.folder)
         with ExitStack() as stack:
-            _lock(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
+            claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
             self._manager = self._open()
             self._saved = self._newest()
             if self._saved is not None and not options.resume:
@@ -332,53 +329,6 @@ def _damage() -> Iterator[None]:
 
 def _step(state: TrainState) -> int:
     return int(state.step.max())  # of an ensemble all members are at the same one
-
-
-def _lock(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder this job's own until the stack is left; the first process takes it for all."""
-    free = True
-    if distributed.is_first():
-        try:
-            stack.enter_context(locked(folder / ".lock", _give_up))
-        except BlockingIOError:
-            free = False
-    if distributed.anywhere(not free):
-        raise CheckpointError(
-            f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
-            "or start a new run in another folder"
-        )
-
-
-def _give_up() -> NoReturn:
-    raise BlockingIOError
-
-
-def _check_writable(folder: Path) -> None:
-    error = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / f".can-write-{uuid.uuid4().hex}"
-        trial.touch()
-        trial.unlink()
-    except OSError as caught:
-        error = caught
-    if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
-        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
-
-
-def _check_shared(folder: Path) -> None:
-    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
-    if jax.process_count() == 1:
-        return
-    trial = folder / f".shared-{uuid.uuid4().hex}"
-    if distributed.is_first():
-        trial.touch()
-    trial = folder / distributed.same_text(trial.name)
-    reason = distributed.told("" if trial.exists() else "does not see what process 0 writes there")
-    if distributed.is_first():
-        trial.unlink()
-    if reason:
-        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
 
 
 def _reason_anywhere(error: BaseException | None) -> str:
