@@ -1,7 +1,7 @@
 """The vanishing gradient made visible: what an RNN, a GRU and an LSTM remember over growing delays.
 
     python -m experiments.memory
-    python -m experiments.memory --delays 20 50 100 200 --steps 2000
+    python -m experiments.memory --delays 20 50 100 200
 
 Two tasks that nothing but memory solves. *Adding*: random numbers, two of them marked; say their sum at the end.
 *Copying*: a few symbols, a long silence; say the symbols again. Each network is trained on each delay; memory.png shows
@@ -59,7 +59,7 @@ class Options:
 
     delays: tuple[int, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
-    steps: int = 1200
+    steps: int = 2400
     """Training steps of each network; examples are new in each."""
     batch_size: int = 32
     """Sequences a step."""

@@ -1,10 +1,10 @@
 """Convolution and its transposes for XLA:CPU, as matrix products over the taps of the window.
 
-XLA:CPU computes a convolution on one thread, and its transposes well only at the top level of a program: inside a
-compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 50 times slower
+XLA:CPU computes a convolution of few channels on one thread, and its transposes well only at the top level of a
+program: inside a compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 50 times slower
 (https://github.com/jax-ml/jax/issues/12868). Matrix products run alike everywhere, on all threads.
 
-    conv      all taps side by side in one matrix (im2col), times the kernel
+    conv      all taps side by side in one matrix (im2col), times the kernel; XLA's own where that is as fast (`_wide`)
     conv_dx   one product gives every tap's share, which is put back where the tap saw
     conv_dw   the same matrix of all taps, transposed, times the cotangent
 
@@ -31,6 +31,9 @@ from jaxnn.kernels.taps import padded, put, seen
 SMALL_BYTES = 1 << 24
 """Columns of a whole batch below which a loop over blocks costs more than it saves, if the result is as wide."""
 
+WIDE, LONG = 64, 49
+"""Input channels, or taps, from which XLA's own convolution is as fast as its products alone, in loops too."""
+
 SHORT = 16
 """Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces."""
 
@@ -41,7 +44,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
         return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
     if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
         return depthwise_cpu.conv(x, kernel, geometry)
-    if geometry.groups > 1 or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
+    if geometry.groups > 1 or _wide(kernel) or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
         return lax_conv(x, kernel, geometry)
     return _conv_columns(x, kernel, geometry, blocked)
 
@@ -192,6 +195,13 @@ def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> jax.Array:
         pieces = [lax.slice_in_dim(x, t * d, t * d + s * (o - 1) + 1, s, axis=1 + axis) for t in range(size[axis])]
         x = jnp.concatenate(pieces, axis=-1)
     return x.reshape(x.shape[0], math.prod(out), groups, x.shape[-1])
+
+
+def _wide(kernel: jax.Array) -> bool:
+    """Whether XLA's library takes the convolution, on all threads, and keeps up: two spatial axes, not half precision."""
+    taps = math.prod(kernel.shape[:-2])
+    known = kernel.ndim == 4 and kernel.dtype in (jnp.float32, jnp.float64)
+    return known and taps > 1 and (kernel.shape[-2] >= WIDE or taps >= LONG)
 
 
 def _column_bytes(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> int:

@@ -96,6 +96,33 @@ def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
 
 
 @on_cpu
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "own"),
+    [
+        ((3, 3, 64, 8), "float32", True),
+        ((7, 7, 3, 8), "float64", True),
+        ((3, 3, 32, 8), "float32", False),
+        ((1, 1, 64, 8), "float32", False),
+        ((3, 64, 8), "float32", False),
+        ((3, 3, 64, 8), "bfloat16", False),
+    ],
+)
+def test_many_channels_or_taps_are_left_to_xla_on_cpu_and_their_gradients_are_not(kernel, dtype, own):
+    n = len(kernel) - 2
+    geometry = ConvGeometry((1,) * n, ((1, 1),) * n, (1,) * n)
+    with jax.enable_x64(dtype == "float64"):
+        k = jax.ShapeDtypeStruct(kernel, dtype)
+        x = jax.ShapeDtypeStruct((2, *(9,) * n, kernel[-2]), dtype)
+
+        def gradient(k, x):
+            return jax.grad(lambda k: jnp.sum(conv.conv(x, k, geometry)))(k)
+
+        forward = compiled_ops(lambda k, x: conv.conv(x, k, geometry), k, x, optimized=False)
+        assert forward["convolution"] == own
+        assert compiled_ops(gradient, k, x, optimized=False)["convolution"] == 0
+
+
+@on_cpu
 def test_what_is_large_for_one_example_is_not_laid_out_on_cpu():
     x, k = jax.ShapeDtypeStruct((1, 512, 512, 16), jnp.float32), jax.ShapeDtypeStruct((3, 3, 16, 16), jnp.float32)
 
