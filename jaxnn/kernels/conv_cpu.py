@@ -198,7 +198,7 @@ def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> jax.Array:
 
 
 def _wide(kernel: jax.Array) -> bool:
-    """Whether XLA's library takes the convolution, on all threads, and keeps up: two spatial axes, not half precision."""
+    """Whether XLA's library takes it, on all threads, and keeps up: two spatial axes, not half precision."""
     taps = math.prod(kernel.shape[:-2])
     known = kernel.ndim == 4 and kernel.dtype in (jnp.float32, jnp.float64)
     return known and taps > 1 and (kernel.shape[-2] >= WIDE or taps >= LONG)
