@@ -2,7 +2,7 @@
 
     python -m experiments.char_lm
     python -m experiments.char_lm --text my_book.txt --minutes 14
-    python -m experiments.char_lm --text my_book.txt --minutes 58 --layers 2 --dropout 0.5 --learning-rate 3e-3
+    python -m experiments.char_lm --text my_book.txt --epochs 16 --layers 2 --dropout 0.5 --learning-rate 3e-3
     python -m experiments.char_lm --resume runs/char_lm
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
