@@ -36,7 +36,7 @@ from experiments.budget import Budget, cosine
 from experiments.char_report import Record, curves, leave, show
 from experiments.classify import check_positive
 from experiments.command import run
-from experiments.spread import run_folder, to_resume
+from experiments.spread import folder_of, kept, to_resume
 from experiments.streaming import Streams, bits_per_character, make_segment
 from experiments.text import Text, Vocabulary, chunks_per_epoch, read
 from jaxnn import functional as F
@@ -131,7 +131,8 @@ def learn(options: Options) -> None:
     if not options.checkpoint_seconds >= 0:
         raise ValueError(f"--checkpoint-seconds must not be negative, not {options.checkpoint_seconds}")
     check_sampling(options)  # now, not when the first sample is due
-    resumed = None if options.resume is None else to_resume(options.resume)
+    if options.resume is not None:
+        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
     text = read(options.text)
     per_epoch = chunks_per_epoch(len(text.train), options.streams, options.chunk)
     usual = 4.0 if options.text is None else 14.0
@@ -146,7 +147,7 @@ def learn(options: Options) -> None:
         "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
     )
     state = train.create_state(Streams(model, options.streams), tx, jax.random.key(options.seed))
-    folder = run_folder(options.run, dataclasses.asdict(options)) if resumed is None else resumed
+    folder = folder_of(options)
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     print(
         f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "
@@ -215,7 +216,7 @@ def checkpoints_of(options: Options, folder: train.RunFolder) -> train.Checkpoin
         folder / "checkpoints",
         resume=options.resume is not None,
         seconds=options.checkpoint_seconds,
-        config={name: value for name, value in dataclasses.asdict(options).items() if name not in FREE},
+        config=kept(options, FREE),
     )
 
 

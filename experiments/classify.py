@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 
 from experiments import dry_run
-from experiments.spread import Spread, chosen, join, run_folder, to_resume
+from experiments.spread import Spread, chosen, folder_of, join, kept, to_resume
 from jaxnn import data, train
 from jaxnn.data import Dataset
 from jaxnn.train import augment, distributed, plots
@@ -130,20 +130,6 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
 
-class Resumable(Protocol):
-    """Options, a dataclass, of a run that can go on."""
-
-    run: Path
-    resume: Path | None
-
-
-def folder_of(options: Resumable) -> train.RunFolder:
-    """The folder of the run that goes on, or a new one."""
-    if options.resume is not None:
-        return to_resume(options.resume)
-    return run_folder(options.run, dataclasses.asdict(options))  # type: ignore[call-overload]
-
-
 def load(options: Training) -> Dataset:
     """The pictures that the options ask for, once the options are known to make sense and all processes are there."""
     check_positive("batch_size", options.batch_size)
@@ -257,13 +243,12 @@ def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextM
 
 def checkpoints_of(options: Training, folder: Path) -> train.Checkpoints:
     """Checkpoints in the folder that belong to these options."""
-    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     return train.Checkpoints(
         folder,
         resume=options.resume is not None,
         every=options.checkpoint_every,
         best="test_accuracy",
-        config=config,
+        config=kept(options, FREE),
     )
 
 

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnn import train
 from jaxnn.data import Dataset
 from jaxnn.train import batching, memory
-from jaxnn.train.cost import Memory
+from jaxnn.train.memory import Memory
 from jaxnn.train.summary import aligned
 
 

@@ -23,7 +23,7 @@ from flax import nnx
 from experiments import dry_run
 from experiments.classify import check_positive
 from experiments.command import run
-from experiments.spread import run_folder, to_resume
+from experiments.spread import folder_of, kept, to_resume
 from jaxnn import data, models, train
 from jaxnn.data import Dataset
 from jaxnn.train import plots
@@ -69,14 +69,15 @@ def main(options: Options) -> None:
     for size in options.hidden:
         check_positive("hidden", size)
     check_positive("checkpoint_every", options.checkpoint_every)
-    resumed = None if options.resume is None else to_resume(options.resume)
+    if options.resume is not None:
+        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
-    if options.dry_run:
-        foretell(options, digits)
-        return
-    folder = run_folder(options.run, dataclasses.asdict(options)) if resumed is None else resumed
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
+    if options.dry_run:
+        foretell(options, digits, train.make_step(loss_fn, preprocess=to_rows))
+        return
+    folder = folder_of(options)
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(options, activation)
@@ -91,9 +92,9 @@ def main(options: Options) -> None:
             preprocess=to_rows,
             checkpoints=train.Checkpoints(
                 folder / "checkpoints" / name,
-                resume=resumed is not None,
+                resume=options.resume is not None,
                 every=options.checkpoint_every,
-                config={option: value for option, value in dataclasses.asdict(options).items() if option not in FREE},
+                config=kept(options, FREE),
             ),
             progress=False,
         )
@@ -115,12 +116,16 @@ def start(options: Options, activation: Callable[[jax.Array], jax.Array]) -> tra
     return train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
 
 
-def foretell(options: Options, digits: Dataset) -> None:
+def foretell(options: Options, digits: Dataset, step: Callable[..., Any]) -> None:
     """Says what training one of the networks would cost."""
-    step = train.make_step(train.classification_loss(), preprocess=rows(train.image_preprocess(mean=0.3, std=0.4)))
     print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
     dry_run.tell(
-        lambda: start(options, jax.nn.relu), step, digits, epochs=options.epochs, batch_size=options.batch_size
+        lambda: start(options, jax.nn.relu),
+        step,
+        digits,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        resume=options.resume,
     )
 
 

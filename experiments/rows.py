@@ -18,8 +18,9 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, folder_of, foretell, introduce, learn, load, recipe_of
+from experiments.classify import Training, check_positive, draw, foretell, introduce, learn, load, recipe_of
 from experiments.command import run
+from experiments.spread import folder_of
 from jaxnn import models, train
 from jaxnn.train import distributed, plots
 

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -84,6 +85,25 @@ def to_resume(path: Path) -> train.RunFolder:
             "start a new run"
         )
     return folder
+
+
+class Resumable(Protocol):
+    """Options, a dataclass, of a run that can go on."""
+
+    run: Path
+    resume: Path | None
+
+
+def folder_of(options: Resumable) -> train.RunFolder:
+    """The folder of the run that goes on, or a new one."""
+    if options.resume is not None:
+        return to_resume(options.resume)
+    return run_folder(options.run, dataclasses.asdict(options))  # type: ignore[call-overload]
+
+
+def kept(options: Resumable, free: Sequence[str]) -> dict[str, Any]:
+    """The options that must be the same when a run goes on: all but those that are free to change."""
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in free}  # type: ignore[call-overload]
 
 
 def _new(path: Path, config: dict[str, Any]) -> train.RunFolder:

@@ -26,8 +26,9 @@ import numpy as np
 from flax import nnx
 
 from experiments import model_file
-from experiments.classify import Recipe, Training, check_positive, folder_of, introduce, load, recipe_of
+from experiments.classify import Recipe, Training, check_positive, introduce, load, recipe_of
 from experiments.command import run
+from experiments.spread import folder_of, kept
 from jaxnn import models, train
 from jaxnn.data import Examples
 from jaxnn.train import plots
@@ -145,7 +146,7 @@ def main(options: Options) -> None:
             folder / "checkpoints",
             resume=options.resume is not None,
             every=options.checkpoint_every,
-            config={name: value for name, value in dataclasses.asdict(options).items() if name not in FREE},
+            config=kept(options, FREE),
         ),
     )
     seconds = time.perf_counter() - started

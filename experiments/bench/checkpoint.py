@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 
 from experiments.bench.report import table
+from experiments.bench.sides.pictures import pictures
 from experiments.bench.timing import Timing, ratio, summary
 from experiments.classify import check_positive
 from experiments.command import run
 from jaxnn import models, train
-from jaxnn.data import Examples
 
 
 @dataclasses.dataclass
@@ -68,14 +67,7 @@ def main(options: Options) -> None:
 
 def measure(options: Options, folder: Path) -> tuple[dict[str, Timing], int]:
     """The seconds of epochs without and with a checkpoint and of `save`, and the bytes of a checkpoint on the disk."""
-    rng = np.random.default_rng(0)
-    pictures = jax.tree.map(
-        jax.numpy.asarray,
-        Examples(
-            rng.integers(0, 256, (options.examples, 32, 32, 3), np.uint8),
-            rng.integers(0, 10, options.examples).astype(np.int32),
-        ),
-    )
+    examples = jax.tree.map(jax.numpy.asarray, pictures("cifar10", options.examples))
     step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
     epoch = train.make_epoch(step, batch_size=options.batch_size)
     states = {
@@ -85,7 +77,7 @@ def measure(options: Options, folder: Path) -> tuple[dict[str, Timing], int]:
     seconds: dict[str, list[float]] = {"without": [], "with": [], "save": []}
 
     def learn(name: str) -> None:
-        states[name], _ = jax.block_until_ready(epoch(states[name], pictures))
+        states[name], _ = jax.block_until_ready(epoch(states[name], examples))
 
     with contextlib.ExitStack() as stack:
         saver = stack.enter_context(train.Saver(train.Checkpoints(folder)))

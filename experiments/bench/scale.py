@@ -193,18 +193,16 @@ def start(what: dict[str, Any]) -> dict[str, Any]:
 def answer(what: dict[str, Any]) -> None:
     """Trains an epoch for each line of input, and prints its seconds."""
     import jax
-    import numpy as np
     import optax
     from flax import nnx
 
+    from experiments.bench.sides.pictures import pictures
     from jaxnn import models, train
-    from jaxnn.data import Examples
 
-    parallel, rng, n = train.parallel(what["devices"]), np.random.default_rng(0), what["examples"]
+    parallel = train.parallel(what["devices"])
     step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
     epoch: Any = train.make_epoch(step, batch_size=what["batch"], parallel=parallel)
-    examples = Examples(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n).astype(np.int32))
-    placed = parallel.data(examples)
+    placed = parallel.data(pictures("cifar10", what["examples"]))
     state = parallel.state(train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0)))
     for _ in sys.stdin:
         began = time.perf_counter()
@@ -219,6 +217,7 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
     import optax
     from flax import nnx
 
+    from experiments.dry_run import held
     from jaxnn import models, train
     from jaxnn.data import Examples
 
@@ -244,14 +243,10 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
     compiling = time.perf_counter() - began
     memory: Any = compiled.memory_analysis()
     found = collectives(compiled.as_text())
-    held = sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
-        for leaf in jax.tree.leaves((state.params, state.opt_state))
-    )
     return {
         "collectives": dict(Counter(name for name, _ in found)),
         "sent": sum(sent(name, n, devices) for name, n in found),
-        "state": held,
+        "state": held((state.params, state.opt_state)),
         "temporary": memory.temp_size_in_bytes,
         "seconds": compiling,
     }

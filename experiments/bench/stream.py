@@ -29,6 +29,7 @@ import optax
 from flax import nnx
 
 from experiments.bench.report import table
+from experiments.bench.sides.pictures import pictures
 from experiments.command import run
 from jaxnn import data, models, modules, train
 from jaxnn.data import Examples
@@ -81,26 +82,24 @@ def main(options: Options) -> None:
 
 def random_pictures(examples: int) -> Examples:
     """So many, of which those beyond the first 12,800 repeat them."""
-    rng, different = np.random.default_rng(0), min(examples, 12_800)
-    images = rng.integers(0, 256, (different, 32, 32, 3), np.uint8)
-    labels = rng.integers(0, 10, different).astype(np.int32)
+    images, labels = pictures("cifar10", min(examples, 12_800))
     return Examples(np.resize(images, (examples, 32, 32, 3)), np.resize(labels, examples))
 
 
 def measure(options: Options, examples: int) -> None:
     """Prints the table of one size."""
-    pictures = random_pictures(examples)
+    learned = random_pictures(examples)
     networks: dict[str, Callable[[nnx.Rngs], nnx.Module]] = {"one dense layer": lambda rngs: Dense(rngs)}
     if options.network:
         networks["CIFAR-10 network"] = lambda rngs: models.Cifar10Net(rngs=rngs)
     with tempfile.TemporaryDirectory() as folder:
         names = Examples(f"{folder}/images.npy", f"{folder}/labels.npy")  # type: ignore[arg-type]
-        np.save(str(names.images), pictures.images)
-        np.save(str(names.labels), pictures.labels)
+        np.save(str(names.images), learned.images)
+        np.save(str(names.labels), learned.labels)
         files = data.ArrayFiles(names)
         ways: dict[str, Any] = {
-            "on the device": pictures,
-            "stream, arrays in memory": data.Stream(pictures),
+            "on the device": learned,
+            "stream, arrays in memory": data.Stream(learned),
             "stream, memory-mapped files": data.Stream(files),
             f"stream, files, {options.workers} worker process{'es' * (options.workers > 1)}": data.Stream(
                 files, workers=options.workers

@@ -7,27 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnn.train.flops import of_jaxpr
-
-
-class Memory(NamedTuple):
-    """What a compiled program takes on each device, in bytes.
-
-    Attributes:
-        arguments: What it is given.
-        outputs: What it returns.
-        reused: How much of its outputs lies where donated arguments were, and takes nothing more.
-        temporaries: What it needs in between.
-    """
-
-    arguments: int
-    outputs: int
-    reused: int
-    temporaries: int
-
-    @property
-    def peak(self) -> int:
-        """All of it together, while the program runs."""
-        return self.arguments + self.outputs - self.reused + self.temporaries
+from jaxnn.train.memory import Memory, memory_of
 
 
 class Cost(NamedTuple):
@@ -74,16 +54,4 @@ def cost(function: Callable[..., Any], *args: Any) -> Cost:
     traced = jitted.trace(*args)
     compiled = traced.lower().compile()
     seconds = time.perf_counter() - started
-    return Cost(of_jaxpr(traced.jaxpr), _memory(compiled), seconds)
-
-
-def _memory(compiled: jax.stages.Compiled) -> Memory | None:
-    found: Any = compiled.memory_analysis()
-    if found is None:
-        return None
-    return Memory(
-        found.argument_size_in_bytes,
-        found.output_size_in_bytes,
-        found.alias_size_in_bytes,
-        found.temp_size_in_bytes,
-    )
+    return Cost(of_jaxpr(traced.jaxpr), memory_of(compiled), seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
@@ -10,6 +11,40 @@ SHARE = 0.9
 
 UNLIMITED = 1 << 60
 """From here on a number of free bytes says that no limit is known."""
+
+
+class Memory(NamedTuple):
+    """What a compiled program takes on each device, in bytes.
+
+    Attributes:
+        arguments: What it is given.
+        outputs: What it returns.
+        reused: How much of its outputs lies where donated arguments were, and takes nothing more.
+        temporaries: What it needs in between.
+    """
+
+    arguments: int
+    outputs: int
+    reused: int
+    temporaries: int
+
+    @property
+    def peak(self) -> int:
+        """All of it together, while the program runs."""
+        return self.arguments + self.outputs - self.reused + self.temporaries
+
+
+def memory_of(compiled: jax.stages.Compiled) -> Memory | None:
+    """What a compiled program takes; None if the backend does not tell."""
+    found: Any = compiled.memory_analysis()
+    if found is None:
+        return None
+    return Memory(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes,
+        found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+    )
 
 
 def bytes_needed(compiled: jax.stages.Compiled) -> int:
@@ -22,10 +57,8 @@ def bytes_needed(compiled: jax.stages.Compiled) -> int:
         >>> bytes_needed(product) >= 40_000
         True
     """
-    analysis = compiled.memory_analysis()
-    if analysis is None:  # a backend that does not tell
-        return 0
-    return int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+    memory = memory_of(compiled)
+    return 0 if memory is None else memory.peak - memory.arguments
 
 
 def bytes_free(devices: Sequence[jax.Device]) -> int:
