@@ -49,7 +49,14 @@ def spread(
         unit = " %" if percent else ""
         last = f"{mean[-1]:.2f} ± {deviation:.2f}{unit}" if percent else f"{mean[-1]:.3g} ± {deviation:.2g}"
         axes.fill_between(epochs, values.min(0), values.max(0), color=f"C{number}", alpha=0.18, linewidth=0)
-        axes.plot(epochs, mean, color=f"C{number}", linewidth=1.8, label=f"{name}: {last}{lost}")
+        axes.plot(
+            epochs,
+            mean,
+            ".-" if len(epochs) < 50 else "-",
+            color=f"C{number}",
+            linewidth=1.8,
+            label=f"{name}: {last}{lost}",
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel(metric.replace("_", " ") + (" in %" if percent else ""))
     axes.xaxis.get_major_locator().set_params(integer=True)
