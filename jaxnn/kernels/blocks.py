@@ -1,6 +1,7 @@
 """Going over a batch in blocks, so that temporaries stay in cache and memory stays bounded."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,40 +13,93 @@ BLOCK_BYTES = 1 << 22
 LARGE_BYTES = 1 << 26
 """What one example is never laid out to, however fast that would be."""
 
+LANES = 2
+"""Blocks worked on side by side, each in a buffer of its own.
 
-def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
-    """`function(*arrays)`, which maps examples to examples, computed block by block."""
-    batch, block = arrays[0].shape[0], _block(arrays[0].shape[0], bytes_an_example)
+They depend on nothing of each other, so XLA:CPU runs the operations of one beside those of the other. That is the only
+way to more threads for what it gives one thread each, such as the copies that fill a buffer.
+"""
+
+LANE_BYTES = 5 << 19
+"""The buffer of one lane."""
+
+Buffer = Callable[[int], jax.Array]
+"""What a block of so many examples is worked out in; its content before is of no matter."""
+
+
+def map_blocks(
+    function: Callable[..., Any], arrays: tuple[jax.Array, ...], bytes_an_example: int, buffer: Buffer | None = None
+) -> jax.Array:
+    """`function(*arrays)`, which maps examples to examples, computed block by block.
+
+    With a `buffer`, it is `function(buffer, *arrays) -> buffer, result`, and is given no buffer for a single block.
+    """
+    batch, lanes = arrays[0].shape[0], LANES if buffer else 1
+    function, buffer = _buffered(function, buffer)
+    block = _block(batch, bytes_an_example, lanes)
     if block == batch:
-        return function(*arrays)
+        return function(None, *arrays)[1]
 
-    def step(i: jax.Array, y: jax.Array) -> jax.Array:
-        # Where blocks do not fill the batch, the last one goes over some examples again and puts the same there.
-        first = jnp.minimum(i * block, batch - block)
-        return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
+    def step(i: jax.Array, carry: tuple[jax.Array, list[Any]]) -> tuple[jax.Array, list[Any]]:
+        y, buffers = carry
+        # Where blocks do not fill the batch, the last ones go over some examples again and put the same there.
+        firsts = [jnp.minimum((i * lanes + lane) * block, batch - block) for lane in range(lanes)]
+        done = [function(b, *_cut(arrays, first, block)) for b, first in zip(buffers, firsts, strict=True)]
+        for first, (_, result) in zip(firsts, done, strict=True):
+            y = lax.dynamic_update_slice_in_dim(y, result, first, axis=0)
+        return y, [b for b, _ in done]
 
-    one = jax.eval_shape(function, *_cut(arrays, 0, block))
-    # All of it is written over. Were it zeros, loops of the same shape would share them, and each copy them first.
-    start = jnp.broadcast_to(arrays[0].reshape(-1)[0].astype(one.dtype), (batch, *one.shape[1:]))
-    return lax.fori_loop(0, -(-batch // block), step, start)
+    buffers = [buffer(block) for _ in range(lanes)]
+    one = jax.eval_shape(function, buffers[0], *_cut(arrays, 0, block))[1]
+    return lax.fori_loop(
+        0, -(-batch // (block * lanes)), step, (unset(arrays[0], (batch, *one.shape[1:]), one.dtype), buffers)
+    )[0]
 
 
-def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
-    """`function(*arrays)`, which sums over examples, computed block by block."""
-    batch, block = arrays[0].shape[0], _block(arrays[0].shape[0], bytes_an_example)
+def sum_blocks(
+    function: Callable[..., Any], arrays: tuple[jax.Array, ...], bytes_an_example: int, buffer: Buffer | None = None
+) -> jax.Array:
+    """`function(*arrays)`, which sums over examples, computed block by block; with a `buffer` as in `map_blocks`."""
+    batch, lanes = arrays[0].shape[0], LANES if buffer else 1
+    function, buffer = _buffered(function, buffer)
+    block = _block(batch, bytes_an_example, lanes)
     if block == batch:
-        return function(*arrays)
+        return function(None, *arrays)[1]
 
-    def step(i: jax.Array, total: jax.Array) -> jax.Array:
-        return total + function(*_cut(arrays, i * block, block))
+    def step(i: jax.Array, carry: tuple[jax.Array, list[Any]]) -> tuple[jax.Array, list[Any]]:
+        total, buffers = carry
+        done = [function(b, *_cut(arrays, (i * lanes + lane) * block, block)) for lane, b in enumerate(buffers)]
+        for _, result in done:
+            total = total + result
+        return total, [b for b, _ in done]
 
-    rest = tuple(array[batch - batch % block :] for array in arrays)
-    return lax.fori_loop(0, batch // block, step, function(*rest))
+    whole = batch - batch % (block * lanes)
+    rest = function(None, *(array[whole:] for array in arrays))[1]
+    return lax.fori_loop(0, whole // (block * lanes), step, (rest, [buffer(block) for _ in range(lanes)]))[0]
 
 
-def _block(batch: int, bytes_an_example: int) -> int:
-    largest = max(1, BLOCK_BYTES // max(1, bytes_an_example))
-    return -(-batch // max(1, -(-batch // largest)))  # of as few blocks as that takes, as equal as they can be
+def unset(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """An array to be written over.
+
+    Were it zeros, loops of the same shape would share them, and each copy them first.
+    """
+    return jnp.broadcast_to(like.reshape(-1)[0].astype(dtype), shape)
+
+
+def _buffered(function: Callable[..., Any], buffer: Buffer | None) -> tuple[Callable[..., Any], Callable[[int], Any]]:
+    if buffer is None:
+        return lambda nothing, *arrays: (nothing, function(*arrays)), lambda block: None
+    return function, buffer
+
+
+def _block(batch: int, bytes_an_example: int, lanes: int) -> int:
+    """As few equal blocks as keep to the limit; so many that all lanes have one, if one does not do."""
+    largest = max(1, (BLOCK_BYTES if lanes == 1 else LANE_BYTES) // max(1, bytes_an_example))
+    if batch <= largest:
+        return batch
+    block = -(-batch // (lanes * max(1, -(-batch // (largest * lanes)))))
+    # Rather somewhat smaller ones that come out even.
+    return next((b for b in range(block, block // 2, -1) if batch % (b * lanes) == 0), block)
 
 
 def _cut(arrays: tuple[jax.Array, ...], first: jax.Array | int, block: int) -> tuple[jax.Array, ...]:

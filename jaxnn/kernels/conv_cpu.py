@@ -4,7 +4,7 @@ XLA:CPU computes a convolution of few channels on one thread, and its transposes
 program: inside a compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 50 times slower
 (https://github.com/jax-ml/jax/issues/12868). Matrix products run alike everywhere, on all threads.
 
-    conv      all taps side by side in one matrix (im2col), times the kernel; XLA's own where that is as fast (`_wide`)
+    conv      all taps side by side in one matrix (im2col), times the kernel; or XLA's own (`xla_serves`)
     conv_dx   one product gives every tap's share, which is put back where the tap saw
     conv_dw   the same matrix of all taps, transposed, times the cotangent
 
@@ -15,6 +15,7 @@ matrices, and `depthwise_cpu` serves.
 """
 
 import math
+import os
 from collections.abc import Callable
 
 import jax
@@ -23,7 +24,7 @@ from jax import lax
 
 from jaxnn.kernels import depthwise_cpu
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.blocks import LARGE_BYTES, map_blocks, sum_blocks
+from jaxnn.kernels.blocks import LARGE_BYTES, Buffer, map_blocks, sum_blocks, unset
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import padded, put, seen
@@ -31,11 +32,14 @@ from jaxnn.kernels.taps import padded, put, seen
 SMALL_BYTES = 1 << 24
 """Columns of a whole batch below which a loop over blocks costs more than it saves, if the result is as wide."""
 
-WIDE, LONG = 64, 49
-"""Input channels, or taps, from which XLA's own convolution is as fast as its products alone, in loops too."""
+MANY_BYTES = 1 << 23
+"""Columns of one example above which a loop has them once: several of them fit no cache and take much memory."""
 
 SHORT = 16
-"""Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces."""
+"""Channels below which pieces are so short that they are joined axis by axis: copies of longer and longer pieces.
+
+Longer ones are written each to its place in a buffer that a loop over blocks keeps: one copy, where joining makes two.
+"""
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool) -> jax.Array:
@@ -44,7 +48,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
         return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
     if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
         return depthwise_cpu.conv(x, kernel, geometry)
-    if geometry.groups > 1 or _wide(kernel) or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
+    if geometry.groups > 1 or xla_serves(kernel) or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
         return lax_conv(x, kernel, geometry)
     return _conv_columns(x, kernel, geometry, blocked)
 
@@ -87,16 +91,23 @@ def _conv_columns(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, block
     size = kernel.shape[:-2]
     matrix = kernel.reshape(math.prod(size) * inputs, groups, outputs // groups)
 
-    def block(x: jax.Array) -> jax.Array:
-        y = _product("bngk,kgo->bngo", _columns(x, size, geometry), matrix, geometry)
+    def buffered(buffer: jax.Array | None, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        columns = _columns(x, size, geometry, buffer)
+        rows = columns.reshape(x.shape[0], math.prod(columns.shape[1:-1]) // groups, groups, columns.shape[-1])
+        y = _product("bngk,kgo->bngo", rows, matrix, geometry)
         out = geometry.window(size).out(x.shape[1:-1])
-        return y.reshape(x.shape[0], *out, outputs).astype(x.dtype)
+        return columns, y.reshape(x.shape[0], *out, outputs).astype(x.dtype)
+
+    def block(x: jax.Array) -> jax.Array:
+        return buffered(None, x)[1]
 
     bytes_an_example = _column_bytes(x, size, geometry)
     # Columns no wider than the result cost less time than a loop's copy of the result.
     small = math.prod(size) * x.shape[-1] <= outputs and x.shape[0] * bytes_an_example <= SMALL_BYTES
     if not blocked or small or math.prod(size) == 1:  # a single tap's columns are the input itself
         return block(x)
+    if _long(x, geometry) and bytes_an_example <= MANY_BYTES:
+        return map_blocks(buffered, (x,), bytes_an_example, _column_buffer(x, size, geometry))
     return map_blocks(block, (x,), bytes_an_example)
 
 
@@ -146,12 +157,16 @@ def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, bl
     def by_groups(x: jax.Array) -> jax.Array:
         return x.reshape(-1, groups, x.shape[-1] // groups)
 
-    def block_of_columns(x: jax.Array, g: jax.Array) -> jax.Array:
-        columns = _columns(x, size, geometry).reshape(-1, groups, math.prod(size) * inputs)
+    def buffered(buffer: jax.Array | None, x: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        columns = _columns(x, size, geometry, buffer)
+        rows = columns.reshape(-1, groups, columns.shape[-1])
         # XLA's product of two tall matrices is the faster the smaller its left operand.
-        if columns.shape[-1] * groups < outputs:
-            return _product("ngk,ngo->kgo", columns, by_groups(g), geometry)
-        return _product("ngo,ngk->ogk", by_groups(g), columns, geometry).transpose(2, 1, 0)
+        if rows.shape[-1] * groups < outputs:
+            return columns, _product("ngk,ngo->kgo", rows, by_groups(g), geometry)
+        return columns, _product("ngo,ngk->ogk", by_groups(g), rows, geometry).transpose(2, 1, 0)
+
+    def block_of_columns(x: jax.Array, g: jax.Array) -> jax.Array:
+        return buffered(None, x, g)[1]
 
     def block_of_taps(x: jax.Array, g: jax.Array) -> jax.Array:
         taps = seen(padded(x, window), window, x.shape[1:-1])
@@ -174,34 +189,72 @@ def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, bl
         block = tap_by_tap
     elif groups > 1:
         block, bytes_an_example = block_of_taps, math.prod(x.shape[1:]) * 4
-    looped = blocked and math.prod(size) > 1
-    total = sum_blocks(block, (x, g), bytes_an_example) if looped else block(x, g)
+    if not blocked or math.prod(size) == 1:
+        total = block(x, g)
+    elif _long(x, geometry) and bytes_an_example <= MANY_BYTES:
+        total = sum_blocks(buffered, (x, g), bytes_an_example, _column_buffer(x, size, geometry))
+    else:
+        total = sum_blocks(block, (x, g), bytes_an_example)
     return total.reshape(*size, inputs, outputs).astype(x.dtype)
 
 
-def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """Every window as one row (im2col): `(batch, windows, groups, taps in / groups)`."""
+def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry, buffer: jax.Array | None = None) -> jax.Array:
+    """Every window as one row (im2col): `(batch, *out, taps in)`, or `(..., groups, taps in / groups)`.
+
+    With a buffer of that shape, what each tap sees is written there.
+    """
     groups, channels, window = geometry.groups, x.shape[-1], geometry.window(size)
     out, spatial = window.out(x.shape[1:-1]), x.shape[1:-1]
+    by_groups = (groups,) if groups > 1 else ()
     if not all(out):
-        return jnp.zeros((x.shape[0], 0, groups, math.prod(size) * channels // groups), x.dtype)
+        return jnp.zeros((x.shape[0], *out, *by_groups, math.prod(size) * channels // groups), x.dtype)
     x = padded(x, window)
-    if groups == 1 and channels >= SHORT:
-        x = jnp.concatenate(seen(x, window, spatial), axis=-1)
-        return x.reshape(x.shape[0], math.prod(out), groups, x.shape[-1])
-    x = x.reshape(*x.shape[:-1], groups, channels // groups)
+    if _long(x, geometry):
+        taps = seen(x, window, spatial)
+        if buffer is None:
+            return jnp.concatenate(taps, axis=-1)
+        for t, tap in enumerate(taps):
+            buffer = lax.dynamic_update_slice_in_dim(buffer, tap, t * channels, axis=-1)
+        return buffer
+    x = x.reshape(*x.shape[:-1], *by_groups, channels // groups)
     for axis in reversed(range(len(size))):
         s, d, o = window.stride[axis], window.dilation[axis], out[axis]
         pieces = [lax.slice_in_dim(x, t * d, t * d + s * (o - 1) + 1, s, axis=1 + axis) for t in range(size[axis])]
         x = jnp.concatenate(pieces, axis=-1)
-    return x.reshape(x.shape[0], math.prod(out), groups, x.shape[-1])
+    return x
 
 
-def _wide(kernel: jax.Array) -> bool:
-    """Whether XLA's library takes it, on all threads, and keeps up: two spatial axes, not half precision."""
-    taps = math.prod(kernel.shape[:-2])
-    known = kernel.ndim == 4 and kernel.dtype in (jnp.float32, jnp.float64)
-    return known and taps > 1 and (kernel.shape[-2] >= WIDE or taps >= LONG)
+def _long(x: jax.Array, geometry: ConvGeometry) -> bool:
+    return geometry.groups == 1 and x.shape[-1] >= SHORT
+
+
+def _column_buffer(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> Buffer:
+    out = geometry.window(size).out(x.shape[1:-1])
+    return lambda block: unset(x, (block, *out, math.prod(size) * x.shape[-1]), x.dtype)
+
+
+def xla_serves(kernel: jax.Array) -> bool:
+    """Whether XLA's own convolution is at least as fast as its products, in loops too.
+
+    It takes no copies of what the window sees, and one thread: all of them only where both sides have 128 channels.
+    """
+    if kernel.ndim != 4 or kernel.dtype not in (jnp.float32, jnp.float64):  # other libraries, or none
+        return False
+    taps, (inputs, outputs) = math.prod(kernel.shape[:2]), kernel.shape[2:]
+    if taps == 1:
+        return False
+    if inputs == 1:  # copies of single numbers are slow
+        return outputs % 16 == 0
+    if threads() == 1:
+        return inputs >= 64 or taps >= 25
+    return min(inputs, outputs) >= 128
+
+
+def threads() -> int:
+    """How many XLA:CPU computes with."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _column_bytes(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> int:

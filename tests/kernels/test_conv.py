@@ -52,12 +52,14 @@ def test_value_and_all_derivatives_are_those_of_lax(case):
         assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
 
 
+@pytest.mark.parametrize("short", [conv_cpu.SHORT, 1], ids=["joined", "written"])
 @pytest.mark.parametrize("case", EVERY_PATH, ids=str)
-def test_blocks_and_a_rest_change_nothing(case, monkeypatch):
+def test_blocks_and_a_rest_change_nothing(case, short, monkeypatch):
+    monkeypatch.setattr(conv_cpu, "SHORT", short)
     with jax.enable_x64(True):
         arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
         whole = everything(of(case, conv.conv))(*arrays)
-        monkeypatch.setattr(blocks, "_block", lambda batch, _: min(batch, 2))
+        monkeypatch.setattr(blocks, "_block", lambda batch, *_: min(batch, 2))
         assert_same(everything(of(case, conv.conv))(*arrays), whole)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxnn.kernels import conv, max_pool, sum_pool
+from jaxnn.kernels import conv, conv_cpu, max_pool, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.testing import compiled_ops
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, EVERY_PATH
@@ -97,17 +97,22 @@ def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
 
 @on_cpu
 @pytest.mark.parametrize(
-    ("kernel", "dtype", "own"),
+    ("kernel", "dtype", "on_one_thread", "on_several"),
     [
-        ((3, 3, 64, 8), "float32", True),
-        ((7, 7, 3, 8), "float64", True),
-        ((3, 3, 32, 8), "float32", False),
-        ((1, 1, 64, 8), "float32", False),
-        ((3, 64, 8), "float32", False),
-        ((3, 3, 64, 8), "bfloat16", False),
+        ((3, 3, 128, 128), "float32", True, True),
+        ((3, 3, 64, 128), "float32", True, False),
+        ((7, 7, 3, 8), "float64", True, False),
+        ((3, 3, 1, 32), "float32", True, True),
+        ((3, 3, 1, 6), "float32", False, False),
+        ((3, 3, 32, 8), "float32", False, False),
+        ((1, 1, 128, 128), "float32", False, False),
+        ((3, 128, 128), "float32", False, False),
+        ((3, 3, 128, 128), "bfloat16", False, False),
     ],
 )
-def test_many_channels_or_taps_are_left_to_xla_on_cpu_and_their_gradients_are_not(kernel, dtype, own):
+def test_xla_computes_what_it_is_fast_at_on_cpu_but_not_its_gradients(
+    kernel, dtype, on_one_thread, on_several, monkeypatch
+):
     n = len(kernel) - 2
     geometry = ConvGeometry((1,) * n, ((1, 1),) * n, (1,) * n)
     with jax.enable_x64(dtype == "float64"):
@@ -117,8 +122,10 @@ def test_many_channels_or_taps_are_left_to_xla_on_cpu_and_their_gradients_are_no
         def gradient(k, x):
             return jax.grad(lambda k: jnp.sum(conv.conv(x, k, geometry)))(k)
 
-        forward = compiled_ops(lambda k, x: conv.conv(x, k, geometry), k, x, optimized=False)
-        assert forward["convolution"] == own
+        for threads, own in ((1, on_one_thread), (2, on_several), (64, on_several)):
+            monkeypatch.setattr(conv_cpu, "threads", lambda threads=threads: threads)
+            forward = compiled_ops(lambda k, x: conv.conv(x, k, geometry), k, x, optimized=False)
+            assert forward["convolution"] == own
         assert compiled_ops(gradient, k, x, optimized=False)["convolution"] == 0
 
 

@@ -48,7 +48,7 @@ def assert_same(got, expected):
 def test_shard_map_over_the_batch(data, expected, small_blocks, monkeypatch):
     """With `check_vma`, so that the gradient of replicated weights is summed over the devices by itself."""
     if small_blocks:
-        monkeypatch.setattr(blocks, "_block", lambda batch, _: min(batch, 2))
+        monkeypatch.setattr(blocks, "_block", lambda batch, *_: min(batch, 2))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
     @jax.jit
