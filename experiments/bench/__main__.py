@@ -75,7 +75,7 @@ def main(options: Options) -> None:
 def save(rows: Sequence[Row], path: Path) -> None:
     """Writes what was measured so far, whole or not at all."""
     content = {
-        "machine": {"processor": machine.processor(), "cores": len(usable_cores())},
+        "machine": {"processor": machine.processor(), "cores": len(usable_cores()), "malloc": machine.malloc()},
         "versions": machine.versions(),
         "results": [report.record(row) for row in rows],
     }

@@ -1,6 +1,7 @@
 """What a record of measurements says of the machine and of the versions."""
 
 import importlib.metadata
+import os
 import platform
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def processor() -> str:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def malloc() -> dict[str, str]:
+    """What the environment changes of glibc's memory allocator: all sides run with it."""
+    return {name: value for name, value in os.environ.items() if name == "GLIBC_TUNABLES" or name.startswith("MALLOC_")}
 
 
 def versions() -> dict[str, str]:

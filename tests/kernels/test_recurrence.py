@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn.kernels import recurrence
+from jaxnn.kernels import lstm, recurrence
 from tests.functional.recurrent.common import CASES, assert_close, random_state, random_x
 
 FUSED = ("rnn", "rnn-relu", "gru", "gru-reset-before", "lstm")
@@ -119,6 +119,19 @@ def test_projecting_the_inputs_first_changes_only_rounding(name, monkeypatch):
         monkeypatch.setattr(recurrence, "PROJECT_FIRST", most)
         results.append(jax.jit(jax.value_and_grad(loss(name, "fused"), (0, 1, 2)))(params, x, state))
     assert_close(*results, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("batch", [(1,), (3,)], ids=["projected first", "in the loop"])
+def test_products_by_two_halves_of_the_weights_are_those_of_the_scan(batch, monkeypatch):
+    monkeypatch.setattr(lstm, "HALVES", 1)
+    with jax.enable_x64(True):
+        args = setting("lstm", batch)
+
+        def program(algorithm):
+            of = loss("lstm", algorithm)
+            return jax.value_and_grad(of, (0, 1, 2))(*args), jax.jvp(of, args, along(args))[1]
+
+        assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
 
 
 def canonical(function, *args, platform):
