@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-BLOCK_BYTES = 1 << 22
-"""Temporaries of one block of examples: small enough for a shared cache, large enough to keep several threads busy."""
+BLOCK_BYTES = 5 << 20
+"""Temporaries of the examples worked on at once: small enough for a cache, large enough to keep threads busy."""
 
 LARGE_BYTES = 1 << 26
 """What one example is never laid out to, however fast that would be."""
@@ -19,9 +19,6 @@ LANES = 2
 They depend on nothing of each other, so XLA:CPU runs the operations of one beside those of the other. That is the only
 way to more threads for what it gives one thread each, such as the copies that fill a buffer.
 """
-
-LANE_BYTES = 5 << 19
-"""The buffer of one lane."""
 
 Buffer = Callable[[int], jax.Array]
 """What a block of so many examples is worked out in; its content before is of no matter."""
@@ -93,10 +90,10 @@ def _buffered(function: Callable[..., Any], buffer: Buffer | None) -> tuple[Call
 
 
 def _block(batch: int, bytes_an_example: int, lanes: int) -> int:
-    """As few equal blocks as keep to the limit; so many that all lanes have one, if one does not do."""
-    largest = max(1, (BLOCK_BYTES if lanes == 1 else LANE_BYTES) // max(1, bytes_an_example))
-    if batch <= largest:
+    """As few equal blocks as keep to the limit, and as many for each lane."""
+    if batch * bytes_an_example <= BLOCK_BYTES:
         return batch
+    largest = max(1, BLOCK_BYTES // (lanes * max(1, bytes_an_example)))
     block = -(-batch // (lanes * max(1, -(-batch // (largest * lanes)))))
     # Rather somewhat smaller ones that come out even.
     return next((b for b in range(block, block // 2, -1) if batch % (b * lanes) == 0), block)

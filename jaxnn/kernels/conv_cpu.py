@@ -236,17 +236,20 @@ def _column_buffer(x: jax.Array, size: Sizes, geometry: ConvGeometry) -> Buffer:
 def xla_serves(kernel: jax.Array) -> bool:
     """Whether XLA's own convolution is at least as fast as its products, in loops too.
 
-    It takes no copies of what the window sees, and one thread: all of them only where both sides have 128 channels.
+    It makes no copies of what the window sees. But with two spatial axes it works on one thread, unless both sides have
+    128 channels.
     """
-    if kernel.ndim != 4 or kernel.dtype not in (jnp.float32, jnp.float64):  # other libraries, or none
+    *window, inputs, outputs = kernel.shape
+    if math.prod(window) == 1 or kernel.dtype not in (jnp.float32, jnp.float64):
         return False
-    taps, (inputs, outputs) = math.prod(kernel.shape[:2]), kernel.shape[2:]
-    if taps == 1:
+    if len(window) == 1:
+        return inputs >= 32 and kernel.dtype == jnp.float32
+    if len(window) > 2:
         return False
     if inputs == 1:  # copies of single numbers are slow
         return outputs % 16 == 0
     if threads() == 1:
-        return inputs >= 64 or taps >= 25
+        return inputs >= 64 or math.prod(window) >= 25
     return min(inputs, outputs) >= 128
 
 

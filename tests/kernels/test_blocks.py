@@ -24,7 +24,7 @@ def test_blocks_are_the_whole_whether_they_fill_the_batch_or_not(batch, block, m
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 8])
 @pytest.mark.parametrize("block", [1, 2, 3, 100])
 def test_blocks_side_by_side_keep_to_their_own_buffers(batch, block, monkeypatch):
-    monkeypatch.setattr(blocks, "LANE_BYTES", 8 * block)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2 * 8 * block)
     x = jnp.arange(2.0 * batch).reshape(batch, 2) - 3
 
     def squares(buffer, x):

@@ -106,7 +106,10 @@ def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
         ((3, 3, 1, 6), "float32", False, False),
         ((3, 3, 32, 8), "float32", False, False),
         ((1, 1, 128, 128), "float32", False, False),
-        ((3, 128, 128), "float32", False, False),
+        ((3, 32, 8), "float32", True, True),
+        ((3, 32, 8), "float64", False, False),
+        ((3, 16, 8), "float32", False, False),
+        ((1, 1, 3, 128, 128), "float32", False, False),
         ((3, 3, 128, 128), "bfloat16", False, False),
     ],
 )
