@@ -1,6 +1,7 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
 import dataclasses
+import os
 import shlex
 import signal
 import sys
@@ -33,7 +34,16 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
     # What has no default, the runs to compare for instance, is typed without its name.
-    parsed = tyro.cli(options, description=description, args=arguments, config=(tyro.conf.PositionalRequiredArgs,))
+    try:
+        try:
+            parsed = tyro.cli(
+                options, description=description, args=arguments, config=(tyro.conf.PositionalRequiredArgs,)
+            )
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is left to flush at exit
+        sys.exit()
     try:
         main(parsed)
     except (ValueError, OSError, ImportError) as error:

@@ -1,4 +1,7 @@
-"""Measuring a case: every side is built, warmed up, and then timed in turn, A B C A B C, within a time allotted."""
+"""Measuring a case: every side is built, warmed up, and then timed in turn, A B C C B A, within a time allotted.
+
+There and back, so that no side always follows the same other, whose threads may still spin.
+"""
 
 import dataclasses
 import math
@@ -58,7 +61,7 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
         began = time.perf_counter()
         if done >= (LEAST if case.warm_up else 0) and began + longest > ends:
             break
-        for name in (name for name in turns if name not in missing):
+        for name in [name for name in turns[:: 1 if done % 2 == 0 else -1] if name not in missing]:
             calls = max(1, math.ceil(ROUND / max(built[name].later, 1e-6)))
             try:
                 rounds[name].append(workers.ask(sides[name].worker, do="run", side=name, calls=calls)["seconds"])

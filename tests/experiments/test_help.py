@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -44,6 +46,14 @@ def test_every_option_is_explained(name, monkeypatch, capsys):
     named = [f.name for f in dataclasses.fields(script.Options) if _has_default(f)]
     assert {f for f in named if f"--{f.replace('_', '-')}" not in shown} == set()
     assert set(fields) - explained(script.Options) == set()
+
+
+def test_help_may_be_read_in_part():
+    arguments = [sys.executable, "-m", "experiments.mlp", "--help"]
+    with subprocess.Popen(arguments, cwd=FOLDER.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `--help | head` does
+        errors = process.stderr.read().decode()
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
