@@ -18,6 +18,11 @@ def _same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def _close(a, b):
+    """To rounding: two programs may join a product and a sum differently."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +46,6 @@ def test_reverse_reaches_the_function():
         GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loop_of_steps_equals_the_whole_call(kind):
     module, _, options = KINDS[kind]
@@ -51,8 +55,8 @@ def test_a_loop_of_steps_equals_the_whole_call(kind):
     step = nnx.jit(lambda m, s, x: m.step(s, x))
     for t in range(6):
         state = step(layer, state, X[:, t])
-        _same(state[-1].h, y[:, t])
-    _same(state, final)
+        _close(state[-1].h, y[:, t])
+    _close(state, final)
 
 
 @pytest.mark.parametrize(("cell", "step"), [(RNNCell, R.rnn_step), (GRUCell, R.gru_step), (LSTMCell, R.lstm_step)])

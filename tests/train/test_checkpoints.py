@@ -80,6 +80,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_stays(change, message):
 
 
 # What Orbax was reading at the time it lets fall without a word, and Python says so when it collects the pieces.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(damage):
