@@ -64,11 +64,17 @@ def _lax_conv_dw(
 
 
 def _primitive(name: str, plain: Formulation, cpu: Formulation) -> Primitive:
-    def by_taps(a: jax.Array, b: jax.Array, *, blocked: bool, **params: Any) -> jax.Array:
+    def by_taps(a: jax.Array, b: jax.Array, *, blocked: bool, library: bool, **params: Any) -> jax.Array:
         window = params.get("window", b.shape[params["members"] : -2])
-        return plain(a, b, **params) if many(window) else cpu(a, b, blocked=blocked, **params)
+        return plain(a, b, **params) if many(window) else cpu(a, b, blocked=blocked, library=library, **params)
 
-    return by_platform(name, plain, partial(by_taps, blocked=True), spread=partial(by_taps, blocked=False))
+    return by_platform(
+        name,
+        plain,
+        partial(by_taps, blocked=True, library=True),
+        spread=partial(by_taps, blocked=False, library=False),
+        exported=partial(by_taps, blocked=True, library=False),
+    )
 
 
 conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)

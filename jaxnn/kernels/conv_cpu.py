@@ -1,17 +1,18 @@
-"""Convolution and its transposes for XLA:CPU, as matrix products over the taps of the window.
+"""Convolution and its transposes for XLA:CPU: by oneDNN, or as matrix products over the taps of the window.
 
 XLA:CPU computes a convolution of few channels on one thread, and its transposes well only at the top level of a
 program: inside a compiled loop, where a training step of a whole-epoch scan lives, they run 5 to 50 times slower
-(https://github.com/jax-ml/jax/issues/12868). Matrix products run alike everywhere, on all threads.
+(https://github.com/jax-ml/jax/issues/12868). `onednn` serves where it can be called and is the fastest. Matrix products
+run everywhere, alike in loops and out of them, on all threads.
 
     conv      all taps side by side in one matrix (im2col), times the kernel; or XLA's own (`xla_serves`)
     conv_dx   one product gives every tap's share, which is put back where the tap saw
     conv_dw   the same matrix of all taps, transposed, times the cotangent
 
 All go over the batch in blocks, so that their temporaries stay in cache and memory stays bounded; not `blocked` is for
-a batch that is spread over devices. What would be large for a single example, `LARGE_BYTES`, is computed without being
-laid out: by XLA's own convolution and tap by tap. Where each channel is convolved alone there is no product of
-matrices, and `depthwise_cpu` serves.
+a batch that is spread over devices. Not `library` is for what must not call oneDNN. What would be large for a single
+example, `LARGE_BYTES`, is computed without being laid out: by XLA's own convolution and tap by tap. Where each channel
+is convolved alone there is no product of matrices, and `depthwise_cpu` serves.
 """
 
 import math
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels import depthwise_cpu
+from jaxnn.kernels import depthwise_cpu, onednn
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.blocks import LARGE_BYTES, Buffer, map_blocks, sum_blocks, unset
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
@@ -42,37 +43,72 @@ Longer ones are written each to its place in a buffer that a loop over blocks ke
 """
 
 
-def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool) -> jax.Array:
+def conv(
+    x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, blocked: bool, library: bool
+) -> jax.Array:
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+
+    def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if library and onednn.can(x, kernel, geometry):
+            return onednn.conv(x, kernel, geometry)
+        return _conv_columns(x, kernel, geometry, blocked)
+
     if members:
-        return _members(lambda x, k: _conv_columns(x, k, geometry, blocked), x, kernel, blocked)
+        return _members(one, x, kernel, blocked)
     if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
         return depthwise_cpu.conv(x, kernel, geometry)
-    if geometry.groups > 1 or xla_serves(kernel) or _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES:
+    large = _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES
+    if (geometry.groups > 1 or xla_serves(kernel) or large) and not (library and onednn.can(x, kernel, geometry)):
         return lax_conv(x, kernel, geometry)
-    return _conv_columns(x, kernel, geometry, blocked)
+    return one(x, kernel)
 
 
 def conv_dx(
-    g: jax.Array, kernel: jax.Array, *, spatial: Sizes, geometry: ConvGeometry, members: bool, blocked: bool
+    g: jax.Array,
+    kernel: jax.Array,
+    *,
+    spatial: Sizes,
+    geometry: ConvGeometry,
+    members: bool,
+    blocked: bool,
+    library: bool,
 ) -> jax.Array:
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+
+    def one(g: jax.Array, kernel: jax.Array) -> jax.Array:
+        if library and onednn.serves_dx(kernel, geometry) and onednn.can(g, kernel, geometry):
+            return onednn.conv_dx(g, kernel, spatial, geometry)
+        return _conv_dx(g, kernel, spatial, geometry, blocked)
+
     if members:
-        return _members(lambda g, k: _conv_dx(g, k, spatial, geometry, blocked), g, kernel, blocked)
+        return _members(one, g, kernel, blocked)
     if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
         return depthwise_cpu.conv_dx(g, kernel, spatial, geometry)
-    return _conv_dx(g, kernel, spatial, geometry, blocked)
+    return one(g, kernel)
 
 
 def conv_dw(
-    x: jax.Array, g: jax.Array, *, window: Sizes, geometry: ConvGeometry, members: bool, blocked: bool
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    window: Sizes,
+    geometry: ConvGeometry,
+    members: bool,
+    blocked: bool,
+    library: bool,
 ) -> jax.Array:
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+
+    def one(x: jax.Array, g: jax.Array) -> jax.Array:
+        if library and onednn.serves_dw(x, window, geometry, threads()) and onednn.can(x, g, geometry):
+            return onednn.conv_dw(x, g, window, geometry)
+        return _conv_dw(x, g, window, geometry, blocked)
+
     if members:
-        return _members(lambda x, g: _conv_dw(x, g, window, geometry, blocked), x, g, blocked)
+        return _members(one, x, g, blocked)
     if depthwise_cpu.serves(x.shape[-1] // geometry.groups, g.shape[-1], geometry):
         return depthwise_cpu.conv_dw(x, g, window, geometry, blocked)
-    return _conv_dw(x, g, window, geometry, blocked)
+    return one(x, g)
 
 
 def _members(

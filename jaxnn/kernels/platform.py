@@ -16,7 +16,13 @@ Formulation = Callable[..., jax.Array]
 _FORMULATIONS: dict[Primitive, Formulation] = {}
 
 
-def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formulation | None = None) -> Primitive:
+def by_platform(
+    name: str,
+    default: Formulation,
+    cpu: Formulation,
+    spread: Formulation | None = None,
+    exported: Formulation | None = None,
+) -> Primitive:
     """Makes a primitive that computes `default`, and on CPU the same function as `cpu` does.
 
     Args:
@@ -25,6 +31,8 @@ def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formu
       cpu: the same function, formulated for XLA:CPU.
       spread: what to take instead of `cpu` where XLA itself spreads the program over several devices; it must not loop
         over what may be spread, or every device would gather the whole.
+      exported: what to take instead of `cpu` in a program that `jax.export` writes: nothing but what XLA promises to
+        know later, on another machine.
 
     Returns:
       The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
@@ -47,13 +55,15 @@ def by_platform(name: str, default: Formulation, cpu: Formulation, spread: Formu
     plain = mlir.lower_fun(_FORMULATIONS[primitive], multiple_results=False)
     alone = mlir.lower_fun(cpu, multiple_results=False)
     among = mlir.lower_fun(spread or cpu, multiple_results=False)
+    to_keep = mlir.lower_fun(exported or cpu, multiple_results=False)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
         # Reshapes of what is explicitly sharded need to be told the result's sharding; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
         # Inside `shard_map` the context is another one, without a number of devices: there each sees its own part.
         devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
-        rule = plain if sharded else alone if devices == 1 else among
+        for_export = ctx.module_context.lowering_parameters.for_export
+        rule = plain if sharded else among if devices > 1 else to_keep if for_export else alone
         return rule(ctx, *operands, **params)
 
     primitive.def_impl(run)

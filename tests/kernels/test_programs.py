@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxnn.kernels import conv, conv_cpu, max_pool, sum_pool
+from jaxnn.kernels import conv, conv_cpu, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.testing import compiled_ops
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, EVERY_PATH
@@ -86,7 +86,17 @@ def training(case):
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the program for CPU")
 
 
+@pytest.fixture
+def without_onednn(monkeypatch):
+    """Products, on whatever machine."""
+    monkeypatch.setattr(onednn, "available", lambda: False)
+
+
+products = pytest.mark.usefixtures("without_onednn")
+
+
 @on_cpu
+@products
 @pytest.mark.parametrize("case", EVERY_PATH, ids=str)
 def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
     x, k, _ = case.arrays(dtype=jnp.float32)
@@ -96,6 +106,7 @@ def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
 
 
 @on_cpu
+@products
 @pytest.mark.parametrize(
     ("kernel", "dtype", "on_one_thread", "on_several"),
     [
@@ -133,6 +144,7 @@ def test_xla_computes_what_it_is_fast_at_on_cpu_but_not_its_gradients(
 
 
 @on_cpu
+@products
 def test_what_is_large_for_one_example_is_not_laid_out_on_cpu():
     x, k = jax.ShapeDtypeStruct((1, 512, 512, 16), jnp.float32), jax.ShapeDtypeStruct((3, 3, 16, 16), jnp.float32)
 
@@ -145,6 +157,7 @@ def test_what_is_large_for_one_example_is_not_laid_out_on_cpu():
 
 
 @on_cpu
+@products
 @pytest.mark.parametrize("channels", [3, 32])
 def test_temporaries_on_cpu_do_not_grow_with_the_batch(channels):
     geometry = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))

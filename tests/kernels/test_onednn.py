@@ -1,0 +1,209 @@
+"""Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import export, lax
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxnn.kernels import conv, onednn
+from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.testing import compiled_ops
+from tests.kernels.convolutions import CONVOLUTIONS
+
+CALL = "custom-call:__onednn$convolution"
+SAME = ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_a_persistent_cache():
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    if not onednn.available():
+        pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()
+
+
+def arrays(geometry, spatial, window, channels, batch=8):
+    rng = np.random.default_rng(0)
+    out = geometry.window(window).out(spatial)
+    shapes = (
+        (batch, *spatial, channels[0]),
+        (*window, channels[0] // geometry.groups, channels[1]),
+        (batch, *out, channels[1]),
+    )
+    return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+
+def assert_same(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(np.asarray(b)).max(initial=1))
+
+
+def transposes(function):
+    def run(x, kernel, g):
+        y, pull = jax.vjp(function, x, kernel)
+        return (y, *pull(g))
+
+    return jax.jit(run)
+
+
+def by_onednn(geometry, x, kernel, g):
+    """The convolution, and its two transposes where oneDNN has them."""
+    dx = onednn.conv_dx(g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
+    dw = onednn.conv_dw(x, g, kernel.shape[:-2], geometry) if geometry.groups == 1 else None
+    return onednn.conv(x, kernel, geometry), dx, dw
+
+
+def check(geometry, spatial, window, channels, batch):
+    x, kernel, g = arrays(geometry, spatial, window, channels, batch)
+    expected = transposes(lambda x, kernel: lax_conv(x, kernel, geometry))(x, kernel, g)
+    got = jax.jit(lambda *operands: by_onednn(geometry, *operands))(x, kernel, g)
+    for a, b in zip(got, expected, strict=True):
+        if a is not None:
+            assert_same(a, b)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_value_and_transposes_are_those_of_lax(case):
+    check(case.geometry, case.spatial, case.window, case.channels, 3)
+
+
+@st.composite
+def geometries(draw):
+    n = draw(st.integers(1, 3))
+
+    def each(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(n))
+
+    window, stride, dilation = each(1, 4), each(1, 3), each(1, 2)
+    padding = tuple(zip(each(0, 3), each(0, 3), strict=True))
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True))
+    spatial = tuple(r + more for r, more in zip(reach, each(0, 6), strict=True))
+    *channels, groups = draw(
+        st.sampled_from([(1, 1, 1), (1, 16, 1), (3, 5, 1), (8, 8, 1), (33, 17, 1), (16, 8, 4), (8, 24, 8), (6, 9, 3)])
+    )
+    batch = draw(st.sampled_from([1, 2, 9]))
+    return ConvGeometry(stride, padding, dilation, groups), spatial, window, channels, batch
+
+
+@given(case=geometries())
+@settings(max_examples=25, deadline=None)
+def test_any_geometry_is_that_of_lax(case):
+    check(*case)
+
+
+@pytest.mark.parametrize("batch", [8, 3])
+def test_every_derivative_is_that_of_lax(batch):
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 16), batch)
+
+    def everything(function):
+        def loss(x, kernel):
+            return jnp.sum(jnp.tanh(function(x, kernel)))
+
+        gradient = jax.grad(loss, (0, 1))
+        return jax.jit(
+            lambda x, k: (jax.jvp(function, (x, k), (x, k)), gradient(x, k), jax.jvp(gradient, (x, k), (x, k)))
+        )
+
+    ours = everything(lambda x, kernel: conv.conv(x, kernel, SAME))
+    assert compiled_ops(ours, x, kernel)[CALL]
+    assert_same(ours(x, kernel), everything(lambda x, kernel: lax_conv(x, kernel, SAME))(x, kernel))
+
+
+def test_members_of_an_ensemble_are_as_alone():
+    x, kernel, g = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    x, kernel, g = (jnp.stack([a, 2 * a, -a]) for a in (x, kernel, g))
+    one = transposes(lambda x, kernel: conv.conv(x, kernel, SAME))
+    together = jax.jit(jax.vmap(one))
+    assert compiled_ops(together, x, kernel, g)[CALL]
+    assert_same(together(x, kernel, g), lax.map(lambda operands: one(*operands), (x, kernel, g)))
+
+
+@pytest.mark.optimized
+def test_nan_and_infinities_are_those_of_lax():
+    x, kernel, g = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    x, g = (
+        x.at[0, 2, 1, 3].set(jnp.nan).at[1, 4, 4, 0].set(jnp.inf),
+        g.at[2, 3, 3, 1].set(-jnp.inf).at[3, 0, 0].set(jnp.nan),
+    )
+    ours = transposes(lambda x, kernel: conv.conv(x, kernel, SAME))(x, kernel, g)
+    plain = transposes(lambda x, kernel: lax_conv(x, kernel, SAME))(x, kernel, g)
+    for name, a, b in zip(("y", "dx", "dw"), ours, plain, strict=True):
+        np.testing.assert_array_equal(jnp.isnan(a), jnp.isnan(b), err_msg=name)
+        np.testing.assert_array_equal(jnp.where(jnp.isinf(a), a, 0), jnp.where(jnp.isinf(b), b, 0), err_msg=name)
+
+
+def test_calls_side_by_side_do_not_disturb_each_other():
+    x, kernel, _ = arrays(SAME, (12, 12), (3, 3), (16, 16))
+    kernels = [kernel * (i + 1) for i in range(6)]
+
+    @jax.jit
+    def many(kernels, x):
+        return jax.grad(lambda ks, x: sum(jnp.sum(conv.conv(x, k, SAME) ** 3) for k in ks), (0, 1))(kernels, x)
+
+    first = many(kernels, x)
+    for _ in range(100):
+        for a, b in zip(jax.tree.leaves(many(kernels, x)), jax.tree.leaves(first), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def training(x, kernel):
+    """Gradient steps inside a compiled loop."""
+
+    def step(carry, _):
+        dx, dk = jax.grad(lambda x, k: jnp.sum(conv.conv(x, k, SAME) ** 2), (0, 1))(*carry)
+        return (carry[0] - dx, carry[1] - dk), None
+
+    return lax.scan(step, (x, kernel), length=3)[0]
+
+
+def test_a_training_step_calls_it_for_all_three():
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    calls = compiled_ops(training, x, kernel)
+    assert (calls[CALL], calls["convolution"]) == (3, 0)
+
+
+def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
+
+    def calls(x=x, kernel=kernel, geometry=SAME):
+        jax.clear_caches()
+        return compiled_ops(lambda x, k: conv.conv(x, k, geometry), x, kernel, optimized=False)[CALL]
+
+    assert calls() == 1
+    assert not calls(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert not calls(x[:0])
+    assert not calls(geometry=ConvGeometry((1, 1), ((-1, 1), (1, 1)), (1, 1)))
+    jax.config.update("jax_compilation_cache_dir", "cache")
+    assert not calls()
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert calls() == 1
+    monkeypatch.setattr(onednn, "KNOWN", ())
+    onednn._built_in.cache_clear()
+    assert not calls()
+    monkeypatch.undo()
+    onednn._built_in.cache_clear()
+
+
+def test_an_exported_program_does_not_call_it():
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    exported = export.export(jax.jit(training), platforms=["cpu"])(x, kernel)
+    assert "__onednn" not in exported.mlir_module()
+
+
+def test_a_program_over_several_devices_does_not_call_it():
+    if jax.device_count() < 2:
+        pytest.skip("needs several devices; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes them")
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    mesh = jax.make_mesh((2,), ("data",))
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    assert not compiled_ops(training, x, kernel)[CALL]
