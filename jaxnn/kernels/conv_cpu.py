@@ -49,7 +49,7 @@ def conv(
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if library and onednn.can(x, kernel, geometry):
+        if library and onednn.serves(x, kernel, geometry):
             return onednn.conv(x, kernel, geometry)
         return _conv_columns(x, kernel, geometry, blocked)
 
@@ -58,7 +58,7 @@ def conv(
     if depthwise_cpu.serves(kernel.shape[-2], kernel.shape[-1], geometry):
         return depthwise_cpu.conv(x, kernel, geometry)
     large = _column_bytes(x, kernel.shape[:-2], geometry) > LARGE_BYTES
-    if (geometry.groups > 1 or xla_serves(kernel) or large) and not (library and onednn.can(x, kernel, geometry)):
+    if (geometry.groups > 1 or xla_serves(kernel) or large) and not (library and onednn.serves(x, kernel, geometry)):
         return lax_conv(x, kernel, geometry)
     return one(x, kernel)
 
@@ -76,7 +76,7 @@ def conv_dx(
     """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
 
     def one(g: jax.Array, kernel: jax.Array) -> jax.Array:
-        if library and onednn.serves_dx(kernel, geometry) and onednn.can(g, kernel, geometry):
+        if library and onednn.serves_dx(g, kernel, geometry):
             return onednn.conv_dx(g, kernel, spatial, geometry)
         return _conv_dx(g, kernel, spatial, geometry, blocked)
 
@@ -100,7 +100,7 @@ def conv_dw(
     """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
 
     def one(x: jax.Array, g: jax.Array) -> jax.Array:
-        if library and onednn.serves_dw(x, window, geometry, threads()) and onednn.can(x, g, geometry):
+        if library and onednn.serves_dw(x, g, window, geometry, threads()):
             return onednn.conv_dw(x, g, window, geometry)
         return _conv_dw(x, g, window, geometry, blocked)
 

@@ -26,6 +26,12 @@ from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
 KNOWN = ("0.10.1", "0.10.2")
 """Releases of jaxlib whose call is told what is told here. Another one could end the process for it."""
 
+SMALL = 2_500_000
+"""Multiplications below which a call, some 50 microseconds, costs more than it saves."""
+
+SMALL_DW = 50_000_000
+"""The same for the gradient of the kernel, whose operands are laid out anew."""
+
 
 def available() -> bool:
     """Whether programs that are compiled now may call it.
@@ -54,8 +60,32 @@ def _built_in() -> bool:
     return True
 
 
-def can(a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> bool:
-    """Whether it knows convolutions of such operands, and their gradients."""
+def serves(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
+    """Whether it knows this convolution and is the faster one."""
+    out = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
+    work = x.shape[0] * math.prod(out) * kernel.size
+    return work >= SMALL and _can(x, kernel, geometry)
+
+
+def serves_dx(g: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
+    """Whether it knows this gradient of the input and is the faster one; with few channels as the result it is not."""
+    work = g.size // g.shape[-1] * kernel.size if g.size else 0
+    several = math.prod(kernel.shape[:-2]) > 1 and set(geometry.stride) == {1} and kernel.shape[-2] >= 8
+    return several and work >= SMALL and _can(g, kernel, geometry)
+
+
+def serves_dw(x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry, threads: int) -> bool:
+    """Whether it knows this gradient of the kernel and is the faster one.
+
+    It takes operands whose examples stand last. On one thread these copies cost what it saves, unless taps are many.
+    """
+    taps = math.prod(window)
+    work = g.size * taps * x.shape[-1]
+    several = geometry.groups == 1 and len(window) > 1 and taps > 1 and min(x.shape[0], x.shape[-1]) >= 8
+    return several and (threads > 1 or taps > 25) and work >= SMALL_DW and _can(x, g, geometry)
+
+
+def _can(a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> bool:
     return (
         a.dtype == b.dtype == jnp.float32
         and 1 <= a.ndim - 2 <= 3
@@ -63,20 +93,6 @@ def can(a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> bool:
         and min(sum(geometry.padding, ()), default=0) >= 0
         and available()
     )
-
-
-def serves_dx(kernel: jax.Array, geometry: ConvGeometry) -> bool:
-    """Whether its gradient of the input is the faster one: with few channels as the result it idles."""
-    return math.prod(kernel.shape[:-2]) > 1 and set(geometry.stride) == {1} and kernel.shape[-2] >= 8
-
-
-def serves_dw(x: jax.Array, window: Sizes, geometry: ConvGeometry, threads: int) -> bool:
-    """Whether its gradient of the kernel is the faster one.
-
-    It takes operands whose examples stand last. On one thread these copies cost what it saves, unless taps are many.
-    """
-    taps, wide = math.prod(window), min(x.shape[0], x.shape[-1]) >= 8
-    return geometry.groups == 1 and len(window) > 1 and taps > 1 and wide and (threads > 1 or taps > 25)
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:

@@ -10,7 +10,7 @@ from jax import export, lax
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn.kernels import conv, onednn
+from jaxnn.kernels import conv, conv_cpu, onednn
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.testing import compiled_ops
 from tests.kernels.convolutions import CONVOLUTIONS
@@ -26,7 +26,11 @@ def _without_a_persistent_cache():
     compilation_cache.reset_cache()
     if not onednn.available():
         pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "SMALL", 0)
+        patch.setattr(onednn, "SMALL_DW", 0)
+        patch.setattr(conv_cpu, "threads", lambda: 2)
+        yield
     jax.config.update("jax_compilation_cache_dir", folder)
     compilation_cache.reset_cache()
 
@@ -171,7 +175,7 @@ def test_a_training_step_calls_it_for_all_three():
     assert (calls[CALL], calls["convolution"]) == (3, 0)
 
 
-def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
+def test_it_is_called_only_where_a_program_may_call_it():
     x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
 
     def calls(x=x, kernel=kernel, geometry=SAME):
@@ -181,15 +185,18 @@ def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
     assert calls() == 1
     assert not calls(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
     assert not calls(x[:0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "SMALL", 8 * 6 * 5 * kernel.size + 1)
+        assert not calls()
     assert not calls(geometry=ConvGeometry((1, 1), ((-1, 1), (1, 1)), (1, 1)))
     jax.config.update("jax_compilation_cache_dir", "cache")
     assert not calls()
     jax.config.update("jax_compilation_cache_dir", None)
     assert calls() == 1
-    monkeypatch.setattr(onednn, "KNOWN", ())
     onednn._built_in.cache_clear()
-    assert not calls()
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "KNOWN", ())
+        assert not calls()
     onednn._built_in.cache_clear()
 
 
