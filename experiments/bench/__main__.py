@@ -1,6 +1,7 @@
 """Measures jaxnn beside its peers on the same work, on the processor: tables, bench.json and bench.png.
 
-    make bench                                 # everything, on all cores and on one; about 20 minutes on two cores
+    make bench                                 # on all cores, then on one: what fits into 20 minutes
+    make bench BENCH='--minutes 70'            # all of it, on two cores
     python -m experiments.bench --quick        # a little of everything, on all cores; about 3 minutes
     python -m experiments.bench --only layers recurrent --threads 1
 

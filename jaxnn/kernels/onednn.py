@@ -2,7 +2,8 @@
 
 It lays nothing out, on all threads, and a window of many taps costs it no more a multiplication than one of few. XLA
 calls it by a custom call; what that call is told has no promise to stay as it is, so only where it is known is it made
-(`available`), and never in a program that is kept: such a call cannot be written to a file.
+(`available`), and never in a program that is kept: a compiled program with such a call cannot be written to a file.
+With `JAXNN_ONEDNN=0` in the environment it is never made.
 
 oneDNN knows the forward convolution here. The transposes are convolutions too:
 
@@ -13,6 +14,8 @@ oneDNN knows the forward convolution here. The transposes are convolutions too:
 import functools
 import json
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,8 @@ def available() -> bool:
 
     Not with a persistent compilation cache: jaxlib cannot write a program with such a call to it.
     """
-    return not jax.config.jax_compilation_cache_dir and _built_in()  # type: ignore[attr-defined]
+    kept = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and _built_in()
 
 
 @functools.cache
@@ -51,6 +55,11 @@ def _built_in() -> bool:
             return False
     except OSError:
         return False  # not Linux
+    with ThreadPoolExecutor(1) as apart:  # a mesh that is set here is not for this program
+        return apart.submit(_compiles).result()
+
+
+def _compiles() -> bool:
     here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here) for shape in ((1, 3, 8), (3, 8, 8)))
     try:

@@ -1,5 +1,7 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export, lax
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn.kernels import conv, conv_cpu, onednn
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
@@ -175,7 +177,7 @@ def test_a_training_step_calls_it_for_all_three():
     assert (calls[CALL], calls["convolution"]) == (3, 0)
 
 
-def test_it_is_called_only_where_a_program_may_call_it():
+def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
     x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
 
     def calls(x=x, kernel=kernel, geometry=SAME):
@@ -193,6 +195,9 @@ def test_it_is_called_only_where_a_program_may_call_it():
     assert not calls()
     jax.config.update("jax_compilation_cache_dir", None)
     assert calls() == 1
+    monkeypatch.setenv("JAXNN_ONEDNN", "0")
+    assert not calls()
+    monkeypatch.undo()
     onednn._built_in.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onednn, "KNOWN", ())
@@ -214,3 +219,15 @@ def test_a_program_over_several_devices_does_not_call_it():
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
     assert not compiled_ops(training, x, kernel)[CALL]
+
+
+def test_it_is_looked_for_whatever_mesh_or_device_is_set():
+    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
+    onednn._built_in.cache_clear()
+    with jax.set_mesh(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))), jax.enable_x64(True):
+        assert compiled_ops(lambda x, k: conv.conv(x, k, SAME), x, kernel)[CALL]
+    onednn._built_in.cache_clear()
+    mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    whole = partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
+    with jax.set_mesh(mesh):
+        assert compiled_ops(whole(lambda x, k: conv.conv(x, k, SAME)), x, kernel)[CALL]
