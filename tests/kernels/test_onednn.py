@@ -26,15 +26,17 @@ def _without_a_persistent_cache():
     folder = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
-    if not onednn.available():
-        pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "SMALL", 0)
-        patch.setattr(onednn, "SMALL_DW", 0)
-        patch.setattr(conv_cpu, "threads", lambda: 2)
-        yield
-    jax.config.update("jax_compilation_cache_dir", folder)
-    compilation_cache.reset_cache()
+    try:
+        if not onednn.available():
+            pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onednn, "SMALL", 0)
+            patch.setattr(onednn, "SMALL_DW", 0)
+            patch.setattr(conv_cpu, "threads", lambda: 2)
+            yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
 
 
 def arrays(geometry, spatial, window, channels, batch=8):
