@@ -88,6 +88,6 @@ def test_whole_numbers_of_any_kind_are_counts(value):
 def test_numbers_of_numpy_train_as_ints_do():
     two = np.int64(2)
     fresh = state.__wrapped__()  # it is donated
-    counts = {name: two for name in ("epochs", "batch_size", "test_batch_size", "chunk")}
+    counts = dict.fromkeys(("epochs", "batch_size", "test_batch_size", "chunk"), two)
     history = train.fit(fresh, ROWS, loss_fn, test_data=ROWS, progress=False, **counts)[1]
     assert [record["step"] for record in history] == [2, 4]
