@@ -92,9 +92,10 @@ def test_where_each_network_of_a_run_would_go_on():
     assert lines == ["run, frozen, would go on after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
 
 
-def test_a_run_that_is_not_there_is_told(start):
-    with pytest.raises(SystemExit, match=r"error: runs/nowhere/config.json cannot be read"):
+def test_a_run_that_is_not_there_is_told(start, capsys):
+    with pytest.raises(SystemExit, match="2"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")
+    assert "error: runs/nowhere/config.json cannot be read" in capsys.readouterr().err
 
 
 def test_both_networks_of_the_row_reader(start):
