@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from experiments import config_file
+from jaxnn import extras
 
 Options = TypeVar("Options")
 
@@ -26,7 +27,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     try:
         import tyro
     except ImportError:
-        sys.exit("error: the experiments need more packages: pip install 'jaxnn[experiments]'")
+        sys.exit(f"error: the experiments need more packages: {extras.install('experiments')}")
     about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
     description = f"{description or ''}\n\n{about}"
     try:

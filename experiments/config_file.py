@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from jaxnn import extras
+
 
 def arguments(path: Path, options: type) -> list[str]:
     """The command line that a file of options stands for; what a person types after it wins.
@@ -65,7 +67,7 @@ def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise ImportError("a file of options in YAML needs pyyaml: pip install 'jaxnn[experiments]'") from error
+        raise ImportError(f"a file of options in YAML needs pyyaml: {extras.install('experiments')}") from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

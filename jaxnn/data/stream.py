@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from jaxnn import extras
+
 
 class WorkerDiedError(RuntimeError):
     """A process that reads batches ended before its work did."""
@@ -205,7 +207,7 @@ def _grain() -> Any:
     try:
         import grain
     except ImportError as error:
-        raise ImportError("streams need the package grain: pip install 'jaxnn[data]'") from error
+        raise ImportError(f"streams need the package grain: {extras.install('data')}") from error
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

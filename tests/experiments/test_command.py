@@ -150,7 +150,7 @@ def test_ctrl_c_without_checkpoints_ends_with_its_number(parse, capsys):
 
 def test_without_tyro_the_extra_is_named(parse, monkeypatch):
     monkeypatch.setitem(sys.modules, "tyro", None)
-    with pytest.raises(SystemExit, match=r"error: the experiments need more packages: pip install 'jaxnn\[experiments"):
+    with pytest.raises(SystemExit, match=r"error: the experiments need more packages: pip install .*\[experiments\]"):
         parse()
 
 

@@ -194,7 +194,7 @@ def test_an_interrupted_run_keeps_its_metrics_and_draws_them(monkeypatch):
 
 def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
     def absent(*args):
-        raise ImportError("plots need matplotlib: pip install 'jaxnn[experiments]'")
+        raise ImportError("plots need matplotlib: pip install it")
 
     monkeypatch.setattr(plots, "curves", absent)
     run = train.RunFolder.create("runs/bare")
