@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, StateT
 from jaxnn.functional.recurrent.scan import Options, Step, blocks
 from jaxnn.kernels import gru, lstm, rnn
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.recurrence import Cell, Masks, recurrence
 
 
@@ -51,7 +52,8 @@ def fused(
     lacks = missing(step, params)  # type: ignore[arg-type]
     if lacks is not None:
         raise ValueError(f"algorithm='fused' has {lacks}; use 'scan', or 'auto', which chooses what serves")
-    cell, weights = _cell(step, params)  # type: ignore[arg-type]
+    # `widened`: over blocks, and in second derivatives, scans add up what each step gives the weights.
+    cell, weights = _cell(step, jax.tree.map(widened, params))  # type: ignore[arg-type]
     reverse = options.reverse
     xs = x if options.time_major else jnp.moveaxis(x, -2, 0)
 
