@@ -58,7 +58,7 @@ class Case:
 
     def long_args(self, seed: int = 0) -> tuple[Tree, ...]:
         rng = np.random.default_rng(seed)
-        return self.make_args(rng, (64,)) if self.make_long_args is None else self.make_long_args(rng)
+        return self.make_args(rng, (400,)) if self.make_long_args is None else self.make_long_args(rng)
 
     def args(self, seed: int = 0, batch: Shape = (2,)) -> tuple[Tree, ...]:
         return self.make_args(np.random.default_rng(seed), batch)
@@ -186,6 +186,7 @@ def pool_case(
     *options: Any,
     channels: int = 2,
     suites: str = "all",
+    make_long_args: Any = None,
     **named_options: Any,
 ) -> Case:
     def bound(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,6 +207,7 @@ def pool_case(
         roundings=8 if layer == "lp_pool" else 2,
         sum_of_products=layer in ("avg_pool", "global_avg_pool", "adaptive_avg_pool"),
         suites=suites,
+        make_long_args=make_long_args,
     )
 
 
@@ -416,15 +418,26 @@ ATTENTION = [
     )
 ]
 
-# What has hundreds of terms in the sums of its derivatives whatever the batch, in Python loops too slow for every suite.
+
+def peak(rng: np.random.Generator) -> tuple[np.ndarray]:
+    """A picture that every window's maximum is the middle of."""
+    at = np.abs(np.arange(-11, 12))
+    return (np.broadcast_to(1 / (1 + at[:, None] + at)[None, ..., None], (2, 23, 23, 1)),)
+
+
+# What has hundreds of terms in the sums of its derivatives whatever the batch; Python loops are too slow for it.
 LONG_SUMS = [
     conv_case("replicate, padded by hundreds", (7,), (4,), pad_mode="replicate", padding=((300, 0),)),
     conv_case("many taps", (20, 20), (12, 12)),
     *(
-        pool_case(layer, f"{window} everywhere", (19, 20), (window, window), stride=1)
+        pool_case(layer, f"{window} x {window}", (2 * window - 1,) * 2, (window,) * 2, stride=1, make_long_args=peak)
         for layer in ("max_pool", "avg_pool", "lp_pool")
         for window in (11, 12)
     ),
+    recurrent_case("rnn scanned", algorithm="scan"),
+    recurrent_case("gru scanned", algorithm="scan"),
+    recurrent_case("lstm scanned", algorithm="scan"),
+    recurrent_case("lstm fused, in blocks", algorithm="fused", remat=1),
     pool_case("adaptive_avg_pool", "far larger than the input", (2, 3), (16, 16)),
     pool_case("adaptive_max_pool", "far larger than the input", (2, 3), (16, 16)),
 ]

@@ -5,6 +5,8 @@ maximum, :math:`\lVert x \rVert = m \lVert x / m \rVert`. The norm does not depe
 second ones too, take it for a constant.
 """
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -13,6 +15,8 @@ from jaxnn.kernels.geometry import Window
 from jaxnn.kernels.max_pool import max_pool
 from jaxnn.kernels.sum_pool import sum_pool
 from jaxnn.kernels.taps import many, padded, seen
+
+T = TypeVar("T")
 
 EXACT = 60
 """Exponents up to which the scale is the power of two nearest to the maximum: dividing by one rounds nothing."""
@@ -27,19 +31,25 @@ def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
     # A norm over a box is the norm over one axis of the norms over the others.
     for axis in reversed(range(len(window.size))):
         alone = Window(
-            *(
-                tuple(value if a == axis else nothing for a, value in enumerate(values))
-                for values, nothing in ((window.size, 1), (window.stride, 1), (window.padding, (0, 0)))
-            ),
+            _only(window.size, axis, 1),
+            _only(window.stride, axis, 1),
+            _only(window.padding, axis, (0, 0)),
             window.dilation,
         )
         x = _norm(x, [_spread(x, alone, axis)], alone, p) if many(alone.size) else norm_pool(x, alone, p)
     return x
 
 
+def _only(values: tuple[T, ...], axis: int, nothing: T) -> tuple[T, ...]:
+    return tuple(value if a == axis else nothing for a, value in enumerate(values))
+
+
 def _spread(x: jax.Array, window: Window, axis: int) -> jax.Array:
     """What the taps of a window along one axis see, side by side along a last axis."""
-    (out, k), (s, d) = (window.out(x.shape[1:-1])[axis], window.size[axis]), (window.stride[axis], window.dilation[axis])
+    (out, k), (s, d) = (
+        (window.out(x.shape[1:-1])[axis], window.size[axis]),
+        (window.stride[axis], window.dilation[axis]),
+    )
     places = s * jnp.arange(out)[:, None] + d * jnp.arange(k)[None]
     return jnp.moveaxis(jnp.take(padded(x, window), places, axis=1 + axis), 2 + axis, -1)
 

@@ -149,14 +149,14 @@ def _or_none(tangent: Any) -> Any:
 
 
 def dot(a: jax.Array, w: jax.Array) -> jax.Array:
-    """`a @ w` in the dtype of `a`, summed and returned in at least float32."""
-    return jnp.dot(a, w.astype(a.dtype), preferred_element_type=accumulator(a.dtype))
+    """`a @ w`, summed and returned in at least float32."""
+    return jnp.dot(a, w, preferred_element_type=accumulator(a.dtype))
 
 
 def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
     """`a @ wtᵀ`. Its transpose is `a @ wt`, so that the *backward* scan reads the weights as they lie."""
     axis = a.ndim - 1
-    return jax.lax.dot_general(a, wt.astype(a.dtype), (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
+    return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
 
 
 def products(

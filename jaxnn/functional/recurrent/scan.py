@@ -56,7 +56,7 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
 
     def body(state: StateT, inputs: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[StateT, jax.Array]:
         x, cut, reset = inputs
-        weights = jax.tree.map(lambda a, like: a.astype(like.dtype), wide, params)
+        own = jax.tree.map(lambda a, like: a.astype(like.dtype), wide, params)
         if truncate is not None:
             apart = (cut % truncate == 0) & (cut > 0) & (cut < time)
             state = _where(jnp.broadcast_to(apart, x.shape[:-1]), jax.lax.stop_gradient(state), state)
@@ -64,11 +64,11 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
             reset = reset if lengths is None else reset & (cut < lengths)
             state = _where(reset, jax.tree.map(jnp.zeros_like, state), state)
         if lengths is None:
-            new = step(weights, state, x)
+            new = step(own, state, x)
             return new, new.h
         inside = cut - jnp.int32(reverse) < lengths
         # What stands in the padding, NaN included, must reach neither values nor gradients.
-        new = step(weights, state, _where(inside, x, jnp.zeros_like(x)))
+        new = step(own, state, _where(inside, x, jnp.zeros_like(x)))
         return _where(inside, new, state), _where(inside, new.h, jnp.zeros_like(new.h))
 
     final, ys = blocks(partial(jax.lax.scan, body, reverse=reverse), state, (xs, cuts, resets), reverse, remat)
