@@ -36,7 +36,7 @@ def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
             _only(window.padding, axis, (0, 0)),
             window.dilation,
         )
-        x = _norm(x, [_spread(x, alone, axis)], alone, p) if many(alone.size) else norm_pool(x, alone, p)
+        x = _norm(x, [_side_by_side(x, alone, axis)], alone, p) if many(alone.size) else norm_pool(x, alone, p)
     return x
 
 
@@ -44,14 +44,12 @@ def _only(values: tuple[T, ...], axis: int, nothing: T) -> tuple[T, ...]:
     return tuple(value if a == axis else nothing for a, value in enumerate(values))
 
 
-def _spread(x: jax.Array, window: Window, axis: int) -> jax.Array:
-    """What the taps of a window along one axis see, side by side along a last axis."""
-    (out, k), (s, d) = (
-        (window.out(x.shape[1:-1])[axis], window.size[axis]),
-        (window.stride[axis], window.dilation[axis]),
-    )
-    places = s * jnp.arange(out)[:, None] + d * jnp.arange(k)[None]
-    return jnp.moveaxis(jnp.take(padded(x, window), places, axis=1 + axis), 2 + axis, -1)
+def _side_by_side(x: jax.Array, window: Window, axis: int) -> jax.Array:
+    """What the taps of a window along one axis see, along a last axis."""
+    out = window.out(x.shape[1:-1])[axis]
+    firsts, taps = jnp.arange(out) * window.stride[axis], jnp.arange(window.size[axis]) * window.dilation[axis]
+    seen_by_all = jnp.take(padded(x, window), firsts[:, None] + taps[None], axis=1 + axis)
+    return jnp.moveaxis(seen_by_all, 2 + axis, -1)
 
 
 def _norm(x: jax.Array, taps: list[jax.Array], window: Window, p: float) -> jax.Array:
