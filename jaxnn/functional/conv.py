@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
 from jaxnn.kernels import conv as kernels
+from jaxnn.kernels.accumulate import add_row, widened
 from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
 
 
@@ -71,7 +72,7 @@ def conv(
         x = _pad(x, pairs, pad_mode)
     y = kernels.conv(x, kernel, geometry)
     y = y.reshape(*batch, *y.shape[1:])
-    return y if bias is None else y + _as_row(bias, y.ndim)
+    return y if bias is None else add_row(y, bias)
 
 
 def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
@@ -190,7 +191,7 @@ def conv_transpose(
     geometry = ConvGeometry(stride, pairs, dilation, groups, precision)
     y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry)
     y = y.reshape(*batch, *y.shape[1:])
-    return y if bias is None else y + _as_row(bias, y.ndim)
+    return y if bias is None else add_row(y, bias)
 
 
 def _read(
@@ -256,11 +257,8 @@ def _check_window(window: Sizes) -> None:
 
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode])
-
-
-def _as_row(bias: jax.Array, ndim: int) -> jax.Array:
-    return bias.reshape((1,) * (ndim - 1) + bias.shape)
+    # An element that is repeated gets a sum of cotangents: `widened`, so that it is not made in half precision.
+    return jnp.pad(widened(x), ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]).astype(x.dtype)
 
 
 def _transposed_sizes(

@@ -11,8 +11,9 @@ from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.kernels import max_pool as max_kernels
 from jaxnn.kernels import sum_pool as sum_kernels
-from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.accumulate import accumulator, widened
 from jaxnn.kernels.geometry import Padding, Sizes, Window
+from jaxnn.kernels.norm_pool import norm_pool
 
 
 def max_pool(
@@ -26,8 +27,9 @@ def max_pool(
 ) -> jax.Array:
     r"""The maximum of each window, :math:`y[i, c] = \max_t x[s\,i + d\,t - \mathrm{low},\; c]`.
 
-    Padding never wins: a window sees real elements only. Where several elements of a window are the maximum, the first
-    in row-major order gets the gradient.
+    Padding never wins: a window sees real elements only, and one of them gets the gradient even where all are minus
+    infinity. Where several elements of a window are the maximum, the first in row-major order gets the gradient; where
+    there is NaN, the last NaN, as in PyTorch.
 
     Args:
       x: `(*batch, *spatial, channels)`, floats or integers; any number of batch axes, none too.
@@ -39,7 +41,7 @@ def max_pool(
 
     Returns:
       `(*batch, *out, channels)`, in the dtype of `x`. A window that, by dilation, sees nothing but padding gives the
-      lowest number of the dtype (minus infinity for floats).
+      lowest number of the dtype (minus infinity for floats that have one).
 
     Raises:
       ValueError: shapes, dtypes or options that do not fit; the message names the argument.
@@ -131,7 +133,8 @@ def lp_pool(
       ceil_mode: as in `max_pool`.
 
     Returns:
-      `(*batch, *out, channels)`, in the dtype of `x`. The gradient of a window of zeros is zero.
+      `(*batch, *out, channels)`, in the dtype of `x`; powers are taken of `x` relative to its window's maximum, so
+      that no norm overflows or vanishes which the dtype can hold. The gradient of a window of zeros is zero.
 
     Raises:
       ValueError: shapes, dtypes or options that do not fit; the message names the argument.
@@ -151,11 +154,7 @@ def lp_pool(
         raise ValueError(f"p must be a finite number of at least 1, not {p!r}; for infinity max_pool the magnitudes")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    wide = x.astype(accumulator(x.dtype))
-    total = sum_kernels.sum_pool(wide * wide if p == 2 else jnp.abs(wide) ** p, at)
-    # The root's slope at zero is infinite: the inner `where` keeps it out of the gradient.
-    positive = total > 0
-    y = jnp.where(positive, jnp.where(positive, total, 1.0) ** (1 / p), 0.0).astype(x.dtype)
+    y = norm_pool(widened(x), at, p).astype(x.dtype)
     return y.reshape(*batch, *y.shape[1:])
 
 

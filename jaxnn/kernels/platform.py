@@ -11,6 +11,8 @@ from jax.interpreters import ad, batching, mlir
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxnn.kernels.accumulate import broadcast
+
 Formulation = Callable[..., jax.Array]
 
 _FORMULATIONS: dict[Primitive, Formulation] = {}
@@ -161,5 +163,5 @@ def batch_leading(primitive: Primitive) -> None:
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:
     """The array with its vmapped axis first; one that has none is repeated `size` times."""
     if axis is None:
-        return jnp.broadcast_to(array[None], (size, *array.shape))
+        return broadcast(array[None], (size, *array.shape))
     return jnp.moveaxis(array, axis, 0)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules.recurrent import Decoder, Encoder
+from jaxnn.modules.recurrent.encoder import embedding
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
 TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
@@ -114,6 +115,15 @@ def test_half_precision_runs_through():
     assert encoded.state[0].c.dtype == jnp.float32
     assert decoder(TARGET, encoded)[0].dtype == jnp.bfloat16
     assert decoder.generate(encoded, start=0, end=1, max_length=5).tokens.shape == (3, 5)
+
+
+def test_the_gradient_of_an_embedding_in_half_precision_sums_in_float32():
+    """A token that stands in 1000 places: bfloat16 would stop at 256."""
+    for param_dtype in (jnp.float32, jnp.bfloat16):
+        embed = embedding(3, 2, jnp.bfloat16, param_dtype, nnx.Rngs(0))
+        assert embed(jnp.array([0])).dtype == jnp.bfloat16
+        gradient = nnx.grad(lambda e: e(jnp.ones((1000,), jnp.int32)).astype(jnp.float32).sum())(embed)
+        np.testing.assert_array_equal(gradient.embedding[...].astype(jnp.float32), [[0, 0], [1000, 1000], [0, 0]])
 
 
 def test_it_learns_to_reverse():

@@ -179,4 +179,4 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
 def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
     keep = 1 - jnp.asarray(rate, jnp.float32)
     kept = jax.random.bernoulli(key, keep, x.shape)
-    return jnp.where(kept, x / jnp.broadcast_to(keep.astype(x.dtype), x.shape), jnp.zeros_like(x))
+    return jnp.where(kept, x / jnp.broadcast_to(keep, x.shape).astype(x.dtype), jnp.zeros_like(x))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, StateT
 from jaxnn.functional.recurrent.scan import Options, Step, blocks
 from jaxnn.kernels import gru, lstm, rnn
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.recurrence import Cell, Masks, recurrence
 
 
@@ -51,11 +52,14 @@ def fused(
     lacks = missing(step, params)  # type: ignore[arg-type]
     if lacks is not None:
         raise ValueError(f"algorithm='fused' has {lacks}; use 'scan', or 'auto', which chooses what serves")
-    cell, weights = _cell(step, params)  # type: ignore[arg-type]
+    # As in `scan.scan`: over blocks of steps the gradients of the weights are added up in float32.
+    wide = jax.tree.map(widened, params)
     reverse = options.reverse
     xs = x if options.time_major else jnp.moveaxis(x, -2, 0)
 
     def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
+        own = jax.tree.map(lambda a, like: a.astype(like.dtype), wide, params)
+        cell, weights = _cell(step, own)  # type: ignore[arg-type]
         ys, carry = recurrence(cell, reverse, weights, carry, *inputs)
         return carry, ys
 

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnn.functional import recurrent as R
+from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN
 
@@ -124,7 +125,17 @@ def layers_of(kind: str) -> type[RNN] | type[GRU] | type[LSTM]:
     return KINDS[kind]
 
 
-def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+class Embedding(nnx.Embed):
+    """`nnx.Embed`, whose gradient adds up what a token gets from all its places in float32, not in half precision."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Integers `(*batch,)` -> `(*batch, features)`, in `dtype`."""
+        if out_sharding is not None:
+            return super().__call__(inputs, out_sharding)
+        return jnp.take(widened(self.embedding[...]), inputs, axis=0).astype(self.dtype)
+
+
+def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
     """An embedding in the dtype to compute in.
 
     Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
@@ -133,7 +144,7 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
-    return nnx.Embed(
+    return Embedding(
         vocabulary,
         features,
         dtype=dtype or param_dtype,
