@@ -59,7 +59,7 @@ def attention(
         raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
     wide = accumulator(query.dtype)
     scores = jnp.einsum("...qd,...td->...qt", query, keys, preferred_element_type=wide)
-    scores = scores / math.sqrt(query.shape[-1])
+    scores = scores / math.sqrt(max(1, query.shape[-1]))
     if lengths is None:
         weights = jax.nn.softmax(scores, axis=-1)
     else:

@@ -137,9 +137,9 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
             join = joins[which]
             if join is None or params["geometry"].groups == 1:
                 both = list(operands)
-                both[which] = _join(operands[which], axes[which], join)
+                both[which], inner = _join(operands[which], axes[which], join)
                 out = bind(primitive, *both, members=False, **params)
-                return _split(out, size, join)
+                return _split(out, size, inner, join)
         a, b = (to_front(operand, axis, size) for operand, axis in zip(operands, axes, strict=True))
         if not members:
             return bind(primitive, a, b, members=True, **params), 0
@@ -151,16 +151,18 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
     batching.primitive_batchers[primitive] = rule
 
 
-def _join(array: jax.Array, axis: int, join: _Join) -> jax.Array:
+def _join(array: jax.Array, axis: int, join: _Join) -> tuple[jax.Array, int]:
+    """The array with its mapped axis in another one, and how long that one was."""
     target = 1 if join is None else array.ndim + join[0]
     array = jnp.moveaxis(array, axis, target - 1)
     shape = array.shape
-    return array.reshape(*shape[: target - 1], shape[target - 1] * shape[target], *shape[target + 1 :])
+    merged = array.reshape(*shape[: target - 1], shape[target - 1] * shape[target], *shape[target + 1 :])
+    return merged, shape[target]
 
 
-def _split(out: jax.Array, size: int, join: _Join) -> tuple[jax.Array, int]:
+def _split(out: jax.Array, size: int, inner: int, join: _Join) -> tuple[jax.Array, int]:
     at = 0 if join is None else out.ndim + join[1]
-    return out.reshape(*out.shape[:at], size, out.shape[at] // size, *out.shape[at + 1 :]), at
+    return out.reshape(*out.shape[:at], size, inner, *out.shape[at + 1 :]), at
 
 
 _batch_rule(conv_p, (None, (-1, -1)))

@@ -12,6 +12,11 @@ Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
 
 
+def known(size: Any) -> bool:
+    """Whether a size is a number while tracing, and not one that an exported program learns when it is called."""
+    return isinstance(size, int)
+
+
 @dataclasses.dataclass(frozen=True)
 class Window:
     """A window's size, stride, zero padding (low, high) and dilation, for each spatial axis."""

@@ -168,7 +168,7 @@ def products(
     the steps, the batch and the dtype.
     """
     terms = [
-        dot(a.reshape(-1, a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
+        dot(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
         for a, w in pairs
         if a is not None and w is not None
     ]

@@ -19,6 +19,8 @@ def params(p: Params, kind: type[Params]) -> None:
                 f"params.{name} must have 2 axes, (rows, gates * hidden), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
             )
+    if 0 in p.w_h.shape:
+        raise ValueError(f"params.w_h: expected a layer of at least 1 unit, got shape {p.w_h.shape}; give it units")
     if isinstance(p, LSTMParams):
         _lstm(p)
         return
