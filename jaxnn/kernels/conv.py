@@ -9,6 +9,7 @@ Each may be differentiated again, forwards and backwards, and mapped over either
 ensemble of networks, puts one more axis first on both operands, and `members` says so.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,17 +22,23 @@ from jax.interpreters import ad, batching
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
+from jaxnn.kernels.settings import conv_precision
 from jaxnn.kernels.taps import many
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """Cross-correlation of `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
-    return bind(conv_p, x, kernel, geometry=geometry, members=False)
+    return _bind(conv_p, x, kernel, geometry=geometry, members=False)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: tuple[int, ...], geometry: ConvGeometry) -> jax.Array:
     """The transpose of `conv` in its input of size `spatial`: from `(batch, *out, out)` to `(batch, *spatial, in)`."""
-    return bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
+    return _bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
+
+
+def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeometry, **params: Any) -> jax.Array:
+    geometry = dataclasses.replace(geometry, precision=conv_precision(geometry.precision))
+    return bind(primitive, a, b, geometry=geometry, **params)
 
 
 # What jax.lax does. Transposing the convolution gives the very program that jax.grad of it gives.
@@ -94,27 +101,27 @@ def _window(aval: Any, members: bool) -> tuple[int, ...]:
 
 
 def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
 
 
 def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
 
 
 def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_p, ct, k, geometry=geometry, members=members)
+    return _bind(conv_p, ct, k, geometry=geometry, members=members)
 
 
 def _dx_k(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
 
 
 def _dw_x(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
 
 
 def _dw_g(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_p, x, ct, geometry=geometry, members=members)
+    return _bind(conv_p, x, ct, geometry=geometry, members=members)
 
 
 ad.defbilinear(conv_p, _conv_x, _conv_k)

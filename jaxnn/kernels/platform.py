@@ -12,6 +12,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn.kernels.geometry import known
+from jaxnn.kernels.settings import settled
 
 Formulation = Callable[..., jax.Array]
 
@@ -51,13 +52,14 @@ def by_platform(
             return compiled(**params)(*arrays)
 
     def describe(*avals: Any, **params: Any) -> Any:
-        return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
+        with settled(avals):
+            return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
 
     _FORMULATIONS[primitive] = _without_dead_code(default)
-    plain = mlir.lower_fun(_FORMULATIONS[primitive], multiple_results=False)
-    alone = mlir.lower_fun(cpu, multiple_results=False)
-    among = mlir.lower_fun(spread or cpu, multiple_results=False)
-    to_keep = mlir.lower_fun(exported or cpu, multiple_results=False)
+    plain = _lowering(_FORMULATIONS[primitive])
+    alone = _lowering(cpu)
+    among = _lowering(spread or cpu)
+    to_keep = _lowering(exported or cpu)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
         # Formulations for CPU divide by sizes and compare them, which neither zero nor an unknown size allows.
@@ -75,6 +77,14 @@ def by_platform(
     mlir.register_lowering(primitive, plain)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
+
+
+def _lowering(function: Formulation) -> Callable[..., Any]:
+    def run(*arrays: jax.Array, **params: Any) -> jax.Array:
+        with settled(arrays):
+            return function(*arrays, **params)
+
+    return mlir.lower_fun(run, multiple_results=False)
 
 
 def formulation(primitive: Primitive) -> Formulation | None:
