@@ -8,6 +8,7 @@ from typing import Any, Literal
 import chex
 import jax
 import jax.numpy as jnp
+from jax.core import max_dim
 
 from jaxnn.kernels.geometry import Padding, Sizes
 
@@ -65,9 +66,8 @@ def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: S
         if padding == "CAUSAL":
             return tuple((e - 1, 0) for e in extent)
         if padding in ("SAME", "SAME_LOWER"):
-            total = [
-                max(0, (math.ceil(n / s) - 1) * s + e - n) for n, s, e in zip(spatial, stride, extent, strict=True)
-            ]
+            # The last window starts at (n - 1) // s * s, so (n - 1) % s elements lie behind its first one.
+            total = [max_dim(0, e - 1 - (n - 1) % s) for n, s, e in zip(spatial, stride, extent, strict=True)]
             low = [t // 2 if padding == "SAME" else t - t // 2 for t in total]
             return tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
     return given_pairs(padding, len(spatial))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
 from jaxnn.kernels import conv as kernels
-from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
+from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes, known
 
 
 def conv(
@@ -228,6 +228,8 @@ def _read(
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     pairs = arguments.padding_pairs(padding, spatial, window, stride, dilation)
     for axis, (size, pair) in enumerate(zip(spatial, pairs, strict=True)):
+        if not known(size):
+            continue
         longest = {"zeros": math.inf, "reflect": size - 1, "replicate": math.inf, "circular": size}[pad_mode]
         if max(pair) > longest or (pad_mode == "replicate" and not size and any(pair)):
             raise ValueError(
@@ -236,7 +238,7 @@ def _read(
             )
     inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
     for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
-        if size and size + low + high < d * (k - 1) + 1:
+        if known(size) and size and size + low + high < d * (k - 1) + 1:
             raise ValueError(
                 f"the kernel's window does not fit: along spatial axis {axis} it reaches over {d * (k - 1) + 1} "
                 f"elements, but x has {size} and the padding {low} + {high}; pad more "
@@ -284,7 +286,7 @@ def _transposed_sizes(
         (n - 1) * s + e - low - high + p if n else 0
         for n, s, e, (low, high), p in zip(spatial, stride, extent, pairs, extra, strict=True)
     )
-    if any(o < 0 for o in out):
+    if any(known(o) and o < 0 for o in out):
         raise ValueError(f"padding {pairs} crops more than the output has: its size would be {out}")
     # Whole strides of output padding are further places of the convolution's window, so it pads less there, or crops.
     return out, tuple((low, high - p // s * s) for (low, high), p, s in zip(pairs, extra, stride, strict=True))

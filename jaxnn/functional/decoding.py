@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -27,6 +28,9 @@ class Generated(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     log_probs: jax.Array
+
+
+export.register_namedtuple_serialization(Generated, serialized_name="jaxnn.Generated")
 
 
 def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: int | None = None) -> Generated:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.geometry import known
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision, settled
 
@@ -119,7 +120,8 @@ def _forward(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
 ) -> tuple[jax.Array, Carry, Saved]:
     prepared = cell.prepare(weights)
-    if math.prod(xs.shape[1:-1]) <= PROJECT_FIRST:
+    sequences = math.prod(xs.shape[1:-1])
+    if known(sequences) and sequences <= PROJECT_FIRST:
         xs = cell.project(prepared, xs)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:

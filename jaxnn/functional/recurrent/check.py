@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, State
+from jaxnn.kernels.geometry import known
 
 
 def params(p: Params, kind: type[Params]) -> None:
@@ -98,8 +99,8 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
     if n.shape != batch:
         raise ValueError(f"lengths must have the batch axes of x, {batch}, got shape {n.shape}")
     if not isinstance(value, jax.core.Tracer):
-        known = np.asarray(value)
-        bad = known[(known < 0) | (known > time)]
+        given = np.asarray(value)
+        bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
         if bad.size:
             raise ValueError(f"lengths must lie in 0..{time}, the number of time steps in x; got {bad[:5].tolist()}")
     return n.astype(jnp.int32)
