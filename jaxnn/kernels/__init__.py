@@ -4,3 +4,5 @@ A kernel here is a JAX primitive with two lowerings: what `jax.lax` does, on eve
 the same sum where XLA's own is slow on CPU. The choice falls when a program is lowered, so one traced function runs
 right wherever it is placed, and programs for GPU and TPU are those of `jax.lax`.
 """
+
+from jaxnn.kernels import interpreters as interpreters
