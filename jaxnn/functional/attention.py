@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.kernels.accumulate import accumulator
 
 
@@ -44,6 +45,7 @@ def attention(
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
     values = keys if values is None else values
+    arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
             raise ValueError(

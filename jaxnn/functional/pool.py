@@ -53,6 +53,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
+    arguments.real("x", x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x must hold real numbers, not {x.dtype}")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)

@@ -16,17 +16,12 @@ from jaxnn.kernels.max_pool import give_p, max_pool_p, take_p
 from jaxnn.kernels.platform import formulation
 from jaxnn.kernels.sum_pool import spread_p, sum_pool_p
 
-try:  # JAX exports no table of checks, so without it they see no NaN here.
-    from jax._src.checkify import error_checks, nan_error_check
-except ImportError:
-    error_checks = nan_error_check = None
-
 Series = Sequence[Sequence[jax.Array]]
 
 
-def _as_lax(primitive: Primitive, primals: Sequence[jax.Array], series: Series, **params: Any) -> Any:
+def _as_lax(plain: Any, primals: Sequence[jax.Array], series: Series, **params: Any) -> Any:
     # Rules are handed Taylor coefficients, which `jet` itself multiplies by factorials only at its ends.
-    return jet.jet(functools.partial(formulation(primitive), **params), primals, series, factorial_scaled=False)
+    return jet.jet(functools.partial(plain, **params), primals, series, factorial_scaled=False)
 
 
 def _piecewise_linear(primitive: Primitive, primals: Sequence[jax.Array], series: Series, **params: Any) -> Any:
@@ -35,11 +30,17 @@ def _piecewise_linear(primitive: Primitive, primals: Sequence[jax.Array], series
     return function(*primals), terms
 
 
+def _check_for_nan(*primitives: Primitive) -> None:
+    try:
+        from jax._src.checkify import error_checks, nan_error_check
+    except ImportError:  # JAX has no public table of checks; without this one they skip these operations
+        return
+    for primitive in primitives:
+        error_checks[primitive] = functools.partial(nan_error_check, primitive)
+
+
 for _primitive in (conv_p, conv_dx_p, conv_dw_p):
-    jet.jet_rules[_primitive] = functools.partial(_as_lax, _primitive)
+    jet.jet_rules[_primitive] = functools.partial(_as_lax, formulation(_primitive))
 for _primitive in (max_pool_p, take_p, give_p, sum_pool_p, spread_p):
     jet.jet_rules[_primitive] = functools.partial(_piecewise_linear, _primitive)
-
-if error_checks is not None:
-    for _primitive in (conv_p, conv_dx_p, conv_dw_p, sum_pool_p, spread_p):
-        error_checks[_primitive] = functools.partial(nan_error_check, _primitive)
+_check_for_nan(conv_p, conv_dx_p, conv_dw_p, sum_pool_p, spread_p)
