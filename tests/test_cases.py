@@ -130,3 +130,26 @@ def test_derivatives_in_half_precision_sum_in_float32(case):
     got, expected = derivatives(case, case.long_args(), "bfloat16")
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(got))
     testing.assert_close(got, expected, reduction=1000, roundings=case.derivative_roundings, what=str(case))
+
+
+@every_case
+def test_a_precision_set_inside_a_compiled_function_is_that_of_every_product(case):
+    args = float32(case.args(batch=(1,)))
+    floats, tree = jax.tree.flatten(args)
+    at = [i for i, leaf in enumerate(floats) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    @jax.jit
+    def layer(*chosen):
+        leaves = list(floats)
+        for i, leaf in zip(at, chosen, strict=True):
+            leaves[i] = leaf
+        with jax.default_matmul_precision("highest"):
+            return case.function(*jax.tree.unflatten(tree, leaves))
+
+    def program(*chosen):  # derived and lowered after the function is traced
+        y, pull = jax.vjp(layer, *chosen)
+        return y, pull(y), jax.jvp(layer, chosen, chosen)
+
+    text = jax.jit(program).trace(*(floats[i] for i in at)).lower(lowering_platforms=("cpu", "cuda")).as_text()
+    assert "DEFAULT" not in text
+    assert "HIGHEST" in text or not case.sum_of_products or "pool" in case.name or "groups" in case.name

@@ -5,6 +5,7 @@ from jaxnn.functional.attention import attention
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
 from jaxnn.functional.decoding import Generated, beam_search, filter_logits, greedy, sample
 from jaxnn.functional.dense import dense
+from jaxnn.functional.policies import convolutions_saveable
 from jaxnn.functional.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
 from jaxnn.functional.recurrent import (
     Activation,
@@ -52,6 +53,7 @@ __all__ = [
     "bidirectional",
     "conv",
     "conv_transpose",
+    "convolutions_saveable",
     "dense",
     "feature_maps",
     "filter_logits",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional import arguments, pool
 from jaxnn.kernels.accumulate import widened
-from jaxnn.kernels.geometry import Sizes
+from jaxnn.kernels.geometry import Sizes, known
 
 
 def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
@@ -68,6 +68,11 @@ def _adaptive(
     n = len(output) if isinstance(output, Sequence) else 2
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as output={output!r} says")
     spatial = x.shape[-1 - n : -1]
+    if not all(map(known, spatial)):
+        raise ValueError(
+            f"x: expected spatial axes of known size, got {x.shape}; export a program for each size, or for an output "
+            "of size 1 take global_avg_pool or global_max_pool"
+        )
     wanted = output if isinstance(output, Sequence) else (output,) * n
     size = arguments.sizes(
         "output", [o if o is not None else max(1, s) for o, s in zip(wanted, spatial, strict=True)], n

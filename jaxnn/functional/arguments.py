@@ -8,6 +8,7 @@ from typing import Any, Literal
 import chex
 import jax
 import jax.numpy as jnp
+from jax.core import max_dim
 
 from jaxnn.kernels.geometry import Padding, Sizes
 
@@ -65,9 +66,8 @@ def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: S
         if padding == "CAUSAL":
             return tuple((e - 1, 0) for e in extent)
         if padding in ("SAME", "SAME_LOWER"):
-            total = [
-                max(0, (math.ceil(n / s) - 1) * s + e - n) for n, s, e in zip(spatial, stride, extent, strict=True)
-            ]
+            # The last window starts at (n - 1) // s * s, so (n - 1) % s elements lie behind its first one.
+            total = [max_dim(0, e - 1 - (n - 1) % s) for n, s, e in zip(spatial, stride, extent, strict=True)]
             low = [t // 2 if padding == "SAME" else t - t // 2 for t in total]
             return tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
     return given_pairs(padding, len(spatial))
@@ -100,10 +100,26 @@ def as_arrays(*values: Any) -> tuple[Any, ...]:
     return tuple(None if value is None else jnp.asarray(value) for value in values)
 
 
+def real(name: str, array: jax.Array) -> None:
+    """Raises where an array is complex; no advice to cast it, which drops the imaginary part."""
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name}: expected real numbers, got {array.dtype}; give real and imaginary parts as real arrays, for "
+            "example side by side: jnp.concatenate([z.real, z.imag], axis=-1)"
+        )
+
+
+def cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
+    """The array in a dtype of real numbers; raises where it is complex."""
+    real(name, array)
+    return array.astype(dtype)
+
+
 def floating(**arrays: jax.Array | None) -> None:
     """Raises unless the arrays are real floats, all of one dtype."""
     given = {name: array for name, array in arrays.items() if array is not None}
     for name, array in given.items():
+        real(name, array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{name} must have a floating dtype, not {array.dtype}: convert it with {name}.astype(jnp.float32)"

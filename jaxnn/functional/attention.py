@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.kernels.accumulate import accumulator
 
 
@@ -44,6 +45,7 @@ def attention(
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
     values = keys if values is None else values
+    arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
             raise ValueError(
@@ -59,7 +61,7 @@ def attention(
         raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
     wide = accumulator(query.dtype)
     scores = jnp.einsum("...qd,...td->...qt", query, keys, preferred_element_type=wide)
-    scores = scores / math.sqrt(query.shape[-1])
+    scores = scores / math.sqrt(max(1, query.shape[-1]))
     if lengths is None:
         weights = jax.nn.softmax(scores, axis=-1)
     else:

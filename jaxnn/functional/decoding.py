@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
+
+from jaxnn.functional import arguments
 
 Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -27,6 +30,9 @@ class Generated(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     log_probs: jax.Array
+
+
+export.register_namedtuple_serialization(Generated, serialized_name="jaxnn.Generated")
 
 
 def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: int | None = None) -> Generated:
@@ -137,6 +143,9 @@ def filter_logits(
         raise ValueError(f"top_k must be at least 1, or None, got {top_k}")
     if isinstance(top_p, int | float) and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], or be None, got {top_p}")
+    arguments.real("logits", logits)
+    if not logits.shape[-1]:
+        raise ValueError(f"logits: expected at least one token, got shape {logits.shape}; widen the vocabulary")
     logits = logits.astype(jnp.float32) / jnp.asarray(temperature, jnp.float32)
     if top_k is not None and top_k < logits.shape[-1]:
         least = jax.lax.top_k(logits, top_k)[0][..., -1:]
@@ -295,6 +304,9 @@ def _check(step: Step, state: Any, start: jax.Array, max_length: int, end: int |
     logits, _ = jax.eval_shape(step, state, start)
     if logits.shape[:-1] != start.shape:
         raise ValueError(f"step must return logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
+    arguments.real("logits", logits)
+    if not logits.shape[-1]:
+        raise ValueError(f"step: expected logits of at least one token, got shape {logits.shape}; widen the vocabulary")
     if end is not None and not 0 <= end < logits.shape[-1]:
         raise ValueError(f"end must be a token of the vocabulary, 0..{logits.shape[-1] - 1}, got {end}")
     return start

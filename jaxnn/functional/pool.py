@@ -1,18 +1,20 @@
 """Pooling over sliding windows: maximum, average, and the p-norm."""
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import max_dim, min_dim
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.kernels import max_pool as max_kernels
 from jaxnn.kernels import sum_pool as sum_kernels
 from jaxnn.kernels.accumulate import accumulator, widened
-from jaxnn.kernels.geometry import Padding, Sizes, Window
+from jaxnn.kernels.geometry import Padding, Sizes, Window, known
 from jaxnn.kernels.norm_pool import norm_pool
 
 
@@ -53,6 +55,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
+    arguments.real("x", x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x must hold real numbers, not {x.dtype}")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
@@ -177,8 +180,11 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     Array([6., 7.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
-    size = _whole(x, spatial)
-    return max_pool(x, size).reshape(*x.shape[: x.ndim - spatial - 1], x.shape[-1])
+    size, batch = _whole(x, spatial), x.shape[: x.ndim - spatial - 1]
+    if all(map(known, size)):
+        return max_pool(x, size).reshape(*batch, x.shape[-1])
+    flat = x.reshape(*batch, math.prod(size), x.shape[-1])
+    return jnp.take_along_axis(flat, jnp.argmax(flat, -2, keepdims=True), -2).reshape(*batch, x.shape[-1])
 
 
 def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
@@ -223,28 +229,31 @@ def _read(
     reach = []
     for axis, (length, (low, high), k, s, d) in enumerate(zip(spatial, pairs, size, stride, dilation, strict=True)):
         extent = d * (k - 1) + 1
-        if max(low, high) >= extent:
+        if known(length) and max(low, high) >= extent:
             raise ValueError(
                 f"padding {(low, high)} of spatial axis {axis} must be less than the window's extent of {extent}, "
                 "or a window would see nothing but padding"
             )
-        if length and length + low + high < extent and not ceil_mode:
+        if known(length) and length and length + low + high < extent and not ceil_mode:
             raise ValueError(
                 f"window does not fit: along spatial axis {axis} it reaches over {extent} elements, but x has {length} "
                 f"and the padding {low} + {high}; pad more (padding='SAME') or take a smaller window"
             )
         if ceil_mode and length:
             # A window more if a part of it lies on the input, unless it would start beyond the input's end.
-            places = max(0, -(-(length + low + high - extent) // s)) + 1
-            if (places - 1) * s >= length + low:
-                places -= 1
-            high = max(high, (places - 1) * s + extent - length - low)
+            places = max_dim(0, -(-(length + low + high - extent) // s)) + 1
+            places = min_dim(places, -(-(length + low) // s))
+            high = max_dim(high, (places - 1) * s + extent - length - low)
         reach.append((low, high))
     return Window(size, stride, tuple(reach), dilation), pairs
 
 
-def _counts(spatial: Sizes, at: Window, counted: Padding) -> np.ndarray:
+def _counts(spatial: Sizes, at: Window, counted: Padding) -> np.ndarray | jax.Array:
     """How many elements each window sees of the input and the `counted` padding: `(1, *out, 1)`, at least 1."""
+    if not all(map(known, spatial)):
+        ones = jnp.ones((1, *(n + low + high for n, (low, high) in zip(spatial, counted, strict=True)), 1), jnp.float32)
+        rest = tuple((p - c, q - d) for (p, q), (c, d) in zip(at.padding, counted, strict=True))
+        return jnp.maximum(sum_kernels.sum_pool(ones, dataclasses.replace(at, padding=rest)), 1)
     counts = np.ones((1,) * (len(spatial) + 2))
     for axis, (length, (low, _), (more, less), k, s, d, out) in enumerate(
         zip(spatial, at.padding, counted, at.size, at.stride, at.dilation, at.out(spatial), strict=True)

@@ -105,7 +105,7 @@ x = jnp.ones((2, 6, 7, 4))
         (x, (1, 2, 3, 4), r"x must have the shape .*4 spatial axes.*not \(2, 6, 7, 4\)"),
         (x[0, 0], 2, r"x must have the shape .*as output=2 says, not \(7, 4\)"),
         (x[:, :0], 2, r"x has no position to pool over: its spatial axes are \(0, 7\)"),
-        (x.astype(complex), 2, "x must .*not complex64"),
+        (x.astype(complex), 2, "x: expected real numbers, got complex64"),
     ],
 )
 def test_what_does_not_fit_is_named(name, x, output, message):

@@ -259,7 +259,7 @@ ERRORS = {
     "dilated beyond x": ((x, k), {"padding": "VALID", "dilation": (1, 7)}, "along spatial axis 1 it reaches over 8"),
     "integers": ((x.astype(int), k), {}, "x must have a floating dtype, not int32"),
     "truths": ((x.astype(bool), k), {}, "x must have a floating dtype, not bool"),
-    "complex": ((x, k.astype(complex)), {}, "kernel must have a floating dtype, not complex64"),
+    "complex": ((x, k.astype(complex)), {}, "kernel: expected real numbers, got complex64"),
     "mixed": ((x, k.astype(jnp.bfloat16)), {}, "share one dtype, but they are x float32, kernel bfloat16"),
     "mixed bias": ((x, k, jnp.ones(6, jnp.float16)), {}, "share one dtype.*bias float16"),
 }

@@ -317,7 +317,7 @@ ERRORS = {
         "window does not fit: along spatial axis 0 it reaches over 7 elements, but x has 6",
     ),
     "dilated beyond x": (x, 2, {"dilation": (1, 7)}, "window does not fit: along spatial axis 1 it reaches over 8"),
-    "complex": (x.astype(complex), 2, {}, "x must .*not complex64"),
+    "complex": (x.astype(complex), 2, {}, "x: expected real numbers, got complex64"),
     "truths": (x > 0, 2, {}, "x must .*not bool"),
 }
 

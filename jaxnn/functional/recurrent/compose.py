@@ -5,6 +5,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]
@@ -20,6 +21,9 @@ class Directions(NamedTuple, Generic[T]):
 
     forward: T
     backward: T
+
+
+export.register_namedtuple_serialization(Directions, serialized_name="jaxnn.Directions")
 
 
 def bidirectional(

@@ -70,14 +70,14 @@ def fused(
 def _masks(options: Options, shape: tuple[int, ...]) -> Masks:
     """The options as masks `(time, *batch)`; cuts are numbered as in `scan.scan`."""
     lengths, reverse, resets, time_major, _, truncate = options
-    time, batch = shape[0], shape[1:]
+    time = shape[0]
     cuts = jnp.arange(time, dtype=jnp.int32) + jnp.int32(reverse)
     spread = jax.lax.broadcast_in_dim(cuts, shape, (0,))
     inside = None if lengths is None else spread - jnp.int32(reverse) < jnp.broadcast_to(lengths[None], shape)
     if resets is not None:
         resets = resets if time_major else jnp.moveaxis(resets, -1, 0)
         if reverse:
-            resets = jnp.concatenate([resets[1:], jnp.zeros((1, *batch), bool)])
+            resets = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
         resets = resets if lengths is None else resets & (spread < jnp.broadcast_to(lengths[None], shape))
     apart = None if truncate is None else (cuts % truncate == 0) & (cuts > 0) & (cuts < time)
     return Masks(inside, resets, apart)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import export
 
 from jaxnn.functional import recurrent as R
 from jaxnn.kernels.accumulate import widened
@@ -28,6 +29,9 @@ class Encoded(NamedTuple):
     outputs: jax.Array
     state: tuple[Any, ...]
     lengths: jax.Array | None
+
+
+export.register_namedtuple_serialization(Encoded, serialized_name="jaxnn.Encoded")
 
 
 class Encoder(nnx.Module):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn.functional import arguments
 from jaxnn.functional import recurrent as R
 from jaxnn.modules.recurrent.cells import Cell, GRUCell, LSTMCell, RNNCell
 
@@ -113,7 +114,7 @@ class Recurrent(nnx.Module):
         return R.stack(
             self._layer,
             self._arrays(dtype),
-            x.astype(dtype),
+            arguments.cast("x", x, dtype),
             state,
             dropout=dropout,
             key=self._key(rngs) if dropout > 0 else None,
@@ -141,7 +142,9 @@ class Recurrent(nnx.Module):
           ValueError: the layers are bidirectional, or as `functional.lstm_step`.
         """
         dtype = self._dtype(x)
-        return R.stack_step(self._step, self._arrays(dtype), state, x.astype(dtype), **self._first().options)
+        return R.stack_step(
+            self._step, self._arrays(dtype), state, arguments.cast("x", x, dtype), **self._first().options
+        )
 
     def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array | None:
         source = self.rngs if rngs is None else rngs
