@@ -234,7 +234,7 @@ def test_long_names_and_other_alphabets_arrive(form):
     assert sum(path.is_file() for path in out.rglob("*")) == len(names)
 
 
-CONTENT = {"pack/a": b"abc" * 50, "pack/" + "long" * 30: bytes(700), "pack/c": b""}
+CONTENT = {"pack/a": b"abc" * 50, "pack/" + "long" * 30: b"x" * 700, "pack/c": b""}
 
 
 @settings(max_examples=60, deadline=None)

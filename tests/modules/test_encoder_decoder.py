@@ -158,6 +158,8 @@ def test_it_learns_to_reverse():
         (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
         (lambda e, d: d(TARGET), "encoded: this decoder attends"),
         (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
+        (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start must be integers"),
+        (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start must lie in"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
         (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),
