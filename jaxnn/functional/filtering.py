@@ -49,6 +49,8 @@ def filter_logits(
     logits = jnp.asarray(logits)
     if logits.ndim < 1:
         raise ValueError("logits: expected (*batch, vocabulary), got a scalar; give it an axis of tokens")
+    # Not of their maximum, in which XLA on CPU may lose NaN.
+    sound = ~jnp.any(jnp.isnan(logits), axis=-1, keepdims=True)
     hint = "smaller is nearer to the most probable token, which top_k=1 keeps alone"
     temperature = number("temperature", temperature, "a finite number above 0", lambda t: t > 0, hint)
     if top_k is not None:
@@ -60,7 +62,7 @@ def filter_logits(
     if top_p is not None:
         top_p = number("top_p", top_p, "a number in (0, 1]", lambda p: 0 < p <= 1, "None or 1.0 keeps every token")
         logits = _nucleus(logits, top_p)
-    return logits
+    return jnp.where(sound, logits, jnp.nan)
 
 
 def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -70,7 +72,7 @@ def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
     relative = jnp.where(logits == best, 0.0, (logits - best) / temperature)
     cooled = jnp.where(fits, logits / temperature, relative)
     sound = (temperature >= 0) & (temperature < jnp.inf)
-    return jnp.where(sound & ~jnp.isnan(best), cooled, jnp.nan)
+    return jnp.where(sound, cooled, jnp.nan)
 
 
 def _nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
@@ -86,9 +88,10 @@ def _nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
     before = jnp.cumsum(mass, axis=-1) - mass
     axis = logits.ndim - 1
     rest = jax.lax.cumsum(mass, axis, reverse=True)
-    stays = before * (1 - top_p + _HALF_UNIT) < rest * top_p * (1 - _ROUNDING)
+    # Not `1 - top_p + _HALF_UNIT`: XLA adds the two constants first, which is 1 in float32.
+    stays = before * (1 - top_p) < rest * top_p * (1 - _ROUNDING) - before * _HALF_UNIT
     first = jax.lax.broadcasted_iota(jnp.int32, logits.shape, axis) == 0
     stays = stays | first | (top_p == 1)
     kept = jnp.where(jnp.take_along_axis(stays, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
     sound = (top_p >= 0) & (top_p <= 1)
-    return jnp.where(sound & ~jnp.isnan(best), kept, jnp.nan)
+    return jnp.where(sound, kept, jnp.nan)

@@ -185,6 +185,7 @@ def test_a_length_penalty_without_measure_still_ranks(alpha):
     assert len(set(map(tuple, made.tokens.tolist()))) == 4
 
 
+@pytest.mark.optimized
 def test_numbers_that_are_traced_and_out_of_range_show_as_nan():
     step, state, _ = _model(0, (2,))
     start, key = jnp.array([0, 1]), jax.random.key(0)
