@@ -47,6 +47,27 @@ def test_padding_of_what_is_read_has_no_effect():
     np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.optimized
+def test_padding_that_embeds_to_nan_reaches_neither_logits_nor_gradients():
+    encoder, decoder = _pair(kind="gru")
+
+    @nnx.jit
+    def run(encoder, decoder, tokens):
+        def loss(models):
+            logits, _ = models[1](TARGET, models[0](tokens, lengths=LENGTHS))
+            return jnp.sum(jnp.sin(logits)), logits
+
+        return nnx.grad(loss, has_aux=True)((encoder, decoder))
+
+    def padded(token):
+        return run(encoder, decoder, jnp.where(jnp.arange(6)[None] < LENGTHS[:, None], TOKENS, token))
+
+    assert np.isnan(encoder.embed(jnp.array([99]))).all()  # a traced token cannot be refused
+    for a, b in zip(*(jax.tree.leaves(padded(token)) for token in (99, 0)), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
 def test_attention_weights_sum_to_one_inside_the_lengths():
     encoder, decoder = _pair()
     weights = decoder.attention_weights(TARGET, encoder(TOKENS, lengths=LENGTHS))
