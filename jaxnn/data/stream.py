@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tokenize
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -190,10 +191,16 @@ def _length(arrays: Any) -> int:
 def _open(path: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's syntax
         raise ValueError(f"files: {os.fspath(path)} is not a whole .npy file of numbers ({error})") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"files: {os.fspath(path)} is an archive; save each array as a .npy file of its own")
+    # A header that is damaged may state fewer examples than there are.
+    if isinstance(array, np.memmap) and array.offset + array.nbytes != (got := os.path.getsize(path)):
+        raise ValueError(
+            f"files: {os.fspath(path)} states shape {array.shape} of {array.dtype}, a file of "
+            f"{array.offset + array.nbytes:,} bytes, but has {got:,}; write it again"
+        )
     return array
 
 

@@ -2,12 +2,13 @@
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import max_dim
 
 from jaxnn.kernels.geometry import Padding, Sizes
@@ -47,6 +48,32 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     if any(v < least for v in result):
         raise ValueError(f"{name} must be at least {least} along every axis, not {value!r}")
     return result
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    """An int of at least `least`, which must be known while tracing."""
+    expected = f"{name}: expected an integer of at least {least}"
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})")
+    try:
+        result = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        result = None
+    if result is None or result < least:
+        raise ValueError(f"{expected}, got {value!r}")
+    return result
+
+
+def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
+    """A real scalar as float32. A concrete one must be finite and fit; what a traced one is, the caller looks after."""
+    traced = isinstance(value, jax.core.Tracer)
+    given = value if traced else np.asarray(value)
+    real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
+    if given.shape != () or not real:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
+    if not traced and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
+    return jnp.asarray(value).astype(jnp.float32)
 
 
 def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:

@@ -273,7 +273,7 @@ def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
         (b"abcdefgh" * 99, {"dropout": 1.0}, "dropout must lie in"),
         (b"abcdefgh" * 99, {"restart": 1.5}, "--restart must be a chance"),
         (b"abcdefgh" * 99, {"clip": 0.0}, "clip_norm"),
-        (b"abcdefgh" * 99, {"temperature": 0.0}, "temperature must be positive"),
+        (b"abcdefgh" * 99, {"temperature": 0.0}, "temperature: expected a finite number above 0"),
     ],
 )
 def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options, message):
@@ -302,9 +302,9 @@ def test_a_model_comes_back_from_its_file_bit_for_bit(saved):
         ({"generate": "ab€x"}, "never seen: 'x', '€'; it knows 'abc d'"),
         ({"generate": ""}, "at least one character"),
         ({"generate": "a" * 10_001}, "at most 10,000 characters, not 10,001"),
-        ({"generate": "a", "temperature": 0.0}, "temperature must be positive"),
-        ({"generate": "a", "top_k": 0}, "top_k must be at least 1"),
-        ({"generate": "a", "top_p": 1.5}, "top_p must lie in"),
+        ({"generate": "a", "temperature": 0.0}, "temperature: expected a finite number above 0"),
+        ({"generate": "a", "top_k": 0}, "top_k: expected"),
+        ({"generate": "a", "top_p": 1.5}, "top_p: expected"),
         ({"generate": "a", "length": 0}, "--length must be at least 1"),
     ],
 )

@@ -48,6 +48,27 @@ def test_padding_of_what_is_read_has_no_effect():
     np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.optimized
+def test_padding_that_embeds_to_nan_reaches_neither_logits_nor_gradients():
+    encoder, decoder = _pair(kind="gru")
+
+    @nnx.jit
+    def run(encoder, decoder, tokens):
+        def loss(models):
+            logits, _ = models[1](TARGET, models[0](tokens, lengths=LENGTHS))
+            return jnp.sum(jnp.sin(logits)), logits
+
+        return nnx.grad(loss, has_aux=True)((encoder, decoder))
+
+    def padded(token):
+        return run(encoder, decoder, jnp.where(jnp.arange(6)[None] < LENGTHS[:, None], TOKENS, token))
+
+    assert np.isnan(encoder.embed(jnp.array([99]))).all()  # a traced token cannot be refused
+    for a, b in zip(*(jax.tree.leaves(padded(token)) for token in (99, 0)), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
 def test_attention_weights_sum_to_one_inside_the_lengths():
     encoder, decoder = _pair()
     weights = decoder.attention_weights(TARGET, encoder(TOKENS, lengths=LENGTHS))
@@ -168,6 +189,8 @@ def test_it_learns_to_reverse():
         (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
         (lambda e, d: d(TARGET), "encoded: this decoder attends"),
         (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
+        (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start must be integers"),
+        (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start must lie in"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
         (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),

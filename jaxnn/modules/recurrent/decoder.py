@@ -190,7 +190,7 @@ class Decoder(nnx.Module):
             raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
         if (method == "sample") != (key is not None):
             raise ValueError(f"key: 'sample' needs a random key, no other method takes one; got {method!r}")
-        first = jnp.asarray(start, jnp.int32)
+        first = checked_tokens(start, self.vocabulary, "start").astype(jnp.int32)
         if state is None and encoded is not None:
             state = encoded.state
         if state is None:

@@ -158,15 +158,15 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
     )
 
 
-def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int) -> jax.Array:
+def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
     """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
     if not isinstance(tokens, jax.core.Tracer):
         known = np.asarray(tokens)
         if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
             raise ValueError(
-                f"tokens must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
+                f"{name} must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
             )
     t = jnp.asarray(tokens)
     if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"tokens must be integers, got {t.dtype}")
+        raise ValueError(f"{name} must be integers, got {t.dtype}")
     return t
