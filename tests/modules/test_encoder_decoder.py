@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxnn.functional import decoding
+from jaxnn.modules import Dense
 from jaxnn.modules.recurrent import Decoder, Encoder
 from jaxnn.modules.recurrent.encoder import embedding
 
@@ -17,7 +18,7 @@ LENGTHS = jnp.array([6, 3, 1])
 
 
 def _pair(attend=True, **options):
-    encoder = Encoder(7, 3, 4, rngs=nnx.Rngs(0), **options)
+    encoder = Encoder(7, 3, 4, return_state=True, rngs=nnx.Rngs(0), **options)
     options.pop("bidirectional", None)
     decoder = Decoder(5, 3, 4, memory_features=encoder.out_features if attend else None, rngs=nnx.Rngs(1), **options)
     return encoder, decoder
@@ -124,9 +125,9 @@ def test_a_decoder_alone_is_a_language_model_that_goes_on_after_a_prompt():
 
 def test_dropout_only_while_training():
     encoder = Encoder(7, 3, 4, dropout=0.5, rngs=nnx.Rngs(0))
-    assert not np.allclose(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+    assert not np.allclose(encoder(TOKENS), encoder(TOKENS))
     encoder.eval()
-    np.testing.assert_array_equal(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+    np.testing.assert_array_equal(encoder(TOKENS), encoder(TOKENS))
 
 
 def test_half_precision_runs_through():
@@ -162,7 +163,7 @@ def test_it_learns_to_reverse():
     def loss(params):
         encoder, decoder = nnx.merge(graph, params)
         given = jnp.concatenate([jnp.full((512, 1), start), target[:, :-1]], axis=1)
-        logits, _ = decoder(given, encoder(source))
+        logits, _ = decoder(given, encoder(source, return_state=True))
         return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
 
     @jax.jit
@@ -177,7 +178,7 @@ def test_it_learns_to_reverse():
     with jax.numpy_dtype_promotion("standard"):  # optax is not written for strict promotion
         encoder, decoder = nnx.merge(graph, train(params))
     fresh = jnp.asarray(rng.integers(0, 5, (64, time)), jnp.int32)
-    made = decoder.generate(encoder(fresh), start=start, max_length=time)
+    made = decoder.generate(encoder(fresh, return_state=True), start=start, max_length=time)
     assert np.mean(np.all(made.tokens == fresh[:, ::-1], axis=1)) > 0.9
 
 
@@ -206,3 +207,15 @@ def test_it_learns_to_reverse():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(*_pair())
+
+
+def test_an_encoder_returns_its_outputs_and_the_state_on_request():
+    encoder, decoder = _pair()
+    encoded = encoder(TOKENS, lengths=LENGTHS)
+    outputs = encoder(TOKENS, lengths=LENGTHS, return_state=False)
+    np.testing.assert_array_equal(outputs, encoded.outputs)
+    for call in (lambda: decoder(TARGET, outputs), lambda: decoder.attention_weights(TARGET, outputs)):
+        with pytest.raises(ValueError, match=r"encoded: expected Encoded, got .*; call the encoder with return_state"):
+            call()
+    tagger = nnx.Sequential(Encoder(7, 3, 4, rngs=nnx.Rngs(0)), Dense(8, 5, rngs=nnx.Rngs(1)))
+    assert tagger(TOKENS).shape == (3, 6, 5)

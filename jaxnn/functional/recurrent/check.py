@@ -1,5 +1,7 @@
 """What the arguments of a recurrent layer must be; each message names the argument."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,6 +126,18 @@ def count(name: str, value: int | None) -> None:
     """Raises where an optional number of steps is not positive."""
     if value is not None and value < 1:
         raise ValueError(f"{name} must be at least 1 step, or None, got {value}")
+
+
+def rate(name: str, value: Any) -> float | None:
+    """A probability in [0, 1) as a float, or None where it is traced; raises for anything else."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    number = np.asarray(value)
+    if number.shape != () or not jnp.issubdtype(number.dtype, jnp.number) or np.iscomplexobj(number):
+        raise ValueError(f"{name} must be a real number in [0, 1), got {value!r}")
+    if not 0 <= float(number) < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+    return float(number)
 
 
 def _same_dtype(what: str, got: jax.typing.DTypeLike, other: str, want: jax.typing.DTypeLike) -> None:

@@ -18,6 +18,7 @@ from jaxnn.functional.recurrent.params import (
     StateT,
 )
 from jaxnn.functional.recurrent.scan import Options, Step
+from jaxnn.functional.recurrent.sharding import like_batch
 from jaxnn.kernels.platform import varying_as
 
 
@@ -221,10 +222,11 @@ def _run(
     zeros = jax.tree.map(partial(varying_as, x), params.zero_state(batch, x.dtype))
     start = zeros if state is None else state
     check.state(params, start, batch, x.dtype)
+    start = like_batch(x, start, time_major=time_major)
     check.count("remat", remat)
     check.count("truncate", truncate)
     options = Options(
-        lengths=None if lengths is None else check.lengths(lengths, batch, time),
+        lengths=None if lengths is None else like_batch(x, check.lengths(lengths, batch, time), time_major=time_major),
         reverse=reverse,
         resets=None if resets is None else check.resets(resets, x.shape[:-1], axes.replace(", features", "")),
         time_major=time_major,

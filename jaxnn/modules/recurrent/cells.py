@@ -10,6 +10,7 @@ from flax import nnx
 from jaxnn.functional import arguments
 from jaxnn.functional import recurrent as R
 from jaxnn.modules.parameters import Initializer
+from jaxnn.modules.static import keywords, static_options
 
 Activation = R.Activation
 
@@ -19,14 +20,18 @@ class Cell(nnx.Module):
 
     Attributes:
       params: a NamedTuple of `nnx.Param`, named as in `jaxnn.functional`.
-      options: what the step takes beside parameters, state and input.
     """
 
     def __init__(self, params: Any, options: Mapping[str, Any], dtype: Any) -> None:
         is_boxed = lambda p: isinstance(p, nnx.VariableMetadata)  # noqa: E731
         self.params = nnx.data(jax.tree.map(nnx.Param, params, is_leaf=is_boxed))
-        self.options = dict(options)
+        self._options = static_options(options)
         self.dtype = dtype
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the step takes beside parameters, state and input."""
+        return keywords(self._options)
 
     def arrays(self, dtype: Any) -> Any:
         """The parameters as the functions in `jaxnn.functional` take them, in `dtype`."""

@@ -1,6 +1,6 @@
 """The encoder: reads a sequence of tokens."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,7 @@ class Encoder(nnx.Module):
       layers: how many layers.
       bidirectional: whether the layers go both ways.
       dropout: the rate of dropout on the embeddings and between layers.
+      return_state: whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
       dtype: to compute in; that of the parameters by default.
       param_dtype: of the parameters.
       rngs: `params`, and `dropout` where there is some.
@@ -56,7 +57,9 @@ class Encoder(nnx.Module):
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
     >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
-    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]))
+    >>> encoder(jnp.ones((2, 7), int)).shape
+    (2, 7, 10)
+    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]), return_state=True)
     >>> encoded.outputs.shape, encoded.state[0].h.shape
     ((2, 7, 10), (2, 5))
     """
@@ -71,6 +74,7 @@ class Encoder(nnx.Module):
         layers: int = 1,
         bidirectional: bool = True,
         dropout: float = 0.0,
+        return_state: bool = False,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
@@ -88,6 +92,7 @@ class Encoder(nnx.Module):
             rngs=rngs,
         )
         self.vocabulary = vocabulary
+        self.return_state = return_state
         self.out_features = self.layers.out_features
         per_layer = len(self.layers.zero_state()[0].forward) if bidirectional else 0
 
@@ -96,22 +101,43 @@ class Encoder(nnx.Module):
 
         self.bridges = nnx.data([[bridge() for _ in range(per_layer)] for _ in range(layers if per_layer else 0)])
 
-    def __call__(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> Encoded:
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[False]
+    ) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[True]
+    ) -> Encoded: ...
+
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
+    ) -> Any: ...
+
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
+    ) -> Any:
         """Reads tokens `(*batch, time)`.
 
         Args:
           tokens: integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
             give NaN.
           lengths: how many tokens of each sequence count.
+          return_state: whether to return what a decoder takes; the attribute by default.
 
         Returns:
-          Outputs and the decoder's initial state.
+          The outputs `(*batch, time, out_features)`; with `return_state` an `Encoded` of outputs, the decoder's initial
+          state and lengths.
 
         Raises:
           ValueError: tokens that are not integers or, where concrete, not in the vocabulary; or as `functional.lstm`.
         """
         x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
-        outputs, state = self.layers(x, lengths=lengths)
+        if not (self.return_state if return_state is None else return_state):
+            return self.layers(x, lengths=lengths, return_state=False)
+        outputs, state = self.layers(x, lengths=lengths, return_state=True)
         if self.bridges:
             state = tuple(self._join(s, b) for s, b in zip(state, self.bridges, strict=True))
         return Encoded(outputs, state, None if lengths is None else jnp.asarray(lengths))
