@@ -8,6 +8,7 @@ import pytest
 from jaxnn import testing
 from jaxnn.testing.floating import cast_floating, computing_in, restrict_to_floating, to_float64
 from tests.cases import CASES, LONG_SUMS, RECURRENT
+from tests.compilations import record_compilations
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 full_case = pytest.mark.parametrize("case", [case for case in CASES if case.suites == "all"], ids=str)
@@ -153,3 +154,27 @@ def test_a_precision_set_inside_a_compiled_function_is_that_of_every_product(cas
     text = jax.jit(program).trace(*(floats[i] for i in at)).lower(lowering_platforms=("cpu", "cuda")).as_text()
     assert "DEFAULT" not in text
     assert "HIGHEST" in text or not case.sum_of_products or "pool" in case.name or "groups" in case.name
+
+
+@every_case
+def test_a_second_equal_eager_call_compiles_nothing(case):
+    def call():
+        args = float32(case.args())
+        return case.function(*args)
+
+    call()
+    with record_compilations() as compiled:
+        call()
+    assert compiled == []
+
+
+@full_case
+def test_a_second_equal_eager_gradient_compiles_nothing(case):
+    def gradient():
+        args = float32(case.args(batch=(1,)))
+        return jax.grad(lambda args: sum(leaf.sum() for leaf in jax.tree.leaves(case.function(*args))))(args)
+
+    gradient()
+    with record_compilations() as compiled:
+        gradient()
+    assert compiled == []

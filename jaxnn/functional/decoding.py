@@ -13,7 +13,10 @@ from jax import export
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import integer, number
+from jaxnn.functional.compensated import Total, plus
 from jaxnn.functional.filtering import filter_logits
+from jaxnn.functional.programs import once
+from jaxnn.functional.sharding import like_leading
 
 Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -135,33 +138,25 @@ def _generate(step, state, start, choose, key, max_length, end):  # type: ignore
         token = choose(logits, None if keys is None else keys[t]).astype(jnp.int32)
         token = jnp.where(done, jnp.int32(fill), token)
         of_token = jnp.take_along_axis(jax.nn.log_softmax(logits), token[..., None], axis=-1)[..., 0]
-        total = _plus(total, jnp.where(done, 0.0, of_token))
+        total = plus(total, jnp.where(done, 0.0, of_token))
         if end is not None:
             done = done | (token == end)
         lengths = jnp.where(done, lengths, lengths + 1)
         return t + 1, state, token, tokens.at[..., t].set(token), lengths, total, done
 
-    nothing = _Total(zeros.astype(jnp.float32), zeros.astype(jnp.float32))
+    nothing = Total(zeros.astype(jnp.float32), zeros.astype(jnp.float32))
     carry = (jnp.int32(0), state, start, tokens, zeros, nothing, zeros.astype(bool))
-    _, _, _, tokens, lengths, total, _ = jax.lax.while_loop(going, body, carry)
+    _, _, _, tokens, lengths, total, _ = _loop(going, body, start, carry)
     return Generated(tokens, lengths, total.high)
 
 
-class _Total(NamedTuple):
-    """A sum that keeps what float32 rounds off: `high + low`, with `high` the sum to the nearest float32."""
+def _loop(going, body, start, carry):  # type: ignore[no-untyped-def]
+    """The loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
 
-    high: jax.Array
-    low: jax.Array
+    def run(start, t, *arrays):  # type: ignore[no-untyped-def]
+        return jax.lax.while_loop(going, body, (t, *like_leading(start, arrays)))
 
-
-def _plus(total: _Total, term: jax.Array) -> _Total:
-    """Adds a term without loss (Knuth's two-sum; the rounding of `low` itself is left)."""
-    high = total.high + term
-    of_term = high - total.high
-    lost = (total.high - (high - of_term)) + (term - of_term)
-    low = total.low + jnp.where(jnp.isfinite(high), lost, 0.0)
-    rounded = high + low
-    return _Total(rounded, jnp.where(jnp.isfinite(rounded), low - (rounded - high), 0.0))
+    return once(run, start, *carry)
 
 
 def beam_search(
@@ -254,7 +249,7 @@ def beam_search(
         settled = done | jnp.isneginf(total.high)
         idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
         gains = jnp.where(settled[..., None], idle, gains)
-        total = _plus(total, jnp.where(settled, 0.0, -cost))
+        total = plus(total, jnp.where(settled, 0.0, -cost))
         # Totals of long sequences differ by less than their own rounding, so they are ranked by what lies between each
         # and the total of the best beam: for one beam that is `gains`, the order of the logits.
         best = jnp.argmax(total.high, axis=-1, keepdims=True)
@@ -273,15 +268,15 @@ def beam_search(
         if end is not None:
             done = done | (token == end)
         lengths = jnp.where(done, lengths, lengths + 1)
-        return t + 1, state, token, tokens.at[..., t].set(token), lengths, _plus(total, gain), done
+        return t + 1, state, token, tokens.at[..., t].set(token), lengths, plus(total, gain), done
 
     zeros = jnp.zeros((*batch, beams), jnp.int32)
     # At first all beams are the same sequence: only one of them may be continued.
     alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, zeros.shape, at) == 0, 0.0, -jnp.inf)
-    total = _Total(alone, jnp.zeros_like(alone))
+    total = Total(alone, jnp.zeros_like(alone))
     tokens = jnp.full((*batch, beams, max_length), fill, jnp.int32)
     carry = (jnp.int32(0), jax.tree.map(spread, state), spread(start), tokens, zeros, total, zeros.astype(bool))
-    _, _, _, tokens, lengths, total, _ = jax.lax.while_loop(going, body, carry)
+    _, _, _, tokens, lengths, total, _ = _loop(going, body, start, carry)
     return Generated(tokens, lengths, jnp.where(jnp.isfinite(alpha), total.high, jnp.nan))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.sharding import like
+from jaxnn.functional.sharding import like
 
 T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]

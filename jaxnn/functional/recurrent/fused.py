@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, StateT
 from jaxnn.functional.recurrent.scan import Options, Step, blocks
+from jaxnn.functional.sharding import sharded
 from jaxnn.kernels import gru, lstm, rnn
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.recurrence import Cell, Masks, recurrence
@@ -50,6 +51,8 @@ def fused(
 ) -> tuple[jax.Array, StateT]:
     """As `scan.scan`, for the variants of which nothing is `missing`; raises `ValueError` for others."""
     lacks = missing(step, params)  # type: ignore[arg-type]
+    if lacks is None and sharded((params, state, x)):
+        lacks = "no way over the devices of an explicit mesh"
     if lacks is not None:
         raise ValueError(f"algorithm='fused' has {lacks}; use 'scan', or 'auto', which chooses what serves")
     # As in `scan.scan`: over blocks of steps the gradients of the weights are added up in float32.

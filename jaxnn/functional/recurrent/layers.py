@@ -1,10 +1,12 @@
 """The recurrent layers over whole sequences."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.programs import Bound, lasting, once
 from jaxnn.functional.recurrent import algorithms, check
 from jaxnn.functional.recurrent.cells import Activation, gru_step, lstm_step, rnn_step
 from jaxnn.functional.recurrent.params import (
@@ -17,8 +19,8 @@ from jaxnn.functional.recurrent.params import (
     RNNState,
     StateT,
 )
-from jaxnn.functional.recurrent.scan import Options, Step
-from jaxnn.functional.recurrent.sharding import like_batch
+from jaxnn.functional.recurrent.scan import Options
+from jaxnn.functional.sharding import like_batch
 from jaxnn.kernels.platform import varying_as
 
 
@@ -65,7 +67,7 @@ def rnn(
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
-    step = partial(rnn_step, activation=activation)
+    step = Bound(rnn_step, activation=activation)
     check.params(params, RNNParams)
     return _run("rnn", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -117,7 +119,7 @@ def gru(
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
-    step = partial(gru_step, reset_after=reset_after, activation=activation, gate_activation=gate_activation)
+    step = Bound(gru_step, reset_after=reset_after, activation=activation, gate_activation=gate_activation)
     check.params(params, GRUParams)
     return _run("gru", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -194,7 +196,7 @@ def lstm(
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
         (True, True)
     """
-    step = partial(lstm_step, activation=activation, gate_activation=gate_activation)
+    step = Bound(lstm_step, activation=activation, gate_activation=gate_activation)
     check.params(params, LSTMParams)
     return _run("lstm", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -202,7 +204,7 @@ def lstm(
 def _run(
     layer: str,
     algorithm: str,
-    step: Step[StateT],
+    step: Bound,
     params: Params,
     state: StateT | None,
     x: jax.Array,
@@ -222,15 +224,30 @@ def _run(
     zeros = jax.tree.map(partial(varying_as, x), params.zero_state(batch, x.dtype))
     start = zeros if state is None else state
     check.state(params, start, batch, x.dtype)
-    start = like_batch(x, start, time_major=time_major)
     check.count("remat", remat)
     check.count("truncate", truncate)
-    options = Options(
-        lengths=None if lengths is None else like_batch(x, check.lengths(lengths, batch, time), time_major=time_major),
-        reverse=reverse,
-        resets=None if resets is None else check.resets(resets, x.shape[:-1], axes.replace(", features", "")),
-        time_major=time_major,
-        remat=remat,
-        truncate=truncate,
-    )
-    return algorithms.choose(layer, algorithm)(step, params, start, x, options)
+    batch_like = partial(like_batch, x, time_major=time_major)
+    lengths = None if lengths is None else batch_like(check.lengths(lengths, batch, time))
+    resets = None if resets is None else check.resets(resets, x.shape[:-1], axes.replace(", features", ""))
+    options = Options(reverse=reverse, time_major=time_major, remat=remat, truncate=truncate)
+    compute = partial(_compute, algorithms.choose(layer, algorithm), step, options)
+    arrays = (params, batch_like(start), x, lengths, resets)
+    if all(lasting(option) for option in step.keywords.values() if callable(option)):
+        return _compiled(*compute.args, *arrays)
+    return once(compute, *arrays)
+
+
+def _compute(
+    algorithm: algorithms.Algorithm,
+    step: Bound,
+    options: Options,
+    params: Params,
+    state: Any,
+    x: jax.Array,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+) -> Any:
+    return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
+
+
+_compiled = jax.jit(_compute, static_argnums=(0, 1, 2))

@@ -25,6 +25,11 @@ def like_batch(x: jax.Array, tree: Any, *, time_major: bool) -> Any:
     return jax.tree.map(lambda array: _placed(x, array, spec[1:-1] if time_major else spec[:-2]), tree)
 
 
+def like_leading(x: jax.Array, tree: Any) -> Any:
+    """Shards arrays over the axes of `x (*batch)`, their first ones, where its mesh has explicit axes."""
+    return jax.tree.map(lambda array: _placed(x, array, jax.typeof(x).sharding.spec), tree)
+
+
 def like(x: jax.Array, array: jax.Array) -> jax.Array:
     """Shards an array as `x` of the same shape is, where its mesh has explicit axes."""
     return _placed(x, array, jax.typeof(x).sharding.spec)
@@ -39,3 +44,8 @@ def _placed(x: jax.Array, array: jax.Array, leading: Any) -> jax.Array:
     if not isinstance(x, jax.core.Tracer) and isinstance(x.sharding, NamedSharding):
         return jax.device_put(array, NamedSharding(x.sharding.mesh, spec))
     return jax.sharding.reshard(array, NamedSharding(mesh, spec))
+
+
+def sharded(tree: Any) -> bool:
+    """Whether an array is sharded over an explicit axis of a mesh."""
+    return any(axis is not None for a in jax.tree.leaves(tree) for axis in jax.typeof(a).sharding.spec)
