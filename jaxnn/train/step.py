@@ -55,6 +55,9 @@ def make_step(
         optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
         `optax.contrib.reduce_on_plateau` work.
 
+    Raises:
+        ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
+
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from jaxnn import train
@@ -101,6 +104,7 @@ def make_step(
                 value_fn=lambda params: objective(params)[0],
             )
             params = optax.apply_updates(state.params, updates)
+        opt_state = _like_before(opt_state, state.opt_state)
         metrics["grad_norm"] = _norm(grads)
         metrics["examples"] = jnp.float32(n) if weights is None else jnp.sum(weights).astype(jnp.float32)
         new = dataclasses.replace(
@@ -113,6 +117,25 @@ def make_step(
         return new, metrics
 
     return step
+
+
+def _like_before(after: Any, before: Any) -> Any:
+    """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
+    new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (after, before))
+    for path in [*old, *new]:
+        was, is_now = (_describe(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
+        if was != is_now:
+            raise ValueError(
+                f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
+                f"{jax.tree_util.keystr(path)} as {was} before and {is_now} after; use train.optimizer, or give the "
+                "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32"
+            )
+    # A weak type alone would make the second step compile again.
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), after)
+
+
+def _describe(x: Any) -> str:
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
 
 
 def _scalar(value: Any, dtype: Any) -> jax.Array:
