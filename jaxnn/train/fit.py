@@ -89,7 +89,8 @@ def fit(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to go on from is of another run or another model, or damaged.
+        CheckpointError: If the checkpoint to resume from is of another run or another model, or damaged, or gone
+            while the run folder holds metrics of these epochs.
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range or shapes do not fit.
@@ -139,9 +140,7 @@ def fit(
         if checkpoints is not None:
             same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
             saver = stack.enter_context(Saver(checkpoints, same, say=display.say if progress else None))
-            state, position = saver.restore(state)
-            if checkpoints.resume and run is not None:
-                run.rewind(position.history, after=first)
+            state, position = saver.restore(state, run, after=first)
             step = int(state.step)
         history = position.history
         if history or position.sums:

@@ -75,7 +75,8 @@ def fit_ensemble(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to go on from is of other members or another model, or damaged.
+        CheckpointError: If the checkpoint to resume from is of other members or another model, or damaged, or gone
+            while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
             `checkpoints` cannot serve: with `best`, or in a job of several processes, which train members of their own.
@@ -126,9 +127,7 @@ def fit_ensemble(
         if checkpoints is not None:
             same = {"batch_size": batch_size, "data": identity(data), **_who(states)}
             saver = stack.enter_context(Saver(checkpoints, same, say=display.say))
-            states, position = saver.restore(states)
-            if checkpoints.resume and run is not None:
-                run.rewind(position.history, after=first)
+            states, position = saver.restore(states, run, after=first)
         records, log = position.history, MetricsLog(run, after=first)
         histories = [_history_of(i, records) for i in range(members)]
         epoch = first + len(records)
