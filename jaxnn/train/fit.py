@@ -23,6 +23,7 @@ from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel
+from jaxnn.train.shortage import tell_of_shortage
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 from jaxnn.train.streaming import StreamedEpoch
@@ -31,6 +32,10 @@ __all__ = ["History", "NonFiniteLossError", "Record", "fit"]
 
 
 @distributed.tell_of_lost_processes()
+@tell_of_shortage(
+    "use a smaller batch_size (and test_batch_size), recompute activations in the gradient (flax.nnx.remat, "
+    "jax.checkpoint), read the data from a data.Stream, or use more devices (train.parallel)"
+)
 def fit(
     state: TrainState,
     data: Any,
@@ -92,6 +97,7 @@ def fit(
         CheckpointError: If the checkpoint to resume from is of another run or another model, or damaged, or gone
             while the run folder holds metrics of these epochs.
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
+        OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range or shapes do not fit.
 

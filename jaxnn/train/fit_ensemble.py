@@ -21,10 +21,12 @@ from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, first_los
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.saver import Saver
+from jaxnn.train.shortage import tell_of_shortage
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 
 
+@tell_of_shortage("use a smaller members_per_chunk or batch_size (and test_batch_size)")
 def fit_ensemble(
     states: TrainState,
     data: Any,
@@ -78,6 +80,7 @@ def fit_ensemble(
         CheckpointError: If the checkpoint to resume from is of other members or another model, or damaged, or gone
             while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
+        OutOfMemoryError: If the memory of a device does not hold what training needs.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
             `checkpoints` cannot serve: with `best`, or in a job of several processes, which train members of their own.
 

@@ -24,7 +24,7 @@ from jaxnn.train.checkpoint_folder import claim, damaged
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, Position
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.state import TrainState
-from jaxnn.train.trouble import DamagedError, damage, reason, reason_anywhere, warn
+from jaxnn.train.trouble import DamagedError, damage, forget, quiet, reason, reason_anywhere, warn
 
 _FORMAT = 1
 _PATIENCE = 600
@@ -87,10 +87,11 @@ class Saver:
         import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
-        self._started = 0
+        self._started, self._troubled = 0, False
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
+            stack.enter_context(quiet())
             claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
             self._manager = self._open()
             self._saved = self._newest()
@@ -136,6 +137,8 @@ class Saver:
                 return  # what was being written can never become whole
             if error is None:
                 self.wait()
+            if self._troubled:
+                forget()
             try:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was told already
@@ -179,6 +182,7 @@ class Saver:
             except DamagedError as error:
                 aside = self._set_aside(step)
                 warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
+            forget()
         return None
 
     def _check_nothing_is_lost(self, run: RunFolder | None, after: int) -> None:
@@ -283,7 +287,7 @@ class Saver:
             self._failed(step, reason(error))
 
     def _failed(self, step: int | None, why: str) -> None:
-        self._saved = None
+        self._saved, self._troubled = None, True
         good = [s for s in self._manager.all_steps(read=True) if s != step]
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
         warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")

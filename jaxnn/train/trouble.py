@@ -1,8 +1,13 @@
 """What went wrong with a checkpoint, in a sentence, and the same in every process of a job."""
 
+import gc
+import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any
 
 from jaxnn.train import distributed
 from jaxnn.train.checkpoints import CheckpointError, CheckpointWarning
@@ -51,3 +56,39 @@ def warn(text: str) -> None:
     """One process speaks for all."""
     if distributed.is_first():
         warnings.warn(text, CheckpointWarning, stacklevel=3)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what Orbax and TensorStore print about a save that failed off the terminal: `Saver` reports it in a line.
+
+    Orbax logs a traceback for each of its threads, and asyncio one for each task that Orbax dropped. TensorStore prints
+    one for each array whose end it cannot announce in the event loop that Orbax closed: thousands of lines in all.
+    """
+    loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    for logger in loggers:
+        logger.addFilter(_not_of_orbax)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_not_of_orbax)
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in PurePath(record.pathname).parts and "orbax" not in record.getMessage()
+
+
+def forget() -> None:
+    """Frees what Orbax dropped when it failed, while `quiet`: Python reports such tasks when it frees them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        gc.collect()

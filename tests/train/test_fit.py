@@ -243,3 +243,15 @@ def test_no_epochs_change_nothing():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         quiet(start(), blobs(20), **options)
+
+
+def test_memory_that_is_not_enough_is_told_in_a_sentence():
+    def loss_fn(w, batch, key):
+        wide = jnp.sort(jnp.outer(w * jnp.arange(1 << 21, dtype=w.dtype), jnp.arange(1 << 21, dtype=w.dtype)))
+        return wide[0, :4] * batch, {}  # 16 TiB
+
+    state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
+    told = r"^the memory is not enough: [\d.]+ GiB more could not be had; use a smaller batch_size .*nnx.remat"
+    with pytest.raises(train.OutOfMemoryError, match=told) as caught:
+        quiet(state, jnp.ones(4), loss_fn, epochs=1, batch_size=4)
+    assert isinstance(caught.value.__cause__, jax.errors.JaxRuntimeError)
