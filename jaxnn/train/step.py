@@ -32,17 +32,19 @@ def make_step(
 
     \[ L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta) \]
 
-    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`) and
-    \(R\) the penalty. The state is **donated**: its arrays are reused for the new state, so use the returned
-    one. The keys of a step follow from the state's key and step number alone, and an NNX module's own random
-    streams (dropout's) are carried in the state, so a run that is taken up again repeats what it would have done.
+    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`; times the
+    loss function's own, if it has any; where all are 0 the mean is 0) and \(R\) the penalty. The state is
+    **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from
+    the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
+    state, so a run that is resumed repeats what it would have done.
 
     It is an ordinary jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
     and `step.lower(state, batch).compile()` tells its cost.
 
     Args:
         loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
-            dict of `(batch,)`, so that means leave filled-up examples out exactly. `model` is the NNX module
+            dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
+            how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
             in training mode, or the pytree of a functional model. `key` is None in evaluation.
         penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
@@ -85,7 +87,10 @@ def make_step(
             (losses, extra), variables = apply(
                 state, params, lambda model: loss_fn(model, batch, loss_key), training=True
             )
-            metrics = batching.weighted_means(batching.per_example(losses, extra, batch), weights)
+            values, counted = batching.per_example(losses, extra, batch)
+            count = batching.both(weights, counted)
+            metrics = batching.weighted_means(values, count)
+            metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
             total = metrics["loss"]
             if penalty is not None:
                 metrics["penalty"] = _scalar(penalty(params), total.dtype)
@@ -106,7 +111,6 @@ def make_step(
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
         metrics["grad_norm"] = _norm(grads)
-        metrics["examples"] = jnp.float32(n) if weights is None else jnp.sum(weights).astype(jnp.float32)
         new = dataclasses.replace(
             state,
             params=params,

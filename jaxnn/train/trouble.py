@@ -3,10 +3,10 @@
 import gc
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
 from typing import Any
 
 from jaxnn.train import distributed
@@ -84,7 +84,8 @@ def quiet() -> Iterator[None]:
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in PurePath(record.pathname).parts and "orbax" not in record.getMessage()
+    trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+    return not any("orbax" in text for text in (record.pathname, record.getMessage(), trace))
 
 
 def forget() -> None:
