@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -130,15 +130,20 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
 
-def load(options: Training) -> Dataset:
-    """The pictures that the options ask for, once the options are known to make sense and all processes are there."""
+def load(options: Training, networks: Sequence[str] = ("",)) -> Dataset:
+    """The pictures that the options ask for, once the options are known to make sense and all processes are there.
+
+    Args:
+      options: the options.
+      networks: as for `to_resume`.
+    """
     check_positive("batch_size", options.batch_size)
     check_positive("epochs", options.epochs)
     check_positive("checkpoint_every", options.checkpoint_every)
     if options.chunk is not None:
         check_positive("chunk", options.chunk)
     if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume, networks)  # a folder that is not there is told before anything is loaded
     if options.tensorboard:
         need_tensorboardx()
     join(options, options.batch_size)

@@ -49,11 +49,12 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         main(parsed)
     except (ValueError, OSError, ImportError) as error:
         _end(f"error: {error}")
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         from jaxnn.train import NonFiniteLossError, ProcessLostError
+        from jaxnn.train.shortage import shortage
 
-        if str(error).startswith("RESOURCE_EXHAUSTED"):
-            _end(f"error: the memory is not enough: {error}; try smaller batches or a smaller network")
+        if what := shortage(error):
+            _end(f"error: {what}; try {_smaller(options)}")
         if not isinstance(error, NonFiniteLossError | ProcessLostError):
             _end_with_traceback()
             raise
@@ -78,6 +79,13 @@ def _from_files(typed: list[str], options: type) -> list[str]:
         resumed = _take([*before, *rest], "--resume")[1][-1:]
         before = [a for run in resumed for a in config_file.arguments(Path(run) / "config.json", options)] + before
     return [*before, *rest]
+
+
+def _smaller(options: type) -> str:
+    """The options that make a run need less memory, those of them that it has."""
+    names = {field.name for field in dataclasses.fields(options)}
+    flags = ["--" + name.replace("_", "-") for name in ("batch_size", "at_once", "streams", "hidden") if name in names]
+    return f"a smaller {' or '.join(flags)}" if flags else "smaller batches or a smaller network"
 
 
 def _how_to_resume(checkpoints: Path) -> str:

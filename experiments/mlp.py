@@ -70,14 +70,14 @@ def main(options: Options) -> None:
         check_positive("hidden", size)
     check_positive("checkpoint_every", options.checkpoint_every)
     if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
     if options.dry_run:
         foretell(options, digits, train.make_step(loss_fn, preprocess=to_rows))
         return
-    folder = folder_of(options)
+    folder = folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(options, activation)

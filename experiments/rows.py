@@ -24,6 +24,9 @@ from experiments.spread import folder_of
 from jaxnn import models, train
 from jaxnn.train import distributed, plots
 
+NETWORKS = ("joint", "frozen")
+"""The networks' folders of checkpoints, in the order of training."""
+
 
 @dataclasses.dataclass
 class Options(Training):
@@ -59,7 +62,7 @@ def main(options: Options) -> None:
         check_positive(name, getattr(options, name))
     if not 0 <= options.dropout < 1:
         raise ValueError(f"--dropout must be at least 0 and below 1, not {options.dropout}")
-    pictures = load(options)
+    pictures = load(options, NETWORKS)
     recipe = recipe_of(options, pictures)
 
     def network() -> models.RowReader:
@@ -78,7 +81,7 @@ def main(options: Options) -> None:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
         foretell(options, recipe, pictures, network())
         return
-    folder = folder_of(options)
+    folder = folder_of(options, NETWORKS)
     print("LSTM and dense layers, trained jointly:")
     saved = folder / "checkpoints"
     joint = learn(options, recipe, pictures, network(), run=folder, checkpoints=saved / "joint")

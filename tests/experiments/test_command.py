@@ -115,6 +115,14 @@ def raises(error):
         (ImportError("plots need matplotlib"), "error: plots need matplotlib"),
         (train.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]), "stopped: the loss became nan"),
         (train.ProcessLostError("process 1 died"), "stopped: process 1 died"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Error dispatching: Out of memory allocating 2147483648 bytes."),
+            "error: the memory is not enough: 2.0 GiB more could not be had; try a smaller --hidden",
+        ),
+        (
+            MemoryError("Unable to allocate 512. TiB for an array"),
+            "error: the memory is not enough (Unable to allocate 512. TiB for an array); try a smaller --hidden",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
