@@ -1,9 +1,12 @@
 """How long a run is, in steps or in minutes, and the learning rate along it."""
 
 import dataclasses
+import math
 import time
 
 import numpy as np
+
+from experiments.checks import MOST, expect
 
 
 @dataclasses.dataclass
@@ -28,8 +31,10 @@ class Budget:
         if epochs is not None and minutes is not None:
             raise ValueError("--epochs and --minutes both say how long to train; give one of them")
         for name, value in (("epochs", epochs), ("minutes", minutes)):
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} must be positive, not {value}")
+            expect(name, value, value is None or 0 < value < math.inf, "a finite positive number")
+        if epochs is not None:
+            most = MOST // steps_per_epoch
+            expect("epochs", epochs, epochs <= most, f"at most {most}, of {steps_per_epoch} steps each")
         steps = None if epochs is None else max(1, round(epochs * steps_per_epoch))
         return cls(steps, 60 * (usual_minutes if minutes is None else minutes))
 

@@ -34,12 +34,11 @@ from flax import nnx
 from experiments import model_file
 from experiments.budget import Budget, cosine
 from experiments.char_report import Record, curves, leave, show
-from experiments.classify import check_positive
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 from experiments.spread import folder_of, kept, to_resume
 from experiments.streaming import Streams, bits_per_character, make_segment
 from experiments.text import Text, Vocabulary, chunks_per_epoch, read
-from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train import interrupt
@@ -124,12 +123,15 @@ def main(options: Options) -> None:
 
 def learn(options: Options) -> None:
     """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
-    for name in ("layers", "hidden", "embed", "streams", "chunk", "segment"):
-        check_positive(name, getattr(options, name))
-    if not 0 <= options.restart <= 1:
-        raise ValueError(f"--restart must be a chance from 0 to 1, not {options.restart}")
-    if not options.checkpoint_seconds >= 0:
-        raise ValueError(f"--checkpoint-seconds must not be negative, not {options.checkpoint_seconds}")
+    expect_counts(options, "layers", "hidden", "embed", "streams", "chunk", "segment")
+    seconds, clip = options.checkpoint_seconds, options.clip
+    expect("restart", options.restart, 0 <= options.restart <= 1, "a chance from 0 to 1")
+    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
+    expect("checkpoint_seconds", seconds, seconds >= 0, "a number that is not negative")
+    expect("clip", clip, clip > 0, "a positive number")
+    for name in ("learning_rate", "weight_decay"):
+        value = getattr(options, name)
+        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
     check_sampling(options)  # now, not when the first sample is due
     if options.resume is not None:
         to_resume(options.resume)  # a folder that is not there is told before anything is loaded
@@ -258,18 +260,22 @@ def evaluated(state: train.TrainState) -> LanguageModel:
 
 def check_sampling(options: Options) -> None:
     """Raises where nothing could be written with these options."""
-    check_positive("length", options.length)
-    F.filter_logits(jnp.zeros(1), temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    expect_counts(options, "length", "top_k")
+    expect_counts(options, "seed", least=0)
+    heat, share = options.temperature, options.top_p
+    hint = "a finite positive number; --top-k 1 always writes the most likely character"
+    expect("temperature", heat, 0 < heat < math.inf, hint)
+    expect("top_p", share, share is None or 0 < share <= 1, "a probability above 0, at most 1")
 
 
 def write(model: LanguageModel, vocabulary: Vocabulary, prompt: str, options: Options) -> str:
     """What the model writes after the prompt; the same for the same seed."""
     check_sampling(options)
     if not prompt:
-        raise ValueError("--generate needs at least one character to go on from")
+        raise ValueError("--generate: expected at least one character to go on from, got ''")
     if len(prompt) > LONGEST_PROMPT:
         raise ValueError(
-            f"--generate takes a beginning of at most {LONGEST_PROMPT:,} characters, not {len(prompt):,}; give its end"
+            f"--generate: expected at most {LONGEST_PROMPT:,} characters, got {len(prompt):,}; give their end"
         )
     tokens = jnp.asarray(vocabulary.encode(prompt, "the text to go on from"))
     shape = {name: getattr(options, name) for name in ("length", "temperature", "top_k", "top_p")}

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import optax
 from flax import nnx
 
 from experiments import dry_run
+from experiments.checks import as_typed, expect, expect_counts, steps_of
 from experiments.spread import Spread, chosen, folder_of, join, kept, to_resume
 from jaxnn import data, train
 from jaxnn.data import Dataset
@@ -137,17 +139,35 @@ def load(options: Training, networks: Sequence[str] = ("",)) -> Dataset:
       options: the options.
       networks: as for `to_resume`.
     """
-    check_positive("batch_size", options.batch_size)
-    check_positive("epochs", options.epochs)
-    check_positive("checkpoint_every", options.checkpoint_every)
-    if options.chunk is not None:
-        check_positive("chunk", options.chunk)
+    expect_counts(options, "batch_size", "epochs", "checkpoint_every", "chunk")
+    expect_counts(options, "shift", "cutout", "seed", least=0)
+    rate, smoothing = options.learning_rate, options.label_smoothing
+    expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
+    expect("label_smoothing", smoothing, 0 <= smoothing < 1, "a number from 0 to below 1")
+    expect("l2", options.l2, 0 <= options.l2 < math.inf, "a finite number that is not negative")
+    expect_decay(options)
     if options.resume is not None:
         to_resume(options.resume, networks)  # a folder that is not there is told before anything is loaded
     if options.tensorboard:
         need_tensorboardx()
     join(options, options.batch_size)
-    return data.load(options.data, options.data_dir)
+    with as_typed(data_dir="--data-dir"):
+        return data.load(options.data, options.data_dir)
+
+
+class Decaying(Protocol):
+    """Options of an optimiser that can decay weights."""
+
+    optimizer: Literal["adam", "adamw", "sgd"]
+    weight_decay: float
+
+
+def expect_decay(options: Decaying) -> None:
+    """Raises where the weights cannot decay as the options say."""
+    decay = options.weight_decay
+    expect("weight_decay", decay, 0 <= decay < math.inf, "a finite number that is not negative")
+    advice = "0 for --optimizer adam; --optimizer adamw decays weights, and --l2 penalises them"
+    expect("weight_decay", decay, not decay or options.optimizer != "adam", advice)
 
 
 def introduce(model: nnx.Module, pictures: Dataset) -> int:
@@ -162,17 +182,19 @@ def introduce(model: nnx.Module, pictures: Dataset) -> int:
 
 def recipe_of(options: Training, pictures: Dataset) -> Recipe:
     """The optimiser, loss, penalty and preprocessing that the options ask for; raises where they do not fit."""
+    height, width = pictures.train.images.shape[1:3]
+    side = min(height, width)
+    expect("shift", options.shift, options.shift < side, f"less than {side} pixels, for pictures of {height}x{width}")
+    expect("cutout", options.cutout, options.cutout <= side, f"{side} pixels at most, for pictures of {height}x{width}")
     tx = train.optimizer(
         options.optimizer,
         options.learning_rate,
-        steps=options.epochs * -(-len(pictures.train.labels) // options.batch_size),
+        steps=steps_of(options.epochs, len(pictures.train.labels), options.batch_size),
         schedule=options.schedule,
         weight_decay=options.weight_decay,
     )
     mean, std = colours(pictures.train.images) if options.normalize else (0.0, 1.0)
     preprocess = train.image_preprocess(mean=mean, std=std, augmentation=augmentation(options))
-    some = jax.tree.map(lambda array: array[:2], pictures.train)
-    jax.eval_shape(preprocess, jax.random.key(0), some)  # augmentation that does not fit the pictures is told here
     penalty = train.l2(options.l2) if options.l2 else None
     return Recipe(tx, train.classification_loss(options.label_smoothing), penalty, preprocess)
 
@@ -287,10 +309,3 @@ def draw(run: train.RunFolder, state: train.TrainState, pictures: Dataset, predi
     plots.predictions(
         test.images[shown], test.labels[shown], predicted[shown], run / "predictions.png", pictures.classes
     )
-
-
-def check_positive(name: str, value: int) -> int:
-    """The value, or a ValueError that names its option."""
-    if value < 1:
-        raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    return value

@@ -1,16 +1,23 @@
 """What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
 
+import contextlib
 import dataclasses
+import io
 import os
+import re
+import reprlib
 import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from experiments import config_file
+from experiments import config_file, output
+from experiments.checks import option
+from experiments.config_file import Given, expected
 from jaxnn import extras
 
 Options = TypeVar("Options")
@@ -30,24 +37,23 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         sys.exit(f"error: the experiments need more packages: {extras.install('experiments')}")
     about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
     description = f"{description or ''}\n\n{about}"
-    try:
-        arguments = _from_files(sys.argv[1:], options)
-    except (ValueError, ImportError) as error:
-        sys.exit(f"error: {error}")
     # What has no default, the runs to compare for instance, is typed without its name.
+    parse = partial(tyro.cli, options, prog=_program(options), config=(tyro.conf.PositionalRequiredArgs,))
+    given: list[Given] = []
     try:
-        try:
-            parsed = tyro.cli(
-                options, description=description, args=arguments, config=(tyro.conf.PositionalRequiredArgs,)
-            )
-        finally:
-            sys.stdout.flush()
+        given = _given(sys.argv[1:], options)
+        parsed: Options = _read(given, options, partial(parse, description=description))
+    except (ValueError, ImportError) as error:
+        _end(f"error: {error}", 2)
     except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is left to flush at exit
         sys.exit()
+    output.steady()
     try:
         main(parsed)
-    except (ValueError, OSError, ImportError) as error:
+    except ValueError as error:
+        _end(f"error: {_with_its_file(str(error), given)}", 2 if str(error).startswith("--") else 1)
+    except (OSError, ImportError) as error:
         _end(f"error: {error}")
     except (RuntimeError, MemoryError) as error:
         from jaxnn.train import NonFiniteLossError, ProcessLostError
@@ -71,14 +77,66 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         raise
 
 
-def _from_files(typed: list[str], options: type) -> list[str]:
+def _program(options: type) -> str:
+    """How the experiment is started, whatever path Python found it by."""
+    from jaxnn.train.environment import program_line
+
+    if options.__module__ == "__main__":
+        return shlex.join(program_line() or ["python"])
+    return f"python -m {options.__module__.removesuffix('.__main__')}"
+
+
+def _given(typed: list[str], options: Any) -> list[Given]:
     """What was typed, after the options of the run to --resume and then of the --config files: what is last wins."""
     rest, files = _take(typed, "--config")
-    before = [argument for file in files for argument in config_file.arguments(Path(file), options)]
-    if any(field.name == "resume" for field in dataclasses.fields(options)):
-        resumed = _take([*before, *rest], "--resume")[1][-1:]
-        before = [a for run in resumed for a in config_file.arguments(Path(run) / "config.json", options)] + before
-    return [*before, *rest]
+    starts = [place for place, word in enumerate(rest) if word.startswith("--")]
+    groups = [rest[start:end] for start, end in zip([0, *starts], [*starts, len(rest)], strict=True)]
+    given = [each for file in files for each in config_file.read(Path(file), options)]
+    given += [Given(words) for words in groups if words]
+    fields = {option(field.name): field for field in dataclasses.fields(options)}
+    for each in given:
+        if each.flag in fields and "Path" in str(fields[each.flag].type) and "" in each.values:
+            raise ValueError(f"{each.name}: expected a path, got ''")
+    runs = [each for each in given if each.flag == "--resume" and each.flag in fields]
+    for run in runs[-1:]:
+        if not run.values:
+            raise ValueError("--resume needs a value")
+        given = config_file.read(Path(run.values[0]) / "config.json", options) + given
+    return given
+
+
+def _read(given: list[Given], options: Any, parse: Callable[..., Options]) -> Options:
+    """The options; where a value cannot be one, a ValueError says so in a sentence, and tyro whatever else is wrong."""
+    fields = {option(field.name): field for field in dataclasses.fields(options)}
+    words = [word for each in given for word in each.words]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            return parse(args=words)
+    except SystemExit as error:
+        for each in given if error.code else ():
+            if each.flag in fields and each.values and not _parses(parse, each.words) and _parses(parse, []):
+                shown = " ".join(map(reprlib.repr, each.values))
+                raise ValueError(f"{each.name}: expected {expected(fields[each.flag].type)}, got {shown}") from None
+        print(told.getvalue(), end="", file=sys.stderr)
+        raise
+    finally:
+        sys.stdout.flush()
+
+
+def _parses(parse: Callable[..., Any], words: list[str]) -> bool:
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            parse(args=words)
+        except SystemExit as error:
+            return not error.code
+    return True
+
+
+def _with_its_file(message: str, given: list[Given]) -> str:
+    """An error about an option, with the file and the name that its value has there, if it is from a file."""
+    named = re.match(r"--[\w-]+", message)
+    last = next((each for each in reversed(given) if named and each.flag == named[0]), None)
+    return last.name + message[len(last.flag) :] if last is not None else message
 
 
 def _smaller(options: type) -> str:

@@ -8,12 +8,16 @@ horizontal edges. Each slides over a grey and a colour version of every picture.
 """
 
 import dataclasses
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import functional as F
@@ -21,6 +25,9 @@ from jaxnn.train import plots
 
 K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
 K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
+
+LARGEST = 2**25
+"""Pixels of a picture; each is 32 bytes in each of the maps that are made of it."""
 
 
 @dataclasses.dataclass
@@ -37,14 +44,12 @@ class Options:
 
 def main(options: Options) -> None:
     """Slides both kernels over each picture, pools the result, and saves what they saw."""
-    if options.pool < 1:
-        raise ValueError(f"--pool must be at least 1, not {options.pool}")
+    expect_counts(options, "pool")
     pictures = photographs(options.picture)
     smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
-    if smallest < max(3, options.pool):
-        raise ValueError(
-            f"the picture's shorter side is {smallest}: K2 needs 3 pixels, --pool {options.pool} needs {options.pool}"
-        )
+    if smallest < 3:
+        raise ValueError(f"--picture: expected at least 3 pixels on each side, which K2 needs, got {smallest}")
+    expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
     folder = run_folder(options.run, dataclasses.asdict(options))
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
@@ -80,13 +85,21 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
         samples = load_sample_images()
         names = [Path(name).stem for name in samples.filenames]
         return {name: jnp.asarray(p, jnp.float32) / 255 for name, p in zip(names, samples.images, strict=True)}
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is a lower one
+            picture = Image.open(path)
+        with picture:
+            if picture.width * picture.height > LARGEST:
+                raise ValueError(f"it has {picture.width}x{picture.height} pixels, more than {LARGEST:,}")
             pixels = np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError:
-        raise ValueError(f"--picture: {path} is not a picture file that can be read (PNG, JPEG and the like)") from None
+    except OSError as error:
+        why = error.strerror or "expected a picture, PNG, JPEG and the like"
+        raise ValueError(f"--picture: {path} cannot be read: {why}") from None
+    except (ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"--picture: {path} cannot be read: {error}") from None
     return {path.stem: jnp.asarray(pixels, jnp.float32) / 255}
 
 

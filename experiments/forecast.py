@@ -32,6 +32,7 @@ Leaves config.json, result.json, errors.png (by month ahead) and forecasts.png i
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.classify import check_positive
+from experiments.checks import MOST, expect, expect_counts, steps_of
 from experiments.command import run
 from experiments.series import (
     MONTHS,
@@ -150,22 +151,27 @@ def main(options: Options) -> None:
 
 def check(options: Options, series: Series) -> int:
     """The first month of the held-out end; raises where an option does not fit the series."""
-    for name in ("horizon", "window", "held_out", "hidden", "epochs", "batch_size", "seeds"):
-        check_positive(name, getattr(options, name))
-    if options.noise < 0:
-        raise ValueError(f"--noise must not be negative, not {options.noise}")
-    optimizer(options, steps=1)
+    expect_counts(options, "horizon", "window", "held_out", "hidden", "epochs", "batch_size", "seeds")
+    last = (MOST + 1) // options.seeds - 1  # each seed stands for as many networks' own
+    expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
+    for name in ("noise", "learning_rate", "weight_decay"):
+        value = getattr(options, name)
+        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
+    steps_of(options.epochs, len(series.values), options.batch_size)
     ends = (2 if options.tune else 1) * options.held_out
     years = len(series.values) // MONTHS
     # The linear forecast selects its order on as many years again, and needs some to be estimated from.
     least = ends + options.held_out + 10 + -(-max(options.window, 2 * MONTHS) // MONTHS)
     if years < least:
         raise ValueError(
-            f"--held-out {options.held_out} and --window {options.window} need a series of {least} years, "
-            f"but there are {years}: hold out less"
+            f"--held-out: expected fewer years, got {options.held_out}, which with --window {options.window} need a "
+            f"series of {least} years, and there are {years}"
         )
     if options.horizon > options.held_out * MONTHS:
-        raise ValueError(f"--horizon {options.horizon} is longer than the held-out end, {options.held_out * MONTHS}")
+        raise ValueError(
+            f"--horizon: expected at most the months of the held-out end, {options.held_out * MONTHS}, "
+            f"got {options.horizon}"
+        )
     return (years - options.held_out) * MONTHS
 
 
@@ -217,7 +223,7 @@ def train_and_predict(anomalies: Floats, scales: Scales, linear: Linear, cut: in
 
 
 def optimizer(options: Options, steps: int) -> optax.GradientTransformationExtraArgs:
-    """AdamW over the whole run; raises where an option does not fit."""
+    """AdamW over the whole run."""
     return train.optimizer(
         "adamw",
         options.learning_rate,

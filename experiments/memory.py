@@ -20,6 +20,7 @@ References:
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +33,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.classify import check_positive
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import train
@@ -159,11 +160,13 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    for name in ("steps", "batch_size", "hidden"):
-        check_positive(name, getattr(options, name))
-    if not options.delays or min(options.delays) < 2:
-        raise ValueError(f"--delays must be at least 2 steps each, not {options.delays}")
-    optimizer(options)  # raises where an option does not fit, before there is a run folder
+    expect_counts(options, "steps", "batch_size", "hidden")
+    expect_counts(options, "seed", least=0)
+    expect("delays", "none", len(options.delays) > 0, "at least one")
+    expect_counts(options, "delays", least=2)
+    rate, clip = options.learning_rate, options.clip
+    expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
+    expect("clip", clip, clip > 0, "a positive number")
     folder = run_folder(options.run, dataclasses.asdict(options))
     scores: dict[str, dict[str, list[dict[str, float]]]] = {task: {cell: [] for cell in CELLS} for task in TASKS}
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}

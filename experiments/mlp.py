@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 
 from experiments import dry_run
-from experiments.classify import check_positive
+from experiments.checks import expect, expect_counts, steps_of
 from experiments.command import run
 from experiments.spread import folder_of, kept, to_resume
 from jaxnn import data, models, train
@@ -62,16 +62,14 @@ FREE = ("run", "resume", "checkpoint_every", "dry_run")
 
 def main(options: Options) -> None:
     """Trains one network an activation, and says what each reached."""
-    check_positive("epochs", options.epochs)
-    check_positive("batch_size", options.batch_size)
-    if not 0 < options.learning_rate < math.inf:
-        raise ValueError(f"--learning-rate must be a positive number, not {options.learning_rate}")
-    for size in options.hidden:
-        check_positive("hidden", size)
-    check_positive("checkpoint_every", options.checkpoint_every)
+    expect_counts(options, "epochs", "batch_size", "hidden", "checkpoint_every")
+    expect_counts(options, "seed", least=0)
+    rate = options.learning_rate
+    expect("learning_rate", rate, 0 < rate < math.inf, "a finite positive number")
     if options.resume is not None:
         to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
+    steps_of(options.epochs, len(digits.train.labels), options.batch_size)
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     loss_fn = train.classification_loss()
     if options.dry_run:

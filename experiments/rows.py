@@ -18,7 +18,8 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.classify import Training, check_positive, draw, foretell, introduce, learn, load, recipe_of
+from experiments.checks import expect, expect_counts
+from experiments.classify import Training, draw, foretell, introduce, learn, load, recipe_of
 from experiments.command import run
 from experiments.spread import folder_of
 from jaxnn import models, train
@@ -58,10 +59,8 @@ class Options(Training):
 
 def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
-    for name in ("hidden", "layers", "dense"):
-        check_positive(name, getattr(options, name))
-    if not 0 <= options.dropout < 1:
-        raise ValueError(f"--dropout must be at least 0 and below 1, not {options.dropout}")
+    expect_counts(options, "hidden", "layers", "dense")
+    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
     pictures = load(options, NETWORKS)
     recipe = recipe_of(options, pictures)
 

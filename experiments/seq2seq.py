@@ -10,6 +10,7 @@ attention.png: which characters the decoder looks at while it writes each of its
 
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import optax
 from flax import nnx
 
 from experiments import dates
-from experiments.classify import check_positive
+from experiments.checks import expect, expect_counts, steps_of
 from experiments.command import run
 from experiments.dates import END, START, Dates
 from experiments.spread import run_folder
@@ -94,8 +95,12 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 
 def main(options: Options) -> None:
     """Trains, judges on held-out dates, and draws where the decoder looks."""
-    for name in ("examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams"):
-        check_positive(name, getattr(options, name))
+    expect_counts(options, "examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams")
+    expect_counts(options, "seed", least=0)
+    rate = options.learning_rate
+    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
+    expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
+    steps = steps_of(options.epochs, options.examples, options.batch_size)
     own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
     trained, unseen = dates.forms()
     examples, _ = dates.generate(options.examples, trained, options.seed, test=False)
@@ -103,7 +108,6 @@ def main(options: Options) -> None:
         "forms that were trained on": dates.generate(options.tests, trained, options.seed + 1, test=True),
         "forms never seen": dates.generate(options.tests, unseen, options.seed + 2, test=True),
     }
-    steps = options.epochs * -(-options.examples // options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
     folder = run_folder(options.run, dataclasses.asdict(options))

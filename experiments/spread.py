@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
+from experiments.checks import as_typed, expect_counts
 from jaxnn import train
 from jaxnn.train import distributed
 from jaxnn.train.checkpoint_folder import saved_steps
@@ -42,8 +43,11 @@ def join(options: Spread, batch_size: int) -> train.Parallel | None:
     Returns:
       The devices, None for the usual one.
     """
+    expect_counts(options, "devices", "shard_state", "processes")
+    expect_counts(options, "process_id", least=0)
     if not jax.distributed.is_initialized():
-        distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
+        with as_typed(coordinator="--coordinator", processes="--processes", process_id="--process-id"):
+            distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
         if not distributed.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; errors are told by each
     return chosen(options, batch_size)
@@ -53,7 +57,8 @@ def chosen(options: Spread, batch_size: int) -> train.Parallel | None:
     """The devices that the options ask for, None for the usual one."""
     if options.devices is None and options.shard_state == 1 and jax.process_count() == 1:
         return None
-    parallel = train.parallel(options.devices, shard=options.shard_state)
+    with as_typed(devices="--devices", shard="--shard-state"):
+        parallel = train.parallel(options.devices, shard=options.shard_state)
     parallel.check_batch_size(batch_size, "--batch-size")
     return parallel
 
@@ -82,6 +87,8 @@ def to_resume(path: Path, networks: Sequence[str] = ("",)) -> train.RunFolder:
     Raises:
       ValueError: there is none, or only what a run left whose checkpoints are gone: it would be overwritten.
     """
+    if not path.is_dir():
+        raise ValueError(f"--resume: expected the folder of a run, got {path}, which is none")
     folder = train.RunFolder(path)
     saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
     left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
@@ -131,6 +138,7 @@ def kept(options: Resumable, free: Sequence[str]) -> dict[str, Any]:
 
 
 def _new(path: Path, config: dict[str, Any]) -> train.RunFolder:
-    folder = train.RunFolder.create(path, config)
+    with as_typed(path="--run"):
+        folder = train.RunFolder.create(path, config)
     folder.save_environment()
     return folder

@@ -16,6 +16,7 @@ best.npz, the best run as an ordinary model; `experiments.sweep.load_best` reads
 
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +27,8 @@ import numpy as np
 from flax import nnx
 
 from experiments import model_file
-from experiments.classify import Recipe, Training, check_positive, introduce, load, recipe_of
+from experiments.checks import MOST, expect, expect_counts
+from experiments.classify import Recipe, Training, introduce, load, recipe_of
 from experiments.command import run
 from experiments.spread import folder_of, kept
 from jaxnn import models, train
@@ -110,11 +112,9 @@ class Setting(NamedTuple):
 def main(options: Options) -> None:
     """Trains all combinations, chooses, and judges the best run and the ensemble."""
     rates = learning_rates(options.learning_rates)
-    check_positive("seeds", options.seeds)
-    if options.at_once is not None:
-        check_positive("at_once", options.at_once)
-    if options.seed < 0:
-        raise ValueError(f"--seed must not be negative, not {options.seed}")
+    expect_counts(options, "seeds", "at_once")
+    last = MOST + 1 - options.seeds
+    expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
     training = Training(
         **{f.name: getattr(options, f.name) for f in dataclasses.fields(Training) if hasattr(options, f.name)},
         learning_rate=max(rates),
@@ -198,22 +198,20 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
         try:
             rate = float(word)
         except ValueError:
-            raise ValueError(f"--learning-rates must be numbers such as 1e-4,3e-4,1e-3, not {word!r}") from None
-        if not 0 < rate < float("inf"):
-            raise ValueError(f"--learning-rates must be positive, not {word}")
+            raise ValueError(f"--learning-rates: expected numbers such as 1e-4,3e-4,1e-3, got {word!r}") from None
+        expect("learning_rates", word, 0 < rate < math.inf, "finite positive numbers")
         rates.append(rate)
     if not rates:
-        raise ValueError("--learning-rates must name at least one, such as 1e-4,3e-4,1e-3")
+        raise ValueError("--learning-rates: expected at least one, such as 1e-4,3e-4,1e-3, got none")
     if len(set(rates)) < len(rates):
-        raise ValueError(f"--learning-rates names one twice: {', '.join(f'{rate:g}' for rate in rates)}")
+        raise ValueError(f"--learning-rates: expected each once, got {', '.join(f'{rate:g}' for rate in rates)}")
     return sorted(rates)
 
 
 def split(pictures: Examples, share: float) -> tuple[Examples, Examples]:
     """Training pictures to learn from and to choose by, the same split in every sweep."""
     held = round(share * len(pictures.labels)) if 0 < share < 1 else 0
-    if not 0 < held < len(pictures.labels):
-        raise ValueError(f"--validation must be a share that leaves pictures on both sides, not {share}")
+    expect("validation", share, 0 < held < len(pictures.labels), "a share that leaves pictures on both sides")
     order = np.random.default_rng(0).permutation(len(pictures.labels))
     learned, validation = np.sort(order[held:]), np.sort(order[:held])
 

@@ -13,6 +13,7 @@ treats all alike. Machines are noisy: trust the ratios of one run, not single ti
 
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from experiments.bench import machine, picture, plan, report
 from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
+from experiments.checks import expect
 from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import train
@@ -52,10 +54,11 @@ def main(options: Options) -> None:
     cores = usable_cores()
     threads = options.threads or tuple(dict.fromkeys([len(cores)] if options.quick else [len(cores), 1]))
     minutes = options.minutes if options.minutes is not None else 3.0 if options.quick else 20.0
-    if any(not 1 <= n <= len(cores) for n in threads):
-        raise ValueError(f"--threads must be 1 to {len(cores)}, the cores of this process, not {threads}")
-    if not minutes > 0:
-        raise ValueError(f"--minutes must be above 0, not {minutes}")
+    for n in threads:
+        expect("threads", n, 1 <= n <= len(cores), f"1 to {len(cores)}, the cores of this process")
+    expect("minutes", minutes, 0 < minutes < math.inf, "a finite positive number")
+    pictures = options.data_dir
+    expect("data_dir", pictures, pictures is None or pictures.is_dir(), "a folder with CIFAR-10 pictures")
     folder = run_folder(options.run, dataclasses.asdict(options))
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []

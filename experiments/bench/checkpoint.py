@@ -23,7 +23,7 @@ from flax import nnx
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
 from experiments.bench.timing import Timing, ratio, summary
-from experiments.classify import check_positive
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 from jaxnn import models, train
 
@@ -44,10 +44,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures and prints the table."""
-    for name in ("examples", "batch_size", "rounds"):
-        check_positive(name, getattr(options, name))
-    if options.folder is not None and not options.folder.is_dir():
-        raise ValueError(f"--folder: there is no folder {options.folder}")
+    expect_counts(options, "examples", "batch_size", "rounds")
+    expect("folder", options.folder, options.folder is None or options.folder.is_dir(), "a folder that exists")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="checkpoints-") as folder:
         timings, size = measure(options, Path(folder))
     kind, plain, saving = jax.devices()[0].device_kind, timings["without"], timings["with"]

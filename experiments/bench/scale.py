@@ -30,6 +30,7 @@ from typing import Any
 
 from experiments.bench.report import table
 from experiments.bench.timing import ratio, summary
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
@@ -63,16 +64,18 @@ class Options:
 def main(options: Options) -> None:
     """Compiles for each number of devices in a process of its own and prints the tables."""
     if options.child:
-        what = json.loads(options.child)
+        try:
+            what = json.loads(options.child)
+        except ValueError:
+            raise ValueError("--child: expected nothing: it is for the processes that this script starts") from None
         if what["task"] == "time":
             answer(what)
         else:
             print(json.dumps(child(what)))
         return
-    if any(n < 1 for n in (*options.devices, options.per_device, options.examples, options.batch_size, options.rounds)):
-        raise ValueError("--devices, --per-device, --examples, --batch-size and --rounds must be at least 1")
-    if options.throughput and options.batch_size % COUNTS[-1]:
-        raise ValueError(f"--batch-size must be a multiple of {COUNTS[-1]}, not {options.batch_size}")
+    expect_counts(options, "devices", "per_device", "examples", "batch_size", "rounds")
+    even = not options.throughput or options.batch_size % COUNTS[-1] == 0
+    expect("batch_size", options.batch_size, even, f"a multiple of {COUNTS[-1]}")
     if options.devices:
         compiled(options)
     if options.throughput:

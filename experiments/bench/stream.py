@@ -30,6 +30,7 @@ from flax import nnx
 
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
+from experiments.checks import expect, expect_counts
 from experiments.command import run
 from jaxnn import data, models, modules, train
 from jaxnn.data import Examples
@@ -67,8 +68,8 @@ class Dense(nnx.Module):
 
 def main(options: Options) -> None:
     """Prints a table for each size, and the size that the device's memory ends at."""
-    if not options.examples or min(*options.examples, options.batch_size, options.epochs, options.workers) < 1:
-        raise ValueError("--examples, --batch-size, --epochs and --workers must be at least 1")
+    expect("examples", "none", len(options.examples) > 0, "at least one number")
+    expect_counts(options, "examples", "batch_size", "epochs", "workers")
     for examples in options.examples:
         measure(options, examples)
     memory, of = device_memory()

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxnn import extras
+from jaxnn.counts import check_count
 
 
 class WorkerDiedError(RuntimeError):
@@ -104,8 +105,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("threads", 1), ("ahead", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+            check_count(name, getattr(self, name), least)
         if self.examples == 0:
             raise ValueError("source: expected at least one example, got none")
 

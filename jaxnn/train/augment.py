@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn.counts import check_count
+
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """`(key, images) -> images`, shape and dtype kept."""
 
@@ -65,7 +67,7 @@ def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Arra
     """
     _check(images)
     *batch, height, width, _ = images.shape
-    if not 0 <= pixels < min(height, width):
+    if check_count("pixels", pixels, 0) >= min(height, width):
         raise ValueError(
             f"pixels: expected a shift from 0 to below height and width, {min(height, width)}, got {pixels}"
         )
@@ -105,9 +107,8 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax
         [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 0, 0, 1, 1], [1, 0, 0, 1, 1]]
     """
     _check(images)
-    if size < 0:
-        raise ValueError(f"size: expected a number of pixels that is not negative, got {size}")
     *batch, height, width, _ = images.shape
+    check_count("size", size, 0)
     row_key, column_key = jax.random.split(key)
     rows = _inside(jax.random.randint(row_key, batch, 0, height), height, size)
     columns = _inside(jax.random.randint(column_key, batch, 0, width), width, size)

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from jaxnn.counts import check_count
 
 Metrics = dict[str, jax.Array]
 
@@ -34,9 +35,7 @@ def steps(n: int, batch_size: int) -> int:
     Raises:
         ValueError: If `batch_size` is not a positive integer.
     """
-    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
-    return -(-n // int(batch_size))
+    return -(-n // check_count("batch_size", batch_size))
 
 
 def positions(step: jax.Array, n: int, batch_size: int) -> tuple[jax.Array, jax.Array | None]:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxnn.counts import check_count
+
 
 class Reliability(NamedTuple):
     """Predictions grouped by how sure they were.
@@ -67,8 +69,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
         >>> groups.size.tolist(), round(float(groups.confidence[1]), 2), round(groups.error, 4)
         ([0, 3], 0.8, 0.1333)
     """
-    if bins < 1:
-        raise ValueError(f"bins: expected at least one, got {bins}")
+    check_count("bins", bins)
     table, truth = _checked(probabilities, labels)
     sure, right = table.max(-1), table.argmax(-1) == truth
     group = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)

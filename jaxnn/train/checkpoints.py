@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from jaxnn.counts import check_count
+
 
 class CheckpointError(ValueError):
     """A checkpoint is damaged, or of another model, configuration or data, or another process is at work on it."""
@@ -64,8 +66,7 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            check_count(name, getattr(self, name))
         if self.seconds is not None and not self.seconds >= 0:
             raise ValueError(f"seconds: expected a time that is not negative, or None, got {self.seconds}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxnn.counts import check_count
 from jaxnn.train.members import count_members
 from jaxnn.train.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.shortage import shortage
@@ -212,10 +213,10 @@ def make_ensemble(
         >>> [round(float(w), 1) for w in train.member(states, 3).params]
         [1.0, -2.0]
     """
-    if members_per_chunk is not None and members_per_chunk < 1:
-        raise ValueError(f"members_per_chunk: expected a positive number of members or None, got {members_per_chunk}")
-    if memory is not None and memory < 1:
-        raise ValueError(f"memory: expected a positive number of bytes or None, got {memory}")
+    if members_per_chunk is not None:
+        members_per_chunk = check_count("members_per_chunk", members_per_chunk)
+    if memory is not None:
+        memory = check_count("memory", memory)
     if devices is not None and not len(devices):
         raise ValueError("devices: expected at least one, got none; None takes all that there are")
     return Ensemble(function, members_per_chunk, devices, memory)

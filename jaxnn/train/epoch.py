@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.counts import check_count
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
 from jaxnn.train.sharding import Parallel
@@ -91,8 +92,8 @@ def make_epoch(
         [1.0, -2.0]
     """
     batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk: expected at least 1 step, or None, got {chunk}")
+    if chunk is not None:
+        chunk = check_count("chunk", chunk)
     if parallel is not None:
         parallel.check_batch_size(batch_size)
         step = parallel.step(step)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
 from jaxnn.train.checkpoints import Checkpoints, Position
@@ -115,8 +116,7 @@ def fit(
         >>> history[-1]["train_loss"] < history[0]["train_loss"] / 1000
         True
     """
-    if epochs < 0:
-        raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
+    epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     examples = data.examples if isinstance(data, Stream) else batching.count(data)
     steps = batching.steps(examples, batch_size)
     step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)

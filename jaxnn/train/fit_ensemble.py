@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.counts import check_count
 from jaxnn.train import batching, interrupt
 from jaxnn.train.checkpoints import Checkpoints, Position
 from jaxnn.train.ensemble import make_ensemble
@@ -105,8 +106,7 @@ def fit_ensemble(
         >>> min(range(2), key=lambda i: histories[i][-1]["train_loss"])
         1
     """
-    if epochs < 0:
-        raise ValueError(f"epochs: expected a number that is not negative, got {epochs}")
+    epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     if checkpoints is not None:
         _check(checkpoints)
     members, examples = count_members(states), batching.count(data)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnn.counts import check_count
 from jaxnn.train.losses import weight_mask
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -113,8 +114,7 @@ def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:
     """What share of the highest learning rate a step has."""
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule: expected one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-    if steps < 1:
-        raise ValueError(f"steps: expected a positive number of steps, got {steps}")
+    check_count("steps", steps)
     if schedule == "cosine":
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")

@@ -54,9 +54,12 @@ class RunFolder:
             The run folder.
 
         Raises:
+            ValueError: If the path ends with no name.
             OSError: If the folder cannot be made.
         """
         path = Path(path)
+        if path.name in ("", ".."):
+            raise ValueError(f"path: expected a path that ends with the new folder's name, got {os.fspath(path)!r}")
         wished, number = path, 1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

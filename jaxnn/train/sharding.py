@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxnn.counts import check_count
 from jaxnn.train.batching import Metrics
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import Preprocess
@@ -256,7 +257,7 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
         ValueError: shard: 2 does not divide the 1 device
     """
     there = jax.devices()
-    count = len(there) if devices is None else devices
+    count = len(there) if devices is None else check_count("devices", devices)
     if not 1 <= count <= len(there):
         kinds = f"{len(there)} {there[0].platform} {'device' if len(there) == 1 else 'devices'}"
         raise ValueError(
@@ -269,7 +270,7 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
         )
     if jax.process_count() > 1 and count != len(there):
         raise ValueError(f"devices: a job of {jax.process_count()} processes uses all its {len(there)} devices")
-    if shard < 1 or count % shard:
+    if count % check_count("shard", shard):
         raise ValueError(f"shard: {shard} does not divide the {count} device{'s' if count > 1 else ''}")
     mesh = jax.make_mesh(
         (count // shard, shard), ("data", "shard"), axis_types=(AxisType.Auto,) * 2, devices=there[:count]

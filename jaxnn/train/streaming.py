@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
@@ -63,6 +64,7 @@ class StreamedEpoch:
 
     def __post_init__(self) -> None:
         batching.steps(1, self.batch_size)
+        check_count("ahead", self.ahead, 0)
         if self.parallel is not None:
             self.parallel.check_batch_size(self.batch_size)
             object.__setattr__(self, "step", self.parallel.step(self.step))
@@ -79,8 +81,11 @@ class StreamedEpoch:
             The new state, and metrics `(steps taken,)` as from `make_epoch`.
 
         Raises:
+            ValueError: If `steps` is no positive whole number.
             WorkerDiedError: If a process that reads died.
         """
+        if steps is not None:
+            check_count("steps", steps)
         metrics: list[Metrics] = []
         for batch, weights in self._placed(state, stream, steps):
             state, each = self.step(state, batch, weights)

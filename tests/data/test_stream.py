@@ -107,7 +107,7 @@ def test_a_file_with_a_flipped_bit_in_its_header_is_named(tmp_path):
 
 
 def test_bad_sources_are_named(tmp_path):
-    with pytest.raises(ValueError, match="workers: expected at least 0, got -1"):
+    with pytest.raises(ValueError, match="workers: expected a whole number of at least 0, got -1"):
         data.Stream(Squares(), workers=-1)
     with pytest.raises(ValueError, match="source: expected at least one example, got none"):
         data.Stream((np.zeros((0, 2)),))

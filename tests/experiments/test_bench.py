@@ -165,9 +165,9 @@ def test_what_no_time_is_left_for_is_said(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threads": (0,)}, "--threads must be 1 to"),
-        ({"threads": (10_000,)}, "--threads must be 1 to"),
-        ({"minutes": 0.0}, "--minutes must be above 0, not 0.0"),
+        ({"threads": (0,)}, "--threads: expected 1 to"),
+        ({"threads": (10_000,)}, "--threads: expected 1 to"),
+        ({"minutes": 0.0}, "--minutes: expected a finite positive number, got 0.0"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message, tmp_path):
@@ -215,5 +215,5 @@ def test_what_a_checkpoint_costs_is_told(tmp_path, capsys):
 
 
 def test_a_folder_to_measure_has_to_be_there():
-    with pytest.raises(ValueError, match="--folder: there is no folder nowhere"):
+    with pytest.raises(ValueError, match="--folder: expected a folder that exists, got nowhere"):
         checkpoint.main(checkpoint.Options(folder=Path("nowhere")))

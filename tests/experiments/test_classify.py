@@ -53,14 +53,14 @@ def test_the_cifar10_network_reads_small_pictures_too():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
-        ({"shift": -1}, "pixels: expected a shift from 0 to below height and width, 8, got -1"),
-        ({"shift": 8}, "pixels: expected a shift"),
-        ({"cutout": -1}, "size: expected a number of pixels"),
-        ({"weight_decay": 0.1}, "weight_decay: adam has none"),
-        ({"label_smoothing": 1.5}, "label_smoothing: expected a number"),
-        ({"data": "idx"}, "data_dir is needed"),
+        ({"epochs": 0}, "--epochs: expected a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "--batch-size: expected a whole number of at least 1, got 0"),
+        ({"shift": -1}, "--shift: expected a whole number of at least 0, got -1"),
+        ({"shift": 8}, "--shift: expected less than 8 pixels"),
+        ({"cutout": -1}, "--cutout: expected a whole number of at least 0"),
+        ({"weight_decay": 0.1}, "--weight-decay: expected 0 for --optimizer adam"),
+        ({"label_smoothing": 1.5}, "--label-smoothing: expected a number"),
+        ({"data": "idx"}, "--data-dir is needed"),
         ({"data": "cifar10", "data_dir": Path("nowhere")}, "has no CIFAR-10"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -103,18 +103,26 @@ def test_feature_maps_are_those_of_the_kernels():
 
 def test_a_picture_that_is_none_is_named():
     Path("notes.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"--picture: notes.png is not a picture file"):
+    with pytest.raises(ValueError, match=r"--picture: notes.png cannot be read: expected a picture"):
         feature_maps.main(feature_maps.Options(picture=Path("notes.png")))
 
 
 @pytest.mark.parametrize(
     ("main", "options", "message"),
     [
-        (mlp.main, mlp.Options(batch_size=0), "--batch-size must be at least 1, not 0"),
-        (mlp.main, mlp.Options(hidden=(8, 0)), "--hidden must be at least 1, not 0"),
-        (mlp.main, mlp.Options(learning_rate=float("nan")), "--learning-rate must be a positive number, not nan"),
-        (feature_maps.main, feature_maps.Options(pool=0), "--pool must be at least 1, not 0"),
-        (feature_maps.main, feature_maps.Options(pool=500), "shorter side is 427.*--pool 500 needs 500"),
+        (mlp.main, mlp.Options(batch_size=0), "--batch-size: expected a whole number of at least 1, got 0"),
+        (mlp.main, mlp.Options(hidden=(8, 0)), "--hidden: expected a whole number of at least 1, got 0"),
+        (
+            mlp.main,
+            mlp.Options(learning_rate=float("nan")),
+            "--learning-rate: expected a finite positive number, got nan",
+        ),
+        (feature_maps.main, feature_maps.Options(pool=0), "--pool: expected a whole number of at least 1, got 0"),
+        (
+            feature_maps.main,
+            feature_maps.Options(pool=500),
+            "--pool: expected at most the picture's shorter side, 427, got 500",
+        ),
     ],
     ids=["batch size", "hidden", "learning rate", "pool", "large pool"],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import command, feature_maps, mlp
+from experiments import checks, command, feature_maps, mlp
 from jaxnn import train
 
 
@@ -75,6 +75,34 @@ def test_a_run_that_goes_on_has_its_own_options_unless_a_file_or_typing_says_oth
     assert parse("--config", "b.toml") == Options((3,), 7, True, run)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 'ten'\n", "error: a.toml: epochs: expected a whole number, got 'ten'"),
+        ("hidden = [3, 0.5]\n", "error: a.toml: hidden: expected whole numbers, got '3' '0.5'"),
+        ("resume = ''\n", "error: a.toml: resume: expected a path, got ''"),
+        ("epochs = 0\n", "error: a.toml: epochs: expected a whole number of at least 1, got 0"),
+        ("epochs = 100000000000000000000\n", "error: a.toml: epochs: expected a whole number of at most 2147483647"),
+    ],
+)
+def test_a_wrong_value_of_a_file_is_told_with_the_file(parse, text, message, capsys):
+    def main(options):
+        checks.expect_counts(options, "epochs")
+
+    Path("a.toml").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        parse("--config", "a.toml", main=main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_what_is_typed_over_a_file_is_not_blamed_on_it(parse, capsys):
+    Path("a.toml").write_text("epochs = 3\n")
+    with pytest.raises(SystemExit):
+        parse("--config", "a.toml", "--epochs", "0", main=lambda options: checks.expect_counts(options, "epochs"))
+    assert capsys.readouterr().err == "error: --epochs: expected a whole number of at least 1, got 0\n"
+
+
 def test_resume_is_an_option_like_others_where_runs_cannot_go_on(parse, capsys):
     with pytest.raises(SystemExit) as stop:
         parse("--resume", "runs/a", options=feature_maps.Options)
@@ -93,11 +121,11 @@ def test_resume_is_an_option_like_others_where_runs_cannot_go_on(parse, capsys):
         (("--config", "a.toml"), "error: a.toml: there is no option 'epoch'; there are epochs, flip, hidden, resume"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(parse, typed, message):
+def test_what_is_wrong_is_told_in_a_sentence(parse, typed, message, capsys):
     Path("a.toml").write_text("epoch = 3\n")
     with pytest.raises(SystemExit) as stop:
         parse(*typed)
-    assert stop.value.code == message
+    assert (stop.value.code, capsys.readouterr().err) == (2, message + "\n")
 
 
 def raises(error):
@@ -110,7 +138,7 @@ def raises(error):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ValueError("--epochs must be at least 1"), "error: --epochs must be at least 1"),
+        (ValueError("data.idx is damaged"), "error: data.idx is damaged"),
         (OSError("the disk is full"), "error: the disk is full"),
         (ImportError("plots need matplotlib"), "error: plots need matplotlib"),
         (train.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]), "stopped: the loss became nan"),

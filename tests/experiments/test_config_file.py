@@ -24,7 +24,7 @@ class Options:
 def arguments(name, text, options=Options):
     path = Path(name)
     path.write_text(text, encoding="utf-8")
-    return config_file.arguments(path, options)
+    return [word for given in config_file.read(path, options) for word in given.words]
 
 
 SAME = {
@@ -57,15 +57,28 @@ def test_a_number_that_yaml_takes_for_text_is_kept():
         ("a.toml", "epoch = 3\n", r"a.toml: there is no option 'epoch'; there are chunk, flip, hidden, learning_rate,"),
         ("a.yaml", "3: 4\n", "a.yaml: there is no option 3"),
         ("a.toml", "[train]\nflip = true\n", "there is no option 'train'"),
-        ("a.toml", "[hidden]\nfirst = 3\n", "a.toml: hidden must be one value or a list, not a table"),
-        ("a.toml", 'flip = "yes"\n', "a.toml: flip must be true or false, not 'yes'"),
-        ("a.json", '{"flip": null}', "a.json: flip must be true or false, not None"),
-        ("a.yaml", "learning-rate: true\n", "a.yaml: learning-rate must have a value, not true or false"),
+        ("a.toml", "[hidden]\nfirst = 3\n", "a.toml: hidden: expected one value or a list, got a table"),
+        ("a.toml", 'flip = "yes"\n', "a.toml: flip: expected true or false, got 'yes'"),
+        ("a.json", '{"flip": null}', "a.json: flip: expected true or false, got None"),
+        ("a.yaml", "learning-rate: true\n", "a.yaml: learning-rate: expected a number, got true"),
         ("a.toml", "flip = \n", "a.toml holds no options: Invalid value"),
         ("a.yaml", "flip: [1\n", "a.yaml holds no options: while parsing"),
         ("a.json", "{", "a.json holds no options: Expecting"),
         ("a.yaml", "", "a.yaml holds no options: expected names and values, got a NoneType"),
         ("a.json", "[1]", "a.json holds no options: expected names and values, got a list"),
+        ("a.toml", "hidden = " + "[" * 9999, "a.toml holds no options: it is nested too deeply"),
+        ("a.json", '{"hidden": ' + "[" * 99999, "a.json holds no options: it is nested too deeply"),
+        ("a.yaml", "hidden: " + "[" * 9999, "a.yaml holds no options: it is nested too deeply"),
+        ("a.yaml", "a: &a [1, 1]\nb: &b [*a, *a]\n", r"a.yaml holds no options: an alias \(\*name\) cannot"),
+        ("a.yaml", "a: &a {x: 1}\nb: {<<: *a}\n", r"a.yaml holds no options: an alias \(\*name\) cannot"),
+        (
+            "a.json",
+            '{"hidden": [[1]]}',
+            "a.json: hidden: expected one value or a list of single values, got lists in a",
+        ),
+        ("a.json", '{"run": "a\\u0000"}', "a.json: run: expected a text, got one with the character NUL"),
+        ("a.json", " " * 2**20 + "{}", "a.json holds no options: it is larger than 1,048,576 bytes"),
+        ("a.json", '{"chunk": ' + "1" * 5000 + "}", "a.json holds no options: Exceeds the limit"),
         ("a.ini", "flip = true", "a.ini holds no options: its name must end with .toml, .yaml, .yml or .json"),
     ],
 )
@@ -76,13 +89,13 @@ def test_what_is_wrong_is_told(name, text, message):
 
 def test_what_cannot_be_read_is_told():
     with pytest.raises(ValueError, match=r"a.toml cannot be read: No such file or directory"):
-        config_file.arguments(Path("a.toml"), Options)
+        config_file.read(Path("a.toml"), Options)
     Path("folder.toml").mkdir()
     with pytest.raises(ValueError, match=r"folder.toml cannot be read: Is a directory"):
-        config_file.arguments(Path("folder.toml"), Options)
+        config_file.read(Path("folder.toml"), Options)
     Path("b.toml").write_bytes(b"run = '\xff'")
     with pytest.raises(ValueError, match=r"b.toml holds no options: 'utf-8' codec can't decode"):
-        config_file.arguments(Path("b.toml"), Options)
+        config_file.read(Path("b.toml"), Options)
 
 
 def test_what_has_no_name_when_typed_cannot_be_in_a_file():

@@ -64,13 +64,13 @@ def test_a_short_run_leaves_numbers_and_pictures(elnino, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"horizon": 0}, "--horizon must be at least 1"),
-        ({"horizon": 61}, "--horizon 61 is longer than the held-out end"),
-        ({"held_out": 30}, "hold out less"),
+        ({"horizon": 0}, "--horizon: expected a whole number of at least 1"),
+        ({"horizon": 61}, "--horizon: expected at most the months of the held-out end, 60, got 61"),
+        ({"held_out": 30}, "--held-out: expected fewer years, got 30"),
         ({"window": 900}, "--window 900 need a series of"),
-        ({"noise": -0.1}, "--noise must not be negative"),
-        ({"seeds": 0}, "--seeds must be at least 1"),
-        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative"),
+        ({"noise": -0.1}, "--noise: expected a "),
+        ({"seeds": 0}, "--seeds: expected a whole number of at least 1"),
+        ({"learning_rate": -1.0}, "--learning-rate: expected a finite number that is not negative"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message, elnino):

@@ -16,7 +16,7 @@ import experiments
 from experiments import command
 
 FOLDER = Path(experiments.__file__).parent
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text("utf-8"))
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if 'if __name__ == "__main__"' in path.read_text("utf-8"))
 
 
 def explained(options):

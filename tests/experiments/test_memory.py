@@ -96,10 +96,10 @@ def test_training_does_not_change_the_network_it_is_given():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"delays": (1,)}, "--delays must be"),
-        ({"delays": ()}, "--delays must be"),
-        ({"steps": 0}, "--steps must be"),
-        ({"clip": 0.0}, "clip_norm: expected a positive number or None"),
+        ({"delays": (1,)}, "--delays: expected a whole number of at least 2, got 1"),
+        ({"delays": ()}, "--delays: expected at least one, got none"),
+        ({"steps": 0}, "--steps: expected a"),
+        ({"clip": 0.0}, "--clip: expected a positive number"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, options, message):

@@ -47,10 +47,10 @@ def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 0}, "--hidden must be at least 1, not 0"),
-        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"batch_size": -1}, "--batch-size must be at least 1, not -1"),
-        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1, not 1.0"),
+        ({"hidden": 0}, "--hidden: expected a whole number of at least 1, got 0"),
+        ({"epochs": 0}, "--epochs: expected a whole number of at least 1, got 0"),
+        ({"batch_size": -1}, "--batch-size: expected a whole number of at least 1, got -1"),
+        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1, got 1.0"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message, tmp_path):

@@ -89,9 +89,9 @@ def test_a_date_that_cannot_be_read_is_named(text, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beams": 0}, "--beams must be at least 1"),
-        ({"dropout": 1.5}, "dropout must lie in"),
-        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative"),
+        ({"beams": 0}, "--beams: expected a whole number of at least 1"),
+        ({"dropout": 1.5}, "--dropout: expected a number"),
+        ({"learning_rate": -1.0}, "--learning-rate: expected a finite number that is not negative"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message, tmp_path):

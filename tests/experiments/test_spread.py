@@ -37,10 +37,10 @@ def test_eight_devices_leave_the_run_folder_of_one():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"devices": 9}, "devices: expected 1 to 8"),
+        ({"devices": 9}, "--devices: expected 1 to 8"),
         ({"devices": 8, "batch_size": 100}, "--batch-size: 100 examples cannot be split evenly over 8 devices"),
-        ({"devices": 8, "shard_state": 3}, "shard: 3 does not divide the 8 devices"),
-        ({"processes": 2}, "coordinator, processes and process_id: expected all three or none"),
+        ({"devices": 8, "shard_state": 3}, "--shard-state: 3 does not divide the 8 devices"),
+        ({"processes": 2}, "--coordinator, --processes and --process-id: expected all three or none"),
     ],
 )
 def test_bad_options_are_told_before_there_is_a_run_folder(change, message):
@@ -63,11 +63,11 @@ def test_collectives_are_read_off_a_program():
 
 
 def test_benchmarks_of_scale_name_what_does_not_fit():
-    with pytest.raises(ValueError, match="--batch-size must be a multiple of 8, not 12"):
+    with pytest.raises(ValueError, match="--batch-size: expected a multiple of 8, got 12"):
         scale.main(scale.Options(devices=(), throughput=True, batch_size=12))
-    with pytest.raises(ValueError, match="--rounds must be at least 1"):
+    with pytest.raises(ValueError, match="--rounds: expected a whole number of at least 1"):
         scale.main(scale.Options(rounds=0))
-    with pytest.raises(ValueError, match=r"--examples, .* must be at least 1"):
+    with pytest.raises(ValueError, match="--examples: expected a whole number of at least 1, got 0"):
         stream.main(stream.Options(examples=(64, 0)))
 
 

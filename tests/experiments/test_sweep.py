@@ -71,7 +71,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
         assert json.loads(line) | {"seconds": 0} == json.loads(before) | {"seconds": 0}
     with pytest.raises(train.CheckpointError, match="batch_size was 256 there and is 128 now"):
         sweep.main(dataclasses.replace(options, resume=folder, batch_size=128))
-    with pytest.raises(ValueError, match="there is no run folder nowhere"):
+    with pytest.raises(ValueError, match="--resume: expected the folder of a run, got nowhere"):
         sweep.main(dataclasses.replace(options, resume=Path("nowhere")))
 
 
@@ -95,18 +95,18 @@ def test_nothing_is_chosen_by_what_is_learned_from():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
-        ({"at_once": 0}, "--at-once must be at least 1, not 0"),
-        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates must be numbers such as .*, not 'fast'"),
-        ({"learning_rates": ("0",)}, "--learning-rates must be positive, not 0"),
-        ({"learning_rates": ("nan",)}, "--learning-rates must be positive, not nan"),
-        ({"learning_rates": (",",)}, "--learning-rates must name at least one"),
-        ({"learning_rates": ("0.1", "1e-1")}, "--learning-rates names one twice: 0.1, 0.1"),
-        ({"validation": 0.0}, "--validation must be a share"),
-        ({"validation": 1e-9}, "--validation must be a share"),
-        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"seed": -1}, "--seed must not be negative"),
-        ({"weight_decay": 0.1}, "weight_decay: adam has none"),
+        ({"seeds": 0}, "--seeds: expected a whole number of at least 1, got 0"),
+        ({"at_once": 0}, "--at-once: expected a whole number of at least 1, got 0"),
+        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates: expected numbers such as .*, got 'fast'"),
+        ({"learning_rates": ("0",)}, "--learning-rates: expected finite positive numbers, got 0"),
+        ({"learning_rates": ("nan",)}, "--learning-rates: expected finite positive numbers, got nan"),
+        ({"learning_rates": (",",)}, "--learning-rates: expected at least one"),
+        ({"learning_rates": ("0.1", "1e-1")}, "--learning-rates: expected each once, got 0.1, 0.1"),
+        ({"validation": 0.0}, "--validation: expected a share"),
+        ({"validation": 1e-9}, "--validation: expected a share"),
+        ({"epochs": 0}, "--epochs: expected a whole number of at least 1, got 0"),
+        ({"seed": -1}, "--seed: expected a "),
+        ({"weight_decay": 0.1}, "--weight-decay: expected 0 for --optimizer adam"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

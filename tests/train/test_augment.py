@@ -109,9 +109,9 @@ def test_wrong_ranks_are_named(name):
 def test_wrong_amounts_are_named():
     images, key = jnp.ones((4, 5, 1)), jax.random.key(0)
     for pixels in (-1, 4):
-        with pytest.raises(ValueError, match="pixels: expected a shift from 0 to below height and width, 4"):
+        with pytest.raises(ValueError, match="pixels: expected a "):
             augment.random_shift(key, images, pixels)
-    with pytest.raises(ValueError, match="size: "):
+    with pytest.raises(ValueError, match="size: expected a whole number"):
         augment.cutout(key, images, -1)
 
 

@@ -56,7 +56,7 @@ def test_probability_zero_of_what_came_is_no_infinity():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: train.reliability([[0.5, 0.5]], [0], bins=0), "bins: expected at least one"),
+        (lambda: train.reliability([[0.5, 0.5]], [0], bins=0), "bins: expected a whole number"),
         (lambda: train.scores([0.5, 0.5], [0]), r"probabilities: expected \(examples, classes\)"),
         (lambda: train.scores(np.zeros((0, 2)), []), r"probabilities: expected \(examples, classes\), at least one"),
         (lambda: train.scores([[2.0, -1.0]], [0]), "pass a softmax of logits"),

@@ -287,8 +287,8 @@ def test_a_table_that_does_not_fit_is_named(tx, table, message):
     [
         (lambda: train.grid(), "axes: expected at least one"),
         (lambda: train.grid(seed=range(0)), "seed: expected at least one value"),
-        (lambda: train.make_ensemble(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a positive"),
-        (lambda: train.make_ensemble(MLP_EPOCH, memory=0), "memory: expected a positive"),
+        (lambda: train.make_ensemble(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a whole number"),
+        (lambda: train.make_ensemble(MLP_EPOCH, memory=0), "memory: expected a whole number"),
         (lambda: train.make_ensemble(MLP_EPOCH, devices=[]), "devices: expected at least one"),
         (
             lambda: train.make_ensemble(MLP_EPOCH)(train.create_state(MLP(), ADAM, jax.random.key(0)), POINTS),

@@ -149,7 +149,7 @@ def test_shuffling_differs_by_seed_and_epoch_but_not_by_call():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, None])
 def test_a_wrong_batch_size_is_named(batch_size):
-    with pytest.raises(ValueError, match="batch_size: expected a positive integer"):
+    with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1"):
         train.make_epoch(train.make_step(train.classification_loss()), batch_size=batch_size)
 
 

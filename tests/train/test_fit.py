@@ -252,7 +252,7 @@ def test_no_epochs_change_nothing():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"epochs": -1}, "epochs: "), ({"batch_size": 0}, "batch_size: expected a positive integer")],
+    [({"epochs": -1}, "epochs: "), ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0")],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):

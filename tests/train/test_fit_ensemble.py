@@ -169,8 +169,8 @@ def test_checkpoints_of_other_members_are_refused_and_stay(table, saved, message
     ("options", "message"),
     [
         ({"epochs": -1}, "epochs: "),
-        ({"batch_size": 0}, "batch_size: expected a positive integer"),
-        ({"members_per_chunk": 0}, "members_per_chunk: expected a positive"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"members_per_chunk": 0}, "members_per_chunk: expected a whole number"),
         ({"memory": 1}, "memory: one member at a time needs"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_sweep_of_learning_rates_needs_no_second_compile():
         ({"learning_rate": np.nan}, "learning_rate: expected a finite number"),
         ({"name": "sgd", "weight_decay": np.inf}, "weight_decay: expected a finite number"),
         ({"clip_norm": 0.0}, "clip_norm: expected a positive number or None"),
-        ({"steps": 0}, "steps: expected a positive number"),
+        ({"steps": 0}, "steps: expected a whole number of at least 1"),
         ({"schedule": "cosine", "warmup": 1.0}, "warmup: expected a share"),
     ],
 )

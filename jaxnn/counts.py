@@ -1,0 +1,41 @@
+"""Arguments that count something: whole numbers and nothing else."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Reads an argument that counts something.
+
+    Args:
+        name: The argument, for the message.
+        value: An int, or what Python takes for one: NumPy's integers too, but no bool and no float.
+        least: The smallest number that makes sense.
+
+    Returns:
+        The number as an int.
+
+    Raises:
+        ValueError: If it is no whole number, or below `least`.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn.counts import check_count
+        >>> check_count("epochs", np.int64(3))
+        3
+        >>> check_count("epochs", 1.5)
+        Traceback (most recent call last):
+            ...
+        ValueError: epochs: expected a whole number of at least 1, got 1.5
+    """
+    try:
+        if isinstance(value, bool | np.bool_):  # to Python True is the number 1
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return number

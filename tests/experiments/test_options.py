@@ -1,0 +1,131 @@
+"""Every option of every experiment: a value that makes no sense is told in one sentence, before anything is made."""
+
+import dataclasses
+import importlib
+import typing
+from pathlib import Path
+
+import jax
+import pytest
+
+import experiments
+from experiments import command, spread
+
+FOLDER = Path(experiments.__file__).parent
+SCRIPTS = {
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
+    for path in [*FOLDER.glob("*.py"), *FOLDER.glob("bench/*.py")]
+    if "\n    run(main, Options, __doc__)" in path.read_text("utf-8")
+}
+NEW = spread._new
+HUGE = str(10**30)
+HOSTILE = {int: ("-1", HUGE, "1.5", "1" * 5000), float: ("nan", "-1", "ten"), Path: ("",), str: ("\udcff",)}
+ENDLESS = {"clip", "checkpoint_seconds"}
+"""Options that may be infinite: never clipped, no checkpoint on the way."""
+
+
+def kinds(annotation):
+    """The types that an option's words may have."""
+    inner = [kind for each in typing.get_args(annotation) for kind in kinds(each)]
+    return [annotation] if annotation in HOSTILE else inner
+
+
+def cases():
+    for name in SCRIPTS:
+        options = importlib.import_module(f"experiments.{name}").Options
+        for field in dataclasses.fields(options):
+            for kind in kinds(field.type)[:1]:
+                if field.default is not dataclasses.MISSING and (kind is not str or field.name == "coordinator"):
+                    yield name, field.name, kind
+            if typing.get_origin(field.type) is typing.Literal:
+                yield name, field.name, typing.Literal
+
+
+class StartedError(Exception):
+    """The options were taken."""
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Starts an experiment with one option, and gives what it says in refusing it."""
+
+    def folder(*arguments):
+        raise StartedError
+
+    def start(name, *typed):
+        script = importlib.import_module(f"experiments.{name}")
+        monkeypatch.setattr("sys.argv", [name, *typed])
+        with jax.numpy_dtype_promotion("standard"), pytest.raises(SystemExit) as stop:
+            command.run(script.main, script.Options, script.__doc__)
+        said = capsys.readouterr()
+        message = said.err if isinstance(stop.value.code, int) else f"{stop.value.code}\n"
+        assert message.count("\n") == 1, message
+        assert len(message) < 400
+        assert not list(Path().iterdir())
+        return stop.value.code, message
+
+    monkeypatch.setattr(spread, "_new", folder)
+    return start
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "kind"), [*cases()], ids=lambda value: getattr(value, "__name__", str(value))
+)
+def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
+    values = ("nothing",) if kind is typing.Literal else HOSTILE[kind]
+    if kind is float and field not in ENDLESS:
+        values += ("inf", "1e400")
+    required = ("nowhere",) if name == "compare" else ()
+    option = "--" + field.replace("_", "-")
+    for value in values:
+        code, message = refused(name, *required, option, value)
+        assert code == 2
+        assert message.startswith(f"error: {option}: expected ") or option == "--coordinator"
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "message"),
+    [
+        ("lenet5", ("--l2", "-5"), "--l2: expected a finite number that is not negative, got -5.0"),
+        ("lenet5", ("--cutout", "99"), "--cutout: expected 8 pixels at most, for pictures of 8x8, got 99"),
+        ("lenet5", ("--shift", "8"), "--shift: expected less than 8 pixels, for pictures of 8x8, got 8"),
+        ("lenet5", ("--epochs", str(2**31 - 1)), "--epochs: expected at most 47721858 epochs of 45 steps"),
+        ("lenet5", ("--weight-decay", "1"), "--weight-decay: expected 0 for --optimizer adam, got 1.0; --optimizer ad"),
+        ("lenet5", ("--data-dir", "."), "--data-dir has no meaning for 'digits'"),
+        ("lenet5", ("--run", "."), "--run: expected a path that ends with the new folder's name, got '.'"),
+        ("lenet5", ("--devices", "999"), "--devices: expected 1 to "),
+        ("lenet5", ("--process-id", "0"), "--coordinator, --processes and --process-id: expected all three or none"),
+        ("lenet5", ("--learning_rate", "ten"), "--learning-rate: expected a number, got 'ten'"),
+        ("lenet5", ("--model", "x"), "--model: expected one of lenet, lenet5-1998, got 'x'"),
+        ("mlp", ("--hidden", "64", "x"), "--hidden: expected whole numbers, got '64' 'x'"),
+        ("char_lm", ("--epochs", "inf"), "--epochs: expected a finite positive number, got inf"),
+        ("char_lm", ("--epochs", "1e300"), "--epochs: expected at most "),
+        (
+            "char_lm",
+            ("--temperature", "0"),
+            "--temperature: expected a finite positive number, got 0.0; --top-k 1 always",
+        ),
+        ("char_lm", ("--generate", "a"), "there is no model runs/char_lm/model.npz"),
+        ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
+        ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
+        (
+            "bench.__main__",
+            ("--data-dir", "nowhere"),
+            "--data-dir: expected a folder with CIFAR-10 pictures, got nowhere",
+        ),
+        ("bench.scale", ("--child", "x"), "--child: expected nothing"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_the_option_is_named_as_it_is_typed(name, typed, message, refused, monkeypatch):
+    monkeypatch.setattr(spread, "_new", NEW)
+    assert refused(name, *typed)[1].startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("name", ["lenet5", "bench.scale"])
+def test_usage_names_a_command_that_runs(name, monkeypatch, capsys):
+    script = importlib.import_module(f"experiments.{name}")
+    monkeypatch.setattr("sys.argv", ["/somewhere/script.py", "--help"])
+    with pytest.raises(SystemExit):
+        command.run(script.main, script.Options, script.__doc__)
+    assert capsys.readouterr().out.startswith(f"usage: python -m experiments.{name} ")

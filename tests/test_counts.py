@@ -1,0 +1,93 @@
+"""Every argument that counts something takes whole numbers and nothing else, and says so before any work."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import data, train
+from jaxnn.counts import check_count
+from jaxnn.train import augment
+
+KEY = jax.random.key(0)
+PICTURES = jnp.zeros((2, 8, 8, 1))
+ROWS = np.eye(4, dtype=np.float32)
+
+
+def loss_fn(w, batch, key):
+    return batch @ w, {}
+
+
+@functools.cache
+def state():
+    return train.create_state(jnp.zeros(4), optax.sgd(0.1), KEY)
+
+
+@functools.cache
+def members():
+    tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    return train.create_ensemble(lambda key: jnp.zeros(4), tx, train.grid(seed=[0, 1]))
+
+
+def fit(**options):
+    train.fit(state(), ROWS, loss_fn, test_data=ROWS, progress=False, **options)
+
+
+def fit_ensemble(**options):
+    train.fit_ensemble(members(), ROWS, loss_fn, test_data=ROWS, progress=False, **options)
+
+
+def make_epoch(**options):
+    train.make_epoch(train.make_step(loss_fn), **{"batch_size": 2} | options)
+
+
+def stream(**options):
+    train.StreamedEpoch(train.make_step(loss_fn), **{"batch_size": 2} | options)
+
+
+def stream_call(**options):
+    train.StreamedEpoch(train.make_step(loss_fn), batch_size=2)(state(), data.Stream(ROWS), **options)
+
+
+COUNTS = {
+    "fit": (fit, "epochs", "batch_size", "test_batch_size", "chunk"),
+    "fit_ensemble": (fit_ensemble, "epochs", "batch_size", "test_batch_size", "members_per_chunk", "memory"),
+    "make_epoch": (make_epoch, "batch_size", "chunk"),
+    "make_ensemble": (lambda **o: train.make_ensemble(loss_fn, **o), "members_per_chunk", "memory"),
+    "StreamedEpoch": (stream, "batch_size", "ahead"),
+    "StreamedEpoch()": (stream_call, "steps"),
+    "evaluate": (lambda **o: train.evaluate(state(), ROWS, loss_fn, **o), "batch_size"),
+    "predict": (lambda **o: train.predict(state(), ROWS, lambda w, x: x @ w, **o), "batch_size"),
+    "Checkpoints": (lambda **o: train.Checkpoints("runs/a", **o), "every", "keep"),
+    "optimizer": (lambda **o: train.optimizer(**o), "steps"),
+    "parallel": (lambda **o: train.parallel(**o), "devices", "shard"),
+    "reliability": (lambda **o: train.reliability([[0.5, 0.5]], [0], **o), "bins"),
+    "random_shift": (lambda **o: augment.random_shift(KEY, PICTURES, **o), "pixels"),
+    "cutout": (lambda **o: augment.cutout(KEY, PICTURES, **o), "size"),
+    "Stream": (lambda **o: data.Stream(ROWS, **o), "workers", "threads", "ahead"),
+}
+ARGUMENTS = [(function, name) for function, (_, *names) in COUNTS.items() for name in names]
+
+
+@pytest.mark.parametrize("value", [1.5, 2.0, np.float32(2), True, np.True_, "2", -1, np.int64(-1)], ids=repr)
+@pytest.mark.parametrize(("function", "name"), ARGUMENTS)
+def test_what_is_no_count_is_refused(function, name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: expected a whole number of at least [01], got "):
+        COUNTS[function][0](**{name: value})
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), np.array(2)], ids=repr)
+def test_whole_numbers_of_any_kind_are_counts(value):
+    number = check_count("n", value)
+    assert (type(number), number) == (int, 2)
+
+
+def test_numbers_of_numpy_train_as_ints_do():
+    two = np.int64(2)
+    fresh = state.__wrapped__()  # it is donated
+    counts = dict.fromkeys(("epochs", "batch_size", "test_batch_size", "chunk"), two)
+    history = train.fit(fresh, ROWS, loss_fn, test_data=ROWS, progress=False, **counts)[1]
+    assert [record["step"] for record in history] == [2, 4]
