@@ -306,6 +306,9 @@ def draw(run: train.RunFolder, state: train.TrainState, pictures: Dataset, predi
     wrong = np.flatnonzero(predicted != test.labels)[:16]
     right = np.flatnonzero(predicted == test.labels)[: 32 - len(wrong)]
     shown = np.concatenate([wrong, right])
-    plots.predictions(
-        test.images[shown], test.labels[shown], predicted[shown], run / "predictions.png", pictures.classes
+    accuracy, path = float(np.mean(predicted == test.labels)), run / "predictions.png"
+    title = (
+        f"{len(right)} right and {len(wrong)} wrong, chosen from {len(test.labels):,} test pictures "
+        f"(accuracy {accuracy:.2%}); wrong ones in red, with the true class"
     )
+    plots.predictions(test.images[shown], test.labels[shown], predicted[shown], path, pictures.classes, title=title)

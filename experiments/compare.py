@@ -4,17 +4,22 @@
     python -m experiments.compare runs/* --out lenets.png
 
 The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ.
+What cannot be compared, a folder without metrics over epochs or without one that the others have, is left out, and a
+line says why.
 """
 
 import dataclasses
 import json
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.checks import expect, option
 from experiments.command import run
 from jaxnn import train
-from jaxnn.train.plots.figure import new_figure, save
+from jaxnn.train.plots.figure import new_figure, over_epochs, save, words
 
 History = Sequence[Mapping[str, Any]]
 NO_SETTINGS = ("run", "resume")
@@ -35,47 +40,72 @@ def main(options: Options) -> None:
     """Draws the picture and prints the table."""
     if not options.runs:
         raise ValueError("there is nothing to compare: name at least one run folder")
-    if options.out.suffix != ".png":
-        raise ValueError(f"--out: the picture is a PNG, so its name must end with .png, not {options.out}")
-    if not options.out.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {options.out.parent}")
-    runs = dict.fromkeys(options.runs)  # one that is named twice is shown once
-    histories = {path.as_posix(): history_of(path) for path in runs}
+    out = options.out
+    expect("out", out, out.suffix == ".png", "a name that ends with .png")
+    expect("out", out, out.parent.is_dir(), "a picture in a folder that exists")
+    histories: dict[str, History] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for path in dict.fromkeys(options.runs):  # one that is named twice is shown once
+        try:
+            histories[path.as_posix()], configs[path.as_posix()] = history_of(path), config_of(path)
+        except (ValueError, OSError) as error:
+            left_out[path.as_posix()] = str(error)
+    histories, others = alike(histories)
+    left_out |= others
+    if not histories:
+        raise ValueError("nothing can be compared: " + "; ".join(f"{run}: {why}" for run, why in left_out.items()))
+    for name, why in left_out.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
     metrics = common(histories)
-    configs = {path.as_posix(): config_of(path) for path in runs}
     print(table(histories, metrics, configs))
-    picture = unused(options.out)
+    picture = unused(out)
     draw(histories, metrics, picture)
     print(f"\nthe curves are in {picture}")
 
 
-def history_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a run, one an epoch; raises where there are none."""
+def history_of(path: Path) -> History:
+    """The records of a run, one an epoch; a ValueError says why there are none that can be drawn."""
+    if not path.is_dir():
+        raise ValueError("it is a file" if path.exists() else "there is no such folder")
+    if not (path / "metrics.jsonl").exists():
+        raise ValueError("it has no metrics.jsonl")
     history = train.RunFolder(path).metrics()
     if not history:
-        raise ValueError(f"{path} is no run folder with metrics: it has no metrics.jsonl, or an empty one")
-    if any("epoch" not in record for record in history):
-        raise ValueError(f"{path}: its metrics.jsonl has records without an epoch, which cannot be drawn over epochs")
+        raise ValueError("its metrics.jsonl is empty")
+    if not all(isinstance(record, dict) and "epoch" in record for record in history):
+        raise ValueError("its metrics are not over epochs")
+    if any(isinstance(value, list) for record in history for value in record.values()):
+        raise ValueError("its metrics are of many networks at once")
+    if not _metrics(history):
+        raise ValueError("it has no metric of training or test")
     return history
 
 
 def config_of(path: Path) -> dict[str, Any]:
     """The options of a run, none where it was started without."""
     file = path / "config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"its config.json is damaged: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError("its config.json is damaged: it holds no options")
+    return config
+
+
+def alike(histories: Mapping[str, History]) -> tuple[dict[str, History], dict[str, str]]:
+    """The runs that have the metric which most of them have, and why each other one is left out."""
+    has = Counter(name for history in histories.values() for name in common({"": history}))
+    metric = max(has, key=has.__getitem__, default="")
+    same = {run: history for run, history in histories.items() if metric in _metrics(history)}
+    why = f"it has no {words(metric).removesuffix(' in %')}, which the others have"
+    return same, {run: why for run in histories if run not in same}
 
 
 def common(histories: Mapping[str, History]) -> list[str]:
     """The metrics that all runs have, `train_loss` for instance: losses first, training before test."""
-    sets = [
-        {name for r in history for name in r if name.startswith(("train_", "test_"))} for history in histories.values()
-    ]
-    shared = set.intersection(*sets)
-    if not shared:
-        has = "; ".join(
-            f"{run}: {', '.join(sorted(names)) or 'none'}" for run, names in zip(histories, sets, strict=True)
-        )
-        raise ValueError(f"these runs have no metric in common ({has})")
+    shared = set.intersection(*map(_metrics, histories.values()))
     return sorted(shared, key=lambda name: (_bare(name) != "loss", _bare(name), name.startswith("test_")))
 
 
@@ -84,7 +114,11 @@ def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Map
     tests = [name for name in metrics if name.startswith("test_")] or metrics
     options = differing(list(configs.values()))
     rows = [
-        ["run", "epochs", "seconds", *(f"{which} {name}" for name in tests for which in ("last", "best")), *options]
+        [
+            *("run", "epochs", "seconds"),
+            *(f"{which} {words(name).removesuffix(' in %')}" for name in tests for which in ("last", "best")),
+            *map(option, options),
+        ]
     ]
     for label, history in histories.items():
         seconds = sum(record.get("seconds") or 0.0 for record in history)
@@ -93,7 +127,7 @@ def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Map
             values = [record[name] for record in history if record.get(name) is not None]
             best = max if name.endswith("accuracy") else min
             row += [shown(name, history[-1].get(name)), shown(name, best(values, default=None))]
-        rows.append([*row, *(str(configs[label].get(option, "-")) for option in options)])
+        rows.append([*row, *(str(configs[label].get(name, "-")) for name in options)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -101,9 +135,12 @@ def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Map
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The options whose values are not the same in all runs."""
-    names = dict.fromkeys(name for config in configs for name in config if name not in NO_SETTINGS)
-    return [name for name in names if any(_value(config, name) != _value(configs[0], name) for config in configs)]
+    """The options whose values are not the same in all runs that have them."""
+    values: dict[str, list[Any]] = {}
+    for config in configs:
+        for name, value in config.items():
+            values.setdefault(name, []).append(value)
+    return [name for name, (one, *more) in values.items() if name not in NO_SETTINGS and any(v != one for v in more)]
 
 
 def shown(name: str, value: float | None) -> str:
@@ -129,7 +166,7 @@ def draw(histories: Mapping[str, History], metrics: Sequence[str], path: Path) -
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         percent = name.endswith("accuracy")
         for number, (label, history) in enumerate(histories.items()):
-            for part, style in (("train", "--"), ("test", "-")):
+            for part, named, style in (("train", "training", "--"), ("test", "test", "-")):
                 metric = f"{part}_{name}"
                 points = [(r["epoch"], r[metric]) for r in history if metric in metrics and r.get(metric) is not None]
                 if points:
@@ -137,24 +174,20 @@ def draw(histories: Mapping[str, History], metrics: Sequence[str], path: Path) -
                         *((epoch, value * (100 if percent else 1)) for epoch, value in points), strict=True
                     )
                     mark = "." if len(points) < 50 else ""
-                    axes.plot(epochs, values, style, marker=mark, color=f"C{number % 10}", label=f"{label}, {part}")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name} in %" if percent else name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+                    axes.plot(epochs, values, style, marker=mark, color=f"C{number % 10}", label=f"{label}, {named}")
+        axes.set_ylabel(words(name))
+        over_epochs(axes)
         if axes.lines:
             axes.legend(frameon=False, fontsize="small")
     save(figure, path)
 
 
+def _metrics(history: History) -> set[str]:
+    return {name for record in history for name in record if name.startswith(("train_", "test_"))}
+
+
 def _bare(metric: str) -> str:
     return metric.removeprefix("train_").removeprefix("test_")
-
-
-def _value(config: Mapping[str, Any], name: str) -> tuple[bool, Any]:
-    """An option's value, told apart from none."""
-    return name in config, config.get(name)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def main(options: Options) -> None:
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"
-        title = f"{name}, {colour.shape[1]}×{colour.shape[0]}"
+        title = (
+            f"{name}, {colour.shape[1]}×{colour.shape[0]}; each map from its least value, black, to its largest, white"
+        )
         plots.images(list(maps.values()), target, list(maps), columns=3, title=title, side=3.0)
         print(f"{target}: " + ", ".join(f"{title} {tuple(np.shape(m)[:2])}" for title, m in maps.items()))
 

@@ -282,7 +282,7 @@ def draw_errors(errors: Mapping[str, Floats], unit: str, path: Path) -> None:
     axes.set_xlabel("months ahead")
     axes.set_ylabel(f"RMSE in {unit}")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -316,6 +316,7 @@ def draw_forecasts(series: Series, origins: Ints, forecasts: Mapping[str, Floats
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 0.98))
+    axes.set_xlabel("year")
     save(figure, path)
 
 

@@ -234,6 +234,7 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
             seen = np.where(np.asarray(norms) < GONE, np.nan, norms)
             axes.semilogy(np.arange(len(norms))[::-1], seen, color=COLOURS[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(f"adding over {delays[-1]} steps, {when}", fontsize=10)
     for axes, (task, of_cells) in zip(below, scores.items(), strict=True):
         for cell, values in of_cells.items():

@@ -1,6 +1,7 @@
 """What a person sees while training runs: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ class Progress:
         self._last, self._enabled, self._bar = first + epochs, enabled, None
         self._done = 0
         self._task: Any = None
+        self._silent = False
         if enabled and sys.stdout.isatty():
             self._bar = _rich_bar()
         if self._bar is not None:
@@ -44,11 +46,19 @@ class Progress:
             self._bar.update(self._task, description=what)
 
     def say(self, text: str) -> None:
-        """Shows a line."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        elif self._enabled:
-            print(text, flush=True)
+        """Shows a line; what the output cannot show is escaped, and where it cannot be written training goes on."""
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        try:
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            elif self._enabled:
+                print(text, flush=True)
+        except OSError as error:
+            if not self._silent:
+                said = f"standard output cannot be written ({error.strerror}); training goes on without"
+                warnings.warn(said, RuntimeWarning, stacklevel=3)
+            self._silent = True
 
     def resume(self, epochs: int, text: str) -> None:
         """Begins after so many of the epochs."""

@@ -97,7 +97,8 @@ class RunFolder:
             config = dataclasses.asdict(config)
         text = json.dumps(dict(config), indent=2, default=str, ensure_ascii=False)
         with replacing(self / "config.json") as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
+            # A path that is not UTF-8 has half characters, which JSON knows by the same escapes as Python.
+            beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def save_environment(self) -> None:
         """Writes `environment.json`, on what the run runs, and `command.txt`, the line that starts it again.
@@ -110,7 +111,7 @@ class RunFolder:
         command = command_line()
         if command is not None:
             with replacing(self / "command.txt") as beside:
-                beside.write_text(command + "\n", encoding="utf-8")
+                beside.write_text(command + "\n", encoding="utf-8", errors="surrogateescape")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`; it is on the disk when this returns.

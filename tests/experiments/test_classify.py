@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import jax
@@ -105,6 +107,37 @@ def test_a_picture_that_is_none_is_named():
     Path("notes.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"--picture: notes.png cannot be read: expected a picture"):
         feature_maps.main(feature_maps.Options(picture=Path("notes.png")))
+
+
+def png(width, height, pixels=b""):
+    """A PNG that says it has this size."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png(2**20, 2**20), "exceeds limit|more than 33,554,432"),
+        (png(12_000, 12_000), "it has 12000x12000 pixels, more than 33,554,432"),
+        (png(9, 9, bytes(9)), "cannot be read"),
+        (png(9, 9)[:40], "cannot be read"),
+        (b"\x89PNG\r\n\x1a\n", "cannot be read"),
+        (png(2, 9, bytes(27)), "--picture: expected at least 3 pixels on each side"),
+        (None, "--picture: a.png cannot be read: No such file or directory"),
+    ],
+    ids=["bomb", "large", "few pixels", "cut", "a beginning", "narrow", "none"],
+)
+def test_a_picture_that_cannot_be_looked_at_is_named_before_it_is_decoded(content, message):
+    if content is not None:
+        Path("a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^--picture: .*({message.removeprefix('--picture: ')})"):
+        feature_maps.main(feature_maps.Options(picture=Path("a.png")))
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

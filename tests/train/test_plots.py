@@ -71,6 +71,68 @@ def test_a_png_is_written_whole(call):
     assert [path.name for path in Path().iterdir()] == ["plot.png"]
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved."""
+    from matplotlib.figure import Figure
+
+    seen, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: seen.append(self) or save(self, *args, **options)
+    )
+    return seen
+
+
+def said(figure):
+    """The texts of a figure's legends."""
+    return [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_epochs_are_whole_numbers(figures, epochs):
+    plots.curves(HISTORY[:epochs], "p.png")
+    plots.compare({"a": HISTORY[:epochs]}, "p.png", metric="train_loss")
+    plots.spread({"a": [HISTORY[:epochs]]}, "p.png")
+    for axes in (axes for figure in figures for axes in figure.axes):
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown == list(range(1, epochs + 1))
+        assert axes.get_xlabel() == "epoch"
+
+
+def test_axes_and_legends_are_in_words(figures):
+    plots.curves(HISTORY, "p.png")
+    plots.compare({"a": [{"epoch": 1, "train_grad_norm": 2.0}]}, "p.png", metric="train_grad_norm")
+    plots.spread({"rate 1": [HISTORY, HISTORY]}, "p.png", metric="test_accuracy")
+    CALLS["by setting"]("p.png")
+    curves, compare, spread, rates = figures
+    assert said(curves)[:2] == ["training, last 0.2", "test, last 0.22"]
+    assert compare.axes[0].get_ylabel() == "training gradient norm"
+    assert spread.axes[0].get_ylabel() == "test accuracy in %"
+    assert "mean ± standard deviation" in spread.axes[0].get_legend().get_title().get_text()
+    assert sorted(said(rates)) == ["a run", "mean ± standard deviation", "some diverged"]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_filters_have_a_key_for_their_colours(figures, channels):
+    kernel = RNG.normal(size=(3, 3, channels, 4))
+    plots.filters(kernel, "p.png")
+    weights = kernel if channels == 3 else kernel.mean(2)
+    *_, bar = figures[0].axes
+    assert bar.get_ylabel() == "weight"
+    np.testing.assert_allclose(bar.get_ylim(), np.array([-1, 1]) * np.abs(weights).max(), rtol=1e-6)
+    assert ("grey is 0" in figures[0].get_suptitle().replace("\n", " ")) == (channels == 3)
+
+
+def test_a_selection_is_not_taken_for_an_accuracy(figures):
+    picture, chosen = RNG.random((2, 8, 8, 1)), "1 right and 1 wrong, chosen from 359 test pictures"
+    plots.predictions(picture, [0, 1], [0, 0], "p.png")
+    plots.predictions(picture, [0, 1], [0, 0], "p.png", title=chosen)
+    own, given = (figure.get_suptitle().replace("\n", " ") for figure in figures)
+    assert own == "1 right and 1 wrong; wrong ones in red, with the true class"
+    assert given == chosen
+
+
 def test_no_global_state_of_pyplot_is_touched():
     from matplotlib import pyplot
 

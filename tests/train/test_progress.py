@@ -70,3 +70,27 @@ def test_lines_on_a_terminal_without_rich(monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (-3, "0:00")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    encoding = "ascii"
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+def test_what_cannot_be_shown_is_escaped(monkeypatch):
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, "ascii"))
+    Progress(1).say("21 °C")
+    assert out.getvalue() == b"21 \\xb0C\n"
+
+
+def test_a_full_disk_is_told_once_and_stops_nothing(monkeypatch):
+    monkeypatch.setattr("sys.stdout", Full())
+    shown = Progress(2)
+    with pytest.warns(RuntimeWarning, match=r"cannot be written \(No space left on device\); training goes on"):
+        shown.epoch(RECORD, 1)
+    shown.epoch(RECORD, 0)  # a second warning would be an error here

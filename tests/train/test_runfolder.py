@@ -96,3 +96,18 @@ def test_a_file_is_replaced_whole_or_not_at_all():
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert [p.name for p in Path().iterdir()] == ["file.txt"]
+
+
+def test_a_path_that_is_not_utf8_comes_back_from_the_configuration(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--data", "caf\udce9"])
+    run = train.RunFolder.create("runs/bytes", {"data": Path("caf\udce9"), "name": "é"})
+    run.save_environment()
+    assert json.loads((run / "config.json").read_text(encoding="utf-8")) == {"data": "caf\udce9", "name": "é"}
+    assert b"caf\xe9" in (run / "command.txt").read_bytes()
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/", "runs/.."])
+def test_a_path_without_a_name_makes_no_folder(path):
+    with pytest.raises(ValueError, match="path: expected a path that ends with the new folder's name, got "):
+        train.RunFolder.create(path)
+    assert not list(Path().iterdir())

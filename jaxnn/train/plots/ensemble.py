@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.train.calibration import Reliability
-from jaxnn.train.plots.figure import INK, TEST, TRAIN, Path, new_figure, save
+from jaxnn.train.plots.figure import INK, TEST, TRAIN, Path, new_figure, over_epochs, plain, save, words
 
 
 def spread(
@@ -48,7 +48,10 @@ def spread(
         mean, deviation = values.mean(0), values[:, -1].std(ddof=1) if len(values) > 1 else 0.0
         unit = " %" if percent else ""
         last = f"{mean[-1]:.2f} ± {deviation:.2f}{unit}" if percent else f"{mean[-1]:.3g} ± {deviation:.2g}"
-        axes.fill_between(epochs, values.min(0), values.max(0), color=f"C{number}", alpha=0.18, linewidth=0)
+        low, high, faint = values.min(0), values.max(0), {"color": f"C{number}", "alpha": 0.18}
+        axes.fill_between(epochs, low, high, linewidth=0, **faint)
+        if len(epochs) == 1:  # a band without width is not seen
+            axes.vlines(epochs, low, high, linewidth=8, **faint)
         axes.plot(
             epochs,
             mean,
@@ -57,11 +60,10 @@ def spread(
             linewidth=1.8,
             label=f"{name}: {last}{lost}",
         )
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(metric.replace("_", " ") + (" in %" if percent else ""))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, title="mean, and from the lowest to the highest", title_fontsize=9, fontsize=9)
-    _plain(axes)
+    axes.set_ylabel(words(metric))
+    over_epochs(axes)
+    said = "lines: means; bands: lowest to highest run\nlast epoch: mean ± standard deviation"
+    axes.legend(frameon=False, title=said, title_fontsize=8, fontsize=9, alignment="left")
     save(figure, path)
 
 
@@ -91,26 +93,29 @@ def by_setting(results: Mapping[float, Sequence[float]], path: Path, *, x: str, 
     axes = figure.add_subplot()
     if log:
         axes.set_xscale("log")
-    settings, means, deviations, lost = [], [], [], []
+    settings: list[float] = []
+    means, deviations, lost = [], [], []
     for setting, each in sorted(results.items()):
         values = np.asarray(each, float)
         finite = values[np.isfinite(values)]
-        axes.plot(np.full(len(finite), setting), finite, ".", color=TRAIN, alpha=0.5, markersize=8, zorder=1)
+        dots = {"color": TRAIN, "alpha": 0.5, "markersize": 8, "zorder": 1, "linestyle": "none"}
+        axes.plot(np.full(len(finite), setting), finite, marker=".", label="_" if settings else "a run", **dots)
         lost += [setting] * (len(values) > len(finite))
         if len(finite):
             settings.append(setting)
             means.append(finite.mean())
             deviations.append(finite.std(ddof=1) if len(finite) > 1 else 0.0)
-    axes.errorbar(settings, means, deviations, fmt="o-", color=INK, capsize=4, linewidth=1.4, markersize=5, zorder=2)
+    line = {"fmt": "o-", "color": INK, "capsize": 4, "linewidth": 1.4, "markersize": 5, "zorder": 2}
+    axes.errorbar(settings, means, deviations, label="mean ± standard deviation", **line)
     if lost:
         low = axes.get_ylim()[0]
         axes.plot(lost, [low] * len(lost), "x", color=TEST, markersize=9, clip_on=False, label="some diverged")
-        axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=9)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_xticks(sorted(results), [f"{setting:g}" for setting in sorted(results)])
     axes.minorticks_off()
-    _plain(axes)
+    plain(axes)
     save(figure, path)
 
 
@@ -139,7 +144,7 @@ def reliability(groups: Mapping[str, Reliability], path: Path) -> None:
     width = 0.9 / bins / len(groups)
     for number, (name, group) in enumerate(groups.items()):
         filled = group.size > 0
-        label = f"{name}: error {100 * group.error:.1f} %"
+        label = f"{name}: calibration error {100 * group.error:.1f} %"
         upper.plot(
             group.confidence[filled], group.accuracy[filled], "o-", color=f"C{number}", markersize=4, label=label
         )
@@ -147,16 +152,14 @@ def reliability(groups: Mapping[str, Reliability], path: Path) -> None:
         offset = (number - (len(groups) - 1) / 2) * width
         lower.bar(centres + offset, group.size / group.size.sum(), width, color=f"C{number}")
     upper.set_ylabel("share that is right")
+    upper.set_ylim(-0.03, 1.03)
     upper.legend(frameon=False, fontsize=9)
     lower.set_ylabel("share of all")
     lower.set_yscale("log")
+    lower.minorticks_off()
+    lower.yaxis.set_major_formatter("{x:g}")
     lower.set_xlabel("probability of the predicted class")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     save(figure, path)
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.train.plots.figure import TEST, TRAIN, Path, new_figure, save
+from jaxnn.train.plots.figure import TEST, TRAIN, Path, new_figure, over_epochs, save, words
 
 
 def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -32,7 +32,7 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = new_figure(5.2 * len(names), 3.8)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         scale = 100 if name == "accuracy" else 1
-        for part, colour in (("train", TRAIN), ("test", TEST)):
+        for part, named, colour in (("train", "training", TRAIN), ("test", "test", TEST)):
             points = [(r["epoch"], r[f"{part}_{name}"]) for r in history if r.get(f"{part}_{name}") is not None]
             if points:
                 epochs, values = np.array(points, float).T
@@ -44,13 +44,10 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
                     color=colour,
                     markersize=3.5,
                     linewidth=1.6,
-                    label=f"{part}, last {last}",
+                    label=f"{named}, last {last}",
                 )
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy in %" if name == "accuracy" else name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylabel(words(name))
+        over_epochs(axes)
         if axes.lines:
             axes.legend(frameon=False)
     save(figure, path)
@@ -86,10 +83,7 @@ def compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, me
         last = f"{100 * values[-1]:.2f} %" if percent else f"{values[-1]:.4g}"
         scale = 100 if percent else 1
         axes.plot(epochs, scale * values, "o-", markersize=3, linewidth=1.6, label=f"{name}, last {last}")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(metric.replace("_", " ") + (" in %" if percent else ""))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(words(metric))
+    over_epochs(axes)
     axes.legend(frameon=False)
     save(figure, path)

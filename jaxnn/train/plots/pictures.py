@@ -1,7 +1,9 @@
 """Pictures in a grid: feature maps, filters, and what a classifier takes pictures for."""
 
 import math
+import textwrap
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +52,7 @@ def predictions(
     class_names: Sequence[str] | None = None,
     *,
     columns: int = 8,
+    title: str | None = None,
 ) -> None:
     """Draws pictures with what the model takes them for; wrong ones in red, with the true class.
 
@@ -60,6 +63,8 @@ def predictions(
         path: The PNG to write.
         class_names: A name for each class; their numbers by default.
         columns: Pictures a row.
+        title: What stands above: of what the pictures are a selection, for instance. How many are right and wrong
+            unless given.
 
     Raises:
         ValueError: If shapes do not fit, or a class is negative or has no name.
@@ -79,16 +84,16 @@ def predictions(
     wrong = truth != guess
     titles = [f"{names[g]}, is {names[t]}" if bad else names[g] for t, g, bad in zip(truth, guess, wrong, strict=True)]
     colours = [WRONG if bad else INK for bad in wrong]
-    right = len(wrong) - wrong.sum()
-    heading = f"predicted classes: {right} of {len(wrong)} right; wrong ones in red, with the true class"
-    _grid(shown, path, titles, columns=columns, title=heading, colours=colours)
+    heading = f"{np.sum(~wrong)} right and {np.sum(wrong)} wrong; wrong ones in red, with the true class"
+    _grid(shown, path, titles, columns=columns, title=heading if title is None else title, colours=colours)
 
 
 def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     """Draws the kernels of a convolution that looks at pictures: the first layer's.
 
-    Kernels on three channels are drawn in colour, where grey is zero; others as the mean over their input
-    channels, where red is positive and blue negative. All share one scale, so strong kernels look strong.
+    Kernels on three channels are drawn in colour: the weight of each channel is how bright that colour is, and grey
+    is zero. Others are drawn as the mean over their input channels, where red is positive and blue negative. All
+    share one scale, which is drawn beside them, so strong kernels look strong.
 
     Args:
         kernel: `(height, width, in, out)`.
@@ -112,11 +117,22 @@ def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     if channels != 3:
         weights = weights.mean(-1)
     largest = float(np.abs(weights).max()) or 1.0
-    title = f"{len(weights)} kernels of {height}×{width} on {channels} channel{'s' * (channels > 1)}"
+    title = f"{len(weights)} kernel{'s' * (len(weights) > 1)} of {height}×{width}"
     if channels == 3:
-        _grid(list(0.5 + weights / (2 * largest)), path, None, columns=columns, title=title)
+        title += " on red, green and blue: brightness is weight, grey is 0"
+        scale = _Scale("gray", largest)
+        _grid(list(0.5 + weights / (2 * largest)), path, None, columns=columns, title=title, scale=scale)
     else:
-        _grid(list(weights), path, None, columns=columns, title=title, signed=largest)
+        title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
+        scale = _Scale("RdBu_r", largest)
+        _grid(list(weights), path, None, columns=columns, title=title, scale=scale)
+
+
+class _Scale(NamedTuple):
+    """Colours for weights from `-largest` to `largest`."""
+
+    colours: str
+    largest: float
 
 
 def _grid(
@@ -127,7 +143,7 @@ def _grid(
     columns: int,
     title: str | None,
     colours: Sequence[str] | None = None,
-    signed: float | None = None,
+    scale: _Scale | None = None,
     side: float = 1.25,
 ) -> None:
     n = len(pictures)
@@ -139,22 +155,28 @@ def _grid(
     rows = math.ceil(n / columns)
     tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     cell = side * min(3.0, max(1 / 3, tallest))
-    height = rows * (cell + (0.25 if titles else 0)) + (0.4 if title else 0)
-    figure = new_figure(max(2.5, side * columns), height)
+    width = max(2.5, side * columns) + (0.9 if scale else 0)
+    lines = [] if title is None else textwrap.wrap(title, int(13 * width))
+    height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.2 if lines else 0)
+    figure = new_figure(width, height)
     grid = figure.subplots(rows, columns, squeeze=False)
-    scale = {"cmap": "gray"} if signed is None else {"cmap": "RdBu_r", "vmin": -signed, "vmax": signed}
+    look: dict[str, Any] = {"cmap": "gray"}
+    if scale is not None:
+        look = {"cmap": scale.colours, "vmin": -scale.largest, "vmax": scale.largest}
     shown = None
     for index, axes in enumerate(grid.flat):
         axes.set_axis_off()
         if index < n:
-            shown = axes.imshow(pictures[index], interpolation="nearest", **scale)
+            shown = axes.imshow(pictures[index], interpolation="nearest", **look)
             if titles is not None:
                 colour = colours[index] if colours else INK
                 axes.set_title(titles[index], fontsize=8, color=colour, pad=3)
-    if signed is not None:
-        figure.colorbar(shown, ax=grid, shrink=0.8, fraction=0.04, label="weight").outline.set_visible(False)
-    if title is not None:
-        figure.suptitle(title, fontsize=10)
+    if scale is not None:
+        bar = figure.colorbar(shown, ax=grid, shrink=0.9, aspect=10 * rows)
+        bar.set_label("weight", fontsize=8)
+        bar.outline.set_visible(False)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=10)
     save(figure, path)
 
 
