@@ -160,10 +160,8 @@ def learn(options: Options) -> None:
     train_text, held_out, before = jnp.asarray(text.train), jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
     log = MetricsLog(folder)
     with train.Saver(checkpoints_of(options, folder), identity_of(text)) as saver:
-        state, position = saver.restore(state)
+        state, position = saver.restore(state, folder)
         records, share = position.history, 0.0
-        if options.resume is not None:
-            folder.rewind(records)
         if records:
             print(f"going on after step {int(state.step):,}", flush=True)
             share = records[-1]["share"]

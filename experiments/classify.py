@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -132,8 +132,13 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
 
-def load(options: Training) -> Dataset:
-    """The pictures that the options ask for, once the options are known to make sense and all processes are there."""
+def load(options: Training, networks: Sequence[str] = ("",)) -> Dataset:
+    """The pictures that the options ask for, once the options are known to make sense and all processes are there.
+
+    Args:
+      options: the options.
+      networks: as for `to_resume`.
+    """
     expect_counts(options, "batch_size", "epochs", "checkpoint_every", "chunk")
     expect_counts(options, "shift", "cutout", "seed", least=0)
     rate, smoothing = options.learning_rate, options.label_smoothing
@@ -142,7 +147,7 @@ def load(options: Training) -> Dataset:
     expect("l2", options.l2, 0 <= options.l2 < math.inf, "a finite number that is not negative")
     expect_decay(options)
     if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume, networks)  # a folder that is not there is told before anything is loaded
     if options.tensorboard:
         need_tensorboardx()
     join(options, options.batch_size)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from experiments import config_file, output
 from experiments.checks import option
 from experiments.config_file import Given, expected
+from jaxnn import extras
 
 Options = TypeVar("Options")
 
@@ -33,7 +34,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     try:
         import tyro
     except ImportError:
-        sys.exit("error: the experiments need more packages: pip install 'jaxnn[experiments]'")
+        sys.exit(f"error: the experiments need more packages: {extras.install('experiments')}")
     about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
     description = f"{description or ''}\n\n{about}"
     # What has no default, the runs to compare for instance, is typed without its name.
@@ -54,11 +55,12 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         _end(f"error: {_with_its_file(str(error), given)}", 2 if str(error).startswith("--") else 1)
     except (OSError, ImportError) as error:
         _end(f"error: {error}")
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         from jaxnn.train import NonFiniteLossError, ProcessLostError
+        from jaxnn.train.shortage import shortage
 
-        if str(error).startswith("RESOURCE_EXHAUSTED"):
-            _end(f"error: the memory is not enough: {error}; try smaller batches or a smaller network")
+        if what := shortage(error):
+            _end(f"error: {what}; try {_smaller(options)}")
         if not isinstance(error, NonFiniteLossError | ProcessLostError):
             _end_with_traceback()
             raise
@@ -135,6 +137,13 @@ def _with_its_file(message: str, given: list[Given]) -> str:
     named = re.match(r"--[\w-]+", message)
     last = next((each for each in reversed(given) if named and each.flag == named[0]), None)
     return last.name + message[len(last.flag) :] if last is not None else message
+
+
+def _smaller(options: type) -> str:
+    """The options that make a run need less memory, those of them that it has."""
+    names = {field.name for field in dataclasses.fields(options)}
+    flags = ["--" + name.replace("_", "-") for name in ("batch_size", "at_once", "streams", "hidden") if name in names]
+    return f"a smaller {' or '.join(flags)}" if flags else "smaller batches or a smaller network"
 
 
 def _how_to_resume(checkpoints: Path) -> str:

@@ -8,6 +8,8 @@ import types
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from jaxnn import extras
+
 LARGEST = 2**20
 """Bytes of a file of options; a larger file is none."""
 
@@ -123,7 +125,7 @@ def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise ImportError("a file of options in YAML needs pyyaml: pip install 'jaxnn[experiments]'") from error
+        raise ImportError(f"a file of options in YAML needs pyyaml: {extras.install('experiments')}") from error
 
     class Plain(yaml.SafeLoader):
         """Without aliases: a few lines of them can stand for gigabytes."""

@@ -127,7 +127,7 @@ class Network(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """The answers at the last steps."""
-        y, _ = self.layer(inputs)
+        y = self.layer(inputs, return_state=False)
         return self.out(y[:, -self.answers :])
 
 

@@ -67,7 +67,7 @@ def main(options: Options) -> None:
     rate = options.learning_rate
     expect("learning_rate", rate, 0 < rate < math.inf, "a finite positive number")
     if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
     steps_of(options.epochs, len(digits.train.labels), options.batch_size)
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     if options.dry_run:
         foretell(options, digits, train.make_step(loss_fn, preprocess=to_rows))
         return
-    folder = folder_of(options)
+    folder = folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(options, activation)

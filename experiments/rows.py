@@ -25,6 +25,9 @@ from experiments.spread import folder_of
 from jaxnn import models, train
 from jaxnn.train import distributed, plots
 
+NETWORKS = ("joint", "frozen")
+"""The networks' folders of checkpoints, in the order of training."""
+
 
 @dataclasses.dataclass
 class Options(Training):
@@ -58,7 +61,7 @@ def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
     expect_counts(options, "hidden", "layers", "dense")
     expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
-    pictures = load(options)
+    pictures = load(options, NETWORKS)
     recipe = recipe_of(options, pictures)
 
     def network() -> models.RowReader:
@@ -77,7 +80,7 @@ def main(options: Options) -> None:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
         foretell(options, recipe, pictures, network())
         return
-    folder = folder_of(options)
+    folder = folder_of(options, NETWORKS)
     print("LSTM and dense layers, trained jointly:")
     saved = folder / "checkpoints"
     joint = learn(options, recipe, pictures, network(), run=folder, checkpoints=saved / "joint")

@@ -71,7 +71,7 @@ class DateReader(nnx.Module):
             "hidden_features": options.hidden,
             "dropout": options.dropout,
         }
-        self.encoder = Encoder(len(dates.READ) + 3, **sizes, rngs=rngs)
+        self.encoder = Encoder(len(dates.READ) + 3, **sizes, return_state=True, rngs=rngs)
         memory = self.encoder.out_features
         self.decoder = Decoder(len(dates.WRITTEN) + 3, **sizes, memory_features=memory, rngs=rngs)
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn import extras
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 MONTHS = 12
@@ -36,7 +38,8 @@ def load_elnino() -> Series:
         from statsmodels.datasets import elnino
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the series comes inside statsmodels, which is not installed: pip install 'jaxnn[experiments]'"
+            "the series comes inside statsmodels, which is not installed; "
+            f"install it with: {extras.install('experiments')}"
         ) from error
     table = elnino.load_pandas().data.to_numpy(float)  # a row a year: the year, then its twelve months
     values = table[:, 1:].ravel()

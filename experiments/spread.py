@@ -12,6 +12,7 @@ import jax
 from experiments.checks import as_typed, expect_counts
 from jaxnn import train
 from jaxnn.train import distributed
+from jaxnn.train.checkpoint_folder import saved_steps
 
 
 @dataclasses.dataclass
@@ -76,8 +77,12 @@ def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
         ) from error
 
 
-def to_resume(path: Path) -> train.RunFolder:
+def to_resume(path: Path, networks: Sequence[str] = ("",)) -> train.RunFolder:
     """The folder of a run that goes on.
+
+    Args:
+      path: the run folder.
+      networks: the folders inside of its checkpoints, in the order in which they are trained.
 
     Raises:
       ValueError: there is none, or only what a run left whose checkpoints are gone: it would be overwritten.
@@ -85,13 +90,32 @@ def to_resume(path: Path) -> train.RunFolder:
     if not path.is_dir():
         raise ValueError(f"--resume: expected the folder of a run, got {path}, which is none")
     folder = train.RunFolder(path)
-    left = [name for name in ("metrics.jsonl", "result.json") if (folder / name).exists()]
-    if left and not (folder / "checkpoints").is_dir():
+    saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
+    left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
+    # Those that must be there: all of a run that has a result, and in any run those before one that was begun.
+    begun = [index for index, name in enumerate(networks) if name and (folder / "checkpoints" / name).is_dir()]
+    needed = len(networks) if "result.json" in left else max([*begun, 1 if left else 0])
+    gone = [name for name, there in zip(networks[:needed], saved, strict=False) if not there]
+    if gone:
+        left += [f"checkpoints of {name}" for name, there in zip(networks, saved, strict=True) if name and there]
+        of = f" of {' and '.join(gone)}" if any(gone) else ""
         raise ValueError(
-            f"--resume: {path} holds {' and '.join(left)} but no checkpoints, so there is nothing to go on from; "
-            "start a new run"
+            f"--resume: {path} holds {' and '.join(left) or 'a run'} but no checkpoints{of}, so there is nothing to "
+            f"resume from; nothing was changed: start a new run, which gets a folder of its own{_command(folder)}"
         )
     return folder
+
+
+def _is_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _command(folder: train.RunFolder) -> str:
+    """The line that started the run, after a colon; nothing where it was not noted."""
+    try:
+        return ": " + (folder / "command.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 class Resumable(Protocol):
@@ -101,10 +125,10 @@ class Resumable(Protocol):
     resume: Path | None
 
 
-def folder_of(options: Resumable) -> train.RunFolder:
-    """The folder of the run that goes on, or a new one."""
+def folder_of(options: Resumable, networks: Sequence[str] = ("",)) -> train.RunFolder:
+    """The folder of the run that goes on, of which `to_resume` says what it must hold, or a new one."""
     if options.resume is not None:
-        return to_resume(options.resume)
+        return to_resume(options.resume, networks)
     return run_folder(options.run, dataclasses.asdict(options))  # type: ignore[call-overload]
 
 

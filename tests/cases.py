@@ -37,6 +37,9 @@ class Case:
         modes: Modes of differentiation.
         output_dtype: From the dtype of the inputs to that of the outputs.
         suites: Suites to run: "values" for values, dtypes and batch shapes only, "all" for everything.
+        make_long_args: From a random generator to arguments with hundreds of terms in the sums of the derivatives. By
+            default a large batch makes them.
+        derivative_roundings: Roundings to the dtype on the way to a derivative.
     """
 
     name: str
@@ -50,6 +53,12 @@ class Case:
     modes: tuple[str, ...] = ("fwd", "rev")
     output_dtype: Callable[[Any], Tree] = lambda dtype: dtype
     suites: str = "all"
+    make_long_args: Callable[[np.random.Generator], tuple[Tree, ...]] | None = None
+    derivative_roundings: int = 4
+
+    def long_args(self, seed: int = 0) -> tuple[Tree, ...]:
+        rng = np.random.default_rng(seed)
+        return self.make_args(rng, (400,)) if self.make_long_args is None else self.make_long_args(rng)
 
     def args(self, seed: int = 0, batch: Shape = (2,)) -> tuple[Tree, ...]:
         return self.make_args(np.random.default_rng(seed), batch)
@@ -177,6 +186,7 @@ def pool_case(
     *options: Any,
     channels: int = 2,
     suites: str = "all",
+    make_long_args: Any = None,
     **named_options: Any,
 ) -> Case:
     def bound(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -197,6 +207,7 @@ def pool_case(
         roundings=8 if layer == "lp_pool" else 2,
         sum_of_products=layer in ("avg_pool", "global_avg_pool", "adaptive_avg_pool"),
         suites=suites,
+        make_long_args=make_long_args,
     )
 
 
@@ -283,6 +294,7 @@ TIES = [tie_case(*window) for window in [*WINDOWS, *MORE_WINDOWS]]
 # here are values, dtypes and batch shapes, over few steps: every case costs the compilation of a scan.
 
 TIME, FEATURES, HIDDEN = 3, 2, 3
+LONG = 400
 
 
 def weights(rng: np.random.Generator, init: Callable[..., Tree], features: int = FEATURES, **options: Any) -> Tree:
@@ -316,9 +328,9 @@ def recurrent_case(
         y, state = by_oracle(step, params, x, *lengths, reverse=backward, **options)
         return y, state[0]
 
-    def make_args(rng: np.random.Generator, batch: Shape) -> tuple[Tree, ...]:
-        args = weights(rng, getattr(F, f"init_{layer}"), **(init or {})), rng.normal(size=(*batch, TIME, FEATURES))
-        return (*args, rng.integers(0, TIME + 1, batch).astype(np.int32)) if lengths else args
+    def make_args(rng: np.random.Generator, batch: Shape, time: int = TIME) -> tuple[Tree, ...]:
+        args = weights(rng, getattr(F, f"init_{layer}"), **(init or {})), rng.normal(size=(*batch, time, FEATURES))
+        return (*args, rng.integers(0, time + 1, batch).astype(np.int32)) if lengths else args
 
     run.__name__ = layer
     return recurrent(name, run, oracle, make_args, batch_axes=(None, 0, 0) if lengths else (None, 0))
@@ -336,7 +348,14 @@ def recurrent(
         reduction=4 * HIDDEN,
         roundings=8 * TIME,  # each step rounds products, sums and activations
         suites="values",
+        # Sums over steps. Positive weights of this size would drive the gates to where they have no slope.
+        make_long_args=lambda rng: _quieter(*make_args(rng, (2,), LONG)),
+        derivative_roundings=24,
     )
+
+
+def _quieter(params: Tree, *rest: Any) -> tuple[Tree, ...]:
+    return jax.tree.map(lambda leaf: leaf / 4, params), *rest
 
 
 def both_directions(params: Tree, x: Any) -> Any:
@@ -365,9 +384,9 @@ def two_layers_oracle(params: Tree, x: np.ndarray) -> Any:
 
 def pair_of(init: Callable[..., Tree], second: int) -> Callable[[np.random.Generator, Shape], tuple[Tree, ...]]:
     """Arguments for two layers, the second one on ``second`` features."""
-    return lambda rng, batch: (
+    return lambda rng, batch, time=TIME: (
         (weights(rng, init), weights(rng, init, second)),
-        rng.normal(size=(*batch, TIME, FEATURES)),
+        rng.normal(size=(*batch, time, FEATURES)),
     )
 
 
@@ -394,7 +413,33 @@ ATTENTION = [
         batch_axes=(0, 0, 0),
         reduction=4,
         roundings=8,  # scores, exponentials, their sum and the quotient
+        make_long_args=lambda rng: tuple(rng.normal(size=(2, *shape)) for shape in ((300, 3), (300, 3), (300, 2))),
+        derivative_roundings=8,
     )
+]
+
+
+def peak(rng: np.random.Generator) -> tuple[np.ndarray]:
+    """A picture that every window's maximum is the middle of."""
+    at = np.abs(np.arange(-11, 12))
+    return (np.broadcast_to(1 / (1 + at[:, None] + at)[None, ..., None], (2, 23, 23, 1)),)
+
+
+# What has hundreds of terms in the sums of its derivatives whatever the batch; Python loops are too slow for it.
+LONG_SUMS = [
+    conv_case("replicate, padded by hundreds", (7,), (4,), pad_mode="replicate", padding=((300, 0),)),
+    conv_case("many taps", (20, 20), (12, 12)),
+    *(
+        pool_case(layer, f"{window} x {window}", (2 * window - 1,) * 2, (window,) * 2, stride=1, make_long_args=peak)
+        for layer in ("max_pool", "avg_pool", "lp_pool")
+        for window in (11, 12)
+    ),
+    recurrent_case("rnn scanned", algorithm="scan"),
+    recurrent_case("gru scanned", algorithm="scan"),
+    recurrent_case("lstm scanned", algorithm="scan"),
+    recurrent_case("lstm fused, in blocks", algorithm="fused", remat=1),
+    pool_case("adaptive_avg_pool", "far larger than the input", (2, 3), (16, 16)),
+    pool_case("adaptive_max_pool", "far larger than the input", (2, 3), (16, 16)),
 ]
 
 CASES = [*CONV, *CONV_TRANSPOSE, *DENSE, *POOLS, *TIES, *RECURRENT, *ATTENTION]

@@ -184,12 +184,12 @@ def pool(x, window, reduce_window, *, stride=None, padding="VALID", dilation=1, 
 
 
 def max_pool(x, window, **options):
-    return pool(x, window, lambda values, _: max(values), **options)
+    return pool(x, window, lambda values, _: max(values, default=-np.inf), **options)
 
 
 def avg_pool(x, window, *, count_include_pad=False, **options):
     def mean(values, padded):
-        return sum(values) / (padded if count_include_pad else len(values))
+        return sum(values) / max(1, padded if count_include_pad else len(values))
 
     return pool(x, window, mean, **options)
 

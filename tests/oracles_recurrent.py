@@ -64,7 +64,7 @@ def lstm_step(p, state, x, activation=np.tanh, gate=sigmoid):
 def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **options):
     """One sequence `(time, features)`: cut at the resets, every part run by itself, padding left at zero."""
     time = len(x)
-    length = time if length is None else length
+    length = time if length is None else min(length, time)
     y = np.zeros((time, p.w_h.shape[0]))
     starts = [] if resets is None else [t for t in range(length) if resets[t]]
     bounds = sorted({0, *starts, length})
@@ -103,7 +103,7 @@ def attention(query, keys, values):
     """Scaled dot-product attention, one query at a time."""
     context, weights = np.zeros((*query.shape[:-1], values.shape[-1])), np.zeros((*query.shape[:-1], keys.shape[-2]))
     for n in np.ndindex(*query.shape[:-1]):
-        scores = np.array([query[n] @ key for key in keys[n[:-1]]]) / np.sqrt(query.shape[-1])
+        scores = np.array([query[n] @ key for key in keys[n[:-1]]]) / np.sqrt(max(1, query.shape[-1]))
         weights[n] = np.exp(scores) / np.exp(scores).sum()
         context[n] = sum(w * value for w, value in zip(weights[n], values[n[:-1]], strict=True))
     return context, weights

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jaxnn import testing
-from tests.cases import CASES
+from jaxnn.testing.floating import cast_floating, computing_in, restrict_to_floating, to_float64
+from tests.cases import CASES, LONG_SUMS, RECURRENT
+from tests.compilations import record_compilations
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 full_case = pytest.mark.parametrize("case", [case for case in CASES if case.suites == "all"], ids=str)
@@ -93,3 +95,86 @@ def test_bfloat16_gradients_stay_bfloat16(case):
     args = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == np.float64 else leaf, case.args())
     output, pull = jax.eval_shape(lambda *args: jax.vjp(case.function, *args), *args)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(pull, output)))
+
+
+def derivatives(case, args, dtype, seed=1):
+    """In `dtype` and in float64, of the same rounded numbers: the gradients, and the tangents of the outputs."""
+    rng = np.random.default_rng(seed)
+    args = jax.tree.map(lambda leaf: np.abs(leaf) if leaf.dtype == np.float64 else leaf, args)
+    rounded = to_float64(cast_floating(args, dtype))
+    _, leaves, _ = restrict_to_floating(case.function, rounded)
+    # Between one and the next number on the grid that a sum of 64 has in bfloat16.
+    tangents = [rng.uniform(1.05, 1.2, leaf.shape) for leaf in leaves]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(case.function, *rounded))]
+    cotangents = [rng.uniform(1.05, 1.2, shape) for shape in shapes]
+    tangents, cotangents = to_float64(cast_floating((tangents, cotangents), dtype))
+
+    def in_dtype(dtype):
+        with computing_in(dtype):
+            function, inputs, _ = restrict_to_floating(case.function, cast_floating(rounded, dtype))
+
+            def both(inputs, tangents, cotangents):
+                pull = jax.vjp(function, inputs)[1]
+                return pull(cotangents)[0], jax.jvp(function, (inputs,), (tangents,))[1]
+
+            return jax.block_until_ready(jax.jit(both)(inputs, *cast_floating((tangents, cotangents), dtype)))
+
+    return in_dtype(dtype), to_float64(in_dtype(np.float64))
+
+
+SUMS = [*(case for case in CASES if case.suites == "all"), *RECURRENT, *LONG_SUMS]
+
+
+@pytest.mark.parametrize("case", SUMS, ids=str)
+def test_derivatives_in_half_precision_sum_in_float32(case):
+    """Of positive numbers, hundreds in each sum: where bfloat16 adds them up, ones stick at 256."""
+    got, expected = derivatives(case, case.long_args(), "bfloat16")
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(got))
+    testing.assert_close(got, expected, reduction=1000, roundings=case.derivative_roundings, what=str(case))
+
+
+@every_case
+def test_a_precision_set_inside_a_compiled_function_is_that_of_every_product(case):
+    args = float32(case.args(batch=(1,)))
+    floats, tree = jax.tree.flatten(args)
+    at = [i for i, leaf in enumerate(floats) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    @jax.jit
+    def layer(*chosen):
+        leaves = list(floats)
+        for i, leaf in zip(at, chosen, strict=True):
+            leaves[i] = leaf
+        with jax.default_matmul_precision("highest"):
+            return case.function(*jax.tree.unflatten(tree, leaves))
+
+    def program(*chosen):  # derived and lowered after the function is traced
+        y, pull = jax.vjp(layer, *chosen)
+        return y, pull(y), jax.jvp(layer, chosen, chosen)
+
+    text = jax.jit(program).trace(*(floats[i] for i in at)).lower(lowering_platforms=("cpu", "cuda")).as_text()
+    assert "DEFAULT" not in text
+    assert "HIGHEST" in text or not case.sum_of_products or "pool" in case.name or "groups" in case.name
+
+
+@every_case
+def test_a_second_equal_eager_call_compiles_nothing(case):
+    def call():
+        args = float32(case.args())
+        return case.function(*args)
+
+    call()
+    with record_compilations() as compiled:
+        call()
+    assert compiled == []
+
+
+@full_case
+def test_a_second_equal_eager_gradient_compiles_nothing(case):
+    def gradient():
+        args = float32(case.args(batch=(1,)))
+        return jax.grad(lambda args: sum(leaf.sum() for leaf in jax.tree.leaves(case.function(*args))))(args)
+
+    gradient()
+    with record_compilations() as compiled:
+        gradient()
+    assert compiled == []

@@ -1,34 +1,46 @@
 """Unpacking an archive from elsewhere without trusting it."""
 
+import bz2
 import gzip
+import lzma
 import os
-import shutil
 import tarfile
 import tempfile
 import zlib
-from lzma import LZMAError
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+_BLOCK = 512
+_CHUNK = 1 << 20
+_LONGEST_EXTENSION = 1 << 16  # bytes of a long name or of a pax header
+_LONGEST_NAME, _LONGEST_PATH, _DEEPEST_PATH = 255, 1024, 64  # bytes, bytes, folders: what file systems take
+_FILES = {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE}
+_EXTENSIONS = {tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE}
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
 def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], *, root: str | None = None) -> Path:
     """Unpacks a tar archive (plain, gzip, bzip2 or xz) to `folder`, which appears whole or not at all.
 
-    Only plain files and folders are written, below `folder`; nothing else that an archive can ask for
-    (owners, permissions, links, devices) is taken from it. Every member is checked before one is written.
+    Only plain files and folders are written, below `folder`; nothing else that an archive can hold (owners,
+    permissions, links, devices, sparse files) is taken from it. The whole archive is read and checked before the first
+    file is written: the checksum of every header, the end marks, and the checksums of the compression.
 
     Args:
-        archive: the archive.
-        folder: the folder to make; must not exist. It is filled beside, under another name, and then renamed.
-        root: the archive's one top-level folder, whose *contents* are to become `folder`; None keeps the
-            archive's own paths below `folder`.
+        archive: The archive.
+        folder: The folder to make; must not exist. It is filled under a temporary name beside it, then renamed.
+        root: The archive's one top-level folder, whose *contents* become `folder`; None keeps the archive's own paths
+            below `folder`.
 
     Returns:
         `folder`.
 
     Raises:
-        FileExistsError: `folder` exists already, or another process made it meanwhile.
-        ValueError: the archive is damaged, or a member is a link or a device, has a path that is absolute or
-            leads out of the folder, stands outside `root`, or is in the way of another one.
+        FileExistsError: If `folder` exists, or another process makes it meanwhile.
+        ValueError: If the archive is damaged or ends early, or if a member is no plain file or folder, has a path that
+            is absolute, leads out of the folder or is too long for file systems, lies outside `root`, or collides with
+            another one.
 
     Example:
         >>> import tarfile
@@ -48,14 +60,11 @@ def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], 
         unpacked = Path(aside) / "unpacked"
         unpacked.mkdir()
         try:
-            with tarfile.open(archive) as tar:
-                paths = [(member, _safe_path(member, archive, root)) for member in tar]
-                # On to the very end, where the checksum of the compression stands; tarfile stops before it.
-                while tar.fileobj and tar.fileobj.read(1 << 20):
-                    pass
-                for member, path in paths:
-                    _write(tar, member, unpacked / path)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, LZMAError) as error:
+            for member in _members(archive):
+                _safe_path(member, archive, root)
+            for member in _members(archive):
+                _write(member, unpacked / _safe_path(member, archive, root))
+        except tarfile.TarError as error:
             raise ValueError(f"{archive} is truncated or damaged ({error}); fetch it again") from error
         try:
             unpacked.rename(folder)
@@ -66,34 +75,134 @@ def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], 
     return folder
 
 
-def _safe_path(member: tarfile.TarInfo, archive: Path, root: str | None) -> PurePosixPath:
+class _Member(NamedTuple):
+    """A member of an archive; `content` yields its bytes, and serves until the next member is asked for."""
+
+    name: str
+    type: bytes
+    content: Iterator[bytes]
+
+
+# Not `tarfile.open`: it takes a damaged header, or the end of the file, for the end of the archive, follows sizes below
+# zero back to where it was, and recurses through extended headers.
+def _members(archive: Path) -> Iterator[_Member]:
+    """Reads an archive from its first byte to its last; raises `tarfile.TarError` where it is not sound."""
+    with archive.open("rb") as file:
+        start = file.read(max(map(len, _OPENERS)))
+    opener: Any = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), open)
+    with opener(archive, "rb") as file:
+        extensions: dict[bytes, dict[str, bytes]] = {}
+        while any(block := _read(file, _BLOCK)):
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            if header.type in _EXTENSIONS:
+                if header.type in extensions:
+                    raise tarfile.ReadError("a member has two extended headers of one kind")
+                extensions[header.type] = _extension(file, header)
+                continue
+            stated = {key: value for extension in extensions.values() for key, value in extension.items()}
+            extensions = {}
+            name = stated["path"].decode("utf-8", "surrogateescape") if "path" in stated else header.name
+            size = _size(stated["size"]) if "size" in stated else header.size
+            if size < 0:
+                raise tarfile.ReadError(f"{name!r} states a size of {size} bytes")
+            content = _content(file, size if header.type in _FILES else 0)
+            yield _Member(name, header.type, content)
+            for _ in content:  # what the caller did not read
+                pass
+        if extensions.keys() - {tarfile.XGLTYPE}:
+            raise tarfile.ReadError("an extended header has no member")
+        if any(_read(file, _BLOCK)):
+            raise tarfile.ReadError("the end marks are not whole")
+        while rest := _some(file, _CHUNK):
+            if any(rest):
+                raise tarfile.ReadError("something follows the end marks")
+
+
+def _extension(file: IO[bytes], header: tarfile.TarInfo) -> dict[str, bytes]:
+    """What an extended header says of the member that follows it."""
+    if not 0 <= header.size <= _LONGEST_EXTENSION:
+        raise tarfile.ReadError(f"an extended header states a size of {header.size} bytes")
+    content = b"".join(_content(file, header.size))
+    if header.type == tarfile.GNUTYPE_LONGNAME:
+        return {"path": content.rstrip(b"\0")}
+    stated = {}
+    while content:
+        digits = content[:8].partition(b" ")[0]
+        length = int(digits) if digits.isdigit() else 0
+        key, equals, value = content[len(digits) + 1 : length - 1].partition(b"=")
+        if not equals or length > len(content) or content[length - 1 : length] != b"\n":
+            raise tarfile.ReadError("a pax header is malformed")
+        stated[key.decode("utf-8", "replace")] = value
+        content = content[length:]
+    if any(key.startswith("GNU.sparse.") for key in stated):
+        raise tarfile.ReadError("it holds a sparse file, which is not supported")
+    if header.type == tarfile.XGLTYPE and stated.keys() & {"path", "size"}:
+        raise tarfile.ReadError("one path or size is stated for all members")
+    return stated
+
+
+def _size(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 19:
+        raise tarfile.ReadError(f"a pax header states a size of {value[:20]!r}")
+    return int(value)
+
+
+def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yields the next `size` bytes, and passes over what fills up their last block."""
+    filling = -size % _BLOCK
+    while size:
+        chunk = _read(file, min(size, _CHUNK))
+        size -= len(chunk)
+        yield chunk
+    _read(file, filling)
+
+
+def _read(file: IO[bytes], count: int) -> bytes:
+    """`count` bytes, no fewer."""
+    content = _some(file, count)
+    if len(content) < count:
+        raise tarfile.ReadError("it ends early")
+    return content
+
+
+def _some(file: IO[bytes], count: int) -> bytes:
+    """`count` bytes, or those up to the end."""
+    try:
+        return file.read(count)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's error, not the decompressor's
+            raise
+        raise tarfile.ReadError(str(error)) from error
+
+
+def _safe_path(member: _Member, archive: Path, root: str | None) -> PurePosixPath:
     """Where `member` goes, below the folder; raises where that is not safe."""
-    path = PurePosixPath(member.name)
+    name, folder = member.name, member.type == tarfile.DIRTYPE
+    path = PurePosixPath(name)
     # A backslash or a colon is a plain character here, a separator or a drive on Windows; data needs neither.
-    if path.is_absolute() or ".." in path.parts or any(mark in member.name for mark in "\\:\0"):
+    if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
+        raise ValueError(f"{archive} holds {name!r}, a path that could lead out of its folder; nothing was unpacked")
+    lengths = [len(os.fsencode(part)) for part in path.parts]
+    if sum(lengths) > _LONGEST_PATH or len(lengths) > _DEEPEST_PATH or max(lengths, default=0) > _LONGEST_NAME:
+        raise ValueError(f"{archive} holds {name[:80]!r}..., a path that is too long; nothing was unpacked")
+    if not folder and member.type not in _FILES:
         raise ValueError(
-            f"{archive} holds {member.name!r}, a path that could lead out of its folder; nothing was unpacked"
-        )
-    if not (member.isreg() or member.isdir()):
-        raise ValueError(
-            f"{archive} holds {member.name!r}, which is a link or a device, not a file; nothing was unpacked"
+            f"{archive} holds {name!r}, which is a link or a device or sparse, not a plain file; nothing was unpacked"
         )
     if root is None:
         return path
-    if not path.is_relative_to(root) or (path == PurePosixPath(root) and not member.isdir()):
-        raise ValueError(f"{archive} holds {member.name!r} outside its folder {root!r}; nothing was unpacked")
+    if not path.is_relative_to(root) or (path == PurePosixPath(root) and not folder):
+        raise ValueError(f"{archive} holds {name!r} outside its folder {root!r}; nothing was unpacked")
     return path.relative_to(root)
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    """Copies one member's bytes to `path`."""
-    # Not `tar.extract(..., filter="data")`: the first patch releases of Python 3.11 do not have the filter,
-    # and copying the bytes ourselves leaves it nothing to filter: no links, no modes, no owners.
-    content = tar.extractfile(member)  # None for a folder
+def _write(member: _Member, path: Path) -> None:
+    """Writes one member to `path`."""
+    folder = member.type == tarfile.DIRTYPE
     try:
-        (path.parent if content else path).mkdir(parents=True, exist_ok=True)
-        if content:
-            with content, path.open("xb") as file:
-                shutil.copyfileobj(content, file, 1 << 20)
+        (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+        if not folder:
+            with path.open("xb") as file:
+                file.writelines(member.content)
     except (FileExistsError, NotADirectoryError) as error:
         raise tarfile.ExtractError(f"{member.name!r} comes twice") from error

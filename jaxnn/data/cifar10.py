@@ -27,6 +27,7 @@ _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
 _PYTHON_VERSION = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1")
 _PER_BATCH = 10_000
+_LONGEST_META = 4_096  # the published file has 61 bytes
 _RECORD = 1 + 3 * 32 * 32  # a byte for the label, then the red, green and blue planes, row by row
 
 
@@ -150,7 +151,12 @@ def _read_classes(folder: Path) -> tuple[str, ...]:
     path = folder / "batches.meta.txt"
     if not path.exists():
         return CLASSES
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_META)
+    try:
+        names = tuple(line.strip() for line in content.decode("utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: byte {error.start} is not UTF-8. Unpack it again from {URL}") from None
     if len(names) != len(CLASSES):
-        raise ValueError(f"{path} must name {len(CLASSES)} classes, one a line; got {len(names)}: {names}")
+        raise ValueError(f"{path} must name {len(CLASSES)} classes, one a line; got {len(names)}: {names[:11]}")
     return names

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn import extras
 from jaxnn.data.dataset import Dataset, Examples, check_dataset
 
 
@@ -47,7 +48,7 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "load_digits reads the digits that come with scikit-learn, which is not installed; "
-            "install it with: pip install 'jaxnn[experiments]'"
+            f"install it with: {extras.install('experiments')}"
         ) from error
     ink, labels = bundled(return_X_y=True)
     images = ((255 * ink.astype(np.int32) + 8) // 16).astype(np.uint8).reshape(-1, 8, 8, 1)

@@ -175,7 +175,9 @@ class _Part:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def etag(self) -> str | None:
-        return self._note.read_text() if self._note.exists() else None
+        # Latin-1, as headers are. What a crash left of a note is no ETag, and not sent.
+        note = self._note.read_text(encoding="latin-1") if self._note.exists() else ""
+        return note if re.fullmatch(r'"[!#-~\x80-\xff]*"', note) else None
 
     def start(self, etag: str | None) -> None:
         """Forgets what there was; what comes now is of `etag`."""
@@ -183,7 +185,7 @@ class _Part:
         self.file.touch()
         # A weak one, W/"...", promises the same meaning, not the same bytes.
         if etag and etag.startswith('"'):
-            self._note.write_text(etag)
+            self._note.write_text(etag, encoding="latin-1")
 
     def drop(self) -> None:
         # The note goes first: it must never stand beside bytes that did not come under it.
@@ -242,8 +244,10 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, report: Re
         report(done, total)
         with part.file.open("ab") as file:
             while chunk := response.read(_CHUNK):
-                file.write(chunk)
                 done += len(chunk)
+                if size is not None and done > size:  # it need not have stated a length, nor ever end
+                    raise _FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
+                file.write(chunk)
                 report(done, total)
     if total is not None and done < total:  # http.client says nothing when a connection closes too early
         raise _FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)

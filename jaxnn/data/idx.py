@@ -1,6 +1,7 @@
 """IDX, the file format of MNIST and of the data sets made in its image (Fashion-MNIST, KMNIST, ...)."""
 
 import gzip
+import io
 import math
 import os
 import struct
@@ -15,6 +16,7 @@ from jaxnn.data.dataset import Dataset, Examples, check_dataset
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -24,17 +26,19 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     0x0D float32, 0x0E float64), one byte for the number of axes, one big-endian uint32 an axis for its size,
     and the values, big-endian, last axis fastest.
 
+    No more is read, or unpacked, than the header states.
+
     Args:
-        path: the file.
+        path: The file.
 
     Returns:
         The array, of the shape that the file states, in this machine's byte order.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no IDX, is shorter or longer than its header says, or is a damaged gzip.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no IDX, is shorter or longer than its header states, or is a damaged gzip.
 
-    Source:
+    References:
         Y. LeCun, C. Cortes and C. Burges, The MNIST database of handwritten digits ("file formats").
 
     Example:
@@ -45,31 +49,48 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         array([[256,  -1]], dtype=int16)
     """
     path = Path(path)
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP_MAGIC
+        file.seek(0)
+        if not packed:
+            return _parse(path, file)
         try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _parse(path, unpacked)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is a truncated or damaged gzip file ({error}); fetch it again") from error
-    if len(content) < 4 or content[:2] != b"\0\0":
-        raise ValueError(f"{path} is not an IDX file: it must start with two zero bytes; got {content[:4].hex(' ')!r}")
-    code, axes = content[2:4]
+
+
+def _parse(path: Path, file: io.BufferedIOBase) -> npt.NDArray[Any]:
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":
+        raise ValueError(f"{path} is not an IDX file: it must start with two zero bytes; got {start.hex(' ')!r}")
+    code, axes = start[2:]
     if code not in _DTYPES:
         known = ", ".join(f"0x{known:02x}" for known in _DTYPES)
         raise ValueError(f"{path} is not an IDX file: its dtype code must be one of {known}; got 0x{code:02x}")
-    start = 4 + 4 * axes
-    if len(content) < start:
-        raise ValueError(f"{path} ends inside its header: {axes} axes need {start} bytes; got {len(content)}")
-    shape = struct.unpack(f">{axes}I", content[4:start])
+    sizes = file.read(4 * axes)
+    if len(sizes) < 4 * axes:
+        raise ValueError(f"{path} ends inside its header: {axes} axes need {4 + 4 * axes} bytes; got {4 + len(sizes)}")
+    shape = struct.unpack(f">{axes}I", sizes)
     dtype = np.dtype(_DTYPES[code])
-    expected, got = math.prod(shape) * dtype.itemsize, len(content) - start
-    if got != expected:
-        what = "is truncated: it" if got < expected else "has trailing bytes: it"
+    expected = math.prod(shape) * dtype.itemsize
+    content = bytearray()
+    # No more is read than the header states, and no more memory taken than there are bytes. The one byte beyond shows
+    # what the header leaves out; on the way to it gzip checks its own checksum.
+    while chunk := file.read(min(expected + 1 - len(content), _CHUNK)):
+        content += chunk
+    if len(content) != expected:
+        short = len(content) < expected
         raise ValueError(
-            f"{path} {what} states shape {shape} of {dtype.name}, {expected:,} bytes after the header; "
-            f"got {got:,}. Fetch it again"
+            f"{path} {'is truncated' if short else 'has trailing bytes'}: it states shape {shape} of {dtype.name}, "
+            f"{expected:,} bytes after the header; got {f'{len(content):,}' if short else 'more'}. Fetch it again"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = np.frombuffer(content, dtype).reshape(shape)
+    except ValueError as error:  # more axes, or longer ones beside an empty one, than NumPy has
+        raise ValueError(f"{path} states shape {shape}, which NumPy cannot hold ({error})") from error
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:

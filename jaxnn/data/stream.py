@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import tokenize
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from jaxnn import extras
 from jaxnn.counts import check_count
 
 
@@ -189,10 +191,16 @@ def _length(arrays: Any) -> int:
 def _open(path: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's syntax
         raise ValueError(f"files: {os.fspath(path)} is not a whole .npy file of numbers ({error})") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"files: {os.fspath(path)} is an archive; save each array as a .npy file of its own")
+    # A header that is damaged may state fewer examples than there are.
+    if isinstance(array, np.memmap) and array.offset + array.nbytes != (got := os.path.getsize(path)):
+        raise ValueError(
+            f"files: {os.fspath(path)} states shape {array.shape} of {array.dtype}, a file of "
+            f"{array.offset + array.nbytes:,} bytes, but has {got:,}; write it again"
+        )
     return array
 
 
@@ -206,7 +214,7 @@ def _grain() -> Any:
     try:
         import grain
     except ImportError as error:
-        raise ImportError("streams need the package grain: pip install 'jaxnn[data]'") from error
+        raise ImportError(f"streams need the package grain: {extras.install('data')}") from error
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -3,8 +3,10 @@
 from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
-from jaxnn.functional.decoding import Generated, beam_search, filter_logits, greedy, sample
+from jaxnn.functional.decoding import Generated, beam_search, greedy, sample
 from jaxnn.functional.dense import dense
+from jaxnn.functional.filtering import filter_logits
+from jaxnn.functional.policies import convolutions_saveable
 from jaxnn.functional.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
 from jaxnn.functional.recurrent import (
     Activation,
@@ -52,6 +54,7 @@ __all__ = [
     "bidirectional",
     "conv",
     "conv_transpose",
+    "convolutions_saveable",
     "dense",
     "feature_maps",
     "filter_logits",

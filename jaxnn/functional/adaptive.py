@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments, pool
-from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.geometry import Sizes
+from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.geometry import Sizes, known
 
 
 def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
@@ -34,8 +34,7 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
-    wide = x.astype(accumulator(x.dtype))
-    return _adaptive(wide, output, pool.avg_pool).astype(x.dtype)
+    return _adaptive(widened(x), output, pool.avg_pool).astype(x.dtype)
 
 
 def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
@@ -46,7 +45,8 @@ def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
       output: as in `adaptive_avg_pool`.
 
     Returns:
-      `(*batch, *output, channels)`, in the dtype of `x`.
+      `(*batch, *output, channels)`, in the dtype of `x`. The gradient goes where that of `max_pool` does: to the first
+      maximum of each window in row-major order.
 
     Raises:
       ValueError: shapes or dtypes that do not fit; the message names the argument.
@@ -57,7 +57,7 @@ def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     Array([2., 4.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
-    return _adaptive(x, output, pool.max_pool)
+    return _adaptive(widened(x), output, pool.max_pool).astype(x.dtype)
 
 
 def _adaptive(
@@ -68,6 +68,11 @@ def _adaptive(
     n = len(output) if isinstance(output, Sequence) else 2
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as output={output!r} says")
     spatial = x.shape[-1 - n : -1]
+    if not all(map(known, spatial)):
+        raise ValueError(
+            f"x: expected spatial axes of known size, got {x.shape}; export a program for each size, or for an output "
+            "of size 1 take global_avg_pool or global_max_pool"
+        )
     wanted = output if isinstance(output, Sequence) else (output,) * n
     size = arguments.sizes(
         "output", [o if o is not None else max(1, s) for o, s in zip(wanted, spatial, strict=True)], n
@@ -78,11 +83,14 @@ def _adaptive(
 
 
 def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[..., jax.Array]) -> jax.Array:
-    """Windows are boxes, so the axes are pooled one after the other; means of equal parts are exact means."""
+    """Windows are boxes, so the axes are pooled one after the other; means of equal parts are exact means.
+
+    The last axis comes first: a window's first maximum in row-major order is the first of the first row that has it.
+    """
     n = len(size)
     if all(length % o == 0 for length, o in zip(spatial, size, strict=True)):
         return pooling(x, tuple(length // o for length, o in zip(spatial, size, strict=True)))
-    for axis, (length, o) in enumerate(zip(spatial, size, strict=True)):
+    for axis, (length, o) in reversed([*enumerate(zip(spatial, size, strict=True))]):
         if length == o:
             continue
         at = x.ndim - 1 - n + axis

@@ -2,12 +2,14 @@
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import max_dim
 
 from jaxnn.kernels.geometry import Padding, Sizes
 
@@ -48,6 +50,32 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     return result
 
 
+def integer(name: str, value: Any, least: int) -> int:
+    """An int of at least `least`, which must be known while tracing."""
+    expected = f"{name}: expected an integer of at least {least}"
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})")
+    try:
+        result = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        result = None
+    if result is None or result < least:
+        raise ValueError(f"{expected}, got {value!r}")
+    return result
+
+
+def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
+    """A real scalar as float32. A concrete one must be finite and fit; what a traced one is, the caller looks after."""
+    traced = isinstance(value, jax.core.Tracer)
+    given = value if traced else np.asarray(value)
+    real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
+    if given.shape != () or not real:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
+    if not traced and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
+    return jnp.asarray(value).astype(jnp.float32)
+
+
 def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
     """The (low, high) padding of each spatial axis.
 
@@ -65,9 +93,8 @@ def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: S
         if padding == "CAUSAL":
             return tuple((e - 1, 0) for e in extent)
         if padding in ("SAME", "SAME_LOWER"):
-            total = [
-                max(0, (math.ceil(n / s) - 1) * s + e - n) for n, s, e in zip(spatial, stride, extent, strict=True)
-            ]
+            # The last window starts at (n - 1) // s * s, so (n - 1) % s elements lie behind its first one.
+            total = [max_dim(0, e - 1 - (n - 1) % s) for n, s, e in zip(spatial, stride, extent, strict=True)]
             low = [t // 2 if padding == "SAME" else t - t // 2 for t in total]
             return tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
     return given_pairs(padding, len(spatial))
@@ -100,10 +127,26 @@ def as_arrays(*values: Any) -> tuple[Any, ...]:
     return tuple(None if value is None else jnp.asarray(value) for value in values)
 
 
+def real(name: str, array: jax.Array) -> None:
+    """Raises where an array is complex; no advice to cast it, which drops the imaginary part."""
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name}: expected real numbers, got {array.dtype}; give real and imaginary parts as real arrays, for "
+            "example side by side: jnp.concatenate([z.real, z.imag], axis=-1)"
+        )
+
+
+def cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
+    """The array in a dtype of real numbers; raises where it is complex."""
+    real(name, array)
+    return array.astype(dtype)
+
+
 def floating(**arrays: jax.Array | None) -> None:
     """Raises unless the arrays are real floats, all of one dtype."""
     given = {name: array for name, array in arrays.items() if array is not None}
     for name, array in given.items():
+        real(name, array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"{name} must have a floating dtype, not {array.dtype}: convert it with {name}.astype(jnp.float32)"

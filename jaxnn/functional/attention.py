@@ -4,7 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxnn.functional import arguments
 from jaxnn.kernels.accumulate import accumulator
 
 
@@ -20,17 +22,18 @@ def attention(
     $$a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v$$
 
     Args:
-        query: `(*batch, queries, d)`.
-        keys: `(*batch, time, d)`.
-        values: `(*batch, time, features)`; the keys by default.
-        lengths: integers `(*batch,)`: how many of the keys count. With length 0 context and weights are zero.
+        query: Array of shape `(*batch, queries, d)`.
+        keys: Array of shape `(*batch, time, d)`.
+        values: Array of shape `(*batch, time, features)`; the keys by default.
+        lengths: Integers `(*batch,)`: how many of the keys count. With length 0 context and weights are zero. What
+            keys and values hold past a length, NaN and infinity included, reaches neither results nor derivatives.
 
     Returns:
         The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
         `query`; scores and softmax are computed in float32.
 
     Raises:
-        ValueError: shapes or dtypes do not fit each other.
+        ValueError: If shapes or dtypes do not fit each other, or a concrete length lies outside 0..time.
 
     References:
         Luong, Pham, Manning: Effective approaches to attention-based neural machine translation, 2015. Vaswani
@@ -44,6 +47,7 @@ def attention(
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
     values = keys if values is None else values
+    arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
             raise ValueError(
@@ -57,25 +61,34 @@ def attention(
         )
     if values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
+    inside = None if lengths is None else _inside(lengths, query.shape[:-2], keys.shape[-2])
+    if inside is not None:
+        # A weight of zero is not enough: 0 * NaN is NaN.
+        keys, values = (jnp.where(inside[..., None], a, jnp.zeros_like(a)) for a in (keys, values))
     wide = accumulator(query.dtype)
     scores = jnp.einsum("...qd,...td->...qt", query, keys, preferred_element_type=wide)
-    scores = scores / math.sqrt(query.shape[-1])
-    if lengths is None:
+    scores = scores / math.sqrt(max(1, query.shape[-1]))
+    if inside is None:
         weights = jax.nn.softmax(scores, axis=-1)
     else:
-        inside = _inside(lengths, query.shape[:-2], keys.shape[-2], scores.shape)
-        weights = jax.nn.softmax(jnp.where(inside, scores, jnp.finfo(wide).min), axis=-1)
-        weights = jnp.where(inside, weights, 0)  # of length 0 the softmax is even, not zero
+        counts = jnp.broadcast_to(inside[..., None, :], scores.shape)
+        weights = jax.nn.softmax(jnp.where(counts, scores, jnp.finfo(wide).min), axis=-1)
+        weights = jnp.where(counts, weights, 0)  # of length 0 the softmax is even, not zero
     weights = weights.astype(query.dtype)
     context = jnp.einsum("...qt,...tf->...qf", weights, values, preferred_element_type=wide)
     return context.astype(query.dtype), weights
 
 
-def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int, shape: tuple[int, ...]) -> jax.Array:
+def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
+    """Which steps count: bool `(*batch, time)`."""
     n = jnp.asarray(lengths)
     if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
         raise ValueError(
             f"lengths must be integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
         )
-    steps = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
-    return steps < n.astype(jnp.int32)[..., None, None]
+    if not isinstance(lengths, jax.core.Tracer):
+        known = np.asarray(lengths)
+        bad = known[(known < 0) | (known > time)]
+        if bad.size:
+            raise ValueError(f"lengths must lie in 0..{time}, the number of steps of keys; got {bad[:5].tolist()}")
+    return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n.astype(jnp.int32)[..., None]

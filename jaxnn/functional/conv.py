@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
 from jaxnn.kernels import conv as kernels
-from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
+from jaxnn.kernels.accumulate import add_row, widened
+from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes, known
 
 
 def conv(
@@ -25,44 +26,48 @@ def conv(
     groups: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    r"""Convolution as deep learning means it, which is **cross-correlation**: the kernel is not flipped.
+    r"""Convolves as deep learning does: **cross-correlation**, the kernel is not flipped.
 
     For one spatial axis, with stride :math:`s` and dilation :math:`d`,
 
     .. math:: y[i, o] = b[o] + \sum_{t} \sum_{c} x[s\,i + d\,t - \mathrm{low},\; c]\; k[t, c, o].
 
-    `true_convolution` gives the flipped one of mathematics and signal processing.
+    `true_convolution` flips the kernel, as mathematics and signal processing do. `jax.checkpoint` computes the result
+    again for the gradient, unless its policy is `convolutions_saveable`.
 
     Args:
-      x: `(*batch, *spatial, in)`; any number of batch axes, none too. The kernel tells how many axes are spatial.
-      kernel: `(*window, in / groups, out)`.
-      bias: `(out,)`, or None.
-      stride: steps of the window, one int or one per spatial axis.
-      padding: `"SAME"` (output ceil(size / stride); what is odd goes to the high side), `"SAME_LOWER"` (to the low
-        side), `"VALID"` (none), `"CAUSAL"` (only before, so that no output sees a later input), an int for every
-        side, or a (low, high) pair per spatial axis.
-      pad_mode: what the padding holds: `"zeros"`, `"reflect"` (mirrored without the border, "reflect" in NumPy),
-        `"replicate"` (the border repeated) or `"circular"` (the other end).
-      dilation: distance between the taps of the kernel, one int or one per spatial axis.
-      groups: the channels fall into this many groups, each convolved alone; `groups=in` is depthwise.
-      precision: of the products, as in `jax.lax`.
+        x: Array of shape `(*batch, *spatial, in)`, with any number of batch axes. The kernel determines the number of
+            spatial axes.
+        kernel: Array of shape `(*window, in / groups, out)`.
+        bias: Array of shape `(out,)`, or None.
+        stride: Steps of the window, one int or one per spatial axis.
+        padding: `"SAME"` (output size ceil(size / stride); an odd extra element is added at the end), `"SAME_LOWER"`
+            (at the start), `"VALID"` (none), `"CAUSAL"` (only at the start, so that no output depends on a later
+            input), an int for every side, or a (low, high) pair per spatial axis.
+        pad_mode: Contents of the padding: `"zeros"`, `"reflect"` (mirrored without the border, "reflect" in NumPy),
+            `"replicate"` (the border repeated) or `"circular"` (the other end).
+        dilation: Distance between the taps of the kernel, one int or one per spatial axis.
+        groups: Number of groups of channels, each convolved alone; `groups=in` is depthwise.
+        precision: Precision of the products, as in `jax.lax`. None is `jax.default_matmul_precision` where the call is
+            traced.
 
     Returns:
-      `(*batch, *out, out)`, in the dtype of `x`. Half precision accumulates in float32.
+        Array of shape `(*batch, *out, out)`, in the dtype of `x`. Half precision accumulates in float32.
 
     Raises:
-      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+        ValueError: If shapes, dtypes or options do not fit; the message names the argument.
 
-    Source:
-      Dumoulin & Visin, A guide to convolution arithmetic for deep learning, 2016, https://arxiv.org/abs/1603.07285.
+    References:
+        Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016, https://arxiv.org/abs/1603.07285.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> picture = jnp.arange(9.0).reshape(3, 3, 1)
-    >>> kernel = jnp.array([[-1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
-    >>> F.conv(picture, kernel, padding="VALID")[..., 0]
-    Array([[4., 4.],
-           [4., 4.]], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> picture = jnp.arange(9.0).reshape(3, 3, 1)
+        >>> kernel = jnp.array([[-1.0, 0.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
+        >>> F.conv(picture, kernel, padding="VALID")[..., 0]
+        Array([[4., 4.],
+               [4., 4.]], dtype=float32)
     """
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
@@ -71,7 +76,7 @@ def conv(
         x = _pad(x, pairs, pad_mode)
     y = kernels.conv(x, kernel, geometry)
     y = y.reshape(*batch, *y.shape[1:])
-    return y if bias is None else y + _as_row(bias, y.ndim)
+    return y if bias is None else add_row(y, bias)
 
 
 def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
@@ -190,7 +195,7 @@ def conv_transpose(
     geometry = ConvGeometry(stride, pairs, dilation, groups, precision)
     y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry)
     y = y.reshape(*batch, *y.shape[1:])
-    return y if bias is None else y + _as_row(bias, y.ndim)
+    return y if bias is None else add_row(y, bias)
 
 
 def _read(
@@ -228,6 +233,8 @@ def _read(
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     pairs = arguments.padding_pairs(padding, spatial, window, stride, dilation)
     for axis, (size, pair) in enumerate(zip(spatial, pairs, strict=True)):
+        if not known(size):
+            continue
         longest = {"zeros": math.inf, "reflect": size - 1, "replicate": math.inf, "circular": size}[pad_mode]
         if max(pair) > longest or (pad_mode == "replicate" and not size and any(pair)):
             raise ValueError(
@@ -236,7 +243,7 @@ def _read(
             )
     inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
     for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
-        if size and size + low + high < d * (k - 1) + 1:
+        if known(size) and size and size + low + high < d * (k - 1) + 1:
             raise ValueError(
                 f"the kernel's window does not fit: along spatial axis {axis} it reaches over {d * (k - 1) + 1} "
                 f"elements, but x has {size} and the padding {low} + {high}; pad more "
@@ -256,11 +263,8 @@ def _check_window(window: Sizes) -> None:
 
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode])
-
-
-def _as_row(bias: jax.Array, ndim: int) -> jax.Array:
-    return bias.reshape((1,) * (ndim - 1) + bias.shape)
+    # An element that is repeated gets a sum of cotangents: `widened`, so that it is not made in half precision.
+    return jnp.pad(widened(x), ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]).astype(x.dtype)
 
 
 def _transposed_sizes(
@@ -284,7 +288,7 @@ def _transposed_sizes(
         (n - 1) * s + e - low - high + p if n else 0
         for n, s, e, (low, high), p in zip(spatial, stride, extent, pairs, extra, strict=True)
     )
-    if any(o < 0 for o in out):
+    if any(known(o) and o < 0 for o in out):
         raise ValueError(f"padding {pairs} crops more than the output has: its size would be {out}")
     # Whole strides of output padding are further places of the convolution's window, so it pads less there, or crops.
     return out, tuple((low, high - p // s * s) for (low, high), p, s in zip(pairs, extra, stride, strict=True))

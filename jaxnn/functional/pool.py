@@ -1,18 +1,21 @@
 """Pooling over sliding windows: maximum, average, and the p-norm."""
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import max_dim, min_dim
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.kernels import max_pool as max_kernels
 from jaxnn.kernels import sum_pool as sum_kernels
-from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.geometry import Padding, Sizes, Window
+from jaxnn.kernels.accumulate import accumulator, widened
+from jaxnn.kernels.geometry import Padding, Sizes, Window, known
+from jaxnn.kernels.norm_pool import norm_pool
 
 
 def max_pool(
@@ -26,8 +29,9 @@ def max_pool(
 ) -> jax.Array:
     r"""The maximum of each window, :math:`y[i, c] = \max_t x[s\,i + d\,t - \mathrm{low},\; c]`.
 
-    Padding never wins: a window sees real elements only. Where several elements of a window are the maximum, the first
-    in row-major order gets the gradient.
+    Padding never wins: a window sees real elements only, and one of them gets the gradient even where all are minus
+    infinity. Where several elements of a window are the maximum, the first in row-major order gets the gradient; where
+    there is NaN, the last NaN, as in PyTorch.
 
     Args:
       x: `(*batch, *spatial, channels)`, floats or integers; any number of batch axes, none too.
@@ -39,7 +43,7 @@ def max_pool(
 
     Returns:
       `(*batch, *out, channels)`, in the dtype of `x`. A window that, by dilation, sees nothing but padding gives the
-      lowest number of the dtype (minus infinity for floats).
+      lowest number of the dtype (minus infinity for floats that have one).
 
     Raises:
       ValueError: shapes, dtypes or options that do not fit; the message names the argument.
@@ -51,6 +55,7 @@ def max_pool(
            [13., 15.]], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
+    arguments.real("x", x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x must hold real numbers, not {x.dtype}")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
@@ -131,7 +136,8 @@ def lp_pool(
       ceil_mode: as in `max_pool`.
 
     Returns:
-      `(*batch, *out, channels)`, in the dtype of `x`. The gradient of a window of zeros is zero.
+      `(*batch, *out, channels)`, in the dtype of `x`; powers are taken of `x` relative to its window's maximum, so
+      that no norm overflows or vanishes which the dtype can hold. The gradient of a window of zeros is zero.
 
     Raises:
       ValueError: shapes, dtypes or options that do not fit; the message names the argument.
@@ -151,11 +157,7 @@ def lp_pool(
         raise ValueError(f"p must be a finite number of at least 1, not {p!r}; for infinity max_pool the magnitudes")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    wide = x.astype(accumulator(x.dtype))
-    total = sum_kernels.sum_pool(wide * wide if p == 2 else jnp.abs(wide) ** p, at)
-    # The root's slope at zero is infinite: the inner `where` keeps it out of the gradient.
-    positive = total > 0
-    y = jnp.where(positive, jnp.where(positive, total, 1.0) ** (1 / p), 0.0).astype(x.dtype)
+    y = norm_pool(widened(x), at, p).astype(x.dtype)
     return y.reshape(*batch, *y.shape[1:])
 
 
@@ -178,8 +180,11 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     Array([6., 7.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
-    size = _whole(x, spatial)
-    return max_pool(x, size).reshape(*x.shape[: x.ndim - spatial - 1], x.shape[-1])
+    size, batch = _whole(x, spatial), x.shape[: x.ndim - spatial - 1]
+    if all(map(known, size)):
+        return max_pool(x, size).reshape(*batch, x.shape[-1])
+    flat = x.reshape(*batch, math.prod(size), x.shape[-1])
+    return jnp.take_along_axis(flat, jnp.argmax(flat, -2, keepdims=True), -2).reshape(*batch, x.shape[-1])
 
 
 def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
@@ -224,28 +229,31 @@ def _read(
     reach = []
     for axis, (length, (low, high), k, s, d) in enumerate(zip(spatial, pairs, size, stride, dilation, strict=True)):
         extent = d * (k - 1) + 1
-        if max(low, high) >= extent:
+        if known(length) and max(low, high) >= extent:
             raise ValueError(
                 f"padding {(low, high)} of spatial axis {axis} must be less than the window's extent of {extent}, "
                 "or a window would see nothing but padding"
             )
-        if length and length + low + high < extent and not ceil_mode:
+        if known(length) and length and length + low + high < extent and not ceil_mode:
             raise ValueError(
                 f"window does not fit: along spatial axis {axis} it reaches over {extent} elements, but x has {length} "
                 f"and the padding {low} + {high}; pad more (padding='SAME') or take a smaller window"
             )
         if ceil_mode and length:
             # A window more if a part of it lies on the input, unless it would start beyond the input's end.
-            places = max(0, -(-(length + low + high - extent) // s)) + 1
-            if (places - 1) * s >= length + low:
-                places -= 1
-            high = max(high, (places - 1) * s + extent - length - low)
+            places = max_dim(0, -(-(length + low + high - extent) // s)) + 1
+            places = min_dim(places, -(-(length + low) // s))
+            high = max_dim(high, (places - 1) * s + extent - length - low)
         reach.append((low, high))
     return Window(size, stride, tuple(reach), dilation), pairs
 
 
-def _counts(spatial: Sizes, at: Window, counted: Padding) -> np.ndarray:
+def _counts(spatial: Sizes, at: Window, counted: Padding) -> np.ndarray | jax.Array:
     """How many elements each window sees of the input and the `counted` padding: `(1, *out, 1)`, at least 1."""
+    if not all(map(known, spatial)):
+        ones = jnp.ones((1, *(n + low + high for n, (low, high) in zip(spatial, counted, strict=True)), 1), jnp.float32)
+        rest = tuple((p - c, q - d) for (p, q), (c, d) in zip(at.padding, counted, strict=True))
+        return jnp.maximum(sum_kernels.sum_pool(ones, dataclasses.replace(at, padding=rest)), 1)
     counts = np.ones((1,) * (len(spatial) + 2))
     for axis, (length, (low, _), (more, less), k, s, d, out) in enumerate(
         zip(spatial, at.padding, counted, at.size, at.stride, at.dilation, at.out(spatial), strict=True)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional import arguments
 from jaxnn.functional.conv import conv
+from jaxnn.kernels.accumulate import broadcast
 
 
 def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
@@ -53,5 +54,5 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
     channels = pictures.shape[-1]
     each = jnp.moveaxis(kernels, 0, -1)[:, :, None, :]
-    bank = jnp.broadcast_to(each, (*each.shape[:2], channels, each.shape[-1]))
+    bank = broadcast(each, (*each.shape[:2], channels, each.shape[-1]))
     return conv(pictures, bank, **{"padding": "VALID", **options})

@@ -9,6 +9,7 @@ Each may be differentiated again, forwards and backwards, and mapped over either
 ensemble of networks, puts one more axis first on both operands, and `members` says so.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,17 +22,23 @@ from jax.interpreters import ad, batching
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
+from jaxnn.kernels.settings import conv_precision
 from jaxnn.kernels.taps import many
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """Cross-correlation of `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
-    return bind(conv_p, x, kernel, geometry=geometry, members=False)
+    return _bind(conv_p, x, kernel, geometry=geometry, members=False)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: tuple[int, ...], geometry: ConvGeometry) -> jax.Array:
     """The transpose of `conv` in its input of size `spatial`: from `(batch, *out, out)` to `(batch, *spatial, in)`."""
-    return bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
+    return _bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
+
+
+def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeometry, **params: Any) -> jax.Array:
+    geometry = dataclasses.replace(geometry, precision=conv_precision(geometry.precision))
+    return bind(primitive, a, b, geometry=geometry, **params)
 
 
 # What jax.lax does. Transposing the convolution gives the very program that jax.grad of it gives.
@@ -94,27 +101,27 @@ def _window(aval: Any, members: bool) -> tuple[int, ...]:
 
 
 def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
 
 
 def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
 
 
 def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_p, ct, k, geometry=geometry, members=members)
+    return _bind(conv_p, ct, k, geometry=geometry, members=members)
 
 
 def _dx_k(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
 
 
 def _dw_x(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
 
 
 def _dw_g(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return bind(conv_p, x, ct, geometry=geometry, members=members)
+    return _bind(conv_p, x, ct, geometry=geometry, members=members)
 
 
 ad.defbilinear(conv_p, _conv_x, _conv_k)
@@ -137,9 +144,9 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
             join = joins[which]
             if join is None or params["geometry"].groups == 1:
                 both = list(operands)
-                both[which] = _join(operands[which], axes[which], join)
+                both[which], inner = _join(operands[which], axes[which], join)
                 out = bind(primitive, *both, members=False, **params)
-                return _split(out, size, join)
+                return _split(out, size, inner, join)
         a, b = (to_front(operand, axis, size) for operand, axis in zip(operands, axes, strict=True))
         if not members:
             return bind(primitive, a, b, members=True, **params), 0
@@ -151,16 +158,18 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
     batching.primitive_batchers[primitive] = rule
 
 
-def _join(array: jax.Array, axis: int, join: _Join) -> jax.Array:
+def _join(array: jax.Array, axis: int, join: _Join) -> tuple[jax.Array, int]:
+    """The array with its mapped axis in another one, and how long that one was."""
     target = 1 if join is None else array.ndim + join[0]
     array = jnp.moveaxis(array, axis, target - 1)
     shape = array.shape
-    return array.reshape(*shape[: target - 1], shape[target - 1] * shape[target], *shape[target + 1 :])
+    merged = array.reshape(*shape[: target - 1], shape[target - 1] * shape[target], *shape[target + 1 :])
+    return merged, shape[target]
 
 
-def _split(out: jax.Array, size: int, join: _Join) -> tuple[jax.Array, int]:
+def _split(out: jax.Array, size: int, inner: int, join: _Join) -> tuple[jax.Array, int]:
     at = 0 if join is None else out.ndim + join[1]
-    return out.reshape(*out.shape[:at], size, out.shape[at] // size, *out.shape[at + 1 :]), at
+    return out.reshape(*out.shape[:at], size, inner, *out.shape[at + 1 :]), at
 
 
 _batch_rule(conv_p, (None, (-1, -1)))

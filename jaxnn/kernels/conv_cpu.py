@@ -221,7 +221,7 @@ def _conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, bl
         return lax.map(one, jnp.asarray(list(window.taps()))).transpose(0, 3, 1, 2)
 
     block = block_of_columns
-    if bytes_an_example > LARGE_BYTES and all(g.shape):
+    if bytes_an_example > LARGE_BYTES:
         block = tap_by_tap
     elif groups > 1:
         block, bytes_an_example = block_of_taps, math.prod(x.shape[1:]) * 4
@@ -242,8 +242,6 @@ def _columns(x: jax.Array, size: Sizes, geometry: ConvGeometry, buffer: jax.Arra
     groups, channels, window = geometry.groups, x.shape[-1], geometry.window(size)
     out, spatial = window.out(x.shape[1:-1]), x.shape[1:-1]
     by_groups = (groups,) if groups > 1 else ()
-    if not all(out):
-        return jnp.zeros((x.shape[0], *out, *by_groups, math.prod(size) * channels // groups), x.dtype)
     x = padded(x, window)
     if _long(x, geometry):
         taps = seen(x, window, spatial)

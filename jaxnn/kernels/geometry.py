@@ -7,9 +7,15 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.core import max_dim
 
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
+
+
+def known(size: Any) -> bool:
+    """Whether a size is a number while tracing, and not one that an exported program learns when it is called."""
+    return isinstance(size, int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Window:
     def out(self, spatial: Sizes) -> Sizes:
         """The number of places of the window along each axis."""
         return tuple(
-            max(0, (n + low + high - d * (k - 1) - 1) // s + 1)
+            max_dim(0, (n + low + high - d * (k - 1) - 1) // s + 1)
             for n, k, s, (low, high), d in zip(
                 spatial, self.size, self.stride, self.padding, self.dilation, strict=True
             )
@@ -64,11 +70,15 @@ def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Arr
     """`jax.lax.conv_general_dilated`, channels last, any number of spatial axes."""
     n = x.ndim - 2
     channels_last = (0, n + 1, *range(1, n + 1))
+    padding = geometry.padding
+    if not all(known(amount) for pair in padding for amount in pair):  # `jax.lax` takes numbers only
+        x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)))
+        padding = ((0, 0),) * n
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=geometry.stride,
-        padding=geometry.padding,
+        padding=padding,
         rhs_dilation=geometry.dilation,
         feature_group_count=geometry.groups,
         dimension_numbers=lax.ConvDimensionNumbers(channels_last, (n + 1, n, *range(n)), channels_last),

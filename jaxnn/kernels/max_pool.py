@@ -1,11 +1,14 @@
-"""Max pooling with a gradient that is fast on CPU too.
+"""Max pooling, whose derivative takes for each window the tangent at the window's winner.
 
-The derivative takes, for each window, the tangent at the window's winner. `jax.lax` finds the winner anew in
-`select_and_gather` and `select_and_scatter`, which XLA:CPU computes one element at a time; there the winner is found
-tap by tap instead, in operations that vectorise. Both play the same tournament: the first maximum of a window, in
-row-major order, wins.
+The winner is the first maximum in row-major order; a NaN wins over every number, and the last of several, as in
+PyTorch. Padding never wins, not even where all that a window sees is minus infinity.
+
+The derivatives of `jax.lax` give the gradient to padding there, the tangent of minus infinity as zero, and what meets a
+NaN to its neighbour. So these are other programs than those of `jax.lax`, on every platform: the winner is found tap by
+tap, in operations that vectorise, or in windows of many taps by one reduction over values with their places.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -14,7 +17,8 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
-from jaxnn.kernels.geometry import Window
+from jaxnn.kernels.accumulate import accumulator, widened
+from jaxnn.kernels.geometry import Sizes, Window
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
 from jaxnn.kernels.taps import many, padded, put, seen
 
@@ -26,7 +30,10 @@ def max_pool(x: jax.Array, window: Window) -> jax.Array:
 
 def lowest(dtype: Any) -> np.ndarray:
     """The neutral element of the maximum."""
-    return np.asarray(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return np.asarray(jnp.iinfo(dtype).min, dtype)
+    infinity = np.asarray(-np.inf, dtype)  # what has none makes it NaN, or its lowest number
+    return infinity if np.isinf(infinity) else np.asarray(jnp.finfo(dtype).min, dtype)
 
 
 def _pool(x: jax.Array, *, window: Window) -> jax.Array:
@@ -45,38 +52,34 @@ def _pool(x: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _take(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
-    return jax.jvp(lambda x: _pool(x, window=window), (x,), (tangent,))[1]
-
-
-def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
-    if any(d > 1 for d in window.dilation):  # select_and_scatter knows no dilation
-        return _give_by_taps(g, x, window)
-    return jax.vjp(lambda x: _pool(x, window=window), x)[1](g)[0]
-
-
-def _take_taps(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
     if many(window.size):
-        return _take(tangent, x, window=window)
+        place = _place(x, window)
+        taken = jnp.take_along_axis(_flat(tangent), _flat(place), axis=1, mode="fill", fill_value=0)
+        return taken.reshape(place.shape)
     winner = _winner(x, window)
-    taken = jnp.zeros(winner.shape, tangent.dtype)
+    taken = jnp.zeros_like(winner, tangent.dtype)
     for t, tap in enumerate(seen(padded(tangent, window), window, x.shape[1:-1])):
         taken = jnp.where(winner == t, tap, taken)
     return taken
 
 
-def _give_taps(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
-    return _give(g, x, window=window) if many(window.size) else _give_by_taps(g, x, window)
+def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
+    if many(window.size):
+        nothing = jnp.zeros_like(_flat(x), accumulator(g.dtype))
+        add = jax.vmap(jax.vmap(lambda a, at, g: a.at[at].add(g, mode="drop"), -1, -1))
+        return add(nothing, _flat(_place(x, window)), _flat(widened(g))).astype(g.dtype).reshape(x.shape)
+    winner, zero = _winner(x, window), jnp.zeros((), g.dtype)
+    taps = range(math.prod(window.size))
+    return put([jnp.where(winner == t, g, zero) for t in taps], window, x.shape[1:-1])
 
 
-def _give_by_taps(g: jax.Array, x: jax.Array, window: Window) -> jax.Array:
-    winner = _winner(x, window)
-    zero = jnp.zeros((), g.dtype)
-    if not window.tiles(x.shape[1:-1]):
-        taps = range(len(list(window.taps())))
-        return put([jnp.where(winner == t, g, zero) for t in taps], window, x.shape[1:-1])
+def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
+    if many(window.size) or not window.tiles(x.shape[1:-1]):
+        return _give(g, x, window=window)
     # Tiles: every input element belongs to one window, so it asks that window whether it won.
+    winner, zero = _winner(x, window), jnp.zeros((), g.dtype)
     out, n = winner.shape[1:-1], len(window.size)
-    number = jnp.arange(len(list(window.taps())), dtype=winner.dtype).reshape(window.size)
+    number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
     spread = tuple(v for axis in range(n) for v in (1 + 2 * axis, 2 + 2 * axis))
     tiled = (g.shape[0], *(v for pair in zip(out, window.size, strict=True) for v in pair), g.shape[-1])
     keep = (0, *spread[::2], 2 * n + 1)
@@ -88,19 +91,64 @@ def _give_by_taps(g: jax.Array, x: jax.Array, window: Window) -> jax.Array:
 
 
 def _winner(x: jax.Array, window: Window) -> jax.Array:
-    """The number of the winning tap of each window, by the tournament that XLA's select plays: `held >= next` holds."""
+    """The number of the winning tap of each window."""
     taps = seen(padded(x, window, lowest(x.dtype)), window, x.shape[1:-1])
-    best, winner = taps[0], jnp.zeros(taps[0].shape, jnp.int8 if len(taps) < 128 else jnp.int32)
+    best = taps[0]
+    winner = jnp.zeros_like(best, jnp.int8 if len(taps) < 128 else jnp.int32)
+    if any(low > 0 for low, _ in window.padding):
+        winner = winner + _first(window, best.shape[1:-1]).astype(winner.dtype)
     for t, tap in enumerate(taps[1:], start=1):
-        held = best >= tap
-        winner = jnp.where(held, winner, jnp.asarray(t, winner.dtype))
-        best = jnp.where(held, best, tap)
+        wins = (tap > best) | (tap != tap)
+        winner = jnp.where(wins, jnp.asarray(t, winner.dtype), winner)
+        best = jnp.where(wins, tap, best)
     return winner
 
 
+def _first(window: Window, out: Sizes) -> jax.Array:
+    """The number of the first tap of each window that is past the low padding: `(1, *out, 1)`."""
+    number = jnp.zeros((1,) * (len(out) + 2), jnp.int32)
+    shape = (1, *out, 1)
+    for axis, (k, s, (low, _), d) in enumerate(
+        zip(window.size, window.stride, window.padding, window.dilation, strict=True), start=1
+    ):
+        before = low - s * lax.broadcasted_iota(jnp.int32, shape, axis)
+        number = number * k + jnp.clip(-(-before // d), 0, k - 1)
+    return number
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """`(batch, *spatial, channels)` with all positions along one axis."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+
+
+def _place(x: jax.Array, window: Window) -> jax.Array:
+    """Where each window's winner lies among the positions of `x`; beyond them where a window sees only padding."""
+    spatial = x.shape[1:-1]
+    nowhere = np.int32(math.prod(spatial))
+    place = lax.broadcasted_iota(jnp.int32, (nowhere, 1), 0).reshape(1, *spatial, 1)
+
+    def better(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        (x, i), (y, j) = a, b
+        lost, wins = x != x, (y > x) | (y != y)
+        # Of numbers the first place, of NaN the last; what is nowhere loses to what is somewhere.
+        later = jnp.where(lost & (y != y), (j > i) & (j < nowhere), (x == y) & (j < i))
+        second = (wins & ~lost) | later
+        return jnp.where(second, y, x), jnp.where(second, j, i)
+
+    return lax.reduce_window(
+        (x, jnp.broadcast_to(place, x.shape)),
+        (lowest(x.dtype), nowhere),
+        better,
+        (1, *window.size, 1),
+        (1, *window.stride, 1),
+        ((0, 0), *window.padding, (0, 0)),
+        window_dilation=(1, *window.dilation, 1),
+    )[1]
+
+
 max_pool_p = by_platform("max_pool", _pool, _pool)
-take_p = by_platform("max_pool_take", _take, _take_taps)
-give_p = by_platform("max_pool_give", _give, _give_taps)
+take_p = by_platform("max_pool_take", _take, _take)
+give_p = by_platform("max_pool_give", _give, _give_on_cpu)
 
 for _primitive in (max_pool_p, take_p, give_p):
     batch_leading(_primitive)

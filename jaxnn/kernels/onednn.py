@@ -78,7 +78,7 @@ def serves(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
 
 def serves_dx(g: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
     """Whether it knows this gradient of the input and is the faster one; with few channels as the result it is not."""
-    work = g.size // g.shape[-1] * kernel.size if g.size else 0
+    work = g.size // g.shape[-1] * kernel.size
     several = math.prod(kernel.shape[:-2]) > 1 and set(geometry.stride) == {1} and kernel.shape[-2] >= 8
     return several and work >= SMALL and _can(g, kernel, geometry)
 
@@ -98,7 +98,6 @@ def _can(a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> bool:
     return (
         a.dtype == b.dtype == jnp.float32
         and 1 <= a.ndim - 2 <= 3
-        and all((*a.shape, *b.shape))
         and min(sum(geometry.padding, ()), default=0) >= 0
         and available()
     )

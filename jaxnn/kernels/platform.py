@@ -11,6 +11,10 @@ from jax.interpreters import ad, batching, mlir
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxnn.kernels.accumulate import broadcast
+from jaxnn.kernels.geometry import known
+from jaxnn.kernels.settings import settled
+
 Formulation = Callable[..., jax.Array]
 
 _FORMULATIONS: dict[Primitive, Formulation] = {}
@@ -49,21 +53,24 @@ def by_platform(
             return compiled(**params)(*arrays)
 
     def describe(*avals: Any, **params: Any) -> Any:
-        return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
+        with settled(avals):
+            return jax.make_jaxpr(functools.partial(default, **params))(*avals).out_avals[0]
 
     _FORMULATIONS[primitive] = _without_dead_code(default)
-    plain = mlir.lower_fun(_FORMULATIONS[primitive], multiple_results=False)
-    alone = mlir.lower_fun(cpu, multiple_results=False)
-    among = mlir.lower_fun(spread or cpu, multiple_results=False)
-    to_keep = mlir.lower_fun(exported or cpu, multiple_results=False)
+    plain = _lowering(_FORMULATIONS[primitive])
+    alone = _lowering(cpu)
+    among = _lowering(spread or cpu)
+    to_keep = _lowering(exported or cpu)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
+        # Formulations for CPU divide by sizes and compare them, which neither zero nor an unknown size allows.
+        ordinary = all(known(size) and size > 0 for aval in ctx.avals_in for size in aval.shape)
         # Reshapes of what is explicitly sharded need to be told the result's sharding; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
         # Inside `shard_map` the context is another one, without a number of devices: there each sees its own part.
         devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
         for_export = ctx.module_context.lowering_parameters.for_export
-        rule = plain if sharded else among if devices > 1 else to_keep if for_export else alone
+        rule = plain if sharded or not ordinary else among if devices > 1 else to_keep if for_export else alone
         return rule(ctx, *operands, **params)
 
     primitive.def_impl(run)
@@ -71,6 +78,14 @@ def by_platform(
     mlir.register_lowering(primitive, plain)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
+
+
+def _lowering(function: Formulation) -> Callable[..., Any]:
+    def run(*arrays: jax.Array, **params: Any) -> jax.Array:
+        with settled(arrays):
+            return function(*arrays, **params)
+
+    return mlir.lower_fun(run, multiple_results=False)
 
 
 def formulation(primitive: Primitive) -> Formulation | None:
@@ -152,7 +167,7 @@ def batch_leading(primitive: Primitive) -> None:
         size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
         merged = [to_front(array, axis, size) for array, axis in zip(arrays, axes, strict=True)]
         batch = merged[0].shape[1]
-        out = bind(primitive, *(array.reshape(-1, *array.shape[2:]) for array in merged), **params)
+        out = bind(primitive, *(array.reshape(size * batch, *array.shape[2:]) for array in merged), **params)
         return out.reshape(size, batch, *out.shape[1:]), 0
 
     batching.primitive_batchers[primitive] = rule
@@ -161,5 +176,5 @@ def batch_leading(primitive: Primitive) -> None:
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:
     """The array with its vmapped axis first; one that has none is repeated `size` times."""
     if axis is None:
-        return jnp.broadcast_to(array[None], (size, *array.shape))
+        return broadcast(array[None], (size, *array.shape))
     return jnp.moveaxis(array, axis, 0)

@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.geometry import known
 from jaxnn.kernels.platform import varying_as
+from jaxnn.kernels.settings import default_precision, settled
 
 Weights = Any
 Carry = tuple[jax.Array, ...]
@@ -70,16 +72,27 @@ class Masks(NamedTuple):
     apart: jax.Array | None = None
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def recurrence(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
 ) -> tuple[jax.Array, Carry]:
     """Runs a cell over `xs (time, *batch, features)`: the outputs `(time, *batch, output)`, and the last carry."""
+    return _recurrence(cell, reverse, default_precision(), weights, carry, xs, masks)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _recurrence(
+    cell: Cell, reverse: bool, precision: str | None, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
+) -> tuple[jax.Array, Carry]:
     ys, carry, _ = _forward(cell, reverse, weights, carry, _inside(masks, xs), masks, save=False)
     return ys, carry
 
 
-def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
+def _jvp(cell: Cell, reverse: bool, precision: str | None, primals: Any, tangents: Any) -> Any:
+    with settled(primals, precision or default_precision()):
+        return _derivative(cell, reverse, primals, tangents)
+
+
+def _derivative(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
     weights, carry, xs, masks = primals
     d_weights, d_carry, d_xs, _ = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
     xs = _inside(masks, xs)
@@ -100,14 +113,15 @@ def _jvp(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
     return (ys, last), (d_ys, d_last)
 
 
-recurrence.defjvp(_jvp, symbolic_zeros=True)
+_recurrence.defjvp(_jvp, symbolic_zeros=True)
 
 
 def _forward(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
 ) -> tuple[jax.Array, Carry, Saved]:
     prepared = cell.prepare(weights)
-    if math.prod(xs.shape[1:-1]) <= PROJECT_FIRST:
+    sequences = math.prod(xs.shape[1:-1])
+    if known(sequences) and sequences <= PROJECT_FIRST:
         xs = cell.project(prepared, xs)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
@@ -168,7 +182,7 @@ def products(
     the steps, the batch and the dtype.
     """
     terms = [
-        dot(a.reshape(-1, a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
+        dot(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
         for a, w in pairs
         if a is not None and w is not None
     ]

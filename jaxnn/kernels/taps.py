@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, Window
 
 MOST_TAPS = 128
@@ -51,7 +52,10 @@ def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
 
 
 def put(shares: list[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
-    """What taps give back, each `(batch, *out, channels)`, added up where they saw: `(batch, *spatial, channels)`."""
+    """What taps give back, each `(batch, *out, channels)`, added up where they saw: `(batch, *spatial, channels)`.
+
+    Half precision is added up in float32 and rounded once.
+    """
     batch, *out, channels = shares[0].shape
     if not all(out):
         return jnp.zeros((batch, *spatial, channels), shares[0].dtype)
@@ -61,5 +65,5 @@ def put(shares: list[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
         for f, (low, _), s, o, n in zip(first, window.padding, window.stride, out, spatial, strict=True):
             # Negative where the tap lay in the padding: lax.pad crops there.
             middle.append((f - low, n - (f - low + s * (o - 1) + 1), s - 1))
-        placed.append(lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *middle, (0, 0, 0))))
-    return functools.reduce(operator.add, placed)
+        placed.append(widened(lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *middle, (0, 0, 0)))))
+    return functools.reduce(operator.add, placed).astype(shares[0].dtype)

@@ -39,5 +39,5 @@ class Forecaster(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, time, features)` -> `(*batch, horizon)`."""
-        _, states = self.layer(x)
+        _, states = self.layer(x, return_state=True)
         return self.dense(states[-1].h)

@@ -95,7 +95,7 @@ class LanguageModel(nnx.Module):
           ValueError: tokens that are not integers or, where concrete, not in the vocabulary; a state of another shape.
         """
         x = self.embed(checked_tokens(tokens, self.vocabulary))
-        h, state = self.layers(x, state)
+        h, state = self.layers(x, state=state, return_state=True)
         return self.out(self.drop(h)), state
 
     def step(self, state: State, token: jax.Array) -> tuple[jax.Array, State]:
@@ -140,7 +140,8 @@ class LanguageModel(nnx.Module):
         if state is None:
             state = self.zero_state(prompt.shape[:-1])
         if prompt.shape[-1] > 1:
-            _, state = self.layers(self.embed(prompt[..., :-1]), state, deterministic=True)
+            before = self.embed(prompt[..., :-1])
+            _, state = self.layers(before, state=state, deterministic=True, return_state=True)
         return decoding.sample(
             self.step,
             state,

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxnn.modules import Dense
 from jaxnn.modules.parameters import Initializer
+from jaxnn.modules.static import static_function
 
 _kernel_init = jax.nn.initializers.glorot_uniform()
 
@@ -43,7 +44,7 @@ class MLP(nnx.Module):
         """
         if len(features) < 2:
             raise ValueError(f"features must name at least the input's and the output's, not {features!r}")
-        self.activation = activation
+        self.activation = static_function(activation)
         self.layers = nnx.List(
             [Dense(before, after, kernel_init=kernel_init, rngs=rngs) for before, after in itertools.pairwise(features)]
         )

@@ -54,5 +54,5 @@ class RowReader(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
-        _, states = self.lstm(x.reshape(*x.shape[:-2], -1))
+        _, states = self.lstm(x.reshape(*x.shape[:-2], -1), return_state=True)
         return self.dense2(jax.nn.relu(self.dense1(self.drop(states[-1].h))))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn.functional import arguments
+
 Initializer = Callable[..., Any]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`; `nnx.with_partitioning` of one adds sharding."""
 
@@ -26,4 +28,5 @@ def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, 
     """The input and the parameters in the dtype to compute in: `dtype`, or where that is None the input's."""
     x = jnp.asarray(x)
     target = x.dtype if dtype is None else dtype
-    return (x.astype(target), *(None if p is None else p[...].astype(target) for p in params))
+    held = (None if p is None else arguments.cast("a parameter", p[...], target) for p in params)
+    return (arguments.cast("x", x, target), *held)

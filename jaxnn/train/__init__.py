@@ -20,6 +20,7 @@ from jaxnn.train.preprocess import image_preprocess
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel, parallel
+from jaxnn.train.shortage import OutOfMemoryError
 from jaxnn.train.state import TrainState, create_state
 from jaxnn.train.step import make_step
 from jaxnn.train.streaming import StreamedEpoch
@@ -33,6 +34,7 @@ __all__ = [
     "Cost",
     "Interrupted",
     "NonFiniteLossError",
+    "OutOfMemoryError",
     "Parallel",
     "Position",
     "ProcessLostError",

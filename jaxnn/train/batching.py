@@ -55,8 +55,10 @@ def take(data: Any, index: jax.Array) -> Any:
     return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), data)
 
 
-def per_example(losses: Any, metrics: Any, batch: Any) -> Metrics:
-    """Losses and metrics as one dictionary of float `(batch,)`, checked.
+def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Array | None]:
+    """Losses and metrics as one dictionary of float `(batch,)`, checked, and how much each example counts.
+
+    The second is None where the loss function does not say, and every example counts once.
 
     Raises:
         ValueError: If one of them is not one number an example.
@@ -73,10 +75,19 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> Metrics:
                 f"loss_fn: {name} must be one number an example, shape {(n,)}, got {jnp.shape(value)}; "
                 "do not average over the batch: the step does, and leaves filled-up examples out"
             )
-    return {name: _at_least_float32(value) for name, value in values.items()}
+    found = {name: _at_least_float32(value) for name, value in values.items()}
+    counted = found.pop("examples", None)
+    return found, None if counted is None else counted.astype(jnp.float32)
 
 
-RESERVED = frozenset({"loss", "penalty", "grad_norm", "examples"})
+RESERVED = frozenset({"loss", "penalty", "grad_norm"})
+
+
+def both(weights: jax.Array | None, counted: jax.Array | None) -> jax.Array | None:
+    """The product of two weights an example, of which None is all ones."""
+    if weights is None or counted is None:
+        return counted if weights is None else weights
+    return weights * counted
 
 
 def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
@@ -89,11 +100,16 @@ def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
 
 
 def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
-    r"""Means over the batch, \(\sum_i w_i x_i / \sum_i w_i\), `(batch,) -> ()`."""
+    r"""Means over the batch, \(\sum_i w_i x_i / \sum_i w_i\), `(batch,) -> ()`; 0 where all weights are 0."""
     sums = weighted_sums(values, weights)
     if weights is None:
         return {name: total / values[name].shape[0] for name, total in sums.items()}
-    return {name: total / jnp.sum(weights).astype(total.dtype) for name, total in sums.items()}
+    return {name: total / nonzero(jnp.sum(weights)).astype(total.dtype) for name, total in sums.items()}
+
+
+def nonzero(x: jax.Array) -> jax.Array:
+    """The sum of weights to divide by: 1 in place of 0."""
+    return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
 def _at_least_float32(x: Any) -> jax.Array:

@@ -29,6 +29,20 @@ def claim(folder: Path, stack: ExitStack) -> None:
     _lock(folder, stack)
 
 
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out.
+
+    Args:
+        folder: Where checkpoints are, or would be.
+    """
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def damaged(folder: Path) -> list[str]:
+    """The names of the checkpoints that were put aside because they could not be read."""
+    return sorted(path.name for path in folder.glob("damaged-*"))
+
+
 def _check_writable(folder: Path) -> None:
     error = None
     try:

@@ -26,8 +26,9 @@ class Checkpoints:
 
     Attributes:
         folder: Where they are; made if it does not exist.
-        resume: Goes on from the newest one in `folder`, or starts where there is none. Without it a folder
-            that holds checkpoints is an error.
+        resume: Resumes from the newest one in `folder` that is whole, or starts where no run was before. It is an
+            error if a run was trained there whose checkpoints are gone or all damaged: it would be overwritten.
+            Without `resume` a folder that holds checkpoints is an error.
         every: Epochs from one checkpoint to the next. The last epoch is always saved.
         seconds: Also saves inside an epoch once so many seconds went by since the last one, if `fit` runs an epoch
             in chunks. None never does. It is what makes `Saver.due` true.

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnn.counts import check_count
 from jaxnn.train.members import count_members
 from jaxnn.train.memory import bytes_free, bytes_needed, readable
+from jaxnn.train.shortage import shortage
 from jaxnn.train.state import TrainState
 
 Function = Callable[..., tuple[TrainState, Any]]
@@ -121,7 +122,7 @@ class Ensemble:
                 compiled = program.lower(states, *args).compile()
             except jax.errors.JaxRuntimeError as error:
                 # Some compilers refuse a program that does not fit their device.
-                if "RESOURCE_EXHAUSTED" not in str(error) or layout.members_per_chunk == 1:
+                if not shortage(error) or layout.members_per_chunk == 1:
                     raise
                 most = layout.members_per_chunk // 2
                 continue

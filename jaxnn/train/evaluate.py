@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.labels import LabelCheck
 from jaxnn.train.state import TrainState, apply
 from jaxnn.train.step import LossFn, Preprocess
 
 
-@partial(jax.jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
 def evaluate(
     state: TrainState,
     data: Any,
@@ -38,7 +38,8 @@ def evaluate(
         `loss` and the metrics of `loss_fn`, each float32 `()`.
 
     Raises:
-        ValueError: If there are no examples, lengths differ, or `batch_size` is not positive.
+        ValueError: If there are no examples, lengths differ, `batch_size` is not positive, or a label for
+            `classification_loss` is no class.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -50,14 +51,26 @@ def evaluate(
         >>> print(f"{metrics['loss']:.3f} {metrics['above']:.3f}")
         1.667 0.333
     """
+    LabelCheck(state, loss_fn, preprocess, batch_size)(data)
+    return evaluate_unchecked(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
+
+
+@partial(jax.jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
+def evaluate_unchecked(
+    state: TrainState, data: Any, loss_fn: LossFn, *, preprocess: Preprocess | None, batch_size: int
+) -> Metrics:
+    """`evaluate` of data whose labels were checked before."""
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:
         (losses, metrics), _ = apply(state, state.params, lambda model: loss_fn(model, batch, None), training=False)
-        return batching.weighted_sums(batching.per_example(losses, metrics, batch), weights)
+        values, counted = batching.per_example(losses, metrics, batch)
+        count = batching.both(weights, counted)
+        totals = batching.weighted_sums(values, count)
+        return totals if count is None or counted is None else totals | {"examples": jnp.sum(count)}
 
-    totals = _over_batches(sums, data, preprocess, batch_size)
-    n = batching.count(data)
-    return {name: jnp.sum(total) / n for name, total in totals.items()}
+    totals = {name: jnp.sum(total) for name, total in _over_batches(sums, data, preprocess, batch_size).items()}
+    n = batching.nonzero(totals.pop("examples")) if "examples" in totals else batching.count(data)
+    return {name: total / n for name, total in totals.items()}
 
 
 @partial(jax.jit, static_argnames=("apply_fn", "preprocess", "batch_size"))

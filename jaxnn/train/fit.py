@@ -16,14 +16,16 @@ from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
 from jaxnn.train.checkpoints import Checkpoints, Position
 from jaxnn.train.epoch import make_epoch
-from jaxnn.train.evaluate import evaluate
+from jaxnn.train.evaluate import evaluate_unchecked
 from jaxnn.train.fingerprint import identity
+from jaxnn.train.labels import LabelCheck
 from jaxnn.train.metrics_log import MetricsLog
 from jaxnn.train.nonfinite import History, NonFiniteLossError, Record
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.saver import Saver
 from jaxnn.train.sharding import Parallel
+from jaxnn.train.shortage import tell_of_shortage
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 from jaxnn.train.streaming import StreamedEpoch
@@ -32,6 +34,10 @@ __all__ = ["History", "NonFiniteLossError", "Record", "fit"]
 
 
 @distributed.tell_of_lost_processes()
+@tell_of_shortage(
+    "use a smaller batch_size (and test_batch_size), recompute activations in the gradient (flax.nnx.remat, "
+    "jax.checkpoint), read the data from a data.Stream, or use more devices (train.parallel)"
+)
 def fit(
     state: TrainState,
     data: Any,
@@ -90,10 +96,12 @@ def fit(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to go on from is of another run or another model, or damaged.
+        CheckpointError: If the checkpoint to resume from is of another run or another model, or damaged, or gone
+            while the run folder holds metrics of these epochs.
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
+        OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
-        ValueError: If a number is out of range or shapes do not fit.
+        ValueError: If a number is out of range, shapes do not fit, or a label for `classification_loss` is no class.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -114,10 +122,18 @@ def fit(
     step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
     epoch_fn: Callable[..., tuple[TrainState, Any]]
     compile_fn: Callable[[TrainState, Any], Any]
+    check = LabelCheck(state, loss_fn, preprocess, batch_size)
+    check(test_data, "test_data")
     if isinstance(data, Stream):
-        streamed = StreamedEpoch(step_fn, batch_size=batch_size, parallel=parallel)
+        streamed = StreamedEpoch(
+            step_fn,
+            batch_size=batch_size,
+            parallel=parallel,
+            check=lambda batch, numbers: check(batch, numbers=numbers),
+        )
         epoch_fn, compile_fn = partial(streamed, steps=chunk), streamed.compile
     else:
+        check(data)
         compiled = make_epoch(step_fn, batch_size=batch_size, chunk=chunk, parallel=parallel)
         epoch_fn, compile_fn = compiled, lambda state, data: compiled.lower(state, data).compile()
         # To the device, once.
@@ -139,9 +155,7 @@ def fit(
         if checkpoints is not None:
             same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
             saver = stack.enter_context(Saver(checkpoints, same, say=display.say if progress else None))
-            state, position = saver.restore(state)
-            if checkpoints.resume and run is not None:
-                run.rewind(position.history, after=first)
+            state, position = saver.restore(state, run, after=first)
             step = int(state.step)
         history = position.history
         if history or position.sums:
@@ -162,13 +176,14 @@ def fit(
             if saver is not None:
                 saver.stop_if_asked(state, position)
             display.doing("training")
+            taken = steps if chunk is None else min(chunk, steps - step % steps)
             epoch, only = step // steps + 1, last - step // steps == 1 and (chunk is None or chunk >= steps)
             with _trace(profile if calls == 1 or (calls == 0 and only) else None):
                 started = time.perf_counter()
                 state, on_device = epoch_fn(state, data)
                 per_step = interrupt.fetch(on_device)
                 position.seconds += time.perf_counter() - started
-            per_step = {name: values[per_step["examples"] > 0] for name, values in per_step.items()}
+            per_step = {name: values[:taken] for name, values in per_step.items()}
             calls, step = calls + 1, step + len(per_step["examples"])
             position.sums = _add(position.sums, per_step)
             lost = nonfinite.first_lost(per_step, step)
@@ -179,7 +194,9 @@ def fit(
                 record = _record(epoch, step, position)
                 if test_data is not None and not lost:
                     display.doing("evaluating")
-                    test = evaluate(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
+                    test = evaluate_unchecked(
+                        state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size
+                    )
                     record = _with_test(record, jax.device_get(test))
                     if not np.isfinite(record["test_loss"]):
                         lost = step, "test loss", record["test_loss"]
@@ -187,7 +204,14 @@ def fit(
                 position.sums, position.seconds = {}, 0.0
                 log(position.history)
                 if lost:
-                    nonfinite.stop(lost, position.history, data)
+                    if lost[1] == "test loss":
+                        advice = nonfinite.advice(test_data, check, "test")
+                    elif isinstance(data, Stream):
+                        batch, numbers = streamed.batch(state, data, lost[0] - 1)
+                        advice = nonfinite.advice(batch, check, numbers=numbers)
+                    else:
+                        advice = nonfinite.advice(data, check)
+                    nonfinite.stop(lost, position.history, advice)
                 display.epoch(record, left)
                 if on_record is not None:
                     on_record(record)
@@ -217,7 +241,7 @@ def _add(sums: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[
 def _record(epoch: int, step: int, position: Position) -> Record:
     sums = dict(position.sums)
     examples = sums.pop("examples")
-    means = {name: total / examples for name, total in sums.items()}
+    means = {name: total / (examples or 1.0) for name, total in sums.items()}
     times = {"seconds": position.seconds, "examples_per_second": examples / position.seconds}
     return {"epoch": epoch, "step": step, **_named("train", means), **times}
 

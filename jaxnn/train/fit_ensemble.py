@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,19 @@ from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
 from jaxnn.train.fingerprint import identity
+from jaxnn.train.labels import LabelCheck
 from jaxnn.train.members import count_members, hyperparameters
 from jaxnn.train.metrics_log import MetricsLog
-from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, first_lost
+from jaxnn.train.nonfinite import History, NonFiniteLossError, Record, advice, first_lost
 from jaxnn.train.progress import Progress
 from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.saver import Saver
+from jaxnn.train.shortage import tell_of_shortage
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import LossFn, Penalty, Preprocess, make_step
 
 
+@tell_of_shortage("use a smaller members_per_chunk or batch_size (and test_batch_size)")
 def fit_ensemble(
     states: TrainState,
     data: Any,
@@ -76,8 +79,10 @@ def fit_ensemble(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to go on from is of other members or another model, or damaged.
+        CheckpointError: If the checkpoint to resume from is of other members or another model, or damaged, or gone
+            while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
+        OutOfMemoryError: If the memory of a device does not hold what training needs.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
             `checkpoints` cannot serve: with `best`, or in a job of several processes, which train members of their own.
 
@@ -106,6 +111,10 @@ def fit_ensemble(
         _check(checkpoints)
     members, examples = count_members(states), batching.count(data)
     steps = batching.steps(examples, batch_size)
+    one = jax.eval_shape(lambda states: jax.tree.map(lambda x: x[0], states), states)
+    check = LabelCheck(one, loss_fn, preprocess, batch_size)
+    check(data)
+    check(test_data, "test_data")
     epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
 
     def train_and_test(state: TrainState, data: Any, test_data: Any) -> tuple[TrainState, Any]:
@@ -126,9 +135,7 @@ def fit_ensemble(
         if checkpoints is not None:
             same = {"batch_size": batch_size, "data": identity(data), **_who(states)}
             saver = stack.enter_context(Saver(checkpoints, same, say=display.say))
-            states, position = saver.restore(states)
-            if checkpoints.resume and run is not None:
-                run.rewind(position.history, after=first)
+            states, position = saver.restore(states, run, after=first)
         records, log = position.history, MetricsLog(run, after=first)
         histories = [_history_of(i, records) for i in range(members)]
         epoch = first + len(records)
@@ -166,7 +173,8 @@ def fit_ensemble(
                     lost = first_lost({name: values[i] for name, values in per_step.items()}, int(where["step"]))
                     step = where["step"] if lost is None else lost[0]
                     display.say(f"{names[i]} diverged in epoch {epoch}, step {step}; the others go on")
-            _stop_if_all_diverged(histories)
+            if all(map(diverged, histories)):
+                _stop(histories, advice(data, check))
             alive = [i for i in range(members) if not diverged(histories[i])]
             shown: Record = {name: float(values[alive].mean()) for name, values in metrics.items()}
             shown |= where | {"examples_per_second": members * examples / seconds}
@@ -227,15 +235,11 @@ def _record_of(i: int, record: Mapping[str, Any]) -> Record:
     return own
 
 
-def _stop_if_all_diverged(histories: list[History]) -> None:
-    if not all(map(diverged, histories)):
-        return
+def _stop(histories: list[History], what_to_try: str) -> NoReturn:
     history = max(histories, key=len)
     epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
     raise NonFiniteLossError(
-        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
-        "try learning rates 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before the "
-        "optimiser, and look for NaN and infinity in the data",
+        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; {what_to_try}",
         epoch=epoch,
         step=step,
         history=history,
@@ -245,8 +249,9 @@ def _stop_if_all_diverged(histories: list[History]) -> None:
 def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Means over an epoch's steps, `(members, steps) -> (members,)`, every example counting once."""
     weights = per_step["examples"]
+    examples = weights.sum(axis=1)
     return {
-        f"train_{name}": np.average(values, axis=1, weights=weights)
+        f"train_{name}": (values * weights).sum(axis=1) / np.where(examples == 0, 1, examples)
         for name, values in per_step.items()
         if name != "examples"
     }

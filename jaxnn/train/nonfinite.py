@@ -1,13 +1,14 @@
 """A lost loss: where it was lost, and what to try."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.data.stream import Stream
+from jaxnn.train.labels import LabelCheck
 
 Record = dict[str, int | float]
 History = list[Record]
@@ -43,18 +44,10 @@ def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str,
     return last - len(lost) + 1 + index, what, float(value)
 
 
-def stop(found: tuple[int, str, float], history: History, data: Any) -> None:
-    """Raises for what `first_lost` found, in the last epoch of the history."""
+def stop(found: tuple[int, str, float], history: History, advice: str) -> NoReturn:
+    """Raises for what `first_lost` found, in the last epoch of the history, with the advice that `advice` gives."""
     step, what, value = found
     epoch = int(history[-1]["epoch"])
-    if _has_non_finite(data):
-        advice = "the training data itself holds NaN or infinity: clean it first"
-    else:
-        advice = (
-            "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
-            "the optimiser; "
-            "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN"
-        )
     raise NonFiniteLossError(
         f"the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
         epoch=epoch,
@@ -63,8 +56,38 @@ def stop(found: tuple[int, str, float], history: History, data: Any) -> None:
     )
 
 
-def _has_non_finite(data: Any) -> bool:
-    if isinstance(data, Stream):
-        return False  # it would have to be read whole
-    floats = [x for x in jax.tree.leaves(data) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return not all(bool(jnp.isfinite(x).all()) for x in floats)
+def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:
+    """What to try: looks at the labels, then at the inputs, and where both are good advises a lower learning rate.
+
+    Args:
+        data: What the loss was lost on: a data set, or a batch of a stream.
+        check: How labels are looked at.
+        name: Which data it is, `training` or `test`.
+        numbers: Of a batch: which examples of the set it holds.
+    """
+    if told := check.found(data, numbers):
+        return f"labels of the {name} data are no class: {told}"
+    for path, x in jax.tree.leaves_with_path(data):
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            continue
+        finite = jnp.isfinite(x).reshape(x.shape[0], -1).all(1)
+        if not bool(finite.all()):
+            first = int(jnp.argmin(finite))
+            where = f"{jax.tree_util.keystr(path)} in example {first if numbers is None else numbers[first]}".strip()
+            return f"the {name} data itself holds NaN or infinity, the first {where}: clean it first"
+    before = "" if check.knows else _ranges(data)
+    return before + (
+        "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
+        "the optimiser; "
+        "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN"
+    )
+
+
+def _ranges(data: Any) -> str:
+    """What integers the labels hold, where the loss function alone knows how many classes there are."""
+    found = [
+        f"{jax.tree_util.keystr(path)}, from {int(x.min())} to {int(x.max())},"
+        for path, x in jax.tree.leaves_with_path(data)
+        if jnp.issubdtype(x.dtype, jnp.integer) and re.search("label|target", jax.tree_util.keystr(path))
+    ]
+    return f"see first that {' and '.join(found)} are classes that the model has logits for; then " if found else ""

@@ -1,8 +1,9 @@
 """Optax's optimisers and schedules by name, for command lines."""
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -27,6 +28,10 @@ def optimizer(
 
     Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so
     that a sweep may vary them without compiling anew.
+
+    Parameters in half precision are updated in float32: momenta and second moments are float32 arrays, and each
+    update is rounded once, to the parameters' dtype. In bfloat16 a second moment would stop moving, since 0.999 v
+    rounds to v; in float16 Adam's 1e-8 would be 0. Parameters in float32 and float64 keep their dtype.
 
     Args:
         name: `adam`; `adamw` (decoupled weight decay); `sgd` (Nesterov momentum 0.9).
@@ -82,10 +87,27 @@ def optimizer(
         else:
             parts += [optax.add_decayed_weights(weight_decay, mask=weight_mask)]
             parts += [optax.sgd(rate, momentum=0.9, nesterov=True)]
-        return optax.chain(*parts)
+        return _in_float32(optax.chain(*parts))
 
     inject = optax.inject_hyperparams(make, hyperparam_dtype=jnp.float32)
     return inject(learning_rate=float(learning_rate), weight_decay=float(weight_decay))
+
+
+def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The transformation on float32 copies of what is in half precision; `optax.apply_updates` rounds its updates."""
+    tx = optax.with_extra_args_support(tx)
+
+    def init(params: Any) -> Any:
+        return tx.init(jax.tree.map(_widened, params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return tx.update(jax.tree.map(_widened, updates), state, jax.tree.map(_widened, params), **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _widened(x: Any) -> Any:
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4 else x
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:

@@ -5,11 +5,13 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxnn.train.checkpoints import CheckpointWarning
 from jaxnn.train.environment import command_line, environment
 
 
@@ -129,25 +131,73 @@ class RunFolder:
     def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
         """Makes `metrics.jsonl` end with `history`: what a run had logged beyond its checkpoint goes.
 
+        A file with lines that are no records is first renamed to `metrics-damaged.jsonl`, with a warning; its other
+        lines are kept.
+
         Args:
             history: Records of epochs after `after`.
             after: Lines whose `epoch` is up to this one stay as they are.
         """
-        if not history and not (self / "metrics.jsonl").exists():
+        path = self / "metrics.jsonl"
+        if not history and not path.exists():
             return
-        kept = [record for record in self.metrics() if record.get("epoch", math.inf) <= after]
-        with replacing(self / "metrics.jsonl") as beside, open(beside, "wb", buffering=0) as file:
+        records, damage = self._read()
+        if damage:
+            aside = _free(self / "metrics-damaged.jsonl")
+            os.replace(path, aside)
+            text = f"{damage}; it was put aside as {aside.name}, and the checkpoint's history written in its place"
+            warnings.warn(text, CheckpointWarning, stacklevel=4)
+        kept = [record for record in records if _epoch(record) <= after]
+        with replacing(path) as beside, open(beside, "wb", buffering=0) as file:
             _write_all(file, b"".join(_line(record) for record in [*kept, *history]))
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records logged so far, one a line of `metrics.jsonl`."""
+        """The records logged so far, one a line of `metrics.jsonl`.
+
+        Raises:
+            ValueError: If a line is no record; the message names the file and the line.
+        """
+        records, damage = self._read()
+        if damage:
+            raise ValueError(f"{damage}; mend or remove that line")
+        return records
+
+    def holds_metrics(self, after: int = 0) -> bool:
+        """Whether `metrics.jsonl` holds anything of epochs after `after`, readable or not."""
+        records, damage = self._read()
+        return bool(damage) or any(_epoch(record) > after for record in records)
+
+    def _read(self) -> tuple[list[dict[str, Any]], str]:
+        """The records, and what is wrong with the first line that is none."""
         path = self / "metrics.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_text(encoding="utf-8").split("\n")
+        records, damage = [], ""
         # What follows the last line's end was cut off by a process that was killed.
-        return [json.loads(line) for line in lines[:-1]]
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line.decode("utf-8"))
+                if not isinstance(record, dict):
+                    raise ValueError(f"a {type(record).__name__}")
+                records.append(record)
+            except (ValueError, RecursionError) as error:
+                damage = damage or f"{path}, line {number}: expected a record, names and values in JSON, got {error}"
+        return records, damage
+
+
+def _epoch(record: Mapping[str, Any]) -> float:
+    """The epoch of a record; one that has none is of no epoch that stays."""
+    epoch = record.get("epoch", math.inf)
+    return epoch if isinstance(epoch, int | float) else math.inf
+
+
+def _free(path: Path) -> Path:
+    """The path, or one with a number if that exists."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -11,9 +11,8 @@ import os
 import shutil
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from typing import Any
 import jax
 
 from jaxnn.train import distributed, interrupt, saved
-from jaxnn.train.checkpoint_folder import claim
-from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
+from jaxnn.train.checkpoint_folder import claim, damaged
+from jaxnn.train.checkpoints import CheckpointError, Checkpoints, Position
+from jaxnn.train.runfolder import RunFolder
 from jaxnn.train.state import TrainState
+from jaxnn.train.trouble import DamagedError, damage, forget, quiet, reason, reason_anywhere, warn
 
 _FORMAT = 1
 _PATIENCE = 600
@@ -79,21 +80,22 @@ class Saver:
 
         Raises:
             CheckpointError: If another process has it open.
-            ValueError: If the folder holds checkpoints and `resume` was not asked for, or is not the same one in every
-                process.
+            ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
+                every process.
             OSError: If it cannot be written to.
         """
         import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
-        self._started = 0
+        self._started, self._troubled = 0, False
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
+            stack.enter_context(quiet())
             claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
             self._manager = self._open()
             self._saved = self._newest()
-            if self._saved is not None and not options.resume:
+            if not options.resume and distributed.anywhere(self._saved is not None or bool(damaged(self.folder))):
                 self._manager.close()
                 raise ValueError(
                     f"checkpoints: {self.folder} holds those of a run already; resume=True goes on with that run, "
@@ -135,37 +137,64 @@ class Saver:
                 return  # what was being written can never become whole
             if error is None:
                 self.wait()
+            if self._troubled:
+                forget()
             try:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was told already
-                _warn(f"{self.folder} could not be closed: {_reason(trouble)}")
+                warn(f"{self.folder} could not be closed: {reason(trouble)}")
 
-    def restore(self, state: TrainState) -> tuple[TrainState, Position]:
+    def restore(
+        self, state: TrainState, run: RunFolder | None = None, *, after: int = 0
+    ) -> tuple[TrainState, Position]:
         """The newest checkpoint that is whole, on the devices and in the shardings of `state`.
 
-        A damaged one is put aside under another name, and told, and an older one is taken.
+        A damaged one is put aside under another name, with a warning, and an older one is taken. Nothing else is
+        changed before a checkpoint was read.
 
         Args:
             state: A state of the same model and optimiser; it is returned where there is no checkpoint.
+            run: The run folder of process 0 that training writes to. With `resume` its metrics are made to end
+                where the checkpoint does; without a checkpoint they must not be there yet.
+            after: The run trains the epochs after this one: metrics up to it stay.
 
         Returns:
             The state, and the position in the run.
 
         Raises:
-            CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, or
-                all are damaged.
+            CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, all are
+                damaged, or there is none while `run` holds metrics of epochs after `after`: training would
+                overwrite them.
         """
-        damaged = False
+        found = self._restore(state)
+        if self.options.resume and found is None:
+            self._check_nothing_is_lost(run, after)
+        if found is None:
+            return state, Position()
+        if self.options.resume and run is not None:
+            run.rewind(found[1].history, after=after)
+        return found
+
+    def _restore(self, state: TrainState) -> tuple[TrainState, Position] | None:
         while (step := self._newest()) is not None:
             try:
                 return self._read(step, state)
-            except _DamagedError as error:
-                damaged = True
+            except DamagedError as error:
                 aside = self._set_aside(step)
-                _warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
-        if damaged:
-            raise CheckpointError(f"checkpoints: all of those in {self.folder} were damaged; start a new run")
-        return state, Position()
+                warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
+            forget()
+        return None
+
+    def _check_nothing_is_lost(self, run: RunFolder | None, after: int) -> None:
+        """Raises where a run was trained before, and its checkpoints are gone or damaged."""
+        left = ", ".join(damaged(self.folder))
+        if not left and run is not None and run.holds_metrics(after):
+            left = str(run / "metrics.jsonl")
+        if left := distributed.told(left):
+            raise CheckpointError(
+                f"checkpoints: expected one that is whole in {self.folder}, got none, only {left} of a run that was "
+                "trained before; nothing of it was overwritten: start a new run in another folder"
+            )
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
         """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
@@ -197,9 +226,9 @@ class Saver:
             self._manager.wait_until_finished()
         except Exception as caught:
             error = caught
-        if reason := _reason_anywhere(error):
-            self._failed(self._saved, reason)
-        return not reason
+        if told := reason_anywhere(error):
+            self._failed(self._saved, told)
+        return not told
 
     def due(self) -> bool:
         """Whether `options.seconds` went by since the last checkpoint was begun; the same in all processes of a job."""
@@ -255,13 +284,13 @@ class Saver:
         except Exception as error:  # a disk can fail in as many ways as there are file systems
             if jax.process_count() > 1:
                 raise  # the others wait for this process where it will never come
-            self._failed(step, _reason(error))
+            self._failed(step, reason(error))
 
-    def _failed(self, step: int | None, reason: str) -> None:
-        self._saved = None
+    def _failed(self, step: int | None, why: str) -> None:
+        self._saved, self._troubled = None, True
         good = [s for s in self._manager.all_steps(read=True) if s != step]
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
-        _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({reason}); {last}")
+        warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
 
     def _rank(self, position: Position) -> dict[str, float] | None:
         name = self.options.best
@@ -276,7 +305,7 @@ class Saver:
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, Position]:
         # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
         folder = self.folder / str(step)
-        with _damage():
+        with damage():
             about = self._ocp.JsonCheckpointHandler().restore(folder / "about")
             later = about["format"] != _FORMAT
             config, shapes = ({}, {}) if later else (about["config"], about["arrays"])
@@ -284,12 +313,12 @@ class Saver:
             raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
         saved.check_same("the run in", self.folder, config, self._config)
         saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
-        with _damage():
+        with damage():
             arrays = self._ocp.StandardCheckpointHandler().restore(
                 folder / "state", args=self._ocp.args.StandardRestore(saved.abstract(state))
             )
             position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
-        with _damage():
+        with damage():
             found = saved.fingerprints(arrays)
             if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
                 raise ValueError(f"{changed[0]} is not what was saved")
@@ -309,50 +338,5 @@ class Saver:
         return name
 
 
-class _DamagedError(CheckpointError):
-    """This checkpoint cannot be read, whichever run it is of."""
-
-
-@contextmanager
-def _damage() -> Iterator[None]:
-    """Makes whatever fails, in any process, a `_DamagedError` in every one."""
-    error = None
-    try:
-        yield
-    except Exception as caught:
-        if distributed.shows_lost_process(caught):
-            raise
-        error = caught
-    if reason := _reason_anywhere(error):
-        raise _DamagedError(reason) from error
-
-
 def _step(state: TrainState) -> int:
     return int(state.step.max())  # of an ensemble all members are at the same one
-
-
-def _reason_anywhere(error: BaseException | None) -> str:
-    """What went wrong in any process, told to all: what the system refused to one, rather than that others waited."""
-    return distributed.told(_refused(error)) or distributed.told("" if error is None else _reason(error))
-
-
-def _refused(error: BaseException | None) -> str:
-    while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return ""
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the first cause, short enough to read."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line if len(line) < 200 else line[:200] + "…"
-
-
-def _warn(text: str) -> None:
-    """One process speaks for all."""
-    if distributed.is_first():
-        warnings.warn(text, CheckpointWarning, stacklevel=3)

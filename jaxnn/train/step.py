@@ -32,17 +32,19 @@ def make_step(
 
     \[ L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta) \]
 
-    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`) and
-    \(R\) the penalty. The state is **donated**: its arrays are reused for the new state, so use the returned
-    one. The keys of a step follow from the state's key and step number alone, and an NNX module's own random
-    streams (dropout's) are carried in the state, so a run that is taken up again repeats what it would have done.
+    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`; times the
+    loss function's own, if it has any; where all are 0 the mean is 0) and \(R\) the penalty. The state is
+    **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from
+    the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
+    state, so a run that is resumed repeats what it would have done.
 
     It is an ordinary jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
     and `step.lower(state, batch).compile()` tells its cost.
 
     Args:
         loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
-            dict of `(batch,)`, so that means leave filled-up examples out exactly. `model` is the NNX module
+            dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
+            how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
             in training mode, or the pytree of a functional model. `key` is None in evaluation.
         penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
@@ -54,6 +56,9 @@ def make_step(
         `grad_norm` \(\lVert \nabla_\theta L \rVert_2\), and `examples` (the sum of the weights). The
         optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
         `optax.contrib.reduce_on_plateau` work.
+
+    Raises:
+        ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -82,7 +87,10 @@ def make_step(
             (losses, extra), variables = apply(
                 state, params, lambda model: loss_fn(model, batch, loss_key), training=True
             )
-            metrics = batching.weighted_means(batching.per_example(losses, extra, batch), weights)
+            values, counted = batching.per_example(losses, extra, batch)
+            count = batching.both(weights, counted)
+            metrics = batching.weighted_means(values, count)
+            metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
             total = metrics["loss"]
             if penalty is not None:
                 metrics["penalty"] = _scalar(penalty(params), total.dtype)
@@ -101,8 +109,8 @@ def make_step(
                 value_fn=lambda params: objective(params)[0],
             )
             params = optax.apply_updates(state.params, updates)
+        opt_state = _like_before(opt_state, state.opt_state)
         metrics["grad_norm"] = _norm(grads)
-        metrics["examples"] = jnp.float32(n) if weights is None else jnp.sum(weights).astype(jnp.float32)
         new = dataclasses.replace(
             state,
             params=params,
@@ -113,6 +121,25 @@ def make_step(
         return new, metrics
 
     return step
+
+
+def _like_before(after: Any, before: Any) -> Any:
+    """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
+    new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (after, before))
+    for path in [*old, *new]:
+        was, is_now = (_describe(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
+        if was != is_now:
+            raise ValueError(
+                f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
+                f"{jax.tree_util.keystr(path)} as {was} before and {is_now} after; use train.optimizer, or give the "
+                "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32"
+            )
+    # A weak type alone would make the second step compile again.
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), after)
+
+
+def _describe(x: Any) -> str:
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
 
 
 def _scalar(value: Any, dtype: Any) -> jax.Array:

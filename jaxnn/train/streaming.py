@@ -34,6 +34,8 @@ class StreamedEpoch:
         batch_size: Examples a step, of all devices together.
         parallel: The devices over which each batch is split; they place the state.
         ahead: Batches on the device besides the one in use.
+        check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
+            raise where something is wrong with it. None checks nothing.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices.
@@ -58,6 +60,7 @@ class StreamedEpoch:
     batch_size: int
     parallel: Parallel | None = None
     ahead: int = 2
+    check: Callable[[Any, np.ndarray], None] | None = None
 
     def __post_init__(self) -> None:
         batching.steps(1, self.batch_size)
@@ -97,6 +100,21 @@ class StreamedEpoch:
         batch, weights = next(self._placed(state, stream, 1))
         self.step.lower(state, batch, weights).compile()  # type: ignore[attr-defined]
 
+    def batch(self, state: TrainState, stream: Stream, step: int) -> tuple[Any, np.ndarray]:
+        """Reads the batch of a step of the state's run again, on the host.
+
+        Args:
+            state: Its key tells the order.
+            stream: The training set.
+            step: The step, from 0.
+
+        Returns:
+            The batch, and the numbers of its examples; of several processes each has its own part.
+        """
+        at = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))
+        numbers = self._numbers(at, stream, 1)
+        return next(stream.batches(numbers)), numbers[0]
+
     def _placed(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[Weighted]:
         """Batches on the device, `ahead` of the one that is yielded."""
         queue: collections.deque[Weighted] = collections.deque()
@@ -108,14 +126,24 @@ class StreamedEpoch:
 
     def _on_host(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[tuple[Any, Any]]:
         examples, size = stream.examples, self.batch_size
-        in_epoch = batching.steps(examples, size)
+        numbers, first = self._numbers(state, stream, steps), int(state.step) % batching.steps(examples, size)
+        for step, batch in enumerate(stream.batches(numbers)):
+            if self.check is not None:
+                self.check(batch, numbers[step])
+            whole = examples % size == 0
+            yield batch, None if whole else (self._flat(first + step) < examples).astype(np.float32)
+
+    def _numbers(self, state: TrainState, stream: Stream, steps: int | None) -> np.ndarray:
+        """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
+        examples, in_epoch = stream.examples, batching.steps(stream.examples, self.batch_size)
         epoch, first = divmod(int(state.step), in_epoch)
         last = in_epoch if steps is None else min(in_epoch, first + steps)
-        rows = np.arange(size) if self.parallel is None else self.parallel.rows(size)
-        flat = np.arange(first, last)[:, None] * size + rows
-        batches = stream.batches(order_on_host(state.key, epoch, examples)[flat % examples])
-        for number, batch in enumerate(batches):
-            yield batch, None if examples % size == 0 else (flat[number] < examples).astype(np.float32)
+        return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
+
+    def _flat(self, step: Any) -> np.ndarray:
+        """The positions in the epoch's order that steps hold, of this process's devices alone."""
+        rows = np.arange(self.batch_size) if self.parallel is None else self.parallel.rows(self.batch_size)
+        return np.asarray(step * self.batch_size + rows)
 
     def _place(self, batch: Any) -> Any:
         return jax.device_put(batch) if self.parallel is None else self.parallel.batch(batch)

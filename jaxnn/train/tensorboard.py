@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxnn import extras
 from jaxnn.train import distributed
 from jaxnn.train.runfolder import RunFolder
 
@@ -120,7 +121,7 @@ class TensorBoard:
 def need_tensorboardx() -> None:
     """Raises an ImportError that says what to install, where tensorboardX is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise ImportError("writing for TensorBoard needs tensorboardX: pip install 'jaxnn[tensorboard]'")
+        raise ImportError(f"writing for TensorBoard needs tensorboardX: {extras.install('tensorboard')}")
 
 
 def scalars(record: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -103,6 +103,12 @@ def test_class_names_are_those_of_the_copy(copy):
     assert load_cifar10("copy").classes[3] == "class 3"
 
 
+def test_class_names_that_are_no_text_are_named(copy):
+    (copy[0] / "batches.meta.txt").write_bytes(b"cat\n\xff\n")
+    with pytest.raises(ValueError, match=r"batches\.meta\.txt is damaged: byte 4 is not UTF-8"):
+        load_cifar10(copy[0])
+
+
 def test_wrong_number_of_class_names_is_named(copy):
     (copy[0] / "batches.meta.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match=r"batches\.meta\.txt must name 10 classes, one a line; got 2"):

@@ -286,3 +286,18 @@ def _wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_server_that_sends_more_than_was_published_is_not_followed(served, body):
+    served.lengths = False
+    with pytest.raises(DownloadError, match="sends more than the 70,000 bytes published"):
+        fetch(served, size=70_000)
+    assert os.path.getsize(NAME + ".part") <= 70_000
+
+
+@pytest.mark.parametrize("note", [b"\xff\0", b'"a"\r\nX: y', b""])
+def test_a_damaged_note_beside_a_part_is_not_sent(served, body, note):
+    Path(NAME + ".part").write_bytes(body[:100])
+    Path(NAME + ".part.etag").write_bytes(note)
+    assert fetch(served, sha256=sha256(body)).read_bytes() == body
+    assert "If-Range" not in served.requests[0]

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,17 @@ SOUND = idx(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (b"\0\0\x07" + SOUND[3:], r"dtype code must be one of 0x08, 0x09, .*; got 0x07"),
         (SOUND[:9], "ends inside its header: 2 axes need 12 bytes; got 9"),
         (SOUND[:-1], r"is truncated: it states shape \(3, 4\) of uint8, 12 bytes after the header; got 11"),
-        (SOUND + b"\0\0", r"has trailing bytes: it states shape \(3, 4\) of uint8, .* got 14"),
+        (SOUND + b"\0\0", r"has trailing bytes: it states shape \(3, 4\) of uint8, 12 bytes .* got more"),
         (struct.pack(">BBBB3I", 0, 0, 8, 3, *[2**32 - 1] * 3), "is truncated"),
         (gzip.compress(SOUND, mtime=0)[:-9], "truncated or damaged gzip"),
         (gzip.compress(SOUND, mtime=0)[:-8] + bytes(8), "truncated or damaged gzip"),
         (gzip.compress(SOUND, mtime=0) + b"tail", "truncated or damaged gzip"),
         (b"\x1f\x8b" + bytes(20), "truncated or damaged gzip"),
+        (gzip.compress(SOUND + bytes(9)), "has trailing bytes"),
+        (gzip.compress(SOUND) + gzip.compress(b"more"), "has trailing bytes"),
+        (gzip.compress(struct.pack(">BBBB3I", 0, 0, 8, 3, *[2**32 - 1] * 3)), "is truncated"),
+        (struct.pack(">BBBB3I", 0, 0, 8, 3, 0, *[2**32 - 1] * 2), "which NumPy cannot hold"),
+        (struct.pack(">BBBB99I", 0, 0, 8, 99, *[1] * 99) + b"1", "which NumPy cannot hold"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -75,6 +81,42 @@ def test_damage_is_named(content, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_idx("a.idx")
     assert "a.idx" in str(caught.value)
+
+
+def test_no_more_is_unpacked_than_the_header_states(monkeypatch):
+    """840 bytes stated; 64 MiB packed in 64 KiB, of which no more than a buffer is unpacked."""
+    packed = gzip.compress(struct.pack(">BBBB1I", 0, 0, 8, 1, 840) + bytes(1 << 26))
+    Path("a.idx").write_bytes(packed)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"has trailing bytes: it states shape .* 840 bytes .* got more"):
+            read_idx("a.idx")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.none() | st.integers(0, 7), packed=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_file_with_a_flipped_bit_or_cut_short_is_read_whole_or_named(where, bit, packed):
+    array = np.arange(60, dtype=np.int16).reshape(3, 20)
+    damaged = bytearray(gzip.compress(idx(array)) if packed else idx(array))
+    # The values of a plain file have no checksum.
+    at = int(where * (len(damaged) if packed or bit is None else 12))
+    if bit is None:
+        del damaged[at:]
+    else:
+        damaged[at] ^= 1 << bit
+    Path("a.idx").write_bytes(damaged)
+    refused = None
+    try:
+        read = read_idx("a.idx")
+    except ValueError as error:
+        refused = str(error)
+    if refused is not None:
+        assert "a.idx" in refused
+    else:
+        assert read.size == 60 if not packed else np.array_equal(read, array)
 
 
 NAMES = [

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 import signal
@@ -84,6 +85,25 @@ def test_a_worker_that_dies_is_told():
 def test_what_a_source_raises_is_seen():
     with pytest.raises(OSError, match="is damaged"):
         list(data.Stream(Broken()).batches(INDICES))
+
+
+def test_a_file_whose_header_states_fewer_examples_than_there_are_is_named(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((12, 4), np.uint8))
+    whole = (tmp_path / "images.npy").read_bytes()
+    (tmp_path / "images.npy").write_bytes(whole.replace(b"(12, 4)", b"( 2, 4)"))
+    with pytest.raises(ValueError, match=r"images.npy states shape \(2, 4\) of uint8, a file of .* bytes, but has"):
+        data.ArrayFiles(tmp_path / "images.npy")
+
+
+def test_a_file_with_a_flipped_bit_in_its_header_is_named(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((12, 4), np.uint8))
+    whole = (tmp_path / "images.npy").read_bytes()
+    for at in range(0, 8 * 128, 7):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        (tmp_path / "images.npy").write_bytes(damaged)
+        with contextlib.suppress(ValueError):  # any other exception fails, and so does another shape
+            assert len(data.ArrayFiles(tmp_path / "images.npy")) == 12
 
 
 def test_bad_sources_are_named(tmp_path):

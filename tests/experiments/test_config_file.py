@@ -105,7 +105,7 @@ def test_what_has_no_name_when_typed_cannot_be_in_a_file():
 
 def test_without_pyyaml_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(ImportError, match=r"YAML needs pyyaml: pip install 'jaxnn\[experiments\]'"):
+    with pytest.raises(ImportError, match=r"YAML needs pyyaml: pip install .*\[experiments\]"):
         arguments("a.yaml", "flip: true\n")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnn import functional as F
-from tests.functional.compare import assert_as_torch, normal
+from tests.functional.compare import assert_as_torch, cotangent, normal
 
 both = pytest.mark.parametrize("name", ["adaptive_avg_pool", "adaptive_max_pool"])
 
@@ -69,6 +69,27 @@ def test_the_first_of_equal_maxima_gets_the_gradient():
     np.testing.assert_array_equal(gradient[..., 0], np.eye(5)[:, :1] * np.eye(5)[:1] * (np.indices((5, 5)).sum(0) == 0))
 
 
+def test_the_first_of_equal_maxima_in_each_window_of_several_rows_gets_the_gradient():
+    x = jnp.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 0]])[..., None]
+    for jacobian in (jax.jacrev, jax.jacfwd):
+        gradient = jacobian(lambda x: F.adaptive_max_pool(x, (2, 2)).sum())(x)
+        np.testing.assert_array_equal(gradient[..., 0], [[0, 2, 0], [1, 1, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("output", [(2, 2), (3, 4), (7, 3)], ids=str)
+def test_the_winner_is_that_of_pytorch_among_ties_infinities_and_nan(output):
+    rng = np.random.default_rng(0)
+    ties = rng.integers(0, 3, (2, 5, 7, 3)).astype(float)
+    assert_as_torch("adaptive_max_pool", [ties], {"output": output}, {"output_size": output})
+    against_torch = pytest.importorskip("tests.functional.against_torch")
+    odd = rng.choice([-np.inf, -np.inf, -np.inf, np.nan, 1.0], ties.shape)
+    _, expected = against_torch.value_and_gradients(
+        lambda x: against_torch.adaptive_max_pool(x, output_size=output), [odd], cotangent
+    )
+    y, pull = jax.vjp(lambda x: F.adaptive_max_pool(x, output), jnp.asarray(odd, jnp.float32))
+    np.testing.assert_allclose(pull(jnp.asarray(cotangent(y.shape), jnp.float32))[0], expected, rtol=1e-5, atol=1e-5)
+
+
 x = jnp.ones((2, 6, 7, 4))
 
 
@@ -84,7 +105,7 @@ x = jnp.ones((2, 6, 7, 4))
         (x, (1, 2, 3, 4), r"x must have the shape .*4 spatial axes.*not \(2, 6, 7, 4\)"),
         (x[0, 0], 2, r"x must have the shape .*as output=2 says, not \(7, 4\)"),
         (x[:, :0], 2, r"x has no position to pool over: its spatial axes are \(0, 7\)"),
-        (x.astype(complex), 2, "x must .*not complex64"),
+        (x.astype(complex), 2, "x: expected real numbers, got complex64"),
     ],
 )
 def test_what_does_not_fit_is_named(name, x, output, message):

@@ -51,6 +51,43 @@ def test_gradients_stay_finite_and_inside_the_lengths():
     assert grads[1][0, :3].all()
 
 
+@pytest.mark.optimized
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf])
+def test_what_stands_past_a_length_reaches_neither_results_nor_derivatives(rubbish, dtype):
+    query, keys, values = (_random(4, *s, seed=s[0], dtype=dtype) for s in ((2, 3), (5, 3), (6, 2)))
+    values, lengths = values[:, :5], jnp.array([5, 3, 0, 1])
+    past = jnp.arange(5)[None, :, None] >= lengths[:, None, None]
+
+    def everything(lengths, query, *memory):
+        """Results, gradients, tangents, and the gradients of tangents."""
+
+        def loss(*inputs):
+            return sum(jnp.sum(jnp.sin(a.astype(jnp.float32))) for a in attention(*inputs, lengths=lengths))
+
+        def tangent(*inputs):
+            return jax.jvp(loss, inputs, inputs)[1]
+
+        inputs = (query, *memory)
+        every = range(len(inputs))
+        return attention(*inputs, lengths=lengths), *(jax.grad(f, every)(*inputs) for f in (loss, tangent))
+
+    soiled = [jnp.where(past, jnp.asarray(rubbish, dtype), a) for a in (keys, values)]
+    clean = [jnp.where(past, jnp.zeros_like(a), a) for a in (keys, values)]
+    traced = jax.jit(everything)
+    for memory in (1, 2):
+        wanted = traced(lengths, query, *clean[:memory])
+        got = traced(lengths, query, *soiled[:memory])
+        assert all(np.isfinite(a).all() for a in jax.tree.leaves(wanted))
+        jax.tree.map(np.testing.assert_array_equal, got, wanted)
+        for of_query, *of_memory in got[1:]:
+            assert not of_query[2].any()
+            assert not any(np.asarray(a)[np.broadcast_to(past, a.shape)].any() for a in of_memory)
+    context, weights = jax.vmap(attention)(query, *soiled, lengths=lengths)
+    np.testing.assert_allclose(*(np.float32(a) for a in (context, traced(lengths, query, *clean)[0][0])), rtol=1e-2)
+    assert np.isfinite(weights).all()
+
+
 def test_half_precision_stays_half():
     query, keys = (_random(2, 4, 3, seed=s, dtype=jnp.bfloat16) for s in (0, 1))
     assert {a.dtype for a in attention(query, keys)} == {jnp.dtype(jnp.bfloat16)}
@@ -65,6 +102,8 @@ def test_half_precision_stays_half():
         ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys must have the dtype of query"),
         ({"lengths": jnp.array([1])}, "lengths must be integers with the batch axes of query"),
         ({"lengths": jnp.array([1.0, 2.0])}, "lengths must be integers"),
+        ({"lengths": jnp.array([6, 2])}, r"lengths must lie in 0\.\.5, .* got \[6\]"),
+        ({"lengths": np.array([5, -1])}, r"lengths must lie in 0\.\.5, .* got \[-1\]"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

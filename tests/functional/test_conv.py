@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnn import functional as F
+from jaxnn import modules
 from tests.functional.compare import assert_as_torch, normal
 
 # spatial size, window, (in, out) channels, (low, high) padding, options of both
@@ -168,6 +169,37 @@ def test_batch_axes_are_free_and_an_empty_batch_stays_empty():
     assert F.conv(x[:, :, :0], k).shape == (2, 3, 0, 4, 4)  # an empty picture is no error: it has no output
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("layer", [F.conv, F.conv_transpose])
+def test_the_gradient_of_a_bias_is_a_sum_in_float32(layer, dtype):
+    x, kernel = jnp.ones((16, 40, 40, 1), dtype), jnp.zeros((3, 3, 1, 1), dtype)
+    gradient = jax.grad(lambda b: layer(x, kernel, b).astype(jnp.float32).mean())(jnp.zeros(1, dtype))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), [1], rtol=1e-2)  # 1 / 25600 is rounded
+
+
+def test_a_module_in_half_precision_learns_its_bias_as_fast_as_in_float32():
+    def gradient(dtype):
+        layer = modules.Conv(3, 4, 3, dtype=dtype, rngs=nnx.Rngs(0))
+        loss = lambda layer: layer(jnp.ones((128, 32, 32, 3))).astype(jnp.float32).mean()  # noqa: E731
+        return nnx.grad(loss)(layer).bias[...]
+
+    np.testing.assert_allclose(gradient(jnp.bfloat16), gradient(jnp.float32), rtol=1e-2)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_members_of_a_map_share_sums_in_float32(groups):
+    """512 kernels see one picture, in half precision."""
+    x, kernels = jnp.ones((1, 4, 4), jnp.bfloat16), jnp.ones((512, 3, 4 // groups, 2), jnp.bfloat16)
+
+    def loss(x):
+        y = jax.vmap(lambda kernel: F.conv(x, kernel, padding="VALID", groups=groups))(kernels)
+        return y.astype(jnp.float32).sum()
+
+    each = 512 * 2 / groups
+    np.testing.assert_array_equal(jax.grad(loss)(x)[0, :, 0].astype(jnp.float32), [each, 2 * each, 2 * each, each])
+
+
 def test_precision_reaches_the_products():
     x, k = jnp.ones((1, 8, 8, 32)), jnp.ones((3, 3, 32, 4))
 
@@ -227,7 +259,7 @@ ERRORS = {
     "dilated beyond x": ((x, k), {"padding": "VALID", "dilation": (1, 7)}, "along spatial axis 1 it reaches over 8"),
     "integers": ((x.astype(int), k), {}, "x must have a floating dtype, not int32"),
     "truths": ((x.astype(bool), k), {}, "x must have a floating dtype, not bool"),
-    "complex": ((x, k.astype(complex)), {}, "kernel must have a floating dtype, not complex64"),
+    "complex": ((x, k.astype(complex)), {}, "kernel: expected real numbers, got complex64"),
     "mixed": ((x, k.astype(jnp.bfloat16)), {}, "share one dtype, but they are x float32, kernel bfloat16"),
     "mixed bias": ((x, k, jnp.ones(6, jnp.float16)), {}, "share one dtype.*bias float16"),
 }

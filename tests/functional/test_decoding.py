@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jaxnn.functional import decoding
 
@@ -101,29 +99,6 @@ def test_sampling_repeats_with_its_key_and_approaches_greedy_when_cold():
         assert np.array_equal(draw(0, **options).tokens, best.tokens)
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 99),
-    k=st.none() | st.integers(1, 7),
-    p=st.none() | st.floats(0.05, 1.0),
-    temperature=st.floats(0.3, 3.0),
-)
-def test_filters_keep_what_their_definitions_say(seed, k, p, temperature):
-    logits = np.random.default_rng(seed).normal(size=(2, 6)).astype(np.float32)
-    got = decoding.filter_logits(jnp.asarray(logits), temperature=temperature, top_k=k, top_p=p)
-    for row, row_got in zip(np.float64(logits) / temperature, np.asarray(got), strict=True):
-        order = np.argsort(-row)
-        kept = list(order[: k or 6])
-        if p is not None:
-            probs = np.exp(row[kept]) / np.exp(row[kept]).sum()
-            before = np.concatenate([[0], np.cumsum(probs)[:-1]])
-            if np.any(np.abs(before - p) < 1e-5):
-                return  # too near to the border for float32 to say
-            kept = [token for token, b in zip(kept, before, strict=True) if b < p]
-        assert sorted(np.flatnonzero(np.isfinite(row_got))) == sorted(kept)
-        np.testing.assert_allclose(row_got[kept], row[kept], rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 2.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_wide_beam_search_finds_what_enumeration_finds(seed, alpha):
@@ -156,6 +131,95 @@ def test_one_beam_is_greedy():
         np.testing.assert_allclose(a[:, 0], b, rtol=1e-6)
 
 
+def _near_ties(vocabulary=6, steps=50, seed=0):
+    """`(step, logits)`: logits `(steps, vocabulary, vocabulary)`, the best two of each row neighbours in float32."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(steps, vocabulary, vocabulary)).astype(np.float32)
+    first, second = np.sort(rng.permuted(np.tile(np.arange(vocabulary), (steps, vocabulary, 1)), axis=-1)[..., :2]).T
+    best = table.max(-1).T + np.float32(0.25)
+    rows = np.ix_(range(vocabulary), range(steps))
+    table[rows[1], rows[0], first] = best
+    table[rows[1], rows[0], second] = np.nextafter(best, np.float32(np.inf))  # the later of the two is the better one
+    logits = jnp.asarray(table)
+
+    def step(t, token):
+        return logits[t % steps, token], t + 1
+
+    return step, table
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_one_beam_is_greedy_over_long_sequences_with_near_ties(alpha):
+    step, table = _near_ties()
+    state, start = jnp.zeros(3, jnp.int32), jnp.array([0, 1, 2])
+    best = decoding.greedy(step, state, start, max_length=2000)
+    beam = decoding.beam_search(step, state, start, beams=1, max_length=2000, length_penalty=alpha)
+    np.testing.assert_array_equal(beam.tokens[:, 0], best.tokens)
+    exact = np.float64(table) - np.log(np.exp(np.float64(table)).sum(-1, keepdims=True))
+    for n in range(3):
+        tokens = best.tokens[n].tolist()
+        total = sum(exact[t % 50, a, b] for t, (a, b) in enumerate(zip([n, *tokens], tokens, strict=False)))
+        np.testing.assert_allclose([best.log_probs[n], beam.log_probs[n, 0]], total, rtol=3e-7)
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("seed", range(2))
+def test_several_beams_over_a_long_sequence_equal_a_search_in_float64(seed):
+    step, table = _near_ties(seed=seed)
+    made = decoding.beam_search(step, jnp.int32(0), jnp.array(1), beams=3, max_length=400)
+    exact = np.float64(table) - np.log(np.exp(np.float64(table)).sum(-1, keepdims=True))
+    alive = [(0.0, [1])]
+    for t in range(400):
+        grown = [(total + exact[t % 50, had[-1], v], (had, v)) for total, had in alive for v in range(6)]
+        alive = [(total, [*had, v]) for total, (had, v) in sorted(grown, key=lambda item: -item[0])[:3]]
+    assert made.tokens.tolist() == [had[1:] for _, had in alive]
+    np.testing.assert_allclose(made.log_probs, [total for total, _ in alive], rtol=3e-7)
+
+
+@pytest.mark.parametrize("alpha", [-40.0, 40.0, 1e6])
+def test_a_length_penalty_without_measure_still_ranks(alpha):
+    step, state, _ = _model(1)
+    made = decoding.beam_search(step, state, jnp.array(1), beams=4, max_length=5, end=END, length_penalty=alpha)
+    assert np.isfinite(made.log_probs).all()
+    assert len(set(map(tuple, made.tokens.tolist()))) == 4
+
+
+@pytest.mark.optimized
+def test_numbers_that_are_traced_and_out_of_range_show_as_nan():
+    step, state, _ = _model(0, (2,))
+    start, key = jnp.array([0, 1]), jax.random.key(0)
+
+    @jax.jit
+    def log_probs(temperature, top_p, alpha):
+        drawn = decoding.sample(step, state, start, key, max_length=2, temperature=temperature, top_p=top_p)
+        found = decoding.beam_search(step, state, start, beams=2, max_length=2, length_penalty=alpha)
+        return drawn.log_probs, found.log_probs
+
+    assert all(np.isfinite(a).all() for a in log_probs(0.0, 1.0, 0.0))
+    for temperature, top_p in ((np.nan, 1.0), (-1.0, 1.0), (np.inf, 1.0), (1.0, np.nan), (1.0, 1.5), (1.0, -0.1)):
+        drawn, found = log_probs(temperature, top_p, 0.0)
+        assert np.isnan(drawn).all()
+        assert np.isfinite(found).all()
+    assert np.isnan(log_probs(1.0, 1.0, np.nan)[1]).all()
+
+
+@pytest.mark.parametrize("name", ["max_length", "beams", "end"])
+def test_counts_and_tokens_are_integers_known_while_tracing(name):
+    step, state, _ = _model(0)
+
+    def search(value):
+        options = {"max_length": 2, "beams": 2, "end": END, name: value}
+        return decoding.beam_search(step, state, jnp.array(1), **options).tokens
+
+    np.testing.assert_array_equal(search(np.int64(2)), search(jnp.int32(2)))
+    for wrong in (2.5, 2.0, True, np.bool_(True), "2", -1, np.ones(2, int)):
+        with pytest.raises(ValueError, match=f"{name}: expected an integer of at least"):
+            search(wrong)
+    with pytest.raises(ValueError, match=f"{name}: .* got a traced value; make it static"):
+        jax.jit(search)(2)
+
+
 def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
     step, state, log_probs = _model(5)
     made = decoding.beam_search(step, state, jnp.array(1), beams=2, max_length=4, end=END)
@@ -176,19 +240,38 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, s, t: decoding.greedy(m, s, t, max_length=0), "max_length must be at least 1, got 0"),
-        (lambda m, s, t: decoding.greedy(m, s, t, max_length=3, end=4), r"end must be .* 0\.\.3, got 4"),
+        (
+            lambda m, s, t: decoding.greedy(m, s, t, max_length=0),
+            "max_length: .* at least 1, got 0",
+        ),
+        (lambda m, s, t: decoding.greedy(m, s, t, max_length=3, end=4), r"end: .* 0\.\.3, got 4"),
         (lambda m, s, t: decoding.greedy(m, s, t.astype(jnp.float32), max_length=3), "start must hold integers"),
-        (lambda m, s, t: decoding.beam_search(m, s, t, beams=0, max_length=3), "beams must be at least 1"),
+        (
+            lambda m, s, t: decoding.beam_search(m, s, t, beams=0, max_length=3),
+            "beams: .* at least 1, got 0",
+        ),
+        (
+            lambda m, s, t: decoding.beam_search(m, s, t, beams=2, max_length=3, length_penalty=np.nan),
+            "length_penalty: expected a finite number, got nan",
+        ),
         (
             lambda m, s, t: decoding.beam_search(
                 lambda s, t: (jnp.zeros((2, 4)), s), {"h": jnp.ones(3)}, t, beams=2, max_length=3
             ),
             r"state\['h'\] must have the batch axes of start, \(2,\), first, got shape \(3,\)",
         ),
-        (lambda m, s, t: decoding.filter_logits(jnp.ones(3), temperature=0.0), "temperature must be positive"),
-        (lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_k=0), "top_k must be at least 1"),
-        (lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_p=0.0), r"top_p must lie in \(0, 1\]"),
+        (
+            lambda m, s, t: decoding.filter_logits(jnp.ones(3), temperature=0.0),
+            "temperature: expected a finite number above 0, got 0.0; smaller",
+        ),
+        (
+            lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_k=0),
+            "top_k: expected an integer of at least 1, got 0",
+        ),
+        (
+            lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_p=0.0),
+            r"top_p: expected a number in \(0, 1\], got 0.0",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

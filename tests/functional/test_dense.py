@@ -36,7 +36,7 @@ ERRORS = {
     "features": ((jnp.ones((2, 1)), k), r"x must end in the kernel's input axis of 4, not have the shape \(2, 1\)"),
     "bias": ((x, k, jnp.ones((1, 6))), r"bias must have .*shape \(6,\), not \(1, 6\)"),
     "integers": ((x.astype(int), k), "x must have a floating dtype, not int32"),
-    "complex": ((x, k.astype(complex)), "kernel must have a floating dtype, not complex64"),
+    "complex": ((x, k.astype(complex)), "kernel: expected real numbers, got complex64"),
     "mixed": (
         (x, k, jnp.ones(6, jnp.float16)),
         "share one dtype, but they are x float32, kernel float32, bias float16",

@@ -201,6 +201,75 @@ def test_lp_pool_of_zeros_has_no_gradient_and_no_nan():
         np.testing.assert_allclose(gradient[1], -1, rtol=1e-6)
 
 
+def test_the_gradient_of_overlapping_windows_is_a_sum_in_float32():
+    """An element that is the maximum of 11x11 windows, whose cotangents bfloat16 would add up to 124.5."""
+    x = jnp.zeros((1, 21, 21, 1)).at[0, 10, 10, 0].set(1)
+    g = 1 + jnp.arange(121.0).reshape(1, 11, 11, 1) / 600
+    for dtype in (jnp.bfloat16, jnp.float16):
+        gradient = jax.vjp(lambda x: F.max_pool(x, 11, stride=1), x.astype(dtype))[1](g.astype(dtype))[0]
+        np.testing.assert_allclose(float(gradient[0, 10, 10, 0]), g.astype(dtype).astype(float).sum(), rtol=4e-3)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "expected"),
+    [
+        ([-np.inf, 1.0], {"padding": [(1, 1)]}, [[1, 0], [0, 1]]),
+        ([np.nan, 0.0], {}, [[1, 0]]),
+        ([0.0, np.nan], {}, [[0, 1]]),
+        ([-np.inf, -np.inf], {}, [[1, 0]]),
+    ],
+    ids=str,
+)
+def test_the_gradient_goes_to_one_real_element_and_to_the_nan(x, options, expected):
+    x = jnp.asarray(x)[:, None]
+    for jacobian in (jax.jacrev, jax.jacfwd):
+        got = jax.jit(jacobian(lambda x: F.max_pool(x, (2,), stride=2, **options)[:, 0]))(x)
+        np.testing.assert_array_equal(got[..., 0], expected)
+
+
+def test_a_dtype_without_infinity_has_a_maximum_beside_padding():
+    x = jnp.asarray([-448.0, 2.0, -448.0, -448.0], jnp.float8_e4m3fn)[:, None]
+    y = F.max_pool(x, (3,), stride=3, padding=1, ceil_mode=True)
+    np.testing.assert_array_equal(y[:, 0].astype(jnp.float32), [2, -448])
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, 60, 100, 1000])
+def test_a_norm_overflows_and_vanishes_only_where_the_dtype_does(p):
+    x = jnp.array([1e20, 1e20, 1e-25, 1e-25, 0, 0, 3e18, 1e-18, 1e38, 1e38, np.nan, 1, np.inf, 1])[:, None]
+    got, gradient = jax.value_and_grad(lambda x: F.lp_pool(x, (2,), p=p)[:5].sum(), has_aux=False)(x)
+    got = F.lp_pool(x, (2,), p=p)[:, 0]
+    two = 2 ** (1 / p)
+    np.testing.assert_allclose(got, [1e20 * two, 1e-25 * two, 0, 3e18, 1e38 * two, np.nan, np.inf], rtol=2e-6)
+    each = 2 ** (1 / p - 1)
+    small = 1 if p == 1 else 0
+    np.testing.assert_allclose(
+        gradient[:10, 0], [each] * 4 + [0, 0, 1, small, each, each], rtol=2e-4, atol=1e-15 if p > 1.5 else 1e-18
+    )
+
+
+@pytest.mark.parametrize(("p", "second"), [(1, 0.0), (1.5, 0.0), (2, 0.5), (3, 0.0), (4, 0.0)])
+def test_the_second_derivative_of_a_norm_at_zero(p, second):
+    """By an element that is zero beside -2; a window of zeros has none. For p = 1.5 there is none either."""
+    for mode in (jax.jacfwd, jax.jacrev):
+        hessian = jax.jit(mode(jax.grad(lambda x: F.lp_pool(x, (2,), p=p).sum())))
+        np.testing.assert_allclose(hessian(jnp.array([[0.0], [-2.0]]))[0, 0, 0, 0], second, atol=1e-6)
+        np.testing.assert_array_equal(hessian(jnp.zeros((2, 1))), 0)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "dilation"),
+    [((140, 3), (20, 2), (2, 1)), ((12, 12), (1, 3), (1, 1)), ((11, 3), (1, 1), (1, 1))],
+)
+def test_norms_over_windows_of_many_taps(window, stride, dilation):
+    x = jnp.asarray(normal(1, 290, 13, 2), jnp.float32) * jnp.logspace(-15, 15, 290).reshape(1, -1, 1, 1)
+    got = F.lp_pool(x, window, stride=stride, dilation=dilation, padding=1)
+    with jax.enable_x64(True):
+        wide = jnp.asarray(np.asarray(x, np.float64))
+        options = {"stride": stride, "dilation": dilation, "padding": 1, "count_include_pad": True}
+        expected = np.asarray(F.avg_pool(wide * wide, window, **options))
+    np.testing.assert_allclose(got, np.sqrt(expected * np.prod(window)), rtol=3e-6)
+
+
 def test_global_pools_reduce_all_positions():
     x = jnp.asarray(normal(2, 3, 4, 5, 6), jnp.float32)
     for spatial in (1, 2, 3):
@@ -248,7 +317,7 @@ ERRORS = {
         "window does not fit: along spatial axis 0 it reaches over 7 elements, but x has 6",
     ),
     "dilated beyond x": (x, 2, {"dilation": (1, 7)}, "window does not fit: along spatial axis 1 it reaches over 8"),
-    "complex": (x.astype(complex), 2, {}, "x must .*not complex64"),
+    "complex": (x.astype(complex), 2, {}, "x: expected real numbers, got complex64"),
     "truths": (x > 0, 2, {}, "x must .*not bool"),
 }
 

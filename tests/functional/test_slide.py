@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,3 +49,9 @@ def test_several_kernels_are_several_maps_and_options_are_those_of_conv():
 def test_what_does_not_fit_is_named(pictures, kernels, message):
     with pytest.raises(ValueError, match=message):
         F.feature_maps(pictures, jnp.asarray(kernels))
+
+
+def test_gradients_in_half_precision_sum_the_channels_in_float32():
+    pictures, kernel = jnp.ones((4, 4, 1000), jnp.bfloat16), jnp.ones((2, 2), jnp.bfloat16)
+    gradient = jax.grad(lambda kernel: F.feature_maps(pictures, kernel).astype(jnp.float32).sum())(kernel)
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), 9000, rtol=1e-2)

@@ -35,7 +35,11 @@ plain_sum = partial(plain, identity=0.0, operation=lax.add)
 
 
 def by_hand(x, window, g):
-    """The maxima, and the cotangents given to each window's first maximum in row-major order, one by one."""
+    """The maxima, and the cotangents given to each window's winner, one by one.
+
+    The first maximum in row-major order wins, or the last NaN; padding never.
+    """
+    inside = np.pad(np.ones(x.shape, bool), ((0, 0), *window.padding, (0, 0)))
     pairs = ((0, 0), *window.padding, (0, 0))
     padded = np.pad(x, pairs, constant_values=-np.inf)
     given = np.zeros_like(padded)
@@ -45,12 +49,13 @@ def by_hand(x, window, g):
         taps = [
             (b, *(p * s + t for p, s, t in zip(place, window.stride, tap, strict=True)), c) for tap in window.taps()
         ]
-        best = taps[0]
-        for tap in taps[1:]:
-            if not padded[best] >= padded[tap]:
+        best = None
+        for tap in taps:
+            if inside[tap] and (best is None or padded[tap] > padded[best] or np.isnan(padded[tap])):
                 best = tap
-        y[at] = max(padded[tap] for tap in taps)
-        given[best] += g[at]
+        y[at] = np.max([padded[tap] for tap in taps])
+        if best is not None:
+            given[best] += g[at]
     inner = tuple(slice(low, n + low) for n, (low, _) in zip(x.shape, pairs, strict=True))
     return y, given[inner]
 
@@ -126,26 +131,35 @@ def test_the_first_maximum_wins_in_both_modes(spatial, window):
         np.testing.assert_allclose(reverse, derivatives(partial(plain, window=window))(x, g, dx)[1], rtol=1e-6)
 
 
+ODD = {"NaN": [np.nan], "inf": [np.inf], "-inf": [-np.inf], "all": [np.nan, np.inf, -np.inf, 0.0, 0.0, 0.0]}
+
+
 @pytest.mark.optimized
-@every_pool
-@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
-def test_infinities_and_nan_take_the_gradient_that_lax_gives_them(spatial, window, odd):
+@dilated_too
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("share", [0.3, 1.0], ids=["some", "everywhere"])
+def test_one_winner_of_the_input_takes_the_gradient_also_among_infinities_and_nan(spatial, window, odd, share):
+    """`jax.lax` gives it to padding or to the NaN's neighbour, and has no tangent at minus infinity."""
     rng = np.random.default_rng(1)
     x, g, dx = (a.astype(np.float32) for a in arrays(spatial, window))
-    x[rng.random(x.shape) < 0.3] = odd
-    value, reverse, _ = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
-    expected, expected_reverse, _ = derivatives(partial(plain, window=window))(x, g, dx)
-    np.testing.assert_array_equal(value, expected)
-    np.testing.assert_allclose(reverse, expected_reverse, rtol=1e-5, atol=1e-6)
+    x = np.where(rng.random(x.shape) < share, rng.choice(odd, x.shape), x).astype(np.float32)
+    value, reverse, forward = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
+    y, given = by_hand(x, window, g)
+    np.testing.assert_array_equal(value, y)
+    np.testing.assert_allclose(reverse, given, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.vdot(forward, g), np.vdot(given, dx), rtol=1e-4)
 
 
-@dilated_too
-def test_a_window_of_minus_infinity_has_one_winner_in_the_input(spatial, window):
-    x, g, dx = (a.astype(np.float32) for a in arrays(spatial, window))
-    x = np.full_like(x, -np.inf)
-    value, _, forward = derivatives(partial(max_pool.max_pool, window=window))(x, g, dx)
-    assert np.all(np.isneginf(value))
-    assert np.all(np.isfinite(forward))
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "bfloat16"])
+def test_the_lowest_number_of_a_dtype_without_infinity_is_no_padding(dtype):
+    window = Window((3,), (2,), ((1, 1),), (1,))
+    lowest = float(jnp.finfo(dtype).min)
+    x = jnp.asarray([[[lowest], [lowest], [lowest], [1.0]]], dtype)
+    one = jnp.ones((1, 2, 1), dtype)
+    value, reverse, forward = derivatives(partial(max_pool.max_pool, window=window))(x, one, jnp.ones_like(x))
+    np.testing.assert_array_equal(np.asarray(value, np.float32)[0, :, 0], [lowest, 1])
+    np.testing.assert_array_equal(np.asarray(reverse, np.float32)[0, :, 0], [1, 0, 0, 1])
+    np.testing.assert_array_equal(np.asarray(forward, np.float32), 1)
 
 
 @dilated_too

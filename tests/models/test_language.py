@@ -116,8 +116,8 @@ def test_it_learns_to_count():
         (lambda: _model()(jnp.ones((2, 3))), "tokens must be integers"),
         (lambda: _model()(TOKENS, _model().zero_state((2,))), "must have shape"),
         (lambda: _model().generate(TOKENS[:, :0], jax.random.key(0), max_length=3), "prompt must hold at least one"),
-        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=0), "max_length must be at least 1"),
-        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=3, temperature=0), "temperature must be"),
+        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=0), "max_length: expected an integer"),
+        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=3, temperature=0), "temperature: expected"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -8,7 +8,9 @@ import pytest
 from flax import nnx
 
 from jaxnn.functional import decoding
+from jaxnn.modules import Dense
 from jaxnn.modules.recurrent import Decoder, Encoder
+from jaxnn.modules.recurrent.encoder import embedding
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
 TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
@@ -16,7 +18,7 @@ LENGTHS = jnp.array([6, 3, 1])
 
 
 def _pair(attend=True, **options):
-    encoder = Encoder(7, 3, 4, rngs=nnx.Rngs(0), **options)
+    encoder = Encoder(7, 3, 4, return_state=True, rngs=nnx.Rngs(0), **options)
     options.pop("bidirectional", None)
     decoder = Decoder(5, 3, 4, memory_features=encoder.out_features if attend else None, rngs=nnx.Rngs(1), **options)
     return encoder, decoder
@@ -45,6 +47,27 @@ def test_padding_of_what_is_read_has_no_effect():
     np.testing.assert_array_equal(a, b)
     alone, _ = decoder(TARGET[1], encoder(TOKENS[1, :3]))
     np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.optimized
+def test_padding_that_embeds_to_nan_reaches_neither_logits_nor_gradients():
+    encoder, decoder = _pair(kind="gru")
+
+    @nnx.jit
+    def run(encoder, decoder, tokens):
+        def loss(models):
+            logits, _ = models[1](TARGET, models[0](tokens, lengths=LENGTHS))
+            return jnp.sum(jnp.sin(logits)), logits
+
+        return nnx.grad(loss, has_aux=True)((encoder, decoder))
+
+    def padded(token):
+        return run(encoder, decoder, jnp.where(jnp.arange(6)[None] < LENGTHS[:, None], TOKENS, token))
+
+    assert np.isnan(encoder.embed(jnp.array([99]))).all()  # a traced token cannot be refused
+    for a, b in zip(*(jax.tree.leaves(padded(token)) for token in (99, 0)), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
 def test_attention_weights_sum_to_one_inside_the_lengths():
@@ -102,9 +125,9 @@ def test_a_decoder_alone_is_a_language_model_that_goes_on_after_a_prompt():
 
 def test_dropout_only_while_training():
     encoder = Encoder(7, 3, 4, dropout=0.5, rngs=nnx.Rngs(0))
-    assert not np.allclose(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+    assert not np.allclose(encoder(TOKENS), encoder(TOKENS))
     encoder.eval()
-    np.testing.assert_array_equal(encoder(TOKENS).outputs, encoder(TOKENS).outputs)
+    np.testing.assert_array_equal(encoder(TOKENS), encoder(TOKENS))
 
 
 def test_half_precision_runs_through():
@@ -114,6 +137,15 @@ def test_half_precision_runs_through():
     assert encoded.state[0].c.dtype == jnp.float32
     assert decoder(TARGET, encoded)[0].dtype == jnp.bfloat16
     assert decoder.generate(encoded, start=0, end=1, max_length=5).tokens.shape == (3, 5)
+
+
+def test_the_gradient_of_an_embedding_in_half_precision_sums_in_float32():
+    """A token that stands in 1000 places: bfloat16 would stop at 256."""
+    for param_dtype in (jnp.float32, jnp.bfloat16):
+        embed = embedding(3, 2, jnp.bfloat16, param_dtype, nnx.Rngs(0))
+        assert embed(jnp.array([0])).dtype == jnp.bfloat16
+        gradient = nnx.grad(lambda e: e(jnp.ones((1000,), jnp.int32)).astype(jnp.float32).sum())(embed)
+        np.testing.assert_array_equal(gradient.embedding[...].astype(jnp.float32), [[0, 0], [1000, 1000], [0, 0]])
 
 
 def test_it_learns_to_reverse():
@@ -131,7 +163,7 @@ def test_it_learns_to_reverse():
     def loss(params):
         encoder, decoder = nnx.merge(graph, params)
         given = jnp.concatenate([jnp.full((512, 1), start), target[:, :-1]], axis=1)
-        logits, _ = decoder(given, encoder(source))
+        logits, _ = decoder(given, encoder(source, return_state=True))
         return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
 
     @jax.jit
@@ -146,7 +178,7 @@ def test_it_learns_to_reverse():
     with jax.numpy_dtype_promotion("standard"):  # optax is not written for strict promotion
         encoder, decoder = nnx.merge(graph, train(params))
     fresh = jnp.asarray(rng.integers(0, 5, (64, time)), jnp.int32)
-    made = decoder.generate(encoder(fresh), start=start, max_length=time)
+    made = decoder.generate(encoder(fresh, return_state=True), start=start, max_length=time)
     assert np.mean(np.all(made.tokens == fresh[:, ::-1], axis=1)) > 0.9
 
 
@@ -158,6 +190,8 @@ def test_it_learns_to_reverse():
         (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
         (lambda e, d: d(TARGET), "encoded: this decoder attends"),
         (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
+        (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start must be integers"),
+        (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start must lie in"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
         (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),
@@ -173,3 +207,15 @@ def test_it_learns_to_reverse():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(*_pair())
+
+
+def test_an_encoder_returns_its_outputs_and_the_state_on_request():
+    encoder, decoder = _pair()
+    encoded = encoder(TOKENS, lengths=LENGTHS)
+    outputs = encoder(TOKENS, lengths=LENGTHS, return_state=False)
+    np.testing.assert_array_equal(outputs, encoded.outputs)
+    for call in (lambda: decoder(TARGET, outputs), lambda: decoder.attention_weights(TARGET, outputs)):
+        with pytest.raises(ValueError, match=r"encoded: expected Encoded, got .*; call the encoder with return_state"):
+            call()
+    tagger = nnx.Sequential(Encoder(7, 3, 4, rngs=nnx.Rngs(0)), Dense(8, 5, rngs=nnx.Rngs(1)))
+    assert tagger(TOKENS).shape == (3, 6, 5)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxnn.functional import recurrent as R
+from jaxnn.modules import Dense
 from jaxnn.modules.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 KINDS = {"rnn": (RNN, R.rnn, {}), "gru": (GRU, R.gru, {"reset_after": False}), "lstm": (LSTM, R.lstm, {})}
@@ -32,7 +33,7 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
     params = jax.tree.map(lambda c: c.arrays(jnp.float32), layer.cells, is_leaf=lambda c: isinstance(c, nnx.Module))
     resets = jnp.zeros((3, 6), bool).at[:, 2].set(True)
     state = jax.tree.map(lambda a: a + 0.5, layer.zero_state((3,)))
-    got = nnx.jit(lambda m, x, s: m(x, s, lengths=LENGTHS, resets=resets))(layer, X, state)
+    got = nnx.jit(lambda m, x, s: m(x, state=s, lengths=LENGTHS, resets=resets, return_state=True))(layer, X, state)
     stack = jax.jit(lambda p, x, s: R.stack(function, p, x, s, lengths=LENGTHS, resets=resets, **options))
     _same(got, stack(params, X, state))
     assert got[0].shape == (3, 6, layer.out_features)
@@ -41,7 +42,7 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
 def test_reverse_reaches_the_function():
     layer = GRU(2, 4, rngs=nnx.Rngs(0))
     params = layer.cells[0].arrays(jnp.float32)
-    _same(layer(X, lengths=LENGTHS, reverse=True)[0], R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
+    _same(layer(X, lengths=LENGTHS, reverse=True), R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
     with pytest.raises(ValueError, match="reverse"):
         GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
 
@@ -50,7 +51,7 @@ def test_reverse_reaches_the_function():
 def test_a_loop_of_steps_equals_the_whole_call(kind):
     module, _, options = KINDS[kind]
     layer = module(2, 4, layers=2, rngs=nnx.Rngs(0), **options)
-    y, final = nnx.jit(lambda m, x: m(x, algorithm="scan"))(layer, X)
+    y, final = nnx.jit(lambda m, x: m(x, algorithm="scan", return_state=True))(layer, X)
     state = layer.zero_state((3,))
     step = nnx.jit(lambda m, s, x: m.step(s, x))
     for t in range(6):
@@ -83,7 +84,7 @@ def test_variants_of_the_lstm_reach_their_parameters():
     assert params.w_h.shape == (3, 12)
     np.testing.assert_array_equal(params.b[...], [2] * 4 + [0] * 8)
     assert layer.out_features == 3
-    y, (state,) = layer(X)
+    y, (state,) = layer(X, return_state=True)
     assert y.shape == (3, 6, 3)
     assert state.c.shape == (3, 4)
     assert len(jax.tree.leaves(nnx.state(layer, nnx.Param))) == 9
@@ -92,27 +93,27 @@ def test_variants_of_the_lstm_reach_their_parameters():
 def test_dtypes_are_those_asked_for():
     layer = LSTM(2, 4, layers=2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert {p.dtype for p in jax.tree.leaves(nnx.state(layer, nnx.Param))} == {jnp.dtype(jnp.float32)}
-    y, state = layer(X)
+    y, state = layer(X, return_state=True)
     assert (y.dtype, state[0].h.dtype, state[0].c.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
-    again, _ = layer(X, state)
+    again = layer(X, state=state)
     assert again.dtype == jnp.bfloat16
     half = LSTM(2, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert half.cells[0].params.w_x.dtype == jnp.bfloat16
-    assert half(X)[0].dtype == jnp.float32  # the input decides
-    grads = nnx.grad(lambda m: jnp.sum(m(X)[0].astype(jnp.float32)))(layer)
+    assert half(X).dtype == jnp.float32  # the input decides
+    grads = nnx.grad(lambda m: jnp.sum(m(X).astype(jnp.float32)))(layer)
     assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
 
 
 def test_dropout_follows_train_and_eval_and_its_keys():
     layer = GRU(2, 16, layers=2, dropout=0.5, rngs=nnx.Rngs(params=0, dropout=1))
-    assert not np.allclose(layer(X)[0], layer(X)[0])
+    assert not np.allclose(layer(X), layer(X))
     key = jax.random.key(3)
     _same(layer(X, rngs=key), layer(X, rngs=key))
     sure = layer(X, deterministic=True)
     layer.eval()
     _same(layer(X), sure)
     layer.train()
-    assert not np.allclose(layer(X)[0], sure[0])
+    assert not np.allclose(layer(X), sure)
     _same(nnx.view(layer, deterministic=True)(X), sure)
 
 
@@ -133,7 +134,7 @@ def test_sharding_metadata_comes_with_the_initialiser():
         w_x = layer.cells[0].params.w_x
         assert w_x.get_metadata("out_sharding") == (None, "model")
         assert len(w_x[...].sharding.device_set) == 4
-        y, _ = nnx.jit(lambda m, x: m(x))(layer, X)
+        y = nnx.jit(lambda m, x: m(x))(layer, X)
     want, _ = R.lstm(jax.tree.map(np.asarray, layer.cells[0].arrays(jnp.float32)), X)
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
 
@@ -144,7 +145,7 @@ def test_modules_split_merge_and_train_under_plain_jax():
 
     @jax.jit
     def loss(params):
-        y, _ = nnx.merge(graph, params)(X, lengths=LENGTHS)
+        y = nnx.merge(graph, params)(X, lengths=LENGTHS)
         return jnp.sum(y**2)
 
     grads = jax.grad(loss)(params)
@@ -157,11 +158,11 @@ def test_several_models_by_vmap_equal_one_after_the_other():
         return GRU(2, 4, rngs=rngs)
 
     several = create(nnx.Rngs(0).split(3))
-    y, _ = nnx.vmap(lambda m, x: m(x), in_axes=(0, None))(several, X)
+    y = nnx.vmap(lambda m, x: m(x), in_axes=(0, None))(several, X)
     graph, params = nnx.split(several)
     for n in range(3):
         one = nnx.merge(graph, jax.tree.map(lambda a, n=n: a[n], params))
-        np.testing.assert_allclose(y[n], one(X)[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(y[n], one(X), rtol=1e-5, atol=1e-6)
 
 
 def test_bad_input_is_named():
@@ -169,12 +170,39 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="2 features"):
         layer(jnp.ones((3, 6, 5)))
     with pytest.raises(ValueError, match="states must be one for each of 2 layers, got 1"):
-        layer(X, layer.zero_state((3,))[:1])
+        layer(X, state=layer.zero_state((3,))[:1])
     with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
-    for rate in (-0.1, 1.0, 1.5):
+    for rate in (-0.1, 1.0, 1.5, np.float32(1.5), float("nan")):
         with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), got {rate}"):
             LSTM(2, 4, dropout=rate, rngs=nnx.Rngs(0))
     both = LSTM(2, 4, bidirectional=True, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="step by step"):
         both.step(both.zero_state((3,)), X[:, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_returns_its_outputs_and_the_state_on_request(kind):
+    module, _, options = KINDS[kind]
+    make = lambda **more: module(2, 4, layers=2, bidirectional=True, rngs=nnx.Rngs(0), **options, **more)  # noqa: E731
+    alone, both = make(), make(return_state=True)
+    y, states = alone(X, return_state=True)
+    _same(alone(X), y)
+    _same(alone(X, return_state=False), y)
+    _same(both(X), (y, states))
+    _same(both(X, return_state=False), y)  # a call has precedence
+    assert len(states) == 2
+
+
+def test_everything_after_the_input_is_named():
+    layer = LSTM(2, 4, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match="positional"):
+        layer(X, layer.zero_state((3,)))
+
+
+def test_recurrent_layers_follow_one_another_in_a_sequence():
+    rngs = nnx.Rngs(0)
+    first, second, dense = LSTM(2, 4, rngs=rngs), LSTM(4, 4, rngs=rngs), Dense(4, 3, rngs=rngs)
+    y, _ = R.lstm(first.cells[0].arrays(jnp.float32), X)
+    y, _ = R.lstm(second.cells[0].arrays(jnp.float32), y)
+    _close(nnx.Sequential(first, second, dense)(X), dense(y))

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import shutil
 from pathlib import Path
 
 import jax
@@ -186,3 +187,76 @@ def test_what_could_not_be_saved_is_not_said_to_be(monkeypatch):
     state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
     with train.Saver(train.Checkpoints(FOLDER)) as saver, pytest.warns(train.CheckpointWarning, match="No space left"):
         assert not saver.save(state, train.Position(), wait=True)
+
+
+def lose(how):
+    """Loses every checkpoint of a run, as it happens to people."""
+    for path in list(Path(FOLDER).glob("[0-9]*")):
+        if how == "deleted":
+            shutil.rmtree(path)
+        else:
+            for file in path.rglob("*"):
+                if file.is_file():
+                    file.write_bytes(b"" if how == "emptied" else bytes(byte ^ 0xFF for byte in file.read_bytes()))
+    if how == "folder deleted":
+        shutil.rmtree(FOLDER)
+
+
+def files(folder):
+    return {
+        path: path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file() and "checkpoints" not in path.parts
+    }
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:the checkpoint of step .* is damaged")
+@pytest.mark.parametrize("how", ["deleted", "folder deleted", "emptied", "inverted"])
+@pytest.mark.parametrize("loop", ["fit", "fit_ensemble"])
+def test_a_run_without_a_whole_checkpoint_is_never_trained_over(how, loop):
+    run = train.RunFolder.create("runs/x")
+
+    def again(resume=True):
+        checkpoints = train.Checkpoints(FOLDER, resume=resume)
+        if loop == "fit":
+            return fit(1, run=run, checkpoints=checkpoints)
+        states = train.create_ensemble(lambda key: MLP(), optax.adam(1e-2), {"seed": [0]})
+        loss_fn, options = train.classification_loss(), {"batch_size": 8, "progress": False}
+        return train.fit_ensemble(states, blobs(21), loss_fn, epochs=1, run=run, checkpoints=checkpoints, **options)
+
+    again(resume=False)
+    before = files("runs/x")
+    lose(how)
+    for _ in range(2):  # what the first refusal leaves is no reason for the second to train
+        with pytest.raises(train.CheckpointError, match="nothing of it was overwritten: start a new run in another"):
+            again()
+        assert files("runs/x") == before
+    if how in ("emptied", "inverted"):
+        assert [path.name for path in Path(FOLDER).glob("damaged-*")] == ["damaged-3"]
+        with pytest.raises(ValueError, match="holds those of a run already"):
+            again(resume=False)
+    gc.collect()
+
+
+def test_a_run_that_left_nothing_yet_starts_where_it_is_to_resume():
+    run = train.RunFolder.create("runs/x", {"epochs": 1})
+    fit(1, run=run, checkpoints=train.Checkpoints(FOLDER, resume=True))
+    assert [record["epoch"] for record in run.metrics()] == [1]
+
+
+@pytest.mark.parametrize("line", [b'{"epoch": 1, \xff\xfe\n', b"{\n", b"7\n"])
+def test_damaged_metrics_are_put_aside_and_written_anew(line):
+    run = train.RunFolder.create("runs/x")
+    fit(2, run=run, checkpoints=train.Checkpoints(FOLDER))
+    path = run / "metrics.jsonl"
+    whole = path.read_bytes()
+    damaged = line + whole.split(b"\n", 1)[1]
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"x.metrics.jsonl, line 1: expected a record, .*; mend or remove that line"):
+        run.metrics()
+    with pytest.warns(train.CheckpointWarning, match=r"metrics.jsonl, line 1: .*; it was put aside as metrics-damaged"):
+        fit(2, run=run, checkpoints=train.Checkpoints(FOLDER, resume=True))
+    assert path.read_bytes() == whole
+    assert (run / "metrics-damaged.jsonl").read_bytes() == damaged

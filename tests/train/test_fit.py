@@ -165,14 +165,28 @@ def test_a_gradient_lost_at_the_very_end_is_found():
 def test_data_with_nan_is_named_as_the_cause():
     data = blobs(20)
     data.images[3, 1] = np.nan
-    with pytest.raises(train.NonFiniteLossError, match="the training data itself holds NaN or infinity"):
+    told = r"the training data itself holds NaN or infinity, the first \.images in example 3"
+    with pytest.raises(train.NonFiniteLossError, match=told):
         quiet(start(), data, epochs=1, batch_size=8)
+
+
+def test_labels_of_a_loss_of_ones_own_are_pointed_at_first():
+    def loss_fn(model, batch, key):
+        return optax.softmax_cross_entropy_with_integer_labels(model(batch.images), batch.labels), {}
+
+    points = blobs(20)
+    points.labels[4] = 3
+    with pytest.raises(
+        train.NonFiniteLossError, match=r"see first that \.labels, from 0 to 3, are classes .*; then try a l"
+    ):
+        quiet(start(), points, loss_fn, epochs=1, batch_size=8)
 
 
 def test_a_lost_test_loss_stops_too():
     test = blobs(9)
     test.images[0, 0] = np.inf
-    with pytest.raises(train.NonFiniteLossError, match="the test loss became nan in epoch 1, step 3"):
+    told = r"the test loss became nan in epoch 1, step 3, .* the test data itself holds NaN"
+    with pytest.raises(train.NonFiniteLossError, match=told):
         quiet(start(), blobs(20), test_data=test, epochs=2, batch_size=8)
 
 
@@ -194,7 +208,7 @@ def test_an_interrupted_run_keeps_its_metrics_and_draws_them(monkeypatch):
 
 def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
     def absent(*args):
-        raise ImportError("plots need matplotlib: pip install 'jaxnn[experiments]'")
+        raise ImportError("plots need matplotlib: pip install it")
 
     monkeypatch.setattr(plots, "curves", absent)
     run = train.RunFolder.create("runs/bare")
@@ -243,3 +257,16 @@ def test_no_epochs_change_nothing():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         quiet(start(), blobs(20), **options)
+
+
+def test_memory_that_is_not_enough_is_told_in_a_sentence():
+    def loss_fn(w, batch, key):
+        side = 1 << 20
+        wide = jax.lax.fori_loop(0, 3, lambda i, x: x.at[i, i].add(w), jnp.zeros((side, side), w.dtype))
+        return wide[1, 1] * batch, {}  # 4 TiB
+
+    state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
+    told = r"^the memory is not enough: [\d.]+ GiB more could not be had; use a smaller batch_size .*nnx.remat"
+    with pytest.raises(train.OutOfMemoryError, match=told) as caught:
+        quiet(state, jnp.ones(4), loss_fn, epochs=1, batch_size=4)
+    assert isinstance(caught.value.__cause__, jax.errors.JaxRuntimeError)

@@ -81,7 +81,7 @@ def test_a_test_loss_alone_may_show_it(capsys):
 
 def test_where_all_diverge_training_stops():
     states = train.create_ensemble(MLP, ADAM, TABLE | {"learning_rate": [1e38] * 3})
-    with pytest.raises(train.NonFiniteLossError, match="learning rates 3 to 10 times lower") as caught:
+    with pytest.raises(train.NonFiniteLossError, match="try a learning rate 3 to 10 times lower") as caught:
         quiet(states, blobs(20), epochs=5, batch_size=8)
     assert (caught.value.epoch, caught.value.step) == (1, 3)
 

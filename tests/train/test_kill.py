@@ -40,7 +40,8 @@ def _kill_and_compare(tmp_path, kills, seed):
         if code == 0:  # it had finished before it was killed: as good as any, and the next begins anew
             _compare(tmp_path)
             finished += 1
-            (killed / "checkpoints").rename(killed / f"finished-{done}")
+            killed.rename(tmp_path / f"finished-{done}-{finished}")
+            killed.mkdir()
             continue
         assert code == -signal.SIGKILL, output
         done += 1

@@ -13,6 +13,7 @@ import jax
 from jaxnn.functional.recurrent.fused import fused, missing
 from jaxnn.functional.recurrent.params import Params, StateT
 from jaxnn.functional.recurrent.scan import Options, scan
+from jaxnn.functional.sharding import sharded
 
 Algorithm = Callable[..., Any]
 
@@ -27,8 +28,7 @@ def auto(
     rule by shape.
     """
     # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
-    sharded = any(axis is not None for a in jax.tree.leaves((params, state, x)) for axis in jax.typeof(a).sharding.spec)
-    if sharded or missing(step, params) is not None:
+    if sharded((params, state, x)) or missing(step, params) is not None:
         return scan(step, params, state, x, options)
     arrays = (params, state, x, options.lengths, options.resets)
 

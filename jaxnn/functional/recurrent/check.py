@@ -1,10 +1,14 @@
 """What the arguments of a recurrent layer must be; each message names the argument."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.functional import arguments
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, State
+from jaxnn.kernels.geometry import known
 
 
 def params(p: Params, kind: type[Params]) -> None:
@@ -12,6 +16,7 @@ def params(p: Params, kind: type[Params]) -> None:
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
+        arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
         _same_dtype(f"params{jax.tree_util.keystr(path)}", leaf.dtype, "params.w_h", p.w_h.dtype)
     for name in ("w_x", "w_h"):
         if getattr(p, name).ndim != 2:
@@ -19,6 +24,8 @@ def params(p: Params, kind: type[Params]) -> None:
                 f"params.{name} must have 2 axes, (rows, gates * hidden), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
             )
+    if 0 in p.w_h.shape:
+        raise ValueError(f"params.w_h: expected a layer of at least 1 unit, got shape {p.w_h.shape}; give it units")
     if isinstance(p, LSTMParams):
         _lstm(p)
         return
@@ -59,6 +66,7 @@ def _shapes(expected: dict[str, tuple[int, ...]], p: Params) -> None:
 
 def inputs(p: Params, x: jax.Array, axes: str) -> None:
     """Raises where `x` does not fit the weights; `axes` says how its shape reads."""
+    arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
     least = 2 if "time" in axes else 1
@@ -79,6 +87,7 @@ def state(p: Params, s: State, batch: tuple[int, ...], dtype: jax.typing.DTypeLi
         raise ValueError(f"state must be {type(expected).__name__}, got {type(s).__name__}")
     for name, want in expected._asdict().items():
         got = getattr(s, name)
+        arguments.real(f"state.{name}", got)
         if got.shape != want.shape:
             raise ValueError(
                 f"state.{name} must have shape {want.shape}: the batch axes {batch} of x, then the "
@@ -96,8 +105,8 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
     if n.shape != batch:
         raise ValueError(f"lengths must have the batch axes of x, {batch}, got shape {n.shape}")
     if not isinstance(value, jax.core.Tracer):
-        known = np.asarray(value)
-        bad = known[(known < 0) | (known > time)]
+        given = np.asarray(value)
+        bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
         if bad.size:
             raise ValueError(f"lengths must lie in 0..{time}, the number of time steps in x; got {bad[:5].tolist()}")
     return n.astype(jnp.int32)
@@ -117,6 +126,18 @@ def count(name: str, value: int | None) -> None:
     """Raises where an optional number of steps is not positive."""
     if value is not None and value < 1:
         raise ValueError(f"{name} must be at least 1 step, or None, got {value}")
+
+
+def rate(name: str, value: Any) -> float | None:
+    """A probability in [0, 1) as a float, or None where it is traced; raises for anything else."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    number = np.asarray(value)
+    if number.shape != () or not jnp.issubdtype(number.dtype, jnp.number) or np.iscomplexobj(number):
+        raise ValueError(f"{name} must be a real number in [0, 1), got {value!r}")
+    if not 0 <= float(number) < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value}")
+    return float(number)
 
 
 def _same_dtype(what: str, got: jax.typing.DTypeLike, other: str, want: jax.typing.DTypeLike) -> None:

@@ -5,6 +5,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import export
+
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.sharding import like
 
 T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]
@@ -20,6 +24,9 @@ class Directions(NamedTuple, Generic[T]):
 
     forward: T
     backward: T
+
+
+export.register_namedtuple_serialization(Directions, serialized_name="jaxnn.Directions")
 
 
 def bidirectional(
@@ -87,7 +94,8 @@ def stack(
         x: `(*batch, time, features)`.
         states: the initial state of each layer; zeros by default.
         dropout: the probability with which each output of every layer *but the last* is set to zero while the
-            others are divided by `1 - dropout`; a draw of its own for each element and step. May be traced.
+            others are divided by `1 - dropout`; a draw of its own for each element and step. May be traced; a
+            traced 1 sets all to zero.
         key: the random key for dropout.
         **options: what `layer` takes (`lengths`, `resets`, ...), the same for all.
 
@@ -95,8 +103,8 @@ def stack(
         The outputs of the last layer and the final states of all, lowest first.
 
     Raises:
-        ValueError: no parameters, as many states as there are not layers, dropout outside 0..1 or without a
-            key, or what `layer` raises.
+        ValueError: no parameters, the number of states differs from the number of layers, dropout is no
+            number in [0, 1) or lacks a key, or what `layer` raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -108,9 +116,7 @@ def stack(
         ((2, 7, 4), [(2, 5), (2, 4)])
     """
     starts = _matched(params_per_layer, states)
-    drops = not isinstance(dropout, int | float) or dropout != 0
-    if isinstance(dropout, int | float) and not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    drops = check.rate("dropout", dropout) != 0
     if drops and key is None:
         raise ValueError(f"dropout={dropout} needs a random key; pass key=, or dropout=0.0 when not training")
     finals = []
@@ -178,5 +184,7 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
 
 def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
     keep = 1 - jnp.asarray(rate, jnp.float32)
-    kept = jax.random.bernoulli(key, keep, x.shape)
-    return jnp.where(kept, x / jnp.broadcast_to(keep.astype(x.dtype), x.shape), jnp.zeros_like(x))
+    kept = like(x, jax.random.bernoulli(key, keep, x.shape))
+    if isinstance(rate, jax.core.Tracer):  # a traced 1 keeps nothing: 0 / 0 would reach the gradients
+        keep = jnp.where(keep > 0, keep, jnp.ones_like(keep))
+    return jnp.where(kept, x / jnp.broadcast_to(keep, x.shape).astype(x.dtype), jnp.zeros_like(x))

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, StateT
 from jaxnn.functional.recurrent.scan import Options, Step, blocks
+from jaxnn.functional.sharding import sharded
 from jaxnn.kernels import gru, lstm, rnn
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.recurrence import Cell, Masks, recurrence
 
 
@@ -49,13 +51,18 @@ def fused(
 ) -> tuple[jax.Array, StateT]:
     """As `scan.scan`, for the variants of which nothing is `missing`; raises `ValueError` for others."""
     lacks = missing(step, params)  # type: ignore[arg-type]
+    if lacks is None and sharded((params, state, x)):
+        lacks = "no way over the devices of an explicit mesh"
     if lacks is not None:
         raise ValueError(f"algorithm='fused' has {lacks}; use 'scan', or 'auto', which chooses what serves")
-    cell, weights = _cell(step, params)  # type: ignore[arg-type]
+    # As in `scan.scan`: over blocks of steps the gradients of the weights are added up in float32.
+    wide = jax.tree.map(widened, params)
     reverse = options.reverse
     xs = x if options.time_major else jnp.moveaxis(x, -2, 0)
 
     def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
+        own = jax.tree.map(lambda a, like: a.astype(like.dtype), wide, params)
+        cell, weights = _cell(step, own)  # type: ignore[arg-type]
         ys, carry = recurrence(cell, reverse, weights, carry, *inputs)
         return carry, ys
 
@@ -66,14 +73,14 @@ def fused(
 def _masks(options: Options, shape: tuple[int, ...]) -> Masks:
     """The options as masks `(time, *batch)`; cuts are numbered as in `scan.scan`."""
     lengths, reverse, resets, time_major, _, truncate = options
-    time, batch = shape[0], shape[1:]
+    time = shape[0]
     cuts = jnp.arange(time, dtype=jnp.int32) + jnp.int32(reverse)
     spread = jax.lax.broadcast_in_dim(cuts, shape, (0,))
     inside = None if lengths is None else spread - jnp.int32(reverse) < jnp.broadcast_to(lengths[None], shape)
     if resets is not None:
         resets = resets if time_major else jnp.moveaxis(resets, -1, 0)
         if reverse:
-            resets = jnp.concatenate([resets[1:], jnp.zeros((1, *batch), bool)])
+            resets = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
         resets = resets if lengths is None else resets & (spread < jnp.broadcast_to(lengths[None], shape))
     apart = None if truncate is None else (cuts % truncate == 0) & (cuts > 0) & (cuts < time)
     return Masks(inside, resets, apart)

@@ -1,10 +1,12 @@
 """The recurrent layers over whole sequences."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.programs import Bound, lasting, once
 from jaxnn.functional.recurrent import algorithms, check
 from jaxnn.functional.recurrent.cells import Activation, gru_step, lstm_step, rnn_step
 from jaxnn.functional.recurrent.params import (
@@ -17,7 +19,8 @@ from jaxnn.functional.recurrent.params import (
     RNNState,
     StateT,
 )
-from jaxnn.functional.recurrent.scan import Options, Step
+from jaxnn.functional.recurrent.scan import Options
+from jaxnn.functional.sharding import like_batch
 from jaxnn.kernels.platform import varying_as
 
 
@@ -64,7 +67,7 @@ def rnn(
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
-    step = partial(rnn_step, activation=activation)
+    step = Bound(rnn_step, activation=activation)
     check.params(params, RNNParams)
     return _run("rnn", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -116,7 +119,7 @@ def gru(
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
-    step = partial(gru_step, reset_after=reset_after, activation=activation, gate_activation=gate_activation)
+    step = Bound(gru_step, reset_after=bool(reset_after), activation=activation, gate_activation=gate_activation)
     check.params(params, GRUParams)
     return _run("gru", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -161,7 +164,8 @@ def lstm(
             going forward before step t, going back before step t - 1. So nothing passes that point in either
             direction. Going back, `resets[0]` lies after the last step and has no effect; so do resets past a
             length.
-        activation: as in `lstm_step`.
+        activation: as in `lstm_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
+            compiled once, and so it is a pure function; another is traced in every call.
         gate_activation: as in `lstm_step`.
         time_major: whether `x`, `resets` and the outputs have time as their *first* axis, `(time, *batch,
             ...)`. That is the order in which the scan reads, so nothing is copied.
@@ -193,7 +197,7 @@ def lstm(
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
         (True, True)
     """
-    step = partial(lstm_step, activation=activation, gate_activation=gate_activation)
+    step = Bound(lstm_step, activation=activation, gate_activation=gate_activation)
     check.params(params, LSTMParams)
     return _run("lstm", algorithm, step, params, state, x, lengths, reverse, resets, time_major, remat, truncate)
 
@@ -201,7 +205,7 @@ def lstm(
 def _run(
     layer: str,
     algorithm: str,
-    step: Step[StateT],
+    step: Bound,
     params: Params,
     state: StateT | None,
     x: jax.Array,
@@ -217,18 +221,38 @@ def _run(
     x = jnp.asarray(x)
     check.inputs(params, x, axes)
     time, batch = (x.shape[0], x.shape[1:-1]) if time_major else (x.shape[-2], x.shape[:-2])
+    zeros = params.zero_state(batch, x.dtype)
     # Inside `shard_map` zeros must be told that they differ over the devices as the inputs do.
-    zeros = jax.tree.map(partial(varying_as, x), params.zero_state(batch, x.dtype))
-    start = zeros if state is None else state
+    start = jax.tree.map(partial(varying_as, x), zeros) if state is None else state
     check.state(params, start, batch, x.dtype)
     check.count("remat", remat)
     check.count("truncate", truncate)
-    options = Options(
-        lengths=None if lengths is None else check.lengths(lengths, batch, time),
-        reverse=reverse,
-        resets=None if resets is None else check.resets(resets, x.shape[:-1], axes.replace(", features", "")),
-        time_major=time_major,
-        remat=remat,
-        truncate=truncate,
-    )
-    return algorithms.choose(layer, algorithm)(step, params, start, x, options)
+    batch_like = partial(like_batch, x, time_major=time_major)
+    lengths = None if lengths is None else batch_like(check.lengths(lengths, batch, time))
+    resets = None if resets is None else check.resets(resets, x.shape[:-1], axes.replace(", features", ""))
+    options = Options(reverse=bool(reverse), time_major=time_major, remat=remat, truncate=truncate)
+    compute = partial(_compute, algorithms.choose(layer, algorithm), step, options)
+    arrays = (params, batch_like(start), x, lengths, resets)
+    # Where even zeros are traced, a person's program is being made, and this is a part of it. A gradient or a `vmap` in
+    # an eager call traces its own arguments only.
+    if isinstance(zeros.h, jax.core.Tracer):
+        return compute(*arrays)
+    if all(lasting(option) for option in step.keywords.values() if callable(option)):
+        return _compiled(*compute.args, *arrays)
+    return once(compute, *arrays)
+
+
+def _compute(
+    algorithm: algorithms.Algorithm,
+    step: Bound,
+    options: Options,
+    params: Params,
+    state: Any,
+    x: jax.Array,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+) -> Any:
+    return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
+
+
+_compiled = jax.jit(_compute, static_argnums=(0, 1, 2))

@@ -4,6 +4,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from jaxnn.kernels.accumulate import accumulator
 
@@ -165,3 +166,6 @@ class LSTMParams(NamedTuple):
 
 
 Params = RNNParams | GRUParams | LSTMParams
+
+for _type in (RNNState, GRUState, LSTMState, RNNParams, GRUParams, LSTMNorm, LSTMParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.params import Params, StateT
+from jaxnn.kernels.accumulate import widened
 
 Step = Callable[[Params, StateT, jax.Array], StateT]
 
@@ -41,6 +42,8 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
         The outputs, laid out as `x`, and the final state.
     """
     lengths, reverse, resets, time_major, remat, truncate = options
+    # Going back, a scan adds up what each step gives the parameters, in the dtype in which they enter it.
+    wide = jax.tree.map(widened, params)
     xs = x if time_major else jnp.moveaxis(x, -2, 0)
     time = xs.shape[0]
     # Cut number k lies between the steps k - 1 and k. Going forward it comes before step k, going back before
@@ -53,6 +56,7 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
 
     def body(state: StateT, inputs: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[StateT, jax.Array]:
         x, cut, reset = inputs
+        own = jax.tree.map(lambda a, like: a.astype(like.dtype), wide, params)
         if truncate is not None:
             apart = (cut % truncate == 0) & (cut > 0) & (cut < time)
             state = _where(jnp.broadcast_to(apart, x.shape[:-1]), jax.lax.stop_gradient(state), state)
@@ -60,11 +64,11 @@ def scan(step: Step[StateT], params: Params, state: StateT, x: jax.Array, option
             reset = reset if lengths is None else reset & (cut < lengths)
             state = _where(reset, jax.tree.map(jnp.zeros_like, state), state)
         if lengths is None:
-            new = step(params, state, x)
+            new = step(own, state, x)
             return new, new.h
         inside = cut - jnp.int32(reverse) < lengths
         # What stands in the padding, NaN included, must reach neither values nor gradients.
-        new = step(params, state, _where(inside, x, jnp.zeros_like(x)))
+        new = step(own, state, _where(inside, x, jnp.zeros_like(x)))
         return _where(inside, new, state), _where(inside, new.h, jnp.zeros_like(new.h))
 
     final, ys = blocks(partial(jax.lax.scan, body, reverse=reverse), state, (xs, cuts, resets), reverse, remat)

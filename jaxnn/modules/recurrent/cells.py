@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn.functional import arguments
 from jaxnn.functional import recurrent as R
 from jaxnn.modules.parameters import Initializer
+from jaxnn.modules.static import keywords, static_options
 
 Activation = R.Activation
 
@@ -18,19 +20,23 @@ class Cell(nnx.Module):
 
     Attributes:
       params: a NamedTuple of `nnx.Param`, named as in `jaxnn.functional`.
-      options: what the step takes beside parameters, state and input.
     """
 
     def __init__(self, params: Any, options: Mapping[str, Any], dtype: Any) -> None:
         is_boxed = lambda p: isinstance(p, nnx.VariableMetadata)  # noqa: E731
         self.params = nnx.data(jax.tree.map(nnx.Param, params, is_leaf=is_boxed))
-        self.options = dict(options)
+        self._options = static_options(options)
         self.dtype = dtype
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the step takes beside parameters, state and input."""
+        return keywords(self._options)
 
     def arrays(self, dtype: Any) -> Any:
         """The parameters as the functions in `jaxnn.functional` take them, in `dtype`."""
         is_variable = lambda p: isinstance(p, nnx.Variable)  # noqa: E731
-        return jax.tree.map(lambda p: p[...].astype(dtype), self.params, is_leaf=is_variable)
+        return jax.tree.map(lambda p: arguments.cast("a parameter", p[...], dtype), self.params, is_leaf=is_variable)
 
     def zero_state(self, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Any:
         """The state before the first step, for inputs with these batch axes and this dtype."""
@@ -40,7 +46,7 @@ class Cell(nnx.Module):
     def __call__(self, state: Any, x: jax.Array) -> Any:
         """`(state, (*batch, features))` -> the new state, whose `h` is the output."""
         dtype = x.dtype if self.dtype is None else self.dtype
-        return self._step(self.arrays(dtype), state, x.astype(dtype), **self.options)
+        return self._step(self.arrays(dtype), state, arguments.cast("x", x, dtype), **self.options)
 
     def _step(self, params: Any, state: Any, x: jax.Array, **options: Any) -> Any:
         raise NotImplementedError

@@ -61,7 +61,7 @@ class Decoder(nnx.Module):
     >>> import jax, jax.numpy as jnp
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
-    >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
+    >>> encoder = modules.Encoder(11, 4, 5, return_state=True, rngs=nnx.Rngs(0))
     >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
     >>> encoded = encoder(jnp.ones((2, 7), int))
     >>> logits, state = decoder(jnp.zeros((2, 6), int), encoded)
@@ -129,8 +129,8 @@ class Decoder(nnx.Module):
         """
         x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
         if state is None and encoded is not None:
-            state = encoded.state
-        h, final = self.layers(x, state, lengths=lengths)
+            state = _checked(encoded).state
+        h, final = self.layers(x, state=state, lengths=lengths, return_state=True)
         return self._logits(h, encoded), final
 
     def attention_weights(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
@@ -146,7 +146,7 @@ class Decoder(nnx.Module):
         if self.attend is None:
             raise ValueError("attention_weights: this decoder has no attention; build it with memory_features=")
         x = self.embed(checked_tokens(tokens, self.vocabulary))
-        h, _ = self.layers(x, encoded.state, deterministic=True)
+        h = self.layers(x, state=_checked(encoded).state, deterministic=True, return_state=False)
         return self.attend(h, encoded)[1]
 
     def step(self, state: tuple[Any, ...], token: jax.Array, encoded: Encoded | None = None) -> Any:
@@ -190,9 +190,9 @@ class Decoder(nnx.Module):
             raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
         if (method == "sample") != (key is not None):
             raise ValueError(f"key: 'sample' needs a random key, no other method takes one; got {method!r}")
-        first = jnp.asarray(start, jnp.int32)
+        first = checked_tokens(start, self.vocabulary, "start").astype(jnp.int32)
         if state is None and encoded is not None:
-            state = encoded.state
+            state = _checked(encoded).state
         if state is None:
             state = self.layers.zero_state(first.shape, self.embed.dtype)
         first = jnp.broadcast_to(first, state[0].h.shape[:-1])
@@ -209,5 +209,14 @@ class Decoder(nnx.Module):
         if self.attend is not None:
             if encoded is None:
                 raise ValueError("encoded: this decoder attends over an encoder's outputs, so it needs them")
-            h, _ = self.attend(h, encoded)
+            h, _ = self.attend(h, _checked(encoded))
         return self.out(h)
+
+
+def _checked(encoded: Encoded) -> Encoded:
+    """Raises where an encoder's outputs are given without its state."""
+    if not isinstance(encoded, Encoded):
+        raise ValueError(
+            f"encoded: expected Encoded, got {type(encoded).__name__}; call the encoder with return_state=True."
+        )
+    return encoded

@@ -1,13 +1,15 @@
 """The encoder: reads a sequence of tokens."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import export
 
 from jaxnn.functional import recurrent as R
+from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN
 
@@ -29,6 +31,9 @@ class Encoded(NamedTuple):
     lengths: jax.Array | None
 
 
+export.register_namedtuple_serialization(Encoded, serialized_name="jaxnn.Encoded")
+
+
 class Encoder(nnx.Module):
     """Embeds tokens and reads them by recurrent layers, in both directions by default.
 
@@ -43,6 +48,7 @@ class Encoder(nnx.Module):
       layers: how many layers.
       bidirectional: whether the layers go both ways.
       dropout: the rate of dropout on the embeddings and between layers.
+      return_state: whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
       dtype: to compute in; that of the parameters by default.
       param_dtype: of the parameters.
       rngs: `params`, and `dropout` where there is some.
@@ -51,7 +57,9 @@ class Encoder(nnx.Module):
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
     >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
-    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]))
+    >>> encoder(jnp.ones((2, 7), int)).shape
+    (2, 7, 10)
+    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]), return_state=True)
     >>> encoded.outputs.shape, encoded.state[0].h.shape
     ((2, 7, 10), (2, 5))
     """
@@ -66,6 +74,7 @@ class Encoder(nnx.Module):
         layers: int = 1,
         bidirectional: bool = True,
         dropout: float = 0.0,
+        return_state: bool = False,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
@@ -83,6 +92,7 @@ class Encoder(nnx.Module):
             rngs=rngs,
         )
         self.vocabulary = vocabulary
+        self.return_state = return_state
         self.out_features = self.layers.out_features
         per_layer = len(self.layers.zero_state()[0].forward) if bidirectional else 0
 
@@ -91,22 +101,43 @@ class Encoder(nnx.Module):
 
         self.bridges = nnx.data([[bridge() for _ in range(per_layer)] for _ in range(layers if per_layer else 0)])
 
-    def __call__(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> Encoded:
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[False]
+    ) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[True]
+    ) -> Encoded: ...
+
+    @overload
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
+    ) -> Any: ...
+
+    def __call__(
+        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
+    ) -> Any:
         """Reads tokens `(*batch, time)`.
 
         Args:
           tokens: integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
             give NaN.
           lengths: how many tokens of each sequence count.
+          return_state: whether to return what a decoder takes; the attribute by default.
 
         Returns:
-          Outputs and the decoder's initial state.
+          The outputs `(*batch, time, out_features)`; with `return_state` an `Encoded` of outputs, the decoder's initial
+          state and lengths.
 
         Raises:
           ValueError: tokens that are not integers or, where concrete, not in the vocabulary; or as `functional.lstm`.
         """
         x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
-        outputs, state = self.layers(x, lengths=lengths)
+        if not (self.return_state if return_state is None else return_state):
+            return self.layers(x, lengths=lengths, return_state=False)
+        outputs, state = self.layers(x, lengths=lengths, return_state=True)
         if self.bridges:
             state = tuple(self._join(s, b) for s, b in zip(state, self.bridges, strict=True))
         return Encoded(outputs, state, None if lengths is None else jnp.asarray(lengths))
@@ -124,7 +155,17 @@ def layers_of(kind: str) -> type[RNN] | type[GRU] | type[LSTM]:
     return KINDS[kind]
 
 
-def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+class Embedding(nnx.Embed):
+    """`nnx.Embed`, whose gradient adds up what a token gets from all its places in float32, not in half precision."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Integers `(*batch,)` -> `(*batch, features)`, in `dtype`."""
+        if out_sharding is not None:
+            return super().__call__(inputs, out_sharding)
+        return jnp.take(widened(self.embedding[...]), inputs, axis=0).astype(self.dtype)
+
+
+def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
     """An embedding in the dtype to compute in.
 
     Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
@@ -133,7 +174,7 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
-    return nnx.Embed(
+    return Embedding(
         vocabulary,
         features,
         dtype=dtype or param_dtype,
@@ -143,15 +184,15 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
     )
 
 
-def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int) -> jax.Array:
+def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
     """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
     if not isinstance(tokens, jax.core.Tracer):
         known = np.asarray(tokens)
         if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
             raise ValueError(
-                f"tokens must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
+                f"{name} must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
             )
     t = jnp.asarray(tokens)
     if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"tokens must be integers, got {t.dtype}")
+        raise ValueError(f"{name} must be integers, got {t.dtype}")
     return t

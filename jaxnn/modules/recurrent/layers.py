@@ -1,14 +1,31 @@
 """Recurrent layers over whole sequences: stacks of cells in one direction or both."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn.functional import arguments
 from jaxnn.functional import recurrent as R
+from jaxnn.functional.recurrent import check
 from jaxnn.modules.recurrent.cells import Cell, GRUCell, LSTMCell, RNNCell
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call of a recurrent module takes beside its inputs and `return_state`."""
+
+    state: Sequence[Any] | None
+    lengths: jax.typing.ArrayLike | None
+    reverse: bool
+    resets: jax.typing.ArrayLike | None
+    time_major: bool
+    remat: int | None
+    truncate: int | None
+    algorithm: str
+    deterministic: bool | None
+    rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
 
 
 class Recurrent(nnx.Module):
@@ -18,6 +35,7 @@ class Recurrent(nnx.Module):
       cells: one cell a layer, lowest first; with `bidirectional` a pair `Directions(forward, backward)`.
       out_features: the number of features of the outputs.
       dropout: the rate between layers; switched off by `deterministic`, so by `model.eval()`.
+      return_state: whether a call returns the final states beside the outputs, unless it says otherwise.
     """
 
     def __init__(
@@ -29,18 +47,19 @@ class Recurrent(nnx.Module):
         layers: int,
         bidirectional: bool,
         dropout: float,
+        return_state: bool,
         rngs: nnx.Rngs,
     ) -> None:
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        check.rate("dropout", dropout)
         self.out_features = output * (2 if bidirectional else 1)
         sizes = [in_features] + [self.out_features] * (layers - 1)
         cells = [R.Directions(cell(n), cell(n)) if bidirectional else cell(n) for n in sizes]
         self.cells = nnx.data(cells)
         self.bidirectional = bidirectional
-        self.dropout = dropout
+        self.dropout = float(dropout)
+        self.return_state = return_state
         self.deterministic = False
         self.rngs = rngs.dropout.fork() if dropout > 0 and layers > 1 else nnx.data(None)
 
@@ -70,11 +89,23 @@ class Recurrent(nnx.Module):
         is_cell = lambda c: isinstance(c, Cell)  # noqa: E731
         return tuple(jax.tree.map(lambda c: c.zero_state(batch, dtype), self.cells, is_leaf=is_cell))
 
+    @overload
+    def __call__(self, x: jax.Array, *, return_state: Literal[False], **options: Unpack[CallOptions]) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self, x: jax.Array, *, return_state: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[jax.Array, tuple[Any, ...]]: ...
+
+    @overload
+    def __call__(self, x: jax.Array, *, return_state: bool | None = None, **options: Unpack[CallOptions]) -> Any: ...
+
     def __call__(
         self,
         x: jax.Array,
-        state: Sequence[Any] | None = None,
         *,
+        return_state: bool | None = None,
+        state: Sequence[Any] | None = None,
         lengths: jax.typing.ArrayLike | None = None,
         reverse: bool = False,
         resets: jax.typing.ArrayLike | None = None,
@@ -84,11 +115,12 @@ class Recurrent(nnx.Module):
         algorithm: str = "auto",
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
-    ) -> tuple[jax.Array, tuple[Any, ...]]:
+    ) -> Any:
         """Runs all layers over a sequence; what is not said here is as in `functional.lstm`.
 
         Args:
           x: `(*batch, time, in_features)`.
+          return_state: whether the final states are returned beside the outputs; the attribute by default.
           state: the initial state of each layer, lowest first; zeros by default.
           lengths: how many steps of each sequence count.
           reverse: whether to go from the last step to the first; not for bidirectional layers.
@@ -101,7 +133,8 @@ class Recurrent(nnx.Module):
           rngs: for dropout, or a key; those of the module by default.
 
         Returns:
-          The outputs `(*batch, time, out_features)` and the final state of each layer, lowest first.
+          The outputs `(*batch, time, out_features)`; with `return_state` also the final state of each layer, lowest
+          first, as in `(outputs, states)`.
 
         Raises:
           ValueError: as `functional.lstm` and `functional.stack`.
@@ -110,10 +143,10 @@ class Recurrent(nnx.Module):
         off = self.deterministic if deterministic is None else deterministic
         dropout = 0.0 if off or len(self.cells) == 1 else self.dropout
         options = {} if self.bidirectional and not reverse else {"reverse": reverse}
-        return R.stack(
+        y, states = R.stack(
             self._layer,
             self._arrays(dtype),
-            x.astype(dtype),
+            arguments.cast("x", x, dtype),
             state,
             dropout=dropout,
             key=self._key(rngs) if dropout > 0 else None,
@@ -126,6 +159,7 @@ class Recurrent(nnx.Module):
             **options,
             **self._first().options,
         )
+        return (y, states) if (self.return_state if return_state is None else return_state) else y
 
     def step(self, state: Sequence[Any], x: jax.Array) -> tuple[Any, ...]:
         """One step of all layers, without dropout: a loop of these equals the whole call, up to rounding.
@@ -141,7 +175,9 @@ class Recurrent(nnx.Module):
           ValueError: the layers are bidirectional, or as `functional.lstm_step`.
         """
         dtype = self._dtype(x)
-        return R.stack_step(self._step, self._arrays(dtype), state, x.astype(dtype), **self._first().options)
+        return R.stack_step(
+            self._step, self._arrays(dtype), state, arguments.cast("x", x, dtype), **self._first().options
+        )
 
     def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array | None:
         source = self.rngs if rngs is None else rngs
@@ -167,6 +203,7 @@ class RNN(Recurrent):
       layers: how many layers.
       bidirectional: whether every layer goes both ways; outputs are then twice as wide.
       dropout: the rate of dropout between layers.
+      return_state: whether calls return `(outputs, states)` instead of the outputs alone, unless a call says otherwise.
       rngs: `params`, and `dropout` where there is some.
       **cell: what `RNNCell` takes: `activation`, `dtype`, `param_dtype`, the initialisers. Sharding metadata comes
         with `nnx.with_partitioning` on an initialiser.
@@ -175,7 +212,9 @@ class RNN(Recurrent):
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
     >>> layer = modules.RNN(3, 5, layers=2, rngs=nnx.Rngs(0))
-    >>> y, state = layer(jnp.ones((2, 7, 3)))
+    >>> layer(jnp.ones((2, 7, 3))).shape
+    (2, 7, 5)
+    >>> y, state = layer(jnp.ones((2, 7, 3)), return_state=True)
     >>> y.shape, len(state)
     ((2, 7, 5), 2)
     """
@@ -191,6 +230,7 @@ class RNN(Recurrent):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        return_state: bool = False,
         rngs: nnx.Rngs,
         **cell: Any,
     ) -> None:
@@ -201,6 +241,7 @@ class RNN(Recurrent):
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            return_state=return_state,
             rngs=rngs,
         )
 
@@ -214,6 +255,7 @@ class GRU(Recurrent):
       layers: how many layers.
       bidirectional: whether every layer goes both ways; outputs are then twice as wide.
       dropout: the rate of dropout between layers.
+      return_state: whether calls return `(outputs, states)` instead of the outputs alone, unless a call says otherwise.
       rngs: `params`, and `dropout` where there is some.
       **cell: what `GRUCell` takes: `reset_after`, `activation`, `gate_activation`, `dtype`, `param_dtype`, the
         initialisers. Sharding metadata comes with `nnx.with_partitioning` on an initialiser.
@@ -222,7 +264,7 @@ class GRU(Recurrent):
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
     >>> layer = modules.GRU(3, 5, bidirectional=True, rngs=nnx.Rngs(0))
-    >>> y, (state,) = layer(jnp.ones((2, 7, 3)))
+    >>> y, (state,) = layer(jnp.ones((2, 7, 3)), return_state=True)
     >>> y.shape, state.backward.h.shape
     ((2, 7, 10), (2, 5))
     """
@@ -238,6 +280,7 @@ class GRU(Recurrent):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        return_state: bool = False,
         rngs: nnx.Rngs,
         **cell: Any,
     ) -> None:
@@ -248,6 +291,7 @@ class GRU(Recurrent):
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            return_state=return_state,
             rngs=rngs,
         )
 
@@ -261,6 +305,7 @@ class LSTM(Recurrent):
       layers: how many layers.
       bidirectional: whether every layer goes both ways; outputs are then twice as wide.
       dropout: the rate of dropout between layers.
+      return_state: whether calls return `(outputs, states)` instead of the outputs alone, unless a call says otherwise.
       projection: the number of output features of each layer and direction, where outputs are projected.
       rngs: `params`, and `dropout` where there is some.
       **cell: what `LSTMCell` takes: `peephole`, `coupled`, `layer_norm`, `forget_bias`, `activation`,
@@ -271,7 +316,7 @@ class LSTM(Recurrent):
     >>> from flax import nnx
     >>> from jaxnn.modules import recurrent as modules
     >>> layer = modules.LSTM(3, 5, layers=2, dropout=0.1, rngs=nnx.Rngs(0))
-    >>> y, state = layer(jnp.ones((2, 7, 3)), lengths=jnp.array([7, 4]))
+    >>> y, state = layer(jnp.ones((2, 7, 3)), lengths=jnp.array([7, 4]), return_state=True)
     >>> y.shape, state[-1].c.shape
     ((2, 7, 5), (2, 5))
     """
@@ -287,6 +332,7 @@ class LSTM(Recurrent):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        return_state: bool = False,
         projection: int | None = None,
         rngs: nnx.Rngs,
         **cell: Any,
@@ -298,5 +344,6 @@ class LSTM(Recurrent):
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            return_state=return_state,
             rngs=rngs,
         )

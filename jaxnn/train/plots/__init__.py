@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files. They need matplotlib: `pip install 'jaxnn[experiments]'`."""
+"""Pictures of a run, as PNG files. They need matplotlib, of the extra `experiments`."""
 
 from jaxnn.train.plots.classes import confusion
 from jaxnn.train.plots.ensemble import by_setting, reliability, spread

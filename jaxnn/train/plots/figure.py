@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from jaxnn import extras
 from jaxnn.train.runfolder import replacing
 
 TRAIN, TEST, WRONG, INK = "#1f77b4", "#e8590c", "#d6201f", "#333333"
@@ -15,7 +16,7 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'jaxnn[experiments]'") from error
+        raise ImportError(f"plots need matplotlib: {extras.install('experiments')}") from error
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

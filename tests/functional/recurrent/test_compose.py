@@ -93,6 +93,41 @@ def test_dropout_may_be_traced_and_none_equals_zero():
     assert_same(traced(0.5), traced(0.5))
 
 
+def test_a_traced_dropout_of_one_leaves_zeros_in_values_and_gradients():
+    _, params = _two_layers("gru")
+    x, key = random_x(2, 6, 3), jax.random.key(0)
+
+    def loss(params, x, rate):
+        return jnp.sum(R.stack(R.gru, params, x, dropout=rate, key=key)[0] ** 2)
+
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(params, x, 1.0)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
+    assert not gradients[1].any()
+    dropped = jax.jit(lambda rate: R.stack(R.gru, params, x, dropout=rate, key=key))(1.0)
+    assert_close(dropped[0], R.gru(params[1], jnp.zeros((2, 6, params[1].w_x.shape[0])))[0], 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize("rate", [np.float32(1.5), np.float64(1.0), jnp.float32(-0.5), float("nan"), 1, np.array(2)])
+def test_every_concrete_dropout_is_checked(rate):
+    _, params = _two_layers("gru")
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\)"):
+        R.stack(R.gru, params, random_x(2, 6, 3), dropout=rate, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("rate", [True, "0.5", None, 0.5j, np.zeros(2)])
+def test_dropout_that_is_no_real_number_is_named(rate):
+    _, params = _two_layers("gru")
+    with pytest.raises(ValueError, match="dropout must be a real number"):
+        R.stack(R.gru, params, random_x(2, 6, 3), dropout=rate, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("rate", [np.float32(0), jnp.float32(0), 0])
+def test_a_concrete_dropout_of_zero_needs_no_key(rate):
+    case, params = _two_layers("gru")
+    x = random_x(2, 6, 3)
+    assert_same(R.stack(case.layer, params, x, dropout=rate), R.stack(case.layer, params, x))
+
+
 def test_options_reach_every_layer():
     _, params = _two_layers("gru")
     x = random_x(2, 6, 3)

@@ -121,6 +121,19 @@ def test_products_of_half_precision_accumulate_in_float32():
     np.testing.assert_allclose(y[0, 0].astype(jnp.float32), 4096 * 0.001, rtol=0.01)
 
 
+@pytest.mark.parametrize(
+    "options", [{"algorithm": "scan"}, {"algorithm": "fused"}, {"algorithm": "fused", "remat": 1}], ids=str
+)
+def test_gradients_of_half_precision_are_sums_over_steps_in_float32(options):
+    """600 equal steps: in bfloat16 the gradients would stop growing at 256."""
+    params = R.RNNParams(*(jnp.zeros(shape, jnp.bfloat16) for shape in ((1, 1), (1, 1), (1,))))
+    x = jnp.ones((600, 1), jnp.bfloat16)
+
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(R.rnn(params, x, **options)[0].astype(jnp.float32))))(params)
+    np.testing.assert_allclose(float(gradient.w_x[0, 0]), 600, rtol=1e-2)
+    np.testing.assert_allclose(float(gradient.b[0]), 600, rtol=1e-2)
+
+
 def test_a_float32_cell_counts_where_a_bfloat16_cell_would_stand_still():
     """Open gates and a candidate of 1 add about 1 a step; bfloat16 cannot count past 256."""
     bias = jnp.repeat(jnp.array([20.0, 20.0, 20.0, 20.0]), 1).astype(jnp.bfloat16)

@@ -15,7 +15,7 @@ CALLS = {
     "no time axis": (lambda: R.lstm(P, jnp.ones(3)), r"x must be \(\*batch, time, features\).*got shape \(3,\)"),
     "time-major": (lambda: R.lstm(P, jnp.ones(3), time_major=True), r"\(time, \*batch, features\)"),
     "integers": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.int32)), "x must be floating point, got int32"),
-    "complex": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.complex64)), "x must be floating point"),
+    "complex": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.complex64)), "x: expected real numbers, got complex64"),
     "dtypes": (lambda: R.lstm(P, X.astype(jnp.bfloat16)), "params must have the dtype of x, bfloat16, got float32"),
     "mixed weights": (lambda: R.lstm(P._replace(b=P.b.astype(jnp.bfloat16)), X), r"params\.b must have the dtype"),
     "other layer": (lambda: R.gru(P, X), "params must be GRUParams, got LSTMParams"),

@@ -1,0 +1,34 @@
+"""The command that installs a missing optional dependency."""
+
+import shlex
+from pathlib import Path
+
+DISTRIBUTION = "jaxnn-layers"
+"""The name on the package index, where `jaxnn` is somebody else's project; the import name is `jaxnn`."""
+
+
+def install(extra: str) -> str:
+    """Returns the command that installs an extra of this very copy of the library.
+
+    Args:
+        extra: A name under `[project.optional-dependencies]`, `"experiments"` for instance.
+
+    Returns:
+        An editable installation of the checkout where the library runs from one, else the distribution by its name.
+
+    Example:
+        >>> from jaxnn.extras import install
+        >>> install("data").startswith("pip install ")
+        True
+    """
+    root = Path(__file__).parents[1]
+    if _is_checkout(root):
+        return shlex.join(["pip", "install", "-e", f"{root}[{extra}]"])
+    return shlex.join(["pip", "install", f"{DISTRIBUTION}[{extra}]"])
+
+
+def _is_checkout(root: Path) -> bool:
+    try:
+        return f'name = "{DISTRIBUTION}"' in (root / "pyproject.toml").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False

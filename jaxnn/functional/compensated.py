@@ -1,0 +1,23 @@
+"""Long sums in float32 that lose nothing."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Total(NamedTuple):
+    """A sum that keeps what float32 rounds off: `high + low`, with `high` the sum to the nearest float32."""
+
+    high: jax.Array
+    low: jax.Array
+
+
+def plus(total: Total, term: jax.Array) -> Total:
+    """Adds a term without loss, by Knuth's two-sum; the rounding of `low` itself is left."""
+    high = total.high + term
+    of_term = high - total.high
+    lost = (total.high - (high - of_term)) + (term - of_term)
+    low = total.low + jnp.where(jnp.isfinite(high), lost, 0.0)
+    rounded = high + low
+    return Total(rounded, jnp.where(jnp.isfinite(rounded), low - (rounded - high), 0.0))

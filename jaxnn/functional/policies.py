@@ -1,0 +1,38 @@
+"""What rematerialisation keeps: a policy for `jax.checkpoint`."""
+
+from typing import Any
+
+from jax import lax
+
+from jaxnn.kernels.conv import conv_dw_p, conv_dx_p, conv_p
+
+_CONVOLUTIONS = (conv_p, conv_dx_p, conv_dw_p, lax.conv_general_dilated_p)
+
+
+def convolutions_saveable(primitive: Any, *args: Any, **params: Any) -> bool:
+    """Keeps the results of convolutions, and lets `jax.checkpoint` compute what lies between them again.
+
+    `jax.checkpoint_policies.dots_saveable` keeps matrix products and the convolutions of `jax.lax`. It does not know
+    those of this library; compose the two policies as in the example.
+
+    Args:
+        primitive: The operation that JAX asks about.
+        *args: Not used.
+        **params: Not used.
+
+    Returns:
+        Whether the operation is `conv`, `conv_transpose`, a gradient of one, or a convolution of `jax.lax`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> policies = jax.checkpoint_policies
+        >>> policy = policies.save_from_both_policies(policies.dots_saveable, F.convolutions_saveable)
+        >>> @jax.checkpoint(policy=policy)
+        ... def block(kernel, x):
+        ...     return jnp.tanh(F.conv(x, kernel))
+        >>> jax.grad(lambda kernel: block(kernel, jnp.ones((1, 4, 4, 2))).sum())(jnp.zeros((3, 3, 2, 8))).shape
+        (3, 3, 2, 8)
+    """
+    del args, params
+    return primitive in _CONVOLUTIONS

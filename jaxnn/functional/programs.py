@@ -1,0 +1,116 @@
+"""Eager calls that compile once: a second equal call finds the program of the first.
+
+JAX finds a program by the function object that was traced, and a layer that builds its scan anew has a new one in every
+call. There are two ways out. Where every function is known to stay what it is (`lasting`), a jitted function of this
+library takes it as a static argument. Where a person's function closes over arrays, which may be others in the next
+call, it is traced in every call, and only the compiled program is kept (`once`).
+"""
+
+import functools
+import hashlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+
+class Bound(functools.partial[Any]):
+    """A function with options bound; equal to another of the same function and options, as `functools.partial` is not.
+
+    Example:
+        >>> Bound(max, key=abs) == Bound(max, key=abs)
+        True
+    """
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.func, self.args, tuple(sorted(self.keywords.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+
+def lasting(function: Any) -> bool:
+    """Whether a function computes the same as long as it exists, so that its program may be kept by its identity.
+
+    Functions of JAX, jitted ones and those that a module defines do. One that is made in a function, a lambda or a
+    method may hold something that changes, and may be another object in every call.
+    """
+    if isinstance(function, types.MethodType):
+        return False
+    if isinstance(function, functools.partial):
+        held = (*function.args, *function.keywords.values())
+        return lasting(function.func) and all(isinstance(v, str | int | float | None) for v in held)
+    of_jax = str(getattr(function, "__module__", "")).split(".")[0] == "jax"
+    defined = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
+    return of_jax or defined or isinstance(function, _JITTED)
+
+
+_JITTED = type(jax.jit(lambda: None))
+
+
+def once(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, compiled only where no equal program ran before, whatever object `function` is.
+
+    The function is traced in every call, so that arrays that it closes over may change; they are arguments of the
+    program, which keeps none of them. Under a transformation it is called as it is.
+
+    Args:
+        function: A function of pytrees of arrays.
+        *args: Its arguments.
+
+    Returns:
+        What `function` returns.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> for scale in (2.0, 3.0):
+        ...     a = jnp.asarray(scale)
+        ...     print(once(lambda x: a * x, jnp.ones(())))
+        2.0
+        3.0
+    """
+    if jax.config.jax_disable_jit or _traced(args):  # type: ignore[attr-defined]
+        return function(*args)
+    closed, out = jax.make_jaxpr(function, return_shape=True)(*args)
+    if closed.effects or _traced(closed.consts):
+        return function(*args)
+    jaxpr, held = closed.jaxpr, len(closed.consts)
+
+    def run(*arrays: jax.Array) -> Any:
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr, arrays[:held]))(*arrays[held:])
+
+    program: Any = jax.jit(run)
+    arrays = (*closed.consts, *jax.tree.leaves(args))
+    text = program.lower(*arrays).as_text()
+    if "callback" not in text:  # a program names a Python function that it calls by a number of its own
+        program = _first(_Program(hashlib.sha256(text.encode()).digest(), program)).run
+    return jax.tree.unflatten(jax.tree.structure(out), program(*arrays))
+
+
+class _Program:
+    """A jitted function, known by what it is lowered to."""
+
+    def __init__(self, text: bytes, run: Callable[..., Any]) -> None:
+        self.text = text
+        self.run = run
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Program) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+@functools.lru_cache(maxsize=128)
+def _first(program: _Program) -> _Program:
+    """The first of equal programs."""
+    return program
+
+
+def _traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,51 @@
+"""Explicit sharding: what accompanies a sequence is sharded as the sequence is.
+
+There shardings are part of types: a scan requires the type of its state to stay the same, and a choice between arrays
+requires one type of all.
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def like_batch(x: jax.Array, tree: Any, *, time_major: bool) -> Any:
+    """Shards arrays `(*batch, ...)` over the batch axes of a sequence, where its mesh has explicit axes.
+
+    Args:
+        x: The sequence, `(*batch, time, features)` or `(time, *batch, features)`.
+        tree: Arrays whose first axes are the batch axes of `x`.
+        time_major: Whether `x` begins with time.
+
+    Returns:
+        The arrays; further axes keep their sharding.
+    """
+    spec = jax.typeof(x).sharding.spec
+    return jax.tree.map(lambda array: _placed(x, array, spec[1:-1] if time_major else spec[:-2]), tree)
+
+
+def like_leading(x: jax.Array, tree: Any) -> Any:
+    """Shards arrays over the axes of `x (*batch)`, their first ones, where its mesh has explicit axes."""
+    return jax.tree.map(lambda array: _placed(x, array, jax.typeof(x).sharding.spec), tree)
+
+
+def like(x: jax.Array, array: jax.Array) -> jax.Array:
+    """Shards an array as `x` of the same shape is, where its mesh has explicit axes."""
+    return _placed(x, array, jax.typeof(x).sharding.spec)
+
+
+def _placed(x: jax.Array, array: jax.Array, leading: Any) -> jax.Array:
+    mesh = jax.typeof(x).sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types:
+        return array
+    spec = PartitionSpec(*leading, *jax.typeof(array).sharding.spec[len(leading) :])
+    # Outside of `jax.jit` and `jax.set_mesh` only the array itself knows the devices.
+    if not isinstance(x, jax.core.Tracer) and isinstance(x.sharding, NamedSharding):
+        return jax.device_put(array, NamedSharding(x.sharding.mesh, spec))
+    return jax.sharding.reshard(array, NamedSharding(mesh, spec))
+
+
+def sharded(tree: Any) -> bool:
+    """Whether an array is sharded over an explicit axis of a mesh."""
+    return any(axis is not None for a in jax.tree.leaves(tree) for axis in jax.typeof(a).sharding.spec)

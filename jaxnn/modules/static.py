@@ -1,0 +1,83 @@
+"""Static configuration of modules: hashable, and equal after a copy or a pickle."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+# Where JAX's functions are public; they name the private files that define them.
+_PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
+
+
+class ByReference:
+    """A function that is compared, copied and pickled by reference, as plain functions of Python are.
+
+    `jnp.tanh`, `jax.nn.relu` and all that `jax.jit` returns are objects which `copy.deepcopy` turns into other
+    functions, and which `pickle` refuses.
+
+    Args:
+        function: The function.
+
+    Example:
+        >>> import copy, pickle
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.modules.static import ByReference
+        >>> tanh = ByReference(jnp.tanh)
+        >>> copy.deepcopy(tanh).function is jnp.tanh, pickle.loads(pickle.dumps(tanh)).function is jnp.tanh
+        (True, True)
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        return self.function(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByReference) and self.function == other.function
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
+
+    def __deepcopy__(self, memo: Any) -> "ByReference":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function = self.function
+        if isinstance(function, functools.partial):
+            return _partial, (ByReference(function.func), function.args, function.keywords)
+        name = getattr(function, "__qualname__", "")
+        for module in (*_PUBLIC, getattr(function, "__module__", None)):
+            if getattr(sys.modules.get(module or ""), name, None) is function:
+                return _named, (module, name)
+        return ByReference, (function,)
+
+
+def _partial(function: ByReference, args: tuple[Any, ...], keywords: dict[str, Any]) -> ByReference:
+    return ByReference(functools.partial(function.function, *args, **keywords))
+
+
+def _named(module: str, name: str) -> ByReference:
+    __import__(module)
+    return ByReference(getattr(sys.modules[module], name))
+
+
+def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options as pairs of names and values, which are hashable; `keywords` undoes it."""
+    return tuple((name, static_function(value) if callable(value) else value) for name, value in options.items())
+
+
+def keywords(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Options as they were given."""
+    return {name: value.function if isinstance(value, ByReference) else value for name, value in options}
+
+
+def static_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function by reference; one that holds arrays (a module, a pytree) stays, for Flax to see them."""
+    return ByReference(function) if jax.tree_util.all_leaves([function]) else function

@@ -1,0 +1,116 @@
+"""Every named optimiser in every dtype: its state keeps its types, and its updates are those of NumPy in float64."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import train
+from tests.train.toys import Counted
+
+OPTIMIZERS = ["adam", "adamw", "sgd"]
+SCHEDULES = ["constant", "cosine", "one-cycle"]
+DTYPES = ["bfloat16", "float16", "float32", "float64"]
+RATE, DECAY, CLIP, STEPS = 0.05, 0.1, 0.5, 40
+
+
+def dot(w, batch, key):
+    """Losses whose gradient with respect to `w` is the mean of the batch."""
+    return jnp.sum(w["w"][None] * batch, axis=(1, 2)), {}
+
+
+def make(name, schedule="constant", clip=None):
+    decay = 0.0 if name == "adam" else DECAY
+    return train.optimizer(name, RATE, steps=STEPS, schedule=schedule, weight_decay=decay, clip_norm=clip)
+
+
+def start(tx, dtype, values=None):
+    values = np.ones((2, 3)) if values is None else values
+    return train.create_state({"w": jnp.asarray(values, dtype)}, tx, jax.random.key(0))
+
+
+def described(tree):
+    return [(x.dtype, x.shape, x.aval.weak_type if isinstance(x, jax.Array) else x.weak_type) for x in tree]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_keeps_every_type(name, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        for schedule, clip in itertools.product(SCHEDULES, [None, CLIP]):
+            state = start(make(name, schedule, clip), dtype)
+            after, _ = jax.eval_shape(train.make_step(dot), state, jnp.ones((4, 2, 3), dtype))
+            assert described(jax.tree.leaves(after)) == described(jax.tree.leaves(state)), (schedule, clip)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_equal_numpy_and_compile_once(name, dtype):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(dtype == "float64"):
+        tx, loss_fn = make(name, "cosine", CLIP), Counted(dot)
+        step = train.make_step(loss_fn)
+        state = start(tx, dtype, rng.normal(size=(2, 3)))
+        expected = Oracle(name, np.asarray(state.params["w"], np.float64))
+        for number in range(8):
+            batch = jnp.asarray(rng.normal(size=(4, 2, 3)) * (5 if number == 3 else 0.2), dtype)
+            before = expected.w = np.asarray(state.params["w"], np.float64)
+            state, _ = step(state, batch)
+            gradient = jax.grad(lambda w, batch=batch: dot({"w": w}, batch, None)[0].mean())(state.params["w"])
+            update = expected.step(np.asarray(gradient, np.float64), number)
+            # One rounding of the sum, and float32's of what leads to it.
+            allowed = float(jnp.finfo(dtype).eps) * np.abs(before + update) + 2e-5 * np.abs(update) + 1e-9
+            assert (np.abs(np.asarray(state.params["w"], np.float64) - before - update) <= allowed).all()
+        assert loss_fn.training == 1
+
+
+class Oracle:
+    """Adam, AdamW and Nesterov's momentum as their papers write them, in float64."""
+
+    def __init__(self, name, w):
+        self.name, self.w, self.m, self.v = name, w, np.zeros_like(w), np.zeros_like(w)
+
+    def step(self, g, t):
+        g = g * min(1.0, CLIP / np.linalg.norm(g))
+        warm = round(0.05 * STEPS)
+        rate = RATE * (t / warm if t < warm else 0.5 * (1 + np.cos(np.pi * (t - warm) / (STEPS - warm))))
+        if self.name == "sgd":
+            g = g + DECAY * self.w
+            self.m = g + 0.9 * self.m
+            return -rate * (g + 0.9 * self.m)
+        self.m = 0.9 * self.m + 0.1 * g
+        self.v = 0.999 * self.v + 0.001 * g**2
+        direction = self.m / (1 - 0.9 ** (t + 1)) / (np.sqrt(self.v / (1 - 0.999 ** (t + 1))) + 1e-8)
+        return -rate * (direction + (DECAY * self.w if self.name == "adamw" else 0))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_half_precision_trains_in_one_program(name, dtype):
+    """A scan over steps carries the state, alone and in an ensemble whose rates vary."""
+    tx, data = make(name, "one-cycle", CLIP), jnp.ones((4, 2, 3), dtype)
+    state, _ = train.make_epoch(train.make_step(dot), batch_size=2)(start(tx, dtype), data)
+    accumulators = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (2, 3)]
+    assert accumulators
+    assert {x.dtype for x in accumulators} == {jnp.dtype(jnp.float32)}
+    states = train.create_ensemble(
+        lambda key: {"w": jax.random.normal(key, (2, 3)).astype(dtype)},
+        tx,
+        train.grid(learning_rate=[0.0625, 0.5]) | {"seed": [0, 0]},
+    )
+    before = states.params["w"].astype(jnp.float32)
+    states, _ = train.fit_ensemble(states, data, dot, epochs=1, batch_size=2, progress=False)
+    moved = np.abs(states.params["w"].astype(jnp.float32) - before).max((1, 2))
+    assert states.params["w"].dtype == dtype
+    assert moved[1] > 4 * moved[0] > 0
+
+
+def test_an_optimiser_whose_state_changes_its_type_is_named():
+    wide = optax.chain(optax.add_decayed_weights(jnp.float32(0.1)), optax.trace(0.9))
+    state = start(wide, "bfloat16")
+    told = r"opt_state\[1\]\.trace\['w'\] as bfloat16 \(2, 3\) before and float32 \(2, 3\) after; use train.optimizer"
+    with pytest.raises(ValueError, match=told):
+        train.make_epoch(train.make_step(dot), batch_size=2)(state, jnp.ones((4, 2, 3), jnp.bfloat16))
