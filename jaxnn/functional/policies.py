@@ -28,9 +28,7 @@ def convolutions_saveable(primitive: Any, *args: Any, **params: Any) -> bool:
         >>> from jaxnn import functional as F
         >>> policies = jax.checkpoint_policies
         >>> policy = policies.save_from_both_policies(policies.dots_saveable, F.convolutions_saveable)
-        >>> @jax.checkpoint(policy=policy)
-        ... def block(kernel, x):
-        ...     return jnp.tanh(F.conv(x, kernel))
+        >>> block = jax.checkpoint(lambda kernel, x: jnp.tanh(F.conv(x, kernel)), policy=policy)
         >>> jax.grad(lambda kernel: block(kernel, jnp.ones((1, 4, 4, 2))).sum())(jnp.zeros((3, 3, 2, 8))).shape
         (3, 3, 2, 8)
     """

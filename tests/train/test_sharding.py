@@ -183,9 +183,9 @@ def test_state_and_data_come_back_as_they_were():
     ("call", "message"),
     [
         (lambda: train.parallel(9), "devices: expected 1 to 8, since JAX sees 8 cpu devices here, got 9"),
-        (lambda: train.parallel(0), "devices: expected 1 to 8"),
+        (lambda: train.parallel(0), "devices: expected a whole number of at least 1, got 0"),
         (lambda: train.parallel(8, shard=3), "shard: 3 does not divide the 8 devices"),
-        (lambda: train.parallel(8, shard=0), "shard: 0 does not divide"),
+        (lambda: train.parallel(8, shard=0), "shard: expected a whole number of at least 1, got 0"),
         (
             lambda: train.parallel(8).rows(12),
             "batch_size: 12 examples cannot be split evenly over 8 devices; take 8 or",
