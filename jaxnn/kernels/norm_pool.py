@@ -56,7 +56,7 @@ def _norm(x: jax.Array, taps: list[jax.Array], window: Window, p: float) -> jax.
     """The norm over the taps, and over the axis that an array of several taps has more than `x`."""
     info = jnp.finfo(x.dtype)
     largest = max_pool(jnp.abs(lax.stop_gradient(x)), window)
-    # Where all are zeros the scale is 1, not the smallest number: XLA squares a constant one, and its inverse overflows.
+    # For zeros it is 1, not the smallest number: XLA squares a constant scale's inverse, which would overflow.
     scale = jnp.where(largest > 0, jnp.clip(largest, info.tiny, info.max), jnp.ones_like(largest))
     if p <= EXACT:
         scale = lax.reduce_precision(jnp.minimum(scale, info.max / 2), info.nexp, 0)
