@@ -11,6 +11,7 @@ from jaxnn import functional as F
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
+from jaxnn.modules.static import hashable
 
 _kernel_init = jax.nn.initializers.lecun_normal()
 _bias_init = jax.nn.initializers.zeros
@@ -86,7 +87,7 @@ class Conv(nnx.Module):
         self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
         self.dtype = dtype
-        self.precision = precision
+        self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
@@ -176,7 +177,7 @@ class ConvTranspose(nnx.Module):
         self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
         self.dtype = dtype
-        self.precision = precision
+        self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""

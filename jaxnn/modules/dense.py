@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
+from jaxnn.modules.static import hashable
 
 _kernel_init = jax.nn.initializers.lecun_normal()
 
@@ -64,7 +65,7 @@ class Dense(nnx.Module):
         self.kernel = parameter(kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.dtype = dtype
-        self.precision = precision
+        self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, in_features)` -> `(*batch, out_features)`."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.functional import arguments
+from jaxnn.modules.static import hashable
 
 Initializer = Callable[..., Any]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`; `nnx.with_partitioning` of one adds sharding."""
@@ -21,7 +22,8 @@ def parameter(
     metadata: Mapping[str, Any] | None = None,
 ) -> nnx.Param:
     """A new parameter, with the sharding metadata that its initialiser or `metadata` gives it."""
-    return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **(metadata or {}))
+    named = {name: hashable(value) for name, value in (metadata or {}).items()}
+    return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **named)
 
 
 def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:

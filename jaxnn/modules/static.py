@@ -37,10 +37,10 @@ class ByReference:
         return self.function(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ByReference) and self.function == other.function
+        return isinstance(other, ByReference) and _parts(self.function) == _parts(other.function)
 
     def __hash__(self) -> int:
-        return hash(self.function)
+        return hash(_parts(self.function))
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))
@@ -57,6 +57,18 @@ class ByReference:
             if getattr(sys.modules.get(module or ""), name, None) is function:
                 return _named, (module, name)
         return ByReference, (function,)
+
+
+def _parts(function: Any) -> Any:
+    """What a function is compared by: a partial one by what it is made of."""
+    if isinstance(function, functools.partial):
+        return _parts(function.func), function.args, tuple(sorted(function.keywords.items()))
+    return function
+
+
+def hashable(value: Any) -> Any:
+    """Lists as tuples."""
+    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _partial(function: ByReference, args: tuple[Any, ...], keywords: dict[str, Any]) -> ByReference:

@@ -134,3 +134,18 @@ def test_parameters_and_states_survive(copied):
     tree = (params, states, R.Directions(*params[:2]))
     assert jax.tree.structure(copied(tree)) == jax.tree.structure(tree)
     jax.tree.map(np.testing.assert_array_equal, copied(tree), tree)
+
+
+def test_lists_and_partial_functions_are_hashable_and_equal_in_copies():
+    slope = functools.partial(jax.nn.leaky_relu, negative_slope=0.1)
+    for build in (
+        lambda: modules.Dense(
+            2, 3, kernel_metadata={"axes": ["in", "out"]}, precision=["highest"] * 2, rngs=nnx.Rngs(0)
+        ),
+        lambda: modules.Conv(2, 3, 3, precision=["highest"] * 2, rngs=nnx.Rngs(0)),
+        lambda: modules.RNN(2, 3, activation=slope, rngs=nnx.Rngs(0)),
+    ):
+        graphs = [
+            nnx.graphdef(m) for m in (build(), build(), copy.deepcopy(build()), pickle.loads(pickle.dumps(build())))
+        ]
+        assert len(set(graphs)) == 1
