@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax import nnx
 from jax.experimental import pallas as pl
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxnn import functional as F
@@ -120,7 +121,7 @@ def test_loops_branches_and_nested_functions(function, times):
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 def test_the_parts_of_all_devices_count():
-    mesh = jax.make_mesh((4, 2), ("a", "b"))
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     split = jax.shard_map(jnp.dot, mesh=mesh, in_specs=(P("a"), P()), out_specs=P("a"), axis_names={"a"})
     with jax.set_mesh(mesh):
         assert train.flops(jax.jit(split), shape(8, 5), shape(5, 3)) == 2 * 8 * 5 * 3
