@@ -30,12 +30,17 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
             ...
         ValueError: epochs: expected a whole number of at least 1, got 1.5
     """
-    try:
-        if isinstance(value, bool | np.bool_):  # to Python True is the number 1
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
+    number = whole(value)
+    if number is None or number < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return number
+
+
+def whole(value: Any) -> int | None:
+    """What Python takes for an int, as an int; None for a bool and all else."""
+    if isinstance(value, bool | np.bool_):  # to Python True is the number 1
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import max_dim
 
+from jaxnn.counts import whole
 from jaxnn.kernels.geometry import Padding, Sizes
 
 PaddingLike = str | int | Sequence[tuple[int, int]]
@@ -55,10 +56,7 @@ def integer(name: str, value: Any, least: int) -> int:
     expected = f"{name}: expected an integer of at least {least}"
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})")
-    try:
-        result = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        result = None
+    result = whole(value)
     if result is None or result < least:
         raise ValueError(f"{expected}, got {value!r}")
     return result

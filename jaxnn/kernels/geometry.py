@@ -66,6 +66,19 @@ class ConvGeometry:
         return Window(size, self.stride, self.padding, self.dilation)
 
 
+def lax_reduce(operands: Any, start: Any, reducer: Any, window: Window) -> Any:
+    """`jax.lax.reduce_window` over arrays `(batch, *spatial, channels)`."""
+    return lax.reduce_window(
+        operands,
+        start,
+        reducer,
+        (1, *window.size, 1),
+        (1, *window.stride, 1),
+        ((0, 0), *window.padding, (0, 0)),
+        window_dilation=(1, *window.dilation, 1),
+    )
+
+
 def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """`jax.lax.conv_general_dilated`, channels last, any number of spatial axes."""
     n = x.ndim - 2

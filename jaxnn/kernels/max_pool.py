@@ -18,7 +18,7 @@ from jax import lax
 from jax.interpreters import ad
 
 from jaxnn.kernels.accumulate import accumulator, widened
-from jaxnn.kernels.geometry import Sizes, Window
+from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
 from jaxnn.kernels.taps import many, padded, put, seen
 
@@ -37,15 +37,7 @@ def lowest(dtype: Any) -> np.ndarray:
 
 
 def _pool(x: jax.Array, *, window: Window) -> jax.Array:
-    return lax.reduce_window(
-        x,
-        lowest(x.dtype),
-        lax.max,
-        (1, *window.size, 1),
-        (1, *window.stride, 1),
-        ((0, 0), *window.padding, (0, 0)),
-        window_dilation=(1, *window.dilation, 1),
-    )
+    return lax_reduce(x, lowest(x.dtype), lax.max, window)
 
 
 # The tangent at the winner, and its transpose: the cotangent at the winner, zero elsewhere.
@@ -135,15 +127,7 @@ def _place(x: jax.Array, window: Window) -> jax.Array:
         second = (wins & ~lost) | later
         return jnp.where(second, y, x), jnp.where(second, j, i)
 
-    return lax.reduce_window(
-        (x, jnp.broadcast_to(place, x.shape)),
-        (lowest(x.dtype), nowhere),
-        better,
-        (1, *window.size, 1),
-        (1, *window.stride, 1),
-        ((0, 0), *window.padding, (0, 0)),
-        window_dilation=(1, *window.dilation, 1),
-    )[1]
+    return lax_reduce((x, jnp.broadcast_to(place, x.shape)), (lowest(x.dtype), nowhere), better, window)[1]
 
 
 max_pool_p = by_platform("max_pool", _pool, _pool)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels.geometry import Sizes, Window
+from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
 from jaxnn.kernels.taps import many, padded, put, seen
 
@@ -16,15 +16,7 @@ def sum_pool(x: jax.Array, window: Window) -> jax.Array:
 
 def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     del spatial
-    return lax.reduce_window(
-        x,
-        0.0,
-        lax.add,
-        (1, *window.size, 1),
-        (1, *window.stride, 1),
-        ((0, 0), *window.padding, (0, 0)),
-        window_dilation=(1, *window.dilation, 1),
-    )
+    return lax_reduce(x, 0.0, lax.add, window)
 
 
 def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
