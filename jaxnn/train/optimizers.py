@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn.counts import check_count
+from jaxnn.kernels.accumulate import widened
 from jaxnn.train.losses import weight_mask
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -98,16 +99,12 @@ def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     tx = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> Any:
-        return tx.init(jax.tree.map(_widened, params))
+        return tx.init(jax.tree.map(widened, params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        return tx.update(jax.tree.map(_widened, updates), state, jax.tree.map(_widened, params), **extra)
+        return tx.update(jax.tree.map(widened, updates), state, jax.tree.map(widened, params), **extra)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _widened(x: Any) -> Any:
-    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4 else x
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:
