@@ -4,11 +4,16 @@ Our primitives are lowered, and our derivatives traced, later: after a `with` ar
 """
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax import lax
+
+# Whether what is traced here is compiled with convolutions by Eigen; None: as the environment says.
+eigen_context = jax.make_user_context(default_value=None)
 
 
 def default_precision() -> str | None:
@@ -57,3 +62,30 @@ def settled(arrays: Any, precision: str | None = None) -> Iterator[None]:
     wide = any(leaf.dtype.itemsize == 8 for leaf in jax.tree.leaves(arrays))
     with jax.enable_x64(wide or bool(jax.config.read("jax_enable_x64"))), jax.default_matmul_precision(precision):
         yield
+
+
+def convolutions_by_eigen() -> bool:
+    """Whether XLA:CPU hands the convolutions that are traced here to Eigen, and none to YNNPACK.
+
+    Compiler options are not visible where a program is traced, so whoever compiles with some says so by
+    `eigen_context`. Without its word the environment's `XLA_FLAGS` decide.
+
+    Example:
+        >>> from jaxnn.kernels import settings
+        >>> with settings.eigen_context(True):
+        ...     settings.convolutions_by_eigen()
+        True
+    """
+    told: bool | None = eigen_context.value
+    return _flags_leave_convolutions(os.environ.get("XLA_FLAGS", "")) if told is None else told
+
+
+def _flags_leave_convolutions(flags: str) -> bool:
+    """Whether flags take convolutions from YNNPACK: by `-individual_convolution`, or by a list without it."""
+    values = re.findall(r"--xla_cpu_experimental_ynn_fusion_type=(\S*)", flags)
+    if not values:
+        return False
+    last = values[-1].strip("\"'").lower()
+    if "individual_convolution" in last:
+        return "-individual_convolution" in last
+    return not last.startswith(("+", "-"))
