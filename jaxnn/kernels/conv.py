@@ -23,7 +23,6 @@ from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
 from jaxnn.kernels.settings import conv_precision
-from jaxnn.kernels.taps import many
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
@@ -71,16 +70,12 @@ def _lax_conv_dw(
 
 
 def _primitive(name: str, plain: Formulation, cpu: Formulation) -> Primitive:
-    def by_taps(a: jax.Array, b: jax.Array, *, blocked: bool, library: bool, **params: Any) -> jax.Array:
-        window = params.get("window", b.shape[params["members"] : -2])
-        return plain(a, b, **params) if many(window) else cpu(a, b, blocked=blocked, library=library, **params)
-
     return by_platform(
         name,
         plain,
-        partial(by_taps, blocked=True, library=True),
-        spread=partial(by_taps, blocked=False, library=False),
-        exported=partial(by_taps, blocked=True, library=False),
+        partial(cpu, program="one device"),
+        spread=partial(cpu, program="sharded"),
+        exported=partial(cpu, program="exported"),
     )
 
 

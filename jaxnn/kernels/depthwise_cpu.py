@@ -11,15 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.blocks import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import padded, put, seen
 
-
-def serves(inputs: int, outputs: int, geometry: ConvGeometry) -> bool:
-    """Whether each channel is convolved alone, by a kernel with so many inputs a group and outputs."""
-    return geometry.groups > 1 and inputs == 1 and outputs == geometry.groups
+LARGE_BYTES = 1 << 26
+"""What one example is never laid out to, however fast that would be."""
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:

@@ -1,150 +1,115 @@
-"""Convolution and its transposes by oneDNN, the library of direct convolutions that XLA:CPU brings on x86.
+"""The forward convolution of oneDNN, the library of direct convolutions that XLA:CPU brings on x86.
 
 It lays nothing out, on all threads, and a window of many taps costs it no more a multiplication than one of few. XLA
-calls it by a custom call; what that call is told has no promise to stay as it is, so only where it is known is it made
-(`available`), and never in a program that is kept: a compiled program with such a call cannot be written to a file.
-With `JAXNN_ONEDNN=0` in the environment it is never made.
-
-oneDNN knows the forward convolution here. The transposes are convolutions too:
-
-    conv_dx   g with the kernel flipped and its channels exchanged, for stride 1
-    conv_dw   x with g as a window as large as the picture, summed over the batch in place of channels; without groups
+calls it by a custom call whose format has no promise to stay as it is, and a wrong one ends the process. So each
+release of jaxlib is asked once on each processor, in a process of its own (`works`), and the answer is kept in the
+user's cache folder. A compiled program with such a call cannot be written to a file: none is made where a persistent
+compilation cache is set, in exported programs, or with `JAXNN_ONEDNN=0` in the environment.
 """
 
 import functools
+import hashlib
 import json
-import math
 import os
-from concurrent.futures import ThreadPoolExecutor
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
+import numpy as np
 from jaxlib.version import __version__ as jaxlib_version
 
-from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes
+from jaxnn.cache import user_cache
+from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 
-KNOWN = ("0.10.1", "0.10.2")
-"""Releases of jaxlib whose call is told what is told here. Another one could end the process for it."""
-
-SMALL = 2_500_000
-"""Multiplications below which a call, some 50 microseconds, costs more than it saves."""
-
-SMALL_DW = 50_000_000
-"""The same for the gradient of the kernel, whose operands are laid out anew."""
+PATIENCE = 120.0
+"""Seconds until the process that tries it is ended."""
 
 
 def available() -> bool:
-    """Whether programs that are compiled now may call it.
-
-    Not with a persistent compilation cache: jaxlib cannot write a program with such a call to it.
-    """
+    """Whether programs that are compiled now may call it."""
     kept = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and _built_in()
+    return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and works()
+
+
+def knows(dtype: Any, geometry: ConvGeometry) -> bool:
+    """Whether it computes convolutions of this dtype and geometry."""
+    return dtype == np.float32 and 1 <= len(geometry.stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
 
 
 @functools.cache
-def _built_in() -> bool:
-    """Whether this jaxlib was built with it, for a processor for which it has more than plain loops."""
-    if jaxlib_version not in KNOWN:
+def works() -> bool:
+    """Whether this jaxlib computes right by it on this processor; tried in a process of its own, once for each."""
+    processor = _processor()
+    if processor is None or not sys.executable:
         return False
+    name = hashlib.sha256(f"{jaxlib_version} {processor} {Path(__file__).read_text()}".encode()).hexdigest()[:16]
+    note = user_cache() / f"onednn-{jaxlib_version}-{name}.json"
     try:
-        if "avx2" not in Path("/proc/cpuinfo").read_text().split():
-            return False
+        return bool(json.loads(note.read_text())["works"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    answer = _tried()
+    beside = note.with_suffix(f".{os.getpid()}")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps({"works": answer, "jaxlib": jaxlib_version, "processor": processor[:200]}))
+        beside.replace(note)
     except OSError:
-        return False  # not Linux
-    with ThreadPoolExecutor(1) as apart:  # a mesh that is set here is not for this program
-        return apart.submit(_compiles).result()
+        pass  # asked again by the next process
+    return answer
 
 
-def _compiles() -> bool:
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32, sharding=here) for shape in ((1, 3, 8), (3, 8, 8)))
+def _processor() -> str | None:
+    """Model and features of the processor; None where oneDNN has no more than plain loops for it."""
     try:
-        jax.jit(lambda x, k: conv(x, k, ConvGeometry((1,), ((0, 0),), (1,)))).lower(x, kernel).compile()
-    except jax.errors.JaxRuntimeError:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return None  # not Linux
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    told = {name.strip(): value.strip() for name, value in facts.items()}
+    if platform.machine() not in ("x86_64", "AMD64") or "avx2" not in told.get("flags", "").split():
+        return None
+    return f"{told.get('model name')} {told.get('flags')}"
+
+
+def _tried() -> bool:
+    root = str(Path(__file__).parents[2])
+    unwanted = ("JAX_", "XLA_", "COVERAGE", "COV_CORE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "from jaxnn.kernels import onednn; onednn.check()"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
         return False
-    return True
+    return done.returncode == 0
 
 
-def serves(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
-    """Whether it knows this convolution and is the faster one."""
-    out = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
-    work = x.shape[0] * math.prod(out) * kernel.size
-    return work >= SMALL and _can(x, kernel, geometry)
-
-
-def serves_dx(g: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> bool:
-    """Whether it knows this gradient of the input and is the faster one; with few channels as the result it is not."""
-    work = g.size // g.shape[-1] * kernel.size
-    several = math.prod(kernel.shape[:-2]) > 1 and set(geometry.stride) == {1} and kernel.shape[-2] >= 8
-    return several and work >= SMALL and _can(g, kernel, geometry)
-
-
-def serves_dw(x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry, threads: int) -> bool:
-    """Whether it knows this gradient of the kernel and is the faster one.
-
-    It takes operands whose examples stand last. On one thread these copies cost what it saves, unless taps are many.
-    """
-    taps = math.prod(window)
-    work = g.size * taps * x.shape[-1]
-    several = geometry.groups == 1 and len(window) > 1 and taps > 1 and min(x.shape[0], x.shape[-1]) >= 8
-    return several and (threads > 1 or taps > 25) and work >= SMALL_DW and _can(x, g, geometry)
-
-
-def _can(a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> bool:
-    return (
-        a.dtype == b.dtype == jnp.float32
-        and 1 <= a.ndim - 2 <= 3
-        and min(sum(geometry.padding, ()), default=0) >= 0
-        and available()
-    )
+def check() -> None:
+    """Convolves by it, in one to three axes, with every option; raises, or ends the process, if it cannot."""
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3):
+        for stride, dilation, groups in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
+            geometry = ConvGeometry((stride,) * n, ((2, 1),) * n, (dilation,) * n, groups)
+            x = rng.normal(size=(2, *range(7, 7 + n), 16)).astype(np.float32)
+            kernel = rng.normal(size=(*range(3, 3 + n), 16 // groups, 8)).astype(np.float32)
+            ours, plain = (jax.jit(f, static_argnums=2)(x, kernel, geometry) for f in (conv, lax_conv))
+            np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-3)
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+    n = x.ndim - 2
     out = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
-    return _call(x, kernel, out, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-
-
-def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)`, stride 1 -> `(batch, *spatial, in)`."""
-    *window, inputs, outputs = kernel.shape
-    reach = [d * (k - 1) for d, k in zip(geometry.dilation, kernel.shape[:-2], strict=True)]
-    padding = tuple(
-        (r - low, n + low - o)
-        for r, (low, _), n, o in zip(reach, geometry.padding, spatial, g.shape[1:-1], strict=True)
-    )
-    flipped = jnp.flip(kernel, range(len(window))).reshape(*window, inputs, geometry.groups, -1).swapaxes(-1, -3)
-    flipped = flipped.reshape(*window, outputs // geometry.groups, -1)
-    crop = [(min(low, 0), min(high, 0), 0) for low, high in padding]  # outputs that saw padding only
-    g = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *crop, (0, 0, 0)))
-    padding = tuple((max(low, 0), max(high, 0)) for low, high in padding)
-    return _call(g, flipped, spatial, geometry.stride, padding, geometry.dilation, geometry.groups)
-
-
-def conv_dw(x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`x (batch, *spatial, in)`, `g (batch, *out, out)`, one group -> `(*window, in, out)`."""
-    axes = tuple(range(1, x.ndim - 1))
-    seen = [
-        (low, d * (k - 1) + s * (o - 1) + 1 - n - low, 0)
-        for (low, _), d, k, s, o, n in zip(
-            geometry.padding, geometry.dilation, window, geometry.stride, g.shape[1:-1], x.shape[1:-1], strict=True
-        )
-    ]
-    # Padded by XLA, which copies it anyway: where oneDNN pads, a NaN of `g` would not reach what it meets there.
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *seen, (0, 0, 0))).transpose(x.ndim - 1, *axes, 0)
-    g = g.transpose(*axes, 0, g.ndim - 1)
-    dw = _call(x, g, window, geometry.dilation, ((0, 0),) * len(axes), geometry.stride, 1)
-    return dw.transpose(*axes, 0, g.ndim - 1)
-
-
-def _call(
-    x: jax.Array, kernel: jax.Array, out: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, groups: int
-) -> jax.Array:
-    n = len(out)
     channels_last = {"dims": n + 2, "data": {"batch_dim": 0, "feature_dim": n + 1, "spatial_dims": [*range(1, n + 1)]}}
     layout = {"input_feature_dim": n, "output_feature_dim": n + 1, "spatial_dims": [*range(n)]}
     config: dict[str, Any] = {
@@ -153,12 +118,12 @@ def _call(
         "kernel": {"dims": n + 2, "filter": layout},
         "output": channels_last,
         "window": {
-            "pad_left": [low for low, _ in padding],
-            "pad_right": [high for _, high in padding],
-            "strides": stride,
-            "window_dilations": dilation,
+            "pad_left": [low for low, _ in geometry.padding],
+            "pad_right": [high for _, high in geometry.padding],
+            "strides": geometry.stride,
+            "window_dilations": geometry.dilation,
         },
-        "feature_groups": groups,
+        "feature_groups": geometry.groups,
     }
     return jax.ffi.ffi_call(
         "__onednn$convolution",

@@ -9,8 +9,9 @@ import pytest
 
 from jaxnn.kernels import blocks, conv, conv_cpu, depthwise_cpu
 from jaxnn.kernels.geometry import lax_conv
+from jaxnn.kernels.taps import many
 from jaxnn.testing import assert_close
-from tests.kernels.convolutions import CONVOLUTIONS, DEPTHWISE, EVERY_PATH, FEW, FEW_GROUPS, MANY, MANY_GROUPS
+from tests.kernels.convolutions import ALONE, CONVOLUTIONS, DEPTHWISE, EVERY_PATH, FEW, FEW_GROUPS, MANY, MANY_GROUPS
 
 
 def everything(function):
@@ -52,15 +53,27 @@ def test_value_and_all_derivatives_are_those_of_lax(case):
         assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
 
 
-@pytest.mark.parametrize("short", [conv_cpu.SHORT, 1], ids=["joined", "written"])
-@pytest.mark.parametrize("case", EVERY_PATH, ids=str)
-def test_blocks_and_a_rest_change_nothing(case, short, monkeypatch):
-    monkeypatch.setattr(conv_cpu, "SHORT", short)
+@pytest.fixture
+def by_taps(monkeypatch):
+    """Products of every tap, also where something else is faster."""
+    monkeypatch.setattr(conv_cpu, "choose", lambda work: "by channel" if work.by_channel else "taps")
+
+
+@pytest.mark.usefixtures("by_taps")
+@pytest.mark.parametrize("case", [case for case in CONVOLUTIONS if not many(case.window)], ids=str)
+def test_products_of_taps_in_blocks_are_those_of_lax(case, monkeypatch):
     with jax.enable_x64(True):
         arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
-        whole = everything(of(case, conv.conv))(*arrays)
         monkeypatch.setattr(blocks, "_block", lambda batch, *_: min(batch, 2))
-        assert_same(everything(of(case, conv.conv))(*arrays), whole)
+        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_the_canonical_form_is_that_of_lax(case, monkeypatch):
+    monkeypatch.setattr(conv_cpu, "choose", lambda work: "canonical")
+    with jax.enable_x64(True):
+        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
+        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
 
 
 def value_and_gradients(function):
@@ -71,13 +84,12 @@ def value_and_gradients(function):
     return run
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
-def test_what_is_too_large_to_lay_out_is_the_same_tap_by_tap(case, monkeypatch):
+def test_what_is_too_large_to_lay_out_is_the_same_tap_by_tap(monkeypatch):
+    case = ALONE
     with jax.enable_x64(True):
         arrays = case.arrays()
         expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*arrays)
-        for module in (conv_cpu, depthwise_cpu):
-            monkeypatch.setattr(module, "LARGE_BYTES", 0)
+        monkeypatch.setattr(depthwise_cpu, "LARGE_BYTES", 0)
         assert_same(jax.jit(value_and_gradients(of(case, conv.conv)))(*arrays), expected)
 
 

@@ -1,6 +1,6 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
-from functools import partial
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export, lax
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn.kernels import conv, conv_cpu, onednn
+from jaxnn.kernels import canonical, choices, conv, onednn
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.testing import compiled_ops
 from tests.kernels.convolutions import CONVOLUTIONS
@@ -30,9 +30,8 @@ def _without_a_persistent_cache():
         if not onednn.available():
             pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(onednn, "SMALL", 0)
-            patch.setattr(onednn, "SMALL_DW", 0)
-            patch.setattr(conv_cpu, "threads", lambda: 2)
+            patch.setattr(choices, "SMALL", 0)
+            patch.setattr(choices, "SMALL_DW", 0)
             yield
     finally:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -65,8 +64,8 @@ def transposes(function):
 
 def by_onednn(geometry, x, kernel, g):
     """The convolution, and its two transposes where oneDNN has them."""
-    dx = onednn.conv_dx(g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
-    dw = onednn.conv_dw(x, g, kernel.shape[:-2], geometry) if geometry.groups == 1 else None
+    dx = canonical.conv_dx(onednn.conv, g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
+    dw = canonical.conv_dw(onednn.conv, x, g, kernel.shape[:-2], geometry)
     return onednn.conv(x, kernel, geometry), dx, dw
 
 
@@ -190,7 +189,7 @@ def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
     assert not calls(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
     assert not calls(x[:0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "SMALL", 8 * 6 * 5 * kernel.size + 1)
+        patch.setattr(choices, "SMALL", 8 * 6 * 5 * kernel.size + 1)
         assert not calls()
     assert not calls(geometry=ConvGeometry((1, 1), ((-1, 1), (1, 1)), (1, 1)))
     jax.config.update("jax_compilation_cache_dir", "cache")
@@ -200,11 +199,32 @@ def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
     monkeypatch.setenv("JAXNN_ONEDNN", "0")
     assert not calls()
     monkeypatch.undo()
-    onednn._built_in.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "KNOWN", ())
-        assert not calls()
-    onednn._built_in.cache_clear()
+    monkeypatch.setattr(onednn, "works", lambda: False)
+    assert not calls()
+
+
+@pytest.mark.parametrize("ends", ["import os; os.abort()", "raise SystemExit(1)"], ids=["crash", "wrong values"])
+def test_a_release_that_fails_in_its_own_process_is_not_called_and_asked_once(ends, monkeypatch, tmp_path):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        return ran([*command[:-1], ends], **options)
+
+    ran = subprocess.run
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):
+        onednn.works.cache_clear()
+        assert not onednn.works()
+    assert len(asked) == 1
+    assert len(list((tmp_path / "jaxnn").iterdir())) == 1
+    monkeypatch.setattr(onednn, "_processor", lambda: None)  # not x86, not Linux: not even asked
+    onednn.works.cache_clear()
+    assert not onednn.works()
+    assert len(asked) == 1
+    monkeypatch.undo()
+    onednn.works.cache_clear()
 
 
 def test_an_exported_program_does_not_call_it():
@@ -221,15 +241,3 @@ def test_a_program_over_several_devices_does_not_call_it():
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
     assert not compiled_ops(training, x, kernel)[CALL]
-
-
-def test_it_is_looked_for_whatever_mesh_or_device_is_set():
-    x, kernel, _ = arrays(SAME, (6, 5), (3, 3), (8, 8))
-    onednn._built_in.cache_clear()
-    with jax.set_mesh(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))), jax.enable_x64(True):
-        assert compiled_ops(lambda x, k: conv.conv(x, k, SAME), x, kernel)[CALL]
-    onednn._built_in.cache_clear()
-    mesh = jax.make_mesh((jax.device_count(),), ("data",))
-    whole = partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
-    with jax.set_mesh(mesh):
-        assert compiled_ops(whole(lambda x, k: conv.conv(x, k, SAME)), x, kernel)[CALL]

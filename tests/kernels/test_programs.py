@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxnn.kernels import conv, conv_cpu, max_pool, onednn, sum_pool
+from jaxnn.kernels import conv, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
-from jaxnn.testing import compiled_ops
+from jaxnn.kernels.settings import eigen_context
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, EVERY_PATH
 from tests.kernels.pools import POOLS
 
@@ -98,50 +98,19 @@ products = pytest.mark.usefixtures("without_onednn")
 
 @on_cpu
 @products
+@pytest.mark.parametrize("eigen", [False, True], ids=["by default", "with Eigen"])
 @pytest.mark.parametrize("case", EVERY_PATH, ids=str)
-def test_only_groups_are_a_convolution_on_cpu_and_no_gradient_is(case):
+def test_convolutions_in_a_loop_have_the_form_that_xla_has_fast_kernels_for(case, eigen):
     x, k, _ = case.arrays(dtype=jnp.float32)
-    forward = compiled_ops(lambda k, x: conv.conv(x, k, case.geometry), k, x, optimized=False)["convolution"]
-    assert forward == (case.geometry.groups > 1 and case is not ALONE)
-    assert compiled_ops(training(case), k, x, optimized=False)["convolution"] == forward
-
-
-@on_cpu
-@products
-@pytest.mark.parametrize(
-    ("kernel", "dtype", "on_one_thread", "on_several"),
-    [
-        ((3, 3, 128, 128), "float32", True, True),
-        ((3, 3, 64, 128), "float32", True, False),
-        ((7, 7, 3, 8), "float64", True, False),
-        ((3, 3, 1, 32), "float32", True, True),
-        ((3, 3, 1, 6), "float32", False, False),
-        ((3, 3, 32, 8), "float32", False, False),
-        ((1, 1, 128, 128), "float32", False, False),
-        ((3, 32, 8), "float32", True, True),
-        ((3, 32, 8), "float64", False, False),
-        ((3, 16, 8), "float32", False, False),
-        ((1, 1, 3, 128, 128), "float32", False, False),
-        ((3, 3, 128, 128), "bfloat16", False, False),
-    ],
-)
-def test_xla_computes_what_it_is_fast_at_on_cpu_but_not_its_gradients(
-    kernel, dtype, on_one_thread, on_several, monkeypatch
-):
-    n = len(kernel) - 2
-    geometry = ConvGeometry((1,) * n, ((1, 1),) * n, (1,) * n)
-    with jax.enable_x64(dtype == "float64"):
-        k = jax.ShapeDtypeStruct(kernel, dtype)
-        x = jax.ShapeDtypeStruct((2, *(9,) * n, kernel[-2]), dtype)
-
-        def gradient(k, x):
-            return jax.grad(lambda k: jnp.sum(conv.conv(x, k, geometry)))(k)
-
-        for threads, own in ((1, on_one_thread), (2, on_several), (64, on_several)):
-            monkeypatch.setattr(conv_cpu, "threads", lambda threads=threads: threads)
-            forward = compiled_ops(lambda k, x: conv.conv(x, k, geometry), k, x, optimized=False)
-            assert forward["convolution"] == own
-        assert compiled_ops(gradient, k, x, optimized=False)["convolution"] == 0
+    with eigen_context(eigen):
+        program = jax.jit(training(case)).lower(k, x).as_text()
+    forms = {
+        line.split("dim_numbers = ")[1].split(",\n")[0].split(", window")[0]
+        for line in program.splitlines()
+        if "stablehlo.convolution" in line
+    }
+    assert forms <= {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+    assert bool(forms) == (case is not ALONE)
 
 
 @on_cpu

@@ -1,0 +1,65 @@
+"""The transposes of a convolution, each written as a forward convolution.
+
+XLA:CPU brings convolutions into the form that its fast kernels take (`dim_labels=b01f_01io->b01f`) in a program's entry
+computation only. In the body of a loop, where a training step of a compiled epoch lives, the gradient of a kernel as
+`jax.lax` writes it runs 30 to 200 times slower (https://github.com/jax-ml/jax/issues/12868). Written in that form, it
+is as fast in a loop as outside:
+
+    conv_dx   g, dilated by the stride, with the kernel flipped and its channels exchanged
+    conv_dw   x with g as the kernel, which sums over the batch in place of the channels
+
+`convolve(x, kernel, geometry)` computes them: `lax_conv`, or another library that knows the forward convolution.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.kernels.geometry import ConvGeometry, Sizes
+
+Convolve = Callable[[jax.Array, jax.Array, ConvGeometry], jax.Array]
+
+
+def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+    *window, inputs, outputs = kernel.shape
+    groups = geometry.groups
+    flipped = jnp.flip(kernel, range(len(window))).reshape(*window, inputs, groups, outputs // groups)
+    flipped = flipped.swapaxes(-1, -3).reshape(*window, outputs // groups, groups * inputs)
+    edges = [
+        (d * (k - 1) - low, n + low - s * (o - 1) - 1, s - 1)
+        for k, d, s, (low, _), n, o in zip(
+            window, geometry.dilation, geometry.stride, geometry.padding, spatial, g.shape[1:-1], strict=True
+        )
+    ]
+    # Outputs that saw only padding are cropped. What is padded in turn is left to the convolution, unless g is dilated.
+    here = [edge if edge[2] else (min(edge[0], 0), min(edge[1], 0), 0) for edge in edges]
+    there = tuple((0, 0) if edge[2] else (max(edge[0], 0), max(edge[1], 0)) for edge in edges)
+    ones = (1,) * len(window)
+    return convolve(_pad(g, here), flipped, ConvGeometry(ones, there, geometry.dilation, groups, geometry.precision))
+
+
+def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:
+    """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+    n, groups = x.ndim - 2, geometry.groups
+    axes = tuple(range(1, n + 1))
+    edges = [
+        (low, d * (k - 1) + s * (o - 1) + 1 - size - low, 0)
+        for (low, _), d, k, s, o, size in zip(
+            geometry.padding, geometry.dilation, window, geometry.stride, g.shape[1:-1], x.shape[1:-1], strict=True
+        )
+    ]
+    # Padded here, which the transposition copies anyway: a library that pads by itself may skip a NaN of g there.
+    x = _pad(x, edges)
+    x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).transpose(n + 2, *axes, n + 1, 0)
+    x = x.reshape(*x.shape[:-2], -1)
+    g = g.transpose(*axes, 0, n + 1)
+    swapped = ConvGeometry(geometry.dilation, ((0, 0),) * n, geometry.stride, groups, geometry.precision)
+    return convolve(x, g, swapped).transpose(*axes, 0, n + 1)
+
+
+def _pad(x: jax.Array, edges: Any) -> jax.Array:
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))

@@ -1,0 +1,137 @@
+"""Which formulation of a convolution XLA:CPU gets: one table, each row with the measurement behind it.
+
+`python -m experiments.bench.choices` measures every formulation over a spread of shapes, and prints where another row
+would be faster on the machine at hand. Times below are milliseconds inside a compiled loop, on two threads of an AMD
+EPYC with AVX2, with JAX 0.10.2 / 0.12.0; "YNNPACK" and "Eigen" are what XLA hands convolutions to by default, and with
+the compiler options of `jaxnn.train`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from jaxnn.kernels.geometry import Sizes
+from jaxnn.kernels.taps import many
+
+Pass = Literal["conv", "conv_dx", "conv_dw"]
+Formulation = Literal["by channel", "taps", "onednn", "canonical"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a choice depends on.
+
+    Attributes:
+        kind: The convolution, or its transpose in the input or in the kernel.
+        dtype: Name of the operands' dtype.
+        batch: Number of examples.
+        places: Size of the output along each spatial axis.
+        window: Size of the kernel along each spatial axis.
+        inputs: Channels of the input in each group.
+        outputs: Channels of the output, of all groups.
+        stride: Along each spatial axis.
+        groups: Feature groups.
+        eigen: Whether Eigen computes XLA's own convolutions, and not YNNPACK.
+        onednn: Whether oneDNN may be called.
+    """
+
+    kind: Pass
+    dtype: str
+    batch: int
+    places: Sizes
+    window: Sizes
+    inputs: int
+    outputs: int
+    stride: Sizes
+    groups: int = 1
+    eigen: bool = False
+    onednn: bool = False
+
+    @property
+    def multiplications(self) -> int:
+        """Of the whole pass."""
+        return self.batch * math.prod(self.places) * math.prod(self.window) * self.inputs * self.outputs
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each channel is convolved alone (depthwise)."""
+        return self.groups > 1 and self.inputs == 1 and self.outputs == self.groups
+
+    @property
+    def onednn_computes(self) -> bool:
+        """Whether oneDNN has this pass, and the work is worth a call of some 50 microseconds."""
+        if not self.onednn or self.multiplications < SMALL:
+            return False
+        if self.kind == "conv_dx":  # it dilates no input; with few channels as the result it is slow
+            return set(self.stride) == {1} and self.inputs * self.groups >= 8
+        return self.kind == "conv" or min(self.batch, self.inputs) >= 8 or math.prod(self.window) > 25
+
+
+SMALL = 2_500_000
+SMALL_DW = 50_000_000
+LARGE_WINDOW = 25
+MANY_PLACES = 2_000
+
+
+class Row(NamedTuple):
+    """A formulation, the passes and the work it is chosen for, and why."""
+
+    formulation: Formulation
+    kinds: tuple[Pass, ...]
+    serves: Callable[[Work], bool]
+    why: str
+
+
+ALL: tuple[Pass, ...] = ("conv", "conv_dx", "conv_dw")
+
+TABLE = (
+    Row("by channel", ALL, lambda w: w.by_channel, "a tap of one channel is no product of matrices"),
+    Row(
+        "taps",
+        ALL,
+        lambda w: math.prod(w.window) == 1,
+        "1x1, 16x16x64 to 256, dw: 5.8 / 6.1; canonical by Eigen 7.2 / 7.4, by YNNPACK 99 / 32, oneDNN 20 / 20",
+    ),
+    Row(
+        "taps",
+        ALL,
+        lambda w: w.dtype not in ("float32", "bfloat16", "float16") and not many(w.window),
+        "float64, 3x3, 15x15x32 to 64, dx: 10 / 16; canonical 42 / 84, as Eigen has no kernels of this dtype",
+    ),
+    Row(
+        "onednn",
+        ("conv", "conv_dx"),
+        lambda w: w.onednn_computes,
+        "3x3, 32x32x3 to 32, conv: 4.8 / 4.7; Eigen 11.2 / 10.2. 15x15x32 to 64, dx: 12.8 / 12.6; Eigen 18.1 / 17.5",
+    ),
+    Row(
+        "onednn",
+        ("conv_dw",),
+        lambda w: (
+            w.onednn_computes
+            and w.eigen
+            and (math.prod(w.window) > LARGE_WINDOW or len(w.window) > 2 or math.prod(w.places) > MANY_PLACES)
+        ),
+        "7x7/2, 224x224x3 to 64: 27 / 23; canonical by Eigen 35 / 36. 3d, 16x16x16x16 to 32: 4.6 / 4.7; 33 / 34",
+    ),
+    Row("canonical", ALL, lambda w: w.eigen, "3x3, 15x15x32 to 64, dw: 14.3 / 14.4; oneDNN 16.0 / 16.5, taps 20 / 22"),
+    Row(
+        "onednn",
+        ("conv_dw",),
+        lambda w: w.onednn_computes and len(w.window) > 1 and w.multiplications >= SMALL_DW,
+        "3x3, 16x16x64 to 64, dw: 10.8 / 10.3; taps 14.4 / 13.9, canonical by YNNPACK 30 / 16",
+    ),
+    Row(
+        "taps",
+        ("conv_dw",),
+        lambda w: len(w.window) > 1 and not many(w.window),
+        "3x3, 15x15x32 to 64, batch 32, dw: 6.1 / 8.5; canonical by YNNPACK 11.2 / 11.5",
+    ),
+    Row("canonical", ALL, lambda _: True, "never slower than jax.lax's own, and as fast in loops as outside"),
+)
+
+
+def choose(work: Work) -> Formulation:
+    """The formulation of the first row that serves."""
+    return next(row.formulation for row in TABLE if work.kind in row.kinds and row.serves(work))

@@ -1,0 +1,88 @@
+"""Convolution and its transposes as products of matrices, one for each tap of the window.
+
+Products are compiled alike in loops and out of them, for every dtype, and over a sharded batch. They go over the batch
+in blocks, so that what a tap sees stays in the cache and memory stays bounded; `blocked=False` for a batch that may be
+sharded over devices.
+"""
+
+import functools
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.blocks import map_blocks, sum_blocks
+from jaxnn.kernels.geometry import ConvGeometry, Sizes
+from jaxnn.kernels.taps import padded, put, seen
+
+
+def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+    size, groups = kernel.shape[:-2], geometry.groups
+    window = geometry.window(size)
+    taps = kernel.reshape(math.prod(size), kernel.shape[-2], groups, -1)
+
+    def block(x: jax.Array) -> jax.Array:
+        views = seen(padded(x, window), window, x.shape[1:-1])
+        products = [
+            _product("ngi,igo->ngo", _rows(view, groups), tap, geometry) for view, tap in zip(views, taps, strict=True)
+        ]
+        return functools.reduce(operator.add, products).reshape(*views[0].shape[:-1], -1).astype(x.dtype)
+
+    return _over_blocks(block, x, blocked and len(taps) > 1, math.prod(window.out(x.shape[1:-1])) * kernel.shape[-1])
+
+
+def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+    size, groups, inputs = kernel.shape[:-2], geometry.groups, kernel.shape[-2]
+    taps = kernel.reshape(math.prod(size), inputs, groups, -1)
+
+    def block(g: jax.Array) -> jax.Array:
+        shares = [
+            _product("ngo,igo->ngi", _rows(g, groups), tap, geometry).reshape(*g.shape[:-1], groups * inputs)
+            for tap in taps
+        ]
+        return put(shares, geometry.window(size), spatial).astype(g.dtype)
+
+    return _over_blocks(block, g, blocked and len(taps) > 1, math.prod(spatial) * inputs * groups)
+
+
+def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+    window, groups = geometry.window(size), geometry.groups
+
+    def block(x: jax.Array, g: jax.Array) -> jax.Array:
+        views = seen(padded(x, window), window, x.shape[1:-1])
+        # XLA's product of two tall matrices is the faster the smaller its left operand.
+        if x.shape[-1] < g.shape[-1]:
+            left = [_product("ngi,ngo->igo", _rows(view, groups), _rows(g, groups), geometry) for view in views]
+            return jnp.stack(left)
+        right = [_product("ngo,ngi->ogi", _rows(g, groups), _rows(view, groups), geometry) for view in views]
+        return jnp.stack(right).transpose(0, 3, 2, 1)
+
+    if not blocked or math.prod(size) == 1:  # a single tap sees the input itself
+        total = block(x, g)
+    else:
+        total = sum_blocks(block, (x, g), math.prod(x.shape[1:]) * 4)
+    return total.reshape(*size, x.shape[-1] // groups, g.shape[-1]).astype(x.dtype)
+
+
+def _over_blocks(block, array: jax.Array, blocked: bool, numbers: int) -> jax.Array:  # type: ignore[no-untyped-def]
+    return map_blocks(block, (array,), numbers * 4) if blocked else block(array)
+
+
+def _rows(x: jax.Array, groups: int) -> jax.Array:
+    return x.reshape(math.prod(x.shape[:-1]), groups, x.shape[-1] // groups)
+
+
+def _product(spec: str, a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> jax.Array:
+    """A product, axis g the groups, that accumulates half precision in float32."""
+    options = {"precision": geometry.precision, "preferred_element_type": accumulator(a.dtype)}
+    if geometry.groups > 1:
+        return jnp.einsum(spec, a, b, **options)
+    # Without the axis of one group XLA:CPU sees a plain matrix product, and copies nothing to make it one.
+    left, right, out = spec.replace("->", ",").split(",")
+    a, b = a.squeeze(left.index("g")), b.squeeze(right.index("g"))
+    return jnp.expand_dims(jnp.einsum(spec.replace("g", ""), a, b, **options), out.index("g"))
