@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # PyTorch is an oracle of the tests and a peer of the benchmark; both do without. Plain pip may fetch gigabytes of CUDA
 # with it, so it is asked for by name: make test TORCH=torch==2.13.0
 TORCH ?=
+# Which tests `make test` runs, if not all: make test TESTS=tests/kernels
+TESTS ?=
 # Options of the benchmark, as `python -m experiments.bench --help` explains them.
 BENCH ?=
 
@@ -15,7 +17,7 @@ demo: $(VENV)/.experiments  ## train LeNet on real handwritten digits and leave 
 	$(BIN)/python -m experiments.lenet5
 
 test: $(VENV)/.tests  ## all tests and doctests
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.tests  ## those that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -264,7 +264,9 @@ def _check_window(window: Sizes) -> None:
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
     # An element that is repeated gets a sum of cotangents: `widened`, so that it is not made in half precision.
-    return jnp.pad(widened(x), ((0, 0), *pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]).astype(x.dtype)
+    # An example at a time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
+    pad = jax.vmap(lambda example: jnp.pad(example, (*pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]))
+    return pad(widened(x)).astype(x.dtype)
 
 
 def _transposed_sizes(

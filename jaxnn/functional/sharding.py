@@ -4,6 +4,7 @@ There shardings are part of types: a scan requires the type of its state to stay
 requires one type of all.
 """
 
+import contextlib
 from typing import Any
 
 import jax
@@ -49,3 +50,13 @@ def _placed(x: jax.Array, array: jax.Array, leading: Any) -> jax.Array:
 def sharded(tree: Any) -> bool:
     """Whether an array is sharded over an explicit axis of a mesh."""
     return any(axis is not None for a in jax.tree.leaves(tree) for axis in jax.typeof(a).sharding.spec)
+
+
+def mesh_of(x: jax.Array) -> contextlib.AbstractContextManager[Any]:
+    """Sets the mesh of an array while tracing, where it has explicit axes.
+
+    The gradient of a scan sums cotangents of what every step shares. JAX 0.12 finds their sharding only where a mesh is
+    set, and a person may have set none.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    return jax.sharding.use_abstract_mesh(mesh) if AxisType.Explicit in mesh.axis_types else contextlib.nullcontext()

@@ -120,8 +120,12 @@ def transpose(
     transpose of `jax.lax` with operands that vary would sum it over the devices.
     """
     mesh = jax.typeof(g).sharding.mesh
-    sharding = NamedSharding(mesh, PartitionSpec(*spec)) if AxisType.Explicit in mesh.axis_types else None
-    return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype, out_sharding=sharding)))[1](g)[0]
+    if AxisType.Explicit not in mesh.axis_types:
+        return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype)))[1](g)[0]
+    # Only where a mesh is set does a new array take a sharding; a person may have set none.
+    with jax.sharding.use_abstract_mesh(mesh):
+        zeros = jnp.zeros(shape, g.dtype, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+        return jax.vjp(function, varying_as(g, zeros))[1](g)[0]
 
 
 def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Convolution and pooling over several devices give what one gives."""
 
+import contextlib
 from functools import partial
 
 import jax
@@ -67,11 +68,12 @@ def test_jit_with_the_batch_sharded(data, expected):
     assert_same(jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x), expected)
 
 
-def test_explicit_axes(data, expected):
+@pytest.mark.parametrize("set_mesh", [False, True], ids=["mesh of the arrays", "mesh set"])
+def test_explicit_axes(data, expected, set_mesh):
     """Where shardings are part of types, the batch's stays on the way."""
     params, x = data
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh) if set_mesh else contextlib.nullcontext():
         x = jax.device_put(x, NamedSharding(mesh, P("data")))
         params = jax.device_put(params, NamedSharding(mesh, P()))
         got = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)

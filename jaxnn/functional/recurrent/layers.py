@@ -20,7 +20,7 @@ from jaxnn.functional.recurrent.params import (
     StateT,
 )
 from jaxnn.functional.recurrent.scan import Options
-from jaxnn.functional.sharding import like_batch
+from jaxnn.functional.sharding import like_batch, mesh_of
 from jaxnn.kernels.platform import varying_as
 
 
@@ -252,7 +252,8 @@ def _compute(
     lengths: jax.Array | None,
     resets: jax.Array | None,
 ) -> Any:
-    return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
+    with mesh_of(x):
+        return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
 
 
 _compiled = jax.jit(_compute, static_argnums=(0, 1, 2))
