@@ -204,7 +204,7 @@ def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Ne
     state = train.create_state(network, optimizer(options), jax.random.key(options.seed))
     step = train.make_step(loss_fn)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(train.jit, donate_argnums=0)
     def training(state: train.TrainState, keys: jax.Array) -> train.TrainState:
         return jax.lax.scan(lambda s, k: (step(s, TASKS[task](k, options.batch_size, delay))[0], None), state, keys)[0]
 

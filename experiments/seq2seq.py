@@ -156,7 +156,7 @@ def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str,
         return np.zeros((0, dates.ISO_LENGTH + 1), np.int32)
     options: dict[str, Any] = {"beams": beams} if method == "beam" else {}
 
-    @jax.jit
+    @train.jit
     def generate(model: DateReader, read: jax.Array, lengths: jax.Array) -> jax.Array:
         encoded = model.encoder(read, lengths=lengths)
         return model.decoder.generate(

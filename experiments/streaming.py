@@ -51,7 +51,7 @@ def next_token_loss(streams: Streams, chunk: Chunk, key: jax.Array | None) -> tu
 
 def make_segment(
     *, streams: int, chunk: int, restart: float = 0.0, loss_fn: LossFn = next_token_loss
-) -> jax.stages.Wrapped:
+) -> train.compiling.Jitted:
     """Makes `(state, text, rates) -> (state, metrics)`: as many steps as there are rates, in one compiled scan.
 
     Where a step reads follows from its number, so segments follow one another seamlessly. The state is donated.
@@ -67,7 +67,7 @@ def make_segment(
     """
     step = train.make_step(loss_fn)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(train.jit, donate_argnums=0)
     def segment(state: train.TrainState, text: jax.Array, rates: jax.Array) -> tuple[train.TrainState, Any]:
         def body(state: train.TrainState, rate: jax.Array) -> tuple[train.TrainState, Any]:
             hyperparams = {**state.opt_state.hyperparams, "learning_rate": rate}

@@ -59,6 +59,12 @@ class Work:
         return self.groups > 1 and self.inputs == 1 and self.outputs == self.groups
 
     @property
+    def by_taps(self) -> bool:
+        """Whether taps are few enough to compile one by one, and what they see of an example is small enough to copy."""
+        views = math.prod(self.places) * math.prod(self.window) * self.inputs * self.groups * 4
+        return not many(self.window) and views <= LARGE_BYTES
+
+    @property
     def onednn_computes(self) -> bool:
         """Whether oneDNN has this pass, and the work is worth a call of some 50 microseconds."""
         if not self.onednn or self.multiplications < SMALL:
@@ -69,9 +75,19 @@ class Work:
 
 
 SMALL = 2_500_000
+"""Multiplications below which a call of oneDNN costs more than it saves."""
+
 SMALL_DW = 50_000_000
+"""The same for the gradient of the kernel, whose operands are laid out anew, where products of taps serve."""
+
 LARGE_WINDOW = 25
+"""Taps above which oneDNN computes the gradient of a kernel faster than Eigen."""
+
 MANY_PLACES = 2_000
+"""Places of the window in a picture above which it does."""
+
+LARGE_BYTES = 1 << 26
+"""What all taps see of one example, above which it is not copied: memory stays bounded."""
 
 
 class Row(NamedTuple):
@@ -96,7 +112,7 @@ TABLE = (
     Row(
         "taps",
         ALL,
-        lambda w: w.dtype not in ("float32", "bfloat16", "float16") and not many(w.window),
+        lambda w: w.dtype not in ("float32", "bfloat16", "float16") and w.by_taps,
         "float64, 3x3, 15x15x32 to 64, dx: 10 / 16; canonical 42 / 84, as Eigen has no kernels of this dtype",
     ),
     Row(
@@ -125,7 +141,7 @@ TABLE = (
     Row(
         "taps",
         ("conv_dw",),
-        lambda w: len(w.window) > 1 and not many(w.window),
+        lambda w: len(w.window) > 1 and w.by_taps,
         "3x3, 15x15x32 to 64, batch 32, dw: 6.1 / 8.5; canonical by YNNPACK 11.2 / 11.5",
     ),
     Row("canonical", ALL, lambda _: True, "never slower than jax.lax's own, and as fast in loops as outside"),

@@ -81,11 +81,22 @@ def convolutions_by_eigen() -> bool:
 
 
 def _flags_leave_convolutions(flags: str) -> bool:
-    """Whether flags take convolutions from YNNPACK: by `-individual_convolution`, or by a list without it."""
     values = re.findall(r"--xla_cpu_experimental_ynn_fusion_type=(\S*)", flags)
-    if not values:
-        return False
-    last = values[-1].strip("\"'").lower()
-    if "individual_convolution" in last:
-        return "-individual_convolution" in last
-    return not last.startswith(("+", "-"))
+    return bool(values) and leaves_convolutions(values[-1].strip("\"'"))
+
+
+def leaves_convolutions(fusions: str) -> bool:
+    """Whether what `xla_cpu_experimental_ynn_fusion_type` is set to takes convolutions from YNNPACK.
+
+    Args:
+        fusions: A list of what it computes, or changes (`+dot`, `-dot`) to XLA's own list; either separated by commas.
+
+    Example:
+        >>> from jaxnn.kernels.settings import leaves_convolutions
+        >>> leaves_convolutions("-individual_convolution"), leaves_convolutions("-reduce")
+        (True, False)
+    """
+    fusions = fusions.lower()
+    if "individual_convolution" in fusions:
+        return "-individual_convolution" in fusions
+    return not fusions.startswith(("+", "-"))

@@ -3,6 +3,7 @@
 from jaxnn.train import augment, distributed, plots
 from jaxnn.train.calibration import Reliability, Scores, reliability, scores
 from jaxnn.train.checkpoints import CheckpointError, Checkpoints, CheckpointWarning, Position
+from jaxnn.train.compiling import compiler_options, jit
 from jaxnn.train.cost import Cost, cost
 from jaxnn.train.distributed import ProcessLostError
 from jaxnn.train.ensemble import make_ensemble
@@ -47,6 +48,7 @@ __all__ = [
     "TrainState",
     "augment",
     "classification_loss",
+    "compiler_options",
     "cost",
     "create_ensemble",
     "create_state",
@@ -59,6 +61,7 @@ __all__ = [
     "flops",
     "grid",
     "image_preprocess",
+    "jit",
     "l2",
     "make_ensemble",
     "make_epoch",

@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn.counts import check_count
+from jaxnn.train.compiling import Jitted, jit, options_for
 from jaxnn.train.members import count_members
 from jaxnn.train.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.shortage import shortage
@@ -77,7 +78,7 @@ class Ensemble:
         self._function, self._members_per_chunk, self._memory = function, members_per_chunk, memory
         # Each process trains on its own devices: members have nothing to tell each other.
         self._devices = list(jax.local_devices() if devices is None else devices)
-        self._prepared: dict[Any, tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]] = {}
+        self._prepared: dict[Any, tuple[Layout, Jitted, jax.stages.Compiled]] = {}
 
     def __call__(self, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
         """Runs the function on every member; the states are donated."""
@@ -99,9 +100,7 @@ class Ensemble:
         own, shared = self._shardings(self.prepare(states, *args))
         return jax.device_put(states, own), *(jax.device_put(each, shared) for each in args)
 
-    def _prepare(
-        self, states: TrainState, args: tuple[Any, ...]
-    ) -> tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]:
+    def _prepare(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (states, args))
         leaves, structure = jax.tree.flatten(shapes)
         key = structure, tuple(leaves)
@@ -109,9 +108,7 @@ class Ensemble:
             self._prepared[key] = self._compile(*shapes)
         return self._prepared[key]
 
-    def _compile(
-        self, states: TrainState, args: tuple[Any, ...]
-    ) -> tuple[Layout, jax.stages.Wrapped, jax.stages.Compiled]:
+    def _compile(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
         """The program with as many members at once as fit."""
         members = count_members(states)
         most = self._members_per_chunk or members
@@ -139,10 +136,11 @@ class Ensemble:
             fitting = int(layout.members_per_chunk * free / needed)
             most = max(1, min(fitting, layout.members_per_chunk - 1))
 
-    def _program(self, layout: Layout, n: int) -> jax.stages.Wrapped:
+    def _program(self, layout: Layout, n: int) -> Jitted:
         own, shared = self._shardings(layout)
-        return jax.jit(
+        return jit(
             partial(_run, self._function, layout, self._mesh(layout)),
+            compiler_options=options_for(self._function, None),
             donate_argnums=0,
             in_shardings=(own, *[shared] * n),
             out_shardings=(own, own),

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 import jaxnn
+from jaxnn.train.compiling import compiler_options
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -20,14 +21,15 @@ def environment() -> dict[str, Any]:
 
     Returns:
         What JSON can hold: `versions`, `platform` (the operating system), `backend`, `devices` (how many of each
-        kind, over all processes), `processes`, `settings` (environment variables that change what JAX does), and
+        kind, over all processes), `processes`, `compiler_options` (those of
+        `train.compiler_options`), `settings` (environment variables that change what JAX does), and
         `git`: the commit of the working directory's checkout and whether tracked files differ from it; None
         outside a checkout or without git.
 
     Example:
         >>> from jaxnn.train.environment import environment
         >>> sorted(environment())
-        ['backend', 'devices', 'git', 'platform', 'processes', 'settings', 'versions']
+        ['backend', 'compiler_options', 'devices', 'git', 'platform', 'processes', 'settings', 'versions']
     """
     kinds = [device.device_kind for device in jax.devices()]
     return {
@@ -40,6 +42,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "processes": jax.process_count(),
+        "compiler_options": compiler_options(),
         "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(("JAX_", "XLA_"))},
         "git": _git(),
     }

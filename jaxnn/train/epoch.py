@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn.counts import check_count
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.compiling import Jitted, Options, jit, options_for
 from jaxnn.train.sharding import Parallel
 from jaxnn.train.state import TrainState
 
@@ -47,7 +48,8 @@ def make_epoch(
     batch_size: int,
     chunk: int | None = None,
     parallel: Parallel | None = None,
-) -> jax.stages.Wrapped:
+    compiler_options: Options | None = None,
+) -> Jitted:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
     The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
@@ -63,6 +65,7 @@ def make_epoch(
             the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
         parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
             it. The order of the examples is the same for any number of devices.
+        compiler_options: As for `make_step`, whose own they are if None is given.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
@@ -91,6 +94,7 @@ def make_epoch(
         >>> [round(float(x), 1) for x in state.params]
         [1.0, -2.0]
     """
+    options = options_for(step, compiler_options)
     batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
     if chunk is not None:
         chunk = check_count("chunk", chunk)
@@ -98,7 +102,7 @@ def make_epoch(
         parallel.check_batch_size(batch_size)
         step = parallel.step(step)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jit, compiler_options=options, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
         examples = batching.count(data)
         steps = batching.steps(examples, batch_size)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.compiling import jit
 from jaxnn.train.labels import LabelCheck
 from jaxnn.train.state import TrainState, apply
 from jaxnn.train.step import LossFn, Preprocess
@@ -55,7 +56,7 @@ def evaluate(
     return evaluate_unchecked(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
 
 
-@partial(jax.jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
+@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
 def evaluate_unchecked(
     state: TrainState, data: Any, loss_fn: LossFn, *, preprocess: Preprocess | None, batch_size: int
 ) -> Metrics:
@@ -73,7 +74,7 @@ def evaluate_unchecked(
     return {name: total / n for name, total in totals.items()}
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "preprocess", "batch_size"))
+@partial(jit, static_argnames=("apply_fn", "preprocess", "batch_size"))
 def predict(
     state: TrainState,
     data: Any,

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnn.counts import check_count
 from jaxnn.train.batching import Metrics
+from jaxnn.train.compiling import jit, options_for
 from jaxnn.train.state import TrainState
 from jaxnn.train.step import Preprocess
 
@@ -150,7 +151,7 @@ class Parallel:
             The same step, jitted, the state donated; metrics are on every device.
         """
 
-        @partial(jax.jit, donate_argnums=0, inline=True)
+        @partial(jit, compiler_options=options_for(step, None), donate_argnums=0, inline=True)
         def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
             return self.kept(state), self.everywhere(metrics)

@@ -11,6 +11,7 @@ import optax
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
+from jaxnn.train.compiling import Jitted, Options, jit
 from jaxnn.train.state import TrainState, apply
 
 LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
@@ -24,8 +25,12 @@ Penalty = Callable[[Any], jax.Array]
 
 
 def make_step(
-    loss_fn: LossFn, *, penalty: Penalty | None = None, preprocess: Preprocess | None = None
-) -> jax.stages.Wrapped:
+    loss_fn: LossFn,
+    *,
+    penalty: Penalty | None = None,
+    preprocess: Preprocess | None = None,
+    compiler_options: Options | None = None,
+) -> Jitted:
     r"""Makes the training step `(state, batch, weights=None) -> (state, metrics)`, compiled.
 
     The step minimises
@@ -38,7 +43,7 @@ def make_step(
     the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
     state, so a run that is resumed repeats what it would have done.
 
-    It is an ordinary jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
+    It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
     and `step.lower(state, batch).compile()` tells its cost.
 
     Args:
@@ -49,6 +54,7 @@ def make_step(
         penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
+        compiler_options: Options of XLA in place of those of `train.compiler_options`; `{}` for none.
 
     Returns:
         The step. `weights` are `(batch,)` floats, zero for examples that shall not count. Metrics are float32
@@ -74,7 +80,7 @@ def make_step(
         (5.0, 1)
     """
 
-    @partial(jax.jit, donate_argnums=0, inline=True)
+    @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:

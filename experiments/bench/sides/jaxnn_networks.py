@@ -100,5 +100,5 @@ def _state(network: str, seed: int = 0) -> train.TrainState:
     return train.create_state(_model(network, seed), ADAM, jax.random.key(seed))
 
 
-def _step() -> jax.stages.Wrapped:
+def _step() -> train.compiling.Jitted:
     return train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
