@@ -60,7 +60,7 @@ class Work:
 
     @property
     def by_taps(self) -> bool:
-        """Whether taps are few enough to compile one by one, and what they see of an example is small enough to copy."""
+        """Whether the taps are few enough to compile each, and what they see of an example small enough to copy."""
         views = math.prod(self.places) * math.prod(self.window) * self.inputs * self.groups * 4
         return not many(self.window) and views <= LARGE_BYTES
 

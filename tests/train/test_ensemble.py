@@ -133,7 +133,7 @@ def test_a_diverged_member_leaves_the_others_as_they_are():
         assert np.isfinite(metrics["loss"][i]).all()
 
 
-def test_convolutions_of_members_are_products_inside_the_epoch():
+def test_convolutions_of_members_are_not_grouped_inside_the_epoch():
     """On CPU XLA computes grouped convolutions, which `vmap` of kernels makes, slowly."""
     epoch = train.make_epoch(train.make_step(LOSS, preprocess=train.image_preprocess()), batch_size=4)
     ensemble = train.make_ensemble(epoch, devices=jax.devices()[:1])
@@ -143,9 +143,7 @@ def test_convolutions_of_members_are_products_inside_the_epoch():
         assert f" {name}[" in jaxpr
     assert "members=True" in jaxpr
     assert "members=False" not in jaxpr
-    ops = testing.compiled_ops(jax.jit(ensemble), states, pictures(8))
-    assert ops["convolution"] == 0
-    assert ops["dot"] > 0
+    assert "feature_group_count = 3" not in jax.jit(ensemble).lower(states, pictures(8)).as_text()
 
 
 def test_devices_have_nothing_to_tell_each_other():
