@@ -9,9 +9,10 @@ import jax
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import checkpoint, measure, memory, network, picture, plan, report, workers, workloads
+from experiments.bench import checkpoint, choices, measure, memory, network, picture, plan, report, workers, workloads
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.timing import ratio, summary
+from experiments.bench.workloads import layers
 
 TOYS = "tests.experiments.bench_toys:"
 CORES = workers.usable_cores()[:1]
@@ -217,3 +218,13 @@ def test_what_a_checkpoint_costs_is_told(tmp_path, capsys):
 def test_a_folder_to_measure_has_to_be_there():
     with pytest.raises(ValueError, match="--folder: expected a folder that exists, got nowhere"):
         checkpoint.main(checkpoint.Options(folder=Path("nowhere")))
+
+
+def test_choices_are_compared_with_every_formulation_and_plain_lax():
+    layer = layers.Layer("conv", (2, 5, 5, 8), (3, 3, 8, 4), ((1, 1), (1, 1)))
+    for kind in ("conv", "conv_dx", "conv_dw"):
+        *times, chosen, best, beside = choices.compare(layer, kind, eigen=True, looped=True, seconds=0.001)
+        assert len(times) == len(choices.FORMULATIONS) + 1
+        assert chosen in choices.FORMULATIONS
+        assert float(best) > 0
+        assert float(beside) > 0

@@ -1,0 +1,168 @@
+"""Measures every formulation of a convolution on CPU, and prints where the table of choices is wrong here.
+
+    python -m experiments.bench.choices                       # about 15 minutes
+    python -m experiments.bench.choices --only 3x3 --seconds 0.5
+
+Each pass of each layer is timed called from Python and inside a compiled loop, with XLA's default options and with
+those of `jaxnn.train`, beside plain `jax.lax`. A row is marked where the formulation that `jaxnn.kernels.choices` names
+takes more than 1.10 of the fastest one's time, or more than 1.05 of that of `jax.lax`.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.bench import machine
+from experiments.bench.report import table
+from experiments.bench.workloads.layers import LAYERS, Layer
+from experiments.checks import expect
+from experiments.command import run
+from jaxnn import train
+from jaxnn.kernels import conv_cpu, onednn
+from jaxnn.kernels.choices import Formulation, Pass, Work, choose
+from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+
+FORMULATIONS: tuple[Formulation, ...] = ("canonical", "onednn", "taps", "by channel")
+LAX = "jax.lax"
+SLOW = 5.0
+"""What takes so many times the fastest one's time is timed once: more rounds would tell no more."""
+
+WRONG, WRONG_BESIDE_LAX = 1.10, 1.05
+
+
+@dataclasses.dataclass
+class Options:
+    """What to measure."""
+
+    only: str = ""
+    """Layers whose names contain this."""
+    seconds: float = 1.0
+    """For each comparison, at least three rounds."""
+
+
+def main(options: Options) -> None:
+    """Prints a row for each comparison, and at the end those in which the table is wrong."""
+    expect("seconds", options.seconds, options.seconds > 0, "a positive number")
+    layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv" and options.only in name}
+    expect("only", options.only, bool(layers), f"a part of one of {', '.join(LAYERS)}")
+    print(f"{machine.processor()}, JAX {jax.__version__}; milliseconds of a call\n", flush=True)
+    header = ["layer", "pass", "options", "where", *FORMULATIONS, LAX, "chosen", "/ best", f"/ {LAX}"]
+    wrong = []
+    kinds: tuple[Pass, ...] = ("conv", "conv_dx", "conv_dw")
+    for (name, layer), kind, eigen, looped in itertools.product(layers.items(), kinds, (False, True), (False, True)):
+        if kind == "conv_dx" and layer.first:
+            continue
+        row = [name, kind, "train" if eigen else "default", "loop" if looped else "call"]
+        row += compare(layer, kind, eigen, looped, options.seconds)
+        print(" | ".join(row), flush=True)
+        if float(row[-2]) > WRONG or float(row[-1]) > WRONG_BESIDE_LAX:
+            wrong.append(row)
+    print("\n" + (table(header, wrong) if wrong else "the table is right here"))
+
+
+def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float) -> list[str]:
+    """Times of all formulations, the chosen one, and its ratios to the best and to `jax.lax`."""
+    n = len(layer.padding)
+    geometry = ConvGeometry((layer.stride,) * n, layer.padding, (1,) * n, layer.groups)
+    *window, inputs, outputs = layer.window
+    places = geometry.window(tuple(window)).out(layer.x[1:-1])
+    library = onednn.knows(np.float32, geometry) and onednn.available()
+    work = Work(
+        kind,
+        "float32",
+        layer.x[0],
+        places,
+        tuple(window),
+        inputs,
+        outputs,
+        geometry.stride,
+        layer.groups,
+        eigen,
+        library,
+    )
+    shapes = {"x": layer.x, "k": layer.window, "g": (layer.x[0], *places, outputs)}
+    operands = {"conv": "xk", "conv_dx": "gk", "conv_dw": "xg"}[kind]
+    keys = jax.random.split(jax.random.key(0), 2)
+    arrays = [jax.random.normal(key, (2, *shapes[o])) for key, o in zip(keys, operands, strict=True)]
+    compiler_options = train.compiler_options() if eigen else {}
+    works: dict[str, Callable[[], Any]] = {}
+    for how in FORMULATIONS:
+        if (how == "onednn" and not (library and (kind != "conv_dx" or layer.stride == 1))) or (
+            how == "by channel" and not work.by_channel
+        ):
+            continue
+        works[how] = _timed(_formulated(how, kind, layer, geometry), arrays, looped, compiler_options)
+    works[LAX] = _timed(_plain(kind, layer, geometry), arrays, looped, compiler_options)
+    times = _medians(works, seconds)
+    chosen = choose(work)
+    best = times[chosen] / min(times.values())
+    shown = [f"{times[name] * 1e3:.3g}" if name in times else "-" for name in (*FORMULATIONS, LAX)]
+    return [*shown, chosen, f"{best:.2f}", f"{times[chosen] / times[LAX]:.2f}"]
+
+
+def _formulated(how: Formulation, kind: Pass, layer: Layer, geometry: ConvGeometry) -> Callable[..., jax.Array]:
+    if kind == "conv":
+        return lambda x, k: conv_cpu.compute_conv(how, x, k, geometry)
+    if kind == "conv_dx":
+        return lambda g, k: conv_cpu.compute_conv_dx(how, g, k, layer.x[1:-1], geometry)
+    return lambda x, g: conv_cpu.compute_conv_dw(how, x, g, layer.window[:-2], geometry)
+
+
+def _plain(kind: Pass, layer: Layer, geometry: ConvGeometry) -> Callable[..., jax.Array]:
+    if kind == "conv":
+        return lambda x, k: lax_conv(x, k, geometry)
+    if kind == "conv_dx":
+        x = jax.ShapeDtypeStruct(layer.x, jnp.float32)
+        return lambda g, k: jax.linear_transpose(lambda x: lax_conv(x, k, geometry), x)(g)[0]
+    kernel = jax.ShapeDtypeStruct(layer.window, jnp.float32)
+    return lambda x, g: jax.linear_transpose(lambda k: lax_conv(x, k, geometry), kernel)(g)[0]
+
+
+def _timed(
+    function: Callable[..., jax.Array], arrays: list[jax.Array], looped: bool, compiler_options: dict[str, Any]
+) -> Callable[[], Any]:
+    """Two calls on different operands."""
+    compiled = partial(jax.jit, compiler_options=compiler_options)
+    if not looped:
+        one = compiled(function)
+        pairs = list(zip(*arrays, strict=True))
+        return lambda: [jax.block_until_ready(one(*pair)) for pair in pairs]
+    start = jax.eval_shape(function, *(array[0] for array in arrays))
+
+    def loop(*arrays: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda _, pair: (function(*pair), None), jnp.zeros(start.shape, start.dtype), arrays)[0]
+
+    every = compiled(loop)
+    return lambda: jax.block_until_ready(every(*arrays))
+
+
+def _medians(works: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Seconds of a call, by sides in turn, there and back."""
+    for work in works.values():
+        work()
+    rounds = {name: [_seconds(work)] for name, work in works.items()}
+    fastest = min(first for (first,) in rounds.values())
+    turns = [name for name, (first,) in rounds.items() if first <= SLOW * fastest]
+    ends, done = time.perf_counter() + seconds, 0
+    while done < 3 or time.perf_counter() < ends:
+        for name in turns[:: 1 if done % 2 else -1]:
+            rounds[name].append(_seconds(works[name]))
+        done += 1
+    return {name: float(np.median(each[1:] or each)) / 2 for name, each in rounds.items()}
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)
