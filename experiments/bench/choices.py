@@ -21,6 +21,7 @@ import numpy as np
 
 from experiments.bench import machine
 from experiments.bench.report import table
+from experiments.bench.worker import seconds as seconds_of
 from experiments.bench.workloads.layers import LAYERS, Layer
 from experiments.checks import expect
 from experiments.command import run
@@ -147,21 +148,15 @@ def _medians(works: dict[str, Callable[[], Any]], seconds: float) -> dict[str, f
     """Seconds of a call, by sides in turn, there and back."""
     for work in works.values():
         work()
-    rounds = {name: [_seconds(work)] for name, work in works.items()}
+    rounds = {name: [seconds_of(work)] for name, work in works.items()}
     fastest = min(first for (first,) in rounds.values())
     turns = [name for name, (first,) in rounds.items() if first <= SLOW * fastest]
     ends, done = time.perf_counter() + seconds, 0
     while done < 3 or time.perf_counter() < ends:
         for name in turns[:: 1 if done % 2 else -1]:
-            rounds[name].append(_seconds(works[name]))
+            rounds[name].append(seconds_of(works[name]))
         done += 1
     return {name: float(np.median(each[1:] or each)) / 2 for name, each in rounds.items()}
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ onednn       a call of oneDNN, in the canonical form (`onednn`)
 canonical    XLA's own convolution, in the form that it has fast kernels for (`canonical`)
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -114,12 +115,16 @@ def _how(
         stride=geometry.stride,
         groups=geometry.groups,
         eigen=alone and convolutions_by_eigen(),
-        onednn=alone and onednn.knows(array.dtype, geometry) and onednn.available(),
+        onednn=alone and onednn.knows(array.dtype, geometry),
     )
     # Products alone are sharded well by XLA in every case: over a batch that they sum over, and over members.
     if program == "sharded" and (members or kind == "conv_dw") and not work.by_channel and not many(work.window):
         return "taps"
-    return choose(work)
+    how = choose(work)
+    # Asked last: the first time on a machine it starts a process, which small convolutions need not wait for.
+    if how == "onednn" and not onednn.available():
+        how = choose(dataclasses.replace(work, onednn=False))
+    return how
 
 
 def _convolve(how: Formulation) -> canonical.Convolve:

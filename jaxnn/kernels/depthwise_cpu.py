@@ -11,12 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.choices import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import padded, put, seen
-
-LARGE_BYTES = 1 << 26
-"""What one example is never laid out to, however fast that would be."""
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
