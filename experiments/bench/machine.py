@@ -3,7 +3,8 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
+
+from jaxnn.processor import facts
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "dm-haiku", "equinox",
@@ -12,12 +13,7 @@ PACKAGES = (
 
 def processor() -> str:
     """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return facts().get("model name") or platform.processor() or platform.machine()
 
 
 def malloc() -> dict[str, str]:

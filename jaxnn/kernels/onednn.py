@@ -23,6 +23,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 from jaxnn.cache import user_cache
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.processor import facts, features
 
 PATIENCE = 120.0
 """Seconds until the process that tries it is ended."""
@@ -64,13 +65,8 @@ def works() -> bool:
 
 def _processor() -> str | None:
     """Model and features of the processor; None where oneDNN has no more than plain loops for it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return None  # not Linux
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    told = {name.strip(): value.strip() for name, value in facts.items()}
-    if platform.machine() not in ("x86_64", "AMD64") or "avx2" not in told.get("flags", "").split():
+    told = facts()
+    if platform.machine() not in ("x86_64", "AMD64") or "avx2" not in features():
         return None
     return f"{told.get('model name')} {told.get('flags')}"
 

@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
+from jaxnn import processor
 from jaxnn.kernels.settings import eigen_context, leaves_convolutions
 
 Value = str | bool | int | float
@@ -68,7 +68,7 @@ def compiler_options() -> dict[str, Value]:
     return {
         row.option: row.value
         for row in TABLE
-        if (not row.feature or row.feature in _processor_features())
+        if (not row.feature or row.feature in processor.features())
         and not re.search(rf"--{row.option}(=|\s|$)", flags)
         and not _refusal(row.option, row.value)
     }
@@ -224,14 +224,3 @@ def _refusal(option: str, value: Value) -> str:
     except jax.errors.JaxRuntimeError as error:
         return str(error).strip()
     return ""
-
-
-@functools.cache
-def _processor_features() -> frozenset[str]:
-    """What Linux says that the processor can do; nothing elsewhere."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import train
+from jaxnn import processor, train
 from jaxnn.kernels.settings import convolutions_by_eigen
 from jaxnn.train import compiling
 from jaxnn.train.compiling import Row
@@ -20,7 +20,7 @@ def test_options_are_those_of_the_table_that_processor_and_jaxlib_know(monkeypat
     table = (Row("xla_cpu_no_such_option", True), Row("xla_cpu_prefer_vector_width", 512, "avx512f"), Row(YNN, ""))
     monkeypatch.setattr(compiling, "TABLE", table)
     for features, expected in (((), {YNN}), (("avx512f",), {YNN, "xla_cpu_prefer_vector_width"})):
-        monkeypatch.setattr(compiling, "_processor_features", lambda features=features: frozenset(features))
+        monkeypatch.setattr(processor, "features", lambda features=features: frozenset(features))
         assert set(train.compiler_options()) == expected
     monkeypatch.setenv("XLA_FLAGS", f"--{YNN}=-individual_convolution")  # a person's own stand
     assert YNN not in train.compiler_options()
