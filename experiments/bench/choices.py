@@ -10,6 +10,7 @@ takes more than 1.10 of the fastest one's time, or more than 1.05 of that of `ja
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +51,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Prints a row for each comparison, and at the end those in which the table is wrong."""
-    expect("seconds", options.seconds, options.seconds > 0, "a positive number")
+    expect("seconds", options.seconds, 0 < options.seconds < math.inf, "a finite positive number")
     layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv" and options.only in name}
     expect("only", options.only, bool(layers), f"a part of one of {', '.join(LAYERS)}")
     print(f"{machine.processor()}, JAX {jax.__version__}; milliseconds of a call\n", flush=True)
