@@ -44,7 +44,9 @@ def lasting(function: Any) -> bool:
         return False
     if isinstance(function, functools.partial):
         held = (*function.args, *function.keywords.values())
-        return lasting(function.func) and all(isinstance(v, str | int | float | None) for v in held)
+        return lasting(function.func) and all(
+            lasting(v) if callable(v) else isinstance(v, str | int | float | None) for v in held
+        )
     of_jax = str(getattr(function, "__module__", "")).split(".")[0] == "jax"
     defined = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
     return of_jax or defined or isinstance(function, _JITTED)

@@ -11,11 +11,12 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
-def like_batch(x: jax.Array, tree: Any, *, time_major: bool) -> Any:
+def like_batch(x: jax.Array, batch_axes: int, tree: Any, *, time_major: bool) -> Any:
     """Shards arrays `(*batch, ...)` over the batch axes of a sequence, where its mesh has explicit axes.
 
     Args:
-        x: The sequence, `(*batch, time, features)` or `(time, *batch, features)`.
+        x: The sequence, `(*batch, time, *features)` or `(time, *batch, *features)`.
+        batch_axes: Number of batch axes.
         tree: Arrays whose first axes are the batch axes of `x`.
         time_major: Whether `x` begins with time.
 
@@ -23,7 +24,9 @@ def like_batch(x: jax.Array, tree: Any, *, time_major: bool) -> Any:
         The arrays; further axes keep their sharding.
     """
     spec = jax.typeof(x).sharding.spec
-    return jax.tree.map(lambda array: _placed(x, array, spec[1:-1] if time_major else spec[:-2]), tree)
+    return jax.tree.map(
+        lambda array: _placed(x, array, spec[1 : batch_axes + 1] if time_major else spec[:batch_axes]), tree
+    )
 
 
 def like_leading(x: jax.Array, tree: Any) -> Any:

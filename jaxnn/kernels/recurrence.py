@@ -24,6 +24,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.geometry import known
+from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision, settled
 
@@ -58,20 +59,6 @@ class Cell(NamedTuple):
     along: Callable[..., Carry]
 
 
-class Masks(NamedTuple):
-    """What happens around each step; `None` where it never does.
-
-    Attributes:
-        inside: `(time, *batch)`: whether the step counts. Where not, the state stays and the output is zero.
-        reset: `(time, *batch)`: whether the state is set to zero before the step.
-        apart: `(time,)`: whether derivatives stop before the step.
-    """
-
-    inside: jax.Array | None = None
-    reset: jax.Array | None = None
-    apart: jax.Array | None = None
-
-
 def recurrence(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
 ) -> tuple[jax.Array, Carry]:
@@ -83,7 +70,7 @@ def recurrence(
 def _recurrence(
     cell: Cell, reverse: bool, precision: str | None, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
 ) -> tuple[jax.Array, Carry]:
-    ys, carry, _ = _forward(cell, reverse, weights, carry, _inside(masks, xs), masks, save=False)
+    ys, carry, _ = _forward(cell, reverse, weights, carry, counted(masks, xs), masks, save=False)
     return ys, carry
 
 
@@ -95,8 +82,8 @@ def _jvp(cell: Cell, reverse: bool, precision: str | None, primals: Any, tangent
 def _derivative(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
     weights, carry, xs, masks = primals
     d_weights, d_carry, d_xs, _ = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
-    xs = _inside(masks, xs)
-    d_xs = None if d_xs is None else _inside(masks, d_xs)
+    xs = counted(masks, xs)
+    d_xs = None if d_xs is None else counted(masks, d_xs)
     ys, last, saved = _forward(cell, reverse, weights, carry, xs, masks, save=True)
     d_carry = tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(carry, d_carry, strict=True))
     transposed = cell.transpose(weights)
@@ -105,9 +92,10 @@ def _derivative(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
     def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
         added, saved, masks = step
         if masks.apart is not None:
-            d = tuple(jnp.where(masks.apart, jnp.zeros_like(a), a) for a in d)
-        d = _reset(masks, d)
-        return _keep(masks, cell.along(transposed, saved, d, added), d)
+            d = choose(masks.apart, zeros(d), d)
+        d = restarted(masks, d, zeros(d))
+        new = cell.along(transposed, saved, d, added)
+        return kept(masks, new, d, new[0])
 
     d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, masks), reverse=reverse)
     return (ys, last), (d_ys, d_last)
@@ -126,33 +114,13 @@ def _forward(
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
-        carry = _reset(masks, carry)
+        carry = restarted(masks, carry, zeros(carry))
         new, saved = cell.step(prepared, carry, x)
-        new, y = _keep(masks, new, carry)
+        new, y = kept(masks, new, carry, new[0])
         return new, (y, saved if save else None)
 
     last, (ys, saved) = jax.lax.scan(body, carry, (xs, masks._replace(apart=None)), reverse=reverse)
     return ys, last, saved
-
-
-def _inside(masks: Masks, xs: jax.Array) -> jax.Array:
-    """What stands in the padding, NaN included, must reach neither values nor derivatives."""
-    return xs if masks.inside is None else jnp.where(masks.inside[..., None], xs, jnp.zeros_like(xs))
-
-
-def _reset(masks: Masks, carry: Carry) -> Carry:
-    if masks.reset is None:
-        return carry
-    return tuple(jnp.where(masks.reset[..., None], jnp.zeros_like(a), a) for a in carry)
-
-
-def _keep(masks: Masks, new: Carry, old: Carry) -> tuple[Carry, jax.Array]:
-    """The state after the step and the output of the step."""
-    if masks.inside is None:
-        return new, new[0]
-    inside = masks.inside[..., None]
-    y = jnp.where(inside, new[0], jnp.zeros_like(new[0]))
-    return tuple(jnp.where(inside, a, b) for a, b in zip(new, old, strict=True)), y
 
 
 def _or_none(tangent: Any) -> Any:

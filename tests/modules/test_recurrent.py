@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 from jaxnn.modules import Dense
 from jaxnn.modules.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxnn import functional as R
 from jaxnn import models, modules
-from jaxnn.functional import recurrent as R
 from tests.modules.layers import LAYERS
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 2)), jnp.float32)

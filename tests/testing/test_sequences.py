@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
+from jaxnn import functional as R
 from jaxnn import testing
-from jaxnn.functional import recurrent as R
 from tests import oracles_recurrent as oracle
 
 

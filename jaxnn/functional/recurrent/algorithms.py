@@ -1,57 +1,42 @@
-"""The one table of how each recurrent layer can be computed.
+"""The one table of how a recurrence can be computed, whatever its cell, and the one choice among them.
 
-An algorithm is a function `(step, params, state, x, options) -> (y, state)` with the contract of `scan.scan`.
-It raises `ValueError` where it cannot serve; only `"auto"` chooses.
+An algorithm is a function `(cell, task, options) -> (ys, state)` with the contract of `scan.scan`. It raises
+`NotServedError` where it cannot serve; only "auto" chooses.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 
-from jaxnn.functional.recurrent.fused import fused, missing
-from jaxnn.functional.recurrent.params import Params, StateT
-from jaxnn.functional.recurrent.scan import Options, scan
-from jaxnn.functional.sharding import sharded
+from jaxnn.functional.recurrent import fused
+from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.scan import scan
+from jaxnn.functional.recurrent.task import Options, Task
 
-Algorithm = Callable[..., Any]
+Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 
-def auto(
-    step: "partial[Any]", params: Params, state: StateT, x: jax.Array, options: Options
-) -> tuple[jax.Array, StateT]:
+def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """On CPU "fused" where it serves, "scan" for the rest; on other platforms "scan".
 
     The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
     1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
     rule by shape.
     """
-    # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
-    if sharded((params, state, x)) or missing(step, params) is not None:
-        return scan(step, params, state, x, options)
-    arrays = (params, state, x, options.lengths, options.resets)
-
-    def by(algorithm: Algorithm) -> Algorithm:
-        def run(params: Params, state: StateT, x: jax.Array, lengths: Any, resets: Any) -> Any:
-            return algorithm(step, params, state, x, options._replace(lengths=lengths, resets=resets))
-
-        return run
-
-    return jax.lax.platform_dependent(*arrays, cpu=by(fused), default=by(scan))
+    try:
+        fused.check(cell, task)
+    except NotServedError:
+        return scan(cell, task, options)
+    cpu, default = (lambda task, run=run: run(cell, task, options) for run in (fused.fused, scan))
+    return jax.lax.platform_dependent(task, cpu=cpu, default=default)
 
 
-ALGORITHMS: dict[str, dict[str, Algorithm]] = {
-    "rnn": {"auto": auto, "scan": scan, "fused": fused},
-    "gru": {"auto": auto, "scan": scan, "fused": fused},
-    "lstm": {"auto": auto, "scan": scan, "fused": fused},
-}
+ALGORITHMS: dict[str, Algorithm] = {"auto": auto, "scan": scan, "fused": fused.fused}
 
 
-def choose(layer: str, algorithm: str) -> Algorithm:
-    """The algorithm of that name for that layer; raises `ValueError` with the names that serve."""
-    served = ALGORITHMS[layer]
-    if algorithm not in served:
-        names = ", ".join(repr(n) for n in served)
-        raise ValueError(f"algorithm must be one of {names} for {layer}, got {algorithm!r}")
-    return served[algorithm]
+def choose(name: str) -> Algorithm:
+    """The algorithm of that name; raises `ValueError` with the names that there are."""
+    if name not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
+    return ALGORITHMS[name]

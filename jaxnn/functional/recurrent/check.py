@@ -7,12 +7,70 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.functional import arguments
-from jaxnn.functional.recurrent.params import GRUParams, LSTMParams, Params, RNNParams, State
+from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.task import Task
 from jaxnn.kernels.geometry import known
 
 
-def params(p: Params, kind: type[Params]) -> None:
-    """Raises where the parameters are of another layer or disagree among themselves."""
+def inputs(
+    cell: Cell, params: Any, x: jax.Array, *, time: int, time_major: bool = False
+) -> tuple[Any, tuple[Any, ...]]:
+    """The number of steps and the batch axes of inputs with or without time; raises where they do not fit the cell."""
+    if not isinstance(cell, Cell):
+        raise ValueError(
+            f"cell: expected a Cell, got {type(cell).__name__}; make one of zero_state and step, or take lstm_cell()"
+        )
+    names = "features" if cell.feature_axes == 1 else f"{cell.feature_axes} feature axes"
+    batch_axes = "time, *batch" if time_major and time else "*batch, time" if time else "*batch"
+    axes = f"({batch_axes}, {names})"
+    if cell.check is not None:
+        cell.check(params, x, axes)
+    least = cell.feature_axes + time
+    if x.ndim < least:
+        raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
+    leading = x.shape[: x.ndim - cell.feature_axes]
+    if not time:
+        return None, leading
+    return (leading[0], leading[1:]) if time_major else (leading[-1], leading[:-1])
+
+
+def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
+    """Raises where a state is not what the cell's `zero_state` looks like."""
+    if jax.tree.structure(given) != jax.tree.structure(expected):
+        raise ValueError(f"state must be {_kind(expected)}, got {_kind(given)}")
+    for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
+        name = f"state{jax.tree_util.keystr(path)}"
+        if not jnp.issubdtype(want.dtype, jnp.complexfloating):
+            arguments.real(name, got)
+        if got.shape != want.shape:
+            raise ValueError(
+                f"{name} must have shape {want.shape}: the batch axes {batch} of x, then the "
+                f"layer's own; got {got.shape}"
+            )
+        if got.dtype != want.dtype:
+            raise ValueError(f"{name} must be {want.dtype} for x of {dtype}, got {got.dtype}; cast it")
+
+
+def step(cell: Cell, task: Task) -> None:
+    """Raises where the cell's step returns another state than it is given."""
+    x = jax.eval_shape(lambda xs: xs[0], task.xs) if task.xs.shape[0] else jnp.zeros(task.xs.shape[1:], task.xs.dtype)
+    new = jax.eval_shape(cell.step, task.params, task.state, x)
+    if jax.tree.structure(new) != jax.tree.structure(task.state):
+        raise ValueError(f"cell.step: expected it to return {_kind(task.state)}, as zero_state does, got {_kind(new)}")
+    for (path, got), want in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(task.state), strict=True):
+        if (got.shape, got.dtype) != (want.shape, want.dtype):
+            raise ValueError(
+                f"cell.step: expected it to return state{jax.tree_util.keystr(path)} as {want.dtype} {want.shape}, as "
+                f"zero_state does for x of {task.xs.dtype}, got {got.dtype} {got.shape}; cast it or reshape it"
+            )
+
+
+def _kind(tree: Any) -> str:
+    return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
+
+
+def weights(p: Any, kind: type) -> None:
+    """Raises where the parameters are of another layer, not all real and of one dtype, or no stack of gates."""
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
@@ -26,37 +84,10 @@ def params(p: Params, kind: type[Params]) -> None:
             )
     if 0 in p.w_h.shape:
         raise ValueError(f"params.w_h: expected a layer of at least 1 unit, got shape {p.w_h.shape}; give it units")
-    if isinstance(p, LSTMParams):
-        _lstm(p)
-        return
-    h = p.hidden
-    width = h if isinstance(p, RNNParams) else 3 * h
-    _shapes({"w_x": (p.w_x.shape[0], width), "w_h": (h, width), "b": (width,)}, p)
-    if isinstance(p, GRUParams):
-        _shapes({"b_hn": (h,)}, p)
 
 
-def _lstm(p: LSTMParams) -> None:
-    if p.projection is not None and p.projection.ndim != 2:
-        raise ValueError(f"params.projection must be (hidden, output), got shape {p.projection.shape}")
-    h, out, width = p.hidden, p.output, p.w_h.shape[1]
-    if width not in (4 * h, 3 * h):
-        raise ValueError(
-            "params.w_h must have 4 * hidden columns (i, f, g, o), or 3 * hidden (f, g, o: coupled); "
-            f"hidden is {h}, got shape {p.w_h.shape}"
-        )
-    _shapes({"w_x": (p.w_x.shape[0], width), "b": (width,)}, p)
-    if p.peephole is not None:
-        _shapes({"peephole": (p.gates - 1, h)}, p)
-    if p.projection is not None:
-        _shapes({"projection": (h, out)}, p)
-    if p.norm is not None:
-        for name, size in (("x", width), ("h", width), ("c", h), ("c_shift", h)):
-            if getattr(p.norm, name).shape != (size,):
-                raise ValueError(f"params.norm.{name} must have shape {(size,)}, got {getattr(p.norm, name).shape}")
-
-
-def _shapes(expected: dict[str, tuple[int, ...]], p: Params) -> None:
+def shapes(expected: dict[str, tuple[int, ...]], p: Any) -> None:
+    """Raises where a parameter does not fit `params.w_h`."""
     for name, shape in expected.items():
         if getattr(p, name).shape != shape:
             raise ValueError(
@@ -64,8 +95,8 @@ def _shapes(expected: dict[str, tuple[int, ...]], p: Params) -> None:
             )
 
 
-def inputs(p: Params, x: jax.Array, axes: str) -> None:
-    """Raises where `x` does not fit the weights; `axes` says how its shape reads."""
+def features(p: Any, x: jax.Array, axes: str) -> None:
+    """Raises where `x` does not fit the weights `params.w_x (features, ...)`; `axes` says how its shape reads."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
@@ -80,26 +111,11 @@ def inputs(p: Params, x: jax.Array, axes: str) -> None:
     _same_dtype("params", p.w_x.dtype, "x", x.dtype)
 
 
-def state(p: Params, s: State, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
-    """Raises where a state is not what `p.zero_state(batch, dtype)` looks like."""
-    expected = jax.eval_shape(lambda: p.zero_state(batch, dtype))
-    if type(s) is not type(expected):
-        raise ValueError(f"state must be {type(expected).__name__}, got {type(s).__name__}")
-    for name, want in expected._asdict().items():
-        got = getattr(s, name)
-        arguments.real(f"state.{name}", got)
-        if got.shape != want.shape:
-            raise ValueError(
-                f"state.{name} must have shape {want.shape}: the batch axes {batch} of x, then the "
-                f"layer's own; got {got.shape}"
-            )
-        if got.dtype != want.dtype:
-            raise ValueError(f"state.{name} must be {want.dtype} for x of {dtype}, got {got.dtype}; cast it")
-
-
 def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Lengths as int32 of shape `batch`; concrete ones are checked to lie in 0..time."""
     n = jnp.asarray(value)
+    if n.dtype == jnp.bool_:
+        raise ValueError("lengths must be integers, got bool; which steps count is mask=, bool (*batch, time)")
     if not jnp.issubdtype(n.dtype, jnp.integer):
         raise ValueError(f"lengths must be integers, got {n.dtype}")
     if n.shape != batch:
@@ -112,13 +128,14 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
     return n.astype(jnp.int32)
 
 
-def resets(value: jax.typing.ArrayLike, shape: tuple[int, ...], axes: str) -> jax.Array:
-    """Resets as bool of the shape of `x` without its features."""
+def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_major: bool) -> jax.Array:
+    """A bool for every step, of the shape of `x` without its features."""
     r = jnp.asarray(value)
+    axes = "(time, *batch)" if time_major else "(*batch, time)"
     if r.dtype != jnp.bool_:
-        raise ValueError(f"resets must be bool, got {r.dtype}")
+        raise ValueError(f"{name} must be bool, got {r.dtype}")
     if r.shape != shape:
-        raise ValueError(f"resets must be {axes} as x is, shape {shape}, got {r.shape}")
+        raise ValueError(f"{name} must be {axes} as x is, shape {shape}, got {r.shape}")
     return r
 
 
@@ -126,6 +143,13 @@ def count(name: str, value: int | None) -> None:
     """Raises where an optional number of steps is not positive."""
     if value is not None and value < 1:
         raise ValueError(f"{name} must be at least 1 step, or None, got {value}")
+
+
+def sizes(**named: int) -> None:
+    """Raises where a size is not a positive number."""
+    for name, size in named.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def rate(name: str, value: Any) -> float | None:

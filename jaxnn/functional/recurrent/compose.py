@@ -7,11 +7,19 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.run import recurrent, recurrent_step
 from jaxnn.functional.sharding import like
 
 T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]
+
+
+def layer_of(layer: Layer | Cell) -> Layer:
+    """A cell as the layer that runs it."""
+    return Bound(recurrent, layer) if isinstance(layer, Cell) else layer
 
 
 class Directions(NamedTuple, Generic[T]):
@@ -30,7 +38,7 @@ export.register_namedtuple_serialization(Directions, serialized_name="jaxnn.Dire
 
 
 def bidirectional(
-    layer: Layer,
+    layer: Layer | Cell,
     forward_params: Any,
     backward_params: Any,
     x: jax.Array,
@@ -40,7 +48,7 @@ def bidirectional(
     """Runs a layer over a sequence in both directions and puts the outputs side by side.
 
     Args:
-        layer: `rnn`, `gru`, `lstm` or a function like them.
+        layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
         forward_params: parameters for the way from the first step to the last.
         backward_params: parameters for the way from the last step (within its length) to the first.
         x: `(*batch, time, features)`.
@@ -69,6 +77,7 @@ def bidirectional(
         raise ValueError("reverse: a bidirectional layer runs both ways; leave it out")
     if state is not None and (not isinstance(state, tuple) or len(state) != 2):
         raise ValueError(f"state must be a pair (forward, backward), got {type(state).__name__}")
+    layer = layer_of(layer)
     of_forward, of_backward = (None, None) if state is None else state
     y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)
     y_backward, backward = layer(backward_params, x, of_backward, reverse=True, **options)
@@ -76,7 +85,7 @@ def bidirectional(
 
 
 def stack(
-    layer: Layer,
+    layer: Layer | Cell,
     params_per_layer: Sequence[Any],
     x: jax.Array,
     states: Sequence[Any] | None = None,
@@ -88,7 +97,7 @@ def stack(
     """Runs layers one on top of another: the outputs of each are the inputs of the next.
 
     Args:
-        layer: `rnn`, `gru`, `lstm` or a function like them.
+        layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
         params_per_layer: the parameters of each layer, lowest first. A layer whose parameters are a
             `Directions` is run in both directions.
         x: `(*batch, time, features)`.
@@ -115,6 +124,7 @@ def stack(
         >>> y.shape, [s.h.shape for s in states]
         ((2, 7, 4), [(2, 5), (2, 4)])
     """
+    layer = layer_of(layer)
     starts = _matched(params_per_layer, states)
     drops = check.rate("dropout", dropout) != 0
     if drops and key is None:
@@ -132,23 +142,24 @@ def stack(
 
 
 def stack_step(
-    step: Callable[..., Any],
+    step: Callable[..., Any] | Cell,
     params_per_layer: Sequence[Any],
     states: Sequence[Any],
     x: jax.Array,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """One step of a stack: `states[-1].h` of the result is the output.
+    """One step of a stack.
 
     Args:
-        step: `rnn_step`, `gru_step`, `lstm_step` or a function like them.
+        step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them.
         params_per_layer: the parameters of each layer, lowest first.
         states: the state of each layer.
         x: `(*batch, features)`.
         **options: what `step` takes, the same for all.
 
     Returns:
-        The new states, lowest first.
+        The new states, lowest first. The output of the last is the stack's: `states[-1].h`, or
+        `cell.output(params_per_layer[-1], states[-1])`.
 
     Raises:
         ValueError: a layer is bidirectional, as many states as there are not layers, or what `step` raises.
@@ -167,8 +178,12 @@ def stack_step(
     for params, state in zip(params_per_layer, _matched(params_per_layer, states), strict=True):
         if isinstance(params, Directions):
             raise ValueError("a bidirectional layer has to see the whole sequence, so it cannot be run step by step")
-        news.append(step(params, state, x, **options))
-        x = news[-1].h
+        if isinstance(step, Cell):
+            news.append(recurrent_step(step, params, state, x))
+            x = step.output(params, news[-1])
+        else:
+            news.append(step(params, state, x, **options))
+            x = news[-1].h
     return tuple(news)
 
 

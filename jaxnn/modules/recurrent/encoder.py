@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn import functional as R
 from jaxnn.functional import arguments
-from jaxnn.functional import recurrent as R
 from jaxnn.functional.recurrent import check
 from jaxnn.modules.recurrent.cells import Cell, GRUCell, LSTMCell, RNNCell
 

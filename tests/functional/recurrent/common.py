@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 from tests import oracles_recurrent as oracle
 
 

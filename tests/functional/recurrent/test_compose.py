@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 
 from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn import functional as R
 from jaxnn import testing
-from jaxnn.functional import recurrent as R
 
 from .common import CASES, KINDS, assert_close, random_state, random_x
 

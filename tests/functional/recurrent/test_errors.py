@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 
 P = R.init_lstm(jax.random.key(0), 3, 4)
 X = jnp.ones((2, 5, 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 
 from .common import CASES, assert_close, random_state, random_x
 

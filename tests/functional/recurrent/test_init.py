@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 
 
 @pytest.mark.parametrize(("init", "gates"), [(R.init_rnn, 1), (R.init_gru, 3), (R.init_lstm, 4)])

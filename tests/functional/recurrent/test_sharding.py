@@ -10,8 +10,8 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxnn import functional as R
 from jaxnn import modules
-from jaxnn.functional import recurrent as R
 
 from .common import CASES
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.functional import recurrent as R
+from jaxnn import functional as R
 
 from .common import assert_close
 

@@ -1,0 +1,81 @@
+"""What a recurrent cell is: a few pure functions, which `recurrent` runs over time."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Activation = Callable[[jax.Array], jax.Array]
+State = Any
+
+
+def first_leaf(params: Any, state: State) -> Any:
+    """The first array of a state: what a cell puts out unless it says otherwise."""
+    return jax.tree.leaves(state)[0]
+
+
+class Blocks(NamedTuple):
+    """The derivative of a step by its state is block-diagonal.
+
+    Attributes:
+        size: Rows of a block: so many neighbouring elements of the state's last axis act on each other and on no other.
+    """
+
+    size: int
+
+
+class Cell(NamedTuple):
+    """A recurrent cell: static, hashable, made of pure functions. Parameters and states are any pytrees of arrays.
+
+    `zero_state` and `step` are all that `recurrent` needs. Each of the optional parts lets it compute the same in
+    another way; `jaxnn.testing.assert_cell` checks that they agree with `step`. Define the functions in a module, where
+    equal cells are equal objects: then equal eager calls share one compiled program. What a function needs beside its
+    arguments goes into the parameters, or is bound with `functools.partial`.
+
+    Attributes:
+        zero_state: `(params, batch, dtype) -> state`: the start of a sequence, for inputs of that dtype. Every array is
+            `(*batch, ...)`; it may depend on the parameters.
+        step: `(params, state, x) -> state`, with `x` of one step, `(*batch, *features)`: the formula. It returns arrays
+            of the shapes and dtypes of `zero_state`.
+        output: `(params, state) -> y`: the output after a step, `(*batch, ...)`. Default: the state's first array.
+        feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures.
+        check: `(params, x, axes) -> None`: raises `ValueError` where the parameters do not fit each other or `x`;
+            `axes` says how the shape of `x` reads.
+        project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays; `xs`
+            has any number of batch axes, time among them.
+        advance: `(params, state, g) -> state`: the rest of the step, so that `step(params, state, x)` is
+            `advance(params, state, project(params, x))`.
+        affine: `(params, g) -> (a, b)`: trees like the state, for a step that is `a * state + b` elementwise: serves
+            "associative". Without `project`, `g` is `x`.
+        jacobian: `"diagonal"` or `Blocks(n)`: which elements of the state act on each other in one step: serves
+            "newton".
+        fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
+            raises `NotServedError` where it has none: serves "fused".
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> def zero_state(decay, batch, dtype):
+        ...     return jnp.zeros((*batch, *decay.shape), dtype)
+        >>> def step(decay, state, x):
+        ...     return jnp.broadcast_to(decay, x.shape) * state + x
+        >>> average = F.Cell(zero_state, step)
+        >>> y, state = F.recurrent(average, jnp.array([0.5]), jnp.ones((4, 1)))
+        >>> y[:, 0].tolist()
+        [1.0, 1.5, 1.75, 1.875]
+    """
+
+    zero_state: Callable[..., State]
+    step: Callable[..., State]
+    output: Callable[..., Any] = first_leaf
+    feature_axes: int = 1
+    check: Callable[..., None] | None = None
+    project: Callable[..., Any] | None = None
+    advance: Callable[..., State] | None = None
+    affine: Callable[..., tuple[State, State]] | None = None
+    jacobian: Any = None
+    fused: Callable[..., tuple[Any, Any]] | None = None
+
+
+class NotServedError(ValueError):
+    """An algorithm does not serve a cell; the text completes "algorithm='...' has"."""

@@ -1,0 +1,248 @@
+"""The gated recurrent unit: cell and layer, with the reset gate before or after the recurrent product."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.nn.initializers import glorot_uniform, zeros
+
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
+from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.kernels import gru as kernels
+from jaxnn.kernels.recurrence import dot, rows
+
+
+class GRUState(NamedTuple):
+    """State of a GRU.
+
+    Attributes:
+        h: `(*batch, hidden)`, the output of the last step.
+    """
+
+    h: jax.Array
+
+
+class GRUParams(NamedTuple):
+    """Parameters of a GRU; gates stand in the order r (reset), z (update), n (candidate).
+
+    Attributes:
+        w_x: `(features, 3 * hidden)`.
+        w_h: `(hidden, 3 * hidden)`.
+        b: `(3 * hidden,)`.
+        b_hn: `(hidden,)`, the candidate's recurrent bias: it sits inside the reset product, so it cannot be
+            merged into `b`. The recurrent biases that other libraries keep for r and z are added to `b`.
+    """
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+    b_hn: jax.Array
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+        return self.w_h.shape[0]
+
+    @property
+    def output(self) -> int:
+        """Number of output features."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
+        """The state that `state=None` stands for, for inputs of `dtype`."""
+        return GRUState(jnp.zeros((*batch, self.hidden), dtype))
+
+
+for _type in (GRUState, GRUParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
+
+
+def gru_step(
+    params: GRUParams,
+    state: GRUState,
+    x: jax.Array,
+    *,
+    reset_after: bool = True,
+    activation: Activation = jnp.tanh,
+    gate_activation: Activation = jax.nn.sigmoid,
+) -> GRUState:
+    r"""One step of a gated recurrent unit.
+
+    $$
+    \begin{aligned}
+    r_t &= \sigma(x_t W_{xr} + h_{t-1} W_{hr} + b_r) \\
+    z_t &= \sigma(x_t W_{xz} + h_{t-1} W_{hz} + b_z) \\
+    n_t &= \tanh(x_t W_{xn} + b_n + r_t \odot (h_{t-1} W_{hn} + b_{hn})) && \text{reset after the product} \\
+    n_t &= \tanh(x_t W_{xn} + b_n + (r_t \odot h_{t-1}) W_{hn} + b_{hn}) && \text{reset before the product} \\
+    h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+    \end{aligned}
+    $$
+
+    Args:
+        params: the layer's parameters; gates stand in the order r, z, n.
+        state: `h` of shape `(*batch, hidden)`.
+        x: `(*batch, features)`.
+        reset_after: whether the reset gate is applied after the recurrent product (PyTorch, cuDNN, Keras's
+            default) or before it (the paper).
+        activation: the candidate's, $\tanh$ in the formula.
+        gate_activation: the gates', $\sigma$ in the formula.
+
+    Returns:
+        The new state; its `h` is the step's output.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit each other.
+
+    References:
+        Cho et al.: Learning phrase representations using RNN encoder-decoder, 2014.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import init_gru, gru_step
+        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> state = gru_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
+        >>> state.h.shape
+        (2, 5)
+    """
+    _check(params, x, "(*batch, features)")
+    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    n_at = 2 * params.hidden
+    of_x = dot(x, params.w_x)
+    of_x = of_x + rows(params.b, of_x)
+    h = state.h.astype(of_x.dtype)
+    b_hn = rows(params.b_hn, h)
+    if reset_after:
+        of_h = dot(state.h, params.w_h)
+        r, z = jnp.split(gate_activation(of_x[..., :n_at] + of_h[..., :n_at]), 2, axis=-1)
+        n = activation(of_x[..., n_at:] + r * (of_h[..., n_at:] + b_hn))
+    else:
+        r, z = jnp.split(gate_activation(of_x[..., :n_at] + dot(state.h, params.w_h[:, :n_at])), 2, axis=-1)
+        n = activation(of_x[..., n_at:] + dot((r * h).astype(x.dtype), params.w_h[:, n_at:]) + b_hn)
+    # The formula with h taken out: a closed update gate (z = 1) keeps h to the last bit, and with one product
+    # instead of two, compilers have no choice of which to fuse, so a step and a scan round alike.
+    return GRUState((h + (1 - z) * (n - h)).astype(x.dtype))
+
+
+def gru_cell(
+    *, reset_after: bool = True, activation: Activation = jnp.tanh, gate_activation: Activation = jax.nn.sigmoid
+) -> Cell:
+    """The cell of `gru`, for `recurrent` and what takes any cell.
+
+    Args:
+        reset_after: As in `gru_step`.
+        activation: As in `gru_step`.
+        gate_activation: As in `gru_step`.
+
+    Returns:
+        The cell, of `GRUParams` and `GRUState`.
+
+    Example:
+        >>> from jaxnn import functional as F
+        >>> F.gru_cell() == F.gru_cell(reset_after=True)
+        True
+    """
+    options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
+    return Cell(GRUParams.zero_state, Bound(gru_step, **options), check=_check, fused=Bound(_fused, **options))
+
+
+def gru(
+    params: GRUParams,
+    x: jax.Array,
+    state: GRUState | None = None,
+    *,
+    reset_after: bool = True,
+    activation: Activation = jnp.tanh,
+    gate_activation: Activation = jax.nn.sigmoid,
+    **options: Unpack[RunOptions],
+) -> tuple[jax.Array, GRUState]:
+    """A layer of gated recurrent units: `gru_step`, which states the formula, over every time step.
+
+    Args:
+        params: The layer's parameters; gates stand in the order r, z, n.
+        x: `(*batch, time, features)`.
+        state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
+        reset_after: As in `gru_step`.
+        activation: As in `gru_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
+            compiled once, and so it is a pure function; another is traced in every call.
+        gate_activation: As in `gru_step`.
+        **options: How the sequence is run: `lengths`, `mask`, `reverse`, `resets`, `time_major`, `remat`, `truncate` and
+            `algorithm`, as in `recurrent`.
+
+    Returns:
+        The outputs `(*batch, time, hidden)` and the final state.
+
+    Raises:
+        ValueError: As `recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import gru, init_gru
+        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = gru(params, jnp.ones((2, 7, 3)), reset_after=False)
+        >>> y.shape, state.h.shape
+        ((2, 7, 5), (2, 5))
+    """
+    cell = gru_cell(reset_after=reset_after, activation=activation, gate_activation=gate_activation)
+    return recurrent(cell, params, x, state, **options)
+
+
+def init_gru(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: Initializer | None = None,
+    recurrent_kernel_init: Initializer | None = None,
+    bias_init: Initializer = zeros,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> GRUParams:
+    """Random parameters of a GRU.
+
+    Args:
+        key: a random key.
+        features: number of input features.
+        hidden: number of hidden units.
+        kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        recurrent_kernel_init: for `w_h`, given its whole shape; orthogonal for each gate by default.
+        bias_init: for `b` and `b_hn`.
+        dtype: of all parameters.
+
+    Returns:
+        The parameters.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn.functional.recurrent import init_gru
+        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.b_hn.shape
+        ((3, 15), (5, 15), (15,), (5,))
+    """
+    check.sizes(features=features, hidden=hidden)
+    k_x, k_h, k_b, k_n = jax.random.split(key, 4)
+    return GRUParams(
+        w_x=(kernel_init or per_gate(glorot_uniform(), 3))(k_x, (features, 3 * hidden), dtype),
+        w_h=(recurrent_kernel_init or per_gate(orthogonal, 3))(k_h, (hidden, 3 * hidden), dtype),
+        b=bias_init(k_b, (3 * hidden,), dtype),
+        b_hn=bias_init(k_n, (hidden,), dtype),
+    )
+
+
+def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
+    check.weights(params, GRUParams)
+    h, width = params.hidden, 3 * params.hidden
+    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": (h, width), "b": (width,), "b_hn": (h,)}, params)
+    check.features(params, x, axes)
+
+
+def _fused(
+    params: GRUParams, *, reset_after: bool, activation: Activation, gate_activation: Activation
+) -> tuple[Any, Any]:
+    if activation is not jnp.tanh:
+        raise NotServedError("no other activation than tanh")
+    if gate_activation is not jax.nn.sigmoid:
+        raise NotServedError("no other gate_activation than sigmoid")
+    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, kernels.GRUWeights(*params)

@@ -1,0 +1,101 @@
+"""Random parameters of an LSTM."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform, lecun_normal
+
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
+from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams
+
+
+def forget_bias(value: float = 1.0, gates: int = 4) -> Initializer:
+    """An initialiser for an LSTM's bias: `value` for the forget gate, zero for the others.
+
+    A positive value lets a fresh LSTM remember: at 1 the forget gate starts near 0.73 instead of 0.5.
+
+    Args:
+        value: the forget gate's bias.
+        gates: 4, or 3 for coupled gates.
+
+    Returns:
+        An initialiser for shapes `(gates * hidden,)`.
+
+    References:
+        Gers, Schmidhuber, Cummins: Learning to forget, 2000. Jozefowicz, Zaremba, Sutskever: An empirical
+        exploration of recurrent network architectures, 2015.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import forget_bias
+        >>> forget_bias(1.0)(jax.random.key(0), (8,), jnp.float32)
+        Array([0., 0., 1., 1., 0., 0., 0., 0.], dtype=float32)
+    """
+
+    def bias(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+        hidden = shape[-1] // gates
+        start = (gates - 3) * hidden  # the gates are i, f, g, o, or f, g, o where they are coupled
+        return jnp.zeros(shape, dtype).at[..., start : start + hidden].set(value)
+
+    return bias
+
+
+def init_lstm(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    *,
+    projection: int | None = None,
+    peephole: bool = False,
+    coupled: bool = False,
+    layer_norm: bool = False,
+    kernel_init: Initializer | None = None,
+    recurrent_kernel_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    projection_init: Initializer | None = None,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> LSTMParams:
+    """Random parameters of an LSTM.
+
+    Args:
+        key: a random key.
+        features: number of input features.
+        hidden: number of memory cells.
+        projection: number of output features, where the output is projected (Sak et al. 2014).
+        peephole: whether the gates see the cell state (Gers and Schmidhuber 2000).
+        coupled: whether the input gate is one minus the forget gate (Greff et al. 2017).
+        layer_norm: whether products and cell state are layer-normalised (Ba et al. 2016).
+        kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        recurrent_kernel_init: for `w_h`, given its whole shape; orthogonal for each gate by default.
+        bias_init: for `b`; `forget_bias(1.0)` by default.
+        projection_init: for the projection; LeCun normal by default.
+        dtype: of all parameters.
+
+    Returns:
+        The parameters. Peepholes start at zero, gains at one.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn.functional.recurrent import init_lstm
+        >>> params = init_lstm(jax.random.key(0), features=3, hidden=5, projection=2)
+        >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.projection.shape
+        ((3, 20), (2, 20), (20,), (5, 2))
+    """
+    output = hidden if projection is None else projection
+    check.sizes(features=features, hidden=hidden, projection=output)
+    gates = 3 if coupled else 4
+    k_x, k_h, k_b, k_p = jax.random.split(key, 4)
+    width = gates * hidden
+    one, zero = jnp.ones, jnp.zeros
+    return LSTMParams(
+        w_x=(kernel_init or per_gate(glorot_uniform(), gates))(k_x, (features, width), dtype),
+        w_h=(recurrent_kernel_init or per_gate(orthogonal, gates))(k_h, (output, width), dtype),
+        b=(bias_init or forget_bias(1.0, gates))(k_b, (width,), dtype),
+        peephole=zero((gates - 1, hidden), dtype) if peephole else None,
+        projection=None
+        if projection is None
+        else (projection_init or lecun_normal())(k_p, (hidden, projection), dtype),
+        norm=LSTMNorm(one(width, dtype), one(width, dtype), one(hidden, dtype), zero(hidden, dtype))
+        if layer_norm
+        else None,
+    )

@@ -1,0 +1,205 @@
+"""The simple (Elman) recurrent cell and layer."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.nn.initializers import glorot_uniform, zeros
+
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.init import Initializer, orthogonal
+from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.kernels import rnn as kernels
+from jaxnn.kernels.recurrence import dot, rows
+
+
+class RNNState(NamedTuple):
+    """State of a simple recurrent layer.
+
+    Attributes:
+        h: `(*batch, hidden)`, the output of the last step.
+    """
+
+    h: jax.Array
+
+
+class RNNParams(NamedTuple):
+    """Parameters of a simple (Elman) recurrent layer.
+
+    Attributes:
+        w_x: `(features, hidden)`.
+        w_h: `(hidden, hidden)`.
+        b: `(hidden,)`.
+    """
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+        return self.w_h.shape[0]
+
+    @property
+    def output(self) -> int:
+        """Number of output features."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> RNNState:
+        """The state that `state=None` stands for, for inputs of `dtype`."""
+        return RNNState(jnp.zeros((*batch, self.hidden), dtype))
+
+
+for _type in (RNNState, RNNParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
+
+
+def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activation = jnp.tanh) -> RNNState:
+    r"""One step of a simple recurrent layer.
+
+    $$h_t = \phi(x_t W_x + h_{t-1} W_h + b)$$
+
+    Args:
+        params: the layer's parameters.
+        state: `h` of shape `(*batch, hidden)`.
+        x: `(*batch, features)`.
+        activation: $\phi$.
+
+    Returns:
+        The new state; its `h` is the step's output.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit each other.
+
+    References:
+        Elman: Finding structure in time, 1990.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import init_rnn, rnn_step
+        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> state = rnn_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
+        >>> state.h.shape
+        (2, 5)
+    """
+    _check(params, x, "(*batch, features)")
+    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    a = dot(x, params.w_x) + dot(state.h, params.w_h)
+    return RNNState(activation(a + rows(params.b, a)).astype(x.dtype))
+
+
+def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
+    """The cell of `rnn`, for `recurrent` and what takes any cell.
+
+    Args:
+        activation: As in `rnn_step`.
+
+    Returns:
+        The cell, of `RNNParams` and `RNNState`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> F.rnn_cell() == F.rnn_cell(activation=jnp.tanh)
+        True
+    """
+    return Cell(
+        RNNParams.zero_state,
+        Bound(rnn_step, activation=activation),
+        check=_check,
+        fused=Bound(_fused, activation=activation),
+    )
+
+
+def rnn(
+    params: RNNParams,
+    x: jax.Array,
+    state: RNNState | None = None,
+    *,
+    activation: Activation = jnp.tanh,
+    **options: Unpack[RunOptions],
+) -> tuple[jax.Array, RNNState]:
+    """A simple (Elman) recurrent layer: `rnn_step`, which states the formula, over every time step.
+
+    Args:
+        params: The layer's parameters.
+        x: `(*batch, time, features)`.
+        state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
+        activation: As in `rnn_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
+            compiled once, and so it is a pure function; another is traced in every call.
+        **options: How the sequence is run: `lengths`, `mask`, `reverse`, `resets`, `time_major`, `remat`, `truncate` and
+            `algorithm`, as in `recurrent`.
+
+    Returns:
+        The outputs `(*batch, time, hidden)` and the final state.
+
+    Raises:
+        ValueError: As `recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.recurrent import init_rnn, rnn
+        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = rnn(params, jnp.ones((2, 7, 3)), activation=jax.nn.relu)
+        >>> y.shape, state.h.shape
+        ((2, 7, 5), (2, 5))
+    """
+    return recurrent(rnn_cell(activation=activation), params, x, state, **options)
+
+
+def init_rnn(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: Initializer | None = None,
+    recurrent_kernel_init: Initializer | None = None,
+    bias_init: Initializer = zeros,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> RNNParams:
+    """Random parameters of a simple recurrent layer.
+
+    Args:
+        key: a random key.
+        features: number of input features.
+        hidden: number of hidden units.
+        kernel_init: for `w_x`; Glorot uniform by default.
+        recurrent_kernel_init: for `w_h`; orthogonal by default, so that at first nothing vanishes or explodes
+            by the weights alone.
+        bias_init: for `b`.
+        dtype: of all parameters.
+
+    Returns:
+        The parameters.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn.functional.recurrent import init_rnn
+        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> params.w_x.shape, params.w_h.shape, params.b.shape
+        ((3, 5), (5, 5), (5,))
+    """
+    check.sizes(features=features, hidden=hidden)
+    k_x, k_h, k_b = jax.random.split(key, 3)
+    return RNNParams(
+        w_x=(kernel_init or glorot_uniform())(k_x, (features, hidden), dtype),
+        w_h=(recurrent_kernel_init or orthogonal)(k_h, (hidden, hidden), dtype),
+        b=bias_init(k_b, (hidden,), dtype),
+    )
+
+
+def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
+    check.weights(params, RNNParams)
+    h = params.hidden
+    check.shapes({"w_x": (params.w_x.shape[0], h), "w_h": (h, h), "b": (h,)}, params)
+    check.features(params, x, axes)
+
+
+def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:
+    if activation not in kernels.RNN:
+        raise NotServedError(f"no other activation than {', '.join(f.__name__ for f in kernels.RNN)}")
+    return kernels.RNN[activation], kernels.RNNWeights(*params)

@@ -1,0 +1,63 @@
+"""What an algorithm is given: the arrays of a run, time first, and the options that are known while tracing."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.kernels.masks import Masks
+
+
+class Task(NamedTuple):
+    """The arrays of a run: checked, and with time as their first axis.
+
+    Attributes:
+        params: The cell's parameters.
+        state: The initial state.
+        restart: The state at the start of a sequence, where `masks.reset` sets it back; None without resets.
+        xs: `(time, *batch, *features)`.
+        masks: What happens around each step.
+    """
+
+    params: Any
+    state: Any
+    restart: Any
+    xs: jax.Array
+    masks: Masks
+
+
+class Options(NamedTuple):
+    """How a sequence is run; `recurrent` says what each means."""
+
+    reverse: bool = False
+    time_major: bool = False
+    remat: int | None = None
+    truncate: int | None = None
+
+
+def masks_of(
+    xs: jax.Array, lengths: jax.Array | None, mask: jax.Array | None, resets: jax.Array | None, options: Options
+) -> Masks:
+    """The options of a call as masks.
+
+    Args:
+        xs: `(time, *batch, *features)`.
+        lengths: `(*batch)`.
+        mask: `(time, *batch)`: steps that count.
+        resets: `(time, *batch)`.
+        options: How the sequence is run.
+    """
+    time, reverse, truncate = xs.shape[0], options.reverse, options.truncate
+    # Cut number k lies between the steps k - 1 and k. Going forward it comes before step k, going back before
+    # step k - 1; the ends (0 going back, T) lie outside what is scanned in that direction.
+    cuts = jnp.arange(time, dtype=jnp.int32) + jnp.int32(reverse)
+    inside = mask
+    if resets is not None and reverse:
+        resets = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+    if lengths is not None:
+        within = jax.vmap(lambda cut: cut - jnp.int32(reverse) < lengths)(cuts)
+        inside = within if mask is None else within & mask
+        if resets is not None:
+            resets = resets & jax.vmap(lambda cut: cut < lengths)(cuts)
+    apart = None if truncate is None else (cuts % truncate == 0) & (cuts > 0) & (cuts < time)
+    return Masks(inside, resets, apart)

@@ -1,0 +1,52 @@
+"""What happens around each step of a recurrence, whatever its cell: the one place that says it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Masks(NamedTuple):
+    """What happens around each step; `None` where it never does.
+
+    Attributes:
+        inside: `(time, *batch)`: whether the step counts. Where not, the state stays and the output is zero.
+        reset: `(time, *batch)`: whether the state is set back to the start of a sequence before the step.
+        apart: `(time,)`: whether derivatives stop before the step.
+    """
+
+    inside: jax.Array | None = None
+    reset: jax.Array | None = None
+    apart: jax.Array | None = None
+
+
+def choose(mask: jax.Array, new: Any, old: Any) -> Any:
+    """Chooses between two trees of arrays by a mask of their leading axes, or by one truth for all."""
+
+    def one(a: jax.Array, b: jax.Array) -> jax.Array:
+        spread = jax.lax.expand_dims(mask, range(mask.ndim, a.ndim)) if mask.ndim else mask
+        return jnp.where(spread, a, b)
+
+    return jax.tree.map(one, new, old)
+
+
+def zeros(tree: Any) -> Any:
+    """Zeros in the place of every array."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def counted(masks: Masks, xs: Any) -> Any:
+    """The inputs that count: what stands elsewhere, NaN included, must reach neither values nor derivatives."""
+    return xs if masks.inside is None else choose(masks.inside, xs, zeros(xs))
+
+
+def restarted(masks: Masks, state: Any, start: Any) -> Any:
+    """The state that a step sees, set back to `start` where a sequence begins."""
+    return state if masks.reset is None else choose(masks.reset, start, state)
+
+
+def kept(masks: Masks, new: Any, old: Any, y: Any) -> tuple[Any, Any]:
+    """The state and the output after a step: those from before and zero, where the step does not count."""
+    if masks.inside is None:
+        return new, y
+    return choose(masks.inside, new, old), choose(masks.inside, y, zeros(y))
