@@ -36,7 +36,7 @@ def inputs(
 
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises where a state is not what the cell's `zero_state` looks like."""
-    if jax.tree.structure(given) != jax.tree.structure(expected):
+    if not _alike(given, expected):
         raise ValueError(f"state must be {_kind(expected)}, got {_kind(given)}")
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
@@ -55,7 +55,7 @@ def step(cell: Cell, task: Task) -> None:
     """Raises where the cell's step returns another state than it is given."""
     x = jax.eval_shape(lambda xs: xs[0], task.xs) if task.xs.shape[0] else jnp.zeros(task.xs.shape[1:], task.xs.dtype)
     new = jax.eval_shape(cell.step, task.params, task.state, x)
-    if jax.tree.structure(new) != jax.tree.structure(task.state):
+    if not _alike(new, task.state):
         raise ValueError(f"cell.step: expected it to return {_kind(task.state)}, as zero_state does, got {_kind(new)}")
     for (path, got), want in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(task.state), strict=True):
         if (got.shape, got.dtype) != (want.shape, want.dtype):
@@ -65,11 +65,16 @@ def step(cell: Cell, task: Task) -> None:
             )
 
 
+def _alike(a: Any, b: Any) -> bool:
+    shapes: list[Any] = [jax.tree.structure(tree) for tree in (a, b)]
+    return bool(shapes[0] == shapes[1])
+
+
 def _kind(tree: Any) -> str:
     return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
 
 
-def weights(p: Any, kind: type) -> None:
+def weights(p: Any, kind: type[Any]) -> None:
     """Raises where the parameters are of another layer, not all real and of one dtype, or no stack of gates."""
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")

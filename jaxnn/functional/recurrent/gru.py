@@ -169,8 +169,8 @@ def gru(
         activation: As in `gru_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
             compiled once, and so it is a pure function; another is traced in every call.
         gate_activation: As in `gru_step`.
-        **options: How the sequence is run: `lengths`, `mask`, `reverse`, `resets`, `time_major`, `remat`, `truncate` and
-            `algorithm`, as in `recurrent`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
 
     Returns:
         The outputs `(*batch, time, hidden)` and the final state.

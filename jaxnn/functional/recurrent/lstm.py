@@ -215,8 +215,8 @@ def lstm(
         activation: As in `lstm_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
             compiled once, and so it is a pure function; another is traced in every call.
         gate_activation: As in `lstm_step`.
-        **options: How the sequence is run: `lengths`, `mask`, `reverse`, `resets`, `time_major`, `remat`, `truncate` and
-            `algorithm`, as in `recurrent`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
 
     Returns:
         The outputs `(*batch, time, output)` and the final state: after each sequence's last step.

@@ -131,8 +131,8 @@ def rnn(
         state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
         activation: As in `rnn_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
             compiled once, and so it is a pure function; another is traced in every call.
-        **options: How the sequence is run: `lengths`, `mask`, `reverse`, `resets`, `time_major`, `remat`, `truncate` and
-            `algorithm`, as in `recurrent`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
 
     Returns:
         The outputs `(*batch, time, hidden)` and the final state.

@@ -144,9 +144,10 @@ def _compute(
     mask: jax.Array | None,
     resets: jax.Array | None,
 ) -> Any:
-    xs, mask, resets = (a if at == 0 or a is None else jnp.moveaxis(a, at, 0) for a in (x, mask, resets))
+    if at > 0:
+        x, mask, resets = jax.tree.map(lambda a: jnp.moveaxis(a, at, 0), (x, mask, resets))
     with mesh_of(x):
-        task = Task(params, state, restart, xs, masks_of(xs, lengths, mask, resets, options))
+        task = Task(params, state, restart, x, masks_of(x, lengths, mask, resets, options))
         check.step(cell, task)
         try:
             ys, final = algorithm(cell, task, options)
