@@ -134,9 +134,11 @@ class Jitted:
     """
 
     def __init__(self, function: Callable[..., Any], compiler_options: Options | None, jit_options: dict[str, Any]):
-        self.compiler_options = _checked(compiler_options)
+        self.compiler_options = None if compiler_options is None else _checked(compiler_options)
         self._inner: Any = jax.jit(function, **jit_options)
         self._jit = functools.partial(jax.jit, function, **jit_options)
+        self._jit_options = jit_options
+        self._with_others: dict[str, Jitted] = {}
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -146,6 +148,14 @@ class Jitted:
         outermost, eigen = self._outermost
         with eigen_context(eigen):
             return outermost(*args, **kwargs)
+
+    def with_options(self, compiler_options: Options | None) -> "Jitted":
+        """The same function with other options, or with its own if None is given; equal options share programs."""
+        if compiler_options is None:
+            return self
+        options = _checked(compiler_options)
+        other = Jitted(self.__wrapped__, options, self._jit_options)  # type: ignore[attr-defined]
+        return self._with_others.setdefault(repr(sorted(options.items())), other)
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         """As `jax.stages.Wrapped.trace`."""
@@ -196,9 +206,7 @@ with jax.ensure_compile_time_eval():
     _UNTRACED = get_opaque_trace_state()
 
 
-def _checked(options: Options | None) -> Options | None:
-    if options is None:
-        return None
+def _checked(options: Options) -> dict[str, Value]:
     wrong: Any = None if isinstance(options, Mapping) else options
     if wrong is None:
         wrong = {n: v for n, v in options.items() if not (isinstance(n, str) and isinstance(v, Value))}

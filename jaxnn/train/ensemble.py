@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn.counts import check_count
-from jaxnn.train.compiling import Jitted, jit, options_for
+from jaxnn.train.compiling import Jitted, Options, jit, options_for
 from jaxnn.train.members import count_members
 from jaxnn.train.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.shortage import shortage
@@ -73,8 +73,10 @@ class Ensemble:
         members_per_chunk: int | None,
         devices: Sequence[jax.Device] | None,
         memory: int | None,
+        compiler_options: Options | None,
     ):
         """See `make_ensemble`."""
+        self._options = options_for(function, compiler_options)
         self._function, self._members_per_chunk, self._memory = function, members_per_chunk, memory
         # Each process trains on its own devices: members have nothing to tell each other.
         self._devices = list(jax.local_devices() if devices is None else devices)
@@ -140,7 +142,7 @@ class Ensemble:
         own, shared = self._shardings(layout)
         return jit(
             partial(_run, self._function, layout, self._mesh(layout)),
-            compiler_options=options_for(self._function, None),
+            compiler_options=self._options,
             donate_argnums=0,
             in_shardings=(own, *[shared] * n),
             out_shardings=(own, own),
@@ -162,6 +164,7 @@ def make_ensemble(
     members_per_chunk: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
+    compiler_options: Options | None = None,
 ) -> Ensemble:
     """Makes a step, an epoch, or anything else that trains one state, into one program that trains many.
 
@@ -183,6 +186,7 @@ def make_ensemble(
             equal parts. Where members leave a part unfilled, it is filled with copies that are trained and
             dropped, and the states are kept on every device: a number that divides saves that memory.
         memory: Bytes that a device may use beside states and data; what it has left by default.
+        compiler_options: As for `make_step`; those of the step or epoch if None is given.
 
     Returns:
         `(states, *args) -> (states, results)`; states are **donated**, results have a leading axis of members.
@@ -217,7 +221,7 @@ def make_ensemble(
         memory = check_count("memory", memory)
     if devices is not None and not len(devices):
         raise ValueError("devices: expected at least one, got none; None takes all that there are")
-    return Ensemble(function, members_per_chunk, devices, memory)
+    return Ensemble(function, members_per_chunk, devices, memory, compiler_options)
 
 
 def _traced(*trees: Any) -> bool:

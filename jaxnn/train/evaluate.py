@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnn.train import batching
 from jaxnn.train.batching import Metrics
-from jaxnn.train.compiling import jit
+from jaxnn.train.compiling import Options, jit
 from jaxnn.train.labels import LabelCheck
 from jaxnn.train.state import TrainState, apply
 from jaxnn.train.step import LossFn, Preprocess
@@ -22,6 +22,7 @@ def evaluate(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    compiler_options: Options | None = None,
 ) -> Metrics:
     """Mean loss and metrics over the whole of `data`, every example counting once.
 
@@ -34,6 +35,7 @@ def evaluate(
         loss_fn: As for `make_step`.
         preprocess: As for `make_step`.
         batch_size: Examples at a time; the result is the same for each choice, up to rounding.
+        compiler_options: As for `make_step`.
 
     Returns:
         `loss` and the metrics of `loss_fn`, each float32 `()`.
@@ -53,7 +55,9 @@ def evaluate(
         1.667 0.333
     """
     LabelCheck(state, loss_fn, preprocess, batch_size)(data)
-    return evaluate_unchecked(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
+    compiled = evaluate_unchecked.with_options(compiler_options)
+    metrics: Metrics = compiled(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
+    return metrics
 
 
 @partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
@@ -74,7 +78,6 @@ def evaluate_unchecked(
     return {name: total / n for name, total in totals.items()}
 
 
-@partial(jit, static_argnames=("apply_fn", "preprocess", "batch_size"))
 def predict(
     state: TrainState,
     data: Any,
@@ -82,6 +85,7 @@ def predict(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    compiler_options: Options | None = None,
 ) -> Any:
     """The model's outputs for every example of `data`, in order, such as logits for a confusion matrix.
 
@@ -91,6 +95,7 @@ def predict(
         apply_fn: `(model, batch) -> outputs`, arrays `(batch, ...)`.
         preprocess: As for `make_step`; its key is None.
         batch_size: Examples at a time.
+        compiler_options: As for `make_step`.
 
     Returns:
         What `apply_fn` returns, for all examples: `(examples, ...)`.
@@ -105,7 +110,13 @@ def predict(
         >>> train.predict(state, jnp.arange(5.0), lambda w, x: w * x, batch_size=2).tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0]
     """
+    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size)
 
+
+@partial(jit, static_argnums=(2, 3, 4))
+def _predict(
+    state: TrainState, data: Any, apply_fn: Callable[[Any, Any], Any], preprocess: Preprocess | None, batch_size: int
+) -> Any:
     def outputs(batch: Any, weights: jax.Array | None) -> Any:
         result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
         expected = batching.count(batch, "batch")

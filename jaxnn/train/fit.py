@@ -15,6 +15,7 @@ from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train import batching, distributed, interrupt, nonfinite, plots
 from jaxnn.train.checkpoints import Checkpoints, Position
+from jaxnn.train.compiling import Options
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate_unchecked
 from jaxnn.train.fingerprint import identity
@@ -56,6 +57,7 @@ def fit(
     on_record: Callable[[Record], None] | None = None,
     progress: bool = True,
     parallel: Parallel | None = None,
+    compiler_options: Options | None = None,
 ) -> tuple[TrainState, History]:
     """Trains for some epochs, each one compiled program, and evaluates after each.
 
@@ -87,6 +89,7 @@ def fit(
         parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
             without. The numbers are the same for any number of devices, to rounding. With several processes all call
             this with the same arguments, and the first one alone writes and shows.
+        compiler_options: As for `make_step`, for evaluation too.
 
     Returns:
         The new state, and the history, one record an epoch: `epoch` and `step` (counted from the state's
@@ -119,7 +122,8 @@ def fit(
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     examples = data.examples if isinstance(data, Stream) else batching.count(data)
     steps = batching.steps(examples, batch_size)
-    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
+    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess, compiler_options=compiler_options)
+    evaluate_fn = evaluate_unchecked.with_options(compiler_options)
     epoch_fn: Callable[..., tuple[TrainState, Any]]
     compile_fn: Callable[[TrainState, Any], Any]
     check = LabelCheck(state, loss_fn, preprocess, batch_size)
@@ -194,9 +198,7 @@ def fit(
                 record = _record(epoch, step, position)
                 if test_data is not None and not lost:
                     display.doing("evaluating")
-                    test = evaluate_unchecked(
-                        state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size
-                    )
+                    test = evaluate_fn(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
                     record = _with_test(record, jax.device_get(test))
                     if not np.isfinite(record["test_loss"]):
                         lost = step, "test loss", record["test_loss"]

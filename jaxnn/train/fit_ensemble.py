@@ -12,6 +12,7 @@ import numpy as np
 from jaxnn.counts import check_count
 from jaxnn.train import batching, interrupt
 from jaxnn.train.checkpoints import Checkpoints, Position
+from jaxnn.train.compiling import Options
 from jaxnn.train.ensemble import make_ensemble
 from jaxnn.train.epoch import make_epoch
 from jaxnn.train.evaluate import evaluate
@@ -46,6 +47,7 @@ def fit_ensemble(
     run: RunFolder | None = None,
     checkpoints: Checkpoints | None = None,
     progress: bool = True,
+    compiler_options: Options | None = None,
 ) -> tuple[TrainState, list[History]]:
     """Trains all members for some epochs, each one compiled program, evaluation included.
 
@@ -72,6 +74,7 @@ def fit_ensemble(
             same devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
         progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
+        compiler_options: As for `make_step`.
 
     Returns:
         The new states, and a history for each member, as `fit` gives it but without times. `train.diverged` tells
@@ -115,7 +118,8 @@ def fit_ensemble(
     check = LabelCheck(one, loss_fn, preprocess, batch_size)
     check(data)
     check(test_data, "test_data")
-    epoch_fn = make_epoch(make_step(loss_fn, penalty=penalty, preprocess=preprocess), batch_size=batch_size)
+    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess, compiler_options=compiler_options)
+    epoch_fn = make_epoch(step_fn, batch_size=batch_size)
 
     def train_and_test(state: TrainState, data: Any, test_data: Any) -> tuple[TrainState, Any]:
         state, metrics = epoch_fn(state, data)
@@ -124,7 +128,13 @@ def fit_ensemble(
         test = evaluate(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
         return state, (metrics, test)
 
-    ensemble = make_ensemble(train_and_test, members_per_chunk=members_per_chunk, devices=devices, memory=memory)
+    ensemble = make_ensemble(
+        train_and_test,
+        members_per_chunk=members_per_chunk,
+        devices=devices,
+        memory=memory,
+        compiler_options=compiler_options,
+    )
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
     names = _names(states)
     first = int(states.step[0]) // steps

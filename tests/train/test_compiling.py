@@ -95,3 +95,25 @@ def test_steps_epochs_and_ensembles_compile_once_with_their_options(options, mon
     members = train.create_ensemble(lambda key: jnp.zeros(2), optax.sgd(0.1), {"seed": range(2)})
     train.make_ensemble(epoch)(members, data)
     assert used == [options] * 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda state, data, **options: train.evaluate(state, data, loss_fn, **options),
+        lambda state, data, **options: train.predict(state, data, lambda w, batch: batch[0] @ w, **options),
+        lambda state, data, **options: train.fit(state, data, loss_fn, epochs=1, progress=False, **options)[1],
+    ],
+    ids=["evaluate", "predict", "fit"],
+)
+def test_options_reach_the_compiler_and_change_no_result(call):
+    data = jnp.eye(4)[:, :2], jnp.arange(4.0)
+    state = train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(ValueError, match="xla_no_such_option"):
+        call(state, data, compiler_options={"xla_no_such_option": 1})
+    plain, given = (call(jax.tree.map(jnp.copy, state), data, **o) for o in ({}, {"compiler_options": {}}))
+    timeless = {"seconds", "examples_per_second"}
+    for one, other in zip(*(jax.tree.leaves_with_path(result) for result in (plain, given)), strict=True):
+        assert str(one[0]) == str(other[0])
+        if not any(name in str(one[0]) for name in timeless):
+            np.testing.assert_allclose(one[1], other[1], rtol=1e-6)
