@@ -23,6 +23,11 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
     1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
     rule by shape.
+
+    Cells without a `fused` form get no derivative of that kind made by JAX: an LSTM so treated, with the products for
+    the weights outside of the loop and the rest of the step differentiated twice, took 287 ms where "scan" takes 214
+    and "fused" 158 (32 sequences, 100 steps, 128 features, 256 units, two cores; 8 sequences, 200 steps of 64: 19.9,
+    21.3, 11.1).
     """
     try:
         fused.check(cell, task)
