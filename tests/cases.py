@@ -305,7 +305,8 @@ def weights(rng: np.random.Generator, init: Callable[..., Tree], features: int =
 
 def by_oracle(step: Callable[..., Any], params: Tree, x: np.ndarray, lengths: Any = None, **options: Any) -> Any:
     """The oracle's outputs and final state, from a zero state."""
-    zero = tuple(np.zeros(leaf.shape) for leaf in params.zero_state(x.shape[:-2], np.float32))
+    state = params.zero_state(x.shape[:-2], np.float32)
+    zero = tuple(np.zeros(leaf.shape, np.result_type(leaf.dtype, np.float64)) for leaf in state)
     return oracles_recurrent.batch(step, params, x, zero, lengths=lengths, **options)
 
 
@@ -319,14 +320,16 @@ def recurrent_case(
 ) -> Case:
     layer = name.split()[0]
     function, step = getattr(F, layer), getattr(oracles_recurrent, f"{layer}_step")
+    output = getattr(F, f"{layer}_cell")().output
+    formula = {key: value for key, value in options.items() if key != "algorithm"}
 
     def run(params: Tree, x: Any, *lengths: Any) -> Any:
         y, state = function(params, x, lengths=lengths[0] if lengths else None, reverse=backward, **options)
-        return y, state.h
+        return y, output(params, state)
 
     def oracle(params: Tree, x: np.ndarray, *lengths: Any) -> Any:
-        y, state = by_oracle(step, params, x, *lengths, reverse=backward, **options)
-        return y, state[0]
+        y, state = by_oracle(step, params, x, *lengths, reverse=backward, **formula)
+        return y, oracles_recurrent.output(step, params, state)
 
     def make_args(rng: np.random.Generator, batch: Shape, time: int = TIME) -> tuple[Tree, ...]:
         args = weights(rng, getattr(F, f"init_{layer}"), **(init or {})), rng.normal(size=(*batch, time, FEATURES))
@@ -400,6 +403,12 @@ RECURRENT = [
     recurrent_case("lstm projection", {"projection": 2}),
     recurrent_case("lstm coupled", {"coupled": True}),
     recurrent_case("lstm layer norm", {"layer_norm": True}),
+    recurrent_case("mingru"),
+    recurrent_case("mingru log-space, associative, lengths", lengths=True, log_space=True, algorithm="associative"),
+    recurrent_case("minlstm log-space", log_space=True),
+    recurrent_case("minlstm associative", algorithm="associative"),
+    recurrent_case("lru lengths, backward", lengths=True, backward=True),
+    recurrent_case("lru associative, projected", {"output": 4}, algorithm="associative"),
     recurrent("bidirectional", both_directions, both_directions_oracle, pair_of(F.init_gru, FEATURES), (None, 0)),
     recurrent("stack", two_layers, two_layers_oracle, pair_of(F.init_rnn, HIDDEN), (None, 0)),
 ]

@@ -61,11 +61,49 @@ def lstm_step(p, state, x, activation=np.tanh, gate=sigmoid):
     return new_h, new_c
 
 
+def mingru_step(p, state, x, log_space=False):
+    (h,) = state
+    w_z, w_h = np.split(p.w_x, 2, axis=1)
+    b_z, b_h = np.split(p.b, 2)
+    z = sigmoid(x @ w_z + b_z)
+    return ((1 - z) * h + z * candidate(x @ w_h + b_h, log_space),)
+
+
+def minlstm_step(p, state, x, log_space=False):
+    (h,) = state
+    w_i, w_f, w_g = np.split(p.w_x, 3, axis=1)
+    b_i, b_f, b_g = np.split(p.b, 3)
+    i, f = sigmoid(x @ w_i + b_i), sigmoid(x @ w_f + b_f)
+    return (f / (f + i) * h + i / (f + i) * candidate(x @ w_g + b_g, log_space),)
+
+
+def candidate(a, log_space):
+    return np.where(a >= 0, a + 0.5, sigmoid(a)) if log_space else a
+
+
+def lru_step(p, state, x):
+    h, _ = state
+    eigenvalues = np.exp(-np.exp(p.nu_log) + 1j * np.exp(p.theta_log))
+    b_re, b_im = np.split(p.b, 2, axis=1)
+    return eigenvalues * h + np.exp(p.gamma_log) * (x @ (b_re + 1j * b_im)), x
+
+
+def lru_output(p, state):
+    h, x = state
+    c_re, c_im = np.split(p.c, 2)
+    return (h @ (c_re + 1j * c_im)).real + x @ p.d
+
+
+def output(step, p, state):
+    """The output after a step: the first part of the state, for all layers but one."""
+    return lru_output(p, state) if step is lru_step else state[0]
+
+
 def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **options):
     """One sequence `(time, features)`: cut at the resets, every part run by itself, padding left at zero."""
     time = len(x)
     length = time if length is None else min(length, time)
-    y = np.zeros((time, p.w_h.shape[0]))
+    y = np.zeros((time, p.output))
     starts = [] if resets is None else [t for t in range(length) if resets[t]]
     bounds = sorted({0, *starts, length})
     parts = list(pairwise(bounds))
@@ -75,14 +113,14 @@ def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **op
             state = zeros
         for t in reversed(range(a, b)) if reverse else range(a, b):
             state = step(p, state, x[t], **options)
-            y[t] = state[0]
+            y[t] = output(step, p, state)
     return y, state
 
 
 def batch(step, p, x, state, *, lengths=None, resets=None, **options):
     """Any batch axes, one sequence after the other."""
     lead = x.shape[:-2]
-    y = np.zeros((*x.shape[:-1], p.w_h.shape[0]))
+    y = np.zeros((*x.shape[:-1], p.output))
     final = tuple(np.zeros_like(s) for s in state)
     for n in np.ndindex(*lead):
         y[n], last = sequence(

@@ -223,7 +223,7 @@ def _check_gradients(s: _Subject) -> None:
     steps, n, t = np.arange(s.time), s.batch - 1, s.time // 2
 
     def projected(result: Tree) -> jax.Array:
-        products = jax.tree.map(lambda a, w: jnp.sum((a * w).astype(jnp.float32)), result, weights)
+        products = jax.tree.map(lambda a, w: jnp.sum(jnp.real(a * w).astype(jnp.float32)), result, weights)
         return sum(jax.tree.leaves(products), start=jnp.float32(0))
 
     for reverse in s.reverses:

@@ -5,7 +5,24 @@ from jaxnn.functional.recurrent.compose import Directions, bidirectional, stack,
 from jaxnn.functional.recurrent.gru import GRUParams, GRUState, gru, gru_cell, gru_step, init_gru
 from jaxnn.functional.recurrent.init import per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias, init_lstm
+from jaxnn.functional.recurrent.lru import LRUParams, LRUState, init_lru, lru, lru_cell, lru_step
 from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams, LSTMState, lstm, lstm_cell, lstm_step
+from jaxnn.functional.recurrent.mingru import (
+    MinGRUParams,
+    MinGRUState,
+    init_mingru,
+    mingru,
+    mingru_cell,
+    mingru_step,
+)
+from jaxnn.functional.recurrent.minlstm import (
+    MinLSTMParams,
+    MinLSTMState,
+    init_minlstm,
+    minlstm,
+    minlstm_cell,
+    minlstm_step,
+)
 from jaxnn.functional.recurrent.rnn import RNNParams, RNNState, init_rnn, rnn, rnn_cell, rnn_step
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
 
@@ -16,9 +33,15 @@ __all__ = [
     "Directions",
     "GRUParams",
     "GRUState",
+    "LRUParams",
+    "LRUState",
     "LSTMNorm",
     "LSTMParams",
     "LSTMState",
+    "MinGRUParams",
+    "MinGRUState",
+    "MinLSTMParams",
+    "MinLSTMState",
     "RNNParams",
     "RNNState",
     "bidirectional",
@@ -27,11 +50,23 @@ __all__ = [
     "gru_cell",
     "gru_step",
     "init_gru",
+    "init_lru",
     "init_lstm",
+    "init_mingru",
+    "init_minlstm",
     "init_rnn",
+    "lru",
+    "lru_cell",
+    "lru_step",
     "lstm",
     "lstm_cell",
     "lstm_step",
+    "mingru",
+    "mingru_cell",
+    "mingru_step",
+    "minlstm",
+    "minlstm_cell",
+    "minlstm_step",
     "per_gate",
     "recurrent",
     "recurrent_step",

@@ -10,7 +10,9 @@ from typing import Any
 import jax
 
 from jaxnn.functional.recurrent import fused
+from jaxnn.functional.recurrent.associative import associative
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 
@@ -22,7 +24,9 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
     1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
-    rule by shape.
+    rule by shape. "associative" is never taken: on CPU it was 7 to 14 times slower than "scan", and on other platforms
+    nothing was measured. Nor are "newton" and "quasi-newton": whether they converge depends on the weights (see
+    `Newton`).
 
     Cells without a `fused` form get no derivative of that kind made by JAX: an LSTM so treated, with the products for
     the weights outside of the loop and the rest of the step differentiated twice, took 287 ms where "scan" takes 214
@@ -37,11 +41,20 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     return jax.lax.platform_dependent(task, cpu=cpu, default=default)
 
 
-ALGORITHMS: dict[str, Algorithm] = {"auto": auto, "scan": scan, "fused": fused.fused}
+ALGORITHMS: dict[str, Algorithm] = {
+    "auto": auto,
+    "scan": scan,
+    "fused": fused.fused,
+    "associative": associative,
+    "newton": Newton(),
+    "quasi-newton": Newton(jacobian="diagonal"),
+}
 
 
-def choose(name: str) -> Algorithm:
-    """The algorithm of that name; raises `ValueError` with the names that there are."""
+def choose(name: str | Newton) -> Algorithm:
+    """The algorithm of that name, or with those settings; raises `ValueError` with the names that there are."""
+    if isinstance(name, Newton):
+        return name
     if name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
     return ALGORITHMS[name]

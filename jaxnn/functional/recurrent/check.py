@@ -74,46 +74,54 @@ def _kind(tree: Any) -> str:
     return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
 
 
-def weights(p: Any, kind: type[Any]) -> None:
-    """Raises where the parameters are of another layer, not all real and of one dtype, or no stack of gates."""
+def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h")) -> None:
+    """Raises where the parameters are of another layer, not all real and of one dtype, or `matrices` are none.
+
+    The last of the matrices is that which the others must fit; its columns are the layer's own.
+    """
+    main = matrices[-1]
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
-        _same_dtype(f"params{jax.tree_util.keystr(path)}", leaf.dtype, "params.w_h", p.w_h.dtype)
-    for name in ("w_x", "w_h"):
+    for path, leaf in jax.tree.leaves_with_path(p):
+        _same_dtype(f"params{jax.tree_util.keystr(path)}", leaf.dtype, f"params.{main}", getattr(p, main).dtype)
+    for name in matrices:
         if getattr(p, name).ndim != 2:
             raise ValueError(
-                f"params.{name} must have 2 axes, (rows, gates * hidden), got shape "
+                f"params.{name} must have 2 axes, (rows, columns), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
             )
-    if 0 in p.w_h.shape:
-        raise ValueError(f"params.w_h: expected a layer of at least 1 unit, got shape {p.w_h.shape}; give it units")
+    shape = getattr(p, main).shape
+    if 0 in (shape[1:] if len(matrices) == 1 else shape):  # the rows of the only matrix are inputs, maybe none
+        raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units")
 
 
-def shapes(expected: dict[str, tuple[int, ...]], p: Any) -> None:
-    """Raises where a parameter does not fit `params.w_h`."""
+def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
+    """Raises where a parameter does not fit another one, `main`."""
     for name, shape in expected.items():
         if getattr(p, name).shape != shape:
             raise ValueError(
-                f"params.{name} must have shape {shape} to fit params.w_h {p.w_h.shape}, got {getattr(p, name).shape}"
+                f"params.{name} must have shape {shape} to fit params.{main} {getattr(p, main).shape}, "
+                f"got {getattr(p, name).shape}"
             )
 
 
-def features(p: Any, x: jax.Array, axes: str) -> None:
-    """Raises where `x` does not fit the weights `params.w_x (features, ...)`; `axes` says how its shape reads."""
+def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
+    """Raises where `x` does not fit the weights `name (features, ...)`; `axes` says how its shape reads."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
     least = 2 if "time" in axes else 1
     if x.ndim < least:
         raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
-    if x.shape[-1] != p.w_x.shape[0]:
+    w = getattr(p, name)
+    if x.shape[-1] != w.shape[0]:
         raise ValueError(
-            f"x must be {axes} with the {p.w_x.shape[0]} features that params.w_x {p.w_x.shape} expects, "
+            f"x must be {axes} with the {w.shape[0]} features that params.{name} {w.shape} expects, "
             f"got {x.shape[-1]} features, shape {x.shape}"
         )
-    _same_dtype("params", p.w_x.dtype, "x", x.dtype)
+    _same_dtype("params", w.dtype, "x", x.dtype)
 
 
 def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:

@@ -151,7 +151,8 @@ def stack_step(
     """One step of a stack.
 
     Args:
-        step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them.
+        step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them, whose state's `h` is the
+            output.
         params_per_layer: the parameters of each layer, lowest first.
         states: the state of each layer.
         x: `(*batch, features)`.

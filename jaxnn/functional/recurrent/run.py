@@ -79,8 +79,11 @@ def recurrent(
             back-propagation through time); values stay as they are.
         algorithm: How it is computed. `"scan"` is the plain reference. `"fused"` computes the same, with a derivative
             that is faster on CPU: what is scanned backwards is the state's gradient alone, and each weight's gradient
-            is one product over all steps; it serves cells with a `fused` form, and raises for others. `"auto"` is
-            `"fused"` on CPU where that serves, else `"scan"`.
+            is one product over all steps; it serves cells with a `fused` form, and raises for others. `"associative"`
+            computes all states at once, in a number of steps that grows with the logarithm of the time: for processors
+            with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
+            `mingru`, `minlstm`), without `remat`, and raises for others. `"auto"` is `"fused"` on CPU where that
+            serves, else `"scan"`.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.

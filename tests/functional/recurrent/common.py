@@ -38,6 +38,9 @@ def _relu(a):
 _rnn = (R.rnn, R.rnn_step, R.init_rnn, oracle.rnn_step)
 _gru = (R.gru, R.gru_step, R.init_gru, oracle.gru_step)
 _lstm = (R.lstm, R.lstm_step, R.init_lstm, oracle.lstm_step)
+_mingru = (R.mingru, R.mingru_step, R.init_mingru, oracle.mingru_step)
+_minlstm = (R.minlstm, R.minlstm_step, R.init_minlstm, oracle.minlstm_step)
+_lru = (R.lru, R.lru_step, R.init_lru, oracle.lru_step)
 _everything = {"peephole": True, "projection": 3, "layer_norm": True}
 
 CASES = {
@@ -64,6 +67,11 @@ CASES = {
         {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
         {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
     ),
+    "mingru": Case(*_mingru, {}, {}, {}),
+    "mingru-log-space": Case(*_mingru, {}, {"log_space": True}, {"log_space": True}),
+    "minlstm": Case(*_minlstm, {}, {}, {}),
+    "minlstm-log-space": Case(*_minlstm, {}, {"log_space": True}, {"log_space": True}),
+    "lru": Case(*_lru, {"output": 5}, {}, {}),
 }
 
 # One of each kind, for properties of the drivers, which do not know the formulas. On CPU the first three run "fused",
@@ -73,7 +81,12 @@ KINDS = ("rnn", "gru", "lstm", "lstm-projection")
 
 def random_state(params, batch, seed=1, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params.zero_state(batch, dtype))
+
+    def normal(a):
+        values = rng.normal(size=a.shape)
+        return jnp.asarray(values + 1j * rng.normal(size=a.shape) if jnp.iscomplexobj(a) else values, a.dtype)
+
+    return jax.tree.map(normal, params.zero_state(batch, dtype))
 
 
 def random_x(*shape, seed=2, dtype=jnp.float32):
@@ -81,7 +94,7 @@ def random_x(*shape, seed=2, dtype=jnp.float32):
 
 
 def float64(tree):
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+    return jax.tree.map(lambda a: np.asarray(a, np.complex128 if jnp.iscomplexobj(a) else np.float64), tree)
 
 
 def assert_close(actual, desired, rtol=2e-5, atol=2e-5):

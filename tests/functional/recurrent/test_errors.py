@@ -17,6 +17,10 @@ CALLS = {
     "integers": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.int32)), "x must be floating point, got int32"),
     "complex": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.complex64)), "x: expected real numbers, got complex64"),
     "dtypes": (lambda: R.lstm(P, X.astype(jnp.bfloat16)), "params must have the dtype of x, bfloat16, got float32"),
+    "complex weights": (
+        lambda: R.lstm(P._replace(w_h=P.w_h.astype(jnp.complex64)), X),
+        r"params\.w_h: expected real numbers, got complex64",
+    ),
     "mixed weights": (lambda: R.lstm(P._replace(b=P.b.astype(jnp.bfloat16)), X), r"params\.b must have the dtype"),
     "other layer": (lambda: R.gru(P, X), "params must be GRUParams, got LSTMParams"),
     "batch of state": (lambda: R.lstm(P, X, P.zero_state((3,), X.dtype)), r"state\.h .* \(2, 4\).* got \(3, 4\)"),

@@ -52,6 +52,9 @@ CALLS = {
     "gru with remat": lambda: _case("gru-reset-before", remat=2, truncate=2, reverse=True),
     "lstm with lengths and resets": lambda: _case("lstm-everything", lengths=LENGTHS, resets=RESETS),
     "time-major": _moved,
+    "associative": lambda: _case(
+        "minlstm", algorithm="associative", lengths=LENGTHS, resets=RESETS, truncate=2, reverse=True
+    ),
     "stack": _stack,
     "module": _module,
 }

@@ -1,0 +1,117 @@
+"""The algorithm "associative": all states at once, in a number of steps that grows with the logarithm of the time."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.task import Options, Task
+from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.geometry import known
+from jaxnn.kernels.masks import choose, counted, zeros
+
+
+def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
+    r"""As `scan.scan`, for cells whose step is `a * state + b` elementwise (`Cell.affine`).
+
+    Two such steps in a row are one step of the same kind,
+
+    $$a_2 (a_1 s + b_1) + b_2 = (a_1 a_2)\, s + (a_2 b_1 + b_2),$$
+
+    so neighbours are joined in pairs, the pairs in pairs, and so on: a sequence of $T$ steps takes
+    $2 \log_2 T$ joins one after another. Every option is a change of `a` and `b`:
+
+    - A step that does not count has `a = 1` and `b = 0`.
+    - Where the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it,
+      not even NaN. It is known before the first step (the initial state), at a reset, and at a cut of `truncate`: there
+      it is a constant, which a first scan computes.
+
+    It does about three times the arithmetic of a loop and keeps several arrays as large as all states. Products of many
+    `a` must stay finite: a cell whose state grows without bound needs "scan".
+
+    Args:
+        cell: The cell; its `affine`, `project` and `output` see all steps at once, with time as first batch axis.
+        task: What to run.
+        options: How.
+
+    Returns:
+        The outputs, time first, and the final state.
+
+    Raises:
+        NotServedError: If the cell has no affine form, with `remat`, or where the number of steps is symbolic.
+
+    References:
+        Blelloch, Prefix sums and their applications, 1990. Martin and Cundy, Parallelizing linear recurrent neural nets
+        over sequence length, 2018.
+    """
+    if cell.affine is None:
+        raise NotServedError("no affine form of this cell (Cell.affine)")
+    if options.remat is not None:
+        raise NotServedError("no remat: it computes all states at once, not in blocks")
+    if not known(task.xs.shape[0]):
+        raise NotServedError("no form for a symbolic number of steps")
+    states = _states(cell, task, options.reverse)
+    ys = cell.output(task.params, states)
+    if task.masks.inside is not None:
+        ys = choose(task.masks.inside, ys, zeros(ys))
+    if task.xs.shape[0] == 0:
+        return ys, task.state
+    return ys, jax.tree.map(lambda s: s[0 if options.reverse else -1], states)
+
+
+def _states(cell: Cell, task: Task, reverse: bool) -> Any:
+    """The states after all steps, time first."""
+    masks, time = task.masks, task.xs.shape[0]
+    a, b = _parts(cell, task)
+    if masks.inside is not None:
+        a, b = choose(masks.inside, (a, b), (jax.tree.map(jnp.ones_like, a), zeros(b)))
+    start, restart = jax.tree.map(lambda s: widened(s)[None], (task.state, task.restart))
+
+    def run(before: Any, cut: jax.Array | None) -> Any:
+        entered = jax.tree.map(lambda a, b, state: b + a * state, a, b, before)
+        return jax.lax.associative_scan(_join, (cut, a, entered), reverse=reverse)[2]
+
+    # The known states before steps; zero where none is known.
+    before = choose(jnp.arange(time) == (time - 1 if reverse else 0), start, zeros(b))
+    cut = masks.reset
+    if masks.reset is not None:
+        before = choose(masks.reset, restart, before)
+    states = run(before, cut)
+    if masks.apart is not None:
+        apart = cut = masks.apart
+        if masks.reset is not None:  # where a sequence also begins, its start is what the step sees
+            apart = jax.lax.expand_dims(apart, range(1, masks.reset.ndim)) & ~masks.reset
+            cut = apart | masks.reset
+        constant = jax.tree.map(lambda s: jax.lax.stop_gradient(jnp.roll(s, -1 if reverse else 1, axis=0)), states)
+        states = run(choose(apart, constant, before), cut)
+    return jax.tree.map(lambda s, like: s.astype(like.dtype), states, task.state)
+
+
+def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
+    """The cell's `a` and `b` for all steps, in the dtype in which their products are made."""
+    xs = counted(task.masks, task.xs)
+    parts = cell.affine(task.params, xs if cell.project is None else cell.project(task.params, xs))  # type: ignore[misc]
+    expected: list[Any] = [jax.tree.structure(task.state)] * 2
+    if [jax.tree.structure(part) for part in parts] != expected:
+        raise ValueError(
+            f"cell.affine: expected (a, b), each a tree like the state, {expected[0]}, got {jax.tree.structure(parts)}"
+        )
+
+    def spread(part: Any, state: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(part).astype(widened(state).dtype), (xs.shape[0], *state.shape))
+
+    a, b = (jax.tree.map(spread, part, task.state) for part in parts)
+    return a, b
+
+
+def _join(left: Any, right: Any) -> Any:
+    """Two neighbouring runs of steps as one; a run is (whether a cut is in it, a, b)."""
+    (cut_left, *of_left), (cut, a, b) = left, right
+    if cut is not None:
+        # Zeros instead of a product with zero, which NaN survives.
+        of_left = choose(cut, zeros(of_left), of_left)
+        cut = cut_left | cut
+    a_left, b_left = of_left
+    joined = jax.tree.map(lambda a_left, a: a_left * a, a_left, a)
+    return cut, joined, jax.tree.map(lambda b_left, a, b: a * b_left + b, b_left, a, b)

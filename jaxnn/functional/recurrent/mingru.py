@@ -1,0 +1,237 @@
+"""The minimal gated recurrent unit: a GRU whose gate sees the input alone."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.nn.initializers import glorot_uniform, zeros
+
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.init import Initializer, per_gate
+from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.recurrence import dot, rows
+
+
+class MinGRUState(NamedTuple):
+    """State of a minGRU.
+
+    Attributes:
+        h: `(*batch, hidden)`. At least float32, also where the inputs are half precision: it is a long sum of small
+            terms. The output is `h` in the dtype of the inputs.
+    """
+
+    h: jax.Array
+
+
+class MinGRUParams(NamedTuple):
+    """Parameters of a minGRU: the update gate z, then the candidate.
+
+    Attributes:
+        w_x: `(features, 2 * hidden)`.
+        b: `(2 * hidden,)`.
+    """
+
+    w_x: jax.Array
+    b: jax.Array
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+        return self.w_x.shape[1] // 2
+
+    @property
+    def output(self) -> int:
+        """Number of output features."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinGRUState:
+        """The state that `state=None` stands for, for inputs of `dtype`."""
+        return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
+
+
+for _type in (MinGRUState, MinGRUParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
+
+
+def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool = False) -> MinGRUState:
+    r"""One step of a minimal gated recurrent unit.
+
+    $$
+    \begin{aligned}
+    z_t &= \sigma(x_t W_z + b_z) \\
+    \tilde h_t &= x_t W_h + b_h && \text{plain} \\
+    \tilde h_t &= g(x_t W_h + b_h), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
+      && \text{log-space} \\
+    h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t
+    \end{aligned}
+    $$
+
+    Args:
+        params: The layer's parameters: the gate z, then the candidate.
+        state: `h` of shape `(*batch, hidden)`, at least float32.
+        x: `(*batch, features)`.
+        log_space: Whether the candidate passes through $g$, which is positive: the form that the paper trains in
+            log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
+            listing starts from $g(h_0)$ instead of $h_0$: pass such a state for the same numbers.
+
+    Returns:
+        The new state.
+
+    Raises:
+        ValueError: If shapes or dtypes do not fit each other.
+
+    References:
+        Feng et al., Were RNNs all we needed?, 2024.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_mingru(jax.random.key(0), features=3, hidden=5)
+        >>> F.mingru_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3))).h.shape
+        (2, 5)
+    """
+    _check(params, x, "(*batch, features)")
+    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return _advance(params, state, _project(params, x), log_space=log_space)
+
+
+def mingru_cell(*, log_space: bool = False) -> Cell:
+    """The cell of `mingru`, for `recurrent` and what takes any cell.
+
+    Args:
+        log_space: As in `mingru_step`.
+
+    Returns:
+        The cell, of `MinGRUParams` and `MinGRUState`.
+
+    Example:
+        >>> from jaxnn import functional as F
+        >>> F.mingru_cell() == F.mingru_cell(log_space=False)
+        True
+    """
+    options = {"log_space": bool(log_space)}
+    return Cell(
+        MinGRUParams.zero_state,
+        Bound(mingru_step, **options),
+        output=_output,
+        check=_check,
+        project=_project,
+        advance=Bound(_advance, **options),
+        affine=Bound(_affine, **options),
+        jacobian="diagonal",
+    )
+
+
+def mingru(
+    params: MinGRUParams,
+    x: jax.Array,
+    state: MinGRUState | None = None,
+    *,
+    log_space: bool = False,
+    **options: Unpack[RunOptions],
+) -> tuple[jax.Array, MinGRUState]:
+    """A layer of minimal gated recurrent units: `mingru_step`, which states the formula, over every time step.
+
+    Its gate does not depend on the state, so `algorithm="associative"` serves.
+
+    Args:
+        params: The layer's parameters.
+        x: `(*batch, time, features)`.
+        state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
+        log_space: As in `mingru_step`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
+
+    Returns:
+        The outputs `(*batch, time, hidden)` and the final state.
+
+    Raises:
+        ValueError: As `recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_mingru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.mingru(params, jnp.ones((2, 7, 3)), log_space=True, algorithm="associative")
+        >>> y.shape, state.h.shape
+        ((2, 7, 5), (2, 5))
+    """
+    return recurrent(mingru_cell(log_space=log_space), params, x, state, **options)
+
+
+def init_mingru(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: Initializer | None = None,
+    bias_init: Initializer = zeros,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> MinGRUParams:
+    """Random parameters of a minGRU.
+
+    Args:
+        key: A random key.
+        features: Number of input features.
+        hidden: Number of hidden units.
+        kernel_init: For `w_x`, given its whole shape; Glorot uniform for the gate and the candidate by default.
+        bias_init: For `b`.
+        dtype: Of all parameters.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If a size is not positive.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn import functional as F
+        >>> params = F.init_mingru(jax.random.key(0), features=3, hidden=5)
+        >>> params.w_x.shape, params.b.shape
+        ((3, 10), (10,))
+    """
+    check.sizes(features=features, hidden=hidden)
+    k_x, k_b = jax.random.split(key)
+    return MinGRUParams(
+        w_x=(kernel_init or per_gate(glorot_uniform(), 2))(k_x, (features, 2 * hidden), dtype),
+        b=bias_init(k_b, (2 * hidden,), dtype),
+    )
+
+
+def positive(a: jax.Array) -> jax.Array:
+    """The paper's g: positive, continuous, and linear for positive numbers."""
+    return jnp.where(a >= 0, a + 0.5, jax.nn.sigmoid(a))
+
+
+def _check(params: MinGRUParams, x: jax.Array, axes: str) -> None:
+    check.weights(params, MinGRUParams, ("w_x",))
+    features, width = params.w_x.shape[0], 2 * params.hidden
+    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
+    check.features(params, x, axes)
+
+
+def _project(params: MinGRUParams, xs: jax.Array) -> jax.Array:
+    pre = dot(xs, params.w_x)
+    return pre + rows(params.b, pre)
+
+
+def _affine(params: MinGRUParams, g: jax.Array, *, log_space: bool) -> tuple[MinGRUState, MinGRUState]:
+    z, candidate = jnp.split(g, 2, axis=-1)
+    if log_space:
+        candidate = positive(candidate)
+    # 1 - σ(z) = σ(-z), which keeps its digits where the gate is nearly open.
+    return MinGRUState(jax.nn.sigmoid(-z)), MinGRUState(jax.nn.sigmoid(z) * candidate)
+
+
+def _advance(params: MinGRUParams, state: MinGRUState, g: jax.Array, *, log_space: bool) -> MinGRUState:
+    a, b = _affine(params, g, log_space=log_space)
+    return MinGRUState(a.h * state.h + b.h)
+
+
+def _output(params: MinGRUParams, state: Any) -> jax.Array:
+    return state.h.astype(params.w_x.dtype)

@@ -1,0 +1,237 @@
+"""The minimal long short-term memory: an LSTM whose gates see the input alone and share one."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.nn.initializers import glorot_uniform, zeros
+
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.init import Initializer, per_gate
+from jaxnn.functional.recurrent.mingru import positive
+from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.recurrence import dot, rows
+
+
+class MinLSTMState(NamedTuple):
+    """State of a minLSTM.
+
+    Attributes:
+        h: `(*batch, hidden)`. At least float32, also where the inputs are half precision: it is a long sum of small
+            terms. The output is `h` in the dtype of the inputs.
+    """
+
+    h: jax.Array
+
+
+class MinLSTMParams(NamedTuple):
+    """Parameters of a minLSTM; gates stand in the order i (input), f (forget), g (candidate).
+
+    Attributes:
+        w_x: `(features, 3 * hidden)`.
+        b: `(3 * hidden,)`.
+    """
+
+    w_x: jax.Array
+    b: jax.Array
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden units."""
+        return self.w_x.shape[1] // 3
+
+    @property
+    def output(self) -> int:
+        """Number of output features."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
+        """The state that `state=None` stands for, for inputs of `dtype`."""
+        return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
+
+
+for _type in (MinLSTMState, MinLSTMParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
+
+
+def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool = False) -> MinLSTMState:
+    r"""One step of a minimal long short-term memory.
+
+    $$
+    \begin{aligned}
+    i_t &= \sigma(x_t W_i + b_i), \qquad f_t = \sigma(x_t W_f + b_f) \\
+    \tilde h_t &= x_t W_g + b_g && \text{plain} \\
+    \tilde h_t &= g(x_t W_g + b_g), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
+      && \text{log-space} \\
+    h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot \tilde h_t
+    \end{aligned}
+    $$
+
+    The quotients are computed as $\sigma(-d_t)$ and $\sigma(d_t)$ with $d_t = \log i_t - \log f_t$, a difference of
+    two softplus: they stay exact where both gates are nearly closed.
+
+    Args:
+        params: The layer's parameters; gates stand in the order i, f, g.
+        state: `h` of shape `(*batch, hidden)`, at least float32.
+        x: `(*batch, features)`.
+        log_space: Whether the candidate passes through $g$, which is positive: the form that the paper trains in
+            log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
+            listing starts from $g(h_0)$ instead of $h_0$: pass such a state for the same numbers.
+
+    Returns:
+        The new state.
+
+    Raises:
+        ValueError: If shapes or dtypes do not fit each other.
+
+    References:
+        Feng et al., Were RNNs all we needed?, 2024.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_minlstm(jax.random.key(0), features=3, hidden=5)
+        >>> F.minlstm_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3))).h.shape
+        (2, 5)
+    """
+    _check(params, x, "(*batch, features)")
+    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return _advance(params, state, _project(params, x), log_space=log_space)
+
+
+def minlstm_cell(*, log_space: bool = False) -> Cell:
+    """The cell of `minlstm`, for `recurrent` and what takes any cell.
+
+    Args:
+        log_space: As in `minlstm_step`.
+
+    Returns:
+        The cell, of `MinLSTMParams` and `MinLSTMState`.
+
+    Example:
+        >>> from jaxnn import functional as F
+        >>> F.minlstm_cell() == F.minlstm_cell(log_space=False)
+        True
+    """
+    options = {"log_space": bool(log_space)}
+    return Cell(
+        MinLSTMParams.zero_state,
+        Bound(minlstm_step, **options),
+        output=_output,
+        check=_check,
+        project=_project,
+        advance=Bound(_advance, **options),
+        affine=Bound(_affine, **options),
+        jacobian="diagonal",
+    )
+
+
+def minlstm(
+    params: MinLSTMParams,
+    x: jax.Array,
+    state: MinLSTMState | None = None,
+    *,
+    log_space: bool = False,
+    **options: Unpack[RunOptions],
+) -> tuple[jax.Array, MinLSTMState]:
+    """A layer of minimal long short-term memory: `minlstm_step`, which states the formula, over every time step.
+
+    Its gates do not depend on the state, so `algorithm="associative"` serves.
+
+    Args:
+        params: The layer's parameters.
+        x: `(*batch, time, features)`.
+        state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
+        log_space: As in `minlstm_step`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
+
+    Returns:
+        The outputs `(*batch, time, hidden)` and the final state.
+
+    Raises:
+        ValueError: As `recurrent`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_minlstm(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.minlstm(params, jnp.ones((2, 7, 3)), log_space=True, algorithm="associative")
+        >>> y.shape, state.h.shape
+        ((2, 7, 5), (2, 5))
+    """
+    return recurrent(minlstm_cell(log_space=log_space), params, x, state, **options)
+
+
+def init_minlstm(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: Initializer | None = None,
+    bias_init: Initializer = zeros,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> MinLSTMParams:
+    """Random parameters of a minLSTM.
+
+    Args:
+        key: A random key.
+        features: Number of input features.
+        hidden: Number of hidden units.
+        kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        bias_init: For `b`. A positive value for the forget gate, the second of three blocks, makes a fresh layer
+            remember longer.
+        dtype: Of all parameters.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        ValueError: If a size is not positive.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn import functional as F
+        >>> params = F.init_minlstm(jax.random.key(0), features=3, hidden=5)
+        >>> params.w_x.shape, params.b.shape
+        ((3, 15), (15,))
+    """
+    check.sizes(features=features, hidden=hidden)
+    k_x, k_b = jax.random.split(key)
+    return MinLSTMParams(
+        w_x=(kernel_init or per_gate(glorot_uniform(), 3))(k_x, (features, 3 * hidden), dtype),
+        b=bias_init(k_b, (3 * hidden,), dtype),
+    )
+
+
+def _check(params: MinLSTMParams, x: jax.Array, axes: str) -> None:
+    check.weights(params, MinLSTMParams, ("w_x",))
+    features, width = params.w_x.shape[0], 3 * params.hidden
+    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
+    check.features(params, x, axes)
+
+
+def _project(params: MinLSTMParams, xs: jax.Array) -> jax.Array:
+    pre = dot(xs, params.w_x)
+    return pre + rows(params.b, pre)
+
+
+def _affine(params: MinLSTMParams, g: jax.Array, *, log_space: bool) -> tuple[MinLSTMState, MinLSTMState]:
+    i, f, candidate = jnp.split(g, 3, axis=-1)
+    if log_space:
+        candidate = positive(candidate)
+    d = jax.nn.softplus(-f) - jax.nn.softplus(-i)  # log i - log f
+    return MinLSTMState(jax.nn.sigmoid(-d)), MinLSTMState(jax.nn.sigmoid(d) * candidate)
+
+
+def _advance(params: MinLSTMParams, state: MinLSTMState, g: jax.Array, *, log_space: bool) -> MinLSTMState:
+    a, b = _affine(params, g, log_space=log_space)
+    return MinLSTMState(a.h * state.h + b.h)
+
+
+def _output(params: MinLSTMParams, state: Any) -> jax.Array:
+    return state.h.astype(params.w_x.dtype)
