@@ -11,6 +11,7 @@ import jax
 
 from jaxnn.functional.recurrent import fused
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 
@@ -32,11 +33,19 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     return jax.lax.platform_dependent(task, cpu=cpu, default=default)
 
 
-ALGORITHMS: dict[str, Algorithm] = {"auto": auto, "scan": scan, "fused": fused.fused}
+ALGORITHMS: dict[str, Algorithm] = {
+    "auto": auto,
+    "scan": scan,
+    "fused": fused.fused,
+    "newton": Newton(),
+    "quasi-newton": Newton(jacobian="diagonal"),
+}
 
 
-def choose(name: str) -> Algorithm:
-    """The algorithm of that name; raises `ValueError` with the names that there are."""
+def choose(name: str | Newton) -> Algorithm:
+    """The algorithm of that name, or with those settings; raises `ValueError` with the names that there are."""
+    if isinstance(name, Newton):
+        return name
     if name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
     return ALGORITHMS[name]
