@@ -23,7 +23,7 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
     1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
-    rule by shape.
+    rule by shape. Never "newton" or "quasi-newton": whether they converge depends on the weights (see `Newton`).
     """
     try:
         fused.check(cell, task)

