@@ -103,30 +103,29 @@ def part(structure: Any, push: Callable[[State], State], state: State, leading: 
         As there.
     """
     like = groups(structure, state)
-    size = 1 if structure == "diagonal" else structure.size
     axes = leading + (structure != "diagonal")
 
     def of_group(at: int) -> jax.Array:
         group = like[at]
-        count = math.prod(group.shape[axes:])
+        features = group.shape[axes:]
+        count = math.prod(features)
 
-        def column(position: jax.Array, number: int) -> jax.Array:
-            chosen = (jnp.arange(count) == position).reshape((1,) * axes + group.shape[axes:])
-            probe = jnp.broadcast_to(chosen, group.shape).astype(group.dtype)
-            if structure != "diagonal":
-                probe = jnp.zeros_like(group).at[:, number].set(probe[:, number])
-            tangent = [varying_as(group, probe) if i == at else filled(other, 0.0) for i, other in enumerate(like)]
-            out = groups(structure, push(ungrouped(structure, tangent, state)))[at]
-            return jnp.sum(jnp.where(chosen, out, jnp.zeros_like(out)), axis=tuple(range(axes, out.ndim)))
+        def column(position: jax.Array, number: int | None = None) -> jax.Array:
+            chosen = (jnp.arange(count) == position).reshape((1,) * axes + features).astype(group.dtype)
+            probe = [filled(other, 0.0) for other in like]
+            probe[at] = filled(group, 1.0) * chosen if number is None else probe[at].at[:, number].set(1) * chosen
+            out = groups(structure, push(ungrouped(structure, probe, state)))[at]
+            flat = out.reshape(*out.shape[:axes], count)
+            return jax.lax.dynamic_index_in_dim(flat, position, axis=axes, keepdims=False)
 
         def columns(position: jax.Array) -> jax.Array:
             if structure == "diagonal":
-                return column(position, 0)
-            return jnp.stack([column(position, number) for number in range(size)], axis=2)
+                return column(position)
+            return jnp.stack([column(position, number) for number in range(structure.size)], axis=2)
 
         # One position after the other: all at once would take the memory of the whole Jacobian.
         found = jnp.moveaxis(jax.lax.map(columns, jnp.arange(count)), 0, -1)
-        return found.reshape(*found.shape[:-1], *group.shape[axes:])
+        return found.reshape(*found.shape[:-1], *features)
 
     return [of_group(at) for at in range(len(like))]
 

@@ -23,7 +23,6 @@ from jaxnn.functional.recurrent.trajectory import (
     shifted,
     step_from,
 )
-from jaxnn.functional.sharding import sharded
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.linear_recurrence import applied, linear_recurrence
@@ -67,7 +66,8 @@ class Newton:
     small recurrent weights. LSTM and GRU with dense recurrent weights do not profit: measured, they took 29 iterations
     with the weights of their initialisation, and with weights as large as training makes them did not converge. So
     `"auto"` never takes it, and `lstm_cell()`, `gru_cell()` and `rnn_cell()` declare no structure. Under `vmap` the
-    scan of `otherwise="scan"` is computed in any case; give batch axes to the call instead.
+    scan of `otherwise="scan"` is computed in any case; give batch axes to the call instead. With `remat`, blocks
+    of that many steps are solved one after the other.
 
     Attributes:
         tolerance: A sequence has converged when no element of its states changes by more than this, relative to
@@ -158,8 +158,6 @@ class Newton:
             check_state(structure, task.state, batch_axes)
         if not known(length(task.xs)):
             raise NotServedError("no way over a number of steps that is not known while tracing")
-        if sharded(task):
-            raise NotServedError("no way over the devices of an explicit mesh")
         return part
 
     def _solved(self, cell: Cell, part: Any, task: Task, reverse: bool) -> tuple[State, Any]:
@@ -184,7 +182,7 @@ class Newton:
         """The states after every step, or what takes their place, and the report."""
         time, tolerance = length(task.xs), self._tolerance(zero)
         guess = step_from(equations, task, jax.tree.map(lambda a: jnp.broadcast_to(a, (time, *a.shape)), zero))
-        change = filled(largest(zero, zero, leading - 1), math.inf)
+        change = filled(jnp.max(largest(guess, guess, leading), axis=0), math.inf)
 
         def unsettled(carry: Any) -> jax.Array:
             count, _, change = carry

@@ -362,6 +362,7 @@ def test_front_doors_and_stacks_take_it_by_name():
     assert_near((y, final), expected, 1e-5)
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 def test_inside_shard_map_each_device_iterates_by_itself():
     case, params, x, state = setting("lstm", (8,))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -373,6 +374,20 @@ def test_inside_shard_map_each_device_iterates_by_itself():
 
     spread = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data")))
     assert_near(spread(params, x, state), jax.jit(local)(params, x, state), 1e-5)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("name", ["lstm", "pairs", "quasi-newton"])
+def test_over_an_explicit_mesh(name):
+    case, params, x, state = setting(name if name in CELLS else "gru", (8,))
+    cell, algorithm = case.cell, "newton"
+    if name == "quasi-newton":
+        cell, algorithm = cell._replace(jacobian=None), name
+    run = loss_of(cell, algorithm=algorithm, lengths=np.arange(8) % TIME, resets=np.tile(RESETS[0], (8, 1)))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    got = run(params, *jax.device_put((x, state), NamedSharding(mesh, P("data"))))
+    assert all(leaf.sharding.spec[0] == "data" for leaf in jax.tree.leaves(got[0][1]))
+    assert_near(got, run(params, x, state), 1e-5)
 
 
 def _tree_zero(p, batch, dtype):
@@ -419,10 +434,6 @@ def test_what_it_does_not_serve_is_refused():
         F.recurrent(F.Cell(_count_zero, _count_step, jacobian="diagonal"), {}, x, algorithm="newton")
     with pytest.raises(ValueError, match=r"algorithm: expected 'newton', .* got 'scan'"):
         F.recurrent_with_info(case.cell, params, x, algorithm="scan")
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-    _, params, x, _ = setting("pairs", (8,))
-    with pytest.raises(ValueError, match="has no way over the devices of an explicit mesh"):
-        F.recurrent(case.cell, params, jax.device_put(x, NamedSharding(mesh, P("data"))), algorithm="newton")
 
 
 @pytest.mark.parametrize(
