@@ -10,9 +10,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import functional as F
+from jaxnn.functional import arguments
+from jaxnn.kernels.recurrence import dot, rows
 from tests import oracles, oracles_recurrent
 
 Tree = Any
@@ -385,6 +388,42 @@ def two_layers_oracle(params: Tree, x: np.ndarray) -> Any:
     return y, lower, upper
 
 
+def elementwise_zero(params: Tree, batch: Shape, dtype: Any) -> Any:
+    return jnp.zeros((*batch, HIDDEN), dtype)
+
+
+def elementwise_step(params: Tree, h: Any, x: Any) -> Any:
+    """A simple recurrent layer whose units do not see each other."""
+    w, u, b = params
+    of_x = dot(x, w)
+    return jnp.tanh(of_x + rows(b, of_x) + rows(u, of_x) * h.astype(of_x.dtype)).astype(x.dtype)
+
+
+def elementwise_check(params: Tree, x: Any, axes: str) -> None:
+    for name, leaf in zip("xwub", (x, *params), strict=True):
+        arguments.real(name, leaf)
+    if [leaf.shape for leaf in params] != [(FEATURES, HIDDEN), (HIDDEN,), (HIDDEN,)] or x.shape[-1] != FEATURES:
+        raise ValueError(
+            f"x: expected {axes}, with {FEATURES} features, got shape {x.shape}; or the weights do not fit"
+        )
+
+
+ELEMENTWISE = F.Cell(elementwise_zero, elementwise_step, check=elementwise_check, jacobian="diagonal")
+
+
+def elementwise_oracle(params: Tree, x: np.ndarray) -> Any:
+    w, u, b = params
+    h, y = np.zeros((*x.shape[:-2], HIDDEN)), np.zeros((*x.shape[:-1], HIDDEN))
+    for t in range(x.shape[-2]):
+        y[..., t, :] = h = np.tanh(x[..., t, :] @ w + b + u * h)
+    return y, h
+
+
+def elementwise_args(rng: np.random.Generator, batch: Shape, time: int = TIME) -> tuple[Tree, ...]:
+    shapes = (FEATURES, HIDDEN), (HIDDEN,), (HIDDEN,)
+    return tuple(0.6 * rng.normal(size=shape) for shape in shapes), rng.normal(size=(*batch, time, FEATURES))
+
+
 def pair_of(init: Callable[..., Tree], second: int) -> Callable[[np.random.Generator, Shape], tuple[Tree, ...]]:
     """Arguments for two layers, the second one on ``second`` features."""
     return lambda rng, batch, time=TIME: (
@@ -411,6 +450,13 @@ RECURRENT = [
     recurrent_case("lru associative, projected", {"output": 4}, algorithm="associative"),
     recurrent("bidirectional", both_directions, both_directions_oracle, pair_of(F.init_gru, FEATURES), (None, 0)),
     recurrent("stack", two_layers, two_layers_oracle, pair_of(F.init_rnn, HIDDEN), (None, 0)),
+    recurrent(
+        "newton",
+        partial(F.recurrent, ELEMENTWISE, algorithm="newton"),
+        elementwise_oracle,
+        elementwise_args,
+        (None, 0),
+    ),
 ]
 
 ATTENTION = [

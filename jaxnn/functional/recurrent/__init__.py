@@ -3,6 +3,7 @@
 from jaxnn.functional.recurrent.cell import Activation, Blocks, Cell
 from jaxnn.functional.recurrent.compose import Directions, bidirectional, stack, stack_step
 from jaxnn.functional.recurrent.gru import GRUParams, GRUState, gru, gru_cell, gru_step, init_gru
+from jaxnn.functional.recurrent.info import NewtonInfo, recurrent_with_info
 from jaxnn.functional.recurrent.init import per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias, init_lstm
 from jaxnn.functional.recurrent.lru import LRUParams, LRUState, init_lru, lru, lru_cell, lru_step
@@ -23,6 +24,7 @@ from jaxnn.functional.recurrent.minlstm import (
     minlstm_cell,
     minlstm_step,
 )
+from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.rnn import RNNParams, RNNState, init_rnn, rnn, rnn_cell, rnn_step
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
 
@@ -42,6 +44,8 @@ __all__ = [
     "MinGRUState",
     "MinLSTMParams",
     "MinLSTMState",
+    "Newton",
+    "NewtonInfo",
     "RNNParams",
     "RNNState",
     "bidirectional",
@@ -70,6 +74,7 @@ __all__ = [
     "per_gate",
     "recurrent",
     "recurrent_step",
+    "recurrent_with_info",
     "rnn",
     "rnn_cell",
     "rnn_step",

@@ -15,10 +15,18 @@ def first_leaf(params: Any, state: State) -> Any:
 
 
 class Blocks(NamedTuple):
-    """The derivative of a step by its state is block-diagonal.
+    """The derivative of a step by its state is block-diagonal: elements act on each other in groups of `size`.
+
+    Which elements form a group follows from the state:
+
+    - `size` arrays of one shape, as the `h` and `c` of an LSTM with elementwise recurrent weights: the elements at one
+      position of all arrays.
+    - One array `(*batch, ..., k * size)`: `size` neighbours along the last axis, from the first on.
+
+    There are no blocks of other states. Elements of different sequences never act on each other.
 
     Attributes:
-        size: Rows of a block: so many neighbouring elements of the state's last axis act on each other and on no other.
+        size: Number of rows of a block.
     """
 
     size: int
@@ -48,8 +56,8 @@ class Cell(NamedTuple):
         affine: `(params, g) -> (a, b)`: trees like the state, of arrays that broadcast to its shapes, for a step that
             is `a * state + b` elementwise: serves "associative". Without `project`, `g` is `x`. That algorithm sees all
             steps at once: time is the first batch axis of `g`, and of the state that `output` is given.
-        jacobian: `"diagonal"` or `Blocks(n)`: which elements of the state act on each other in one step: serves
-            "newton".
+        jacobian: Which elements of the state act on each other in one step: `"diagonal"`, every element of every array
+            on itself alone; or `Blocks(n)`: serves "newton".
         fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
             raises `NotServedError` where it has none: serves "fused".
 

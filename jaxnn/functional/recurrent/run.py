@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxnn.functional.programs import lasting, once
 from jaxnn.functional.recurrent import algorithms, check
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.task import Options, Task, masks_of
 from jaxnn.functional.sharding import like_batch, mesh_of
 from jaxnn.kernels.platform import varying_as
@@ -25,7 +26,7 @@ class RunOptions(TypedDict, total=False):
     time_major: bool
     remat: int | None
     truncate: int | None
-    algorithm: str
+    algorithm: str | Newton
 
 
 def recurrent(
@@ -41,7 +42,7 @@ def recurrent(
     time_major: bool = False,
     remat: int | None = None,
     truncate: int | None = None,
-    algorithm: str = "auto",
+    algorithm: str | Newton = "auto",
 ) -> tuple[Any, Any]:
     """Runs a recurrent cell over every time step.
 
@@ -82,8 +83,10 @@ def recurrent(
             is one product over all steps; it serves cells with a `fused` form, and raises for others. `"associative"`
             computes all states at once, in a number of steps that grows with the logarithm of the time: for processors
             with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
-            `mingru`, `minlstm`), without `remat`, and raises for others. `"auto"` is `"fused"` on CPU where that
-            serves, else `"scan"`.
+            `mingru`, `minlstm`), without `remat`, and raises for others. `"newton"` finds the states of all steps at
+            once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` with a part of the
+            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"auto"` is
+            `"fused"` on CPU where that serves, else `"scan"`.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.
@@ -134,7 +137,7 @@ def recurrent(
 
 
 def _compute(
-    name: str,
+    name: str | Newton,
     algorithm: algorithms.Algorithm,
     cell: Cell,
     options: Options,

@@ -1,0 +1,60 @@
+"""A linear recurrence over all steps at once, in a number of sequential operations that grows as the logarithm of time.
+
+Two steps of `h' = A h + b` are one of the same form, `A₂ (A₁ h + b₁) + b₂`, so the steps can be joined pair by pair, as
+in a sum by a tree: `jax.lax.associative_scan`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def linear_recurrence(a: Any, b: Any, start: Any = None, *, reverse: bool = False) -> Any:
+    r"""Solves a linear recurrence for all steps.
+
+    $$h_t = A_t h_{t-1} + b_t$$
+
+    Args:
+        a: $A_t$, an array or a tree of arrays: of the shape of `b` where every element acts on itself alone, and
+            `(time, n, n, ...)` for `b (time, n, ...)` where the `n` elements of axis 1 act on each other.
+        b: $b_t$, an array or a tree of arrays `(time, ...)`.
+        start: $h_{-1}$, of the shape of `b` without time; zeros by default.
+        reverse: Whether to go from the last step to the first.
+
+    Returns:
+        $h_t$, of the shape of `b`.
+
+    References:
+        Blelloch: Prefix sums and their applications, 1990.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> linear_recurrence(jnp.full(4, 0.5), jnp.ones(4), jnp.float32(4)).tolist()
+        [3.0, 2.5, 2.25, 2.125]
+    """
+    if start is not None:
+        b = jax.tree.map(lambda a, b, h: _with_start(a, b, h, reverse), a, b, start)
+
+    def join(early: Any, late: Any) -> Any:
+        (a1, b1), (a2, b2) = early, late
+        joined = jax.tree.map(_joined, a2, a1, b1)
+        return joined, jax.tree.map(lambda a, b1, b2: applied(a, b1) + b2, a2, b1, b2)
+
+    return jax.lax.associative_scan(join, (a, b), reverse=reverse)[1]
+
+
+def applied(a: jax.Array, h: jax.Array) -> jax.Array:
+    """`A_t h_t` for all steps, with `a` as `linear_recurrence` takes it."""
+    # Sums of products of elements, as blocks are small: what a fusion computes needs no product of matrices.
+    return a * h if a.ndim == h.ndim else jnp.sum(a * h[:, None], axis=2)
+
+
+def _joined(a2: jax.Array, a1: jax.Array, like: jax.Array) -> jax.Array:
+    return a2 * a1 if a1.ndim == like.ndim else jnp.sum(a2[:, :, :, None] * a1[:, None], axis=2)
+
+
+def _with_start(a: jax.Array, b: jax.Array, start: jax.Array, reverse: bool) -> jax.Array:
+    if reverse:
+        return jnp.concatenate([b[:-1], b[-1:] + applied(a[-1:], start[None])])
+    return jnp.concatenate([b[:1] + applied(a[:1], start[None]), b[1:]])
