@@ -151,6 +151,11 @@ PARTS = {
     "RNN state": F.RNNState(jnp.ones((2, 4))),
     "GRU state": F.GRUState(jnp.ones((2, 4))),
     "LSTM state": F.LSTMState(jnp.ones((2, 4)), jnp.ones((2, 4))),
+    "heads": F.init_gru(jax.random.key(0), 3, 4, heads=2),
+    "sLSTM": F.init_slstm(jax.random.key(0), 3, 4, heads=2),
+    "sLSTM state": F.SLSTMState(*(jnp.ones((2, 4)),) * 4),
+    "ConvLSTM": F.init_conv_lstm(jax.random.key(0), 3, 4, (3,), peephole=(5,)),
+    "ConvLSTM state": F.ConvLSTMState(jnp.ones((2, 5, 4)), jnp.ones((2, 5, 4))),
     "what a decoder made": F.Generated(jnp.ones((2, 3), int), jnp.ones(2, int), jnp.ones(2)),
     "what an encoder read": modules.Encoded(jnp.ones((2, 5, 3)), (F.GRUState(jnp.ones((2, 4))),), None),
 }

@@ -74,15 +74,20 @@ def _kind(tree: Any) -> str:
     return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
 
 
-def weights(p: Any, kind: type[Any]) -> None:
-    """Raises where the parameters are of another layer, not all real and of one dtype, or no stack of gates."""
+def kind_of(p: Any, kind: type[Any]) -> None:
+    """Raises where the parameters are of another layer, or not all real and of one dtype."""
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
         _same_dtype(f"params{jax.tree_util.keystr(path)}", leaf.dtype, "params.w_h", p.w_h.dtype)
+
+
+def weights(p: Any, kind: type[Any], *, heads: bool = False) -> None:
+    """Raises where the parameters are of another layer, not all real and of one dtype, or no stack of gates."""
+    kind_of(p, kind)
     for name in ("w_x", "w_h"):
-        if getattr(p, name).ndim != 2:
+        if getattr(p, name).ndim != 2 and not (heads and name == "w_h" and p.w_h.ndim == 3):
             raise ValueError(
                 f"params.{name} must have 2 axes, (rows, gates * hidden), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
@@ -101,16 +106,16 @@ def shapes(expected: dict[str, tuple[int, ...]], p: Any) -> None:
 
 
 def features(p: Any, x: jax.Array, axes: str) -> None:
-    """Raises where `x` does not fit the weights `params.w_x (features, ...)`; `axes` says how its shape reads."""
+    """Raises where `x` does not fit `params.w_x (*window, features, columns)`; `axes` says how its shape reads."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
-    least = 2 if "time" in axes else 1
+    least = p.w_x.ndim - 1 + ("time" in axes)
     if x.ndim < least:
         raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
-    if x.shape[-1] != p.w_x.shape[0]:
+    if x.shape[-1] != p.w_x.shape[-2]:
         raise ValueError(
-            f"x must be {axes} with the {p.w_x.shape[0]} features that params.w_x {p.w_x.shape} expects, "
+            f"x must be {axes} with the {p.w_x.shape[-2]} features that params.w_x {p.w_x.shape} expects, "
             f"got {x.shape[-1]} features, shape {x.shape}"
         )
     _same_dtype("params", p.w_x.dtype, "x", x.dtype)

@@ -38,6 +38,7 @@ def _relu(a):
 _rnn = (R.rnn, R.rnn_step, R.init_rnn, oracle.rnn_step)
 _gru = (R.gru, R.gru_step, R.init_gru, oracle.gru_step)
 _lstm = (R.lstm, R.lstm_step, R.init_lstm, oracle.lstm_step)
+_slstm = (R.slstm, R.slstm_step, R.init_slstm, oracle.slstm_step)
 _everything = {"peephole": True, "projection": 3, "layer_norm": True}
 
 CASES = {
@@ -51,6 +52,8 @@ CASES = {
         {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
         {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
     ),
+    "gru-heads": Case(*_gru, {"heads": 2}, {}, {}),
+    "gru-heads-reset-before": Case(*_gru, {"heads": 2}, {"reset_after": False}, {"reset_after": False}),
     "lstm": Case(*_lstm, {}, {}, {}),
     "lstm-peephole": Case(*_lstm, {"peephole": True}, {}, {}),
     "lstm-projection": Case(*_lstm, {"projection": 3}, {}, {}),
@@ -58,12 +61,16 @@ CASES = {
     "lstm-coupled-peephole": Case(*_lstm, {"coupled": True, "peephole": True}, {}, {}),
     "lstm-norm": Case(*_lstm, {"layer_norm": True}, {}, {}),
     "lstm-everything": Case(*_lstm, {"coupled": True, **_everything}, {}, {}),
+    "lstm-heads": Case(*_lstm, {"heads": 2}, {}, {}),
+    "lstm-heads-everything": Case(*_lstm, {"coupled": True, **_everything, "heads": 2, "projection": 2}, {}, {}),
     "lstm-activations": Case(
         *_lstm,
         _everything,
         {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
         {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
     ),
+    "slstm": Case(*_slstm, {}, {}, {}),
+    "slstm-heads-exp": Case(*_slstm, {"heads": 2}, {"forget_gate": "exp"}, {"forget_gate": "exp"}),
 }
 
 # One of each kind, for properties of the drivers, which do not know the formulas. On CPU the first three run "fused",
@@ -73,7 +80,9 @@ KINDS = ("rnn", "gru", "lstm", "lstm-projection")
 
 def random_state(params, batch, seed=1, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params.zero_state(batch, dtype))
+    state = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params.zero_state(batch, dtype))
+    # A normaliser is at least 1.
+    return state._replace(n=1 + jnp.abs(state.n)) if isinstance(state, R.SLSTMState) else state
 
 
 def random_x(*shape, seed=2, dtype=jnp.float32):
