@@ -125,7 +125,7 @@ def conv_lstm_step(
         >>> F.conv_lstm_step(params, state, jnp.ones((4, 8, 6, 2))).h.shape
         (4, 8, 6, 3)
     """
-    window = {"stride": stride, "padding": padding, "dilation": dilation}
+    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     _check(params, x, "(*batch, *spatial, features)", **window)
     batch, size = x.shape[: -1 - params.spatial], x.shape[-1 - params.spatial : -1]
     check.state(state, _zero_state(params, batch, x.dtype, size=size, **window), batch, x.dtype)
@@ -173,7 +173,7 @@ def conv_lstm_cell(
             f"size: expected one int per spatial axis, got {size!r}; give a tuple, ({size!r},) for one axis"
         )
     axes = len(size)
-    window = {
+    window: dict[str, Any] = {
         "stride": sizes("stride", stride, axes),
         "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
         "dilation": sizes("dilation", dilation, axes),
