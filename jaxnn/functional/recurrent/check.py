@@ -96,6 +96,21 @@ def weights(p: Any, kind: type[Any], *, heads: bool = False) -> None:
         raise ValueError(f"params.w_h: expected a layer of at least 1 unit, got shape {p.w_h.shape}; give it units")
 
 
+def kernels(p: Any, kind: type[Any], gates: int) -> None:
+    """Raises where the parameters are of another layer, or their convolutions' kernels no stacks of gates."""
+    kind_of(p, kind)
+    w_x, w_h = p.w_x.shape, p.w_h.shape
+    if len(w_h) < 3 or 0 in w_h or w_h[-1] != gates * w_h[-2]:
+        raise ValueError(
+            f"params.w_h: expected (*window, hidden, {gates} * hidden), got {w_h}; join the gates in the last axis"
+        )
+    if len(w_x) != len(w_h) or 0 in w_x or w_x[-1] != w_h[-1]:
+        raise ValueError(
+            f"params.w_x: expected (*window, features, {w_h[-1]}) with the {len(w_h) - 2} window axes of params.w_h, "
+            f"got shape {w_x}; give both kernels the same axes and columns"
+        )
+
+
 def shapes(expected: dict[str, tuple[int, ...]], p: Any) -> None:
     """Raises where a parameter does not fit `params.w_h`."""
     for name, shape in expected.items():
