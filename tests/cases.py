@@ -364,6 +364,24 @@ def _quieter(params: Tree, *rest: Any) -> tuple[Tree, ...]:
     return jax.tree.map(lambda leaf: leaf / 4, params), *rest
 
 
+def conv_lstm_case(name: str, size: Shape, window: Shape, **init: Any) -> Case:
+    def conv_lstm(params: Tree, x: Any) -> Any:
+        y, state = F.conv_lstm(params, x)
+        return y, state.h
+
+    def oracle(params: Tree, x: np.ndarray) -> Any:
+        zero = tuple(np.zeros((*x.shape[: -2 - len(size)], *size, HIDDEN)) for _ in range(2))
+        step = oracles_recurrent.conv_lstm_step
+        y, state = oracles_recurrent.batch(step, params, x, zero, feature_axes=len(size) + 1)
+        return y, state[0]
+
+    def make_args(rng: np.random.Generator, batch: Shape, time: int = TIME) -> tuple[Tree, ...]:
+        params = weights(rng, F.init_conv_lstm, window=window, **init)
+        return params, rng.normal(size=(*batch, time, *size, FEATURES))
+
+    return recurrent(f"conv_lstm {name}", conv_lstm, oracle, make_args, batch_axes=(None, 0))
+
+
 def both_directions(params: Tree, x: Any) -> Any:
     y, states = F.bidirectional(F.gru, *params, x)
     return y, states.forward.h, states.backward.h
@@ -448,6 +466,12 @@ RECURRENT = [
     recurrent_case("minlstm associative", algorithm="associative"),
     recurrent_case("lru lengths, backward", lengths=True, backward=True),
     recurrent_case("lru associative, projected", {"output": 4}, algorithm="associative"),
+    recurrent_case("gru heads", {"heads": 3}),
+    recurrent_case("lstm heads", {"heads": 3}),
+    recurrent_case("slstm"),
+    recurrent_case("slstm heads, exponential forget gate, lengths", {"heads": 3}, lengths=True, forget_gate="exp"),
+    conv_lstm_case("1d", (4,), (3,)),
+    conv_lstm_case("2d, peephole", (2, 3), (2, 3), peephole=(2, 3)),
     recurrent("bidirectional", both_directions, both_directions_oracle, pair_of(F.init_gru, FEATURES), (None, 0)),
     recurrent("stack", two_layers, two_layers_oracle, pair_of(F.init_rnn, HIDDEN), (None, 0)),
     recurrent(

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from tests import oracles
+
 
 def sigmoid(a):
     return 1 / (1 + np.exp(-a))
@@ -11,6 +13,21 @@ def sigmoid(a):
 
 def layer_norm(a):
     return (a - a.mean()) / np.sqrt(a.var() + 1e-5)
+
+
+def dense(w_h, gates):
+    """The recurrent weights of heads as one matrix, with zeros between one head's rows and another's columns."""
+    if w_h.ndim == 2:
+        return w_h
+    heads, rows, width = w_h.shape
+    columns = width // gates
+    whole = np.zeros((heads * rows, heads * width))
+    for gate in range(gates):
+        for head in range(heads):
+            to = (gate * heads + head) * columns
+            of_head = w_h[head][:, gate * columns : (gate + 1) * columns]
+            whole[head * rows : (head + 1) * rows, to : to + columns] = of_head
+    return whole
 
 
 def rnn_step(p, state, x, activation=np.tanh):
@@ -21,7 +38,7 @@ def rnn_step(p, state, x, activation=np.tanh):
 def gru_step(p, state, x, reset_after=True, activation=np.tanh, gate=sigmoid):
     (h,) = state
     w_xr, w_xz, w_xn = np.split(p.w_x, 3, axis=1)
-    w_hr, w_hz, w_hn = np.split(p.w_h, 3, axis=1)
+    w_hr, w_hz, w_hn = np.split(dense(p.w_h, 3), 3, axis=1)
     b_r, b_z, b_n = np.split(p.b, 3)
     r = gate(x @ w_xr + h @ w_hr + b_r)
     z = gate(x @ w_xz + h @ w_hz + b_z)
@@ -34,7 +51,7 @@ def gru_step(p, state, x, reset_after=True, activation=np.tanh, gate=sigmoid):
 
 def lstm_step(p, state, x, activation=np.tanh, gate=sigmoid):
     h, c = state
-    of_x, of_h = x @ p.w_x, h @ p.w_h
+    of_x, of_h = x @ p.w_x, h @ dense(p.w_h, len(p.b) // len(c))
     if p.norm is not None:
         of_x, of_h = layer_norm(of_x) * p.norm.x, layer_norm(of_h) * p.norm.h
     pre = of_x + of_h + p.b
@@ -99,11 +116,32 @@ def output(step, p, state):
     return lru_output(p, state) if step is lru_step else state[0]
 
 
+def slstm_step(p, state, x, forget_gate="sigmoid"):
+    """The paper's formula before it is stabilised; only the state is divided by exp(m) before and after."""
+    h, c, n, m = state
+    i, f, z, o = np.split(x @ p.w_x + h @ dense(p.w_h, 4) + p.b, 4)
+    f = {"sigmoid": sigmoid, "exp": np.exp}[forget_gate](f)
+    c, n = c * np.exp(m), n * np.exp(m)
+    m = np.where(n == 0, i, np.maximum(np.log(f) + m, i))
+    c = f * c + np.exp(i) * np.tanh(z)
+    n = f * n + np.exp(i)
+    return sigmoid(o) * c / n, c / np.exp(m), n / np.exp(m), m
+
+
+def conv_lstm_step(p, state, x, stride=1, padding="SAME", dilation=1, activation=np.tanh, gate=sigmoid):
+    h, c = state
+    of_x = oracles.conv(x, p.w_x, p.b, stride=stride, padding=padding, dilation=dilation)
+    i, f, g, o = np.split(of_x + oracles.conv(h, p.w_h), 4, axis=-1)
+    p_i, p_f, p_o = np.zeros((3, *c.shape)) if p.peephole is None else p.peephole
+    new_c = gate(f + p_f * c) * c + gate(i + p_i * c) * activation(g)
+    return gate(o + p_o * new_c) * activation(new_c), new_c
+
+
 def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **options):
-    """One sequence `(time, features)`: cut at the resets, every part run by itself, padding left at zero."""
+    """One sequence `(time, *features)`: cut at the resets, every part run by itself, padding left at zero."""
     time = len(x)
     length = time if length is None else min(length, time)
-    y = np.zeros((time, p.output))
+    y = np.zeros((time, *output(step, p, state).shape))
     starts = [] if resets is None else [t for t in range(length) if resets[t]]
     bounds = sorted({0, *starts, length})
     parts = list(pairwise(bounds))
@@ -117,10 +155,12 @@ def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **op
     return y, state
 
 
-def batch(step, p, x, state, *, lengths=None, resets=None, **options):
+def batch(step, p, x, state, *, lengths=None, resets=None, feature_axes=1, **options):
     """Any batch axes, one sequence after the other."""
-    lead = x.shape[:-2]
-    y = np.zeros((*x.shape[:-1], p.output))
+    axes = x.ndim - 1 - feature_axes
+    lead, time = x.shape[:axes], x.shape[axes]
+    one = tuple(np.zeros(s.shape[axes:], s.dtype) for s in state)
+    y = np.zeros((*lead, time, *output(step, p, one).shape))
     final = tuple(np.zeros_like(s) for s in state)
     for n in np.ndindex(*lead):
         y[n], last = sequence(

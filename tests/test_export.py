@@ -143,6 +143,19 @@ def test_concrete_lengths_and_a_symbolic_time():
     assert_same(written(run, jax.ShapeDtypeStruct((2, t, 3), jnp.float32))(x), run(x))
 
 
+def test_pictures_of_any_size_in_time():
+    t, n = export.symbolic_shape("t, n")
+    params = F.init_conv_lstm(jax.random.key(0), 2, 3, (3,))
+
+    def run(params, x):
+        return F.conv_lstm(params, x)
+
+    call = written(run, like(params), jax.ShapeDtypeStruct((2, t, n, 2), jnp.float32))
+    for shape in ((2, 3, 5, 2), (2, 4, 6, 2)):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+        assert_same(call(params, x), run(params, x))
+
+
 PARTS = {
     "every option of an LSTM": F.init_lstm(jax.random.key(0), 3, 4, peephole=True, projection=2, layer_norm=True),
     "both directions": F.Directions(*(F.init_rnn(key, 3, 4) for key in jax.random.split(jax.random.key(0)))),
@@ -157,6 +170,11 @@ PARTS = {
     "minGRU state": F.MinGRUState(jnp.ones((2, 4))),
     "minLSTM state": F.MinLSTMState(jnp.ones((2, 4))),
     "LRU state": F.LRUState(jnp.ones((2, 4), jnp.complex64), jnp.ones((2, 3))),
+    "heads": F.init_gru(jax.random.key(0), 3, 4, heads=2),
+    "sLSTM": F.init_slstm(jax.random.key(0), 3, 4, heads=2),
+    "sLSTM state": F.SLSTMState(*(jnp.ones((2, 4)),) * 4),
+    "ConvLSTM": F.init_conv_lstm(jax.random.key(0), 3, 4, (3,), peephole=(5,)),
+    "ConvLSTM state": F.ConvLSTMState(jnp.ones((2, 5, 4)), jnp.ones((2, 5, 4))),
     "what a decoder made": F.Generated(jnp.ones((2, 3), int), jnp.ones(2, int), jnp.ones(2)),
     "what an encoder read": modules.Encoded(jnp.ones((2, 5, 3)), (F.GRUState(jnp.ones((2, 4))),), None),
 }

@@ -43,13 +43,17 @@ def lasting(function: Any) -> bool:
     if isinstance(function, types.MethodType):
         return False
     if isinstance(function, functools.partial):
-        held = (*function.args, *function.keywords.values())
-        return lasting(function.func) and all(
-            lasting(v) if callable(v) else isinstance(v, str | int | float | None) for v in held
-        )
+        return lasting(function.func) and _stays((*function.args, *function.keywords.values()))
     of_jax = str(getattr(function, "__module__", "")).split(".")[0] == "jax"
     defined = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
     return of_jax or defined or isinstance(function, _JITTED)
+
+
+def _stays(value: Any) -> bool:
+    """Whether an option stays what it is."""
+    if isinstance(value, tuple):
+        return all(map(_stays, value))
+    return lasting(value) if callable(value) else isinstance(value, str | int | float | None)
 
 
 _JITTED = type(jax.jit(lambda: None))

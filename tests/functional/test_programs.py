@@ -152,9 +152,17 @@ def test_which_functions_last():
 
         jitted = jax.jit(method, static_argnums=0)
 
-    known = (jnp.tanh, jax.nn.relu, jax.nn.gelu, jax.lax.tanh, squared, jax.jit(lambda a: a))
+    known = (
+        partial(squared, window=((1, 2), "SAME", None)),
+        jnp.tanh,
+        jax.nn.relu,
+        jax.nn.gelu,
+        jax.lax.tanh,
+        squared,
+        jax.jit(lambda a: a),
+    )
     assert all(map(lasting, (*known, partial(jax.nn.leaky_relu, negative_slope=0.1))))
-    unknown = (lambda a: a, Holder().method, Holder().jitted, partial(squared, X))
+    unknown = (lambda a: a, Holder().method, Holder().jitted, partial(squared, X), partial(squared, window=(1, X)))
     assert not any(map(lasting, unknown))
 
 

@@ -2,9 +2,17 @@
 
 from jaxnn.functional.recurrent.cell import Activation, Blocks, Cell
 from jaxnn.functional.recurrent.compose import Directions, bidirectional, stack, stack_step
+from jaxnn.functional.recurrent.conv_lstm import (
+    ConvLSTMParams,
+    ConvLSTMState,
+    conv_lstm,
+    conv_lstm_cell,
+    conv_lstm_step,
+)
 from jaxnn.functional.recurrent.gru import GRUParams, GRUState, gru, gru_cell, gru_step, init_gru
 from jaxnn.functional.recurrent.info import NewtonInfo, recurrent_with_info
 from jaxnn.functional.recurrent.init import per_gate
+from jaxnn.functional.recurrent.init_conv_lstm import init_conv_lstm
 from jaxnn.functional.recurrent.init_lstm import forget_bias, init_lstm
 from jaxnn.functional.recurrent.lru import LRUParams, LRUState, init_lru, lru, lru_cell, lru_step
 from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams, LSTMState, lstm, lstm_cell, lstm_step
@@ -27,11 +35,14 @@ from jaxnn.functional.recurrent.minlstm import (
 from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.rnn import RNNParams, RNNState, init_rnn, rnn, rnn_cell, rnn_step
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
+from jaxnn.functional.recurrent.slstm import SLSTMParams, SLSTMState, init_slstm, slstm, slstm_cell, slstm_step
 
 __all__ = [
     "Activation",
     "Blocks",
     "Cell",
+    "ConvLSTMParams",
+    "ConvLSTMState",
     "Directions",
     "GRUParams",
     "GRUState",
@@ -48,17 +59,24 @@ __all__ = [
     "NewtonInfo",
     "RNNParams",
     "RNNState",
+    "SLSTMParams",
+    "SLSTMState",
     "bidirectional",
+    "conv_lstm",
+    "conv_lstm_cell",
+    "conv_lstm_step",
     "forget_bias",
     "gru",
     "gru_cell",
     "gru_step",
+    "init_conv_lstm",
     "init_gru",
     "init_lru",
     "init_lstm",
     "init_mingru",
     "init_minlstm",
     "init_rnn",
+    "init_slstm",
     "lru",
     "lru_cell",
     "lru_step",
@@ -78,6 +96,9 @@ __all__ = [
     "rnn",
     "rnn_cell",
     "rnn_step",
+    "slstm",
+    "slstm_cell",
+    "slstm_step",
     "stack",
     "stack_step",
 ]

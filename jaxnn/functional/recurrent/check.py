@@ -74,20 +74,26 @@ def _kind(tree: Any) -> str:
     return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
 
 
-def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h")) -> None:
-    """Raises where the parameters are of another layer, not all real and of one dtype, or `matrices` are none.
-
-    The last of the matrices is that which the others must fit; its columns are the layer's own.
-    """
-    main = matrices[-1]
+def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
+    """Raises where the parameters are of another layer, or not all real and of the dtype of `main`."""
     if not isinstance(p, kind):
         raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
     for path, leaf in jax.tree.leaves_with_path(p):
         _same_dtype(f"params{jax.tree_util.keystr(path)}", leaf.dtype, f"params.{main}", getattr(p, main).dtype)
+
+
+def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"), *, heads: bool = False) -> None:
+    """Raises where the parameters are of another layer, not all real and of one dtype, or `matrices` are none.
+
+    The last of the matrices is that which the others must fit; its columns are the layer's own. With `heads` it may be
+    a stack of matrices.
+    """
+    main = matrices[-1]
+    kind_of(p, kind, main)
     for name in matrices:
-        if getattr(p, name).ndim != 2:
+        if getattr(p, name).ndim != 2 and not (heads and name == main and getattr(p, main).ndim == 3):
             raise ValueError(
                 f"params.{name} must have 2 axes, (rows, columns), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
@@ -95,6 +101,21 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"))
     shape = getattr(p, main).shape
     if 0 in (shape[1:] if len(matrices) == 1 else shape):  # the rows of the only matrix are inputs, maybe none
         raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units")
+
+
+def kernels(p: Any, kind: type[Any], gates: int) -> None:
+    """Raises where the parameters are of another layer, or their convolutions' kernels no stacks of gates."""
+    kind_of(p, kind)
+    w_x, w_h = p.w_x.shape, p.w_h.shape
+    if len(w_h) < 3 or 0 in w_h or w_h[-1] != gates * w_h[-2]:
+        raise ValueError(
+            f"params.w_h: expected (*window, hidden, {gates} * hidden), got {w_h}; join the gates in the last axis"
+        )
+    if len(w_x) != len(w_h) or 0 in w_x or w_x[-1] != w_h[-1]:
+        raise ValueError(
+            f"params.w_x: expected (*window, features, {w_h[-1]}) with the {len(w_h) - 2} window axes of params.w_h, "
+            f"got shape {w_x}; give both kernels the same axes and columns"
+        )
 
 
 def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
@@ -108,17 +129,17 @@ def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> N
 
 
 def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
-    """Raises where `x` does not fit the weights `name (features, ...)`; `axes` says how its shape reads."""
+    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` says how its shape reads."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
-    least = 2 if "time" in axes else 1
+    w = getattr(p, name)
+    least = w.ndim - 1 + ("time" in axes)
     if x.ndim < least:
         raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
-    w = getattr(p, name)
-    if x.shape[-1] != w.shape[0]:
+    if x.shape[-1] != w.shape[-2]:
         raise ValueError(
-            f"x must be {axes} with the {w.shape[0]} features that params.{name} {w.shape} expects, "
+            f"x must be {axes} with the {w.shape[-2]} features that params.{name} {w.shape} expects, "
             f"got {x.shape[-1]} features, shape {x.shape}"
         )
     _same_dtype("params", w.dtype, "x", x.dtype)

@@ -10,6 +10,7 @@ from jax.nn.initializers import glorot_uniform, zeros
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.run import RunOptions, recurrent
 from jaxnn.kernels import gru as kernels
@@ -31,7 +32,8 @@ class GRUParams(NamedTuple):
 
     Attributes:
         w_x: `(features, 3 * hidden)`.
-        w_h: `(hidden, 3 * hidden)`.
+        w_h: `(hidden, 3 * hidden)`, or `(heads, hidden / heads, 3 * hidden / heads)`: then each head's gates see the
+            units of that head alone, and the columns of each head stand in the order of the gates.
         b: `(3 * hidden,)`.
         b_hn: `(hidden,)`, the candidate's recurrent bias: it sits inside the reset product, so it cannot be
             merged into `b`. The recurrent biases that other libraries keep for r and z are added to `b`.
@@ -45,7 +47,7 @@ class GRUParams(NamedTuple):
     @property
     def hidden(self) -> int:
         """Number of hidden units."""
-        return self.w_h.shape[0]
+        return rows_of(self.w_h)
 
     @property
     def output(self) -> int:
@@ -116,12 +118,13 @@ def gru_step(
     h = state.h.astype(of_x.dtype)
     b_hn = rows(params.b_hn, h)
     if reset_after:
-        of_h = dot(state.h, params.w_h)
+        of_h = product(state.h, params.w_h, 3)
         r, z = jnp.split(gate_activation(of_x[..., :n_at] + of_h[..., :n_at]), 2, axis=-1)
         n = activation(of_x[..., n_at:] + r * (of_h[..., n_at:] + b_hn))
     else:
-        r, z = jnp.split(gate_activation(of_x[..., :n_at] + dot(state.h, params.w_h[:, :n_at])), 2, axis=-1)
-        n = activation(of_x[..., n_at:] + dot((r * h).astype(x.dtype), params.w_h[:, n_at:]) + b_hn)
+        at = 2 * params.w_h.shape[-2]
+        r, z = jnp.split(gate_activation(of_x[..., :n_at] + product(state.h, params.w_h[..., :at], 2)), 2, axis=-1)
+        n = activation(of_x[..., n_at:] + product((r * h).astype(x.dtype), params.w_h[..., at:], 1) + b_hn)
     # The formula with h taken out: a closed update gate (z = 1) keeps h to the last bit, and with one product
     # instead of two, compilers have no choice of which to fuse, so a step and a scan round alike.
     return GRUState((h + (1 - z) * (n - h)).astype(x.dtype))
@@ -195,6 +198,7 @@ def init_gru(
     features: int,
     hidden: int,
     *,
+    heads: int | None = None,
     kernel_init: Initializer | None = None,
     recurrent_kernel_init: Initializer | None = None,
     bias_init: Initializer = zeros,
@@ -206,8 +210,11 @@ def init_gru(
         key: a random key.
         features: number of input features.
         hidden: number of hidden units.
+        heads: number of heads, a divisor of `hidden`: the recurrent weights are block-diagonal, a block for each head.
+            None makes dense ones.
         kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
-        recurrent_kernel_init: for `w_h`, given its whole shape; orthogonal for each gate by default.
+        recurrent_kernel_init: for `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
+            default.
         bias_init: for `b` and `b_hn`.
         dtype: of all parameters.
 
@@ -222,19 +229,21 @@ def init_gru(
         ((3, 15), (5, 15), (15,), (5,))
     """
     check.sizes(features=features, hidden=hidden)
+    divides(heads, hidden=hidden)
     k_x, k_h, k_b, k_n = jax.random.split(key, 4)
     return GRUParams(
         w_x=(kernel_init or per_gate(glorot_uniform(), 3))(k_x, (features, 3 * hidden), dtype),
-        w_h=(recurrent_kernel_init or per_gate(orthogonal, 3))(k_h, (hidden, 3 * hidden), dtype),
+        w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, 3), hidden, 3 * hidden, heads, dtype),
         b=bias_init(k_b, (3 * hidden,), dtype),
         b_hn=bias_init(k_n, (hidden,), dtype),
     )
 
 
 def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, GRUParams)
+    check.weights(params, GRUParams, heads=True)
     h, width = params.hidden, 3 * params.hidden
-    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": (h, width), "b": (width,), "b_hn": (h,)}, params)
+    w_h = (*params.w_h.shape[:-1], 3 * params.w_h.shape[-2])
+    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": w_h, "b": (width,), "b_hn": (h,)}, params)
     check.features(params, x, axes)
 
 
@@ -245,4 +254,6 @@ def _fused(
         raise NotServedError("no other activation than tanh")
     if gate_activation is not jax.nn.sigmoid:
         raise NotServedError("no other gate_activation than sigmoid")
+    if params.w_h.ndim == 3:
+        raise NotServedError("no heads")
     return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, kernels.GRUWeights(*params)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, lecun_normal
 
 from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.heads import divides, initial
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams
 
@@ -45,6 +46,7 @@ def init_lstm(
     features: int,
     hidden: int,
     *,
+    heads: int | None = None,
     projection: int | None = None,
     peephole: bool = False,
     coupled: bool = False,
@@ -61,12 +63,15 @@ def init_lstm(
         key: a random key.
         features: number of input features.
         hidden: number of memory cells.
+        heads: number of heads, a divisor of `hidden` and `projection`: the recurrent weights are block-diagonal, a
+            block for each head (Beck et al. 2024). None makes dense ones.
         projection: number of output features, where the output is projected (Sak et al. 2014).
         peephole: whether the gates see the cell state (Gers and Schmidhuber 2000).
         coupled: whether the input gate is one minus the forget gate (Greff et al. 2017).
         layer_norm: whether products and cell state are layer-normalised (Ba et al. 2016).
         kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
-        recurrent_kernel_init: for `w_h`, given its whole shape; orthogonal for each gate by default.
+        recurrent_kernel_init: for `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
+            default.
         bias_init: for `b`; `forget_bias(1.0)` by default.
         projection_init: for the projection; LeCun normal by default.
         dtype: of all parameters.
@@ -83,13 +88,14 @@ def init_lstm(
     """
     output = hidden if projection is None else projection
     check.sizes(features=features, hidden=hidden, projection=output)
+    divides(heads, hidden=hidden, projection=output)
     gates = 3 if coupled else 4
     k_x, k_h, k_b, k_p = jax.random.split(key, 4)
     width = gates * hidden
     one, zero = jnp.ones, jnp.zeros
     return LSTMParams(
         w_x=(kernel_init or per_gate(glorot_uniform(), gates))(k_x, (features, width), dtype),
-        w_h=(recurrent_kernel_init or per_gate(orthogonal, gates))(k_h, (output, width), dtype),
+        w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, gates), output, width, heads, dtype),
         b=(bias_init or forget_bias(1.0, gates))(k_b, (width,), dtype),
         peephole=zero((gates - 1, hidden), dtype) if peephole else None,
         projection=None

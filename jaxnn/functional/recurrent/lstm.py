@@ -9,6 +9,7 @@ from jax import export
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.heads import columns_of, product, rows_of
 from jaxnn.functional.recurrent.run import RunOptions, recurrent
 from jaxnn.kernels import lstm as kernels
 from jaxnn.kernels.accumulate import accumulator
@@ -53,7 +54,9 @@ class LSTMParams(NamedTuple):
 
     Attributes:
         w_x: `(features, gates * hidden)`.
-        w_h: `(output, gates * hidden)`; `output` is `hidden` without a projection.
+        w_h: `(output, gates * hidden)`; `output` is `hidden` without a projection. With heads
+            `(heads, output / heads, gates * hidden / heads)`: each head's gates see the outputs of that head alone,
+            and the columns of each head stand in the order of the gates.
         b: `(gates * hidden,)`.
         peephole: `(gates - 1, hidden)`, diagonal weights from the cell state to i, f, o (coupled: f, o).
         projection: `(hidden, output)`.
@@ -70,17 +73,17 @@ class LSTMParams(NamedTuple):
     @property
     def hidden(self) -> int:
         """Number of memory cells."""
-        return self.w_h.shape[0] if self.projection is None else self.projection.shape[0]
+        return self.output if self.projection is None else self.projection.shape[0]
 
     @property
     def output(self) -> int:
         """Number of output features."""
-        return self.w_h.shape[0]
+        return rows_of(self.w_h)
 
     @property
     def gates(self) -> int:
         """Four, or three where the input and forget gates are coupled."""
-        return self.w_h.shape[1] // self.hidden
+        return columns_of(self.w_h) // self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LSTMState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
@@ -116,6 +119,7 @@ def lstm_step(
       $o_t$.
     - *projection* $P$: $h_t = (\sigma(o_t) \odot \tanh(c_t)) P$.
     - *three gates* (f, g, o): coupled, $1 - \sigma(f_t)$ stands in the place of $\sigma(i_t)$.
+    - *heads*: $W_h$ is block-diagonal.
     - *norm*: $\mathrm{LN}(x_t W_x) \odot \alpha_x + \mathrm{LN}(h_{t-1} W_h) \odot \alpha_h + b$ are the
       gates, and the output sees $\tanh(\mathrm{LN}(c_t) \odot \alpha_c + \beta_c)$; each product is
       normalised over all its gates together, as in the paper, with $\epsilon = 10^{-5}$ added to the
@@ -151,7 +155,7 @@ def lstm_step(
     """
     _check(params, x, "(*batch, features)")
     check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
-    of_x, of_h = dot(x, params.w_x), dot(state.h, params.w_h)
+    of_x, of_h = dot(x, params.w_x), product(state.h, params.w_h, params.gates)
     if params.norm is not None:
         of_x, of_h = _normalise(of_x, params.norm.x), _normalise(of_h, params.norm.h)
     pre = of_x + of_h
@@ -207,8 +211,8 @@ def lstm(
     and gates computed in float32, and the cell state stays float32.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, g, o. Peepholes, projection, coupled
-            gates and layer normalisation are used where `params` holds them.
+        params: The layer's parameters; gates stand in the order i, f, g, o. Heads, peepholes, projection,
+            coupled gates and layer normalisation are used where `params` holds them.
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, output)` and `c` of shape `(*batch, hidden)`; zeros
             by default.
@@ -238,11 +242,11 @@ def lstm(
 
 
 def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
-    check.weights(p, LSTMParams)
+    check.weights(p, LSTMParams, heads=True)
     if p.projection is not None and p.projection.ndim != 2:
         raise ValueError(f"params.projection must be (hidden, output), got shape {p.projection.shape}")
-    h, out, width = p.hidden, p.output, p.w_h.shape[1]
-    if width not in (4 * h, 3 * h):
+    h, out, width = p.hidden, p.output, columns_of(p.w_h)
+    if width not in (4 * h, 3 * h) or p.w_h.shape[-1] % p.gates:
         raise ValueError(
             "params.w_h must have 4 * hidden columns (i, f, g, o), or 3 * hidden (f, g, o: coupled); "
             f"hidden is {h}, got shape {p.w_h.shape}"
@@ -269,6 +273,8 @@ def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activ
         raise NotServedError(f"no {' and no '.join(held)}")
     if params.gates == 3:
         raise NotServedError("no coupled gates")
+    if params.w_h.ndim == 3:
+        raise NotServedError("no heads")
     return kernels.LSTM, kernels.LSTMWeights(params.w_x, params.w_h, params.b)
 
 

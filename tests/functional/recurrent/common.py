@@ -41,6 +41,7 @@ _lstm = (R.lstm, R.lstm_step, R.init_lstm, oracle.lstm_step)
 _mingru = (R.mingru, R.mingru_step, R.init_mingru, oracle.mingru_step)
 _minlstm = (R.minlstm, R.minlstm_step, R.init_minlstm, oracle.minlstm_step)
 _lru = (R.lru, R.lru_step, R.init_lru, oracle.lru_step)
+_slstm = (R.slstm, R.slstm_step, R.init_slstm, oracle.slstm_step)
 _everything = {"peephole": True, "projection": 3, "layer_norm": True}
 
 CASES = {
@@ -54,6 +55,8 @@ CASES = {
         {"activation": jnp.sin, "gate_activation": lambda a: 0.5 * jnp.tanh(a)},
         {"activation": np.sin, "gate": lambda a: 0.5 * np.tanh(a)},
     ),
+    "gru-heads": Case(*_gru, {"heads": 2}, {}, {}),
+    "gru-heads-reset-before": Case(*_gru, {"heads": 2}, {"reset_after": False}, {"reset_after": False}),
     "lstm": Case(*_lstm, {}, {}, {}),
     "lstm-peephole": Case(*_lstm, {"peephole": True}, {}, {}),
     "lstm-projection": Case(*_lstm, {"projection": 3}, {}, {}),
@@ -61,6 +64,8 @@ CASES = {
     "lstm-coupled-peephole": Case(*_lstm, {"coupled": True, "peephole": True}, {}, {}),
     "lstm-norm": Case(*_lstm, {"layer_norm": True}, {}, {}),
     "lstm-everything": Case(*_lstm, {"coupled": True, **_everything}, {}, {}),
+    "lstm-heads": Case(*_lstm, {"heads": 2}, {}, {}),
+    "lstm-heads-everything": Case(*_lstm, {"coupled": True, **_everything, "heads": 2, "projection": 2}, {}, {}),
     "lstm-activations": Case(
         *_lstm,
         _everything,
@@ -72,6 +77,8 @@ CASES = {
     "minlstm": Case(*_minlstm, {}, {}, {}),
     "minlstm-log-space": Case(*_minlstm, {}, {"log_space": True}, {"log_space": True}),
     "lru": Case(*_lru, {"output": 5}, {}, {}),
+    "slstm": Case(*_slstm, {}, {}, {}),
+    "slstm-heads-exp": Case(*_slstm, {"heads": 2}, {"forget_gate": "exp"}, {"forget_gate": "exp"}),
 }
 
 # One of each kind, for properties of the drivers, which do not know the formulas. On CPU the first three run "fused",
@@ -86,7 +93,9 @@ def random_state(params, batch, seed=1, dtype=jnp.float32):
         values = rng.normal(size=a.shape)
         return jnp.asarray(values + 1j * rng.normal(size=a.shape) if jnp.iscomplexobj(a) else values, a.dtype)
 
-    return jax.tree.map(normal, params.zero_state(batch, dtype))
+    state = jax.tree.map(normal, params.zero_state(batch, dtype))
+    # A normaliser is at least 1.
+    return state._replace(n=1 + jnp.abs(state.n)) if isinstance(state, R.SLSTMState) else state
 
 
 def random_x(*shape, seed=2, dtype=jnp.float32):

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnn import functional as R
 from jaxnn import modules
 
-from .common import CASES
+from .common import CASES, randomised
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 
@@ -47,10 +47,17 @@ def _moved():
     return params, lambda p, x: layer(p, jnp.moveaxis(x, 1, 0))
 
 
+def _pictures():
+    params = randomised(R.init_conv_lstm(KEY, 1, 2, (3,)))
+    return params, lambda p, x: R.conv_lstm(p, x[..., None], lengths=LENGTHS)
+
+
 CALLS = {
     "rnn-relu": lambda: _case("rnn-relu"),
     "gru with remat": lambda: _case("gru-reset-before", remat=2, truncate=2, reverse=True),
     "lstm with lengths and resets": lambda: _case("lstm-everything", lengths=LENGTHS, resets=RESETS),
+    "slstm with heads and resets": lambda: _case("slstm-heads-exp", resets=RESETS),
+    "conv_lstm": _pictures,
     "time-major": _moved,
     "associative": lambda: _case(
         "minlstm", algorithm="associative", lengths=LENGTHS, resets=RESETS, truncate=2, reverse=True

@@ -1,0 +1,309 @@
+"""The convolutional LSTM, whose state is a picture: cell and layer."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from jaxnn.functional.arguments import PaddingLike, SizesLike, given_pairs, sizes
+from jaxnn.functional.conv import conv
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Activation, Cell
+from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.kernels.accumulate import accumulator, widened
+from jaxnn.kernels.recurrence import rows
+
+
+class ConvLSTMState(NamedTuple):
+    """State of a convolutional LSTM.
+
+    Attributes:
+        h: `(*batch, *spatial, hidden)`, the output of the last step.
+        c: `(*batch, *spatial, hidden)`, the cell state. At least float32, also where the inputs are half precision.
+    """
+
+    h: jax.Array
+    c: jax.Array
+
+
+class ConvLSTMParams(NamedTuple):
+    """Parameters of a convolutional LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
+
+    The kernels determine the number of spatial axes. Their windows may differ.
+
+    Attributes:
+        w_x: `(*window, features, 4 * hidden)`, the kernel of the inputs.
+        w_h: `(*window, hidden, 4 * hidden)`, the kernel of the state.
+        b: `(4 * hidden,)`.
+        peephole: `(3, *spatial, hidden)`, elementwise weights from the cell state to i, f, o; None without.
+    """
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+    peephole: jax.Array | None = None
+
+    @property
+    def spatial(self) -> int:
+        """Number of spatial axes."""
+        return self.w_h.ndim - 2
+
+    @property
+    def hidden(self) -> int:
+        """Number of channels of the cell state."""
+        return self.w_h.shape[-2]
+
+    @property
+    def output(self) -> int:
+        """Number of channels of the outputs."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
+        """The state that `state=None` stands for, for inputs of `dtype`; `size` is that of the outputs."""
+        h = jnp.zeros((*batch, *size, self.hidden), dtype)
+        return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
+
+
+for _type in (ConvLSTMState, ConvLSTMParams):
+    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
+
+
+def conv_lstm_step(
+    params: ConvLSTMParams,
+    state: ConvLSTMState,
+    x: jax.Array,
+    *,
+    stride: SizesLike = 1,
+    padding: PaddingLike = "SAME",
+    dilation: SizesLike = 1,
+    activation: Activation = jnp.tanh,
+    gate_activation: Activation = jax.nn.sigmoid,
+) -> ConvLSTMState:
+    r"""One step of a convolutional LSTM.
+
+    $$
+    \begin{aligned}
+    (i_t, f_t, g_t, o_t) &= x_t * W_x + h_{t-1} * W_h + b \\
+    c_t &= \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t) \\
+    h_t &= \sigma(o_t) \odot \tanh(c_t)
+    \end{aligned}
+    $$
+
+    The star is `conv`. Where `params` holds a *peephole* $p$, $p_i \odot c_{t-1}$ is added to $i_t$, $p_f \odot
+    c_{t-1}$ to $f_t$ and $p_o \odot c_t$ to $o_t$. Outside of the picture the state is zero: its convolution has the
+    padding `"SAME"`.
+
+    Args:
+        params: The layer's parameters; gates stand in the order i, f, g, o.
+        state: `h` and `c` of shape `(*batch, *spatial, hidden)`, with the spatial size of the inputs' convolution; `c`
+            is at least float32.
+        x: `(*batch, *spatial, features)`.
+        stride: Of the inputs' convolution, as in `conv`.
+        padding: Of the inputs' convolution, as in `conv`.
+        dilation: Of the inputs' convolution, as in `conv`.
+        activation: The candidate's and the cell's, $\tanh$ in the formula.
+        gate_activation: The gates', $\sigma$ in the formula.
+
+    Returns:
+        The new state; its `h` is the step's output.
+
+    Raises:
+        ValueError: If shapes or dtypes do not fit each other.
+
+    References:
+        Shi et al., Convolutional LSTM network: a machine learning approach for precipitation nowcasting, 2015,
+        https://arxiv.org/abs/1506.04214.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_conv_lstm(jax.random.key(0), features=2, hidden=3, window=(3, 3))
+        >>> state = params.zero_state((4,), jnp.float32, size=(8, 6))
+        >>> F.conv_lstm_step(params, state, jnp.ones((4, 8, 6, 2))).h.shape
+        (4, 8, 6, 3)
+    """
+    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    _check(params, x, "(*batch, *spatial, features)", **window)
+    batch, size = x.shape[: -1 - params.spatial], x.shape[-1 - params.spatial : -1]
+    check.state(state, _zero_state(params, batch, x.dtype, size=size, **window), batch, x.dtype)
+    of_x = _project(params, x, **window)
+    return _advance(params, state, of_x, activation=activation, gate_activation=gate_activation)
+
+
+def conv_lstm_cell(
+    size: Sequence[int],
+    *,
+    stride: SizesLike = 1,
+    padding: PaddingLike = "SAME",
+    dilation: SizesLike = 1,
+    activation: Activation = jnp.tanh,
+    gate_activation: Activation = jax.nn.sigmoid,
+) -> Cell:
+    """The cell of `conv_lstm` on pictures of one size, for `recurrent` and what takes any cell.
+
+    Args:
+        size: The spatial size of the inputs, one int per spatial axis: parameters fit pictures of any size, and a state
+            of zeros has to have one.
+        stride: As in `conv_lstm_step`.
+        padding: As in `conv_lstm_step`.
+        dilation: As in `conv_lstm_step`.
+        activation: As in `conv_lstm_step`.
+        gate_activation: As in `conv_lstm_step`.
+
+    Returns:
+        The cell, of `ConvLSTMParams` and `ConvLSTMState`.
+
+    Raises:
+        ValueError: If an option does not fit the number of spatial axes.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> cell = F.conv_lstm_cell((8, 6))
+        >>> forward, backward = (F.init_conv_lstm(k, 2, 3, (3, 3)) for k in jax.random.split(jax.random.key(0)))
+        >>> y, states = F.bidirectional(cell, forward, backward, jnp.ones((4, 5, 8, 6, 2)))
+        >>> y.shape
+        (4, 5, 8, 6, 6)
+    """
+    if not isinstance(size, Sequence):
+        raise ValueError(
+            f"size: expected one int per spatial axis, got {size!r}; give a tuple, ({size!r},) for one axis"
+        )
+    axes = len(size)
+    window: dict[str, Any] = {
+        "stride": sizes("stride", stride, axes),
+        "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
+        "dilation": sizes("dilation", dilation, axes),
+    }
+    activations = {"activation": activation, "gate_activation": gate_activation}
+    return Cell(
+        Bound(_zero_state, size=tuple(size), **window),
+        Bound(conv_lstm_step, **window, **activations),
+        feature_axes=axes + 1,
+        check=Bound(_check, size=tuple(size), **window),
+        project=Bound(_project, **window),
+        advance=Bound(_advance, **activations),
+    )
+
+
+def conv_lstm(
+    params: ConvLSTMParams,
+    x: jax.Array,
+    state: ConvLSTMState | None = None,
+    *,
+    stride: SizesLike = 1,
+    padding: PaddingLike = "SAME",
+    dilation: SizesLike = 1,
+    activation: Activation = jnp.tanh,
+    gate_activation: Activation = jax.nn.sigmoid,
+    **options: Unpack[RunOptions],
+) -> tuple[jax.Array, ConvLSTMState]:
+    """A layer of convolutional LSTM: `conv_lstm_step`, which states the formula, over every time step.
+
+    One, two, three or more spatial axes, as the kernels have; any number of batch axes, none too. Half-precision inputs
+    give half-precision outputs; convolutions are summed in float32, and the cell state stays float32.
+
+    Args:
+        params: The layer's parameters; gates stand in the order i, f, g, o.
+        x: `(*batch, time, *spatial, features)`.
+        state: The initial state, as in `conv_lstm_step`; zeros by default.
+        stride: As in `conv_lstm_step`.
+        padding: As in `conv_lstm_step`.
+        dilation: As in `conv_lstm_step`.
+        activation: As in `conv_lstm_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
+            compiled once, and so it is a pure function; another is traced in every call.
+        gate_activation: As in `conv_lstm_step`.
+        **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
+            `remat`, `truncate` and `algorithm`.
+
+    Returns:
+        The outputs `(*batch, time, *spatial, hidden)` and the final state: after each sequence's last step.
+
+    Raises:
+        ValueError: As `recurrent` and `conv`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> params = F.init_conv_lstm(jax.random.key(0), features=2, hidden=3, window=(3, 3))
+        >>> y, state = F.conv_lstm(params, jnp.ones((4, 5, 8, 6, 2)), lengths=jnp.array([5, 4, 2, 0]))
+        >>> y.shape, state.c.shape
+        ((4, 5, 8, 6, 3), (4, 8, 6, 3))
+    """
+    x = jnp.asarray(x)
+    _check_kernels(
+        params, x, f"({'time, *batch' if options.get('time_major') else '*batch, time'}, *spatial, features)"
+    )
+    cell = conv_lstm_cell(
+        x.shape[-1 - params.spatial : -1],
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        activation=activation,
+        gate_activation=gate_activation,
+    )
+    return recurrent(cell, params, x, state, **options)
+
+
+def _check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:
+    check.kernels(params, ConvLSTMParams, 4)
+    check.shapes({"b": (params.w_h.shape[-1],)}, params)
+    check.features(params, x, axes)
+
+
+def _check(
+    params: ConvLSTMParams, x: jax.Array, axes: str, *, size: tuple[int, ...] | None = None, **window: Any
+) -> None:
+    _check_kernels(params, x, axes)
+    given = x.shape[-1 - params.spatial : -1]
+    if size is not None and given != size:
+        raise ValueError(
+            f"x: expected pictures of the size {size}, for which conv_lstm_cell was made, got {given}; make a cell for "
+            "that size"
+        )
+    if params.peephole is not None:
+        expected = (3, *_output_size(params, x.dtype, given, window), params.hidden)
+        if params.peephole.shape != expected:
+            raise ValueError(
+                f"params.peephole: expected (3, *spatial, hidden) = {expected} for outputs of x {x.shape}, "
+                f"got shape {params.peephole.shape}; peepholes fit pictures of one size"
+            )
+
+
+def _output_size(params: ConvLSTMParams, dtype: Any, size: tuple[int, ...], window: dict[str, Any]) -> tuple[int, ...]:
+    x = jax.ShapeDtypeStruct((*size, params.w_x.shape[-2]), dtype)
+    shape: tuple[int, ...] = jax.eval_shape(lambda x: conv(x, params.w_x, **window), x).shape
+    return shape[:-1]
+
+
+def _zero_state(
+    params: ConvLSTMParams, batch: tuple[int, ...], dtype: Any, *, size: tuple[int, ...], **window: Any
+) -> ConvLSTMState:
+    return params.zero_state(batch, dtype, _output_size(params, dtype, size, window))
+
+
+def _project(params: ConvLSTMParams, xs: jax.Array, **window: Any) -> jax.Array:
+    of_x = widened(conv(xs, params.w_x, **window))
+    return of_x + rows(params.b, of_x)
+
+
+def _advance(
+    params: ConvLSTMParams,
+    state: ConvLSTMState,
+    of_x: jax.Array,
+    *,
+    activation: Activation,
+    gate_activation: Activation,
+) -> ConvLSTMState:
+    h, c = state
+    i, f, g, o = jnp.split(of_x + widened(conv(h, params.w_h)), 4, axis=-1)
+    if params.peephole is not None:
+        p_i, p_f, p_o = params.peephole
+        i, f = i + rows(p_i, c) * c, f + rows(p_f, c) * c
+    c = gate_activation(f) * c + gate_activation(i) * activation(g)
+    if params.peephole is not None:
+        o = o + rows(p_o, c) * c
+    return ConvLSTMState((gate_activation(o) * activation(c)).astype(h.dtype), c)

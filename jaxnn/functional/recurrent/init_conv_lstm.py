@@ -1,0 +1,65 @@
+"""Random parameters of a convolutional LSTM."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform
+
+from jaxnn.functional.arguments import SizesLike, axes_of, sizes
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.conv_lstm import ConvLSTMParams
+from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
+from jaxnn.functional.recurrent.init_lstm import forget_bias
+
+
+def init_conv_lstm(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    window: SizesLike,
+    *,
+    peephole: Sequence[int] | None = None,
+    kernel_init: Initializer | None = None,
+    recurrent_kernel_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> ConvLSTMParams:
+    """Random parameters of a convolutional LSTM.
+
+    Args:
+        key: A random key.
+        features: Number of input channels.
+        hidden: Number of channels of the state.
+        window: Size of both kernels: one int per spatial axis, or an int for a square over two.
+        peephole: The spatial size of the outputs, where the gates see the cell state (as in Shi et al. 2015, where each
+            place has weights of its own); None without peepholes.
+        kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        recurrent_kernel_init: For `w_h`, given its whole shape; orthogonal for each gate by default, with the window
+            and the channels as rows.
+        bias_init: For `b`; `forget_bias(1.0)` by default.
+        dtype: Dtype of all parameters.
+
+    Returns:
+        The parameters. Peepholes start at zero.
+
+    Raises:
+        ValueError: If a size is not a positive number.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn import functional as F
+        >>> params = F.init_conv_lstm(jax.random.key(0), features=2, hidden=3, window=(5, 3), peephole=(8, 6))
+        >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.peephole.shape
+        ((5, 3, 2, 12), (5, 3, 3, 12), (12,), (3, 8, 6, 3))
+    """
+    check.sizes(features=features, hidden=hidden)
+    taps = sizes("window", window, axes_of(window))
+    k_x, k_h, k_b = jax.random.split(key, 3)
+    width = 4 * hidden
+    return ConvLSTMParams(
+        w_x=(kernel_init or per_gate(glorot_uniform(), 4))(k_x, (*taps, features, width), dtype),
+        w_h=(recurrent_kernel_init or per_gate(orthogonal, 4))(k_h, (*taps, hidden, width), dtype),
+        b=(bias_init or forget_bias(1.0))(k_b, (width,), dtype),
+        peephole=None if peephole is None else jnp.zeros((3, *sizes("peephole", peephole, len(taps)), hidden), dtype),
+    )
