@@ -129,7 +129,7 @@ def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> N
 
 
 def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
-    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` says how its shape reads."""
+    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` is how its shape reads."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
