@@ -6,6 +6,7 @@ library takes it as a static argument. Where a person's function closes over arr
 call, it is traced in every call, and only the compiled program is kept (`once`).
 """
 
+import dataclasses
 import functools
 import hashlib
 import types
@@ -34,6 +35,21 @@ class Bound(functools.partial[Any]):
         return hash(self._parts())
 
 
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A hashable value that stays what it is, as an argument of `Bound`: a function of it is `lasting`.
+
+    Attributes:
+        value: The value.
+
+    Example:
+        >>> lasting(Bound(lasting, of=Static((2, "a")))), lasting(Bound(lasting, of=(2, "a")))
+        (True, False)
+    """
+
+    value: Any
+
+
 def lasting(function: Any) -> bool:
     """Whether a function computes the same as long as it exists, so that its program may be kept by its identity.
 
@@ -45,7 +61,7 @@ def lasting(function: Any) -> bool:
     if isinstance(function, functools.partial):
         held = (*function.args, *function.keywords.values())
         return lasting(function.func) and all(
-            lasting(v) if callable(v) else isinstance(v, str | int | float | None) for v in held
+            lasting(v) if callable(v) else isinstance(v, str | int | float | Static | None) for v in held
         )
     of_jax = str(getattr(function, "__module__", "")).split(".")[0] == "jax"
     defined = isinstance(function, types.FunctionType) and "<" not in function.__qualname__
