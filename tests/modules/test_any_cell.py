@@ -112,6 +112,11 @@ def test_a_carry_is_what_flax_asks_for():
     carry = cell.initialize_carry((3, 5, 2), nnx.Rngs(0))
     assert (carry.h.shape, carry.h.dtype, carry.c.dtype) == ((3, 5, 4), jnp.bfloat16, jnp.float32)
     assert nnx.RNN(cell)(X).dtype == jnp.bfloat16
+    drawn = cell.initialize_carry((3, 2), nnx.Rngs(0), jax.nn.initializers.normal())
+    assert jax.tree.map(lambda a: a.dtype, drawn) == jax.tree.map(lambda a: a.dtype, carry)
+    assert all(a.any() for a in jax.tree.leaves(drawn))
+    with pytest.raises(ValueError, match="rngs: expected a stream for carry_init, got None"):
+        cell.initialize_carry((3, 2), None, jax.nn.initializers.normal())
     assert isinstance(cell, nnx.RNNCellBase)
     assert cell.num_feature_axes == 1
 
@@ -349,7 +354,10 @@ def test_dtypes_are_those_of_the_cell():
     assert (y.dtype, state.dtype) == (jnp.bfloat16, jnp.bfloat16)
     params = {"decay": jnp.ones(2), "scale": jnp.ones(2), "count": jnp.array(3)}
     half = modules.Cell(AVERAGE, params, dtype=jnp.bfloat16)
-    assert {a.dtype for a in jax.tree.leaves(half.arrays(jnp.bfloat16))} == {jnp.dtype(jnp.bfloat16), jnp.dtype(int)}
+    assert {a.dtype for a in jax.tree.leaves(half.arrays(jnp.bfloat16))} == {
+        jnp.dtype(jnp.bfloat16),
+        jnp.dtype(jnp.int32),
+    }
     assert modules.Recurrent(half)(X).dtype == jnp.bfloat16
 
 

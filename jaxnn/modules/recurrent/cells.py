@@ -79,15 +79,27 @@ class Cell(nnx.RNNCellBase):
         dtype = dtype if self.dtype is None else self.dtype
         return self.cell.zero_state(self.arrays(dtype), batch, dtype)
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None) -> Any:
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer | None = None
+    ) -> Any:
         """The state before the first step, as Flax asks for it; for inputs of the parameters' dtype, or of `dtype`.
 
         Args:
             input_shape: Shape of an input of one step, `(*batch, *features)`.
-            rngs: Not used: a state's start is no random one.
+            rngs: For `carry_init`: a stream, or `carry` of several.
+            carry_init: Draws every array of the state; `zero_state` by default.
+
+        Raises:
+            ValueError: If `carry_init` has no `rngs`.
         """
-        del rngs
-        return self.zero_state(tuple(input_shape)[: len(input_shape) - self.num_feature_axes], param_dtype(self))
+        batch = tuple(input_shape)[: len(input_shape) - self.num_feature_axes]
+        zero = self.zero_state(batch, param_dtype(self))
+        if carry_init is None:
+            return zero
+        stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
+        if stream is None:
+            raise ValueError("rngs: expected a stream for carry_init, got None; give nnx.Rngs.")
+        return jax.tree.map(lambda a: carry_init(stream(), a.shape, a.dtype), zero)
 
     def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, Any]:
         """One step: `(state, (*batch, *features))` -> the new state and the output."""

@@ -62,7 +62,7 @@ def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
     return new
 
 
-def start(cell: nnx.Module, input_shape: tuple[int, ...]) -> Any:
+def start(cell: Any, input_shape: tuple[int, ...]) -> Any:
     """The state that a cell of another make starts from, for inputs of one step of this shape."""
     return cell.initialize_carry(input_shape, _NothingDrawn())
 
@@ -86,7 +86,7 @@ def _zero_state(arrays: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike
     graph, features, replaced = of.value
     shape = (*batch, *features)
 
-    def begin(module: nnx.Module) -> Any:
+    def begin(module: Any) -> Any:
         return module.initialize_carry(shape, nnx.RngStream(0, tag="carry")) if replaced else start(module, shape)
 
     carry = _pure(begin, graph, arrays)
@@ -106,11 +106,12 @@ def _output(arrays: Any, state: _State) -> Any:
 
 def _pure(function: Callable[[nnx.Module], Any], graph: nnx.GraphDef, arrays: Any) -> Any:
     """What a function of the module gives; raises where it changes the module, since nobody would see that."""
-    module = nnx.merge(graph, arrays)
+    # New variables: those of `arrays` may belong to an outer trace, and a merged module writes into what it is given.
+    module = nnx.merge(graph, jax.tree.map(lambda a: a, arrays))
     result = function(module)
     after, new = nnx.split(module)
     changed = [
-        jax.tree_util.keystr(path, simple=True, separator=".")
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
         for (path, a), b in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(arrays), strict=False)
         if a is not b
     ]

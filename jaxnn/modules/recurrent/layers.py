@@ -41,7 +41,7 @@ class Sized(Recurrent):
 def _features(layer: Layer, in_features: int = 0) -> int:
     """How many features a layer of one of these kinds puts out, whatever its inputs."""
     del in_features
-    cells = layer if isinstance(layer, R.Directions) else (layer,)
+    cells: Any = layer if isinstance(layer, R.Directions) else (layer,)
     return sum(cell.params.output for cell in cells)
 
 

@@ -78,7 +78,7 @@ class Recurrent(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> None:
         several = isinstance(cells, Sequence) and not isinstance(cells, R.Directions | R.Cell)
-        layers = list(cells) if several else [cells]
+        layers: list[Any] = [*cells] if several else [cells]  # type: ignore[misc]
         if not layers:
             raise ValueError("cells: expected at least one cell, got none; give one a layer.")
         for layer in layers:
