@@ -107,6 +107,26 @@ def test_our_cells_are_flax_cells_of_the_same_weights_inside_nnx_rnn(kind):
     _close(run(ours, X), run(theirs, X))
 
 
+def test_the_rest_of_what_flax_offers_serves_our_cells():
+    """Outputs in the order of the way back, any batch axes, another way to merge."""
+    forward, backward = modules.GRUCell(2, 4, rngs=nnx.Rngs(0)), modules.GRUCell(2, 4, rngs=nnx.Rngs(1))
+    several = jnp.stack([X, -X])
+
+    @nnx.jit
+    def theirs(forward, backward):
+        there, back = nnx.RNN(forward), nnx.RNN(backward, time_major=True, reverse=True)
+        add = nnx.Bidirectional(there, nnx.RNN(backward), merge_fn=jnp.add)
+        return there(several), there(X[0]), back(jnp.swapaxes(X, 0, 1)), add(X)
+
+    @nnx.jit
+    def ours(forward, backward):
+        there, back = modules.Recurrent(forward), modules.Recurrent(backward)
+        behind = back(X, reverse=True)
+        return there(several), there(X[0]), jnp.swapaxes(behind, 0, 1)[::-1], there(X) + behind
+
+    _close(ours(forward, backward), theirs(forward, backward))
+
+
 def test_a_carry_is_what_flax_asks_for():
     cell = modules.LSTMCell(2, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     carry = cell.initialize_carry((3, 5, 2), nnx.Rngs(0))
