@@ -6,6 +6,7 @@ library takes it as a static argument. Where a person's function closes over arr
 call, it is traced in every call, and only the compiled program is kept (`once`).
 """
 
+import dataclasses
 import functools
 import hashlib
 import types
@@ -34,6 +35,21 @@ class Bound(functools.partial[Any]):
         return hash(self._parts())
 
 
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A hashable value that stays what it is, as an argument of `Bound`: a function of it is `lasting`.
+
+    Attributes:
+        value: The value.
+
+    Example:
+        >>> lasting(Bound(lasting, of=Static(frozenset("a")))), lasting(Bound(lasting, of=frozenset("a")))
+        (True, False)
+    """
+
+    value: Any
+
+
 def lasting(function: Any) -> bool:
     """Whether a function computes the same as long as it exists, so that its program may be kept by its identity.
 
@@ -53,7 +69,7 @@ def _stays(value: Any) -> bool:
     """Whether an option stays what it is."""
     if isinstance(value, tuple):
         return all(map(_stays, value))
-    return lasting(value) if callable(value) else isinstance(value, str | int | float | None)
+    return lasting(value) if callable(value) else isinstance(value, str | int | float | Static | None)
 
 
 _JITTED = type(jax.jit(lambda: None))

@@ -100,8 +100,8 @@ class LanguageModel(nnx.Module):
 
     def step(self, state: State, token: jax.Array) -> tuple[jax.Array, State]:
         """One token, without dropout: `(state, (*batch,))` -> logits `(*batch, vocabulary)` and the new state."""
-        state = self.layers.step(state, self.embed(token))
-        return self.out(state[-1].h), state
+        state, h = self.layers.step(state, self.embed(token), return_output=True)
+        return self.out(h), state
 
     def generate(
         self,

@@ -22,13 +22,26 @@ Linen networks take them through Flax's bridge:
 from jaxnn.modules.conv import Conv, ConvTranspose
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.pool import AvgPool, Flatten, MaxPool
-from jaxnn.modules.recurrent import GRU, LSTM, RNN, Decoder, Encoded, Encoder, GRUCell, LSTMCell, RNNCell
+from jaxnn.modules.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    Cell,
+    Decoder,
+    Encoded,
+    Encoder,
+    GRUCell,
+    LSTMCell,
+    Recurrent,
+    RNNCell,
+)
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
     "AvgPool",
+    "Cell",
     "Conv",
     "ConvTranspose",
     "Decoder",
@@ -40,4 +53,5 @@ __all__ = [
     "LSTMCell",
     "MaxPool",
     "RNNCell",
+    "Recurrent",
 ]

@@ -51,7 +51,8 @@ class ByReference:
     def __reduce__(self) -> tuple[Any, ...]:
         function = self.function
         if isinstance(function, functools.partial):
-            return _partial, (ByReference(function.func), function.args, function.keywords)
+            args, keywords = tuple(map(_held, function.args)), {k: _held(v) for k, v in function.keywords.items()}
+            return _partial, (type(function), ByReference(function.func), args, keywords)
         name = getattr(function, "__qualname__", "")
         for module in (*_PUBLIC, getattr(function, "__module__", None)):
             if getattr(sys.modules.get(module or ""), name, None) is function:
@@ -62,8 +63,14 @@ class ByReference:
 def _parts(function: Any) -> Any:
     """What a function is compared by: a partial one by what it is made of."""
     if isinstance(function, functools.partial):
-        return _parts(function.func), function.args, tuple(sorted(function.keywords.items()))
+        keywords = tuple((name, _parts(value)) for name, value in sorted(function.keywords.items()))
+        return _parts(function.func), tuple(map(_parts, function.args)), keywords
     return function
+
+
+def _held(value: Any) -> Any:
+    """What a partial function holds: functions by reference too."""
+    return ByReference(value) if callable(value) else value
 
 
 def hashable(value: Any) -> Any:
@@ -71,8 +78,10 @@ def hashable(value: Any) -> Any:
     return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
-def _partial(function: ByReference, args: tuple[Any, ...], keywords: dict[str, Any]) -> ByReference:
-    return ByReference(functools.partial(function.function, *args, **keywords))
+def _partial(
+    kind: type[functools.partial[Any]], function: ByReference, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> ByReference:
+    return ByReference(kind(function.function, *map(_given, args), **{k: _given(v) for k, v in keywords.items()}))
 
 
 def _named(module: str, name: str) -> ByReference:
@@ -87,7 +96,11 @@ def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def keywords(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     """Options as they were given."""
-    return {name: value.function if isinstance(value, ByReference) else value for name, value in options}
+    return {name: _given(value) for name, value in options}
+
+
+def _given(value: Any) -> Any:
+    return value.function if isinstance(value, ByReference) else value
 
 
 def static_function(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,7 @@
 """Encoder and decoder: padding, teacher forcing against steps, attention, generation, learning."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
-from jaxnn.modules.recurrent import Decoder, Encoder
+from jaxnn.modules.recurrent import Decoder, Encoder, LSTMCell
 from jaxnn.modules.recurrent.encoder import embedding
+from tests.modules.own_cells import Leaky
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
 TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
@@ -26,7 +29,16 @@ def _pair(attend=True, **options):
 
 @pytest.mark.parametrize("attend", [False, True])
 @pytest.mark.parametrize(
-    "options", [{"kind": "lstm", "layers": 2}, {"kind": "gru"}, {"kind": "rnn", "bidirectional": False}]
+    "options",
+    [
+        {"kind": "lstm", "layers": 2},
+        {"kind": "gru"},
+        {"kind": "rnn", "bidirectional": False},
+        {"cell": nnx.OptimizedLSTMCell, "layers": 2},
+        {"cell": functools.partial(LSTMCell, projection=3), "layers": 2},
+        {"cell": Leaky},
+    ],
+    ids=str,
 )
 def test_teacher_forcing_equals_a_loop_of_steps(options, attend):
     encoder, decoder = _pair(attend, **options)
@@ -99,6 +111,18 @@ def test_generation_is_the_search_over_the_decoders_steps(method):
     lengths = got.lengths if not method else got.lengths[:, 0]
     total = jnp.sum(jnp.where(jnp.arange(5)[None] <= lengths[:, None], of_tokens, 0), axis=1)
     np.testing.assert_allclose(total, got.log_probs if not method else got.log_probs[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", [nnx.LSTMCell, functools.partial(LSTMCell, projection=3), Leaky], ids=str)
+def test_any_cell_writes_after_a_prompt_and_after_an_encoder(cell):
+    decoder = Decoder(5, 3, 4, cell=cell, layers=2, rngs=nnx.Rngs(0))
+    whole = decoder.generate(start=jnp.array([0, 2]), max_length=4)
+    prompt = jnp.concatenate([jnp.array([[0], [2]]), whole.tokens[:, :2]], axis=1)
+    _, state = decoder(prompt[:, :-1])
+    rest = decoder.generate(start=prompt[:, -1], state=state, max_length=2, method="beam", beams=1)
+    np.testing.assert_array_equal(rest.tokens[:, 0], whole.tokens[:, 2:])
+    encoder, decoder = _pair(cell=cell)
+    assert decoder.generate(encoder(TOKENS), start=0, end=1, max_length=3).tokens.shape == (3, 3)
 
 
 def test_sampling_repeats_with_its_key():

@@ -39,6 +39,16 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
     assert got[0].shape == (3, 6, layer.out_features)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_reaches_the_function(kind):
+    module, function, options = KINDS[kind]
+    layer = module(2, 4, rngs=nnx.Rngs(0), **options)
+    mask = jnp.array([[1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 1, 1], [0] * 6], bool)
+    y, final = function(layer.cells[0].arrays(jnp.float32), X, mask=mask, **options)
+    _same(layer(X, mask=mask, return_state=True), (y, (final,)))
+    assert not y[~mask].any()
+
+
 def test_reverse_reaches_the_function():
     layer = GRU(2, 4, rngs=nnx.Rngs(0))
     params = layer.cells[0].arrays(jnp.float32)
@@ -64,7 +74,8 @@ def test_a_loop_of_steps_equals_the_whole_call(kind):
 def test_a_cell_is_its_step(cell, step):
     made = cell(2, 4, activation=jnp.sin, rngs=nnx.Rngs(0))
     state = made.zero_state((3,))
-    _same(made(state, X[:, 0]), step(made.arrays(jnp.float32), state, X[:, 0], activation=jnp.sin))
+    want = step(made.arrays(jnp.float32), state, X[:, 0], activation=jnp.sin)
+    _same(made(state, X[:, 0]), (want, want.h))
 
 
 @pytest.mark.parametrize("kind", KINDS)

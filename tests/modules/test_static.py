@@ -13,6 +13,7 @@ from flax import nnx
 from jaxnn import functional as R
 from jaxnn import models, modules
 from tests.modules.layers import LAYERS
+from tests.modules.own_cells import AVERAGE, Leaky, average_params
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 2)), jnp.float32)
 
@@ -35,6 +36,14 @@ MODULES = {
     "RNNCell": _with_rngs(modules.RNNCell, 2, 3),
     "GRUCell": _with_rngs(modules.GRUCell, 2, 3, activation=jnp.sin),
     "LSTMCell": _with_rngs(modules.LSTMCell, 2, 3),
+    "Cell": lambda seed: modules.Cell(AVERAGE, average_params(seed)),
+    "Cell of a partial activation": lambda seed: modules.Cell(
+        R.rnn_cell(activation=functools.partial(jax.nn.leaky_relu, negative_slope=0.1)),
+        R.init_rnn(jax.random.key(seed), 2, 3),
+    ),
+    "Recurrent": lambda seed: modules.Recurrent(
+        [Leaky(2, 3, rngs=nnx.Rngs(seed)), modules.Cell(AVERAGE, average_params(seed))]
+    ),
     "Encoder": _with_rngs(modules.Encoder, 5, 2, 3, dropout=0.5),
     "Decoder": _with_rngs(modules.Decoder, 5, 2, 3, memory_features=4),
     "MLP": _with_rngs(models.MLP, (2, 3, 4), activation=jax.nn.gelu),

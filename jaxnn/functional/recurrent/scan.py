@@ -43,8 +43,8 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
 
 def narrowed(wide: Any, like: Any) -> Any:
-    """Parameters in the dtypes of others."""
-    return jax.tree.map(lambda a, b: a.astype(b.dtype), wide, like)
+    """`widened` parameters in the dtypes they had; those that are no floats, random keys too, as they are."""
+    return jax.tree.map(lambda a, b: a.astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.floating) else a, wide, like)
 
 
 def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, options: Options) -> tuple[Any, Any]:

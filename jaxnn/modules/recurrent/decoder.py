@@ -10,7 +10,15 @@ from flax import nnx
 from jaxnn.functional import decoding
 from jaxnn.functional.attention import attention
 from jaxnn.modules.dense import Dense
-from jaxnn.modules.recurrent.encoder import Encoded, Kind, checked_tokens, embedding, layers_of
+from jaxnn.modules.recurrent.encoder import (
+    Encoded,
+    Kind,
+    MakeCell,
+    checked_tokens,
+    embedding,
+    recurrent_layers,
+)
+from jaxnn.modules.recurrent.stack import outline
 
 METHODS: dict[str, Callable[..., decoding.Generated]] = {
     "greedy": decoding.greedy,
@@ -52,6 +60,7 @@ class Decoder(nnx.Module):
       hidden_features: the number of hidden units of each layer.
       memory_features: `out_features` of the encoder that is attended over; None for no attention.
       kind: `"lstm"`, `"gru"` or `"rnn"`.
+      cell: what makes the layers' cells, in the place of `kind`; as in `Encoder`.
       layers: how many layers.
       dropout: the rate of dropout on the embeddings and between layers.
       dtype: to compute in; that of the parameters by default.
@@ -79,6 +88,7 @@ class Decoder(nnx.Module):
         *,
         memory_features: int | None = None,
         kind: Kind = "lstm",
+        cell: MakeCell | None = None,
         layers: int = 1,
         dropout: float = 0.0,
         dtype: Any = None,
@@ -87,7 +97,9 @@ class Decoder(nnx.Module):
     ) -> None:
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = layers_of(kind)(
+        self.layers = recurrent_layers(
+            kind,
+            cell,
             embed_features,
             hidden_features,
             layers=layers,
@@ -97,13 +109,15 @@ class Decoder(nnx.Module):
             rngs=rngs,
         )
         self.vocabulary = vocabulary
+        out, _ = outline(self.layers, embed_features, self.embed.dtype)
+        features = out.shape[-1]
 
         self.attend = nnx.data(
             None
             if memory_features is None
-            else Attention(hidden_features, memory_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+            else Attention(features, memory_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         )
-        self.out = Dense(hidden_features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.out = Dense(features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -151,8 +165,8 @@ class Decoder(nnx.Module):
 
     def step(self, state: tuple[Any, ...], token: jax.Array, encoded: Encoded | None = None) -> Any:
         """One step, without dropout: `(state, (*batch,))` -> logits `(*batch, vocabulary)` and the new state."""
-        state = self.layers.step(state, self.embed(token))
-        return self._logits(state[-1].h[..., None, :], encoded)[..., 0, :], state
+        state, h = self.layers.step(state, self.embed(token), return_output=True)
+        return self._logits(h[..., None, :], encoded)[..., 0, :], state
 
     def generate(
         self,
@@ -194,8 +208,9 @@ class Decoder(nnx.Module):
         if state is None and encoded is not None:
             state = _checked(encoded).state
         if state is None:
-            state = self.layers.zero_state(first.shape, self.embed.dtype)
-        first = jnp.broadcast_to(first, state[0].h.shape[:-1])
+            state = self._zero_state(first.shape)
+        of_batch, of_none = (jax.tree.leaves(s)[0] for s in (state, jax.eval_shape(lambda: self._zero_state())))
+        first = jnp.broadcast_to(first, of_batch.shape[: of_batch.ndim - of_none.ndim])
 
         def step(state: Any, token: jax.Array) -> tuple[jax.Array, Any]:
             return self.step(state, token, encoded)
@@ -203,6 +218,12 @@ class Decoder(nnx.Module):
         if key is not None:
             options["key"] = key
         return METHODS[method](step, state, first, max_length=max_length, end=end, **options)
+
+    def _zero_state(self, batch: tuple[int, ...] = ()) -> tuple[Any, ...]:
+        """The state before the first token: that after no token, for cells of any make."""
+        nothing = self.embed(jnp.zeros((*batch, 0), jnp.int32))
+        _, state = self.layers(nothing, deterministic=True, return_state=True)
+        return state
 
     def _logits(self, h: jax.Array, encoded: Encoded | None) -> jax.Array:
         """`(*batch, time, hidden)` -> `(*batch, time, vocabulary)`."""

@@ -1,5 +1,6 @@
 """The encoder: reads a sequence of tokens."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, overload
 
 import jax
@@ -11,10 +12,14 @@ from jax import export
 from jaxnn import functional as R
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.dense import Dense
-from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN
+from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN, Sized
+from jaxnn.modules.recurrent.stack import Layer, Recurrent, cells_of, outline
 
 Kind = Literal["rnn", "gru", "lstm"]
-KINDS: dict[str, type[RNN] | type[GRU] | type[LSTM]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+KINDS: dict[str, type[Sized]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+MakeCell = Callable[..., nnx.Module]
+"""`(in_features, hidden_features, *, rngs) -> cell`: `nnx.GRUCell`, `functools.partial(LSTMCell, projection=8)`."""
 
 
 class Encoded(NamedTuple):
@@ -45,6 +50,8 @@ class Encoder(nnx.Module):
       embed_features: the size of an embedding.
       hidden_features: the number of hidden units of each layer and direction.
       kind: `"lstm"`, `"gru"` or `"rnn"`.
+      cell: what makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) -> cell`
+        of a cell that `Recurrent` takes, `nnx.GRUCell` for instance. The dtypes of such a cell are its own.
       layers: how many layers.
       bidirectional: whether the layers go both ways.
       dropout: the rate of dropout on the embeddings and between layers.
@@ -71,6 +78,7 @@ class Encoder(nnx.Module):
         hidden_features: int,
         *,
         kind: Kind = "lstm",
+        cell: MakeCell | None = None,
         layers: int = 1,
         bidirectional: bool = True,
         dropout: float = 0.0,
@@ -81,7 +89,9 @@ class Encoder(nnx.Module):
     ) -> None:
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = layers_of(kind)(
+        self.layers = recurrent_layers(
+            kind,
+            cell,
             embed_features,
             hidden_features,
             layers=layers,
@@ -93,13 +103,15 @@ class Encoder(nnx.Module):
         )
         self.vocabulary = vocabulary
         self.return_state = return_state
-        self.out_features = self.layers.out_features
-        per_layer = len(self.layers.zero_state()[0].forward) if bidirectional else 0
+        out, states = outline(self.layers, embed_features, self.embed.dtype)
+        self.out_features = out.shape[-1]
 
-        def bridge() -> Dense:
-            return Dense(2 * hidden_features, hidden_features, param_dtype=param_dtype, rngs=rngs)
+        def bridge(leaf: jax.Array) -> Dense:
+            return Dense(2 * leaf.shape[-1], leaf.shape[-1], param_dtype=param_dtype, rngs=rngs)
 
-        self.bridges = nnx.data([[bridge() for _ in range(per_layer)] for _ in range(layers if per_layer else 0)])
+        self.bridges = nnx.data(
+            [[bridge(leaf) for leaf in jax.tree.leaves(state.forward)] for state in states] if bidirectional else []
+        )
 
     @overload
     def __call__(
@@ -143,16 +155,53 @@ class Encoder(nnx.Module):
         return Encoded(outputs, state, None if lengths is None else jnp.asarray(lengths))
 
     def _join(self, state: R.Directions[Any], bridges: list[Dense]) -> Any:
-        pairs = zip(state.forward, state.backward, bridges, strict=True)
+        forward, tree = jax.tree.flatten(state.forward)
+        pairs = zip(forward, jax.tree.leaves(state.backward), bridges, strict=True)
         joined = [jnp.tanh(bridge(jnp.concatenate([f, b], axis=-1))) for f, b, bridge in pairs]
-        return type(state.forward)(*joined)
+        return jax.tree.unflatten(tree, joined)
 
 
-def layers_of(kind: str) -> type[RNN] | type[GRU] | type[LSTM]:
+def layers_of(kind: str) -> type[Sized]:
     """The module for a kind of layer."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
     return KINDS[kind]
+
+
+def recurrent_layers(
+    kind: str,
+    cell: MakeCell | None,
+    in_features: int,
+    hidden_features: int,
+    *,
+    layers: int,
+    bidirectional: bool = False,
+    dropout: float,
+    dtype: Any,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+) -> Recurrent:
+    """Layers of a kind, or of the cells that `cell` makes."""
+    if cell is None:
+        return layers_of(kind)(
+            in_features,
+            hidden_features,
+            layers=layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+
+    def make(features: int) -> nnx.Module:
+        return cell(features, hidden_features, rngs=rngs)
+
+    def features(layer: Layer, size: int) -> int:
+        return outline(Recurrent(layer), size, dtype or param_dtype)[0].shape[-1]
+
+    cells = cells_of(make, in_features, features, layers=layers, bidirectional=bidirectional)
+    return Recurrent(cells, dropout=dropout, rngs=rngs)
 
 
 class Embedding(nnx.Embed):

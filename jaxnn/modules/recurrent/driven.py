@@ -1,0 +1,137 @@
+"""Cells of any make under the engine: Flax's, or a person's own, as functional cells."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn import functional as R
+from jaxnn.functional.programs import Bound, Static
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.run import RunOptions
+from jaxnn.modules.recurrent.cells import Cell
+
+
+def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[RunOptions]) -> tuple[Any, Any]:
+    """`functional.recurrent` with a module cell; a layer for `functional.stack`.
+
+    Args:
+        cell: A `Cell`, or a module `(carry, x) -> (carry, y)` with `initialize_carry`, as `nnx.RNN` takes it.
+        x: `(*batch, time, *features)`.
+        state: The initial state: the carry of a cell of another make.
+        **options: As in `functional.recurrent`.
+
+    Returns:
+        The outputs and the final state.
+
+    Raises:
+        ValueError: As `functional.recurrent`; if a cell of another make changes more than its carry in a step, or
+            starts at random where no `state` is given.
+    """
+    if isinstance(cell, Cell):
+        params, x = cell.cast(x)
+        return R.recurrent(cell.cell, params, x, state, **options)
+    x = jnp.asarray(x)
+    axes = getattr(cell, "num_feature_axes", 1)
+    leading, features = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
+    graph, arrays = nnx.split(cell)
+    # A state that is given takes the place of the start, unless a reset asks for it.
+    replaced = state is not None and options.get("resets") is None
+    definition = Static(_Definition(graph, features, replaced))
+    driven = R.Cell(Bound(_zero_state, of=definition), Bound(_step, of=definition), _output, axes)
+    if state is not None:
+        batch = leading[1:] if options.get("time_major") else leading[:-1]
+        start = driven.zero_state(arrays, batch, x.dtype)
+        check.state(state, start.carry, batch, x.dtype)
+        state = start._replace(carry=state)
+    y, final = R.recurrent(driven, arrays, x, state, **options)
+    return y, final.carry
+
+
+def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
+    """One step of a module cell: the new state and the output; raises where the cell does not return these two."""
+    new = cell(state, x)
+    # A named tuple of two is a state alone.
+    if type(new) is not tuple or len(new) != 2:
+        raise ValueError(
+            f"cell: expected {type(cell).__name__} to return (carry, y), got {type(new).__name__}; return both, as a "
+            "tuple."
+        )
+    return new
+
+
+def start(cell: Any, input_shape: tuple[int, ...]) -> Any:
+    """The state that a cell of another make starts from, for inputs of one step of this shape."""
+    return cell.initialize_carry(input_shape, _NothingDrawn())
+
+
+class _State(NamedTuple):
+    """State of a cell of another make while it runs: its carry, and the output, which the carry need not hold."""
+
+    carry: Any
+    y: Any
+
+
+class _Definition(NamedTuple):
+    """What a functional cell is made of: the module without its arrays, and the feature axes of its inputs."""
+
+    graph: nnx.GraphDef
+    features: tuple[int, ...]
+    replaced: bool
+
+
+def _zero_state(arrays: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, *, of: Static) -> _State:
+    graph, features, replaced = of.value
+    shape = (*batch, *features)
+
+    def begin(module: Any) -> Any:
+        return module.initialize_carry(shape, nnx.RngStream(0, tag="carry")) if replaced else start(module, shape)
+
+    carry = _pure(begin, graph, arrays)
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    _, y = jax.eval_shape(lambda carry, x: _pure(lambda module: step(module, carry, x), graph, arrays), carry, x)
+    return _State(carry, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), y))
+
+
+def _step(arrays: Any, state: _State, x: jax.Array, *, of: Static) -> _State:
+    return _State(*_pure(lambda module: step(module, state.carry, x), of.value.graph, arrays))
+
+
+def _output(arrays: Any, state: _State) -> Any:
+    del arrays
+    return state.y
+
+
+def _pure(function: Callable[[nnx.Module], Any], graph: nnx.GraphDef, arrays: Any) -> Any:
+    """What a function of the module gives; raises where it changes the module, since nobody would see that."""
+    # New variables: those of `arrays` may belong to an outer trace, and a merged module writes into what it is given.
+    module = nnx.merge(graph, jax.tree.map(lambda a: a, arrays))
+    result = function(module)
+    after, new = nnx.split(module)
+    changed = [
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for (path, a), b in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(arrays), strict=False)
+        if a is not b
+    ]
+    if changed or after != graph:
+        raise ValueError(
+            f"cell: expected {type(module).__name__} to change nothing but its carry, got another "
+            f"{', '.join(changed) or 'attribute'} after a step; keep it in the carry, call the layer in evaluation "
+            "(model.eval()) if it is a random stream of dropout, or drive the cell with nnx.RNN."
+        )
+    return result
+
+
+class _NothingDrawn:
+    """A random stream, and its keys, for starts that are not random: raises as soon as something is drawn."""
+
+    def __call__(self) -> "_NothingDrawn":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(
+            "cell: expected initialize_carry to draw nothing at random, since every call would begin with the same "
+            "numbers; give the start as state=, made by cell.initialize_carry(shape, rngs)."
+        )

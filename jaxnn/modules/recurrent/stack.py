@@ -1,0 +1,286 @@
+"""A recurrent layer of any cell: stacks of cells in one direction or both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn import functional as R
+from jaxnn.functional.recurrent import check
+from jaxnn.modules.recurrent import driven
+from jaxnn.modules.recurrent.cells import Cell
+
+Layer = nnx.Module | R.Directions[nnx.Module]
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call of a recurrent module takes beside its inputs and `return_state`."""
+
+    state: Sequence[Any] | None
+    lengths: jax.typing.ArrayLike | None
+    mask: jax.typing.ArrayLike | None
+    reverse: bool
+    resets: jax.typing.ArrayLike | None
+    time_major: bool
+    remat: int | None
+    truncate: int | None
+    algorithm: str
+    deterministic: bool | None
+    rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
+
+
+class Recurrent(nnx.Module):
+    """Layers of any cells over whole sequences; each call is one call of `functional.stack`.
+
+    A cell is one of this library (`LSTMCell`, or a `Cell` of any functional cell and its parameters), one of Flax
+    (`nnx.GRUCell`), or a module of your own that does what `nnx.RNN` asks of a cell: `(carry, x) -> (carry, y)` and
+    `initialize_carry(input_shape, rngs)`, `num_feature_axes` where an input has other than one. All options serve all
+    cells. The state of a cell of another make is its carry, arrays `(*batch, ...)`. Such a cell is a pure function: one
+    that writes something else in a step (statistics, a random stream) is refused, and so is a start at random.
+
+    Args:
+        cells: One cell, `Directions(forward, backward)` for both directions, whose outputs stand side by side, or a
+            sequence of these, lowest layer first.
+        dropout: Rate of dropout between layers; switched off by `deterministic`, so by `model.eval()`.
+        return_state: Whether a call returns the final states beside the outputs, unless it says otherwise.
+        rngs: `dropout`, where there is some.
+
+    Attributes:
+        cells: One cell a layer, lowest first, or a pair `Directions(forward, backward)`.
+        bidirectional: Whether a layer goes both ways.
+        dropout: The rate.
+        return_state: As given.
+
+    Raises:
+        ValueError: If something is no cell, or `dropout` is not in [0, 1).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import functional as F
+        >>> from jaxnn import modules
+        >>> rngs = nnx.Rngs(0)
+        >>> both = F.Directions(nnx.GRUCell(3, 5, rngs=rngs), nnx.GRUCell(3, 5, rngs=rngs))
+        >>> layer = modules.Recurrent([both, modules.LSTMCell(10, 4, rngs=rngs)], dropout=0.1, rngs=rngs)
+        >>> y, state = layer(jnp.ones((2, 7, 3)), lengths=jnp.array([7, 4]), return_state=True)
+        >>> y.shape, state[0].backward.shape, state[1].c.shape
+        ((2, 7, 4), (2, 5), (2, 4))
+    """
+
+    def __init__(
+        self,
+        cells: Layer | Sequence[Layer],
+        *,
+        dropout: float = 0.0,
+        return_state: bool = False,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        several = isinstance(cells, Sequence) and not isinstance(cells, R.Directions | R.Cell)
+        layers: list[Any] = [*cells] if several else [cells]  # type: ignore[misc]
+        if not layers:
+            raise ValueError("cells: expected at least one cell, got none; give one a layer.")
+        for layer in layers:
+            for cell in layer if isinstance(layer, R.Directions) else (layer,):
+                _check(cell)
+        check.rate("dropout", dropout)
+        self.cells = nnx.data(layers)
+        self.bidirectional = any(isinstance(layer, R.Directions) for layer in layers)
+        self.dropout = float(dropout)
+        self.return_state = return_state
+        self.deterministic = False
+        drops = dropout > 0 and len(layers) > 1
+        self.rngs = rngs.dropout.fork() if drops and rngs is not None else nnx.data(None)
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """For `nnx.view`.
+
+        Args:
+            deterministic: Whether dropout is off.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def zero_state(self, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> tuple[Any, ...]:
+        """The states of all layers before the first step.
+
+        Args:
+            batch: Batch axes of the inputs.
+            dtype: Dtype of the inputs.
+
+        Raises:
+            ValueError: If a cell of another make has no attribute `in_features`, which `initialize_carry` takes.
+        """
+
+        def zero(cell: nnx.Module) -> Any:
+            if isinstance(cell, Cell):
+                return cell.zero_state(batch, dtype)
+            if not hasattr(cell, "in_features"):
+                raise ValueError(
+                    f"zero_state: expected cells with an attribute in_features, got {type(cell).__name__} without; "
+                    "call its initialize_carry."
+                )
+            return driven.start(cell, (*batch, cell.in_features))
+
+        return tuple(jax.tree.map(zero, self.cells, is_leaf=lambda c: isinstance(c, nnx.Module)))
+
+    @overload
+    def __call__(self, x: jax.Array, *, return_state: Literal[False], **options: Unpack[CallOptions]) -> jax.Array: ...
+
+    @overload
+    def __call__(
+        self, x: jax.Array, *, return_state: Literal[True], **options: Unpack[CallOptions]
+    ) -> tuple[jax.Array, tuple[Any, ...]]: ...
+
+    @overload
+    def __call__(self, x: jax.Array, *, return_state: bool | None = None, **options: Unpack[CallOptions]) -> Any: ...
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        return_state: bool | None = None,
+        state: Sequence[Any] | None = None,
+        lengths: jax.typing.ArrayLike | None = None,
+        mask: jax.typing.ArrayLike | None = None,
+        reverse: bool = False,
+        resets: jax.typing.ArrayLike | None = None,
+        time_major: bool = False,
+        remat: int | None = None,
+        truncate: int | None = None,
+        algorithm: str = "auto",
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
+    ) -> Any:
+        """Runs all layers over a sequence; what is not said here is as in `functional.recurrent`.
+
+        Args:
+            x: `(*batch, time, *features)`.
+            return_state: Whether the final states are returned beside the outputs; the attribute by default.
+            state: The initial state of each layer, lowest first; zeros by default.
+            lengths: How many steps of each sequence count.
+            mask: Which steps count, bool `(*batch, time)`.
+            reverse: Whether to go from the last step to the first; not for bidirectional layers.
+            resets: Where a new sequence starts.
+            time_major: Whether time is the first axis.
+            remat: Keep only every `remat`-th state for the backward pass.
+            truncate: Stop gradients every so many steps.
+            algorithm: How it is computed.
+            deterministic: Whether dropout is off; the attribute by default.
+            rngs: For dropout, or a key; those of the module by default.
+
+        Returns:
+            The outputs `(*batch, time, ...)`; with `return_state` also the final state of each layer, lowest first, as
+            in `(outputs, states)`.
+
+        Raises:
+            ValueError: As `functional.recurrent` and `functional.stack`.
+        """
+        off = self.deterministic if deterministic is None else deterministic
+        dropout = 0.0 if off or len(self.cells) == 1 else self.dropout
+        y, states = R.stack(
+            driven.run,
+            self.cells,
+            x,
+            state,
+            dropout=dropout,
+            key=self._key(rngs) if dropout > 0 else None,
+            lengths=lengths,
+            mask=mask,
+            resets=resets,
+            time_major=time_major,
+            remat=remat,
+            truncate=truncate,
+            algorithm=algorithm,
+            **({"reverse": True} if reverse else {}),
+        )
+        return (y, states) if (self.return_state if return_state is None else return_state) else y
+
+    @overload
+    def step(self, state: Sequence[Any], x: jax.Array, *, return_output: Literal[False] = False) -> tuple[Any, ...]: ...
+
+    @overload
+    def step(
+        self, state: Sequence[Any], x: jax.Array, *, return_output: Literal[True]
+    ) -> tuple[tuple[Any, ...], jax.Array]: ...
+
+    def step(self, state: Sequence[Any], x: jax.Array, *, return_output: bool = False) -> Any:
+        """One step of all layers, without dropout: a loop of these equals the whole call, up to rounding.
+
+        Args:
+            state: The state of each layer, at first `zero_state(batch)`.
+            x: `(*batch, *features)`.
+            return_output: Whether the output of the last layer is returned beside the states.
+
+        Returns:
+            The new state of each layer; with `return_output` also the output, as in `(states, y)`.
+
+        Raises:
+            ValueError: If the layers are bidirectional, or as `functional.recurrent_step`.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional layer has to see the whole sequence, so it cannot be run step by step")
+        if len(state) != len(self.cells):
+            raise ValueError(f"states must be one for each of {len(self.cells)} layers, got {len(state)}")
+        news = []
+        for cell, before in zip(self.cells, state, strict=True):
+            new, x = driven.step(cell, before, x)
+            news.append(new)
+        return (tuple(news), x) if return_output else tuple(news)
+
+    def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array:
+        source = self.rngs if rngs is None else rngs
+        if source is None:
+            raise ValueError("rngs: expected a stream for dropout, got None; give rngs= to the layer or to the call.")
+        if isinstance(source, nnx.Rngs):
+            return source.dropout()
+        return source() if isinstance(source, nnx.RngStream) else source
+
+
+def cells_of(
+    make: Callable[[int], nnx.Module],
+    in_features: int,
+    features: Callable[[Layer, int], int],
+    *,
+    layers: int,
+    bidirectional: bool,
+) -> list[Layer]:
+    """Cells for layers one on top of another, lowest first.
+
+    Args:
+        make: Makes a cell for a number of input features.
+        in_features: Number of input features of the lowest layer.
+        features: `(layer, in_features)`: how many features a layer puts out.
+        layers: How many layers.
+        bidirectional: Whether every layer goes both ways.
+    """
+    if layers < 1:
+        raise ValueError(f"layers must be at least 1, got {layers}")
+    cells: list[Layer] = []
+    for _ in range(layers):
+        if cells:
+            in_features = features(cells[-1], in_features)
+        cell = make(in_features)
+        cells.append(R.Directions(cell, make(in_features)) if bidirectional else cell)
+    return cells
+
+
+def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The outputs and the states of layers for a sequence of one step, as shapes and dtypes."""
+    x = jax.ShapeDtypeStruct((1, in_features), dtype)
+    return jax.eval_shape(lambda x: layers(x, deterministic=True, return_state=True), x)
+
+
+def _check(cell: Any) -> None:
+    """Raises where something is no module cell."""
+    if isinstance(cell, R.Cell):
+        raise ValueError(
+            "cells: expected module cells, got a functional Cell; modules.Cell(cell, params) gives it its parameters."
+        )
+    if not (isinstance(cell, nnx.Module) and callable(cell) and hasattr(cell, "initialize_carry")):
+        what = cell.__name__ if isinstance(cell, type) else type(cell).__name__
+        raise ValueError(
+            f"cells: expected modules (carry, x) -> (carry, y) with initialize_carry, got {what}; make an instance of "
+            "LSTMCell, nnx.GRUCell or the like."
+        )

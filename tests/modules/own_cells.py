@@ -1,0 +1,48 @@
+"""Cells that the library has never seen: a functional one, and a module as Flax wants it."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnn import functional as F
+
+
+def zero_average(params, batch, dtype):
+    zeros = jnp.zeros((*batch, *params["decay"].shape), dtype)
+    return {"mean": zeros, "square": zeros}
+
+
+def average(params, state, x):
+    decay = jnp.broadcast_to(params["decay"], x.shape)
+    return {"mean": decay * state["mean"] + x, "square": decay * state["square"] + x * x}
+
+
+def deviation(params, state):
+    return jnp.broadcast_to(params["scale"], state["mean"].shape) * state["mean"] - state["square"]
+
+
+AVERAGE = F.Cell(zero_average, average, deviation)
+"""A mean and a mean square; the output depends on parameters that the step does not use."""
+
+
+def average_params(seed, features=3):
+    decay, scale = jax.random.uniform(jax.random.key(seed), (2, features))
+    return {"decay": decay, "scale": scale}
+
+
+class Leaky(nnx.Module):
+    """A leaky sum, which puts out something that its carry does not hold."""
+
+    num_feature_axes = 1
+
+    def __init__(self, in_features, hidden_features, *, rngs):
+        init = jax.nn.initializers.lecun_normal()
+        self.into = nnx.Param(init(rngs.params(), (in_features, hidden_features)))
+        self.out = nnx.Param(init(rngs.params(), (hidden_features, hidden_features)))
+
+    def initialize_carry(self, input_shape, rngs=None):
+        return jnp.zeros((*input_shape[:-1], self.into.shape[1]))
+
+    def __call__(self, carry, x):
+        carry = 0.5 * carry + x @ self.into[...]
+        return carry, jnp.tanh(carry @ self.out[...])
