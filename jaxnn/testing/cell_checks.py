@@ -238,7 +238,7 @@ def _check_algorithms(s: Subject) -> None:
 
 def _run(s: Subject, algorithm: str, options: Any) -> tuple[Tree, Tree]:
     """Outputs and final state, and the gradients of a random projection of them."""
-    run = partial(recurrent, s.cell, algorithm=algorithm, **options)
+    run: Callable[..., Any] = partial(recurrent, s.cell, algorithm=algorithm, **options)
     weights = random_like(jax.eval_shape(run, s.params, s.x, s.state), s.seed + 1)
 
     def weighed(params: Tree, x: jax.Array, state: Tree) -> tuple[jax.Array, Tree]:
@@ -269,7 +269,8 @@ def _same_kind(got: Tree, expected: Tree, what: str) -> None:
 
 
 def _same_shapes(got: Tree, expected: Tree, what: str) -> None:
-    ours, theirs = (jax.tree.structure(tree) for tree in (got, expected))
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (got, expected)]
+    ours, theirs = structures
     if ours != theirs:
         raise AssertionError(f"{what}: expected the structure {theirs}, got {ours}")
     for (path, leaf), due in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):

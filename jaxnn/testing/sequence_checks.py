@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxnn.testing.trees import at, gradients, random_like, stacked, total
 
 Tree = Any
 Layer = Callable[..., tuple[Any, Tree]]
+SequenceCheck = Literal["padding", "streaming", "chunks", "reversal", "gradients", "resets", "mask"]
 
 
 class Subject:
@@ -225,7 +226,7 @@ def _check_resets(s: Subject) -> None:
             raise AssertionError(f"{s.name}, {what}: a gradient passes the reset at step {cut}")
 
 
-CHECKS: dict[str, Callable[[Subject], None]] = {
+CHECKS: dict[SequenceCheck, Callable[[Subject], None]] = {
     "padding": _check_padding,
     "streaming": _check_streaming,
     "chunks": _check_chunks,

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.testing.floating import as_array
-from jaxnn.testing.sequence_checks import CHECKS, Layer, Subject
+from jaxnn.testing.sequence_checks import CHECKS, Layer, SequenceCheck, Subject
 
 Tree = Any
-SequenceCheck = Literal["padding", "streaming", "chunks", "reversal", "gradients", "resets", "mask"]
 Direction = Literal["forward", "backward"]
 
 
