@@ -2,10 +2,12 @@
 
     python -m experiments.memory
     python -m experiments.memory --delays 20 50 100 200
+    python -m experiments.memory --cells lstm,gru --delays 256 1024 4096 --steps 600
 
 Two tasks that nothing but memory solves. *Adding*: random numbers, two of them marked; say their sum at the end.
 *Copying*: a few symbols, a long silence; say the symbols again. Each network is trained on each delay; memory.png shows
-how the gradient fades on its way back through time, before and after training, and what was learned.
+how the gradient fades on its way back through time, before and after training, what was learned, and the time of a
+training step.
 
 An RNN passes everything it knows through its weights and a tanh at every step, so its gradient vanishes, and the more
 so the more it saturates; that its recurrent matrix starts orthogonal only helps at first. The gates of a GRU and an
@@ -36,13 +38,36 @@ from flax import nnx
 from experiments.checks import expect, expect_counts
 from experiments.command import run
 from experiments.spread import run_folder
+from jaxnn import functional as F
 from jaxnn import train
-from jaxnn.modules import GRU, LSTM, RNN, Dense
+from jaxnn.modules import Dense
 from jaxnn.train.plots.figure import new_figure, save
 from jaxnn.train.runfolder import replacing
 
-CELLS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
-COLOURS = {"RNN": "#e8590c", "GRU": "#2f9e44", "LSTM": "#1f77b4"}
+
+class Kind(NamedTuple):
+    """A row of the table of cells.
+
+    Attributes:
+        name: As the picture and the results call it.
+        cell: The cell.
+        init: `(key, features, hidden) -> parameters`, with `bias_init` where gates keep.
+        colour: Of its lines.
+        keeps: For each gate, 1 where it keeps the state and -1 where it takes in the input; () without such gates.
+    """
+
+    name: str
+    cell: F.Cell
+    init: Callable[..., Any]
+    colour: str
+    keeps: tuple[int, ...] = ()
+
+
+CELLS = {
+    "rnn": Kind("RNN", F.rnn_cell(), F.init_rnn, "#e8590c"),
+    "gru": Kind("GRU", F.gru_cell(), F.init_gru, "#2f9e44", keeps=(0, 1, 0)),
+    "lstm": Kind("LSTM", F.lstm_cell(), F.init_lstm, "#1f77b4", keeps=(-1, 1, 0, 0)),
+}
 ALPHABET, SYMBOLS = 4, 2
 """Copying: how many different symbols there are, and how many are to be kept."""
 NEAR = 0.1
@@ -58,6 +83,8 @@ GONE = 1e-12
 class Options:
     """What to train."""
 
+    cells: tuple[str, ...] = ("rnn", "gru", "lstm")
+    """Which cells to compare; separated by commas or spaces."""
     delays: tuple[int, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
     steps: int = 2400
@@ -117,33 +144,34 @@ class Network(nnx.Module):
     """One recurrent layer and a dense layer: `(batch, time, features)` -> `(batch, answers, outputs)`, at the end."""
 
     def __init__(self, cell: str, task: str, delay: int, options: Options) -> None:
-        rngs = nnx.Rngs(options.seed)
+        rngs, kind = nnx.Rngs(options.seed), CELLS[cell]
         features, outputs, self.answers = (2, 1, 1) if task == "adding" else (ALPHABET + 2, ALPHABET, SYMBOLS)
         own: dict[str, Any] = {}
-        if options.chrono and cell != "RNN":
-            own["bias_init"] = chrono(cell, options.hidden, delay)
-        self.layer = CELLS[cell](features, options.hidden, rngs=rngs, **own)
+        if options.chrono and kind.keeps:
+            own["bias_init"] = chrono(kind.keeps, options.hidden, delay)
+        self.cell = cell
+        self.params = nnx.data(jax.tree.map(nnx.Param, kind.init(rngs.params(), features, options.hidden, **own)))
         self.out = Dense(options.hidden, outputs, rngs=rngs)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """The answers at the last steps."""
-        y = self.layer(inputs, return_state=False)
+        params = jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Variable))
+        y, _ = F.recurrent(CELLS[self.cell].cell, params, inputs)
         return self.out(y[:, -self.answers :])
 
 
-def chrono(cell: str, hidden: int, delay: int) -> nnx.Initializer:
-    r"""Biases with which the gates of a GRU or an LSTM keep for a time drawn from 1 to `delay` steps.
+def chrono(keeps: tuple[int, ...], hidden: int, delay: int) -> nnx.Initializer:
+    r"""Biases with which gates keep the state for a time drawn from 1 to `delay` steps.
 
-    A gate $f = \sigma(b)$ keeps for about $1 / (1 - f) = 1 + e^b$ steps: $b = \log u$ with $u$ uniform. The LSTM's
-    input gate gets $-b$, so that it takes in as much as is forgotten; in a GRU one gate does both.
+    A gate $f = \sigma(b)$ keeps for about $1 / (1 - f) = 1 + e^b$ steps: $b = \log u$ with $u$ uniform. An LSTM's input
+    gate gets $-b$, so that it takes in as much as is forgotten; in a GRU one gate does both.
     """
 
     def bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
-        keeps = jnp.log(jax.random.uniform(key, (hidden,), dtype, 1.0, max(2.0, delay - 1.0)))
-        zero = jnp.zeros((hidden,), dtype)
-        if cell == "LSTM":
-            return jnp.concatenate([-keeps, keeps, zero, zero])
-        return zero if shape == (hidden,) else jnp.concatenate([zero, keeps, zero])  # a GRU has a bias of n apart
+        if shape != (len(keeps) * hidden,):  # a GRU has a bias of n apart
+            return jnp.zeros(shape, dtype)
+        times = jnp.log(jax.random.uniform(key, (hidden,), dtype, 1.0, max(2.0, delay - 1.0)))
+        return jnp.concatenate([sign * times for sign in keeps])
 
     return bias
 
@@ -167,29 +195,51 @@ def main(options: Options) -> None:
     rate, clip = options.learning_rate, options.clip
     expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
     expect("clip", clip, clip > 0, "a positive number")
+    cells = chosen(options.cells)
     folder = run_folder(options.run, dataclasses.asdict(options))
-    scores: dict[str, dict[str, list[dict[str, float]]]] = {task: {cell: [] for cell in CELLS} for task in TASKS}
+    scores: dict[str, dict[str, list[dict[str, float]]]] = {
+        task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
+    }
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}
     longest = max(options.delays)
     began = time.perf_counter()
     for task in TASKS:
         for delay in sorted(options.delays):
-            for cell in CELLS:
-                network = Network(cell, task, delay, options)
+            for cell in cells:
+                name, network = CELLS[cell].name, Network(cell, task, delay, options)
                 trained, score = learn(network, task, delay, options)
-                scores[task][cell].append(score)
+                scores[task][name].append(score)
                 if (task, delay) == ("adding", longest):
                     examples = adding(jax.random.key(options.seed), 256, longest).inputs
-                    gradients["before training"][cell] = reach(network, examples).tolist()
-                    gradients["after training"][cell] = reach(trained, examples).tolist()
-            last = {cell: scores[task][cell][-1] for cell in CELLS}
-            said = "  ".join(f"{cell} {score['right']:6.1%} (loss {score['loss']:.4f})" for cell, score in last.items())
-            print(f"{task:>7}, delay {delay:>4}, right:  {said}  without memory {GUESS[task]:.1%}", flush=True)
+                    gradients["before training"][name] = reach(network, examples).tolist()
+                    gradients["after training"][name] = reach(trained, examples).tolist()
+            print(
+                f"{task:>7}, delay {delay:>4}, right:  {line(scores[task])}  without memory {GUESS[task]:.1%}",
+                flush=True,
+            )
     draw(sorted(options.delays), scores, gradients, folder / "memory.png")
     result = {"delays": sorted(options.delays), "scores": scores, "gradients": gradients}
     with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - began:.0f} s; the picture and numbers are in {folder.path}")
+
+
+def chosen(written: tuple[str, ...]) -> list[str]:
+    """The names of cells that were typed, each once."""
+    names = [name for word in written for name in word.split(",") if name]
+    expect("cells", "none", len(names) > 0, "at least one")
+    for name in names:
+        expect("cells", name, name in CELLS, f"some of {', '.join(CELLS)}")
+    return list(dict.fromkeys(names))
+
+
+def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
+    """What each network learned last, in words."""
+    last = {cell: scores[-1] for cell, scores in of_cells.items()}
+    return "  ".join(
+        f"{cell} {score['right']:6.1%} (loss {score['loss']:.4f}, {1e3 * score['seconds_per_step']:.1f} ms a step)"
+        for cell, score in last.items()
+    )
 
 
 def optimizer(options: Options) -> optax.GradientTransformationExtraArgs:
@@ -200,7 +250,10 @@ def optimizer(options: Options) -> optax.GradientTransformationExtraArgs:
 
 
 def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Network, dict[str, float]]:
-    """Trains a network on new examples in every step, as one compiled program; returns it and its scores on others."""
+    """Trains a network on new examples in every step, as one compiled program; returns it and its scores on others.
+
+    The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
+    """
     state = train.create_state(network, optimizer(options), jax.random.key(options.seed))
     step = train.make_step(loss_fn)
 
@@ -208,47 +261,61 @@ def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Ne
     def training(state: train.TrainState, keys: jax.Array) -> train.TrainState:
         return jax.lax.scan(lambda s, k: (step(s, TASKS[task](k, options.batch_size, delay))[0], None), state, keys)[0]
 
-    *keys, test = jax.random.split(jax.random.key(options.seed + 1), options.steps + 1)
-    state = training(state, jnp.stack(keys))
+    *split, test = jax.random.split(jax.random.key(options.seed + 1), options.steps + 1)
+    keys = jnp.stack(split)
+    program = training.lower(state, keys).compile()
+    began = time.perf_counter()
+    state = jax.block_until_ready(program(state, keys))
+    seconds = time.perf_counter() - began
     scores = train.evaluate(state, TASKS[task](test, 1024, delay), loss_fn)
-    return state.model(), {name: float(scores[name]) for name in ("loss", "right")}
+    rated = {name: float(scores[name]) for name in ("loss", "right")}
+    return state.model(), {**rated, "seconds_per_step": seconds / options.steps}
 
 
 def reach(network: Network, inputs: jax.Array) -> np.ndarray:
     r"""How much the answer depends on each input, `(time,)`: the mean of $\|\partial y / \partial x_t\|$."""
 
     @jax.jit
-    def gradient(network: Any, inputs: jax.Array) -> jax.Array:
-        return jax.grad(lambda x: jnp.sum(network(x)))(inputs)
+    def norms(network: Any, inputs: jax.Array) -> jax.Array:
+        def of_one(x: jax.Array) -> jax.Array:
+            return jnp.linalg.norm(jax.grad(lambda x: jnp.sum(network(x[None])))(x), axis=-1)
 
-    return np.asarray(jnp.linalg.norm(gradient(network, inputs), axis=-1).mean(0))
+        # Some at a time: over thousands of steps the gradient of all would need gigabytes.
+        return jax.lax.map(of_one, inputs, batch_size=32)
+
+    return np.asarray(norms(network, inputs).mean(0))
 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
-    """Gradients over time above, what was learned over the delays below, in one picture."""
-    width = {"RNN": 2.6, "GRU": 2.0, "LSTM": 1.4}  # so that lines that coincide are all seen
-    figure = new_figure(10.0, 7.2)
-    (*above,), (*below,) = figure.subplots(2, 2)
+    """Gradients over time above, what was learned over the delays below, the time of a step beside, in one picture."""
+    colours = {kind.name: kind.colour for kind in CELLS.values()}
+    # So that lines that coincide are all seen, the first is the widest.
+    width = {cell: max(1.0, 2.6 - 0.6 * number) for number, cell in enumerate(scores["adding"])}
+    figure = new_figure(14.0, 7.2)
+    (*above, above_right), (*below, below_right) = figure.subplots(2, 3)
     for axes, (when, of_cells) in zip(above, gradients.items(), strict=True):
         for cell, norms in of_cells.items():
             seen = np.where(np.asarray(norms) < GONE, np.nan, norms)
-            axes.semilogy(np.arange(len(norms))[::-1], seen, color=COLOURS[cell], label=cell)
+            axes.semilogy(np.arange(len(norms))[::-1], seen, color=colours[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(f"adding over {delays[-1]} steps, {when}", fontsize=10)
-    for axes, (task, of_cells) in zip(below, scores.items(), strict=True):
+    for axes, beside, (task, of_cells) in zip(below, (above_right, below_right), scores.items(), strict=True):
         for cell, values in of_cells.items():
-            right = [value["right"] for value in values]
-            shape = {"markersize": 3 * width[cell], "linewidth": width[cell], "color": COLOURS[cell]}
-            axes.plot(delays, right, "o-", **shape, label=cell)
+            shape = {"markersize": 3 * width[cell], "linewidth": width[cell], "color": colours[cell]}
+            axes.plot(delays, [value["right"] for value in values], "o-", **shape, label=cell)
+            beside.loglog(delays, [1e3 * value["seconds_per_step"] for value in values], "o-", **shape, label=cell)
         axes.axhline(GUESS[task], color="#888888", linestyle="--", linewidth=1, label="without memory")
+        axes.set_title(f"{task}, after training", fontsize=10)
+        beside.set_title(f"{task}, time of a training step", fontsize=10)
+        beside.set(ylabel="ms")
+    for axes in (*below, above_right, below_right):
         axes.set(xlabel="delay in steps", xscale="log")
         axes.set_xticks(delays, [str(delay) for delay in delays])
         axes.minorticks_off()
-        axes.set_title(f"{task}, after training", fontsize=10)
     below[0].set(ylabel=f"share of sums right to {NEAR}", ylim=(0, 1.03))
     below[1].set(ylabel="share of symbols right", ylim=(0, 1.03))
-    for axes in (*above, *below):
+    for axes in (*above, *below, above_right, below_right):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

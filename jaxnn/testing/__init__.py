@@ -1,5 +1,6 @@
 """Numerical testing of layers, one's own too: oracles, derivatives, invariances, counters."""
 
+from jaxnn.testing.cells import assert_cell
 from jaxnn.testing.comparison import assert_close
 from jaxnn.testing.counters import CountedFunction, assert_traces, compiled_ops, count_traces, record_traces
 from jaxnn.testing.gradients import assert_gradients
@@ -12,6 +13,7 @@ from jaxnn.testing.transfers import count_host_transfers, forbid_host_transfers
 __all__ = [
     "CountedFunction",
     "Tolerance",
+    "assert_cell",
     "assert_close",
     "assert_close_to_oracle",
     "assert_gradients",

@@ -32,7 +32,7 @@ def test_copying_shows_symbols_then_silence_then_the_signal():
 
 
 def test_reach_is_the_gradient_of_the_answer():
-    network = memory.Network("RNN", "adding", 6, memory.Options(hidden=3))
+    network = memory.Network("rnn", "adding", 6, memory.Options(hidden=3))
     inputs = memory.adding(jax.random.key(0), 4, 6).inputs
     got = memory.reach(network, inputs)
     step = 1e-2
@@ -45,9 +45,8 @@ def test_reach_is_the_gradient_of_the_answer():
 
 
 def test_a_fading_network_has_a_fading_gradient():
-    network = memory.Network("RNN", "adding", 12, memory.Options(hidden=4))
-    cell = network.layer.cells[0].params
-    cell.w_h[...] = 0.5 * jnp.eye(4)
+    network = memory.Network("rnn", "adding", 12, memory.Options(hidden=4))
+    network.params.w_h[...] = 0.5 * jnp.eye(4)
     reach = memory.reach(network, memory.adding(jax.random.key(0), 8, 12).inputs)
     assert (reach[:-1] < 0.51 * reach[1:]).all()
 
@@ -57,20 +56,19 @@ def test_the_guesses_are_what_needs_no_memory():
     assert float((jnp.abs(targets - 1) < memory.NEAR).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.05)
 
 
-@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_start_out_keeping_for_up_to_the_delay(cell):
-    layer = memory.Network(cell, "adding", 50, memory.Options(hidden=400)).layer
-    bias = layer.cells[0].params.b[...].reshape(-1, 400)
+    bias = memory.Network(cell, "adding", 50, memory.Options(hidden=400)).params.b[...].reshape(-1, 400)
     keep = 1 / jax.nn.sigmoid(-bias[1])  # f of i, f, g, o and z of r, z, n: how many steps until it has faded
     assert 1.9 < keep.min() < 4
     assert 45 < keep.max() < 50
-    if cell == "LSTM":
+    if cell == "lstm":
         np.testing.assert_array_equal(bias[0], -bias[1])
         bias = bias[1:]
     else:
         assert (bias[0] == 0).all()
     assert (bias[-1] == 0).all()
-    still = memory.Network(cell, "adding", 50, memory.Options(hidden=3, chrono=False)).layer.cells[0].params.b[...]
+    still = memory.Network(cell, "adding", 50, memory.Options(hidden=3, chrono=False)).params.b[...]
     assert set(still.tolist()) <= {0.0, 1.0}
 
 
@@ -81,13 +79,26 @@ def test_every_network_learns_over_a_short_delay(tmp_path, capsys):
     for task, cells in result["scores"].items():
         for (score,) in cells.values():
             assert score["right"] > 1.5 * memory.GUESS[task]
+            assert score["seconds_per_step"] > 0
     assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
     assert (run / "memory.png").stat().st_size > 0
     assert "without memory" in capsys.readouterr().out
 
 
+def test_cells_are_chosen_by_name_with_commas_or_spaces():
+    assert memory.chosen(("lstm,gru", "rnn", "gru")) == ["lstm", "gru", "rnn"]
+
+
+@pytest.mark.parametrize("cell", memory.CELLS)
+def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
+    for task, answers, outputs in (("adding", 1, 1), ("copying", memory.SYMBOLS, memory.ALPHABET)):
+        network = memory.Network(cell, task, 3, memory.Options(hidden=4))
+        said = jax.eval_shape(network, memory.TASKS[task](jax.random.key(0), 2, 3).inputs)
+        assert said.shape == (2, answers, outputs)
+
+
 def test_training_does_not_change_the_network_it_is_given():
-    network = memory.Network("GRU", "copying", 2, memory.Options(hidden=4))
+    network = memory.Network("gru", "copying", 2, memory.Options(hidden=4))
     before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
     memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
@@ -100,6 +111,8 @@ def test_training_does_not_change_the_network_it_is_given():
         ({"delays": ()}, "--delays: expected at least one, got none"),
         ({"steps": 0}, "--steps: expected a"),
         ({"clip": 0.0}, "--clip: expected a positive number"),
+        ({"cells": ("lstm,gpu",)}, "--cells: expected some of rnn, gru, lstm.*, got gpu"),
+        ({"cells": ()}, "--cells: expected at least one, got none"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, options, message):

@@ -35,6 +35,9 @@ class TestRightLayersRaiseNoFalseAlarm:
     def test_in_every_check(self, layer, step, params, directions):
         testing.assert_sequence_invariant(layer, params, X, step=step, directions=directions)
 
+    def test_in_masks(self):
+        testing.assert_sequence_invariant(F.gru, GRU, X, checks=["mask"])
+
     @pytest.mark.parametrize("seed", range(2))
     def test_for_any_values(self, seed):
         x = jnp.asarray(np.random.default_rng(seed).normal(size=X.shape), jnp.float32)
@@ -150,6 +153,30 @@ class TestLeaksAcrossLengths:
 
         with pytest.raises(AssertionError, match="looks_ahead, gradients: "):
             testing.assert_sequence_invariant(looks_ahead, RNN, X, checks=["gradients"])
+
+
+class TestWrongMasks:
+    def test_a_step_that_does_not_count_and_changes_the_state_is_caught(self):
+        def zeroed(params, x, state=None, mask=None, **options):
+            return F.gru(params, x if mask is None else jnp.where(mask[..., None], x, 0), state, **options)
+
+        with pytest.raises(AssertionError, match="zeroed, mask: outputs of steps that do not count are not zero"):
+            testing.assert_sequence_invariant(zeroed, GRU, X, checks=["mask"])
+
+        def zero_outputs(params, x, state=None, mask=None, **options):
+            y, final = zeroed(params, x, state, mask, **options)
+            return (y if mask is None else jnp.where(mask[..., None], y, 0)), final
+
+        with pytest.raises(AssertionError, match="zero_outputs, mask: outputs against the sequences by themselves"):
+            testing.assert_sequence_invariant(zero_outputs, GRU, X, checks=["mask"])
+
+    def test_nan_that_spreads_is_caught(self):
+        def spreads(params, x, state=None, mask=None, **options):
+            y, final = F.gru(params, x, state, mask=mask, **options)
+            return y, final if mask is None else jax.tree.map(lambda a: a + 0 * x.sum(), final)
+
+        with pytest.raises(AssertionError, match="spreads, mask: nan at steps that do not count has an effect"):
+            testing.assert_sequence_invariant(spreads, GRU, X, checks=["mask"])
 
 
 class TestWrongResets:

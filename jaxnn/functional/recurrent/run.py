@@ -158,7 +158,7 @@ def _compute(
         try:
             ys, final = algorithm(cell, task, options)
         except NotServedError as lacks:
-            raise ValueError(
+            raise NotServedError(
                 f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses what serves"
             ) from None
         return jax.tree.map(lambda y: y if at == 0 else jnp.moveaxis(y, 0, at), ys), final

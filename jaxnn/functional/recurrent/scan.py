@@ -23,15 +23,16 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     Returns:
         The outputs, time first, and the final state.
     """
-    # Going back, a scan adds up what each step gives the parameters, in the dtype in which they enter it.
-    wide = jax.tree.map(widened, task.params)
+    # Going back, a scan adds up what each step gives the parameters and, at resets, the state of a sequence's start, in
+    # the dtype in which they enter it.
+    wide, start = jax.tree.map(widened, (task.params, task.restart))
 
     def body(state: Any, inputs: tuple[Any, Masks]) -> tuple[Any, Any]:
         x, masks = inputs
         params = narrowed(wide, task.params)
         if masks.apart is not None:
             state = choose(masks.apart, jax.lax.stop_gradient(state), state)
-        state = restarted(masks, state, task.restart)
+        state = restarted(masks, state, narrowed(start, task.restart))
         new = cell.step(params, state, counted(masks, x))
         return kept(masks, new, state, cell.output(params, new))
 

@@ -35,6 +35,15 @@ CALLS = {
     "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths must have .* \(2,\), got shape \(1,\)"),
     "lengths dtype": (lambda: R.lstm(P, X, lengths=[3.0, 2.0]), "lengths must be integers, got float32"),
     "resets shape": (lambda: R.lstm(P, X, resets=[True, False]), r"resets must be .* shape \(2, 5\), got \(2,\)"),
+    "lengths bool": (
+        lambda: R.lstm(P, X, lengths=jnp.ones((2, 5), bool)),
+        r"lengths must be integers, got bool; which steps count is mask=, bool \(\*batch, time\)",
+    ),
+    "mask dtype": (lambda: R.lstm(P, X, mask=jnp.ones((2, 5))), "mask must be bool, got float32"),
+    "mask shape": (
+        lambda: R.lstm(P, X, mask=jnp.ones((5, 2), bool)),
+        r"mask must be \(\*batch, time\) as x is, shape \(2, 5\), got \(5, 2\)",
+    ),
     "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets must be bool, got float32"),
     "remat": (lambda: R.lstm(P, X, remat=0), "remat must be at least 1 step"),
     "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate must be at least 1 step"),

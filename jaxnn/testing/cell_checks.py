@@ -1,0 +1,282 @@
+"""The checks of `assert_cell`, and what they share: the cell under test, a state, and the tolerance."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.functional.recurrent import Blocks, Cell, recurrent
+from jaxnn.functional.recurrent.algorithms import ALGORITHMS
+from jaxnn.functional.recurrent.cell import NotServedError
+from jaxnn.testing import sequence_checks
+from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.sequences import assert_sequence_invariant
+from jaxnn.testing.trees import at, gradients, random_like, total
+
+Tree = Any
+Function = Callable[[Tree, Tree, Tree], Tree]
+
+
+class Subject:
+    """The cell under test, with what all checks need: a state, and the tolerance."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        params: Tree,
+        x: jax.Array,
+        state: Tree | None,
+        reduction: int | None,
+        roundings: int | None,
+        seed: int,
+    ) -> None:
+        self.cell, self.params, self.x, self.seed = cell, params, x, seed
+        self.batch, self.time = x.shape[:2]
+        self.given = state
+        like = jax.eval_shape(lambda: cell.zero_state(params, (self.batch,), x.dtype))
+        self.state = random_like(like, seed) if state is None else state
+        self.reduction, self.roundings = sequence_checks.sums(params, self.time, reduction, roundings)
+        self.step = jax.jit(lambda *args: _step(cell, *args))
+
+    def close(self, got: Tree, expected: Tree, what: str) -> None:
+        """Asserts that two results agree; both sides round, so the roundings of two results part them."""
+        assert_close(got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=what)
+
+    def agree(self, function: Function, what: str) -> None:
+        """Asserts that a function of parameters, state and an input is the cell's step, in values and gradients."""
+        weights = random_like(self.state, self.seed + 1)
+
+        def weighed(step: Function) -> Callable[..., Any]:
+            def run(params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:
+                new = step(params, state, x)
+                return total(new, weights), new
+
+            return jax.jit(gradients(run, has_aux=True))
+
+        args = (self.params, self.state, self.x[:, 0])
+        # Values first: where they differ, the gradients may not exist at all.
+        _same_kind(jax.eval_shape(function, *args), jax.eval_shape(self.cell.step, *args), what)
+        (got, new), (expected, due) = weighed(function)(*args), weighed(self.cell.step)(*args)
+        self.close(new, due, f"{what} against cell.step")
+        for kind, ours, theirs in zip(("parameters", "the state", "the input"), got, expected, strict=True):
+            self.close(ours, theirs, f"{what} against cell.step, gradients with respect to {kind}")
+
+
+def _step(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:
+    new = cell.step(params, state, x)
+    return new, cell.output(params, new)
+
+
+def check_shapes(cell: Cell, params: Tree, x: jax.Array) -> None:
+    """Shapes, dtypes and structure of what the cell returns, for several batches."""
+    try:
+        hash(cell)
+    except TypeError as error:
+        raise AssertionError(f"cell: expected a hashable value, got {error}; put arrays into params") from None
+    none: Tree = jax.eval_shape(lambda: cell.zero_state(params, (), x.dtype))
+    for batch in ((), x.shape[:1], (*x.shape[:1], 1)):
+        like = jax.eval_shape(lambda batch=batch: cell.zero_state(params, batch, x.dtype))
+        due = jax.tree.map(lambda leaf, batch=batch: jax.ShapeDtypeStruct((*batch, *leaf.shape), leaf.dtype), none)
+        _same_kind(like, due, f"cell.zero_state for the batch axes {batch}, against no batch axes")
+        one = jax.ShapeDtypeStruct((*batch, *x.shape[2:]), x.dtype)
+        new, y = jax.eval_shape(partial(_step, cell), params, like, one)
+        _same_kind(new, like, f"cell.step for an input {one.shape}, against cell.zero_state")
+        for path, leaf in jax.tree.leaves_with_path(y):
+            if leaf.shape[: len(batch)] != batch:
+                raise AssertionError(
+                    f"cell.output: expected arrays (*batch, ...) for the batch axes {batch}, got shape {leaf.shape}"
+                    + (f" at {jax.tree_util.keystr(path)}" if path else "")
+                )
+
+
+def _check_step(s: Subject) -> None:
+    zero = jax.jit(lambda params: [s.cell.zero_state(params, batch, s.x.dtype) for batch in ((), (s.batch,))])
+    one, many = zero(s.params)
+    same = jax.tree.map(lambda a: jnp.broadcast_to(a, (s.batch, *a.shape)), one)
+    s.close(many, same, "cell.zero_state: over the batch, against no batch axes")
+    args = (s.params, s.state, s.x[:, 0])
+    first, again = s.step(*args), s.step(*args)
+    anew = jax.jit(lambda *args: _step(s.cell, *args))(*args)
+    for other, when in ((again, "called twice"), (anew, "traced twice")):
+        for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True):
+            if not np.array_equal(np.asarray(ours), np.asarray(theirs), equal_nan=True):
+                raise AssertionError(f"cell.step: {when} with the same arguments it returns other numbers")
+
+
+def _check_batch(s: Subject) -> None:
+    x = s.x[:, 0]
+    together = s.step(s.params, s.state, x)
+    for n in range(s.batch):
+        alone = s.step(s.params, at(s.state, n), x[n])
+        s.close(at(together, n), alone, f"cell.step: sequence {n} of a batch, against the sequence by itself")
+    more = s.step(s.params, at(s.state, (slice(None), None)), x[:, None])
+    s.close(at(more, (slice(None), 0)), together, "cell.step: two batch axes against one")
+
+
+def _check_project(s: Subject) -> None:
+    project: Any = s.cell.project
+    advance = s.cell.advance
+    x = jnp.moveaxis(s.x, 1, 0)
+    whole, one = jax.jit(project)(s.params, x), jax.jit(project)(s.params, x[1])
+    _same_kind(at(whole, 1), one, "cell.project for all steps at once, against one step")
+    s.close(at(whole, 1), one, "cell.project: all steps at once against one step")
+    if advance is not None:
+        s.agree(lambda params, state, x: advance(params, state, project(params, x)), "cell.advance: after project")
+
+
+def _check_affine(s: Subject) -> None:
+    affine: Any = s.cell.affine
+    project = s.cell.project
+
+    def step(params: Tree, state: Tree, x: jax.Array) -> Tree:
+        a, b = affine(params, x if project is None else project(params, x))
+        _same_shapes(a, state, "cell.affine: a against the state")
+        _same_shapes(b, state, "cell.affine: b against the state")
+        return jax.tree.map(_affine, a, state, b)
+
+    s.agree(step, "cell.affine: a * state + b")
+
+
+def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
+    wide = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), state.dtype)
+    return (a.astype(wide) * state.astype(wide) + b.astype(wide)).astype(state.dtype)
+
+
+def _check_jacobian(s: Subject) -> None:
+    claim = s.cell.jacobian
+    if claim != "diagonal" and not (isinstance(claim, Blocks) and claim.size > 0):
+        raise AssertionError(f"cell.jacobian: expected 'diagonal' or Blocks(size), got {claim!r}")
+    size = claim.size if isinstance(claim, Blocks) else 1
+    derivatives = jax.jit(partial(_derivatives, s.cell))
+    for trial in range(3):
+        params, state, x = random_like((s.params, s.state, s.x), s.seed + trial)
+        # First at the parameters themselves, then beside them: zeros of an initialiser are none there.
+        params = jax.tree.map(lambda p, noise, trial=trial: p + (0.3 * trial * noise).astype(p.dtype), s.params, params)
+        state = at(state if s.given is None else s.given, trial % s.batch)
+        found = derivatives(params, state, x[0, trial])
+        for (source, leaf), of_source in zip(jax.tree.leaves_with_path(state), found, strict=True):
+            inside = _acting(leaf.shape, size)
+            for (target, _), table in zip(jax.tree.leaves_with_path(state), of_source, strict=True):
+                strength = np.nan_to_num(np.asarray(table))
+                outside = np.where(inside, 0, strength) if source == target else strength
+                if outside.max(initial=0) > 1e-6 * strength.max(initial=0):
+                    i, j = np.unravel_index(outside.argmax(), outside.shape)
+                    raise AssertionError(
+                        f"cell.jacobian: {claim!r}, but state{jax.tree_util.keystr(source)}.ravel()[{i}] acts on "
+                        f"state{jax.tree_util.keystr(target)}.ravel()[{j}], with a derivative of {outside[i, j]:.2g}"
+                    )
+
+
+def _acting(shape: tuple[int, ...], size: int) -> np.ndarray:
+    """Bool `(elements, elements)`: those in one block of neighbours of an array's last axis."""
+    width = shape[-1] if shape else 1
+    if width % size:
+        raise AssertionError(f"cell.jacobian: Blocks({size}) do not divide the state's last axis of {width}")
+    block = np.arange(int(np.prod(shape))) // size
+    return np.equal.outer(block, block)
+
+
+def _derivatives(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> list[list[jax.Array]]:
+    """For each array of the state and each of the next, `(elements, elements)`: magnitudes of the derivatives."""
+    leaves, structure = jax.tree.flatten(state)
+
+    def pushed(number: int, tangent: jax.Array) -> list[jax.Array]:
+        tangents = [tangent if i == number else jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)]
+        _, new = jax.jvp(lambda s: cell.step(params, s, x), (state,), (jax.tree.unflatten(structure, tangents),))
+        return [jnp.abs(leaf).ravel() for leaf in jax.tree.leaves(new)]
+
+    found = []
+    for number, leaf in enumerate(leaves):
+        basis = jnp.eye(leaf.size, dtype=leaf.dtype).reshape(leaf.size, *leaf.shape)
+        units = [basis, 1j * basis] if jnp.iscomplexobj(leaf) else [basis]  # a step need not be holomorphic
+        tables = [jax.vmap(partial(pushed, number))(unit) for unit in units]
+        found.append([jnp.max(jnp.stack(same), axis=0) for same in zip(*tables, strict=True)])
+    return found
+
+
+def _check_time(s: Subject) -> None:
+    assert_sequence_invariant(
+        partial(recurrent, s.cell),
+        s.params,
+        s.x,
+        checks=list(sequence_checks.CHECKS),
+        step=s.cell.step,
+        output=s.cell.output,
+        reduction=s.reduction,
+        roundings=s.roundings,
+        state=s.given,
+        seed=s.seed,
+    )
+
+
+def _check_algorithms(s: Subject) -> None:
+    rng = np.random.default_rng(s.seed)
+    some = lambda share: rng.random((s.batch, s.time)) < share  # noqa: E731
+    masks = {"lengths": np.linspace(1, s.time, s.batch).astype(np.int32), "mask": some(0.7), "resets": some(0.3)}
+    for options in ({}, masks, {**masks, "reverse": True}):
+        expected = _run(s, "scan", options)
+        for name in ALGORITHMS:
+            # "scan" is what the others are compared with, and "auto" is one of them: `_check_time` runs it.
+            if name in ("scan", "auto"):
+                continue
+            try:
+                got = _run(s, name, options)
+            except NotServedError:
+                continue
+            part = f"cell.{name}" if name in Cell._fields else "cell"
+            what = f"{part}: algorithm={name!r} against 'scan'" + "".join(f", {option}" for option in options)
+            (y, final), grads = got
+            (y_due, final_due), grads_due = expected
+            s.close(y, y_due, f"{what}: outputs")
+            s.close(final, final_due, f"{what}: final state")
+            for kind, ours, theirs in zip(("parameters", "inputs", "the state"), grads, grads_due, strict=True):
+                s.close(ours, theirs, f"{what}: gradients with respect to {kind}")
+
+
+def _run(s: Subject, algorithm: str, options: Any) -> tuple[Tree, Tree]:
+    """Outputs and final state, and the gradients of a random projection of them."""
+    run: Callable[..., Any] = partial(recurrent, s.cell, algorithm=algorithm, **options)
+    weights = random_like(jax.eval_shape(run, s.params, s.x, s.state), s.seed + 1)
+
+    def weighed(params: Tree, x: jax.Array, state: Tree) -> tuple[jax.Array, Tree]:
+        result = run(params, x, state)
+        return total(result, weights), result
+
+    found, result = jax.jit(gradients(weighed, has_aux=True))(s.params, s.x, s.state)
+    return result, found
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    "step": _check_step,
+    "batch": _check_batch,
+    "project": _check_project,
+    "affine": _check_affine,
+    "jacobian": _check_jacobian,
+    "time": _check_time,
+    "algorithms": _check_algorithms,
+}
+
+
+def _same_kind(got: Tree, expected: Tree, what: str) -> None:
+    """Asserts one structure, and the shapes and dtypes of every leaf."""
+    _same_shapes(got, expected, what)
+    for (path, ours), theirs in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        if ours.dtype != theirs.dtype:
+            raise AssertionError(f"{what}: expected {theirs.dtype}{_place(path)}, got {ours.dtype}")
+
+
+def _same_shapes(got: Tree, expected: Tree, what: str) -> None:
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (got, expected)]
+    ours, theirs = structures
+    if ours != theirs:
+        raise AssertionError(f"{what}: expected the structure {theirs}, got {ours}")
+    for (path, leaf), due in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        if leaf.shape != due.shape:
+            raise AssertionError(f"{what}: expected shape {due.shape}{_place(path)}, got {leaf.shape}")
+
+
+def _place(path: Any) -> str:
+    return f" at {jax.tree_util.keystr(path)}" if path else ""

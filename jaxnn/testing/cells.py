@@ -1,0 +1,104 @@
+"""What a recurrent cell promises to the engine: shapes, purity, the optional parts, time, and every algorithm."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional.recurrent import Cell
+from jaxnn.testing.cell_checks import CHECKS, Subject, check_shapes
+from jaxnn.testing.floating import as_array
+
+Tree = Any
+CellCheck = Literal["step", "batch", "project", "affine", "jacobian", "time", "algorithms"]
+
+
+def assert_cell(
+    cell: Cell,
+    params: Tree,
+    x: jax.typing.ArrayLike,
+    *,
+    checks: Sequence[CellCheck] | None = None,
+    state: Tree | None = None,
+    reduction: int | None = None,
+    roundings: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Asserts that a recurrent cell keeps what it promises to `functional.recurrent`.
+
+    All of it is checked in the dtype of `x`; where float64 is enabled, float64 inputs and parameters make the
+    comparisons sharper.
+
+    - `"step"`: `zero_state`, `step` and `output` return arrays `(*batch, ...)`; `step` keeps the state's shapes and
+      dtypes, and returns the same for the same arguments, when it is traced anew too. The cell is hashable.
+    - `"batch"`: each sequence of a batch gives what it gives by itself, and any number of batch axes serves.
+    - `"project"`: `advance` after `project` is `step`, in values and gradients, and `project` gives the same for all
+      steps at once and for one.
+    - `"affine"`: `a * state + b` is `step`, in values and gradients.
+    - `"jacobian"`: the derivative of a step by its state is zero outside `cell.jacobian`, at several states, inputs and
+      parameters around `params`. Elements of different arrays of the state do not act on each other either.
+    - `"time"`: lengths, masks, resets, reversal, chunks, streaming and their gradients, as in
+      `assert_sequence_invariant`, by the algorithm "auto".
+    - `"algorithms"`: every algorithm that serves gives the values and gradients of "scan", going forward, and both ways
+      with lengths, a mask and resets. `fused` is checked so.
+
+    Args:
+        cell: The cell.
+        params: Its parameters.
+        x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps.
+        checks: Which checks to make. Default: all that concern the cell.
+        state: The state to check at, `(batch, ...)`. Default: normal numbers; give one where not all numbers are a
+            state.
+        reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
+            leaf of `params`.
+        roundings: See `tolerance`. Default: 8 a time step.
+        seed: Seed of all that is random.
+
+    Raises:
+        AssertionError: If a check fails; names the part of the cell and the worst element.
+        ValueError: If a check is unknown or the cell lacks the part that it checks, or `x` does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F, testing
+        >>> def zero_state(decay, batch, dtype):
+        ...     return jnp.zeros((*batch, *decay.shape), dtype)
+        >>> def step(decay, state, x):
+        ...     return jnp.broadcast_to(decay, x.shape) * state + x
+        >>> def affine(decay, x):
+        ...     return jnp.broadcast_to(decay, x.shape), x
+        >>> decay, x = jnp.array([0.5, 0.9]), jnp.sin(jnp.arange(24.0)).reshape(3, 4, 2)
+        >>> average = F.Cell(zero_state, step, affine=affine, jacobian="diagonal")
+        >>> testing.assert_cell(average, decay, x, checks=["affine", "jacobian"])
+        >>> wrong = average._replace(affine=lambda decay, x: affine(decay, 2 * x))
+        >>> testing.assert_cell(wrong, decay, x, checks=["affine"])
+        Traceback (most recent call last):
+        ...
+        AssertionError: cell.affine: a * state + b against cell.step: ...
+    """
+    unknown = set(checks or ()) - set(CHECKS)
+    if unknown:
+        raise ValueError(f"checks must be among {sorted(CHECKS)}, got {sorted(unknown)}")
+    parts = [name for name in get_args(CellCheck) if getattr(cell, name, True) is not None]
+    lacks = sorted(set(checks or ()) - set(parts))
+    if lacks:
+        raise ValueError(f"checks: expected those that concern the cell, got {lacks[0]!r} without cell.{lacks[0]}")
+    values = as_array(x)
+    axes = cell.feature_axes + 2
+    if (
+        values.ndim != axes
+        or values.shape[0] < 2
+        or values.shape[1] < 4
+        or not jnp.issubdtype(values.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"x: expected floats (batch, time, *features) with {axes} axes for feature_axes={cell.feature_axes}, at "
+            f"least 2 sequences of at least 4 steps, got {values.dtype} {values.shape}"
+        )
+    with jax.default_matmul_precision("highest"):
+        # Shapes first, whatever is chosen: the other checks would fail with another message.
+        check_shapes(cell, params, values)
+        subject = Subject(cell, params, values, state, reduction, roundings, seed)
+        for check in parts if checks is None else checks:
+            CHECKS[check](subject)

@@ -1,0 +1,259 @@
+"""The checks of `assert_sequence_invariant`, and what they share: the layer under test and random arguments."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.floating import as_array
+from jaxnn.testing.oracle import name_of
+from jaxnn.testing.trees import at, gradients, random_like, stacked, total
+
+Tree = Any
+Layer = Callable[..., tuple[Any, Tree]]
+SequenceCheck = Literal["padding", "streaming", "chunks", "reversal", "gradients", "resets", "mask"]
+
+
+class Subject:
+    """The layer under test, compiled, with what all checks need: a random state, lengths, a mask and the tolerance."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        params: Tree,
+        x: jax.Array,
+        step: Callable[..., Tree] | None,
+        output: Callable[..., Tree] | None,
+        reverses: Sequence[bool],
+        reduction: int | None,
+        roundings: int | None,
+        state: Tree | None,
+        seed: int,
+    ) -> None:
+        self.name, self.params, self.x, self.step = name_of(layer), params, x, step
+        self.output_of = output or (lambda _, state: jax.tree.leaves(state)[0])
+        self.reverses = reverses
+        self.layer: Callable[..., Any] = jax.jit(layer, static_argnames="reverse")
+        self.batch, self.time = x.shape[:2]
+        self.output, like = jax.eval_shape(layer, params, x)
+        self.state = random_like(like, seed) if state is None else state
+        # From nothing to everything, the ends included.
+        self.lengths = np.linspace(0, self.time, self.batch).round().astype(np.int32)
+        self.within = np.arange(self.time) < self.lengths[:, None]
+        # No step of the first sequence counts, and of the last neither the first step nor the last.
+        self.mask = np.random.default_rng(seed).random((self.batch, self.time)) < 0.6
+        self.mask[0] = False
+        self.mask[-1] = [False, *(np.arange(self.time - 2) % 2 == 0), False]
+        self.reduction, self.roundings = sums(params, self.time, reduction, roundings)
+
+    def close(self, got: Tree, expected: Tree, what: str) -> None:
+        """Asserts that two results agree; both sides round, so the roundings of two results part them."""
+        assert_close(
+            got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=f"{self.name}, {what}"
+        )
+
+    def by_themselves(
+        self, params: Tree, x: jax.Array, state: Tree, *, counts: np.ndarray, reverse: bool
+    ) -> tuple[Tree, Tree]:
+        """Each sequence cut to the steps that count and run alone; outputs elsewhere are zero, final states stacked."""
+        outputs, finals = [], []
+        for n in range(self.batch):
+            start, steps = at(state, n), np.flatnonzero(counts[n])
+            y, final = jax.tree.map(lambda o: jnp.zeros(o.shape[1:], o.dtype), self.output), start
+            if steps.size:
+                own, final = self.layer(params, x[n][steps], start, reverse=reverse)
+                y = jax.tree.map(lambda zeros, o, steps=steps: zeros.at[steps].set(o), y, own)
+            outputs.append(y)
+            finals.append(final)
+        return stacked(outputs), stacked(finals)
+
+    def filled(self, counts: np.ndarray, filling: float) -> jax.Array:
+        """The inputs, with `filling` at the steps that do not count."""
+        values = np.asarray(self.x)
+        return as_array(np.where(_spread(counts, values.ndim), values, np.asarray(filling, values.dtype)))
+
+
+def _check_padding(s: Subject) -> None:
+    for reverse in s.reverses:
+        what = "padding, reverse" if reverse else "padding"
+        y, _ = s.layer(s.params, s.x, s.state, lengths=s.lengths, reverse=reverse)
+        for n, length in enumerate(s.lengths.tolist()):
+            if any(np.any(np.asarray(leaf)[n, length:]) for leaf in jax.tree.leaves(y)):
+                raise AssertionError(f"{s.name}, {what}: outputs past the length {length} are not zero")
+        _check_counting(s, what, "past the lengths", s.within, reverse, lengths=s.lengths)
+
+
+def _check_mask(s: Subject) -> None:
+    for reverse in s.reverses:
+        what = "mask, reverse" if reverse else "mask"
+        y, _ = s.layer(s.params, s.x, s.state, mask=s.mask, reverse=reverse)
+        if any(np.any(np.asarray(leaf)[~s.mask]) for leaf in jax.tree.leaves(y)):
+            raise AssertionError(f"{s.name}, {what}: outputs of steps that do not count are not zero")
+        _check_counting(s, what, "at steps that do not count", s.mask, reverse, mask=s.mask)
+        _check_gradients_of_counting(s, f"{what}, gradients", s.mask, reverse, mask=s.mask)
+
+
+def _check_counting(s: Subject, what: str, where: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
+    y, final = s.layer(s.params, s.x, s.state, **given, reverse=reverse)
+    alone = jax.jit(partial(s.by_themselves, counts=counts, reverse=reverse))
+    expected, state = alone(s.params, s.x, s.state)
+    s.close(y, expected, f"{what}: outputs against the sequences by themselves")
+    s.close(final, state, f"{what}: final state against the sequences by themselves")
+    for filling in (np.nan, np.inf, 1e3):
+        got = s.layer(s.params, s.filled(counts, filling), s.state, **given, reverse=reverse)
+        _same(got, (y, final), f"{s.name}, {what}: {filling} {where} has an effect")
+
+
+def _check_streaming(s: Subject) -> None:
+    y, final = s.layer(s.params, s.x, s.state)
+
+    @jax.jit
+    def step(params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:
+        new = s.step(params, state, x)  # type: ignore[misc]
+        return new, s.output_of(params, new)
+
+    state, outputs = s.state, []
+    for t in range(s.time):
+        state, output = step(s.params, state, np.asarray(s.x)[:, t])
+        outputs.append(output)
+    s.close(y, jax.tree.map(lambda *o: np.stack(o, axis=1), *outputs), "streaming: outputs against a loop of steps")
+    s.close(final, state, "streaming: final state against a loop of steps")
+
+
+def _check_chunks(s: Subject) -> None:
+    cuts = [0, 1, s.time // 2, s.time]
+    for reverse in s.reverses:
+        y, final = s.layer(s.params, s.x, s.state, reverse=reverse)
+        parts, state = list(itertools.pairwise(cuts)), s.state
+        outputs: dict[int, Tree] = {}
+        for start, stop in reversed(parts) if reverse else parts:
+            outputs[start], state = s.layer(s.params, np.asarray(s.x)[:, start:stop], state, reverse=reverse)
+        in_order = [outputs[start] for start, _ in parts]
+        joined = jax.tree.map(lambda *o: np.concatenate(o, axis=1), *in_order)
+        what = "chunks, reverse" if reverse else "chunks"
+        s.close(y, joined, f"{what}: outputs against the chunks'")
+        s.close(final, state, f"{what}: final state against the last chunk's")
+
+
+def _check_reversal(s: Subject) -> None:
+    # Position t of a sequence of length n is filled from n - 1 - t, and padding from itself.
+    steps = np.arange(s.time)
+    for lengths in (None, s.lengths):
+        ends = np.full(s.batch, s.time) if lengths is None else lengths
+        turned = np.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)
+
+        def flip(tree: Tree, turned: np.ndarray = turned) -> Tree:
+            return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _spread(turned, a.ndim), axis=1), tree)
+
+        y, final = s.layer(s.params, s.x, s.state, lengths=lengths, reverse=True)
+        expected, state = s.layer(s.params, as_array(flip(s.x)), s.state, lengths=lengths)
+        what = "reversal" if lengths is None else "reversal within the lengths"
+        s.close(y, flip(expected), f"{what}: outputs against the sequence turned round")
+        s.close(final, state, f"{what}: final state against the sequence turned round")
+
+
+def _check_gradients(s: Subject) -> None:
+    steps, n, t = np.arange(s.time), s.batch - 1, s.time // 2
+    for reverse in s.reverses:
+        what = "gradients, reverse" if reverse else "gradients"
+        _check_gradients_of_counting(s, what, s.within, reverse, lengths=s.lengths)
+
+        def one_output(x: jax.Array, reverse: bool = reverse) -> jax.Array:
+            return total(at(s.layer(s.params, x, s.state, reverse=reverse)[0], (n, t)))
+
+        reached = _reached(one_output, s.x)
+        if reached[n, steps < t if reverse else steps > t].any():
+            raise AssertionError(f"{s.name}, {what}: the output at step {t} depends on inputs that come after it")
+        if reached[:n].any():
+            raise AssertionError(f"{s.name}, {what}: the output of one sequence depends on another of the batch")
+
+
+def _check_gradients_of_counting(s: Subject, what: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
+    weights = random_like((s.output, s.state), 0)
+
+    def together(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
+        return total(s.layer(params, x, state, **given, reverse=reverse), weights)
+
+    def apart(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
+        return total(s.by_themselves(params, x, state, counts=counts, reverse=reverse), weights)
+
+    got = jax.jit(gradients(together))(s.params, s.filled(counts, np.nan), s.state)
+    expected = jax.jit(gradients(apart))(s.params, s.x, s.state)
+    for kind, ours, theirs in zip(("parameters", "inputs", "the initial state"), got, expected, strict=True):
+        s.close(ours, theirs, f"{what}: with respect to {kind}, against the sequences by themselves")
+
+
+def _check_resets(s: Subject) -> None:
+    resets = np.zeros((s.batch, s.time), np.bool_)
+    for n in range(s.batch):
+        resets[n, [1 + n % (s.time - 1), s.time - 1]] = True
+    resets[0, 0] = True  # at the first step: the initial state has no effect
+    cut = 1 + (s.batch - 1) % (s.time - 1)  # of the last sequence: its first part ends here
+
+    def by_parts(params: Tree, x: jax.Array, state: Tree, *, reverse: bool) -> tuple[Tree, Tree]:
+        outputs, finals = [], []
+        for n in range(s.batch):
+            bounds = sorted({0, *np.flatnonzero(resets[n]).tolist(), s.time})
+            parts = list(itertools.pairwise(bounds))
+            now: Tree | None = at(state, n)
+            made: dict[int, Tree] = {}
+            for number, (start, stop) in enumerate(reversed(parts) if reverse else parts):
+                if number > 0 or (not reverse and resets[n, 0]):
+                    now = None
+                made[start], now = s.layer(params, x[n, start:stop], now, reverse=reverse)
+            outputs.append(jax.tree.map(lambda *o: jnp.concatenate(o), *[made[start] for start, _ in parts]))
+            finals.append(now)
+        return stacked(outputs), stacked(finals)
+
+    for reverse in s.reverses:
+        what = "resets, reverse" if reverse else "resets"
+        y, final = s.layer(s.params, s.x, s.state, resets=resets, reverse=reverse)
+        expected, state = jax.jit(partial(by_parts, reverse=reverse))(s.params, s.x, s.state)
+        s.close(y, expected, f"{what}: outputs against the parts by themselves")
+        s.close(final, state, f"{what}: final state against the last part by itself")
+
+        def across(x: jax.Array, reverse: bool = reverse) -> jax.Array:
+            y, _ = s.layer(s.params, x, s.state, resets=resets, reverse=reverse)
+            return total(at(y, (-1, slice(cut) if reverse else slice(cut, None))))
+
+        reached = _reached(across, s.x)[-1]
+        if np.any(reached[cut:] if reverse else reached[:cut]):
+            raise AssertionError(f"{s.name}, {what}: a gradient passes the reset at step {cut}")
+
+
+CHECKS: dict[SequenceCheck, Callable[[Subject], None]] = {
+    "padding": _check_padding,
+    "streaming": _check_streaming,
+    "chunks": _check_chunks,
+    "reversal": _check_reversal,
+    "gradients": _check_gradients,
+    "resets": _check_resets,
+    "mask": _check_mask,
+}
+
+
+def sums(params: Tree, time: int, reduction: int | None, roundings: int | None) -> tuple[int, int]:
+    """What the tolerance of a recurrence follows from: the products in a sum, and the roundings over all steps."""
+    return reduction or max([1, *(np.size(leaf) for leaf in jax.tree.leaves(params))]), roundings or 8 * time
+
+
+def _spread(array: np.ndarray, axes: int) -> np.ndarray:
+    """The array with axes of size one added at its end, up to a number of axes."""
+    return array.reshape(*array.shape, *(1,) * (axes - array.ndim))
+
+
+def _reached(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> np.ndarray:
+    """Bool `(batch, time)`: the inputs on which a number depends."""
+    gradient = np.asarray(jax.jit(jax.grad(function))(x))
+    return np.any(gradient.reshape(*gradient.shape[:2], -1) != 0, axis=-1)
+
+
+def _same(got: Tree, expected: Tree, message: str) -> None:
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        if not np.array_equal(np.asarray(ours), np.asarray(theirs)):
+            raise AssertionError(message)

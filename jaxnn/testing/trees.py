@@ -1,0 +1,63 @@
+"""Trees of arrays as the checks of recurrent layers need them: random ones, parts, and numbers to differentiate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.testing.floating import as_array
+
+Tree = Any
+
+
+def random_like(tree: Tree, seed: int) -> Tree:
+    """Normal numbers, complex ones where the leaves are, in the shapes and dtypes of a tree."""
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf: Any) -> jax.Array:
+        values = rng.normal(size=leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            values = values + 1j * rng.normal(size=leaf.shape)
+        return as_array(values.astype(leaf.dtype))
+
+    return jax.tree.map(draw, tree)
+
+
+def total(tree: Tree, weights: Tree | None = None) -> jax.Array:
+    """The sum of all elements, weighted, as one real number to differentiate; integers are left out."""
+    leaves = jax.tree.leaves(tree)
+    factors = [None] * len(leaves) if weights is None else jax.tree.leaves(weights)
+    parts = [
+        jnp.sum(jnp.real(leaf if w is None else leaf * w).astype(jnp.float32))
+        for leaf, w in zip(leaves, factors, strict=True)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return sum(parts, start=jnp.float32(0))
+
+
+def gradients(function: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., Any]:
+    """Gradients by the three arguments, zeros for integers; `(gradients, aux)` with an auxiliary result."""
+    gradient = jax.grad(function, argnums=(0, 1, 2), has_aux=has_aux, allow_int=True)
+
+    def numbers(g: Any) -> jax.Array:
+        return jnp.zeros(g.shape) if g.dtype == jax.dtypes.float0 else g
+
+    def run(*args: Tree) -> Any:
+        if not has_aux:
+            return jax.tree.map(numbers, gradient(*args))
+        found, aux = gradient(*args)
+        return jax.tree.map(numbers, found), aux
+
+    return run
+
+
+def at(tree: Tree, index: Any) -> Tree:
+    """What stands at an index in every array."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stacked(trees: list[Tree]) -> Tree:
+    """Trees of arrays as one, along a new first axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

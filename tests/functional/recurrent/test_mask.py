@@ -1,0 +1,134 @@
+"""`mask=`: steps that do not count, anywhere in a sequence, with every other option."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import testing
+
+from .common import CASES, KINDS, assert_close, assert_same, float64, random_state, random_x
+
+pytestmark = pytest.mark.parametrize("name", KINDS)
+
+BATCH, TIME = 3, 6
+MASK = np.array([[1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 1, 1]], bool)
+RESETS = np.array([[0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0]], bool)
+
+
+def _setting(name, dtype=jnp.float32):
+    case = CASES[name]
+    params = case.params(dtype=dtype)
+    state = random_state(params, (BATCH,), dtype=dtype)
+    return case, params, random_x(BATCH, TIME, 3, dtype=dtype), state
+
+
+def deleted(case, params, x, state, counts, resets, reverse):
+    """The formula in float64 over the steps that count; a reset holds for the first of them that comes after it."""
+    p, x, state = float64(params), float64(x), float64(state)
+    y, finals = np.zeros((BATCH, TIME, params.output)), []
+    for n in range(BATCH):
+        now = tuple(part[n] for part in state)
+        for t in range(TIME)[:: -1 if reverse else 1]:
+            if not reverse and resets[n, t]:
+                now = tuple(np.zeros_like(part) for part in now)
+            if counts[n, t]:
+                now = case.oracle(p, now, x[n, t], **case.oracle_options)
+                y[n, t] = now[0]
+            if reverse and resets[n, t] and t > 0:
+                now = tuple(np.zeros_like(part) for part in now)
+        finals.append(now)
+    return y, tuple(np.stack(parts) for parts in zip(*finals, strict=True))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("resets", [np.zeros_like(RESETS), RESETS])
+def test_steps_that_do_not_count_are_as_if_deleted(name, reverse, resets):
+    case, params, x, state = _setting(name)
+    poisoned = jnp.where(MASK[..., None], x, jnp.nan)
+    y, final = case.layer(params, poisoned, state, mask=MASK, resets=resets, reverse=reverse)
+    want_y, want = deleted(case, params, x, state, MASK, resets, reverse)
+    assert_close(y, want_y)
+    assert_close(tuple(final), want)
+
+
+def test_values_and_gradients_are_those_of_the_sequence_without_them(name):
+    case, params, x, _ = _setting(name)
+    testing.assert_sequence_invariant(case.layer, params, x, checks=["mask"])
+
+
+def test_lengths_are_a_special_case(name):
+    case, params, x, state = _setting(name)
+    lengths = jnp.array([6, 0, 4])
+    within = np.arange(TIME) < np.asarray(lengths)[:, None]
+    for reverse in (False, True):
+        expected = case.layer(params, x, state, lengths=lengths, reverse=reverse)
+        assert_same(case.layer(params, x, state, mask=within, reverse=reverse), expected)
+
+
+def test_with_lengths_the_steps_count_where_both_say_so(name):
+    case, params, x, state = _setting(name)
+    lengths = jnp.array([2, 6, 5])
+    both = MASK & (np.arange(TIME) < np.asarray(lengths)[:, None])
+    for reverse in (False, True):
+        expected = case.layer(params, x, state, mask=both, reverse=reverse)
+        assert_same(case.layer(params, x, state, mask=MASK, lengths=lengths, reverse=reverse), expected)
+
+
+def _value_and_gradients(case, params, x, state, **options):
+    def loss(params, x, state):
+        y, final = case.layer(params, x, state, **options)
+        return sum(jnp.sum(jnp.sin(a)) for a in (y, *final)), (y, final)
+
+    (_, result), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, state)
+    return result, gradients
+
+
+@pytest.mark.parametrize("algorithm", ["scan", "auto"])
+def test_remat_and_one_algorithm_or_another_change_nothing(name, algorithm):
+    case, params, x, state = _setting(name)
+    options = {"mask": MASK, "resets": RESETS, "lengths": np.array([6, 3, 5]), "reverse": True}
+    expected = _value_and_gradients(case, params, x, state, **options, algorithm="scan")
+    got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=4)
+    assert_close(got, expected, 1e-5, 1e-6)
+
+
+def test_time_major_is_the_same_with_the_axes_moved(name):
+    case, params, x, state = _setting(name)
+    y, final = case.layer(params, x, state, mask=MASK)
+    y_t, final_t = case.layer(params, jnp.moveaxis(x, 1, 0), state, mask=MASK.T, time_major=True)
+    assert_same(jnp.moveaxis(y_t, 0, 1), y)
+    assert_same(final_t, final)
+
+
+def test_truncation_cuts_between_steps_whether_they_count_or_not(name):
+    case, params, x, _ = _setting(name)
+    mask = jnp.asarray([True, True, False, False, True, True])
+
+    def late(x, truncate):
+        return jnp.sum(case.layer(params, x, mask=mask, truncate=truncate)[0][4:])
+
+    gradient = jax.grad(late)
+    assert gradient(x[0], None)[:2].any(axis=-1).all()
+    cut = gradient(x[0], 3)
+    assert not cut[:4].any()
+    assert cut[4:].any(axis=-1).all()
+
+
+def test_masks_are_traced(name):
+    case, params, x, state = _setting(name)
+    run = testing.count_traces(partial(case.layer, params, x, state))
+    compiled = jax.jit(lambda mask: run(mask=mask))
+    for mask in (MASK, ~MASK):
+        assert_close(compiled(mask), case.layer(params, x, state, mask=mask), 1e-6, 1e-6)
+    assert run.traces == 1
+
+
+def test_half_precision_carries_the_state_as_it_is(name):
+    case, params, x, state = _setting(name, jnp.bfloat16)
+    y, final = case.layer(params, x, state, mask=np.zeros_like(MASK))
+    assert not y.any()
+    assert_same(final, state)
+    assert jax.tree.map(lambda a: a.dtype, final) == jax.tree.map(lambda a: a.dtype, state)

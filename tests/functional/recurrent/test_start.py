@@ -1,0 +1,116 @@
+"""An initial state that a cell learns: where sequences begin, where resets set them back to, and its gradients."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import functional as F
+
+TIME = 6
+DECAY, START = np.array([0.5, -0.9]), np.array([2.0, 3.0])
+
+
+class Params(NamedTuple):
+    """Of a leaky sum that begins with `start`."""
+
+    decay: jax.Array
+    start: jax.Array
+
+
+def zero_state(p, batch, dtype):
+    return jnp.broadcast_to(p.start, (*batch, *p.start.shape))
+
+
+def step(p, state, x):
+    return jnp.broadcast_to(p.decay, x.shape) * state + x
+
+
+CELL = F.Cell(zero_state, step)
+PARAMS = Params(jnp.asarray(DECAY, jnp.float32), jnp.asarray(START, jnp.float32))
+X = np.random.default_rng(0).normal(size=(3, TIME, 2)).astype(np.float32)
+
+
+def by_hand(x, counts, resets, reverse):
+    """`y_t` of the steps that count and, for each, the power of the decay with which the learned state is in it."""
+    y, power = np.zeros(x.shape), np.zeros(x.shape[:2])
+    for n in range(len(x)):
+        state, age = START, 0
+        for t in range(TIME)[:: -1 if reverse else 1]:
+            if not reverse and resets[n, t]:
+                state, age = START, 0
+            if counts[n, t]:
+                state, age = DECAY * state + x[n, t], age + 1
+                y[n, t], power[n, t] = state, age
+            if reverse and resets[n, t] and t > 0:
+                state, age = START, 0
+    return y, power
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sequences_begin_with_it_and_resets_go_back_to_it(reverse):
+    rng = np.random.default_rng(1)
+    resets, counts = rng.random((3, TIME)) < 0.4, rng.random((3, TIME)) < 0.7
+
+    def run(params):
+        return F.recurrent(CELL, params, X, resets=resets, mask=counts, reverse=reverse)[0]
+
+    def loss(params):
+        return jnp.sum(run(params))
+
+    y, power = by_hand(X, counts, resets, reverse)
+    np.testing.assert_allclose(run(PARAMS), y, rtol=1e-5, atol=1e-6)
+    reached = np.sum(np.where(counts[..., None], DECAY ** power[..., None], 0), axis=(0, 1))
+    np.testing.assert_allclose(jax.grad(loss)(PARAMS).start, reached, rtol=1e-5)
+
+
+def test_a_state_that_is_given_takes_its_place_until_a_reset():
+    given = jnp.ones((3, 2))
+    resets = np.arange(TIME) == 2
+
+    def ends(start, resets):
+        _, final = F.recurrent(CELL, PARAMS._replace(start=start), X, given, resets=resets)
+        return jnp.sum(final)
+
+    assert not jax.grad(ends)(PARAMS.start, None).any()
+    reached = jax.grad(ends)(PARAMS.start, np.broadcast_to(resets, (3, TIME)))
+    np.testing.assert_allclose(reached, 3 * DECAY ** (TIME - 2), rtol=1e-5)
+
+
+def test_a_sequence_of_no_steps_returns_it():
+    y, final = F.recurrent(CELL, PARAMS, X, lengths=np.array([0, 2, 0]))
+    np.testing.assert_array_equal(final[0], PARAMS.start)
+    assert not y[0].any()
+
+
+def test_a_loop_of_steps_begins_with_it():
+    y, _ = F.recurrent(CELL, PARAMS, X)
+    state = CELL.zero_state(PARAMS, (3,), jnp.float32)
+    for t in range(TIME):
+        state = F.recurrent_step(CELL, PARAMS, state, X[:, t])
+        np.testing.assert_allclose(state, y[:, t], rtol=1e-6)
+
+
+def test_both_directions_and_a_stack_begin_with_their_own():
+    backward = PARAMS._replace(start=jnp.array([-1.0, 7.0]))
+    nothing = jnp.zeros((1, 2))
+    y, _ = F.bidirectional(CELL, PARAMS, backward, nothing)
+    np.testing.assert_allclose(y[0], np.concatenate([DECAY * START, DECAY * backward.start]), rtol=1e-6)
+    y, _ = F.stack(CELL, [PARAMS, backward], nothing)
+    np.testing.assert_allclose(y[0], DECAY * START + DECAY * np.asarray(backward.start), rtol=1e-6)
+
+
+@pytest.mark.parametrize("remat", [None, 32])
+def test_in_half_precision_its_gradient_is_summed_in_float32(remat):
+    """In bfloat16 a sum of ones sticks at 256."""
+    params = Params(jnp.zeros(1, jnp.bfloat16), jnp.zeros(1, jnp.bfloat16))
+    one = params._replace(decay=jnp.ones(1, jnp.bfloat16))
+    x = jnp.zeros((1024, 1), jnp.bfloat16)
+
+    def loss(params):
+        y, _ = F.recurrent(CELL, params, x, resets=np.ones(1024, bool), remat=remat)
+        return jnp.sum(y.astype(jnp.float32))
+
+    assert float(jax.grad(loss)(one).start[0]) == 1024
