@@ -67,6 +67,9 @@ CELLS = {
     "rnn": Kind("RNN", F.rnn_cell(), F.init_rnn, "#e8590c"),
     "gru": Kind("GRU", F.gru_cell(), F.init_gru, "#2f9e44", keeps=(0, 1, 0)),
     "lstm": Kind("LSTM", F.lstm_cell(), F.init_lstm, "#1f77b4", keeps=(-1, 1, 0, 0)),
+    "mingru": Kind("minGRU", F.mingru_cell(), F.init_mingru, "#ae3ec9", keeps=(-1, 0)),
+    "minlstm": Kind("minLSTM", F.minlstm_cell(), F.init_minlstm, "#0b7285", keeps=(-1, 1, 0)),
+    "lru": Kind("LRU", F.lru_cell(), F.init_lru, "#868e96"),
 }
 ALPHABET, SYMBOLS = 4, 2
 """Copying: how many different symbols there are, and how many are to be kept."""

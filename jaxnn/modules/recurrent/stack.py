@@ -26,7 +26,7 @@ class CallOptions(TypedDict, total=False):
     time_major: bool
     remat: int | None
     truncate: int | None
-    algorithm: str
+    algorithm: str | R.Newton
     deterministic: bool | None
     rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -149,7 +149,7 @@ class Recurrent(nnx.Module):
         time_major: bool = False,
         remat: int | None = None,
         truncate: int | None = None,
-        algorithm: str = "auto",
+        algorithm: str | R.Newton = "auto",
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Any:
