@@ -406,7 +406,6 @@ RECURRENT = [
     recurrent_case("mingru"),
     recurrent_case("mingru log-space, associative, lengths", lengths=True, log_space=True, algorithm="associative"),
     recurrent_case("minlstm log-space", log_space=True),
-    recurrent_case("minlstm associative", algorithm="associative"),
     recurrent_case("lru lengths, backward", lengths=True, backward=True),
     recurrent_case("lru associative, projected", {"output": 4}, algorithm="associative"),
     recurrent("bidirectional", both_directions, both_directions_oracle, pair_of(F.init_gru, FEATURES), (None, 0)),
