@@ -43,9 +43,9 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     driven = R.Cell(Bound(_zero_state, of=definition), Bound(_step, of=definition), _output, axes)
     if state is not None:
         batch = leading[1:] if options.get("time_major") else leading[:-1]
-        start = driven.zero_state(arrays, batch, x.dtype)
-        check.state(state, start.carry, batch, x.dtype)
-        state = start._replace(carry=state)
+        zeros = driven.zero_state(arrays, batch, x.dtype)
+        check.state(state, zeros.carry, batch, x.dtype)
+        state = zeros._replace(carry=state)
     y, final = R.recurrent(driven, arrays, x, state, **options)
     return y, final.carry
 
