@@ -62,12 +62,12 @@ class Newton:
     iterations, each of which multiplies by the Jacobian once for every element of the state; and the derivatives of a
     cell that declares no structure go through time step by step.
 
-    What to expect: it pays on accelerators, for long sequences, small batches and cells whose steps forget, by gates or
-    small recurrent weights. LSTM and GRU with dense recurrent weights do not profit: measured, they took 29 iterations
-    with the weights of their initialisation, and with weights as large as training makes them did not converge. So
-    `"auto"` never takes it, and `lstm_cell()`, `gru_cell()` and `rnn_cell()` declare no structure. Under `vmap` the
-    scan of `otherwise="scan"` is computed in any case; give batch axes to the call instead. With `remat`, blocks
-    of that many steps are solved one after the other.
+    What to expect: it is made for hardware that computes many steps at once, long sequences, small batches and cells
+    whose steps forget, by gates or small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense
+    recurrent weights do not profit: measured, they took 29 iterations with the weights of their initialisation, and
+    with weights as large as training makes them did not converge. So `"auto"` never takes it, and `lstm_cell()`,
+    `gru_cell()` and `rnn_cell()` declare no structure. Under `vmap` the scan of `otherwise="scan"` is computed in any
+    case; give batch axes to the call instead. With `remat`, blocks of that many steps are solved one after the other.
 
     Attributes:
         tolerance: A sequence has converged when no element of its states changes by more than this, relative to
