@@ -63,7 +63,7 @@ class Newton:
     cell that declares no structure go through time step by step.
 
     What to expect: it is made for hardware that computes many steps at once, long sequences, small batches and cells
-    whose steps forget, by gates or small recurrent weights; on CPU "scan" does less work. LSTM and GRU with dense
+    whose steps forget, by gates or small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense
     recurrent weights do not profit: measured, they took 29 iterations with the weights of their initialisation, and
     with weights as large as training makes them did not converge. So `"auto"` never takes it, and `lstm_cell()`,
     `gru_cell()` and `rnn_cell()` declare no structure. Under `vmap` the scan of `otherwise="scan"` is computed in any
