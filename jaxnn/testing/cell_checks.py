@@ -182,11 +182,11 @@ def _acting(claim: Any, state: Tree) -> Callable[[bool, tuple[int, ...]], np.nda
     """What a cell claims: `(of one array, shape) -> bool` of that shape, which elements may act on which."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     if claim == "diagonal":
-        return lambda same, shape: np.eye(*shape) * same > 0
+        return lambda same, shape: np.eye(shape[0], shape[1]) * same > 0
     if not isinstance(claim, Blocks) or claim.size < 1:
         raise AssertionError(f"cell.jacobian: expected 'diagonal' or Blocks(size), got {claim!r}")
     if len(shapes) == claim.size and len(set(shapes)) == 1:
-        return lambda same, shape: np.eye(*shape) > 0
+        return lambda same, shape: np.eye(shape[0], shape[1]) > 0
     if len(shapes) == 1 and shapes[0] and shapes[0][-1] % claim.size == 0:
         return lambda same, shape: np.equal.outer(*(np.arange(size) // claim.size for size in shape))
     raise AssertionError(
