@@ -153,8 +153,10 @@ class Network(nnx.Module):
         if options.chrono and kind.keeps:
             own["bias_init"] = chrono(kind.keeps, options.hidden, delay)
         self.cell = cell
-        self.params = nnx.data(jax.tree.map(nnx.Param, kind.init(rngs.params(), features, options.hidden, **own)))
-        self.out = Dense(options.hidden, outputs, rngs=rngs)
+        params = kind.init(rngs.params(), features, options.hidden, **own)
+        self.params = nnx.data(jax.tree.map(nnx.Param, params))
+        y, _ = jax.eval_shape(partial(F.recurrent, kind.cell), params, jnp.zeros((1, features)))
+        self.out = Dense(y.shape[-1], outputs, rngs=rngs)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """The answers at the last steps."""

@@ -133,11 +133,22 @@ def _check_affine(s: Subject) -> None:
 
     def step(params: Tree, state: Tree, x: jax.Array) -> Tree:
         a, b = affine(params, x if project is None else project(params, x))
-        _same_shapes(a, state, "cell.affine: a against the state")
-        _same_shapes(b, state, "cell.affine: b against the state")
-        return jax.tree.map(_affine, a, state, b)
+        return jax.tree.map(_affine, _spread(a, state, "a"), state, _spread(b, state, "b"))
 
     s.agree(step, "cell.affine: a * state + b")
+
+
+def _spread(part: Tree, state: Tree, name: str) -> Tree:
+    """A part of an affine form in the shapes of the state, to which it has to broadcast."""
+    _same_structure(part, state, f"cell.affine: {name} against the state")
+
+    def spread(array: Any, like: jax.Array) -> jax.Array:
+        shape = jnp.shape(array)
+        if len(shape) > like.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], like.shape[::-1], strict=False)):
+            raise AssertionError(f"cell.affine: expected {name} to broadcast to {like.shape}, got shape {shape}")
+        return jnp.broadcast_to(array, like.shape)
+
+    return jax.tree.map(spread, part, state)
 
 
 def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
@@ -147,36 +158,41 @@ def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
 
 def _check_jacobian(s: Subject) -> None:
     claim = s.cell.jacobian
-    if claim != "diagonal" and not (isinstance(claim, Blocks) and claim.size > 0):
-        raise AssertionError(f"cell.jacobian: expected 'diagonal' or Blocks(size), got {claim!r}")
-    size = claim.size if isinstance(claim, Blocks) else 1
+    acting = _acting(claim, at(s.state, 0))
     derivatives = jax.jit(partial(_derivatives, s.cell))
+    names = [f"state{jax.tree_util.keystr(path)}.ravel()" for path, _ in jax.tree.leaves_with_path(s.state)]
     for trial in range(3):
         params, state, x = random_like((s.params, s.state, s.x), s.seed + trial)
         # First at the parameters themselves, then beside them: zeros of an initialiser are none there.
         params = jax.tree.map(lambda p, noise, trial=trial: p + (0.3 * trial * noise).astype(p.dtype), s.params, params)
         state = at(state if s.given is None else s.given, trial % s.batch)
-        found = derivatives(params, state, x[0, trial])
-        for (source, leaf), of_source in zip(jax.tree.leaves_with_path(state), found, strict=True):
-            inside = _acting(leaf.shape, size)
-            for (target, _), table in zip(jax.tree.leaves_with_path(state), of_source, strict=True):
+        for source, of_source in zip(names, derivatives(params, state, x[0, trial]), strict=True):
+            for target, table in zip(names, of_source, strict=True):
                 strength = np.nan_to_num(np.asarray(table))
-                outside = np.where(inside, 0, strength) if source == target else strength
+                outside = np.where(acting(source == target, table.shape), 0, strength)
                 if outside.max(initial=0) > 1e-6 * strength.max(initial=0):
                     i, j = np.unravel_index(outside.argmax(), outside.shape)
                     raise AssertionError(
-                        f"cell.jacobian: {claim!r}, but state{jax.tree_util.keystr(source)}.ravel()[{i}] acts on "
-                        f"state{jax.tree_util.keystr(target)}.ravel()[{j}], with a derivative of {outside[i, j]:.2g}"
+                        f"cell.jacobian: {claim!r}, but {source}[{i}] acts on {target}[{j}], with a derivative of "
+                        f"{outside[i, j]:.2g}"
                     )
 
 
-def _acting(shape: tuple[int, ...], size: int) -> np.ndarray:
-    """Bool `(elements, elements)`: those in one block of neighbours of an array's last axis."""
-    width = shape[-1] if shape else 1
-    if width % size:
-        raise AssertionError(f"cell.jacobian: Blocks({size}) do not divide the state's last axis of {width}")
-    block = np.arange(int(np.prod(shape))) // size
-    return np.equal.outer(block, block)
+def _acting(claim: Any, state: Tree) -> Callable[[bool, tuple[int, ...]], np.ndarray]:
+    """What a cell claims: `(of one array, shape) -> bool` of that shape, which elements may act on which."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    if claim == "diagonal":
+        return lambda same, shape: np.eye(shape[0], shape[1]) * same > 0
+    if not isinstance(claim, Blocks) or claim.size < 1:
+        raise AssertionError(f"cell.jacobian: expected 'diagonal' or Blocks(size), got {claim!r}")
+    if len(shapes) == claim.size and len(set(shapes)) == 1:
+        return lambda same, shape: np.eye(shape[0], shape[1]) > 0
+    if len(shapes) == 1 and shapes[0] and shapes[0][-1] % claim.size == 0:
+        return lambda same, shape: np.equal.outer(*(np.arange(size) // claim.size for size in shape))
+    raise AssertionError(
+        f"cell.jacobian: {claim!r} fit {claim.size} arrays of one shape, or one array whose last axis they divide; the "
+        f"state has arrays of the shapes {shapes}"
+    )
 
 
 def _derivatives(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> list[list[jax.Array]]:
@@ -262,20 +278,17 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 
 def _same_kind(got: Tree, expected: Tree, what: str) -> None:
     """Asserts one structure, and the shapes and dtypes of every leaf."""
-    _same_shapes(got, expected, what)
+    _same_structure(got, expected, what)
     for (path, ours), theirs in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        if ours.dtype != theirs.dtype:
-            raise AssertionError(f"{what}: expected {theirs.dtype}{_place(path)}, got {ours.dtype}")
+        for is_, due in ((f"shape {ours.shape}", f"shape {theirs.shape}"), (ours.dtype, theirs.dtype)):
+            if is_ != due:
+                raise AssertionError(f"{what}: expected {due}{_place(path)}, got {is_}")
 
 
-def _same_shapes(got: Tree, expected: Tree, what: str) -> None:
+def _same_structure(got: Tree, expected: Tree, what: str) -> None:
     structures: list[Any] = [jax.tree.structure(tree) for tree in (got, expected)]
-    ours, theirs = structures
-    if ours != theirs:
-        raise AssertionError(f"{what}: expected the structure {theirs}, got {ours}")
-    for (path, leaf), due in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        if leaf.shape != due.shape:
-            raise AssertionError(f"{what}: expected shape {due.shape}{_place(path)}, got {leaf.shape}")
+    if structures[0] != structures[1]:
+        raise AssertionError(f"{what}: expected the structure {structures[1]}, got {structures[0]}")
 
 
 def _place(path: Any) -> str:

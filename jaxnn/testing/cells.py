@@ -37,7 +37,8 @@ def assert_cell(
       steps at once and for one.
     - `"affine"`: `a * state + b` is `step`, in values and gradients.
     - `"jacobian"`: the derivative of a step by its state is zero outside `cell.jacobian`, at several states, inputs and
-      parameters around `params`. Elements of different arrays of the state do not act on each other either.
+      parameters around `params`. `"diagonal"` lets each element act on itself alone. `Blocks(n)` lets neighbours along
+      the last axis of one array act on each other, or the elements at one position of `n` arrays of one shape.
     - `"time"`: lengths, masks, resets, reversal, chunks, streaming and their gradients, as in
       `assert_sequence_invariant`, by the algorithm "auto".
     - `"algorithms"`: every algorithm that serves gives the values and gradients of "scan", going forward, and both ways

@@ -108,6 +108,12 @@ HEADS = F.Cell(lambda w, batch, dtype: jnp.zeros((*batch, 4), dtype), heads_step
 HEADS_PARAMS = normal(2, 2, 2)
 
 
+PAIRS = F.Cell(
+    lambda p, batch, dtype: (jnp.zeros((*batch, 2), dtype),) * 2,
+    lambda p, state, x: (state[0], state[0] * state[1] + x),
+)
+
+
 class TestRightCellsRaiseNoFalseAlarm:
     def test_in_every_check(self):
         testing.assert_cell(LINEAR, LINEAR_PARAMS, X)
@@ -119,8 +125,13 @@ class TestRightCellsRaiseNoFalseAlarm:
     def test_of_pictures_with_a_state_and_outputs_of_several_ranks(self):
         testing.assert_cell(PICTURE, KERNELS, normal(2, 4, 3, 2, 2), checks=["step", "batch", "time"])
 
-    def test_with_a_jacobian_of_blocks(self):
+    def test_with_blocks_of_neighbours_or_of_arrays(self):
         testing.assert_cell(HEADS, HEADS_PARAMS, normal(2, 4, 4), checks=["jacobian"])
+        testing.assert_cell(PAIRS._replace(jacobian=F.Blocks(2)), None, X, checks=["jacobian"])
+
+    def test_with_an_affine_form_that_broadcasts(self):
+        cell = LINEAR._replace(affine=lambda p, g: (p.decay, g))
+        testing.assert_cell(cell, LINEAR_PARAMS, X, checks=["affine"])
 
     def test_in_float64(self):
         with jax.enable_x64(True):
@@ -243,8 +254,8 @@ def twice(p, g):
     return rows(p.decay, g.shape[:-1]), 2 * g
 
 
-def of_one_row(p, g):
-    return p.decay, g
+def of_two_rows(p, g):
+    return jnp.stack([p.decay, p.decay]), g
 
 
 def frozen(p, g):
@@ -259,7 +270,7 @@ class TestOptionalParts:
             ({"project": sums_over_time}, "cell.project: all steps at once against one step"),
             ({"project": without_gradient}, "cell.advance: after project .*, gradients with respect to parameters"),
             ({"affine": twice}, r"cell.affine: a \* state \+ b against cell.step: "),
-            ({"affine": of_one_row}, r"cell.affine: a against the state: expected shape \(3, 4\), got \(4,\)"),
+            ({"affine": of_two_rows}, r"cell.affine: expected a to broadcast to \(3, 4\), got shape \(2, 4\)"),
             ({"affine": frozen}, r"cell.affine: a \* state \+ b .*, gradients with respect to parameters"),
         ],
     )
@@ -272,7 +283,7 @@ class TestOptionalParts:
         [
             (GATED["rnn"][0]._replace(jacobian="diagonal"), GATED["rnn"][1], X, r"'diagonal', but state.h.ravel\(\)\["),
             (HEADS._replace(jacobian="diagonal"), HEADS_PARAMS, normal(2, 4, 4), r"state.ravel\(\)\[.\] acts on"),
-            (HEADS._replace(jacobian=F.Blocks(3)), HEADS_PARAMS, normal(2, 4, 4), r"Blocks\(3\) do not divide"),
+            (HEADS._replace(jacobian=F.Blocks(3)), HEADS_PARAMS, normal(2, 4, 4), r"Blocks\(size=3\) fit 3 arrays"),
             (PICTURE._replace(jacobian="diagonal"), KERNELS, normal(2, 4, 3, 2, 2), r"'diagonal', but state.seen"),
             (
                 LINEAR._replace(jacobian="dense"),
@@ -293,12 +304,8 @@ class TestOptionalParts:
             testing.assert_cell(cell._replace(jacobian="diagonal"), quiet, X, checks=["jacobian"])
 
     def test_arrays_of_the_state_that_act_on_each_other_are_named(self):
-        def step(p, state, x):
-            return (state[0], state[0] + x)
-
-        cell = F.Cell(lambda p, batch, dtype: (jnp.zeros((*batch, 2)),) * 2, step, jacobian="diagonal")
         with pytest.raises(AssertionError, match=r"state\[0\].ravel\(\)\[0\] acts on state\[1\].ravel\(\)\[0\]"):
-            testing.assert_cell(cell, None, X, checks=["jacobian"])
+            testing.assert_cell(PAIRS._replace(jacobian="diagonal"), None, X, checks=["jacobian"])
 
 
 class TestTime:
