@@ -11,7 +11,6 @@ takes more than 1.10 of the fastest one's time, or more than 1.05 of that of `ja
 import dataclasses
 import itertools
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from experiments.bench import machine
 from experiments.bench.report import table
-from experiments.bench.worker import seconds as seconds_of
+from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
 from experiments.checks import expect
 from experiments.command import run
@@ -33,9 +32,6 @@ from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 
 FORMULATIONS: tuple[Formulation, ...] = ("canonical", "onednn", "taps", "by channel")
 LAX = "jax.lax"
-SLOW = 5.0
-"""What takes so many times the fastest one's time is timed once: more rounds would tell no more."""
-
 WRONG, WRONG_BESIDE_LAX = 1.10, 1.05
 
 
@@ -102,7 +98,8 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
             continue
         works[how] = _timed(_formulated(how, kind, layer, geometry), arrays, looped, compiler_options)
     works[LAX] = _timed(_plain(kind, layer, geometry), arrays, looped, compiler_options)
-    times = _medians(works, seconds)
+    # A call is two.
+    times = {name: summary(rounds, units=2).median for name, rounds in in_turn(works, seconds).items()}
     chosen = choose(work)
     best = times[chosen] / min(times.values())
     shown = [f"{times[name] * 1e3:.3g}" if name in times else "-" for name in (*FORMULATIONS, LAX)]
@@ -143,21 +140,6 @@ def _timed(
 
     every = compiled(loop)
     return lambda: jax.block_until_ready(every(*arrays))
-
-
-def _medians(works: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Seconds of a call, by sides in turn, there and back."""
-    for work in works.values():
-        work()
-    rounds = {name: [seconds_of(work)] for name, work in works.items()}
-    fastest = min(first for (first,) in rounds.values())
-    turns = [name for name, (first,) in rounds.items() if first <= SLOW * fastest]
-    ends, done = time.perf_counter() + seconds, 0
-    while done < 3 or time.perf_counter() < ends:
-        for name in turns[:: 1 if done % 2 else -1]:
-            rounds[name].append(seconds_of(works[name]))
-        done += 1
-    return {name: float(np.median(each[1:] or each)) / 2 for name, each in rounds.items()}
 
 
 if __name__ == "__main__":

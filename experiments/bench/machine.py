@@ -8,6 +8,7 @@ from jaxnn.processor import facts
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "dm-haiku", "equinox",
+    "jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "libtpu",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ peak to what its process held before. "compile s": the first call beyond a later
 
 
 def case_table(result: Result) -> str:
-    """A row a side: times in units of the first side's, then milliseconds, and what else was measured."""
+    """A row a side: times in units of the first side's, then milliseconds, and what else was measured of any side."""
     timings = result.timings
     if not timings:
         return ""
@@ -44,7 +44,8 @@ def case_table(result: Result) -> str:
         ]
         for name, timing in timings.items()
     ]
-    return table(header, rows)
+    told = [i for i in range(len(header)) if any(row[i] != "-" for row in rows)]
+    return table([header[i] for i in told], [[row[i] for i in told] for row in rows])
 
 
 def summary_table(rows: Sequence[Row]) -> str:

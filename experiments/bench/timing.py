@@ -1,9 +1,17 @@
 """What comes out of timing a side: medians with their spread, and ratios of sides that were timed in turn."""
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from experiments.bench.worker import seconds as seconds_of
+
+LEAST = 3
+"""Rounds."""
+SLOW = 5.0
+"""What takes so many times the fastest one's time is timed once: more rounds would tell no more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,3 +60,34 @@ def ratio(timing: Timing, other: Timing) -> float:
     if len(timing.rounds) != len(other.rounds):
         return timing.median / other.median
     return float(np.median(np.divide(timing.rounds, other.rounds)))
+
+
+def in_turn(
+    works: Mapping[str, Callable[[], object]], seconds: float, most: int | None = None
+) -> dict[str, list[float]]:
+    """Times works that share this process by turns, there and back, for about so many seconds.
+
+    Args:
+        works: The works, each a function that returns when all is done. They are called twice before the rounds.
+        seconds: How long the rounds take, unless `LEAST` of them take longer.
+        most: The largest number of rounds; None for no limit.
+
+    Returns:
+        The seconds of every round of each work; for one that is `SLOW`, those of the faster of its two first calls.
+
+    Example:
+        >>> from experiments.bench.timing import in_turn
+        >>> turns = in_turn({"a": lambda: None}, seconds=0.0)
+        >>> len(turns["a"])
+        3
+    """
+    first = {name: seconds_of(work) for name, work in works.items()}
+    early = {name: min(first[name], seconds_of(work)) for name, work in works.items()}
+    turns = [name for name, taken in early.items() if taken <= SLOW * min(early.values())]
+    rounds: dict[str, list[float]] = {name: [] for name in works}
+    ends, done = time.perf_counter() + seconds, 0
+    while done < LEAST or ((most is None or done < most) and time.perf_counter() < ends):
+        for name in turns[:: 1 if done % 2 else -1]:
+            rounds[name].append(seconds_of(works[name]))
+        done += 1
+    return {name: taken or [early[name]] for name, taken in rounds.items()}

@@ -55,6 +55,25 @@ def dying():
     return lambda: os._exit(3)
 
 
+def ready(compiling=1.5, peak=7 * 2**20, **options):
+    """A side of `experiments.bench.gpu` that does nothing."""
+    from experiments.bench.sides.accelerator import Ready
+
+    return Ready(lambda: time.sleep(0.001), compiling, peak)
+
+
+def too_large(**options):
+    raise MemoryError("32 GiB")
+
+
+def lacking(**options):
+    raise ModuleNotFoundError("No module named 'haiku'", name="haiku")
+
+
+def faulty():
+    raise TypeError("a fault of the benchmark")
+
+
 def surroundings():
     """Fails unless the worker has one core, one thread, and no other library."""
     assert len(os.sched_getaffinity(0)) == 1

@@ -40,11 +40,34 @@ def layer(
       plain: by `jax.lax` instead of jaxnn.
       looped: in a `lax.scan` instead of from Python.
     """
+    once, arguments = program_of(kind, x, window, stride, padding, groups, gradients, calls, plain)
+    if looped:
+        run = jax.jit(in_a_loop(once))
+        return lambda: jax.block_until_ready(run(*arguments))
+    inputs, kernel, cotangent = arguments
+    compiled = jax.jit(once)
+    each = list(inputs)
+    return lambda: [jax.block_until_ready(compiled(x, kernel, cotangent)) for x in each]
+
+
+def program_of(
+    kind: str,
+    x: Sequence[int],
+    window: Sequence[int],
+    stride: int,
+    padding: Pairs,
+    groups: int,
+    gradients: str,
+    calls: int,
+    plain: bool,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> tuple[Callable[..., Any], tuple[jax.Array, jax.Array, jax.Array]]:
+    """The work on one input, `(x, kernel, cotangent) -> results`, and its arguments with all inputs stacked."""
     function = {True: _plain, False: _jaxnn}[plain](kind, tuple(window), stride, [tuple(p) for p in padding], groups)
     keys = jax.random.split(jax.random.key(0), 3)
-    inputs = jax.random.normal(keys[0], (calls, *x), jnp.float32)
-    kernel = jax.random.normal(keys[1], tuple(window)) * 0.1 if kind == "conv" else jnp.zeros(())
-    cotangent = jax.random.normal(keys[2], jax.eval_shape(function, inputs[0], kernel).shape)
+    inputs = jax.random.normal(keys[0], (calls, *x), dtype)
+    kernel = jax.random.normal(keys[1], tuple(window), dtype) * 0.1 if kind == "conv" else jnp.zeros((), dtype)
+    cotangent = jax.random.normal(keys[2], jax.eval_shape(function, inputs[0], kernel).shape, dtype)
 
     def once(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
         if not gradients:
@@ -57,18 +80,19 @@ def layer(
             y, pull = jax.vjp(function, x, kernel)
         return y, pull(cotangent)
 
-    if looped:
+    return once, (inputs, kernel, cotangent)
+
+
+def in_a_loop(once: Callable[..., Any]) -> Callable[..., Any]:
+    """The same work on each of the stacked inputs, by a `lax.scan`."""
+
+    def run(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
         # What a step leaves is the loop's state, so every step's results are written and none is kept.
-        start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(once, inputs[0], kernel, cotangent))
+        shapes = jax.eval_shape(once, inputs[0], kernel, cotangent)
+        start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        return jax.lax.scan(lambda _, x: (once(x, kernel, cotangent), None), start, inputs)[0]
 
-        @jax.jit
-        def run(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
-            return jax.lax.scan(lambda _, x: (once(x, kernel, cotangent), None), start, inputs)[0]
-
-        return lambda: jax.block_until_ready(run(inputs, kernel, cotangent))
-    compiled = jax.jit(once)
-    each = list(inputs)
-    return lambda: [jax.block_until_ready(compiled(x, kernel, cotangent)) for x in each]
+    return run
 
 
 def _jaxnn(kind: str, window: tuple[int, ...], stride: int, padding: list[Any], groups: int) -> Layer:

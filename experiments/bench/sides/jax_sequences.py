@@ -14,15 +14,27 @@ def work_of(
 
     With `train`, gradients with respect to parameters and `x` too.
     """
+    function, arguments = program_of(apply, params, shape, train)
+    compiled = jax.jit(function)
+    return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+def program_of(
+    apply: Callable[[Any, jax.Array], jax.Array],
+    params: Any,
+    shape: tuple[int, int, int],
+    train: bool,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The function that `work_of` compiles, and its arguments."""
     keys = jax.random.split(jax.random.key(1))
-    x = jax.random.normal(keys[0], shape, jnp.float32)
-    cotangent = jax.random.normal(keys[1], jax.eval_shape(apply, params, x).shape)
+    x = jax.random.normal(keys[0], shape, dtype)
+    if not train:
+        return apply, (params, x)
+    y = jax.eval_shape(apply, params, x)
 
     def gradients(params: Any, x: jax.Array, cotangent: jax.Array) -> Any:
         y, pull = jax.vjp(apply, params, x)
         return y, pull(cotangent)
 
-    forward, both = jax.jit(apply), jax.jit(gradients)
-    if train:
-        return lambda: jax.block_until_ready(both(params, x, cotangent))
-    return lambda: jax.block_until_ready(forward(params, x))
+    return gradients, (params, x, jax.random.normal(keys[1], y.shape, y.dtype))

@@ -1,0 +1,150 @@
+"""The benchmark for accelerators: what it plans, what it writes, and that its sides work on the device at hand."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.bench import gpu, timing, workers
+from experiments.bench.case import Case, Side
+from experiments.bench.sides import accelerator
+from jaxnn.functional.recurrent import algorithms
+
+TOYS = "tests.experiments.bench_toys:"
+NAMES = ("recurrent", "conv", "cifar10")
+
+
+def case(*functions, units=1, **options):
+    return Case("toy", tuple(Side(name, TOYS + name) for name in functions), options, units)
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Has the command measure these cases."""
+    return lambda *cases: monkeypatch.setattr(gpu, "plan", lambda *_: [gpu.Step("conv", each) for each in cases])
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_the_plan_names_sides_that_exist_and_each_case_once(small):
+    steps = gpu.plan(NAMES, small)
+    assert {step.workload for step in steps} == set(NAMES)
+    assert len({step.case.title for step in steps}) == len(steps)
+    root = workers.Path(workers.__file__).parent / "sides"
+    for step in steps:
+        json.dumps(dict(step.case.options))
+        assert step.case.sides[0].name.startswith("jaxnn")
+        for side in step.case.sides:
+            file, function = side.builder.split(":")
+            assert f"\ndef {function}(" in (root / f"{file[1:]}.py").read_text(encoding="utf-8")
+            assert side.options.get("algorithm", "auto") in algorithms.ALGORITHMS
+
+
+def test_the_grid_spans_the_shapes_that_help_states():
+    options = [step.case.options for step in gpu.plan(("recurrent",), small=False)]
+    spans = {name: {o[name] for o in options} for name in ("batch", "time", "hidden", "dtype", "train")}
+    assert (min(spans["batch"]), max(spans["batch"])) == (1, 64)
+    assert (min(spans["time"]), max(spans["time"])) == (256, 16_384)
+    assert (min(spans["hidden"]), max(spans["hidden"])) == (64, 1024)
+    assert (spans["dtype"], spans["train"]) == ({"float32", "bfloat16"}, {True, False})
+
+
+def test_workloads_are_interleaved_each_in_its_order():
+    steps = gpu.plan(NAMES, small=False)
+    assert {step.workload for step in steps[: len(steps) // 2]} == set(NAMES)
+    conv = [step.case.title for step in steps if step.workload == "conv"]
+    assert conv == [step.case.title for step in gpu.plan(("conv",), small=False)]
+
+
+def test_tables_and_json_have_what_was_measured_and_why_the_rest_was_not(tmp_path, monkeypatch, capsys, planned):
+    planned(case("ready", "too_large", "lacking", units=2, examples=100))
+    monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
+    gpu.main(gpu.Options(run=tmp_path / "run"))
+    record = json.loads((tmp_path / "run" / "gpu.json").read_text(encoding="utf-8"))
+    assert record["device"]["kind"] == jax.devices()[0].device_kind
+    assert record["versions"]["jax"] == jax.__version__
+    assert not record["small"]
+    (result,) = record["results"]
+    side = result["sides"]["ready"]
+    assert (side["compiling"], side["peak"]) == (1.5, 7 * 2**20)
+    assert side["median"] >= 0.001 / 2
+    assert timing.LEAST <= len(side["rounds"]) <= gpu.MOST
+    assert result["seconds_per_example"] == {"ready": side["median"] / 100}
+    why = {"too_large": "the memory is not enough (32 GiB)", "lacking": "haiku is not installed"}
+    assert result["not_measured"] == why
+    assert not list((tmp_path / "run").glob(".gpu*"))
+    printed = capsys.readouterr().out
+    assert "not measured: too_large: the memory is not enough (32 GiB)" in printed
+    assert "examples a second" in printed
+
+
+def test_of_the_small_shapes_every_side_has_to_serve(tmp_path, planned):
+    planned(case("ready", "lacking"))
+    gpu.main(gpu.Options(run=tmp_path / "a", small=True))
+    planned(case("ready", "wrong"))
+    with pytest.raises(ValueError, match=r"1 failed; toy: wrong: ValueError: cannot serve \[\]"):
+        gpu.main(gpu.Options(run=tmp_path / "b", small=True))
+
+
+def test_a_fault_of_the_benchmark_is_no_line_of_a_table():
+    with pytest.raises(TypeError, match="a fault"):
+        gpu.measure(case("faulty"), 0.0)
+
+
+def test_what_no_time_is_left_for_is_said(capsys):
+    assert list(gpu.measured([gpu.Step("conv", case("ready"))] * 2, -1.0)) == []
+    assert "2 cases are left out: the time is up" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": float("nan")}, "--minutes: expected a finite positive number, got nan"),
+        ({"only": ()}, "--only: expected at least one workload, got none"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        gpu.main(gpu.Options(run=tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_works_take_turns_there_and_back(monkeypatch):
+    monkeypatch.setattr(timing, "SLOW", float("inf"))  # no time is compared here
+    called = []
+    works = {name: lambda name=name: called.append(name) for name in "ab"}
+    rounds = timing.in_turn(works, 60.0, most=3)
+    assert "".join(called) == "ab" + "ab" + "ba" + "ab" + "ba"  # two calls before, then three rounds
+    assert {name: len(taken) for name, taken in rounds.items()} == {"a": 3, "b": 3}
+
+
+def test_a_work_that_is_far_slower_is_timed_once(monkeypatch):
+    monkeypatch.setattr(timing, "SLOW", -1.0)  # every work, so that no time is compared here
+    assert [len(taken) for taken in timing.in_turn({"a": lambda: None}, 0.0).values()] == [1]
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("side", ["jaxnn_recurrence", "flax_recurrence", "torch_recurrence"])
+def test_layers_of_all_libraries_run_in_bfloat16(side, train):
+    if side == "torch_recurrence":
+        pytest.importorskip("torch")
+    more = {"algorithm": "scan"} if side == "jaxnn_recurrence" else {}
+    shape = {"batch": 2, "time": 3, "features": 4, "hidden": 4}
+    # Flax adds biases without naming their axes.
+    with jax.numpy_rank_promotion("allow"):
+        ready = getattr(accelerator, side)(kind="gru", **shape, dtype="bfloat16", train=train, **more)
+    results = ready.work()
+    if side != "torch_recurrence":
+        y = results[0] if train else results
+        assert (y.shape, y.dtype) == ((2, 3, 4), "bfloat16")
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(results)} == {"bfloat16"}
+        assert ready.compiling > 0
+        assert ready.peak > y.nbytes
+
+
+def test_both_sides_of_a_convolution_compute_the_same():
+    (layer,) = [step.case for step in gpu.plan(("conv",), small=True)]
+    options = {**layer.options, "dtype": "float32"}
+    ours, theirs = (accelerator.convolution(**options, **side.options).work() for side in layer.sides)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
