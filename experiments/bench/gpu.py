@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 
@@ -32,7 +32,7 @@ from experiments.bench import machine, report
 from experiments.bench.case import Case, Side
 from experiments.bench.measure import Result
 from experiments.bench.report import Row
-from experiments.bench.timing import Timing, in_turn, summary
+from experiments.bench.timing import LEAST, Timing, in_turn, summary
 from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
 from experiments.checks import expect
@@ -41,6 +41,7 @@ from experiments.spread import run_folder
 from jaxnn import train
 from jaxnn.train.shortage import shortage
 
+T = TypeVar("T")
 Name = Literal["recurrent", "conv", "cifar10"]
 
 SHAPES = ((16, 1024, 256), (64, 256, 1024), (1, 16_384, 64), (64, 1024, 64), (1, 256, 1024), (8, 4096, 512))
@@ -49,8 +50,8 @@ LONG = ((1, 16_384, 64), (16, 1024, 256), (8, 4096, 512))
 """Those of layers that are linear in their state, which are made for long sequences."""
 SMALL = (
     ("lstm", "float32", True),
-    ("gru", "bfloat16", True),
-    ("mingru", "float32", True),
+    ("gru", "bfloat16", False),
+    ("mingru", "float32", False),
     ("minlstm", "bfloat16", False),
     ("lru", "float32", True),
 )
@@ -68,7 +69,7 @@ REFUSALS = (RuntimeError, ValueError, ImportError, MemoryError)
 """What a side raises that cannot serve; any other error is a fault of the benchmark, and ends it."""
 NOTES = """\
 Ratios of times are medians over the rounds. Milliseconds are those of a call, of the network those of an epoch. "peak
-MiB": the device memory that a program takes with its arguments and results."""
+MiB": the device memory that a program takes with its arguments and results; for PyTorch, the most that it allocated."""
 
 
 @dataclasses.dataclass
@@ -101,7 +102,7 @@ def main(options: Options) -> None:
     size = "small shapes" if small else f"about {options.minutes:g} minutes"
     print(f"{describe(jax.devices()[0])}; {size}\n\n{NOTES}", flush=True)
     rows: list[Row] = []
-    for row in measured(plan(options.only, small), options.minutes * 60):
+    for row in measured(plan(options.only, small), options.minutes * 60, LEAST if small else MOST):
         rows.append(row)
         print(report.case_table(row.result), flush=True)
         for side, seconds in per_example(row.result).items():
@@ -116,24 +117,33 @@ def main(options: Options) -> None:
 
 
 def plan(only: Sequence[str], small: bool) -> list[Step]:
-    """All cases, interleaved: a share of the list has about that share of each workload."""
+    """All cases, the workloads interleaved."""
     every = {"recurrent": _recurrent, "conv": _conv, "cifar10": _cifar10}
-    placed = []
-    for name in dict.fromkeys(only):
-        cases = every[name](small)
-        placed += [((i + 0.5) / len(cases), Step(name, case)) for i, case in enumerate(cases)]
-    return [step for _, step in sorted(placed, key=lambda each: each[0])]
+    return interleaved(*([Step(name, case) for case in every[name](small)] for name in dict.fromkeys(only)))
+
+
+def interleaved(*lists: Sequence[T]) -> list[T]:
+    """All elements, each list in its order; every part of the result has about the same share of each list.
+
+    Example:
+        >>> from experiments.bench.gpu import interleaved
+        >>> "".join(interleaved("abcdef", "xyz"))
+        'axbcydezf'
+    """
+    placed = [((i + 0.5) / len(each), element) for each in lists for i, element in enumerate(each)]
+    return [element for _, element in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _recurrent(small: bool) -> list[Case]:
-    """Those with gradients first, which say most."""
+    """Gated layers with gradients, layers that are linear in their state, and forward passes, interleaved."""
     if small:
         return [_sequences(kind, (2, 16, 8), dtype, train) for kind, dtype, train in SMALL]
     types = ("float32", "bfloat16")
-    gated = itertools.product(("lstm", "gru"), SHAPES, types, (True,))
-    linear = itertools.product(("mingru", "minlstm", "lru"), LONG, types[:1], (True,))
-    forward = itertools.product(("lstm", "gru", "mingru"), SHAPES[:3], types, (False,))
-    return [_sequences(*each) for each in (*gated, *linear, *forward)]
+    gated = itertools.product(SHAPES, types, ("lstm", "gru"), (True,))
+    linear = itertools.product(LONG, types[:1], ("mingru", "minlstm", "lru"), (True,))
+    forward = itertools.product(SHAPES[:3], types, ("lstm", "gru", "mingru"), (False,))
+    chosen = interleaved(*(list(each) for each in (gated, linear, forward)))
+    return [_sequences(kind, shape, dtype, train) for shape, dtype, kind, train in chosen]
 
 
 def _sequences(kind: str, shape: tuple[int, int, int], dtype: str, train: bool) -> Case:
@@ -188,8 +198,17 @@ def _cifar10(small: bool) -> list[Case]:
     ]
 
 
-def measured(steps: Sequence[Step], seconds: float) -> Iterator[Row]:
-    """Measures case after case and says so; each gets an equal share of the time that is left when its turn comes."""
+def measured(steps: Sequence[Step], seconds: float, most: int = MOST) -> Iterator[Row]:
+    """Measures case after case and says so; each gets an equal share of the time that is left when its turn comes.
+
+    Args:
+        steps: What to measure.
+        seconds: For all of it. What takes longer than its share takes from what follows.
+        most: The largest number of rounds.
+
+    Yields:
+        What came of each step.
+    """
     start = time.perf_counter()
     for i, step in enumerate(steps):
         past = time.perf_counter() - start
@@ -197,11 +216,12 @@ def measured(steps: Sequence[Step], seconds: float) -> Iterator[Row]:
             print(f"\n{len(steps) - i} cases are left out: the time is up; --minutes gives more", flush=True)
             return
         print(f"\n[{i + 1}/{len(steps)}, {past:.0f} s] {step.workload}: {step.case.title}", flush=True)
-        yield Row(step.workload, len(usable_cores()), measure(step.case, (seconds - past) / (len(steps) - i)))
+        result = measure(step.case, (seconds - past) / (len(steps) - i), most)
+        yield Row(step.workload, len(usable_cores()), result)
 
 
-def measure(case: Case, seconds: float) -> Result:
-    """Makes all sides of a case ready and times them in turn, in about so many seconds."""
+def measure(case: Case, seconds: float, most: int = MOST) -> Result:
+    """Makes all sides of a case ready and times them in turn, in about so many seconds and at most so many rounds."""
     ends = time.perf_counter() + seconds
     ready, missing = {}, {}
     for side in case.sides:
@@ -216,7 +236,7 @@ def measure(case: Case, seconds: float) -> Result:
     timings: dict[str, Timing] = {}
     try:
         works = {name: each.work for name, each in ready.items()}
-        for name, rounds in in_turn(works, ends - time.perf_counter(), MOST).items():
+        for name, rounds in in_turn(works, ends - time.perf_counter(), most).items():
             timing = summary(rounds, units=case.units, peak=ready[name].peak)
             timings[name] = dataclasses.replace(timing, compiling=ready[name].compiling)
     except REFUSALS as error:  # one side alone was possible, all beside each other are not
