@@ -1,6 +1,7 @@
 """The benchmark for accelerators: what it plans, what it writes, and that its sides work on the device at hand."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -148,3 +149,20 @@ def test_both_sides_of_a_convolution_compute_the_same():
     ours, theirs = (accelerator.convolution(**options, **side.options).work() for side in layer.sides)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_pytorch_without_the_device_of_jax_is_refused(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(accelerator.jax, "default_backend", lambda: "tpu")
+    (side,) = [side for side in gpu.plan(("recurrent",), small=True)[0].case.sides if side.name == "PyTorch"]
+    result = gpu.measure(Case("toy", (side,), gpu.plan(("recurrent",), small=True)[0].case.options), 0.0)
+    assert result.missing["PyTorch"].startswith("RuntimeError: PyTorch ")
+    assert result.missing["PyTorch"].endswith(" has no tpu here")
+    assert result.timings == {}
+
+
+def test_a_device_is_described_in_a_line():
+    client = SimpleNamespace(platform_version="PJRT C API\ncuda 12090")
+    device = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100", client=client)
+    assert gpu.describe(device) == "NVIDIA H100, PJRT C API cuda 12090"
+    assert gpu.describe(jax.devices("cpu")[0])
