@@ -47,7 +47,7 @@ class Subject:
         assert_close(got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=what)
 
     def _rounded(self, array: jax.Array) -> jax.Array:
-        # With inputs in half precision, one way rounds to it where another does not: float32 parts of the state show it.
+        # In half precision one way rounds where another does not, which shows in what of the state is float32.
         half = jnp.finfo(self.x.dtype).bits < 32 and jnp.issubdtype(array.dtype, jnp.floating)
         return array.astype(self.x.dtype) if half else array
 
