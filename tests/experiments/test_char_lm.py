@@ -196,6 +196,7 @@ def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, tmp_path, monkeypatch, capsys):
     small = SMALL(text=book, run=tmp_path / "whole", epochs=6, segment=10, checkpoint_seconds=0.0)
     char_lm.main(small)

@@ -122,6 +122,7 @@ class TestRightCellsRaiseNoFalseAlarm:
     def test_of_the_library(self, name):
         testing.assert_cell(*GATED[name], X, checks=["step", "batch", "algorithms"])
 
+    @pytest.mark.slow
     def test_of_pictures_with_a_state_and_outputs_of_several_ranks(self):
         testing.assert_cell(PICTURE, KERNELS, normal(2, 4, 3, 2, 2), checks=["step", "batch", "time"])
 
@@ -133,6 +134,7 @@ class TestRightCellsRaiseNoFalseAlarm:
         cell = LINEAR._replace(affine=lambda p, g: (p.decay, g))
         testing.assert_cell(cell, LINEAR_PARAMS, X, checks=["affine"])
 
+    @pytest.mark.slow
     def test_in_float64(self):
         with jax.enable_x64(True):
             cell, params = GATED["rnn"]

@@ -64,6 +64,7 @@ def _compare(tmp_path):
             np.testing.assert_array_equal(a[name], b[name])
 
 
+@pytest.mark.slow
 def test_two_kills(tmp_path):
     _kill_and_compare(tmp_path, 2, seed=0)
 
