@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, columns, dot, dot_transposed, gates, products, rows
+from jaxnn.kernels.recurrence import Cell, columns, dot, dot_transposed, gates, products, projected, rows
 
 Carry = tuple[jax.Array]
 
@@ -20,8 +20,7 @@ class GRUWeights(NamedTuple):
 
 
 def _project(w: GRUWeights, xs: jax.Array) -> tuple[jax.Array, ...]:
-    pre = dot(xs, w.w_x)
-    return gates(pre + rows(w.b, pre), 3)
+    return gates(projected(xs, w.w_x, w.b), 3)
 
 
 def _of_x(w: GRUWeights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

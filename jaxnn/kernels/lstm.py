@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, gates, products, rows
+from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, gates, products, projected, rows
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -48,8 +48,7 @@ def _parts(w: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array, ...]:
-    pre = dot(xs, w.weights.w_x)
-    return gates(pre + rows(w.weights.b, pre), 4)
+    return gates(projected(xs, w.weights.w_x, w.weights.b), 4)
 
 
 def _pre(w: _Prepared, h: jax.Array, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -135,6 +135,12 @@ def dot(a: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.dot(a, w, preferred_element_type=accumulator(a.dtype))
 
 
+def projected(xs: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """`xs @ w + b`, summed and returned in at least float32."""
+    pre = dot(xs, w)
+    return pre + rows(b, pre)
+
+
 def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
     """`a @ wtᵀ`. Its transpose is `a @ wt`, so that the *backward* scan reads the weights as they lie."""
     axis = a.ndim - 1

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, products, rows
+from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, products, projected
 
 Carry = tuple[jax.Array]
 
@@ -34,8 +34,7 @@ def _prepare(weights: RNNWeights) -> _Prepared:
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array]:
-    pre = dot(xs, w.weights.w_x)
-    return (pre + rows(w.weights.b, pre),)
+    return (projected(xs, w.weights.w_x, w.weights.b),)
 
 
 def _outside(w: RNNWeights, d: RNNWeights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
@@ -52,8 +51,7 @@ def _cell(activation: Callable[..., jax.Array], slope: Callable[[jax.Array], jax
         if isinstance(x, tuple):
             pre = x[0] + dot(h, w.weights.w_h)
         else:
-            pre = dot(jnp.concatenate([x, h], axis=-1), w.w)
-            pre = pre + rows(w.weights.b, pre)
+            pre = projected(jnp.concatenate([x, h], axis=-1), w.w, w.weights.b)
         new = activation(pre)
         return (new.astype(h.dtype),), _Saved(h, slope(new))
 

@@ -154,8 +154,10 @@ class Jitted:
         if compiler_options is None:
             return self
         options = _checked(compiler_options)
-        other = Jitted(self.__wrapped__, options, self._jit_options)  # type: ignore[attr-defined]
-        return self._with_others.setdefault(repr(sorted(options.items())), other)
+        key = repr(sorted(options.items()))
+        if key not in self._with_others:
+            self._with_others[key] = Jitted(self.__wrapped__, options, self._jit_options)  # type: ignore[attr-defined]
+        return self._with_others[key]
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         """As `jax.stages.Wrapped.trace`."""

@@ -12,9 +12,9 @@ from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import gru as kernels
-from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.kernels.recurrence import projected, rows
 
 
 class GRUState(NamedTuple):
@@ -110,11 +110,22 @@ def gru_step(
         >>> state.h.shape
         (2, 5)
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(
+        gru_cell(reset_after=reset_after, activation=activation, gate_activation=gate_activation), params, state, x
+    )
+
+
+def _step(
+    params: GRUParams,
+    state: GRUState,
+    x: jax.Array,
+    *,
+    reset_after: bool,
+    activation: Activation,
+    gate_activation: Activation,
+) -> GRUState:
     n_at = 2 * params.hidden
-    of_x = dot(x, params.w_x)
-    of_x = of_x + rows(params.b, of_x)
+    of_x = projected(x, params.w_x, params.b)
     h = state.h.astype(of_x.dtype)
     b_hn = rows(params.b_hn, h)
     if reset_after:
@@ -149,7 +160,7 @@ def gru_cell(
         True
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
-    return Cell(GRUParams.zero_state, Bound(gru_step, **options), check=_check, fused=Bound(_fused, **options))
+    return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 
 def gru(

@@ -9,7 +9,7 @@ from jax import export
 
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot
 
@@ -105,8 +105,10 @@ def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
         >>> state.h.shape, state.h.dtype, F.lru_cell().output(params, state).shape
         ((2, 5), dtype('complex64'), (2, 2))
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(lru_cell(), params, state, x)
+
+
+def _step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
     return _advance(params, state, _project(params, x))
 
 
@@ -123,7 +125,7 @@ def lru_cell() -> Cell:
     """
     return Cell(
         LRUParams.zero_state,
-        lru_step,
+        _step,
         output=_output,
         check=_check,
         project=_project,

@@ -10,7 +10,7 @@ from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.heads import columns_of, product, rows_of
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import lstm as kernels
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot, rows
@@ -153,8 +153,17 @@ def lstm_step(
         >>> state.h.shape, state.c.shape
         ((2, 5), (2, 5))
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(lstm_cell(activation=activation, gate_activation=gate_activation), params, state, x)
+
+
+def _step(
+    params: LSTMParams,
+    state: LSTMState,
+    x: jax.Array,
+    *,
+    activation: Activation,
+    gate_activation: Activation,
+) -> LSTMState:
     of_x, of_h = dot(x, params.w_x), product(state.h, params.w_h, params.gates)
     if params.norm is not None:
         of_x, of_h = _normalise(of_x, params.norm.x), _normalise(of_h, params.norm.h)
@@ -193,7 +202,7 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
         True
     """
     options = {"activation": activation, "gate_activation": gate_activation}
-    return Cell(LSTMParams.zero_state, Bound(lstm_step, **options), check=_check, fused=Bound(_fused, **options))
+    return Cell(LSTMParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 
 def lstm(

@@ -11,9 +11,9 @@ from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer, per_gate
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.kernels.recurrence import projected
 
 
 class MinGRUState(NamedTuple):
@@ -94,8 +94,10 @@ def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_s
         >>> F.mingru_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3))).h.shape
         (2, 5)
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(mingru_cell(log_space=log_space), params, state, x)
+
+
+def _step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool) -> MinGRUState:
     return _advance(params, state, _project(params, x), log_space=log_space)
 
 
@@ -116,7 +118,7 @@ def mingru_cell(*, log_space: bool = False) -> Cell:
     options = {"log_space": bool(log_space)}
     return Cell(
         MinGRUParams.zero_state,
-        Bound(mingru_step, **options),
+        Bound(_step, **options),
         output=_output,
         check=_check,
         project=_project,
@@ -216,8 +218,7 @@ def _check(params: MinGRUParams, x: jax.Array, axes: str) -> None:
 
 
 def _project(params: MinGRUParams, xs: jax.Array) -> jax.Array:
-    pre = dot(xs, params.w_x)
-    return pre + rows(params.b, pre)
+    return projected(xs, params.w_x, params.b)
 
 
 def _affine(params: MinGRUParams, g: jax.Array, *, log_space: bool) -> tuple[MinGRUState, MinGRUState]:

@@ -12,9 +12,9 @@ from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer, per_gate
 from jaxnn.functional.recurrent.mingru import positive
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.kernels.recurrence import projected
 
 
 class MinLSTMState(NamedTuple):
@@ -98,8 +98,10 @@ def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, lo
         >>> F.minlstm_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3))).h.shape
         (2, 5)
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(minlstm_cell(log_space=log_space), params, state, x)
+
+
+def _step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool) -> MinLSTMState:
     return _advance(params, state, _project(params, x), log_space=log_space)
 
 
@@ -120,7 +122,7 @@ def minlstm_cell(*, log_space: bool = False) -> Cell:
     options = {"log_space": bool(log_space)}
     return Cell(
         MinLSTMParams.zero_state,
-        Bound(minlstm_step, **options),
+        Bound(_step, **options),
         output=_output,
         check=_check,
         project=_project,
@@ -216,8 +218,7 @@ def _check(params: MinLSTMParams, x: jax.Array, axes: str) -> None:
 
 
 def _project(params: MinLSTMParams, xs: jax.Array) -> jax.Array:
-    pre = dot(xs, params.w_x)
-    return pre + rows(params.b, pre)
+    return projected(xs, params.w_x, params.b)
 
 
 def _affine(params: MinLSTMParams, g: jax.Array, *, log_space: bool) -> tuple[MinLSTMState, MinLSTMState]:

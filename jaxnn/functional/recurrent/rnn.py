@@ -11,7 +11,7 @@ from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.init import Initializer, orthogonal
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import rnn as kernels
 from jaxnn.kernels.recurrence import dot, rows
 
@@ -86,8 +86,10 @@ def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Ac
         >>> state.h.shape
         (2, 5)
     """
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(rnn_cell(activation=activation), params, state, x)
+
+
+def _step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activation) -> RNNState:
     a = dot(x, params.w_x) + dot(state.h, params.w_h)
     return RNNState(activation(a + rows(params.b, a)).astype(x.dtype))
 
@@ -109,7 +111,7 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
     """
     return Cell(
         RNNParams.zero_state,
-        Bound(rnn_step, activation=activation),
+        Bound(_step, activation=activation),
         check=_check,
         fused=Bound(_fused, activation=activation),
     )

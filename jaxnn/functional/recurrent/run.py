@@ -125,7 +125,7 @@ def recurrent(
         None if mask is None else check.steps("mask", mask, steps, time_major),
         None if resets is None else check.steps("resets", resets, steps, time_major),
     )
-    options = Options(bool(reverse), bool(time_major), remat, truncate)
+    options = Options(bool(reverse), remat, truncate)
     compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
     # Where even zeros are traced, a person's program is being made, and this is a part of it. A gradient or a `vmap` in
     # an eager call traces its own arguments only.
@@ -192,5 +192,5 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
     """
     x = jnp.asarray(x)
     _, batch = check.inputs(cell, params, x, time=0)
-    check.state(state, jax.eval_shape(lambda: cell.zero_state(params, batch, x.dtype)), batch, x.dtype)
+    check.state(state, cell.zero_state(params, batch, x.dtype), batch, x.dtype)
     return cell.step(params, state, x)

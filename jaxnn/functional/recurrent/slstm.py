@@ -13,9 +13,9 @@ from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.kernels.recurrence import projected
 
 ForgetGate = Literal["sigmoid", "exp"]
 
@@ -119,9 +119,10 @@ def slstm_step(
         >>> state.h.shape, state.n[0].tolist()
         ((2, 4), [1.0, 1.0, 1.0, 1.0])
     """
-    _check_gate(forget_gate)
-    _check(params, x, "(*batch, features)")
-    check.state(state, params.zero_state(x.shape[:-1], x.dtype), x.shape[:-1], x.dtype)
+    return recurrent_step(slstm_cell(forget_gate=forget_gate), params, state, x)
+
+
+def _step(params: SLSTMParams, state: SLSTMState, x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:
     return _advance(params, state, _project(params, x), forget_gate=forget_gate)
 
 
@@ -145,7 +146,7 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
     _check_gate(forget_gate)
     return Cell(
         SLSTMParams.zero_state,
-        Bound(slstm_step, forget_gate=forget_gate),
+        Bound(_step, forget_gate=forget_gate),
         check=_check,
         project=_project,
         advance=Bound(_advance, forget_gate=forget_gate),
@@ -258,8 +259,7 @@ def _check(params: SLSTMParams, x: jax.Array, axes: str) -> None:
 
 
 def _project(params: SLSTMParams, xs: jax.Array) -> jax.Array:
-    of_x = dot(xs, params.w_x)
-    return of_x + rows(params.b, of_x)
+    return projected(xs, params.w_x, params.b)
 
 
 def _advance(params: SLSTMParams, state: SLSTMState, of_x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:

@@ -30,7 +30,6 @@ class Options(NamedTuple):
     """How a sequence is run; `recurrent` says what each means."""
 
     reverse: bool = False
-    time_major: bool = False
     remat: int | None = None
     truncate: int | None = None
 
