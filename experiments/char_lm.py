@@ -40,12 +40,12 @@ from experiments.spread import folder_of, kept, to_resume
 from experiments.streaming import Streams, bits_per_character, make_segment
 from experiments.text import Text, Vocabulary, chunks_per_epoch, read
 from jaxnn import train
+from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
-from jaxnn.train import interrupt
-from jaxnn.train.fingerprint import identity
-from jaxnn.train.metrics_log import MetricsLog
-from jaxnn.train.progress import clock
-from jaxnn.train.runfolder import replacing
+from jaxnn.train.checkpoint import signals
+from jaxnn.train.checkpoint.fingerprint import identity
+from jaxnn.train.run.metrics_log import MetricsLog
+from jaxnn.train.run.progress import clock
 
 LONGEST_PROMPT = 10_000
 REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
@@ -159,7 +159,7 @@ def learn(options: Options) -> None:
     segment = make_segment(streams=options.streams, chunk=options.chunk, restart=options.restart)
     train_text, held_out, before = jnp.asarray(text.train), jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
     log = MetricsLog(folder)
-    with train.Saver(checkpoints_of(options, folder), identity_of(text)) as saver:
+    with train.checkpoint.Saver(checkpoints_of(options, folder), identity_of(text)) as saver:
         state, position = saver.restore(state, folder)
         records, share = position.history, 0.0
         if records:
@@ -173,7 +173,7 @@ def learn(options: Options) -> None:
             shares = budget.shares(len(records) * options.segment, options.segment)
             started = time.perf_counter()
             state, metrics = segment(state, train_text, jnp.asarray(cosine(shares, options.learning_rate)))
-            losses = interrupt.fetch(metrics["loss"])
+            losses = signals.fetch(metrics["loss"])
             budget.seconds_per_step = (time.perf_counter() - started) / options.segment
             before_it, share = share, float(shares[-1])
             step = int(state.step)
@@ -234,7 +234,7 @@ def told_if_full(folder: train.RunFolder) -> Iterator[None]:
         warnings.warn(
             f"model and samples could not be written to {folder.path} ({error.strerror}); training goes on, and they "
             "are written with the next report",
-            train.CheckpointWarning,
+            train.checkpoint.CheckpointWarning,
             stacklevel=3,
         )
 
@@ -242,7 +242,7 @@ def told_if_full(folder: train.RunFolder) -> Iterator[None]:
 def stop_if_lost(losses: np.ndarray, record: Record, records: list[Record]) -> None:
     """Raises where a loss is not finite: from there on there is nothing left to train."""
     if not np.isfinite(losses).all():
-        raise train.NonFiniteLossError(
+        raise train.loop.NonFiniteLossError(
             f"the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training stopped; "
             "try a lower --learning-rate or --clip",
             epoch=int(record["epochs"]) + 1,

@@ -8,10 +8,10 @@ import numpy as np
 from experiments import model_file
 from experiments.text import Vocabulary
 from jaxnn import train
+from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
-from jaxnn.train.plots.figure import TEST, TRAIN, new_figure, save
-from jaxnn.train.progress import clock
-from jaxnn.train.runfolder import replacing
+from jaxnn.plots.figure import TEST, TRAIN, new_figure, save
+from jaxnn.train.run.progress import clock
 
 Record = dict[str, Any]
 """Of a segment of steps; those at which the held-out text was looked at have `held_out_bits` and `sample` too."""

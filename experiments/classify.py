@@ -16,12 +16,14 @@ from flax import nnx
 from experiments import dry_run
 from experiments.checks import as_typed, expect, expect_counts, steps_of
 from experiments.spread import Spread, chosen, folder_of, join, kept, to_resume
-from jaxnn import data, train
+from jaxnn import data, plots, train
 from jaxnn.data import Dataset
-from jaxnn.train import augment, distributed, plots
-from jaxnn.train.fit import History
-from jaxnn.train.step import LossFn, Penalty, Preprocess
-from jaxnn.train.tensorboard import need_tensorboardx
+from jaxnn.files import replacing
+from jaxnn.train.devices import distributed
+from jaxnn.train.run import History
+from jaxnn.train.run.tensorboard import need_tensorboardx
+from jaxnn.train.step import augment
+from jaxnn.train.step.step import LossFn, Penalty, Preprocess
 
 
 @dataclasses.dataclass
@@ -127,7 +129,7 @@ def classify(options: Training, network: Callable[[Dataset, nnx.Rngs], nnx.Modul
         "parameters": parameters,
         "epochs": len(learned.history),
     }
-    with train.runfolder.replacing(run / "result.json") as beside:
+    with replacing(run / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"test accuracy {learned.accuracy:.2%} after {learned.seconds:.0f} s; pictures and metrics are in {run.path}")
 
@@ -263,9 +265,9 @@ def learn(
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
 
 
-def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextManager[train.TensorBoard | None]:
+def board_of(options: Training, run: train.RunFolder | None) -> AbstractContextManager[train.run.TensorBoard | None]:
     """What writes for TensorBoard, if that is asked for."""
-    return train.TensorBoard(run) if run is not None and options.tensorboard else nullcontext()
+    return train.run.TensorBoard(run) if run is not None and options.tensorboard else nullcontext()
 
 
 def checkpoints_of(options: Training, folder: Path) -> train.Checkpoints:

@@ -56,8 +56,9 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except (OSError, ImportError) as error:
         _end(f"error: {error}")
     except (RuntimeError, MemoryError) as error:
-        from jaxnn.train import NonFiniteLossError, ProcessLostError
-        from jaxnn.train.shortage import shortage
+        from jaxnn.train.devices import ProcessLostError
+        from jaxnn.train.devices.shortage import shortage
+        from jaxnn.train.loop import NonFiniteLossError
 
         if what := shortage(error):
             _end(f"error: {what}; try {_smaller(options)}")
@@ -66,7 +67,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
             raise
         _end(f"stopped: {error}")
     except KeyboardInterrupt as error:
-        from jaxnn.train import Interrupted
+        from jaxnn.train.checkpoint import Interrupted
 
         if isinstance(error, Interrupted):
             print(f"{error}; {_how_to_resume(error.folder)}", file=sys.stderr)
@@ -79,7 +80,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
 
 def _program(options: type) -> str:
     """How the experiment is started, whatever path Python found it by."""
-    from jaxnn.train.environment import program_line
+    from jaxnn.train.run.environment import program_line
 
     if options.__module__ == "__main__":
         return shlex.join(program_line() or ["python"])
@@ -148,7 +149,7 @@ def _smaller(options: type) -> str:
 
 def _how_to_resume(checkpoints: Path) -> str:
     """What to type to go on: the run folder is the one that holds the options."""
-    from jaxnn.train.environment import program_line
+    from jaxnn.train.run.environment import program_line
 
     run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
     if _one_of_several():
@@ -176,7 +177,7 @@ def _take(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
 def _end(message: str, status: int = 1) -> NoReturn:
     """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
     if _one_of_several():
-        from jaxnn.train import distributed
+        from jaxnn.train.devices import distributed
 
         distributed.leave(message, status)
     if status == 1:

@@ -19,7 +19,7 @@ from typing import Any
 from experiments.checks import expect, option
 from experiments.command import run
 from jaxnn import train
-from jaxnn.train.plots.figure import new_figure, over_epochs, save, words
+from jaxnn.plots.figure import new_figure, over_epochs, save, words
 
 History = Sequence[Mapping[str, Any]]
 NO_SETTINGS = ("run", "resume")

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn import train
+from jaxnn import inspect, train
 from jaxnn.data import Dataset
-from jaxnn.train import batching, memory
-from jaxnn.train.memory import Memory
-from jaxnn.train.summary import aligned
+from jaxnn.inspect import memory
+from jaxnn.inspect.memory import Memory
+from jaxnn.inspect.summary import aligned
+from jaxnn.train.step import batching
 
 
 def tell(
@@ -23,7 +24,7 @@ def tell(
     epochs: int,
     batch_size: int,
     chunk: int | None = None,
-    parallel: train.Parallel | None = None,
+    parallel: train.devices.Parallel | None = None,
     resume: Path | None = None,
 ) -> None:
     """Prints it. What `train.fit` would run is compiled for shapes: nothing is put on a device.
@@ -41,9 +42,9 @@ def tell(
     state, learned, tested = _placed(jax.eval_shape(create), data, parallel)
     steps = batching.steps(len(data.train.labels), batch_size)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), data.train)
-    once = train.flops(step, jax.eval_shape(create), batch)
+    once = inspect.flops(step, jax.eval_shape(create), batch)
     program = train.make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel)
-    cost = train.cost(program, state, learned)
+    cost = inspect.cost(program, state, learned)
     work = [
         ["a step", metric(once) + "FLOP", f"{batch_size:,} examples"],
         ["an epoch", metric(steps * once) + "FLOP", f"{steps:,} steps"],
@@ -51,7 +52,7 @@ def tell(
     ]
     what = "an epoch" if chunk is None else f"a program of {chunk:,} steps"
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    print(f"\n{train.summary(state.params)}")
+    print(f"\n{inspect.summary(state.params)}")
     print("\nwork, forward and backward: matrix products and convolutions, 2 FLOP a multiply-add")
     print(aligned(work, "lrl"))
     print(f"\nmemory to train {what}{'' if parallel is None else f', of each of {parallel.devices} devices'}")
@@ -62,7 +63,7 @@ def tell(
     print("a dry run: nothing was trained, and no run folder made or touched")
 
 
-def _placed(state: Any, data: Dataset, parallel: train.Parallel | None) -> tuple[Any, Any, Any]:
+def _placed(state: Any, data: Dataset, parallel: train.devices.Parallel | None) -> tuple[Any, Any, Any]:
     """State, training and test set as shapes, each where it would lie."""
     if parallel is None:
         return state, _shapes(data.train), _shapes(data.test)
@@ -79,7 +80,7 @@ def _shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _here(parallel: train.Parallel | None) -> list[jax.Device]:
+def _here(parallel: train.devices.Parallel | None) -> list[jax.Device]:
     """The devices of this process."""
     if parallel is None:
         return jax.devices()[:1]

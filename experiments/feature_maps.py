@@ -21,7 +21,7 @@ from experiments.checks import expect, expect_counts
 from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import functional as F
-from jaxnn.train import plots
+from jaxnn import plots
 
 K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
 K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])

@@ -60,8 +60,9 @@ from experiments.series import (
 )
 from experiments.spread import run_folder
 from jaxnn import models, train
-from jaxnn.train.batching import Metrics
-from jaxnn.train.plots.figure import new_figure, save
+from jaxnn.files import replacing
+from jaxnn.plots.figure import new_figure, save
+from jaxnn.train.step.batching import Metrics
 
 
 @dataclasses.dataclass
@@ -143,7 +144,7 @@ def main(options: Options) -> None:
     draw_errors(errors, series.unit, folder / "errors.png")
     draw_forecasts(series, origins, forecasts, folder / "forecasts.png")
     result = {name: {"one_step": summary(error[:, 0]), "multi_step": summary(error)} for name, error in errors.items()}
-    with train.runfolder.replacing(folder / "result.json") as beside:
+    with replacing(folder / "result.json") as beside:
         text = json.dumps({"unit": series.unit, "seconds": seconds, "errors": result}, indent=2, ensure_ascii=False)
         beside.write_text(text + "\n", encoding="utf-8")
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
@@ -258,7 +259,7 @@ def train_networks(examples: Windows, options: Options) -> train.TrainState:
     states, histories = train.fit_ensemble(
         states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size
     )
-    if lost := sum(map(train.diverged, histories)):
+    if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(f"{lost} of the {options.seeds} networks diverged: try a lower --learning-rate")
     return states
 

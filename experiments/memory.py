@@ -40,9 +40,9 @@ from experiments.command import run
 from experiments.spread import run_folder
 from jaxnn import functional as F
 from jaxnn import train
+from jaxnn.files import replacing
 from jaxnn.modules import Dense
-from jaxnn.train.plots.figure import new_figure, save
-from jaxnn.train.runfolder import replacing
+from jaxnn.plots.figure import new_figure, save
 
 
 class Kind(NamedTuple):

@@ -24,10 +24,10 @@ from experiments import dry_run
 from experiments.checks import expect, expect_counts, steps_of
 from experiments.command import run
 from experiments.spread import folder_of, kept, to_resume
-from jaxnn import data, models, train
+from jaxnn import data, models, plots, train
 from jaxnn.data import Dataset
-from jaxnn.train import plots
-from jaxnn.train.step import Preprocess
+from jaxnn.files import replacing
+from jaxnn.train.step.step import Preprocess
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
 
@@ -103,7 +103,7 @@ def main(options: Options) -> None:
             f"the gradient's norm was {', '.join(f'{s:.3f}' for s in shares)} from the first layer to the last"
         )
     plots.compare(curves, folder / "curves.png", metric="test_accuracy")
-    with train.runfolder.replacing(folder / "result.json") as beside:
+    with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"curves and numbers are in {folder.path}")
 

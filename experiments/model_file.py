@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from experiments.text import Vocabulary
+from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
-from jaxnn.train.runfolder import replacing
 
 Model = TypeVar("Model", bound=nnx.Module)
 

@@ -22,8 +22,9 @@ from experiments.checks import expect, expect_counts
 from experiments.classify import Training, draw, foretell, introduce, learn, load, recipe_of
 from experiments.command import run
 from experiments.spread import folder_of
-from jaxnn import models, train
-from jaxnn.train import distributed, plots
+from jaxnn import models, plots
+from jaxnn.files import replacing
+from jaxnn.train.devices import distributed
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
@@ -97,7 +98,7 @@ def main(options: Options) -> None:
         "seconds_frozen": frozen.seconds,
         "parameters": parameters,
     }
-    with train.runfolder.replacing(folder / "result.json") as beside:
+    with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(
         f"test accuracy {joint.accuracy:.2%} trained jointly ({joint.seconds:.0f} s), {frozen.accuracy:.2%} with the "

@@ -27,9 +27,10 @@ from experiments.command import run
 from experiments.dates import END, START, Dates
 from experiments.spread import run_folder
 from jaxnn import train
+from jaxnn.files import replacing
 from jaxnn.modules import Decoder, Encoder
-from jaxnn.train.plots.figure import Path as PathLike
-from jaxnn.train.plots.figure import new_figure, save
+from jaxnn.plots.figure import Path as PathLike
+from jaxnn.plots.figure import new_figure, save
 
 
 @dataclasses.dataclass
@@ -145,7 +146,7 @@ def main(options: Options) -> None:
     texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]
     notes = ["" if row < len(own) + len(seen_texts[:3]) else "  (a form never seen)" for row in range(len(texts))]
     heat_maps(model, read, lengths, texts, notes, folder / "attention.png")
-    with train.runfolder.replacing(folder / "result.json") as beside:
+    with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"the attention heat map and numbers are in {folder.path}")
 

@@ -11,8 +11,8 @@ import jax
 
 from experiments.checks import as_typed, expect_counts
 from jaxnn import train
-from jaxnn.train import distributed
-from jaxnn.train.checkpoint_folder import saved_steps
+from jaxnn.train.checkpoint.folder import saved_steps
+from jaxnn.train.devices import distributed
 
 
 @dataclasses.dataclass
@@ -33,7 +33,7 @@ class Spread:
     """Ask the machine for the other processes of the job: on the workers of a Cloud TPU pod."""
 
 
-def join(options: Spread, batch_size: int) -> train.Parallel | None:
+def join(options: Spread, batch_size: int) -> train.devices.Parallel | None:
     """Joins the other processes, if there are any, and chooses the devices; before any other use of JAX.
 
     Args:
@@ -53,7 +53,7 @@ def join(options: Spread, batch_size: int) -> train.Parallel | None:
     return chosen(options, batch_size)
 
 
-def chosen(options: Spread, batch_size: int) -> train.Parallel | None:
+def chosen(options: Spread, batch_size: int) -> train.devices.Parallel | None:
     """The devices that the options ask for, None for the usual one."""
     if options.devices is None and options.shard_state == 1 and jax.process_count() == 1:
         return None

@@ -13,7 +13,8 @@ from flax import nnx
 from experiments.text import Chunk, chunk_at
 from jaxnn import train
 from jaxnn.models import LanguageModel
-from jaxnn.train.step import LossFn
+from jaxnn.train.step.compiling import Jitted
+from jaxnn.train.step.step import LossFn
 
 
 class Carried(nnx.Variable):
@@ -49,9 +50,7 @@ def next_token_loss(streams: Streams, chunk: Chunk, key: jax.Array | None) -> tu
     return losses.mean(-1), {}
 
 
-def make_segment(
-    *, streams: int, chunk: int, restart: float = 0.0, loss_fn: LossFn = next_token_loss
-) -> train.compiling.Jitted:
+def make_segment(*, streams: int, chunk: int, restart: float = 0.0, loss_fn: LossFn = next_token_loss) -> Jitted:
     """Makes `(state, text, rates) -> (state, metrics)`: as many steps as there are rates, in one compiled scan.
 
     Where a step reads follows from its number, so segments follow one another seamlessly. The state is donated.

@@ -31,11 +31,11 @@ from experiments.checks import MOST, expect, expect_counts
 from experiments.classify import Recipe, Training, introduce, load, recipe_of
 from experiments.command import run
 from experiments.spread import folder_of, kept
-from jaxnn import models, train
+from jaxnn import inspect, models, plots, train
 from jaxnn.data import Examples
-from jaxnn.train import plots
-from jaxnn.train.calibration import Reliability, Scores
-from jaxnn.train.nonfinite import History
+from jaxnn.files import replacing
+from jaxnn.inspect.calibration import Reliability, Scores
+from jaxnn.train.run.record import History
 
 
 @dataclasses.dataclass
@@ -157,33 +157,33 @@ def main(options: Options) -> None:
     best = int(chosen.whole[order[-1]])
     every = probabilities(states, pictures.test, recipe, options.at_once)
     truth = pictures.test.labels
-    scores = [train.scores(each, truth) if np.isfinite(each).all() else None for each in every]
+    scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
     model_file.write(folder / "best.npz", train.member(states, best).model(), about)
     print(settings_table(settings, scores))
     alone = [scores[i] for i in chosen.whole]
     together = every[chosen.whole].mean(0)
     judged = [each for each in alone if each is not None]
-    print(scores_table(judged, train.scores(together, truth), scores[best]))
+    print(scores_table(judged, inspect.scores(together, truth), scores[best]))
     draw(folder, settings, histories, truth, every[chosen.whole], together)
     result = {
         "seconds": seconds,
         "learning_rate": chosen.rate,
         "best_run": {"number": best, "seed": int(table["seed"][best])} | _told(scores[best]),
-        "ensemble": {"members": len(chosen.whole)} | _told(train.scores(together, truth)),
+        "ensemble": {"members": len(chosen.whole)} | _told(inspect.scores(together, truth)),
         "runs": [
             {
                 "learning_rate": float(table["learning_rate"][i]),
                 "seed": int(table["seed"][i]),
-                "diverged": train.diverged(history),
+                "diverged": train.ensemble.diverged(history),
                 "epochs": len(history),
-                "validation_accuracy": None if train.diverged(history) else history[-1]["test_accuracy"],
+                "validation_accuracy": None if train.ensemble.diverged(history) else history[-1]["test_accuracy"],
                 "test": _told(scores[i]),
             }
             for i, history in enumerate(histories)
         ],
     }
-    with train.runfolder.replacing(folder / "result.json") as beside:
+    with replacing(folder / "result.json") as beside:
         beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(
         f"{len(histories)} runs in {seconds:.0f} s; {chosen.rate:g} is the best learning rate; pictures, numbers and "
@@ -243,7 +243,7 @@ def load_best(path: Path) -> nnx.Module:
 def setting(rate: float, table: dict[str, np.ndarray], histories: list[History]) -> Setting:
     """How the runs of a learning rate did."""
     runs = np.flatnonzero(table["learning_rate"] == rate)
-    whole = np.array([i for i in runs if not train.diverged(histories[i])], int)
+    whole = np.array([i for i in runs if not train.ensemble.diverged(histories[i])], int)
     last = [histories[i][-1] for i in whole]
     accuracy, loss = (np.array([record[f"test_{name}"] for record in last]) for name in ("accuracy", "loss"))
     return Setting(rate, runs, whole, accuracy, loss)
@@ -298,10 +298,10 @@ def draw(
     plots.spread(groups, folder / "sweep.png", metric="validation_accuracy")
     results = {each.rate: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings}
     plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
-    pooled = train.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
+    pooled = inspect.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
     lines: dict[str, Reliability] = {
         f"{len(members)} single runs, pooled": pooled,
-        f"ensemble of the {len(members)}": train.reliability(together, truth),
+        f"ensemble of the {len(members)}": inspect.reliability(together, truth),
     }
     plots.reliability(lines, folder / "reliability.png")
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import data, train
+from jaxnn import data, inspect, train
 from jaxnn.counts import check_count
-from jaxnn.train import augment
+from jaxnn.train.step import augment
 
 KEY = jax.random.key(0)
 PICTURES = jnp.zeros((2, 8, 8, 1))
@@ -45,11 +45,11 @@ def make_epoch(**options):
 
 
 def stream(**options):
-    train.StreamedEpoch(train.make_step(loss_fn), **{"batch_size": 2} | options)
+    train.loop.StreamedEpoch(train.make_step(loss_fn), **{"batch_size": 2} | options)
 
 
 def stream_call(**options):
-    train.StreamedEpoch(train.make_step(loss_fn), batch_size=2)(state(), data.Stream(ROWS), **options)
+    train.loop.StreamedEpoch(train.make_step(loss_fn), batch_size=2)(state(), data.Stream(ROWS), **options)
 
 
 COUNTS = {
@@ -64,7 +64,7 @@ COUNTS = {
     "Checkpoints": (lambda **o: train.Checkpoints("runs/a", **o), "every", "keep"),
     "optimizer": (lambda **o: train.optimizer(**o), "steps"),
     "parallel": (lambda **o: train.parallel(**o), "devices", "shard"),
-    "reliability": (lambda **o: train.reliability([[0.5, 0.5]], [0], **o), "bins"),
+    "reliability": (lambda **o: inspect.reliability([[0.5, 0.5]], [0], **o), "bins"),
     "random_shift": (lambda **o: augment.random_shift(KEY, PICTURES, **o), "pixels"),
     "cutout": (lambda **o: augment.cutout(KEY, PICTURES, **o), "size"),
     "Stream": (lambda **o: data.Stream(ROWS, **o), "workers", "threads", "ahead"),

@@ -26,7 +26,7 @@ from experiments.bench.workers import usable_cores
 from experiments.checks import expect
 from experiments.command import run
 from experiments.spread import run_folder
-from jaxnn import train
+from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]
 
@@ -83,7 +83,7 @@ def save(rows: Sequence[Row], path: Path) -> None:
         "versions": machine.versions(),
         "results": [report.record(row) for row in rows],
     }
-    with train.runfolder.replacing(path) as beside:
+    with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -78,10 +78,10 @@ def measure(options: Options, folder: Path) -> tuple[dict[str, Timing], int]:
         states[name], _ = jax.block_until_ready(epoch(states[name], examples))
 
     with contextlib.ExitStack() as stack:
-        saver = stack.enter_context(train.Saver(train.Checkpoints(folder)))
+        saver = stack.enter_context(train.checkpoint.Saver(train.Checkpoints(folder)))
 
         def save() -> None:
-            saver.save(states["with"], train.Position())
+            saver.save(states["with"], train.checkpoint.Position())
 
         def learn_while_it_is_written() -> None:
             seconds["save"].append(took(save))

@@ -89,7 +89,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     operands = {"conv": "xk", "conv_dx": "gk", "conv_dw": "xg"}[kind]
     keys = jax.random.split(jax.random.key(0), 2)
     arrays = [jax.random.normal(key, (2, *shapes[o])) for key, o in zip(keys, operands, strict=True)]
-    compiler_options = train.compiler_options() if eigen else {}
+    compiler_options = train.step.compiler_options() if eigen else {}
     works: dict[str, Callable[[], Any]] = {}
     for how in FORMULATIONS:
         if (how == "onednn" and not (library and (kind != "conv_dx" or layer.stride == 1))) or (

@@ -38,8 +38,8 @@ from experiments.bench.workloads.layers import LAYERS
 from experiments.checks import expect
 from experiments.command import run
 from experiments.spread import run_folder
-from jaxnn import train
-from jaxnn.train.shortage import shortage
+from jaxnn.files import replacing
+from jaxnn.train.devices.shortage import shortage
 
 T = TypeVar("T")
 Name = Literal["recurrent", "conv", "cifar10"]
@@ -281,7 +281,7 @@ def save(rows: Sequence[Row], small: bool, path: Path) -> None:
         "small": small,
         "results": [{**report.record(row), "seconds_per_example": per_example(row.result)} for row in rows],
     }
-    with train.runfolder.replacing(path) as beside:
+    with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.bench.case import OURS
 from experiments.bench.report import Row
 from experiments.bench.timing import ratio
-from jaxnn.train.plots.figure import new_figure, save
+from jaxnn.plots.figure import new_figure, save
 
 MARKERS = "oDs^vPX<>*"
 

@@ -134,7 +134,7 @@ def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: An
     step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
     streamed = isinstance(source, data.Stream)
     epoch: Any = (
-        train.StreamedEpoch(step, batch_size=options.batch_size)
+        train.loop.StreamedEpoch(step, batch_size=options.batch_size)
         if streamed
         else train.make_epoch(step, batch_size=options.batch_size)
     )

@@ -19,8 +19,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnn.data.lock import locked
 from jaxnn.data.progress import Report, progress_bar
+from jaxnn.files import locked
 
 _CHUNK = 1 << 16
 _MAY_HELP = {408, 416, 425, 429, 500, 502, 503, 504}  # other statuses of HTTP refuse for good

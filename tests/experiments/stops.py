@@ -15,7 +15,7 @@ class KilledError(Exception):
 
 def die_before_checkpoint(number, monkeypatch, function, *args):
     """Calls a function that trains, and ends it where it would begin to write the checkpoint of this number."""
-    calls, save = [], train.Saver.save
+    calls, save = [], train.checkpoint.Saver.save
 
     def die(self, state, position, **options):
         calls.append(1)
@@ -24,7 +24,7 @@ def die_before_checkpoint(number, monkeypatch, function, *args):
         return save(self, state, position, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Saver, "save", die)
+        patch.setattr(train.checkpoint.Saver, "save", die)
         with pytest.raises(KilledError):
             function(*args)
 

@@ -16,7 +16,7 @@ from experiments.streaming import Streams, bits_per_character, make_segment, nex
 from experiments.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
-from jaxnn.train.state import apply
+from jaxnn.train.step.state import apply
 from tests.experiments.stops import die_before_checkpoint, resume
 
 SIZES = {"embed_features": 4, "hidden_features": 8}

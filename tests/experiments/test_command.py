@@ -141,8 +141,11 @@ def raises(error):
         (ValueError("data.idx is damaged"), "error: data.idx is damaged"),
         (OSError("the disk is full"), "error: the disk is full"),
         (ImportError("plots need matplotlib"), "error: plots need matplotlib"),
-        (train.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]), "stopped: the loss became nan"),
-        (train.ProcessLostError("process 1 died"), "stopped: process 1 died"),
+        (
+            train.loop.NonFiniteLossError("the loss became nan", epoch=1, step=2, history=[]),
+            "stopped: the loss became nan",
+        ),
+        (train.devices.ProcessLostError("process 1 died"), "stopped: process 1 died"),
         (
             jax.errors.JaxRuntimeError("INTERNAL: Error dispatching: Out of memory allocating 2147483648 bytes."),
             "error: the memory is not enough: 2.0 GiB more could not be had; try a smaller --hidden",
@@ -170,7 +173,7 @@ def test_what_is_a_mistake_of_ours_has_one(parse):
 def test_a_signal_ends_with_its_number_and_says_how_to_go_on(parse, capsys):
     Path("runs/a/checkpoints").mkdir(parents=True)
     Path("runs/a/config.json").write_text("{}")
-    stopped = train.Interrupted(signal.SIGTERM, 45, saved=True, folder=Path("runs/a/checkpoints"))
+    stopped = train.checkpoint.Interrupted(signal.SIGTERM, 45, saved=True, folder=Path("runs/a/checkpoints"))
     with pytest.raises(SystemExit) as stop:
         parse(main=raises(stopped))
     assert stop.value.code == 128 + 15

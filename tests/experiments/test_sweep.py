@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import sweep
-from jaxnn import data, train
+from jaxnn import data, inspect, train
 
 SMALL = sweep.Options(seeds=2, learning_rates=("1e-3,", "1e38"), epochs=1, batch_size=256)
 
@@ -50,7 +50,7 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
     learned, _ = sweep.split(digits.train, SMALL.validation)
     mean, std = learned.images.mean((0, 1, 2)) / 255, learned.images.std((0, 1, 2)) / 255
     images = train.image_preprocess(mean=mean, std=std)(None, jax.tree.map(jnp.asarray, digits.test)).images
-    scores = train.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
+    scores = inspect.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
     assert scores.accuracy == pytest.approx(result["best_run"]["accuracy"])
     assert scores.negative_log_likelihood == pytest.approx(result["best_run"]["negative_log_likelihood"], rel=1e-4)
 
@@ -69,7 +69,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     for line, before in zip(lines, whole, strict=True):
         assert json.loads(line) | {"seconds": 0} == json.loads(before) | {"seconds": 0}
-    with pytest.raises(train.CheckpointError, match="batch_size was 256 there and is 128 now"):
+    with pytest.raises(train.checkpoint.CheckpointError, match="batch_size was 256 there and is 128 now"):
         sweep.main(dataclasses.replace(options, resume=folder, batch_size=128))
     with pytest.raises(ValueError, match="--resume: expected the folder of a run, got nowhere"):
         sweep.main(dataclasses.replace(options, resume=Path("nowhere")))

@@ -72,9 +72,11 @@ def main(folder: Path, elsewhere: Path, disk: FileSystem | Limit) -> None:
             shutil.copytree(run / "checkpoints" / "3", elsewhere / "3")
 
     with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", train.CheckpointWarning)
+        warnings.simplefilter("always", train.checkpoint.CheckpointWarning)
         state, history = fit(train.Checkpoints(run / "checkpoints"), run=run, on_record=on_record)
-    seen["warnings"] = [str(warning.message) for warning in told if warning.category is train.CheckpointWarning]
+    seen["warnings"] = [
+        str(warning.message) for warning in told if warning.category is train.checkpoint.CheckpointWarning
+    ]
     seen["metrics"] = run.metrics() == history
     seen["checkpoints"] = sorted(os.listdir(run / "checkpoints"))
     # From the one that was good while the disk was full.

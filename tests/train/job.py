@@ -17,9 +17,10 @@ import optax
 from orbax.checkpoint import JsonCheckpointHandler
 
 from jaxnn import data, train
-from jaxnn.train import distributed, saver, sharding
-from jaxnn.train.checkpoints import Position
-from jaxnn.train.saver import Saver
+from jaxnn.train.checkpoint import saver
+from jaxnn.train.checkpoint.options import Position
+from jaxnn.train.checkpoint.saver import Saver
+from jaxnn.train.devices import distributed, sharding
 from tests.train.toys import MLP, Batch, blobs
 
 EPOCHS = 3
@@ -75,7 +76,7 @@ def everything(parallel, folder):
     state, history = fit(parallel, folder, run=train.RunFolder(folder))
     save_final(parallel, state, folder)
     source = Recorded(blobs(24))
-    epoch = train.StreamedEpoch(train.make_step(train.classification_loss()), batch_size=BATCH, parallel=parallel)
+    epoch = train.loop.StreamedEpoch(train.make_step(train.classification_loss()), batch_size=BATCH, parallel=parallel)
     _, metrics = epoch(parallel.state(start()), data.Stream(source))
     me = jax.process_index()
     result = {
@@ -101,7 +102,7 @@ def stopped(parallel, folder):
     result = {}
     try:
         fit(parallel, own, on_record=stop)
-    except train.Interrupted as error:
+    except train.checkpoint.Interrupted as error:
         result["stopped"] = error.signal.name, error.step, error.saved
     resumed = train.Checkpoints(own / "checkpoints", resume=True)
     with Saver(resumed):
@@ -163,7 +164,7 @@ def main():
         tasks = everything, trained, stopped, alone_in_trouble
         for each in name.split("+"):
             {task.__name__: task for task in tasks}[each](train.parallel(shard=2), Path(folder))
-    except train.ProcessLostError as error:
+    except train.devices.ProcessLostError as error:
         distributed.leave(f"stopped: {error}")
     except Exception:
         distributed.leave(traceback.format_exc())

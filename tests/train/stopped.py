@@ -15,8 +15,8 @@ from jaxnn import train
 
 def main(folder: str) -> None:
     state = train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0))
-    with train.Saver(train.Checkpoints(folder)) as saver:
-        saver.save(state, train.Position(), wait=True)
+    with train.checkpoint.Saver(train.Checkpoints(folder)) as saver:
+        saver.save(state, train.checkpoint.Position(), wait=True)
         print("training", flush=True)
         time.sleep(600)  # a long program; XLA runs some in the main thread, where Python notices no signals meanwhile
 

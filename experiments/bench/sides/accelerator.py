@@ -12,7 +12,7 @@ from flax import nnx
 from experiments.bench.sides import flax_recurrent, jax_layers, jax_sequences, jaxnn_recurrent
 from experiments.bench.sides.pictures import pictures
 from jaxnn import models, train
-from jaxnn.train.memory import memory_of
+from jaxnn.inspect.memory import memory_of
 
 
 class Ready(NamedTuple):

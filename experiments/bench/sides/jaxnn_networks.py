@@ -10,6 +10,7 @@ from flax import nnx
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.pictures import batches, pictures
 from jaxnn import models, train
+from jaxnn.train.step.compiling import Jitted
 
 Work = Callable[[], object]
 ADAM = optax.adam(1e-3)
@@ -100,5 +101,5 @@ def _state(network: str, seed: int = 0) -> train.TrainState:
     return train.create_state(_model(network, seed), ADAM, jax.random.key(seed))
 
 
-def _step() -> train.compiling.Jitted:
+def _step() -> Jitted:
     return train.make_step(train.classification_loss(), preprocess=train.image_preprocess())

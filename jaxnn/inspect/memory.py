@@ -1,0 +1,113 @@
+"""How much memory a compiled program needs, and how much there is for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+SHARE = 0.9
+"""Of the free memory, what a program may take: allocators leave gaps."""
+
+UNLIMITED = 1 << 60
+"""From here on a number of free bytes says that no limit is known."""
+
+
+class Memory(NamedTuple):
+    """What a compiled program takes on each device, in bytes.
+
+    Attributes:
+        arguments: What it is given.
+        outputs: What it returns.
+        reused: How much of its outputs lies where donated arguments were, and takes nothing more.
+        temporaries: What it needs in between.
+    """
+
+    arguments: int
+    outputs: int
+    reused: int
+    temporaries: int
+
+    @property
+    def peak(self) -> int:
+        """All of it together, while the program runs."""
+        return self.arguments + self.outputs - self.reused + self.temporaries
+
+
+def memory_of(compiled: jax.stages.Compiled) -> Memory | None:
+    """What a compiled program takes; None if the backend does not tell."""
+    found: Any = compiled.memory_analysis()
+    if found is None:
+        return None
+    return Memory(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes,
+        found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+    )
+
+
+def bytes_needed(compiled: jax.stages.Compiled) -> int:
+    """What a program allocates on each device beside its arguments: results that reuse none of them, and temporaries.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.inspect.memory import bytes_needed
+        >>> product = jax.jit(lambda x: x @ x).lower(jax.ShapeDtypeStruct((100, 100), jnp.float32)).compile()
+        >>> bytes_needed(product) >= 40_000
+        True
+    """
+    memory = memory_of(compiled)
+    return 0 if memory is None else memory.peak - memory.arguments
+
+
+def bytes_free(devices: Sequence[jax.Device]) -> int:
+    """What each of the devices has left for a program; devices that are the host share what the host has left.
+
+    Returns:
+        Bytes; at least `UNLIMITED` where there is no limit.
+    """
+    free = []
+    for device in devices:
+        stats = device.memory_stats()
+        if stats and "bytes_limit" in stats:
+            free.append(int(SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))))
+        else:
+            free.append(int(SHARE * _host_free() / len(devices)))
+    return min(free)
+
+
+def _host_free() -> int:
+    """What the host, or the container that this process is in, has left."""
+    free = [1 << 62]
+    meminfo = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines())
+    if "MemAvailable" in meminfo:
+        free.append(1024 * int(meminfo["MemAvailable"].split()[0]))
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free.append(int(limit) - int(used))
+    return max(0, min(free))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except OSError:  # another operating system, or no limit
+        return ""
+
+
+def readable(size: float) -> str:
+    """Bytes as a person reads them.
+
+    Example:
+        >>> from jaxnn.inspect.memory import readable
+        >>> readable(512), readable(3 << 20), readable(1.5 * (1 << 30))
+        ('512 B', '3.0 MiB', '1.5 GiB')
+    """
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} GiB"

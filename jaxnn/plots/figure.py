@@ -1,0 +1,54 @@
+"""A figure of its own for each picture, written whole or not at all."""
+
+import os
+from typing import Any
+
+from jaxnn import extras
+from jaxnn.files import replacing
+
+TRAIN, TEST, WRONG, INK = "#1f77b4", "#e8590c", "#d6201f", "#333333"
+Path = str | os.PathLike[str]
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure of its own, without pyplot's global state or any window."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"plots need matplotlib: {extras.install('experiments')}") from error
+    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes the figure as a PNG, beside first and then renamed."""
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png")
+
+
+def plain(axes: Any) -> None:
+    """Gives axes a faint grid and no frame above and to the right."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def over_epochs(axes: Any) -> None:
+    """Labels the axis of epochs, which are whole numbers: a single one has one tick."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    plain(axes)
+
+
+def words(metric: str) -> str:
+    """What an axis says of a metric: `test_grad_norm` as "test gradient norm", accuracies in percent.
+
+    Example:
+        >>> from jaxnn.plots.figure import words
+        >>> words("test_accuracy"), words("train_grad_norm")
+        ('test accuracy in %', 'training gradient norm')
+    """
+    name = metric.replace("_", " ").replace("grad norm", "gradient norm")
+    name = "training " + name.removeprefix("train ") if name.startswith("train ") else name
+    return f"{name} in %" if metric.endswith("accuracy") else name

@@ -1,0 +1,204 @@
+"""Pictures in a grid: feature maps, filters, and what a classifier takes pictures for."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxnn.plots.classes import as_classes, as_names
+from jaxnn.plots.figure import INK, WRONG, Path, new_figure, save
+
+
+def images(
+    pictures: ArrayLike | Sequence[ArrayLike],
+    path: Path,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    title: str | None = None,
+    side: float = 1.25,
+) -> None:
+    """Draws pictures or feature maps in a grid, each in its full range.
+
+    Args:
+        pictures: `(n, height, width)`, `(n, height, width, 1)` grey or `(n, height, width, 3)` colour; or a sequence
+            of pictures of any sizes.
+        path: The PNG to write.
+        titles: One above each picture.
+        columns: Pictures a row.
+        title: One above all.
+        side: Inches that a picture takes.
+
+    Raises:
+        ValueError: If shapes do not fit.
+        ImportError: If matplotlib is absent.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import plots
+        >>> plots.images(np.random.default_rng(0).normal(size=(3, 8, 8)), "maps.png", ["a", "b", "c"])
+    """
+    _grid(_pictures(pictures), path, titles, columns=columns, title=title, side=side)
+
+
+def predictions(
+    images: ArrayLike,
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    path: Path,
+    class_names: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    title: str | None = None,
+) -> None:
+    """Draws pictures with what the model takes them for; wrong ones in red, with the true class.
+
+    Args:
+        images: `(n, height, width, channels)` with 1 or 3 channels; a few dozen make a good picture.
+        labels: True classes, integers `(n,)`.
+        predicted: Predicted classes, integers `(n,)`.
+        path: The PNG to write.
+        class_names: A name for each class; their numbers by default.
+        columns: Pictures a row.
+        title: What stands above: of what the pictures are a selection, for instance. How many are right and wrong
+            unless given.
+
+    Raises:
+        ValueError: If shapes do not fit, or a class is negative or has no name.
+        ImportError: If matplotlib is absent.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import plots
+        >>> pictures = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), np.uint8)
+        >>> plots.predictions(pictures, [0, 1], [0, 0], "predictions.png", ["cat", "dog"])
+    """
+    truth, guess = as_classes(labels, predicted)
+    names = as_names(class_names, int(max(truth.max(), guess.max())) + 1)
+    shown = _pictures(images)
+    if len(shown) != len(truth):
+        raise ValueError(f"images: expected one a label, {len(truth)}, got {len(shown)}")
+    wrong = truth != guess
+    titles = [f"{names[g]}, is {names[t]}" if bad else names[g] for t, g, bad in zip(truth, guess, wrong, strict=True)]
+    colours = [WRONG if bad else INK for bad in wrong]
+    heading = f"{np.sum(~wrong)} right and {np.sum(wrong)} wrong; wrong ones in red, with the true class"
+    _grid(shown, path, titles, columns=columns, title=heading if title is None else title, colours=colours)
+
+
+def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
+    """Draws the kernels of a convolution that looks at pictures: the first layer's.
+
+    Kernels on three channels are drawn in colour: the weight of each channel is how bright that colour is, and grey
+    is zero. Others are drawn as the mean over their input channels, where red is positive and blue negative. All
+    share one scale, which is drawn beside them, so strong kernels look strong.
+
+    Args:
+        kernel: `(height, width, in, out)`.
+        path: The PNG to write.
+        columns: Kernels a row.
+
+    Raises:
+        ValueError: If `kernel` has not four axes.
+        ImportError: If matplotlib is absent.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import plots
+        >>> plots.filters(np.random.default_rng(0).normal(size=(3, 3, 1, 16)), "filters.png")
+    """
+    weights = np.asarray(kernel, np.float32)
+    if weights.ndim != 4 or not weights.size:
+        raise ValueError(f"kernel: expected (height, width, in, out), got shape {weights.shape}")
+    weights = np.moveaxis(weights, -1, 0)
+    height, width, channels = weights.shape[1:]
+    if channels != 3:
+        weights = weights.mean(-1)
+    largest = float(np.abs(weights).max()) or 1.0
+    title = f"{len(weights)} kernel{'s' * (len(weights) > 1)} of {height}×{width}"
+    if channels == 3:
+        title += " on red, green and blue: brightness is weight, grey is 0"
+        scale = _Scale("gray", largest)
+        _grid(list(0.5 + weights / (2 * largest)), path, None, columns=columns, title=title, scale=scale)
+    else:
+        title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
+        scale = _Scale("RdBu_r", largest)
+        _grid(list(weights), path, None, columns=columns, title=title, scale=scale)
+
+
+class _Scale(NamedTuple):
+    """Colours for weights from `-largest` to `largest`."""
+
+    colours: str
+    largest: float
+
+
+def _grid(
+    pictures: Sequence[np.ndarray],
+    path: Path,
+    titles: Sequence[str] | None,
+    *,
+    columns: int,
+    title: str | None,
+    colours: Sequence[str] | None = None,
+    scale: _Scale | None = None,
+    side: float = 1.25,
+) -> None:
+    n = len(pictures)
+    if titles is not None and len(titles) != n:
+        raise ValueError(f"titles: expected one a picture, {n}, got {len(titles)}")
+    if columns < 1:
+        raise ValueError(f"columns: expected a positive number, got {columns}")
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    cell = side * min(3.0, max(1 / 3, tallest))
+    width = max(2.5, side * columns) + (0.9 if scale else 0)
+    lines = [] if title is None else textwrap.wrap(title, int(13 * width))
+    height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.2 if lines else 0)
+    figure = new_figure(width, height)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    look: dict[str, Any] = {"cmap": "gray"}
+    if scale is not None:
+        look = {"cmap": scale.colours, "vmin": -scale.largest, "vmax": scale.largest}
+    shown = None
+    for index, axes in enumerate(grid.flat):
+        axes.set_axis_off()
+        if index < n:
+            shown = axes.imshow(pictures[index], interpolation="nearest", **look)
+            if titles is not None:
+                colour = colours[index] if colours else INK
+                axes.set_title(titles[index], fontsize=8, color=colour, pad=3)
+    if scale is not None:
+        bar = figure.colorbar(shown, ax=grid, shrink=0.9, aspect=10 * rows)
+        bar.set_label("weight", fontsize=8)
+        bar.outline.set_visible(False)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=10)
+    save(figure, path)
+
+
+def _pictures(pictures: ArrayLike | Sequence[ArrayLike]) -> list[np.ndarray]:
+    """As matplotlib wants them: grey without a channel axis, colour in [0, 1] or uint8."""
+    shown = [_picture(np.asarray(picture)) for picture in pictures]  # type: ignore[union-attr]
+    if not shown:
+        raise ValueError("pictures: expected at least one, got none")
+    return shown
+
+
+def _picture(picture: np.ndarray) -> np.ndarray:
+    if picture.ndim == 3 and picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[-1] != 3) or not picture.size:
+        raise ValueError(
+            f"pictures: expected (height, width), or (height, width, channels) with 1 or 3 channels, "
+            f"got shape {picture.shape}"
+        )
+    if picture.ndim == 3 and picture.dtype != np.uint8:
+        picture = picture.astype(np.float32)
+        low, high = picture.min(), picture.max()
+        if low < 0 or high > 1:  # a normalised picture: shown in its own range
+            picture = (picture - low) / max(high - low, 1e-12)
+    return picture

@@ -1,0 +1,14 @@
+"""Checkpoints: saved whole or not at all, checked when read, resumed exactly."""
+
+from jaxnn.train.checkpoint.options import CheckpointError, Checkpoints, CheckpointWarning, Position
+from jaxnn.train.checkpoint.saver import Saver
+from jaxnn.train.checkpoint.signals import Interrupted
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpoints",
+    "Interrupted",
+    "Position",
+    "Saver",
+]

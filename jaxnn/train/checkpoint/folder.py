@@ -1,0 +1,90 @@
+"""A folder of checkpoints before anything is in it: writable, shared by all processes, and of one job at a time."""
+
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from jaxnn.files import locked
+from jaxnn.train.checkpoint.options import CheckpointError
+from jaxnn.train.devices import distributed
+
+
+def claim(folder: Path, stack: ExitStack) -> None:
+    """Makes the folder, and makes it this job's own until the stack is left.
+
+    Args:
+        folder: Where checkpoints will be.
+        stack: Gives it back.
+
+    Raises:
+        CheckpointError: If another job has it.
+        ValueError: If the processes of this job do not see the same one.
+        OSError: If one of them cannot write to it.
+    """
+    _check_writable(folder)
+    _check_shared(folder)
+    _lock(folder, stack)
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out.
+
+    Args:
+        folder: Where checkpoints are, or would be.
+    """
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def damaged(folder: Path) -> list[str]:
+    """The names of the checkpoints that were put aside because they could not be read."""
+    return sorted(path.name for path in folder.glob("damaged-*"))
+
+
+def _check_writable(folder: Path) -> None:
+    error = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".can-write-{uuid.uuid4().hex}"
+        trial.touch()
+        trial.unlink()
+    except OSError as caught:
+        error = caught
+    if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
+
+
+def _check_shared(folder: Path) -> None:
+    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
+    if jax.process_count() == 1:
+        return
+    trial = folder / f".shared-{uuid.uuid4().hex}"
+    if distributed.is_first():
+        trial.touch()
+    trial = folder / distributed.same_text(trial.name)
+    reason = distributed.told("" if trial.exists() else "does not see what process 0 writes there")
+    if distributed.is_first():
+        trial.unlink()
+    if reason:
+        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
+
+
+def _lock(folder: Path, stack: ExitStack) -> None:
+    """Makes the folder this job's own until the stack is left; the first process takes it for all."""
+    free = True
+    if distributed.is_first():
+        try:
+            stack.enter_context(locked(folder / ".lock", _give_up))
+        except BlockingIOError:
+            free = False
+    if distributed.anywhere(not free):
+        raise CheckpointError(
+            f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
+            "or start a new run in another folder"
+        )
+
+
+def _give_up() -> NoReturn:
+    raise BlockingIOError

@@ -1,0 +1,100 @@
+"""What is said about checkpoints: where, how often, how many, and what goes with the state."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from jaxnn.counts import check_count
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or of another model, configuration or data, or another process is at work on it."""
+
+
+class CheckpointWarning(RuntimeWarning):
+    """A checkpoint could not be written or read, and training goes on without it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Where, how often and how many checkpoints `fit` keeps, or a loop of your own with a `train.checkpoint.Saver`.
+
+    A checkpoint holds everything that training follows from: parameters, optimiser state, variables, random
+    key, step (and so the position in the data), the history so far and `config`. Orbax writes it while training
+    goes on, beside its final place, and renames it when it is whole.
+
+    Attributes:
+        folder: Where they are; made if it does not exist.
+        resume: Resumes from the newest one in `folder` that is whole, or starts where no run was before. It is an
+            error if a run was trained there whose checkpoints are gone or all damaged: it would be overwritten.
+            Without `resume` a folder that holds checkpoints is an error.
+        every: Epochs from one checkpoint to the next. The last epoch is always saved.
+        seconds: Also saves inside an epoch once so many seconds went by since the last one, if `fit` runs an epoch
+            in chunks. None never does. It is what makes `Saver.due` true.
+        keep: How many of the newest ones to keep.
+        best: Keeps the one that is best by this name of the history too: the lowest, or the highest where the name
+            ends with `accuracy`. None keeps no such one.
+        config: What must be the same when a run is taken up again: names and values that JSON knows.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> data = jnp.eye(2), jnp.ones(2)
+        >>> def run(epochs, resume):
+        ...     state = train.create_state(jnp.zeros(2), optax.adam(0.1), jax.random.key(0))
+        ...     saved = train.Checkpoints("runs/toy/checkpoints", resume=resume)
+        ...     return train.fit(
+        ...         state, data, loss_fn, epochs=epochs, batch_size=1, progress=False, checkpoints=saved
+        ...     )
+        >>> state, history = run(2, resume=False)
+        >>> state, history = run(3, resume=True)  # trains one epoch more
+        >>> [record["epoch"] for record in history]
+        [1, 2, 3]
+    """
+
+    folder: str | os.PathLike[str]
+    resume: bool = False
+    every: int = 1
+    seconds: float | None = 60.0
+    keep: int = 2
+    best: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep"):
+            check_count(name, getattr(self, name))
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ValueError(f"seconds: expected a time that is not negative, or None, got {self.seconds}")
+
+
+@dataclasses.dataclass
+class Position:
+    """How far training is, apart from its state: what the history needs to go on. JSON must know what is in it.
+
+    Attributes:
+        history: The records so far; of `fit`, those of whole epochs.
+        sums: Of the epoch that is under way: the sum over its examples of each metric, and of `examples`.
+        seconds: How long that epoch has trained so far; in a loop of your own whatever you count.
+    """
+
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class MetricsFolder(Protocol):
+    """A folder whose `metrics.jsonl` has to agree with the checkpoints, such as a `train.RunFolder`."""
+
+    def __truediv__(self, name: str) -> Path:
+        """Returns the path of a file in the folder."""
+
+    def holds_metrics(self, after: int = 0) -> bool:
+        """Returns whether there are metrics of epochs later than `after`."""
+
+    def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
+        """Makes the metrics of epochs later than `after` those of `history`."""

@@ -1,0 +1,234 @@
+"""Several processes as one job: how they find each other, and what is said when one of them is gone."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_MAY_BREAK_OFF = (
+    "gloo",
+    "nccl",
+    "connection closed by peer",
+    "connection reset by peer",
+    "coordination service",
+    "unavailable:",
+    "deadline_exceeded:",
+    "heartbeat",
+)
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the job died."""
+
+
+def initialize(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    detect: bool = False,
+    timeout: int = 300,
+    heartbeat: int = 60,
+) -> bool:
+    """Joins the processes of a job, so that `jax.devices()` are those of all of them. Call it before other JAX calls.
+
+    Either all of `coordinator`, `processes` and `process_id` are given, or none: then SLURM (`srun` with several
+    tasks), Open MPI and TPU pods whose environment names several workers are recognised, and any other process is
+    a job of its own.
+
+    Args:
+        coordinator: `host:port` of process 0, a free port there that all others reach.
+        processes: How many processes there are.
+        process_id: Which one this is, from 0.
+        detect: Lets `jax.distributed` look for a job even where the environment does not show one: on Cloud TPU
+            machines and Kubernetes it asks the machine's metadata.
+        timeout: Seconds to wait for all processes to come.
+        heartbeat: Seconds of silence after which a process counts as dead; the others are then ended.
+
+    Returns:
+        Whether this is a job of several processes. Where not all of them come in time it does not return: the process
+        says so and ends with status 1, as nothing else can end the waiting.
+
+    Raises:
+        ValueError: If the three do not fit together, or the environment does not tell enough.
+
+    Example:
+        >>> from jaxnn.train.devices import distributed
+        >>> distributed.initialize()  # no job here
+        False
+        >>> distributed.initialize("localhost:1234", processes=2, process_id=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: process_id: expected 0 to 1, for 2 processes, got 2
+    """
+    given = [coordinator, processes, process_id]
+    if not any(value is not None for value in given):
+        if not (detect or _several(os.environ)):
+            return False
+    elif coordinator is None or processes is None or process_id is None:
+        raise ValueError(
+            "coordinator, processes and process_id: expected all three or none, got "
+            f"{coordinator!r}, {processes!r} and {process_id!r}"
+        )
+    else:
+        _check(coordinator, processes, process_id)
+    if coordinator is None:
+        missing = f"not all processes of the job came within {timeout} s"
+    else:
+        missing = (
+            f"process {process_id} of {processes}: not all of them came to {coordinator} within {timeout} s; start "
+            "each one with the same coordinator and number of processes, and its own process_id"
+        )
+    # JAX's own time-out aborts the process with a stack trace of C++, so ours comes first.
+    watch = threading.Timer(timeout, leave, ["error: " + missing])
+    watch.daemon = True
+    watch.start()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process_id,
+            cluster_detection_method=None if coordinator is None else "deactivate",
+            initialization_timeout=timeout + 60,
+            heartbeat_timeout_seconds=heartbeat,
+        )
+    except ValueError as error:
+        raise ValueError(
+            "the environment does not tell enough to join the processes of a job; give coordinator, processes and "
+            f"process_id ({_first_line(error)})"
+        ) from error
+    finally:
+        watch.cancel()
+    return jax.process_count() > 1
+
+
+@contextlib.contextmanager
+def tell_of_lost_processes() -> Iterator[None]:
+    """Turns what a broken connection raises into a `ProcessLostError` that says so; decorates functions too.
+
+    On CPU a process learns at once that another died. Where collectives wait without an end (GPU, TPU), JAX ends
+    the process itself, with a message, once `heartbeat` seconds are over.
+
+    Raises:
+        ProcessLostError: In place of the error of a collective that another process left.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not shows_lost_process(error):
+            raise
+        raise ProcessLostError(
+            f"process {jax.process_index()} of {jax.process_count()} lost the connection to another one, which died or "
+            "was ended: see its own output; nothing more can be computed. Start all processes again, from the last "
+            f"checkpoint if there is one ({_first_line(error)})"
+        ) from error
+
+
+def shows_lost_process(error: BaseException | None) -> bool:
+    """Whether an error is what a broken connection to another process raises."""
+    if jax.process_count() == 1 or not isinstance(error, jax.errors.JaxRuntimeError | ValueError):
+        return False
+    return any(sign in str(error).lower() for sign in _MAY_BREAK_OFF)
+
+
+def leave(message: str, status: int = 1) -> NoReturn:
+    """Ends this process after an error without waiting for the others, who then learn of it.
+
+    A usual exit would wait for them, and they for this one.
+    """
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and speaks: process 0, or the only one."""
+    return jax.process_index() == 0
+
+
+def anywhere(here: bool) -> bool:
+    """Whether something holds in any process, so that all of them decide alike; with one process, `here` itself."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
+
+
+def told(text: str) -> str:
+    """The text of the first process that gives one, in every process; empty where none does.
+
+    Args:
+        text: What this process has to tell, a trouble for instance; cut after 512 bytes.
+    """
+    if jax.process_count() == 1:
+        return text
+    mine = np.frombuffer(text.encode()[:512].ljust(512, b"\0"), np.uint8)
+    texts = (row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine))
+    return next((f"process {number}: {text}" for number, text in enumerate(texts) if text), "")
+
+
+def wait_together(wait: Callable[[], None], pause: float = 0.02) -> None:
+    """Returns when what `wait` waits for is over in every process; with one process, at once.
+
+    Meanwhile the processes ask each other, so that one that is lost is noticed as fast as in training, while what is
+    waited for may only notice it when its time is over.
+
+    Args:
+        wait: Waits for something, without a collective; called in a thread, and what it raises is left to the caller,
+            who calls it again.
+        pause: Seconds from one question to the next.
+    """
+    if jax.process_count() == 1:
+        return
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            wait()
+
+    waiting = threading.Thread(target=quietly, daemon=True)  # once a process is lost nobody waits for it
+    waiting.start()
+    while anywhere(waiting.is_alive()):
+        time.sleep(pause)
+
+
+def same_text(text: str) -> str:
+    """The text that process 0 gives, in every process: a name that it has chosen, for instance.
+
+    Raises:
+        ValueError: If it is longer than 4096 bytes.
+    """
+    encoded = text.encode()
+    if len(encoded) > 4096:
+        raise ValueError(f"text: expected at most 4096 bytes, got {len(encoded)}")
+    if jax.process_count() == 1:
+        return text
+    sent = multihost_utils.broadcast_one_to_all(np.frombuffer(encoded.ljust(4096, b"\0"), np.uint8))
+    return np.asarray(sent, np.uint8).tobytes().rstrip(b"\0").decode()
+
+
+def _several(environment: os._Environ[str] | dict[str, str]) -> bool:
+    """Whether the environment shows a job of several processes, of which this is one."""
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if environment.get(name, "").isdigit() and int(environment[name]) > 1:
+            return True
+    return any("," in environment.get(name, "") for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"))
+
+
+def _check(coordinator: str, processes: int, process_id: int) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"coordinator: expected host:port, got {coordinator!r}")
+    if processes < 1:
+        raise ValueError(f"processes: expected at least 1, got {processes}")
+    if not 0 <= process_id < processes:
+        raise ValueError(f"process_id: expected 0 to {processes - 1}, for {processes} processes, got {process_id}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:200]

@@ -1,0 +1,279 @@
+"""Training spread over the devices of a mesh: where state, data and batches lie, and nothing else.
+
+The program stays the one of a single device. Arrays are global, `jax.jit` splits the work by their shardings and adds
+the communication, so batch size, seeds, metrics and checkpoints mean the same at every scale.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnn.counts import check_count
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.compiling import jit, options_for
+from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.step import Preprocess
+
+T = TypeVar("T")
+Step = Callable[..., tuple[TrainState, Metrics]]
+"""`(state, batch, weights=None) -> (state, metrics)`."""
+
+SMALLEST = 4096
+"""Elements below which an array is kept whole on each device: to gather it costs more than to hold it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How training is spread over devices: made by `parallel`, taken by `fit`.
+
+    Every batch is split over all devices. The state is split over the axis `shard` and repeated along `data`, so
+    with `shard` of 1 each device holds all of it (plain data parallelism), with `data` of 1 it is held once
+    altogether (ZeRO's third stage, or FSDP), and between the two it is held once in every group of `shard` devices.
+
+    Attributes:
+        mesh: The devices, with axes `data` and `shard`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> parallel = train.parallel(devices=1)  # all devices unless said
+        >>> state = parallel.state(train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0)))
+        >>> step = parallel.step(train.make_step(loss_fn))
+        >>> state, metrics = step(state, parallel.batch((jnp.eye(2), jnp.array([1.0, 3.0]))))
+        >>> float(metrics["loss"])
+        5.0
+    """
+
+    mesh: Mesh
+
+    @property
+    def devices(self) -> int:
+        """Over how many devices a batch is split."""
+        return self.mesh.size
+
+    def check_batch_size(self, batch_size: int, name: str = "batch_size") -> None:
+        """Raises a ValueError where a batch does not divide over the devices."""
+        if batch_size % self.devices:
+            lower = batch_size // self.devices * self.devices
+            near = f"{lower} or {lower + self.devices}" if lower else f"{self.devices}"
+            raise ValueError(
+                f"{name}: {batch_size} examples cannot be split evenly over {self.devices} devices; take {near}, "
+                "or fewer devices"
+            )
+
+    def up(self, batch_size: int) -> int:
+        """The batch size, or the next larger one that divides over the devices: where results do not depend on it."""
+        return -(-batch_size // self.devices) * self.devices
+
+    def state_shardings(self, state: TrainState) -> TrainState:
+        """Where each array of a state lies, as a state of shardings.
+
+        Parameters and the optimiser's arrays of at least `SMALLEST` elements are split along their longest axis
+        that divides by the mesh's `shard`; what has none, and all else, is on every device.
+
+        Args:
+            state: A state, or its shapes (`jax.eval_shape`).
+        """
+        everywhere = jax.tree.map(lambda _: self._sharding(P()), state)
+        split = jax.tree.map(self._split, (state.params, state.opt_state))
+        return dataclasses.replace(everywhere, params=split[0], opt_state=split[1])
+
+    def state(self, state: TrainState) -> TrainState:
+        """Places a state on the mesh. Use the returned one: it may share memory with the one given.
+
+        Args:
+            state: The same in every process, as it follows from the same seed; one placed before may come again.
+
+        Raises:
+            ValueError: If processes give different states.
+        """
+        shardings = self.state_shardings(state)
+        if jax.process_count() == 1:
+            return jax.device_put(state, shardings)
+        if not any(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
+            return jax.jit(lambda state: state, out_shardings=shardings)(state)
+        _check_same(state)
+        return jax.tree.map(_from_every_process, state, shardings)
+
+    def data(self, data: T) -> T:
+        """Places a whole data set on every device, in the dtype it is stored in.
+
+        With several processes each one reads only its own part of the arrays (memory-mapped files do), and the
+        devices exchange them.
+
+        Args:
+            data: A pytree of arrays that share their leading length, the same in every process.
+        """
+        if jax.process_count() == 1:
+            return jax.device_put(data, self._sharding(P()))
+        return jax.tree.map(self._exchanged, data)
+
+    def batch(self, batch: T) -> T:
+        """Places a batch: each device gets its own examples.
+
+        Args:
+            batch: A pytree of arrays on the host, `(batch, ...)`; with several processes those rows of the global
+                batch that `rows` names.
+
+        Returns:
+            Global arrays, split along their first axis.
+        """
+        sharding, processes = self.batch_sharding, self._processes
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, x, (processes * x.shape[0], *x.shape[1:])), batch
+        )
+
+    def rows(self, batch_size: int) -> np.ndarray:
+        """Which rows of a global batch this process's devices hold, ascending."""
+        self.check_batch_size(batch_size)
+        held = self.batch_sharding.addressable_devices_indices_map((batch_size,))
+        return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))
+
+    def step(self, step: Step) -> Step:
+        """The step, with its batch split over the devices and its state kept where `state` put it.
+
+        Args:
+            step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
+
+        Returns:
+            The same step, jitted, the state donated; metrics are on every device.
+        """
+
+        @partial(jit, compiler_options=options_for(step, None), donate_argnums=0, inline=True)
+        def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+            state, metrics = step(state, self.split(batch), self.split(weights))
+            return self.kept(state), self.everywhere(metrics)
+
+        return spread
+
+    def kept(self, state: TrainState) -> TrainState:
+        """Inside `jit`: the state, where `state` put it, so that the next call finds it where the last one did."""
+        return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
+
+    def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
+        """The preprocessing, of batches that are split over the devices first: for `evaluate` and `predict`."""
+
+        def spread(key: jax.Array | None, batch: Any) -> Any:
+            batch = self.split(batch)
+            return batch if preprocess is None else preprocess(key, batch)
+
+        return spread
+
+    def split(self, batch: T) -> T:
+        """Inside `jit`: the batch, split over the devices along its first axis."""
+        for array in jax.tree.leaves(batch):
+            self.check_batch_size(array.shape[0])
+        return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
+
+    def everywhere(self, tree: T) -> T:
+        """The arrays, each whole on every device: what a process needs to read them. Inside `jit` too."""
+        return jax.lax.with_sharding_constraint(tree, self._sharding(P()))
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        """How a batch lies: split over all devices along its first axis."""
+        return self._sharding(P(("data", "shard")))
+
+    @property
+    def _processes(self) -> int:
+        return len({device.process_index for device in self.mesh.devices.flat})
+
+    def _sharding(self, spec: P) -> NamedSharding:
+        return NamedSharding(self.mesh, spec)
+
+    def _split(self, array: Any) -> NamedSharding:
+        parts = self.mesh.shape["shard"]
+        fitting = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
+        if parts == 1 or array.size < SMALLEST or not fitting:
+            return self._sharding(P())
+        longest = max(fitting, key=lambda axis: array.shape[axis])
+        return self._sharding(P(*[None] * longest, "shard"))
+
+    def _exchanged(self, array: Any) -> jax.Array:
+        length = array.shape[0]
+        filled = -(-length // self.devices) * self.devices
+        rows = self.rows(filled)
+        rows = rows[rows < length]
+        part = np.zeros((filled // self._processes, *array.shape[1:]), array.dtype)
+        if rows.size:
+            part[: rows.size] = array[rows[0] : rows[-1] + 1] if rows.size == np.ptp(rows) + 1 else array[rows]
+        whole = jax.make_array_from_process_local_data(self.batch_sharding, part, (filled, *array.shape[1:]))
+        return jax.jit(lambda x: x[:length], out_shardings=self._sharding(P()))(whole)
+
+
+def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """A global array of what every process holds whole."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        words = _from_every_process(jax.random.key_data(array), sharding)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def _check_same(state: TrainState) -> None:
+    leaves = [
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(state)
+    ]
+    sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
+    if not (multihost_utils.process_allgather(sums) == sums).all():
+        raise ValueError(
+            "state: the processes of the job hold different states; make it from the same seed or checkpoint in each"
+        )
+
+
+def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
+    """Chooses the devices to train on, of all processes together.
+
+    Args:
+        devices: How many; all there are unless said. With several processes it must be all.
+        shard: Over how many devices one copy of parameters and optimiser state is spread. 1: each device holds all
+            of it; `devices`: it is held once altogether. It divides `devices`.
+
+    Returns:
+        What `fit` takes, and what places states, data and batches by hand.
+
+    Raises:
+        ValueError: If there are not so many devices, or `shard` does not divide them.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn import train
+        >>> train.parallel().devices == jax.device_count()
+        True
+        >>> train.parallel(1, shard=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: shard: 2 does not divide the 1 device
+    """
+    there = jax.devices()
+    count = len(there) if devices is None else check_count("devices", devices)
+    if not 1 <= count <= len(there):
+        kinds = f"{len(there)} {there[0].platform} {'device' if len(there) == 1 else 'devices'}"
+        raise ValueError(
+            f"devices: expected 1 to {len(there)}, since JAX sees {kinds} here, got {count}"
+            + (
+                "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU"
+                if there[0].platform == "cpu"
+                else ""
+            )
+        )
+    if jax.process_count() > 1 and count != len(there):
+        raise ValueError(f"devices: a job of {jax.process_count()} processes uses all its {len(there)} devices")
+    if count % check_count("shard", shard):
+        raise ValueError(f"shard: {shard} does not divide the {count} device{'s' if count > 1 else ''}")
+    mesh = jax.make_mesh(
+        (count // shard, shard), ("data", "shard"), axis_types=(AxisType.Auto,) * 2, devices=there[:count]
+    )
+    return Parallel(mesh)

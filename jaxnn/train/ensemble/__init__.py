@@ -1,0 +1,14 @@
+"""Many training runs as one compiled program."""
+
+from jaxnn.train.ensemble.fit import diverged, fit_ensemble
+from jaxnn.train.ensemble.members import create_ensemble, grid, member
+from jaxnn.train.ensemble.program import make_ensemble
+
+__all__ = [
+    "create_ensemble",
+    "diverged",
+    "fit_ensemble",
+    "grid",
+    "make_ensemble",
+    "member",
+]

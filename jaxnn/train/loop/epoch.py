@@ -1,0 +1,141 @@
+"""A whole epoch as one compiled function: shuffling, gathering and all steps."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.counts import check_count
+from jaxnn.train.devices.sharding import Parallel
+from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
+from jaxnn.train.step.state import TrainState
+
+# Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
+_SHUFFLE = np.uint32(2**32 - 1)
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
+    """The order in which an epoch visits the examples: a permutation, int32 `(examples,)`.
+
+    It depends on the key and the epoch's number only, so a run that is taken up again finds its place.
+
+    Args:
+        key: The state's key.
+        epoch: The epoch's number, from 0.
+        examples: How many examples there are.
+
+    Returns:
+        The permutation.
+
+    Example:
+        >>> import jax
+        >>> from jaxnn import train
+        >>> sorted(train.loop.epoch_order(jax.random.key(0), 3, 5).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    key = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch)
+    return jax.random.permutation(key, examples)
+
+
+def make_epoch(
+    step: Callable[..., tuple[TrainState, Metrics]],
+    *,
+    batch_size: int,
+    chunk: int | None = None,
+    parallel: Parallel | None = None,
+    compiler_options: Options | None = None,
+) -> Jitted:
+    """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
+
+    The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
+    Every example counts once an epoch. A last batch that is short is filled up with other real examples, from
+    the start of the same permutation, of weight zero: they add nothing to loss, gradient or metrics (batch
+    normalisation does see them), and the program has one batch shape.
+
+    Args:
+        step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
+        batch_size: Examples a step, of all devices together.
+        chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
+            epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
+            the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
+        parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
+            it. The order of the examples is the same for any number of devices.
+        compiler_options: As for `make_step`, whose own they are if None is given.
+
+    Returns:
+        The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
+        whatever dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`)
+        so that it is not sent again for each epoch. It is read in place and not copied; the state is
+        **donated**. Each metric is float32 `(steps,)`, weighted means by `metrics["examples"]` are those of
+        the epoch.
+
+    Raises:
+        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
+            are no examples or lengths differ.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> x = jax.random.normal(jax.random.key(1), (100, 2))
+        >>> data = x, x @ jnp.array([1.0, -2.0])
+        >>> state = train.create_state(jnp.zeros(2), optax.sgd(0.2), jax.random.key(0))
+        >>> epoch = train.make_epoch(train.make_step(loss_fn), batch_size=8)
+        >>> state, metrics = epoch(state, data)
+        >>> metrics["examples"].tolist()
+        [8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 4.0]
+        >>> [round(float(x), 1) for x in state.params]
+        [1.0, -2.0]
+    """
+    options = options_for(step, compiler_options)
+    batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
+    if chunk is not None:
+        chunk = check_count("chunk", chunk)
+    if parallel is not None:
+        parallel.check_batch_size(batch_size)
+        step = parallel.step(step)
+
+    @partial(jit, compiler_options=options, donate_argnums=0)
+    def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
+        examples = batching.count(data)
+        steps = batching.steps(examples, batch_size)
+        order = epoch_order(state.key, state.step // steps, examples)
+
+        def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
+            positions, weights = batching.positions(number, examples, batch_size)
+            return step(state, batching.take(data, order[positions]), weights)
+
+        if chunk is None:
+            state, metrics = jax.lax.scan(body, state, jnp.arange(steps))
+        else:
+            first = state.step % steps
+            state, metrics = _some(body, state, first, jnp.minimum(chunk, steps - first), chunk)
+        return state if parallel is None else parallel.kept(state), metrics
+
+    return epoch
+
+
+def _some(
+    body: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]],
+    state: TrainState,
+    first: jax.Array,
+    count: jax.Array,
+    most: int,
+) -> tuple[TrainState, Metrics]:
+    """A scan over `first` to `first + count - 1` whose length is traced; the rest of the outputs is zero."""
+    _, shapes = jax.eval_shape(body, state, first)
+    outputs = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
+
+    def one(number: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, outputs = carry
+        state, output = body(state, first + number)
+        return state, jax.tree.map(lambda all_, x: all_.at[number].set(x), outputs, output)
+
+    return jax.lax.fori_loop(0, count, one, (state, outputs))

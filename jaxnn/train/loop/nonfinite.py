@@ -1,0 +1,91 @@
+"""A lost loss: where it was lost, and what to try."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.train.run.record import History
+from jaxnn.train.step.labels import LabelCheck
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or gradient became NaN or infinite.
+
+    Attributes:
+        epoch: The epoch in which it did, from 1.
+        step: The step in which it did, from 1; the last of the epoch if only the test loss shows it.
+        history: The records of the epochs so far, that one included.
+    """
+
+    def __init__(self, message: str, *, epoch: int, step: int, history: History):
+        super().__init__(message)
+        self.epoch, self.step, self.history = epoch, step, history
+
+
+def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str, float] | None:
+    """The first step whose loss or gradient is not finite, which of them it is and what it became; or None.
+
+    Args:
+        per_step: Metrics, `(steps,)`.
+        last: The number of the last of these steps, from 1.
+    """
+    lost = ~(np.isfinite(per_step["loss"]) & np.isfinite(per_step["grad_norm"]))
+    if not lost.any():
+        return None
+    index = int(lost.argmax())
+    what = "loss" if not np.isfinite(per_step["loss"][index]) else "gradient"
+    value = per_step["loss" if what == "loss" else "grad_norm"][index]
+    return last - len(lost) + 1 + index, what, float(value)
+
+
+def stop(found: tuple[int, str, float], history: History, advice: str) -> NoReturn:
+    """Raises for what `first_lost` found, in the last epoch of the history, with the advice that `advice` gives."""
+    step, what, value = found
+    epoch = int(history[-1]["epoch"])
+    raise NonFiniteLossError(
+        f"the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
+        epoch=epoch,
+        step=step,
+        history=history,
+    )
+
+
+def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:
+    """What to try: looks at the labels, then at the inputs, and where both are good advises a lower learning rate.
+
+    Args:
+        data: What the loss was lost on: a data set, or a batch of a stream.
+        check: How labels are looked at.
+        name: Which data it is, `training` or `test`.
+        numbers: Of a batch: which examples of the set it holds.
+    """
+    if told := check.found(data, numbers):
+        return f"labels of the {name} data are no class: {told}"
+    for path, x in jax.tree.leaves_with_path(data):
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            continue
+        finite = jnp.isfinite(x).reshape(x.shape[0], -1).all(1)
+        if not bool(finite.all()):
+            first = int(jnp.argmin(finite))
+            where = f"{jax.tree_util.keystr(path)} in example {first if numbers is None else numbers[first]}".strip()
+            return f"the {name} data itself holds NaN or infinity, the first {where}: clean it first"
+    before = "" if check.knows else _ranges(data)
+    return before + (
+        "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
+        "the optimiser; "
+        "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN"
+    )
+
+
+def _ranges(data: Any) -> str:
+    """What integers the labels hold, where the loss function alone knows how many classes there are."""
+    found = [
+        f"{jax.tree_util.keystr(path)}, from {int(x.min())} to {int(x.max())},"
+        for path, x in jax.tree.leaves_with_path(data)
+        if jnp.issubdtype(x.dtype, jnp.integer) and re.search("label|target", jax.tree_util.keystr(path))
+    ]
+    return f"see first that {' and '.join(found)} are classes that the model has logits for; then " if found else ""

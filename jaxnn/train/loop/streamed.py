@@ -1,0 +1,160 @@
+"""An epoch over a data set that is read batch by batch, for what does not fit on the device."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.counts import check_count
+from jaxnn.data.stream import Stream
+from jaxnn.train.devices.sharding import Parallel
+from jaxnn.train.loop.epoch import epoch_order
+from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.state import TrainState
+
+Step = Callable[..., tuple[TrainState, Metrics]]
+Weighted = tuple[Any, jax.Array | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedEpoch:
+    """The epoch `(state, stream) -> (state, metrics)`: what `make_epoch` makes, for a `data.Stream`.
+
+    It visits the examples in the very order of `make_epoch`'s, in batches that are put on the device while the steps
+    before them run. Which batch is next follows from `state.step` alone, so a state saved anywhere goes on
+    where it stopped. With several processes each one reads only the examples that its own devices train on.
+
+    Attributes:
+        step: A jitted step that donates the state, from `make_step`.
+        batch_size: Examples a step, of all devices together.
+        parallel: The devices over which each batch is split; they place the state.
+        ahead: Batches on the device besides the one in use.
+        check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
+            raise where something is wrong with it. None checks nothing.
+
+    Raises:
+        ValueError: If `batch_size` is not positive or does not divide over the devices.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, optax
+        >>> from jaxnn import data, train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+        >>> stream = data.Stream((x, x @ np.array([1, -2], np.float32)))  # np.load(..., mmap_mode="r") as well
+        >>> epoch = train.loop.StreamedEpoch(train.make_step(loss_fn), batch_size=8)
+        >>> state = train.create_state(jnp.zeros(2), optax.sgd(0.2), jax.random.key(0))
+        >>> state, metrics = epoch(state, stream, steps=5)  # the position is in the state
+        >>> state, metrics = epoch(state, stream)
+        >>> metrics["examples"].tolist(), [round(float(w), 1) for w in state.params]
+        ([8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 4.0], [1.0, -2.0])
+    """
+
+    step: Step
+    batch_size: int
+    parallel: Parallel | None = None
+    ahead: int = 2
+    check: Callable[[Any, np.ndarray], None] | None = None
+
+    def __post_init__(self) -> None:
+        batching.steps(1, self.batch_size)
+        check_count("ahead", self.ahead, 0)
+        if self.parallel is not None:
+            self.parallel.check_batch_size(self.batch_size)
+            object.__setattr__(self, "step", self.parallel.step(self.step))
+
+    def __call__(self, state: TrainState, stream: Stream, steps: int | None = None) -> tuple[TrainState, Metrics]:
+        """Trains to the end of the epoch that the state is in, or for so many steps if that is sooner.
+
+        Args:
+            state: The state; donated.
+            stream: The training set.
+            steps: How many steps at most; all that are left unless said.
+
+        Returns:
+            The new state, and metrics `(steps taken,)` as from `make_epoch`.
+
+        Raises:
+            ValueError: If `steps` is no positive whole number.
+            WorkerDiedError: If a process that reads died.
+        """
+        if steps is not None:
+            check_count("steps", steps)
+        metrics: list[Metrics] = []
+        for batch, weights in self._placed(state, stream, steps):
+            state, each = self.step(state, batch, weights)
+            metrics.append(each)
+            # Python is faster than the device: without this wait it would put the whole epoch there.
+            if len(metrics) > self.ahead:
+                jax.block_until_ready(metrics[-1 - self.ahead])
+        return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
+
+    def compile(self, state: TrainState, stream: Stream) -> None:
+        """Compiles the step, so that the first epoch's time is training alone."""
+        batch, weights = next(self._placed(state, stream, 1))
+        self.step.lower(state, batch, weights).compile()  # type: ignore[attr-defined]
+
+    def batch(self, state: TrainState, stream: Stream, step: int) -> tuple[Any, np.ndarray]:
+        """Reads the batch of a step of the state's run again, on the host.
+
+        Args:
+            state: Its key tells the order.
+            stream: The training set.
+            step: The step, from 0.
+
+        Returns:
+            The batch, and the numbers of its examples; of several processes each has its own part.
+        """
+        at = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))
+        numbers = self._numbers(at, stream, 1)
+        return next(stream.batches(numbers)), numbers[0]
+
+    def _placed(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[Weighted]:
+        """Batches on the device, `ahead` of the one that is yielded."""
+        queue: collections.deque[Weighted] = collections.deque()
+        for batch, weights in self._on_host(state, stream, steps):
+            queue.append((self._place(batch), None if weights is None else self._place(weights)))
+            if len(queue) > self.ahead:
+                yield queue.popleft()
+        yield from queue
+
+    def _on_host(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[tuple[Any, Any]]:
+        examples, size = stream.examples, self.batch_size
+        numbers, first = self._numbers(state, stream, steps), int(state.step) % batching.steps(examples, size)
+        for step, batch in enumerate(stream.batches(numbers)):
+            if self.check is not None:
+                self.check(batch, numbers[step])
+            whole = examples % size == 0
+            yield batch, None if whole else (self._flat(first + step) < examples).astype(np.float32)
+
+    def _numbers(self, state: TrainState, stream: Stream, steps: int | None) -> np.ndarray:
+        """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
+        examples, in_epoch = stream.examples, batching.steps(stream.examples, self.batch_size)
+        epoch, first = divmod(int(state.step), in_epoch)
+        last = in_epoch if steps is None else min(in_epoch, first + steps)
+        return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
+
+    def _flat(self, step: Any) -> np.ndarray:
+        """The positions in the epoch's order that steps hold, of this process's devices alone."""
+        rows = np.arange(self.batch_size) if self.parallel is None else self.parallel.rows(self.batch_size)
+        return np.asarray(step * self.batch_size + rows)
+
+    def _place(self, batch: Any) -> Any:
+        return jax.device_put(batch) if self.parallel is None else self.parallel.batch(batch)
+
+
+def order_on_host(key: jax.Array, epoch: int, examples: int) -> np.ndarray:
+    """`epoch_order`, computed by the host's processor: the device's memory is not for what does not fit there."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = np.asarray(jax.random.key_data(key) if typed else key)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        local = jnp.asarray(words)
+        if typed:
+            local = jax.random.wrap_key_data(local, impl=jax.random.key_impl(key))
+        return np.asarray(epoch_order(local, epoch, examples))

@@ -1,8 +1,0 @@
-"""Pictures of a run, as PNG files. They need matplotlib, of the extra `experiments`."""
-
-from jaxnn.train.plots.classes import confusion
-from jaxnn.train.plots.ensemble import by_setting, reliability, spread
-from jaxnn.train.plots.history import compare, curves
-from jaxnn.train.plots.pictures import filters, images, predictions
-
-__all__ = ["by_setting", "compare", "confusion", "curves", "filters", "images", "predictions", "reliability", "spread"]

@@ -1,0 +1,91 @@
+"""On what a run ran, and how it was started: what is needed to repeat it."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import jax
+
+import jaxnn
+from jaxnn.train.step.compiling import compiler_options
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and commit. It asks JAX for its devices, which starts JAX if nothing has yet.
+
+    Returns:
+        What JSON can hold: `versions`, `platform` (the operating system), `backend`, `devices` (how many of each
+        kind, over all processes), `processes`, `compiler_options` (those of
+        `train.step.compiler_options`), `settings` (environment variables that change what JAX does), and
+        `git`: the commit of the working directory's checkout and whether tracked files differ from it; None
+        outside a checkout or without git.
+
+    Example:
+        >>> from jaxnn.train.run.environment import environment
+        >>> sorted(environment())
+        ['backend', 'compiler_options', 'devices', 'git', 'platform', 'processes', 'settings', 'versions']
+    """
+    kinds = [device.device_kind for device in jax.devices()]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "jaxnn": jaxnn.__version__,
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+        "platform": platform.platform(),
+        "backend": jax.default_backend(),
+        "devices": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "processes": jax.process_count(),
+        "compiler_options": compiler_options(),
+        "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(("JAX_", "XLA_"))},
+        "git": _git(),
+    }
+
+
+def command_line() -> str | None:
+    """The line for a shell that starts this program again, in the same working directory.
+
+    Returns:
+        The line, or None where there is no program: in an interactive session or with `python -c`.
+
+    Example:
+        >>> from unittest import mock
+        >>> from jaxnn.train.run.environment import command_line
+        >>> with mock.patch("sys.argv", [""]):
+        ...     print(command_line())
+        None
+    """
+    program = program_line()
+    return None if program is None else shlex.join([*program, *sys.argv[1:]])
+
+
+def program_line() -> list[str] | None:
+    """How this program is started, without its arguments; None where there is none.
+
+    The interpreter is written `python`, wherever it lies, and a module as `-m NAME`.
+    """
+    if sys.argv[0] in ("", "-c"):
+        return None
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return ["python", sys.argv[0]] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
+
+
+def _git() -> dict[str, Any] | None:
+    try:
+        commit = _ask("git", "rev-parse", "HEAD")
+        # Files that git does not know are mostly results of runs.
+        dirty = _ask("git", "status", "--porcelain", "--untracked-files=no") != ""
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return {"commit": commit, "dirty": dirty}
+
+
+def _ask(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,151 @@
+"""Losses, metrics and outputs over a whole set, in evaluation mode, compiled."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.compiling import Options, jit
+from jaxnn.train.step.labels import LabelCheck
+from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.step import LossFn, Preprocess
+
+
+def evaluate(
+    state: TrainState,
+    data: Any,
+    loss_fn: LossFn,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 256,
+    compiler_options: Options | None = None,
+) -> Metrics:
+    """Mean loss and metrics over the whole of `data`, every example counting once.
+
+    The model is in evaluation mode, and `loss_fn` and `preprocess` get None for a key: nothing is random.
+    Compiled once for each `loss_fn` and `preprocess` *object*, so define them once and not in a loop.
+
+    Args:
+        state: The state to evaluate; it is neither changed nor donated.
+        data: A pytree of arrays that share their leading length, the number of examples.
+        loss_fn: As for `make_step`.
+        preprocess: As for `make_step`.
+        batch_size: Examples at a time; the result is the same for each choice, up to rounding.
+        compiler_options: As for `make_step`.
+
+    Returns:
+        `loss` and the metrics of `loss_fn`, each float32 `()`.
+
+    Raises:
+        ValueError: If there are no examples, lengths differ, `batch_size` is not positive, or a label for
+            `classification_loss` is no class.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     return (batch - w) ** 2, {"above": batch > w}
+        >>> state = train.create_state(jnp.float32(2), optax.sgd(0.1), jax.random.key(0))
+        >>> metrics = train.evaluate(state, jnp.array([1.0, 2.0, 4.0]), loss_fn, batch_size=2)
+        >>> print(f"{metrics['loss']:.3f} {metrics['above']:.3f}")
+        1.667 0.333
+    """
+    LabelCheck(state, loss_fn, preprocess, batch_size)(data)
+    compiled = evaluate_unchecked.with_options(compiler_options)
+    metrics: Metrics = compiled(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
+    return metrics
+
+
+@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
+def evaluate_unchecked(
+    state: TrainState, data: Any, loss_fn: LossFn, *, preprocess: Preprocess | None, batch_size: int
+) -> Metrics:
+    """`evaluate` of data whose labels were checked before."""
+
+    def sums(batch: Any, weights: jax.Array | None) -> Metrics:
+        (losses, metrics), _ = apply(state, state.params, lambda model: loss_fn(model, batch, None), training=False)
+        values, counted = batching.per_example(losses, metrics, batch)
+        count = batching.both(weights, counted)
+        totals = batching.weighted_sums(values, count)
+        return totals if count is None or counted is None else totals | {"examples": jnp.sum(count)}
+
+    totals = {name: jnp.sum(total) for name, total in _over_batches(sums, data, preprocess, batch_size).items()}
+    n = batching.nonzero(totals.pop("examples")) if "examples" in totals else batching.count(data)
+    return {name: total / n for name, total in totals.items()}
+
+
+def predict(
+    state: TrainState,
+    data: Any,
+    apply_fn: Callable[[Any, Any], Any],
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 256,
+    compiler_options: Options | None = None,
+) -> Any:
+    """The model's outputs for every example of `data`, in order, such as logits for a confusion matrix.
+
+    Args:
+        state: The state to evaluate; it is neither changed nor donated.
+        data: A pytree of arrays that share their leading length, the number of examples.
+        apply_fn: `(model, batch) -> outputs`, arrays `(batch, ...)`.
+        preprocess: As for `make_step`; its key is None.
+        batch_size: Examples at a time.
+        compiler_options: As for `make_step`.
+
+    Returns:
+        What `apply_fn` returns, for all examples: `(examples, ...)`.
+
+    Raises:
+        ValueError: If there are no examples, lengths differ, or `batch_size` is not positive.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> state = train.create_state(jnp.float32(2), optax.sgd(0.1), jax.random.key(0))
+        >>> train.predict(state, jnp.arange(5.0), lambda w, x: w * x, batch_size=2).tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0]
+    """
+    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size)
+
+
+@partial(jit, static_argnums=(2, 3, 4))
+def _predict(
+    state: TrainState, data: Any, apply_fn: Callable[[Any, Any], Any], preprocess: Preprocess | None, batch_size: int
+) -> Any:
+    def outputs(batch: Any, weights: jax.Array | None) -> Any:
+        result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
+        expected = batching.count(batch, "batch")
+        if batching.count(result, "apply_fn: outputs") != expected:
+            raise ValueError(
+                f"apply_fn: outputs must have leading length {expected}, one row an example, "
+                f"got {jax.tree.map(jnp.shape, result)}"
+            )
+        return result
+
+    n = batching.count(data)
+    stacked = _over_batches(outputs, data, preprocess, batch_size)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], stacked)
+
+
+def _over_batches(
+    function: Callable[[Any, jax.Array | None], Any],
+    data: Any,
+    preprocess: Preprocess | None,
+    batch_size: int,
+) -> Any:
+    """`function(batch, weights)` of batch after batch, in order, the results stacked."""
+    examples = batching.count(data)
+
+    def body(number: jax.Array) -> Any:
+        positions, weights = batching.positions(number, examples, batch_size)
+        batch = batching.take(data, positions)
+        if preprocess is not None:
+            batch = preprocess(None, batch)
+        return function(batch, weights)
+
+    return jax.lax.map(body, jnp.arange(batching.steps(examples, batch_size)))

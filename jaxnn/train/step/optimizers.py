@@ -1,0 +1,121 @@
+"""Optax's optimisers and schedules by name, for command lines."""
+
+import math
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.counts import check_count
+from jaxnn.kernels.accumulate import widened
+from jaxnn.train.step.losses import weight_mask
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+
+
+def optimizer(
+    name: Optimizer = "adam",
+    learning_rate: float = 1e-3,
+    *,
+    steps: int,
+    schedule: Schedule = "constant",
+    warmup: float = 0.05,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""An Optax optimiser whose learning rate follows a schedule over a run of `steps` steps.
+
+    Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so
+    that a sweep may vary them without compiling anew.
+
+    Parameters in half precision are updated in float32: momenta and second moments are float32 arrays, and each
+    update is rounded once, to the parameters' dtype. In bfloat16 a second moment would stop moving, since 0.999 v
+    rounds to v; in float16 Adam's 1e-8 would be 0. Parameters in float32 and float64 keep their dtype.
+
+    Args:
+        name: `adam`; `adamw` (decoupled weight decay); `sgd` (Nesterov momentum 0.9).
+        learning_rate: The highest learning rate of the run.
+        steps: Steps of the whole run: epochs times steps an epoch.
+        schedule: `constant`; `cosine`: linear warm-up, then half a cosine down to 0; `one-cycle`: the one of
+            Smith and Topin, cosine-shaped: from 1/25 of the learning rate up over 30 % of the run and down to
+            1/250,000.
+        warmup: Share of the run over which `cosine` warms up.
+        weight_decay: \(\lambda\) of \(w \leftarrow w - \eta \lambda w\) on weights, not on biases
+            (`weight_mask`); for `sgd` it is added to the gradient. Not for `adam`, where it would not decay
+            weights.
+        clip_norm: Scales a gradient that is longer than this down to it.
+
+    Returns:
+        The transformation for `train.create_state`.
+
+    Raises:
+        ValueError: If a name is unknown or a number out of range.
+
+    References:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
+        Smith and Topin, Super-Convergence, 2018, https://arxiv.org/abs/1708.07120 (one-cycle).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> tx = train.optimizer("adamw", 1e-2, steps=1000, schedule="one-cycle", weight_decay=0.1)
+        >>> opt_state = tx.init({"w": jnp.ones((2, 2))})
+        >>> round(float(opt_state.hyperparams["learning_rate"]), 4)
+        0.01
+    """
+    if name not in get_args(Optimizer):
+        raise ValueError(f"name: expected one of {', '.join(get_args(Optimizer))}, got {name!r}")
+    if weight_decay and name == "adam":
+        raise ValueError("weight_decay: adam has none; use adamw, or train.l2 for a penalty on the loss")
+    for what, number in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{what}: expected a finite number that is not negative, got {number}")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm: expected a positive number or None, got {clip_norm}")
+    factor = _factor(schedule, steps, warmup)
+
+    def make(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
+        def rate(count: jnp.ndarray) -> jnp.ndarray:
+            return learning_rate * factor(count)
+
+        parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+        if name == "adam":
+            parts += [optax.adam(rate)]
+        elif name == "adamw":
+            parts += [optax.adamw(rate, weight_decay=weight_decay, mask=weight_mask)]
+        else:
+            parts += [optax.add_decayed_weights(weight_decay, mask=weight_mask)]
+            parts += [optax.sgd(rate, momentum=0.9, nesterov=True)]
+        return _in_float32(optax.chain(*parts))
+
+    inject = optax.inject_hyperparams(make, hyperparam_dtype=jnp.float32)
+    return inject(learning_rate=float(learning_rate), weight_decay=float(weight_decay))
+
+
+def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The transformation on float32 copies of what is in half precision; `optax.apply_updates` rounds its updates."""
+    tx = optax.with_extra_args_support(tx)
+
+    def init(params: Any) -> Any:
+        return tx.init(jax.tree.map(widened, params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return tx.update(jax.tree.map(widened, updates), state, jax.tree.map(widened, params), **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:
+    """What share of the highest learning rate a step has."""
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule: expected one of {', '.join(get_args(Schedule))}, got {schedule!r}")
+    check_count("steps", steps)
+    if schedule == "cosine":
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")
+        return optax.warmup_cosine_decay_schedule(0.0, 1.0, round(warmup * steps), steps)
+    if schedule == "one-cycle":
+        return optax.cosine_onecycle_schedule(steps, 1.0)
+    return optax.constant_schedule(1.0)

@@ -1,0 +1,58 @@
+"""From stored pictures to what a network takes, inside the compiled step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxnn.train.step.augment import Augmentation
+from jaxnn.train.step.step import Preprocess
+
+
+def image_preprocess(
+    *, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, augmentation: Augmentation | None = None
+) -> Preprocess:
+    r"""Makes the `preprocess` that turns stored pictures into floats: scaling, normalisation, augmentation.
+
+    \[ x = \frac{p / 255 - \mu}{\sigma} \]
+
+    for uint8 pictures; floating-point ones are not divided. Augmentation follows, in training only, so that
+    training and evaluation can never be normalised differently.
+
+    Args:
+        mean: \(\mu\), a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
+        std: \(\sigma\), likewise, positive.
+        augmentation: `(key, images) -> images`, such as `augment.compose(augment.random_flip, ...)`.
+
+    Returns:
+        `(key, batch) -> batch` for batches that are NamedTuples with `images` `(batch, height, width,
+        channels)`.
+
+    Raises:
+        ValueError: If `std` is not positive.
+
+    Example:
+        >>> import collections, jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> Batch = collections.namedtuple("Batch", "images labels")
+        >>> batch = Batch(jnp.full((1, 2, 2, 1), 255, jnp.uint8), jnp.array([1]))
+        >>> train.image_preprocess(mean=0.5, std=0.25)(None, batch).images.ravel().tolist()
+        [2.0, 2.0, 2.0, 2.0]
+    """
+    offset, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    if not (scale > 0).all():
+        raise ValueError(f"std: expected positive numbers, got {std}")
+
+    def preprocess(key: jax.Array | None, batch: Any) -> Any:
+        images = batch.images
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255
+        shape = (1,) * (images.ndim - 1) + (-1,)
+        images = (images - offset.reshape(shape).astype(images.dtype)) / scale.reshape(shape).astype(images.dtype)
+        if augmentation is not None and key is not None:
+            images = augmentation(key, images)
+        return batch._replace(images=images)
+
+    return preprocess

@@ -1,0 +1,160 @@
+"""One training step as one compiled function."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.compiling import Jitted, Options, jit
+from jaxnn.train.step.state import TrainState, apply
+
+LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
+"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation."""
+
+Preprocess = Callable[[jax.Array | None, Any], Any]
+"""`(key, batch) -> batch`; `key` is None in evaluation."""
+
+Penalty = Callable[[Any], jax.Array]
+"""`(params) -> ()`."""
+
+
+def make_step(
+    loss_fn: LossFn,
+    *,
+    penalty: Penalty | None = None,
+    preprocess: Preprocess | None = None,
+    compiler_options: Options | None = None,
+) -> Jitted:
+    r"""Makes the training step `(state, batch, weights=None) -> (state, metrics)`, compiled.
+
+    The step minimises
+
+    \[ L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta) \]
+
+    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`; times the
+    loss function's own, if it has any; where all are 0 the mean is 0) and \(R\) the penalty. The state is
+    **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from
+    the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
+    state, so a run that is resumed repeats what it would have done.
+
+    It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
+    and `step.lower(state, batch).compile()` tells its cost.
+
+    Args:
+        loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
+            dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
+            how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
+            in training mode, or the pytree of a functional model. `key` is None in evaluation.
+        penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
+        preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
+            augmentation. `key` is None in evaluation.
+        compiler_options: Options of XLA in place of those of `train.step.compiler_options`; `{}` for none.
+
+    Returns:
+        The step. `weights` are `(batch,)` floats, zero for examples that shall not count. Metrics are float32
+        `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
+        `grad_norm` \(\lVert \nabla_\theta L \rVert_2\), and `examples` (the sum of the weights). The
+        optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
+        `optax.contrib.reduce_on_plateau` work.
+
+    Raises:
+        ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     x, y = batch
+        ...     return (x @ w - y) ** 2, {}
+        >>> state = train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0))
+        >>> step = train.make_step(loss_fn)
+        >>> batch = jnp.eye(2), jnp.array([1.0, 3.0])
+        >>> state, metrics = step(state, batch)
+        >>> float(metrics["loss"]), int(state.step)
+        (5.0, 1)
+    """
+
+    @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
+    def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        if preprocess is not None:
+            batch = preprocess(preprocess_key, batch)
+        n = batching.count(batch, "batch")
+        if weights is not None and jnp.shape(weights) != (n,):
+            raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            (losses, extra), variables = apply(
+                state, params, lambda model: loss_fn(model, batch, loss_key), training=True
+            )
+            values, counted = batching.per_example(losses, extra, batch)
+            count = batching.both(weights, counted)
+            metrics = batching.weighted_means(values, count)
+            metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
+            total = metrics["loss"]
+            if penalty is not None:
+                metrics["penalty"] = _scalar(penalty(params), total.dtype)
+                total = total + metrics["penalty"]
+            return total, (metrics, variables)
+
+        (value, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optax.with_extra_args_support(state.tx).update(
+                grads,
+                state.opt_state,
+                state.params,
+                value=value,
+                grad=grads,
+                value_fn=lambda params: objective(params)[0],
+            )
+            params = optax.apply_updates(state.params, updates)
+        opt_state = _like_before(opt_state, state.opt_state)
+        metrics["grad_norm"] = _norm(grads)
+        new = dataclasses.replace(
+            state,
+            params=params,
+            opt_state=opt_state,
+            variables=variables,
+            step=state.step + 1,
+        )
+        return new, metrics
+
+    return step
+
+
+def _like_before(after: Any, before: Any) -> Any:
+    """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
+    new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (after, before))
+    for path in [*old, *new]:
+        was, is_now = (_describe(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
+        if was != is_now:
+            raise ValueError(
+                f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
+                f"{jax.tree_util.keystr(path)} as {was} before and {is_now} after; use train.optimizer, or give the "
+                "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32"
+            )
+    # A weak type alone would make the second step compile again.
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), after)
+
+
+def _describe(x: Any) -> str:
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
+
+
+def _scalar(value: Any, dtype: Any) -> jax.Array:
+    if jnp.shape(value) != ():
+        raise ValueError(f"penalty: expected a scalar, shape (), got {jnp.shape(value)}; sum over the parameters")
+    return jnp.asarray(value).astype(dtype)
+
+
+def _norm(tree: Any) -> jax.Array:
+    """The Euclidean norm over all arrays, summed in float32 at least."""
+    squares = [jnp.sum(jnp.square(jnp.abs(x).astype(jnp.float32))) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))

@@ -1,0 +1,183 @@
+import builtins
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnn import plots
+from jaxnn.inspect.calibration import Reliability
+
+pytest.importorskip("matplotlib", reason="plots are drawn by matplotlib")
+
+RNG = np.random.default_rng(0)
+HISTORY = [
+    {
+        "epoch": i,
+        "train_loss": 2 / i,
+        "test_loss": 2.2 / i,
+        "train_accuracy": 1 - 0.5 / i,
+        "test_accuracy": 1 - 0.6 / i,
+    }
+    for i in range(1, 11)
+]
+LABELS = RNG.integers(0, 10, 300)
+PREDICTED = np.where(RNG.random(300) < 0.85, LABELS, RNG.integers(0, 10, 300))
+NAMES = ["aeroplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def size(path):
+    """Width and height from the PNG's header."""
+    data = Path(path).read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", data[16:24])
+
+
+CALLS = {
+    "curves": lambda path: plots.curves(HISTORY, path),
+    "curves, loss only": lambda path: plots.curves([{"epoch": 1, "train_loss": 1.0}], path),
+    "curves, a lost loss": lambda path: plots.curves([*HISTORY, {"epoch": 11, "train_loss": None}], path),
+    "confusion": lambda path: plots.confusion(LABELS, PREDICTED, path),
+    "confusion, names": lambda path: plots.confusion(LABELS, PREDICTED, path, NAMES),
+    "confusion, 2": lambda path: plots.confusion(LABELS % 2, PREDICTED % 2, path),
+    "confusion, 40": lambda path: plots.confusion(np.arange(40), np.arange(40), path),
+    "filters, grey": lambda path: plots.filters(RNG.normal(size=(3, 3, 1, 32)), path),
+    "filters, colour": lambda path: plots.filters(RNG.normal(size=(5, 5, 3, 6)), path),
+    "filters, deep": lambda path: plots.filters(RNG.normal(size=(3, 3, 16, 4)), path),
+    "filters, zero": lambda path: plots.filters(np.zeros((3, 3, 1, 1)), path),
+    "predictions": lambda path: plots.predictions(
+        RNG.integers(0, 255, (32, 8, 8, 1), np.uint8), LABELS[:32], PREDICTED[:32], path
+    ),
+    "predictions, names": lambda path: plots.predictions(
+        RNG.normal(size=(16, 32, 32, 3)), LABELS[:16], PREDICTED[:16], path, NAMES
+    ),
+    "predictions, one": lambda path: plots.predictions(RNG.random((1, 8, 8, 3)), [1], [0], path, ["no", "yes"]),
+    "spread": lambda path: plots.spread({"0.1": [HISTORY, HISTORY], "1": [HISTORY, HISTORY[:2]], "9": [[]]}, path),
+    "spread, one loss": lambda path: plots.spread({"0.1": [HISTORY[:1]]}, path, metric="test_loss"),
+    "by setting": lambda path: plots.by_setting({0.1: [0.9, 0.8], 1: [np.nan, 0.7], 9: [np.nan]}, path, x="a", y="b"),
+    "reliability": lambda path: plots.reliability(
+        {name: Reliability(np.array([np.nan, 0.8]), np.array([np.nan, 0.7]), np.array([0, 3])) for name in "ab"}, path
+    ),
+    "images": lambda path: plots.images(RNG.normal(size=(5, 9, 12)), path, list("abcde"), title="maps"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_png_is_written_whole(call):
+    CALLS[call]("plot.png")
+    width, height = size("plot.png")
+    assert width > 200
+    assert height > 150
+    assert [path.name for path in Path().iterdir()] == ["plot.png"]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are saved."""
+    from matplotlib.figure import Figure
+
+    seen, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: seen.append(self) or save(self, *args, **options)
+    )
+    return seen
+
+
+def said(figure):
+    """The texts of a figure's legends."""
+    return [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_epochs_are_whole_numbers(figures, epochs):
+    plots.curves(HISTORY[:epochs], "p.png")
+    plots.compare({"a": HISTORY[:epochs]}, "p.png", metric="train_loss")
+    plots.spread({"a": [HISTORY[:epochs]]}, "p.png")
+    for axes in (axes for figure in figures for axes in figure.axes):
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown == list(range(1, epochs + 1))
+        assert axes.get_xlabel() == "epoch"
+
+
+def test_axes_and_legends_are_in_words(figures):
+    plots.curves(HISTORY, "p.png")
+    plots.compare({"a": [{"epoch": 1, "train_grad_norm": 2.0}]}, "p.png", metric="train_grad_norm")
+    plots.spread({"rate 1": [HISTORY, HISTORY]}, "p.png", metric="test_accuracy")
+    CALLS["by setting"]("p.png")
+    curves, compare, spread, rates = figures
+    assert said(curves)[:2] == ["training, last 0.2", "test, last 0.22"]
+    assert compare.axes[0].get_ylabel() == "training gradient norm"
+    assert spread.axes[0].get_ylabel() == "test accuracy in %"
+    assert "mean ± standard deviation" in spread.axes[0].get_legend().get_title().get_text()
+    assert sorted(said(rates)) == ["a run", "mean ± standard deviation", "some diverged"]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_filters_have_a_key_for_their_colours(figures, channels):
+    kernel = RNG.normal(size=(3, 3, channels, 4))
+    plots.filters(kernel, "p.png")
+    weights = kernel if channels == 3 else kernel.mean(2)
+    *_, bar = figures[0].axes
+    assert bar.get_ylabel() == "weight"
+    np.testing.assert_allclose(bar.get_ylim(), np.array([-1, 1]) * np.abs(weights).max(), rtol=1e-6)
+    assert ("grey is 0" in figures[0].get_suptitle().replace("\n", " ")) == (channels == 3)
+
+
+def test_a_selection_is_not_taken_for_an_accuracy(figures):
+    picture, chosen = RNG.random((2, 8, 8, 1)), "1 right and 1 wrong, chosen from 359 test pictures"
+    plots.predictions(picture, [0, 1], [0, 0], "p.png")
+    plots.predictions(picture, [0, 1], [0, 0], "p.png", title=chosen)
+    own, given = (figure.get_suptitle().replace("\n", " ") for figure in figures)
+    assert own == "1 right and 1 wrong; wrong ones in red, with the true class"
+    assert given == chosen
+
+
+def test_no_global_state_of_pyplot_is_touched():
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    CALLS["curves"]("plot.png")
+    assert pyplot.get_fignums() == before
+
+
+def test_a_plot_that_fails_leaves_the_old_one():
+    Path("plot.png").write_bytes(b"old")
+    with pytest.raises(ValueError, match="history: "):
+        plots.curves([], "plot.png")
+    assert Path("plot.png").read_bytes() == b"old"
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ImportError, match=r"pip install .*\[experiments\]"):
+        CALLS["curves"]("plot.png")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.confusion([0, 1], [0], "p.png"), "predicted: expected integer classes"),
+        (lambda: plots.confusion([0.5], [0], "p.png"), "labels: expected integer classes"),
+        (lambda: plots.confusion([-1], [0], "p.png"), "labels: expected classes from 0, got -1"),
+        (lambda: plots.confusion([0, 2], [0, 2], "p.png", ["a", "b"]), "class_names: expected at least 3"),
+        (lambda: plots.filters(np.ones((3, 3)), "p.png"), r"kernel: expected .*got shape \(3, 3\)"),
+        (lambda: plots.images(np.ones((2, 4, 4, 2)), "p.png"), "pictures: expected"),
+        (lambda: plots.images(np.ones((2, 4, 4)), "p.png", ["one"]), "titles: expected one a picture, 2, got 1"),
+        (lambda: plots.images(np.ones((2, 4, 4)), "p.png", columns=0), "columns: "),
+        (lambda: plots.spread({"a": [[]]}, "p.png"), "groups: expected at least one history"),
+        (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),
+        (lambda: plots.reliability({}, "p.png"), "groups: expected at least one classifier"),
+        (lambda: plots.predictions(np.ones((2, 4, 4, 1)), [0], [0], "p.png"), "images: expected one a label, 1, got 2"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

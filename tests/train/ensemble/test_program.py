@@ -1,0 +1,309 @@
+"""An ensemble is what its members are alone: for every layout, to rounding, and by one program."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxnn import models, testing, train
+from jaxnn.inspect.memory import bytes_free, bytes_needed
+from jaxnn.train.ensemble.program import Layout
+from tests.train.toys import MLP, ConvNet, Counted, blobs, copy, equal, pictures, quadratic
+
+RATES, SEEDS = [1e-3, 1e-2, 3e-2, 1e-3, 1e-2], [0, 1, 2, 3, 0]
+TABLE = {"learning_rate": RATES, "seed": SEEDS}
+ADAM = train.optimizer("adam", 0.5, steps=100)
+LOSS = train.classification_loss()
+MLP_EPOCH = train.make_epoch(train.make_step(LOSS), batch_size=8)
+POINTS = blobs(20)
+
+
+def small_conv_net(key):
+    """Of this library's layers."""
+    return models.Cifar10Net((6, 5, 1), filters=(2, 3), hidden=4, classes=3, padding="SAME", rngs=nnx.Rngs(key))
+
+
+def alone(init, i, epoch, data, epochs=2):
+    """A member, trained as the only one."""
+    key = jax.random.key(SEEDS[i])
+    state = train.create_state(init(key), ADAM, key)
+    hyperparams = state.opt_state.hyperparams | {"learning_rate": jnp.float32(RATES[i])}
+    state = dataclasses.replace(state, opt_state=state.opt_state._replace(hyperparams=hyperparams))
+    for _ in range(epochs):
+        state, metrics = epoch(state, data)
+    return state, metrics
+
+
+def trained(init, epoch, data, *, table=TABLE, epochs=2, **options):
+    ensemble = train.make_ensemble(epoch, **options)
+    states = train.create_ensemble(init, ADAM, table)
+    for _ in range(epochs):
+        states, metrics = ensemble(states, data)
+    return states, metrics
+
+
+def assert_same(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), *map(_floats, (a, b)))
+
+
+def _floats(tree):
+    leaves = jax.tree.leaves(tree)
+    return [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in leaves]
+
+
+@pytest.fixture(scope="module")
+def mlps_alone():
+    return [alone(MLP, i, MLP_EPOCH, POINTS) for i in range(5)]
+
+
+LAYOUTS = {
+    "all at once": (1, None, "5 members"),
+    "chunks of 2": (1, 2, "5 members in 3 chunks of 2"),
+    "one by one": (1, 1, "5 members in 5 chunks of 1"),
+    "a device each": (8, None, "5 members over 5 devices"),
+    "unequal parts": (2, None, "5 members over 2 devices"),
+    "chunks on devices": (2, 2, "5 members over 2 devices in 2 chunks of 2"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_member_equals_the_run_alone(layout, mlps_alone):
+    devices, chunk, text = LAYOUTS[layout]
+    options = {"devices": jax.devices()[:devices], "members_per_chunk": chunk}
+    states, metrics = trained(MLP, MLP_EPOCH, POINTS, **options)
+    assert str(train.make_ensemble(MLP_EPOCH, **options).prepare(states, POINTS)) == text
+    for i, (state, expected) in enumerate(mlps_alone):
+        assert_same(train.member(states, i), state)
+        assert_same({name: values[i] for name, values in metrics.items()}, expected)
+
+
+@pytest.mark.parametrize(("init", "chunk"), [(ConvNet, None), (small_conv_net, None), (small_conv_net, 3)])
+def test_convolutional_members_equal_the_run_alone(init, chunk):
+    """With convolution, pooling, batch normalisation, dropout and augmentation."""
+    preprocess = train.image_preprocess(augmentation=train.augment.random_flip)
+    data, epoch = pictures(13), train.make_epoch(train.make_step(LOSS, preprocess=preprocess), batch_size=8)
+    states, _ = trained(init, epoch, data, devices=jax.devices()[:1], members_per_chunk=chunk)
+    for i in (0, 2, 4):
+        state, _ = alone(init, i, epoch, data)
+        assert_same(train.member(states, i), state)
+
+
+def test_members_start_as_they_would_alone():
+    states = train.create_ensemble(ConvNet, train.optimizer("adamw", steps=10), TABLE | {"weight_decay": [0.1] * 5})
+    state = train.create_state(ConvNet(jax.random.key(2)), train.optimizer("adamw", steps=10), jax.random.key(2))
+    one = train.member(states, 2)
+    assert_same(one.params, state.params)
+    assert equal((one.key, one.step, one.variables), (state.key, state.step, state.variables))
+    np.testing.assert_allclose(states.opt_state.hyperparams["learning_rate"], RATES)
+    np.testing.assert_allclose(states.opt_state.hyperparams["weight_decay"], 0.1)
+
+
+def test_one_trace_and_one_compile_whatever_the_hyperparameters():
+    loss_fn, compiled = Counted(), []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+            compiled.append(str(kwargs.get("fun_name")))
+
+    ensemble = train.make_ensemble(train.make_epoch(train.make_step(loss_fn), batch_size=8))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for rates in (RATES, RATES[::-1]):
+            states = train.create_ensemble(MLP, ADAM, {"learning_rate": rates, "seed": SEEDS})
+            ensemble.prepare(states, POINTS)
+            for _ in range(2):
+                states, _ = ensemble(states, POINTS)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert loss_fn.training == 1
+    assert sum("_run" in name for name in compiled) == 1, compiled
+
+
+def test_a_diverged_member_leaves_the_others_as_they_are():
+    options = {"devices": jax.devices()[:1]}
+    sane, _ = trained(MLP, MLP_EPOCH, POINTS, **options)
+    mixed, metrics = trained(MLP, MLP_EPOCH, POINTS, table=TABLE | {"learning_rate": [*RATES[:2], 1e38, *RATES[3:]]})
+    assert not np.isfinite(metrics["loss"][2]).all()
+    for i in (0, 1, 3, 4):
+        assert_same(train.member(mixed, i).params, train.member(sane, i).params)
+        assert np.isfinite(metrics["loss"][i]).all()
+
+
+def test_convolutions_of_members_are_not_grouped_inside_the_epoch():
+    """On CPU XLA computes grouped convolutions, which `vmap` of kernels makes, slowly."""
+    epoch = train.make_epoch(train.make_step(LOSS, preprocess=train.image_preprocess()), batch_size=4)
+    ensemble = train.make_ensemble(epoch, devices=jax.devices()[:1])
+    states = train.create_ensemble(small_conv_net, ADAM, {"seed": range(3)})
+    jaxpr = str(jax.make_jaxpr(ensemble)(states, pictures(8)))
+    for name in ("conv", "conv_dx", "conv_dw"):
+        assert f" {name}[" in jaxpr
+    assert "members=True" in jaxpr
+    assert "members=False" not in jaxpr
+    assert "feature_group_count = 3" not in jax.jit(ensemble).lower(states, pictures(8)).as_text()
+
+
+def test_devices_have_nothing_to_tell_each_other():
+    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:2])
+    states = train.create_ensemble(MLP, ADAM, {"seed": range(4)})
+    ops = testing.compiled_ops(jax.jit(ensemble), *ensemble.put(states, POINTS))
+    assert not [name for name in ops if name.startswith(("all-", "collective", "reduce-scatter"))]
+    states, _ = ensemble(*ensemble.put(states, POINTS))
+    assert len(states.step.sharding.device_set) == 2
+    assert states.step.addressable_shards[0].data.shape == (2,)
+
+
+def test_the_states_are_donated():
+    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:1])
+    states, data = ensemble.put(train.create_ensemble(MLP, ADAM, {"seed": range(3)}), POINTS)
+    ensemble(states, data)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states.params))
+
+
+def test_chunks_follow_from_the_memory():
+    """The members' own temporaries are much of what the program needs."""
+    data = blobs(256)
+    epoch = train.make_epoch(train.make_step(LOSS), batch_size=256)
+    states = train.create_ensemble(MLP, ADAM, {"seed": range(6)})
+
+    def ensemble(memory):
+        return train.make_ensemble(epoch, devices=jax.devices()[:1], memory=memory)
+
+    def needed(layout):
+        program = train.make_ensemble(epoch, devices=jax.devices()[:1], members_per_chunk=layout.members_per_chunk)
+        return bytes_needed(jax.jit(program, donate_argnums=0).lower(states, data).compile())
+
+    whole = ensemble(1 << 40).prepare(states, data)
+    assert whole == Layout(6, 1, 1, 6)
+    less = needed(whole) * 2 // 3
+    chunked = ensemble(less).prepare(states, data)
+    assert chunked.chunks > 1
+    assert needed(chunked) <= less
+    with pytest.raises(ValueError, match=r"memory: one member at a time needs .* and there are 10 B.*smaller batches"):
+        ensemble(10).prepare(states, data)
+
+
+def test_there_is_memory_left():
+    one, two = bytes_free(jax.devices()[:1]), bytes_free(jax.devices()[:2])
+    assert 0 < two < one < 1 << 60
+
+
+@pytest.mark.parametrize(
+    ("members", "devices", "most", "expected"),
+    [
+        (48, 1, 48, (1, 1, 48)),
+        (48, 1, 20, (1, 3, 16)),
+        (17, 1, 16, (1, 2, 9)),
+        (16, 8, 99, (8, 1, 2)),
+        (10, 8, 99, (5, 1, 2)),
+        (3, 8, 99, (3, 1, 1)),
+        (17, 8, 2, (6, 2, 2)),
+        (1, 8, 1, (1, 1, 1)),
+    ],
+)
+def test_members_lie_in_equal_parts(members, devices, most, expected):
+    layout = Layout.of(members, devices, most)
+    assert (layout.devices, layout.chunks, layout.members_per_chunk) == expected
+    assert layout.devices * layout.chunks * layout.members_per_chunk >= members
+
+
+def test_an_ensemble_is_evaluated_by_one_program_too():
+    states = train.create_ensemble(MLP, ADAM, {"seed": range(3)})
+    expected = train.evaluate(train.member(states, 2), POINTS, LOSS)
+    evaluate = train.make_ensemble(lambda state, data: (state, train.evaluate(state, data, LOSS)))
+    states, metrics = evaluate(states, POINTS)
+    np.testing.assert_allclose(metrics["loss"][2], expected["loss"], rtol=1e-5)
+
+
+def test_it_serves_inside_a_program_of_ones_own():
+    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:1])
+
+    @jax.jit
+    def twice(states, data):
+        states, _ = ensemble(states, data)
+        return ensemble(states, data)[0]
+
+    expected, _ = trained(MLP, MLP_EPOCH, POINTS, devices=jax.devices()[:1])
+    assert_same(twice(train.create_ensemble(MLP, ADAM, TABLE), POINTS), expected)
+
+
+def test_a_step_of_a_functional_model():
+    data = np.eye(2, dtype=np.float32), np.array([1.0, 3.0], np.float32)
+    sgd = optax.chain(optax.clip(10.0), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    step = train.make_ensemble(train.make_step(quadratic))
+    states = train.create_ensemble(lambda key: jnp.zeros(2), sgd, {"seed": [0, 0], "learning_rate": [0.1, 0.2]})
+    states, metrics = step(states, data)
+    np.testing.assert_allclose(states.params, [[0.1, 0.3], [0.2, 0.6]], rtol=1e-6)
+    assert metrics["loss"].shape == (2,)
+
+
+def test_a_member_is_an_ordinary_state():
+    states = train.create_ensemble(MLP, ADAM, TABLE)
+    kept = copy(states)
+    state = train.member(states, -1)
+    assert isinstance(state.model(), MLP)
+    state, _ = MLP_EPOCH(state, POINTS)
+    assert equal(states, kept)
+
+
+@pytest.mark.parametrize(
+    ("tx", "table", "message"),
+    [
+        (ADAM, {"learning_rate": [0.1]}, "expected a column 'seed', got learning_rate"),
+        (ADAM, {}, "expected a column 'seed', got no column"),
+        (ADAM, {"seed": []}, "columns of one length, at least 1"),
+        (ADAM, {"seed": [0, 1], "learning_rate": [0.1]}, "columns of one length, at least 1"),
+        (ADAM, {"seed": [0.5]}, "seed must hold integers"),
+        (ADAM, {"seed": [-1]}, "seed must hold integers that are not negative"),
+        (ADAM, {"seed": [0], "learning_rate": [0.0]}, "learning_rate must hold positive numbers, got 0.0"),
+        (ADAM, {"seed": [0], "learning_rate": [np.nan]}, "learning_rate must hold positive numbers, got nan"),
+        (ADAM, {"seed": [0], "weight_decay": [np.inf]}, "weight_decay must hold finite numbers, got inf"),
+        (ADAM, {"seed": [0], "learning_rate": ["fast"]}, "learning_rate must hold numbers, one a member"),
+        (ADAM, {"seed": [0], "momentum": [0.9]}, "no hyper-parameter momentum, only learning_rate, weight_decay"),
+        (
+            optax.adam(1e-3),
+            {"seed": [0], "learning_rate": [0.1]},
+            r"no injected hyper-parameters; use train\.optimizer",
+        ),
+        (
+            optax.inject_hyperparams(optax.sgd)(learning_rate=optax.constant_schedule(0.1)),
+            {"seed": [0], "learning_rate": [0.1]},
+            "learning_rate follows a schedule in tx",
+        ),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(tx, table, message):
+    with pytest.raises(ValueError, match=f"members: .*{message}"):
+        train.create_ensemble(MLP, tx, table)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train.grid(), "axes: expected at least one"),
+        (lambda: train.grid(seed=range(0)), "seed: expected at least one value"),
+        (lambda: train.make_ensemble(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a whole number"),
+        (lambda: train.make_ensemble(MLP_EPOCH, memory=0), "memory: expected a whole number"),
+        (lambda: train.make_ensemble(MLP_EPOCH, devices=[]), "devices: expected at least one"),
+        (
+            lambda: train.make_ensemble(MLP_EPOCH)(train.create_state(MLP(), ADAM, jax.random.key(0)), POINTS),
+            "states: expected stacked ones, as train.create_ensemble makes",
+        ),
+        (
+            lambda: train.make_ensemble(lambda state: state)(train.create_ensemble(MLP, ADAM, {"seed": [0]})),
+            r"function: expected \(state, results\) from it, got a TrainState",
+        ),
+        (lambda: train.member(train.create_ensemble(MLP, ADAM, {"seed": [0]}), 1), "there are 1 members.* no 1"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_table_is_every_combination():
+    table = train.grid(learning_rate=[0.1, 0.2], seed=range(2))
+    assert list(zip(table["learning_rate"], table["seed"], strict=True)) == [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
