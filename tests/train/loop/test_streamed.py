@@ -57,7 +57,7 @@ def test_the_order_is_the_epochs_own():
     key = jax.random.key(3)
     np.testing.assert_array_equal(order_on_host(key, 2, 50), train.loop.epoch_order(key, 2, 50))
     raw = jax.random.PRNGKey(3)
-    np.testing.assert_array_equal(streamed.order_on_host(raw, 2, 50), train.loop.epoch_order(raw, 2, 50))
+    np.testing.assert_array_equal(order_on_host(raw, 2, 50), train.loop.epoch_order(raw, 2, 50))
 
 
 def test_fit_takes_a_stream(capsys):
