@@ -254,7 +254,7 @@ def learn(
             checkpoints=checkpoints_of(options, checkpoints),
             chunk=options.chunk,
             profile=run / "profile" if run is not None and options.profile else None,
-            on_record=board,
+            sinks=[board] if board else [],
             parallel=parallel,
         )
     seconds = sum(record["seconds"] for record in history)  # of a run that was stopped, those before it too

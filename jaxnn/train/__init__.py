@@ -14,7 +14,7 @@ from jaxnn.train import checkpoint, devices, ensemble, loop, run, step
 from jaxnn.train.checkpoint import Checkpoints
 from jaxnn.train.devices import distributed, parallel
 from jaxnn.train.ensemble import create_ensemble, fit_ensemble, grid, make_ensemble, member
-from jaxnn.train.loop import fit, make_epoch
+from jaxnn.train.loop import STOP, early_stopping, fit, make_epoch, time_limit
 from jaxnn.train.run import RunFolder
 from jaxnn.train.step import (
     TrainState,
@@ -31,6 +31,7 @@ from jaxnn.train.step import (
 )
 
 __all__ = [
+    "STOP",
     "Checkpoints",
     "RunFolder",
     "TrainState",
@@ -41,6 +42,7 @@ __all__ = [
     "create_state",
     "devices",
     "distributed",
+    "early_stopping",
     "ensemble",
     "evaluate",
     "fit",
@@ -59,4 +61,5 @@ __all__ = [
     "predict",
     "run",
     "step",
+    "time_limit",
 ]

@@ -63,7 +63,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
     newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     shutil.rmtree(newest)  # as if it had been killed before
     sweep.main(dataclasses.replace(options, resume=folder))
-    assert "going on after epoch 1" in capsys.readouterr().out
+    assert "resumed after epoch 1" in capsys.readouterr().out
     again = json.loads((folder / "result.json").read_text())
     assert again["best_run"] == kept["best_run"]
     lines = (folder / "metrics.jsonl").read_text().splitlines()

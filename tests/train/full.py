@@ -61,7 +61,7 @@ def main(folder: Path, elsewhere: Path, disk: FileSystem | Limit) -> None:
         options = {"epochs": 6, "batch_size": 8, "progress": False, "checkpoints": checkpoints, **options}
         return train.fit(state, data, loss_fn, **options)
 
-    def on_record(record):
+    def on_record(record, state):
         if record["epoch"] == 2:
             while not (run / "checkpoints" / "3").exists():  # Orbax is still at it
                 time.sleep(0.01)
@@ -73,7 +73,7 @@ def main(folder: Path, elsewhere: Path, disk: FileSystem | Limit) -> None:
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", train.checkpoint.CheckpointWarning)
-        state, history = fit(train.Checkpoints(run / "checkpoints"), run=run, on_record=on_record)
+        state, history = fit(train.Checkpoints(run / "checkpoints"), run=run, sinks=[on_record])
     seen["warnings"] = [
         str(warning.message) for warning in told if warning.category is train.checkpoint.CheckpointWarning
     ]

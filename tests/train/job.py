@@ -67,7 +67,7 @@ def fit(parallel, folder, epochs=EPOCHS, **options):
 def trained(parallel, folder):
     """A fit alone; slow after the second epoch where it is to be killed."""
     pause = float(os.environ.get("JOB_PAUSE", "0"))
-    state, _ = fit(parallel, folder, on_record=lambda record: time.sleep(pause if record["epoch"] > 1 else 0))
+    state, _ = fit(parallel, folder, sinks=[lambda record, state: time.sleep(pause if record["epoch"] > 1 else 0)])
     save_final(parallel, state, folder)
 
 
@@ -95,13 +95,13 @@ def stopped(parallel, folder):
     """A fit that a signal to the last process alone stops; opened twice; gone on with."""
     own, me = folder / "stopped", jax.process_index()
 
-    def stop(record):
+    def stop(record, state):
         if record["epoch"] == 2 and me == jax.process_count() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     result = {}
     try:
-        fit(parallel, own, on_record=stop)
+        fit(parallel, own, sinks=[stop])
     except train.checkpoint.Interrupted as error:
         result["stopped"] = error.signal.name, error.step, error.saved
     resumed = train.Checkpoints(own / "checkpoints", resume=True)

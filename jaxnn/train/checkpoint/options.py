@@ -30,7 +30,7 @@ class Checkpoints:
         resume: Resumes from the newest one in `folder` that is whole, or starts where no run was before. It is an
             error if a run was trained there whose checkpoints are gone or all damaged: it would be overwritten.
             Without `resume` a folder that holds checkpoints is an error.
-        every: Epochs from one checkpoint to the next. The last epoch is always saved.
+        every: Epochs from one checkpoint to the next; None saves by `seconds` alone. The end is always saved.
         seconds: Also saves inside an epoch once so many seconds went by since the last one, if `fit` runs an epoch
             in chunks. None never does. It is what makes `Saver.due` true.
         keep: How many of the newest ones to keep.
@@ -59,15 +59,16 @@ class Checkpoints:
 
     folder: str | os.PathLike[str]
     resume: bool = False
-    every: int = 1
+    every: int | None = 1
     seconds: float | None = 60.0
     keep: int = 2
     best: str | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("every", "keep"):
-            check_count(name, getattr(self, name))
+        check_count("keep", self.keep)
+        if self.every is not None:
+            check_count("every", self.every)
         if self.seconds is not None and not self.seconds >= 0:
             raise ValueError(f"seconds: expected a time that is not negative, or None, got {self.seconds}")
 

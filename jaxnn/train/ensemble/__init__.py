@@ -1,8 +1,9 @@
 """Many training runs as one compiled program."""
 
-from jaxnn.train.ensemble.fit import diverged, fit_ensemble
+from jaxnn.train.ensemble.fit import fit_ensemble
 from jaxnn.train.ensemble.members import create_ensemble, grid, member
 from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.training import diverged
 
 __all__ = [
     "create_ensemble",

@@ -1,28 +1,26 @@
 """The loop that trains many runs at once: epochs, histories by member, and word of those that diverged."""
 
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.counts import check_count
-from jaxnn.train.checkpoint import signals
 from jaxnn.train.checkpoint.fingerprint import identity
-from jaxnn.train.checkpoint.options import Checkpoints, Position
-from jaxnn.train.checkpoint.saver import Saver
+from jaxnn.train.checkpoint.options import Checkpoints
 from jaxnn.train.devices.shortage import tell_of_shortage
 from jaxnn.train.ensemble.members import count_members, hyperparameters
 from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.training import Members
+from jaxnn.train.loop.driver import drive
 from jaxnn.train.loop.epoch import make_epoch
-from jaxnn.train.loop.nonfinite import NonFiniteLossError, advice, first_lost
+from jaxnn.train.loop.nonfinite import advice
+from jaxnn.train.loop.sinks import Sink
 from jaxnn.train.run.folder import RunFolder
-from jaxnn.train.run.metrics_log import MetricsLog
 from jaxnn.train.run.progress import Progress
-from jaxnn.train.run.record import History, Record
+from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import evaluate
@@ -48,6 +46,7 @@ def fit_ensemble(
     memory: int | None = None,
     run: RunFolder | None = None,
     checkpoints: Checkpoints | None = None,
+    sinks: Sequence[Sink] = (),
     progress: bool = True,
     compiler_options: Options | None = None,
 ) -> tuple[TrainState, list[History]]:
@@ -75,6 +74,7 @@ def fit_ensemble(
         checkpoints: Where to save all members on the way, and whether to go on from there, as for `fit`: with the
             same devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
+        sinks: As for `fit`; each metric of a record is a list, one number per member.
         progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
         compiler_options: As for `make_step`.
 
@@ -114,7 +114,8 @@ def fit_ensemble(
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     if checkpoints is not None:
         _check(checkpoints)
-    members, examples = count_members(states), batching.count(data)
+    count_members(states)
+    examples = batching.count(data)
     steps = batching.steps(examples, batch_size)
     one = jax.eval_shape(lambda states: jax.tree.map(lambda x: x[0], states), states)
     check = LabelCheck(one, loss_fn, preprocess, batch_size)
@@ -138,77 +139,30 @@ def fit_ensemble(
         compiler_options=compiler_options,
     )
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
-    names = _names(states)
     first = int(states.step[0]) // steps
-    last, position = first + epochs, Position()
-    with ExitStack() as stack:
-        display = stack.enter_context(Progress(epochs, first=first, enabled=progress))
-        saver = None
-        if checkpoints is not None:
-            same = {"batch_size": batch_size, "data": identity(data), **_who(states)}
-            saver = stack.enter_context(Saver(checkpoints, same, say=display.say))
-            states, position = saver.restore(states, run, after=first)
-        records, log = position.history, MetricsLog(run, after=first)
-        histories = [_history_of(i, records) for i in range(members)]
-        epoch = first + len(records)
-        if records:
-            display.resume(len(records), f"going on after epoch {epoch}")
-
-        if epoch < last:
-            display.doing("compiling")
-            started = time.perf_counter()
-            layout = ensemble.prepare(states, data, test_data)
-            # Placed once: the data is not sent to the devices again for each epoch.
-            states, data, test_data = ensemble.put(states, data, test_data)
-            display.say(f"compiled in {time.perf_counter() - started:.1f} s: {layout}")
-        began, begin = time.perf_counter(), epoch
-        while epoch < last:
-            if saver is not None:
-                saver.stop_if_asked(states, position)
-            display.doing("training")
-            started = time.perf_counter()
-            states, on_device = ensemble(states, data, test_data)
-            per_step, test = signals.fetch(on_device)
-            seconds = time.perf_counter() - started
-            epoch += 1
-            where: Record = {"epoch": epoch, "step": epoch * steps}
-            metrics = _means(per_step) | {f"test_{name}": values for name, values in test.items()}
-            metrics = {name: metrics[name] for name in sorted(metrics, key=_order)}
-            records.append({**where, **{name: values.tolist() for name, values in metrics.items()}, "seconds": seconds})
-            log(records)
-            for i in range(members):
-                if diverged(histories[i]):
-                    continue
-                histories[i].append(_record_of(i, records[-1]))
-                if diverged(histories[i]):
-                    # Where only the test loss shows it: the last step.
-                    lost = first_lost({name: values[i] for name, values in per_step.items()}, int(where["step"]))
-                    step = where["step"] if lost is None else lost[0]
-                    display.say(f"{names[i]} diverged in epoch {epoch}, step {step}; the others go on")
-            if all(map(diverged, histories)):
-                _stop(histories, advice(data, check))
-            alive = [i for i in range(members) if not diverged(histories[i])]
-            shown: Record = {name: float(values[alive].mean()) for name, values in metrics.items()}
-            shown |= where | {"examples_per_second": members * examples / seconds}
-            display.epoch(shown, (time.perf_counter() - began) / (epoch - begin) * (last - epoch))
-            if saver is not None and epoch % saver.options.every == 0:
-                saver.save(states, position)
-        if saver is not None:
-            saver.stop_if_asked(states, position)
-            saver.save(states, position, wait=True)
-    return states, histories
-
-
-def diverged(history: History) -> bool:
-    """Whether a history ends with a loss or gradient that is NaN or infinite.
-
-    Example:
-        >>> from jaxnn import train
-        >>> train.ensemble.diverged([{"epoch": 1, "train_loss": float("nan")}]), train.ensemble.diverged([])
-        (True, False)
-    """
-    watched = ("train_loss", "train_grad_norm", "test_loss")
-    return bool(history) and not all(np.isfinite(history[-1].get(name, 0.0)) for name in watched)
+    with Progress(epochs, first=first, enabled=progress) as display:
+        program = Members(
+            ensemble,
+            (data, test_data),
+            lambda: advice(data, check),
+            names=_names(states),
+            examples=examples,
+            steps=steps,
+            first=first,
+            last=first + epochs,
+            display=display,
+        )
+        states, _ = drive(
+            program,
+            states,
+            display=display,
+            run=run,
+            after=first,
+            checkpoints=checkpoints,
+            identity={} if checkpoints is None else {"batch_size": batch_size, "data": identity(data), **_who(states)},
+            sinks=sinks,
+        )
+    return states, program.histories
 
 
 def _check(checkpoints: Checkpoints) -> None:
@@ -228,50 +182,6 @@ def _who(states: TrainState) -> dict[str, Any]:
     """What tells these members from others: how each is trained, and what it takes its random numbers from."""
     columns = {"keys": jax.random.key_data(states.key)} | hyperparameters(states.opt_state)
     return {f"the members' {name}": np.asarray(column).tolist() for name, column in columns.items()}
-
-
-def _history_of(i: int, records: list[dict[str, Any]]) -> History:
-    """A member's own history, up to the epoch in which it diverged."""
-    history: History = []
-    for record in records:
-        if diverged(history):
-            break
-        history.append(_record_of(i, record))
-    return history
-
-
-def _record_of(i: int, record: Mapping[str, Any]) -> Record:
-    """A member's part of an epoch's record, without the time, which is that of all."""
-    own = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
-    del own["seconds"]
-    return own
-
-
-def _stop(histories: list[History], what_to_try: str) -> NoReturn:
-    history = max(histories, key=len)
-    epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
-    raise NonFiniteLossError(
-        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; {what_to_try}",
-        epoch=epoch,
-        step=step,
-        history=history,
-    )
-
-
-def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Means over an epoch's steps, `(members, steps) -> (members,)`, every example counting once."""
-    weights = per_step["examples"]
-    examples = weights.sum(axis=1)
-    return {
-        f"train_{name}": (values * weights).sum(axis=1) / np.where(examples == 0, 1, examples)
-        for name, values in per_step.items()
-        if name != "examples"
-    }
-
-
-def _order(name: str) -> tuple[bool, bool, str]:
-    """Training first, the loss first: JAX returns dictionaries sorted."""
-    return name.startswith("test_"), not name.endswith("_loss"), name
 
 
 def _names(states: TrainState) -> list[str]:

@@ -11,6 +11,9 @@ import numpy as np
 from jaxnn.train.run.record import History
 from jaxnn.train.step.labels import LabelCheck
 
+Lost = tuple[int, str, float]
+"""The step, what was lost in it (loss, gradient or test loss), and its value."""
+
 
 class NonFiniteLossError(RuntimeError):
     """The loss or gradient became NaN or infinite.
@@ -26,7 +29,7 @@ class NonFiniteLossError(RuntimeError):
         self.epoch, self.step, self.history = epoch, step, history
 
 
-def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str, float] | None:
+def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
     """The first step whose loss or gradient is not finite, which of them it is and what it became; or None.
 
     Args:
@@ -42,7 +45,7 @@ def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str,
     return last - len(lost) + 1 + index, what, float(value)
 
 
-def stop(found: tuple[int, str, float], history: History, advice: str) -> NoReturn:
+def stop(found: Lost, history: History, advice: str) -> NoReturn:
     """Raises for what `first_lost` found, in the last epoch of the history, with the advice that `advice` gives."""
     step, what, value = found
     epoch = int(history[-1]["epoch"])

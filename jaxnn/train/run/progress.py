@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, epochs: int, *, first: int = 0, enabled: bool = True):
         """Prepares to show epochs `first` + 1 to `first` + `epochs`."""
-        self._last, self._enabled, self._bar = first + epochs, enabled, None
+        self._last, self.enabled, self._bar = first + epochs, enabled, None
         self._done = 0
         self._task: Any = None
         self._silent = False
@@ -52,7 +52,7 @@ class Progress:
         try:
             if self._bar is not None:
                 self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-            elif self._enabled:
+            elif self.enabled:
                 print(text, flush=True)
         except OSError as error:
             if not self._silent:

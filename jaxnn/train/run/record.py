@@ -1,7 +1,12 @@
 """What the host keeps of an epoch."""
 
-Record = dict[str, int | float]
-"""The numbers of one epoch by name: `epoch`, `step`, `train_loss`, `seconds` and so on."""
+from typing import Any
+
+Record = dict[str, Any]
+"""The numbers of one epoch by name: `epoch`, `step`, `train_loss`, `seconds` and others.
+
+Metrics of an ensemble are lists, one number per member.
+"""
 
 History = list[Record]
 """One record per epoch."""

@@ -16,7 +16,7 @@ _PARTS = ("train_", "test_")
 
 
 class TensorBoard:
-    """Writes the records of a run to `tensorboard/` in its folder: what `fit` takes as `on_record`.
+    """Writes the records of a run to `tensorboard/` in its folder: a sink of `fit`.
 
     Scalars go by the step. `train_loss` is called `loss/train` and `test_loss` is `loss/test`, so that both stand side
     by side; `epoch`, `seconds` and `examples_per_second` keep their names. A record is on the disk before the next
@@ -35,7 +35,7 @@ class TensorBoard:
         >>> state = train.create_state(jnp.zeros(2), optax.adam(0.1), jax.random.key(0))
         >>> run = train.RunFolder.create("runs/toy")
         >>> with train.run.TensorBoard(run) as board:
-        ...     state, history = train.fit(state, data, loss_fn, run=run, on_record=board, progress=False)
+        ...     state, history = train.fit(state, data, loss_fn, run=run, sinks=[board], progress=False)
         >>> len(list((run / "tensorboard").iterdir()))
         1
     """
@@ -59,7 +59,7 @@ class TensorBoard:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __call__(self, record: Mapping[str, Any]) -> None:
+    def __call__(self, record: Mapping[str, Any], state: Any = None) -> None:
         """Writes a record."""
         if not distributed.is_first():
             return

@@ -161,7 +161,7 @@ def test_a_signal_to_one_process_stops_and_saves_all(whole):
 def test_four_processes_go_on_with_what_one_has_saved(alone, four, tmp_path):
     job.fit(four, tmp_path, epochs=1, progress=False)
     assert end(begin(task("everything", 4, tmp_path), 4, 1, tmp_path)) == [0] * 4, logs(tmp_path)
-    assert "going on after step 3" in logs(tmp_path)
+    assert "resumed after step 3" in logs(tmp_path)
     check_everything(tmp_path, 4, alone)
 
 
@@ -195,7 +195,7 @@ def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes_bit_for
 
     assert end(begin(task("trained", 2, tmp_path), 2, 2, tmp_path)) == [0, 0], logs(tmp_path)
     assert f"the checkpoint of step {newest} is damaged" in (tmp_path / "log-0.txt").read_text()
-    assert f"going on after step {before}" in (tmp_path / "log-0.txt").read_text()
+    assert f"resumed after step {before}" in (tmp_path / "log-0.txt").read_text()
     assert (tmp_path / "checkpoints" / f"damaged-{newest}").is_dir()
     check_final(tmp_path, whole)
 

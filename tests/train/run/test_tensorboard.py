@@ -66,7 +66,7 @@ def fit(run, epochs, on_record, *, resume=False):
         progress=False,
         run=run,
         checkpoints=train.Checkpoints(run / "checkpoints", resume=resume, every=2),
-        on_record=on_record,
+        sinks=[on_record] if on_record else [],
     )
 
 
@@ -94,7 +94,7 @@ def test_a_record_is_on_the_disk_before_the_next_epoch(run):
     seen = []
     with train.run.TensorBoard(run) as board:
 
-        def on_record(record):
+        def on_record(record, state):
             board(record)
             seen.append(len(written(run.path)))
 
@@ -106,7 +106,7 @@ def test_a_run_that_goes_on_has_each_epoch_once(run):
     """It stops in epoch 4, after the checkpoint of epoch 2: epoch 3 is trained twice."""
     with train.run.TensorBoard(run) as board:
 
-        def on_record(record):
+        def on_record(record, state):
             if record["epoch"] == 4:
                 raise KeyboardInterrupt
             board(record)

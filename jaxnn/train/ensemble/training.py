@@ -1,0 +1,158 @@
+"""`fit_ensemble`'s program: epochs of all members, a history for each, and word of those that diverged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from jaxnn.train.checkpoint.options import Position
+from jaxnn.train.ensemble.program import Ensemble
+from jaxnn.train.loop.driver import Program
+from jaxnn.train.loop.nonfinite import NonFiniteLossError, first_lost
+from jaxnn.train.run.progress import Progress
+from jaxnn.train.run.record import History, Record
+from jaxnn.train.step.state import TrainState
+
+
+class Members(Program):
+    """`fit_ensemble`'s program: an epoch and an evaluation of all members.
+
+    Attributes:
+        histories: The records of each member, up to the epoch in which it diverged.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        data: tuple[Any, Any],
+        advise: Callable[[], str],
+        *,
+        names: Sequence[str],
+        examples: int,
+        steps: int,
+        first: int,
+        last: int,
+        display: Progress,
+    ):
+        self._ensemble, self._data, self._advise = ensemble, data, advise
+        self._names, self._examples, self._steps = names, examples, steps
+        self._first, self._last, self._display = first, last, display
+        self._per_step: Mapping[str, np.ndarray] = {}
+        self.histories: list[History] = [[] for _ in names]
+
+    def remaining(self, states: TrainState) -> float:
+        """Returns the epochs that are left."""
+        return self._last - int(states.step[0]) // self._steps
+
+    def resume(self, states: TrainState, position: Position, display: Progress) -> None:
+        """Takes the histories from the records."""
+        self.histories = [_history_of(i, position.history) for i in range(len(self._names))]
+        done = int(states.step[0]) // self._steps
+        display.resume(done - self._first, f"resumed after epoch {done}")
+
+    def compile(self, states: TrainState) -> tuple[TrainState, str]:
+        """Chooses the layout and places states and data once."""
+        layout = self._ensemble.prepare(states, *self._data)
+        states, *data = self._ensemble.put(states, *self._data)
+        self._data = (data[0], data[1])
+        return states, str(layout)
+
+    def run(self, states: TrainState) -> tuple[TrainState, Any]:
+        """Trains and evaluates all members."""
+        result: tuple[TrainState, Any] = self._ensemble(states, *self._data)
+        return result
+
+    def record(self, states: TrainState, metrics: Any, seconds: float, position: Position) -> Record:
+        """Makes a record whose metrics are lists, one number per member."""
+        self._per_step, test = metrics
+        step = int(states.step[0])
+        means = _means(self._per_step) | {f"test_{name}": values for name, values in test.items()}
+        lists = {name: means[name].tolist() for name in sorted(means, key=_order)}
+        return {"epoch": step // self._steps, "step": step, **lists, "seconds": seconds}
+
+    def check(self, states: TrainState, history: History) -> None:
+        """Adds to the histories, says who diverged, and raises if all have."""
+        record = history[-1]
+        for i, own in enumerate(self.histories):
+            if diverged(own):
+                continue
+            own.append(_record_of(i, record))
+            if diverged(own):
+                # Where only the test loss shows it: the last step.
+                lost = first_lost({name: values[i] for name, values in self._per_step.items()}, record["step"])
+                step = record["step"] if lost is None else lost[0]
+                self._display.say(
+                    f"{self._names[i]} diverged in epoch {record['epoch']}, step {step}; the others go on"
+                )
+        if all(map(diverged, self.histories)):
+            _stop(self.histories, self._advise())
+
+    def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
+        """Shows the means over the members that have not diverged."""
+        if record is None:
+            return
+        alive = [i for i, history in enumerate(self.histories) if not diverged(history)]
+        shown = {
+            name: float(np.asarray(value)[alive].mean()) if isinstance(value, list) else value
+            for name, value in record.items()
+        }
+        display.epoch(shown | {"examples_per_second": self._rate(record)}, seconds_left)
+
+    def _rate(self, record: Record) -> float:
+        return len(self._names) * self._examples / float(record["seconds"])
+
+
+def diverged(history: History) -> bool:
+    """Whether a history ends with a loss or gradient that is NaN or infinite.
+
+    Example:
+        >>> from jaxnn import train
+        >>> train.ensemble.diverged([{"epoch": 1, "train_loss": float("nan")}]), train.ensemble.diverged([])
+        (True, False)
+    """
+    watched = ("train_loss", "train_grad_norm", "test_loss")
+    return bool(history) and not all(np.isfinite(history[-1].get(name, 0.0)) for name in watched)
+
+
+def _history_of(i: int, records: list[dict[str, Any]]) -> History:
+    """A member's own history, up to the epoch in which it diverged."""
+    history: History = []
+    for record in records:
+        if diverged(history):
+            break
+        history.append(_record_of(i, record))
+    return history
+
+
+def _record_of(i: int, record: Mapping[str, Any]) -> Record:
+    """A member's part of an epoch's record, without the time, which is that of all."""
+    own = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
+    del own["seconds"]
+    return own
+
+
+def _stop(histories: list[History], what_to_try: str) -> NoReturn:
+    history = max(histories, key=len)
+    epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
+    raise NonFiniteLossError(
+        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; {what_to_try}",
+        epoch=epoch,
+        step=step,
+        history=history,
+    )
+
+
+def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Means over an epoch's steps, `(members, steps) -> (members,)`, every example counting once."""
+    weights = per_step["examples"]
+    examples = weights.sum(axis=1)
+    return {
+        f"train_{name}": (values * weights).sum(axis=1) / np.where(examples == 0, 1, examples)
+        for name, values in per_step.items()
+        if name != "examples"
+    }
+
+
+def _order(name: str) -> tuple[bool, bool, str]:
+    """Training first, the loss first: JAX returns dictionaries sorted."""
+    return name.startswith("test_"), not name.endswith("_loss"), name

@@ -1,0 +1,179 @@
+"""The one training loop: run a program, fetch its metrics, make a record, show it to the sinks, save."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import jax
+
+from jaxnn.train.checkpoint import signals
+from jaxnn.train.checkpoint.options import Checkpoints, Position
+from jaxnn.train.checkpoint.saver import Saver
+from jaxnn.train.devices import distributed
+from jaxnn.train.loop.sinks import Sink, check_sinks, resumed, shown
+from jaxnn.train.run.folder import RunFolder
+from jaxnn.train.run.metrics_log import MetricsLog
+from jaxnn.train.run.progress import Progress
+from jaxnn.train.run.record import History, Record
+from jaxnn.train.step.state import TrainState
+
+
+class Program:
+    """One kind of training, for `drive`: what runs next, and what its metrics come to.
+
+    `fit` and `fit_ensemble` have one each. Subclasses define `remaining`, `run` and `record`; the other methods have
+    defaults that do nothing.
+    """
+
+    def remaining(self, state: TrainState) -> float:
+        """Returns how many calls of `run` are left; 0 ends the run."""
+        raise NotImplementedError
+
+    def run(self, state: TrainState) -> tuple[TrainState, Any]:
+        """Runs the next program, which donates `state`. Returns the new state and metrics on the device."""
+        raise NotImplementedError
+
+    def record(self, state: TrainState, metrics: Any, seconds: float, position: Position) -> Record | None:
+        """Makes the record.
+
+        Args:
+            state: The state after `run`.
+            metrics: What `run` returned, fetched to the host.
+            seconds: How long `run` took.
+            position: The position in the run: `history` without this record; `sums` and `seconds` may hold what is
+                known of an epoch that has not ended.
+
+        Returns:
+            The record, or None inside an epoch.
+        """
+        raise NotImplementedError
+
+    def compile(self, state: TrainState) -> tuple[TrainState, str]:
+        """Compiles before the first `run`. Returns the state, placed on its devices, and a remark for the person."""
+        return state, ""
+
+    def resume(self, state: TrainState, position: Position, display: Progress) -> None:
+        """Takes up a run from a checkpoint."""
+
+    def check(self, state: TrainState, history: History) -> None:
+        """Looks at the newest record, once it is on the disk; raises where training has to end."""
+
+    def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
+        """Shows the newest record, or, without one, how far the epoch is."""
+
+
+def drive(
+    program: Program,
+    state: TrainState,
+    *,
+    display: Progress | None = None,
+    run: RunFolder | None = None,
+    after: int = 0,
+    checkpoints: Checkpoints | None = None,
+    identity: Mapping[str, Any] | None = None,
+    sinks: Sequence[Sink] = (),
+    profile: str | os.PathLike[str] | None = None,
+) -> tuple[TrainState, History]:
+    """Runs a program until nothing remains or a sink stops it.
+
+    Args:
+        program: What to run.
+        state: The state; **donated**.
+        display: What the person sees; nothing without.
+        run: Where to write `metrics.jsonl`, one line per record, on the disk before the next program starts.
+        after: The run trains the epochs after this one: lines of `metrics.jsonl` up to it stay.
+        checkpoints: Where to save, and whether to resume. SIGTERM and Ctrl-C save and raise `Interrupted`.
+        identity: What has to be the same when the run is resumed, beyond `checkpoints.config`.
+        sinks: What sees each record.
+        profile: A folder for a trace of the second call of `run`, or of the only one.
+
+    Returns:
+        The new state, and the records.
+
+    Raises:
+        Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
+        CheckpointError: As `train.checkpoint.Saver.restore` raises it.
+        ValueError: If `sinks` is not a list of callables.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> step = train.make_step(lambda w, batch, key: ((batch @ w - 1) ** 2, {}))
+        >>> class ThreeSteps(train.loop.Program):
+        ...     def remaining(self, state):
+        ...         return 3 - int(state.step)
+        ...     def run(self, state):
+        ...         return step(state, jnp.eye(2))
+        ...     def record(self, state, metrics, seconds, position):
+        ...         return {"step": int(state.step), "loss": round(float(metrics["loss"]), 2)}
+        >>> state = train.create_state(jnp.zeros(2), optax.sgd(0.5), jax.random.key(0))
+        >>> state, history = train.loop.drive(ThreeSteps(), state)
+        >>> history
+        [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 0.25}, {'step': 3, 'loss': 0.06}]
+    """
+    display, sinks = display or Progress(0, enabled=False), check_sinks(sinks)
+    position, saver, stopping = Position(), None, list[Sink]()
+    with ExitStack() as stack:
+        if checkpoints is not None:
+            saver = stack.enter_context(Saver(checkpoints, identity, say=display.say if display.enabled else None))
+            state, position = saver.restore(state, run, after=after)
+        for sink in sinks:
+            if isinstance(sink, AbstractContextManager):
+                stack.enter_context(sink)
+        log = MetricsLog(run, after)
+        if position.history or position.sums:
+            program.resume(state, position, display)
+            stopping = resumed(sinks, position.history)
+        if program.remaining(state) > 0 and not stopping:
+            display.doing("compiling")
+            started = time.perf_counter()
+            # Compiled ahead, so that the time of the first record is training alone.
+            state, remark = program.compile(state)
+            display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
+        began, calls = time.perf_counter(), 0
+        while (remaining := program.remaining(state)) > 0 and not stopping:
+            if saver is not None:
+                saver.stop_if_asked(state, position)
+            display.doing("training")
+            with _trace(profile if calls == 1 or (calls == 0 and remaining <= 1) else None):
+                started = time.perf_counter()
+                state, on_device = program.run(state)
+                metrics = signals.fetch(on_device)
+                seconds = time.perf_counter() - started
+            calls += 1
+            record = program.record(state, metrics, seconds, position)
+            if record is not None:
+                position.history.append(record)
+                log(position.history)
+                program.check(state, position.history)
+            left = (time.perf_counter() - began) / calls * program.remaining(state)
+            program.show(display, position, record, left)
+            if record is not None:
+                stopping = shown(sinks, record, state)
+                if distributed.anywhere(bool(stopping)):
+                    who = ", ".join(getattr(sink, "__name__", repr(sink)) for sink in stopping) or "another process"
+                    display.say(f"stopped after step {int(state.step.max()):,} by {who}")
+                    break
+            if saver is not None and _is_due(saver, record):
+                saver.save(state, position)
+        if saver is not None:
+            saver.stop_if_asked(state, position)
+            saver.save(state, position, wait=True)
+    return state, position.history
+
+
+def _is_due(saver: Saver, record: Record | None) -> bool:
+    every = saver.options.every
+    if every is None or record is None or "epoch" not in record:
+        return saver.due()
+    return int(record["epoch"]) % every == 0
+
+
+def _trace(folder: str | os.PathLike[str] | None) -> AbstractContextManager[Any]:
+    if folder is None:
+        return nullcontext()
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # the program, without every Python call of other threads
+    return jax.profiler.trace(os.fspath(folder), create_perfetto_trace=True, profiler_options=options)

@@ -1,0 +1,152 @@
+"""Sinks see each record once, in order, and end a run with everything a run leaves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import train
+from tests.train.toys import quadratic
+
+X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+DATA = X, X @ np.array([1.0, -2.0, 0.5], np.float32)
+
+
+def fit(*sinks, epochs=6, **options):
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
+    return train.fit(
+        state, DATA, quadratic, test_data=DATA, epochs=epochs, batch_size=4, progress=False, sinks=sinks, **options
+    )
+
+
+def stop_after(epoch):
+    return lambda record, state: train.STOP if record["epoch"] == epoch else None
+
+
+def test_each_record_is_shown_once_with_the_state_it_describes():
+    seen = []
+    _, history = fit(lambda record, state: seen.append((record, int(state.step))), epochs=3)
+    assert [record for record, _ in seen] == history
+    assert [step for _, step in seen] == [3, 6, 9]
+
+
+def test_stop_ends_the_run_with_state_checkpoint_metrics_and_curves():
+    run, seen = train.RunFolder.create("runs/stopped"), []
+    saved = train.Checkpoints(run / "checkpoints", every=5)
+    state, history = fit(stop_after(2), lambda record, state: seen.append(record), run=run, checkpoints=saved)
+    whole, _ = fit(epochs=2)
+    np.testing.assert_array_equal(state.params, whole.params)
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert seen == history == run.metrics()  # a sink after the one that stops sees the last record too
+    assert (run / "curves.png").exists()
+    assert [path.name for path in (run / "checkpoints").glob("[0-9]*")] == ["6"]
+    resumed = train.Checkpoints(run / "checkpoints", resume=True)
+    state, history = fit(epochs=4, run=train.RunFolder(run.path), checkpoints=resumed)
+    np.testing.assert_array_equal(state.params, fit(epochs=4)[0].params)
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+
+
+def test_the_person_is_told_who_stopped_the_run(capsys):
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.0), jax.random.key(0))
+    stopping = train.early_stopping("train_loss", patience=2, min_delta=0.1)
+    _, history = train.fit(state, DATA, quadratic, epochs=9, batch_size=4, sinks=[stopping])
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert "stopped after step 9 by early_stopping('train_loss', patience=2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "stops"),
+    [
+        ("test_loss", [3.0, 2.0, 2.5, 1.9, 2.0, 1.9], 6),
+        ("test_accuracy", [0.1, 0.5, 0.4, 0.5], 4),
+        ("test_loss", [1.0, float("nan"), None], 3),
+        ("test_loss", [[3.0, 1.0], [2.0, 1.0], [2.0, 0.5], [2.0, 0.5], [2.0, 0.6]], 5),  # members: the last to improve
+    ],
+)
+def test_early_stopping_waits_for_no_improvement_of_the_best(metric, values, stops):
+    stopping = train.early_stopping(metric, patience=2)
+    told = [stopping({metric: value}) for value in values]
+    assert told.index(train.STOP) + 1 == stops
+
+
+def test_small_improvements_count_as_none():
+    stopping = train.early_stopping("test_loss", patience=1, min_delta=0.1)
+    assert [stopping({"test_loss": value}) for value in (1.0, 0.95)] == [None, train.STOP]
+
+
+def test_a_resumed_run_has_waited_and_trained_before():
+    history = [{"test_loss": 1.0, "seconds": 30.0}] * 3
+    assert train.early_stopping("test_loss", patience=2).resume(history) is train.STOP
+    assert train.early_stopping("test_loss", patience=3).resume(history) is None
+    assert train.time_limit(1.4).resume(history) is train.STOP
+    assert train.time_limit(100.0).resume(history) is None
+
+
+def test_a_run_that_was_stopped_stays_stopped_until_the_patience_is_raised():
+    def again(patience, resume=True):
+        saved = train.Checkpoints("runs/patient/checkpoints", resume=resume)
+        state = train.create_state(jnp.zeros(3), optax.sgd(0.0), jax.random.key(0))
+        sinks = [train.early_stopping("train_loss", patience=patience, min_delta=0.1)]
+        return train.fit(
+            state, DATA, quadratic, epochs=9, batch_size=4, progress=False, sinks=sinks, checkpoints=saved
+        )[1]
+
+    assert [len(again(2, resume=False)), len(again(2)), len(again(4))] == [3, 3, 5]
+
+
+class Logger:
+    """A sink as a logger of experiments has it: open while training runs."""
+
+    def __init__(self):
+        self.events = []
+
+    def __enter__(self):
+        self.events.append("open")
+        return self
+
+    def __exit__(self, *error):
+        self.events.append("closed")
+
+    def __call__(self, record, state):
+        self.events.append(record["epoch"])
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_context_manager_is_open_during_training_and_closed_after_an_error():
+    logger = Logger()
+    with pytest.raises(KeyboardInterrupt):
+        fit(logger)
+    assert logger.events == ["open", 1, 2, "closed"]
+
+
+def test_an_ensemble_shows_lists_and_stops_too():
+    states = train.create_ensemble(lambda key: jnp.zeros(3), optax.sgd(0.05), {"seed": [0, 1]})
+    seen = []
+    states, histories = train.fit_ensemble(
+        states, DATA, quadratic, epochs=5, batch_size=4, progress=False,
+        sinks=[lambda record, states: seen.append(record), stop_after(2)],
+    )  # fmt: skip
+    assert [len(history) for history in histories] == [2, 2]
+    assert [record["train_loss"] for record in seen] == [[h[e]["train_loss"] for h in histories] for e in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("sinks", "told"),
+    [
+        (lambda record, state: None, "sinks: expected a list of callables"),
+        ([None], "sinks: expected a list of callables"),
+        ([train.early_stopping("val_loss")], "metric: expected one of the record, .*train_loss.*, got 'val_loss'"),
+    ],
+)
+def test_wrong_sinks_are_told(sinks, told):
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
+    with pytest.raises(ValueError, match=told):
+        train.fit(state, DATA, quadratic, epochs=1, batch_size=4, progress=False, sinks=sinks)
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+def test_a_time_limit_is_positive(minutes):
+    with pytest.raises(ValueError, match="minutes: expected a positive number, got"):
+        train.time_limit(minutes)
