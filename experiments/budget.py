@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from experiments.checks import MOST, expect
+from experiments.cli.checks import MOST, expect
 
 
 @dataclasses.dataclass

@@ -34,11 +34,11 @@ from flax import nnx
 from experiments import model_file
 from experiments.budget import Budget, cosine
 from experiments.char_report import Record, curves, leave, show
-from experiments.checks import expect, expect_counts
-from experiments.command import run
-from experiments.spread import folder_of, kept, to_resume
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
+from experiments.cli.spread import folder_of, kept, to_resume
+from experiments.data.text import Text, Vocabulary, chunks_per_epoch, read
 from experiments.streaming import Streams, bits_per_character, make_segment
-from experiments.text import Text, Vocabulary, chunks_per_epoch, read
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel

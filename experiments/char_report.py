@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import model_file
-from experiments.text import Vocabulary
+from experiments.data.text import Vocabulary
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel

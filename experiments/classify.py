@@ -13,9 +13,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments import dry_run
-from experiments.checks import as_typed, expect, expect_counts, steps_of
-from experiments.spread import Spread, chosen, folder_of, join, kept, to_resume
+from experiments.cli import dry_run
+from experiments.cli.checks import as_typed, expect, expect_counts, steps_of
+from experiments.cli.spread import Spread, chosen, folder_of, join, kept, to_resume
 from jaxnn import data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.files import replacing

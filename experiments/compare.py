@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.checks import expect, option
-from experiments.command import run
+from experiments.cli.checks import expect, option
+from experiments.cli.command import run
 from jaxnn import train
 from jaxnn.plots.figure import new_figure, over_epochs, save, words
 

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import expect, expect_counts
-from experiments.command import run
-from experiments.spread import run_folder
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
 from jaxnn import functional as F
 from jaxnn import plots
 

@@ -44,9 +44,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.checks import MOST, expect, expect_counts, steps_of
-from experiments.command import run
-from experiments.series import (
+from experiments.cli.checks import MOST, expect, expect_counts, steps_of
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
+from experiments.data.series import (
     MONTHS,
     Floats,
     Ints,
@@ -58,7 +59,6 @@ from experiments.series import (
     targets,
     windows,
 )
-from experiments.spread import run_folder
 from jaxnn import models, train
 from jaxnn.files import replacing
 from jaxnn.plots.figure import new_figure, save

@@ -14,7 +14,7 @@ from typing import Literal
 from flax import nnx
 
 from experiments.classify import Training, classify
-from experiments.command import run
+from experiments.cli.command import run
 from jaxnn import models
 from jaxnn.data import Dataset
 

@@ -35,9 +35,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.checks import expect, expect_counts
-from experiments.command import run
-from experiments.spread import run_folder
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.files import replacing

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from experiments import dry_run
-from experiments.checks import expect, expect_counts, steps_of
-from experiments.command import run
-from experiments.spread import folder_of, kept, to_resume
+from experiments.cli import dry_run
+from experiments.cli.checks import expect, expect_counts, steps_of
+from experiments.cli.command import run
+from experiments.cli.spread import folder_of, kept, to_resume
 from jaxnn import data, models, plots, train
 from jaxnn.data import Dataset
 from jaxnn.files import replacing

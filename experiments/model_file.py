@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.text import Vocabulary
+from experiments.data.text import Vocabulary
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
 

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import optax
 from flax import nnx
 
-from experiments.checks import expect, expect_counts
 from experiments.classify import Training, draw, foretell, introduce, learn, load, recipe_of
-from experiments.command import run
-from experiments.spread import folder_of
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
+from experiments.cli.spread import folder_of
 from jaxnn import models, plots
 from jaxnn.files import replacing
 from jaxnn.train.devices import distributed

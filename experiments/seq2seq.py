@@ -21,11 +21,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments import dates
-from experiments.checks import expect, expect_counts, steps_of
-from experiments.command import run
-from experiments.dates import END, START, Dates
-from experiments.spread import run_folder
+from experiments.cli.checks import expect, expect_counts, steps_of
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
+from experiments.data import dates
+from experiments.data.dates import END, START, Dates
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.modules import Decoder, Encoder

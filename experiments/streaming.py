@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.text import Chunk, chunk_at
+from experiments.data.text import Chunk, chunk_at
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.step.compiling import Jitted

@@ -27,10 +27,10 @@ import numpy as np
 from flax import nnx
 
 from experiments import model_file
-from experiments.checks import MOST, expect, expect_counts
 from experiments.classify import Recipe, Training, introduce, load, recipe_of
-from experiments.command import run
-from experiments.spread import folder_of, kept
+from experiments.cli.checks import MOST, expect, expect_counts
+from experiments.cli.command import run
+from experiments.cli.spread import folder_of, kept
 from jaxnn import inspect, models, plots, train
 from jaxnn.data import Examples
 from jaxnn.files import replacing

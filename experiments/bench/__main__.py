@@ -23,9 +23,9 @@ from experiments.bench import machine, picture, plan, report
 from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
-from experiments.checks import expect
-from experiments.command import run
-from experiments.spread import run_folder
+from experiments.cli.checks import expect
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
 from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]

@@ -23,8 +23,8 @@ from flax import nnx
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
 from experiments.bench.timing import Timing, ratio, summary
-from experiments.checks import expect, expect_counts
-from experiments.command import run
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
 from jaxnn import models, train
 
 

@@ -23,8 +23,8 @@ from experiments.bench import machine
 from experiments.bench.report import table
 from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
-from experiments.checks import expect
-from experiments.command import run
+from experiments.cli.checks import expect
+from experiments.cli.command import run
 from jaxnn import train
 from jaxnn.kernels import conv_cpu, onednn
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose

@@ -35,9 +35,9 @@ from experiments.bench.report import Row
 from experiments.bench.timing import LEAST, Timing, in_turn, summary
 from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
-from experiments.checks import expect
-from experiments.command import run
-from experiments.spread import run_folder
+from experiments.cli.checks import expect
+from experiments.cli.command import run
+from experiments.cli.spread import run_folder
 from jaxnn.files import replacing
 from jaxnn.train.devices.shortage import shortage
 

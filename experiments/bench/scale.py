@@ -30,8 +30,8 @@ from typing import Any
 
 from experiments.bench.report import table
 from experiments.bench.timing import ratio, summary
-from experiments.checks import expect, expect_counts
-from experiments.command import run
+from experiments.cli.checks import expect, expect_counts
+from experiments.cli.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
 
@@ -220,7 +220,7 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
     import optax
     from flax import nnx
 
-    from experiments.dry_run import held
+    from experiments.cli.dry_run import held
     from jaxnn import models, train
     from jaxnn.data import Examples
 

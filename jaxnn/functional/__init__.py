@@ -5,6 +5,7 @@ from jaxnn.functional.attention import attention
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
 from jaxnn.functional.decoding import Generated, beam_search, greedy, sample
 from jaxnn.functional.dense import dense
+from jaxnn.functional.feature_maps import feature_maps
 from jaxnn.functional.filtering import filter_logits
 from jaxnn.functional.policies import convolutions_saveable
 from jaxnn.functional.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
@@ -73,7 +74,6 @@ from jaxnn.functional.recurrent import (
     stack,
     stack_step,
 )
-from jaxnn.functional.slide import feature_maps
 
 __all__ = [
     "Activation",

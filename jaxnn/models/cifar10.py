@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from jaxnn.models.lenet import check_picture
+from jaxnn.models.picture import check_picture
 from jaxnn.modules import Conv, Dense, Flatten, MaxPool
 
 

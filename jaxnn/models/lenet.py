@@ -1,6 +1,5 @@
 """LeNet as the tutorial builds it, and LeNet-5 as it was published."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.models.picture import check_picture
 from jaxnn.modules import AvgPool, Conv, Dense, Flatten
 from jaxnn.modules.parameters import Initializer, in_dtype
 
@@ -150,19 +150,6 @@ class LeNet5(nnx.Module):
         x = _squash(self.c5(x))
         x = x.reshape(*x.shape[:-3], 120)
         return self.output(_squash(self.f6(x)))
-
-
-def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
-    """Height, width and channels, or a ValueError that says what a picture's shape is."""
-    try:
-        height, width, channels = (operator.index(n) for n in picture)
-    except (TypeError, ValueError):
-        height = width = channels = 0
-    if min(height, width) < least or channels < 1:
-        raise ValueError(
-            f"picture must be (height, width, channels), at least {least}x{least} with one channel, not {picture!r}"
-        )
-    return height, width, channels
 
 
 def _squash(x: jax.Array) -> jax.Array:

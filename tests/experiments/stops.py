@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import command
+from experiments.cli import command
 from jaxnn import train
 
 

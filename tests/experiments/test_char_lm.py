@@ -12,8 +12,8 @@ from flax import nnx
 
 from experiments import char_lm, model_file
 from experiments.budget import Budget, cosine
+from experiments.data.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
 from experiments.streaming import Streams, bits_per_character, make_segment, next_token_loss
-from experiments.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.step.state import apply

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import checks, command, feature_maps, mlp
+from experiments import feature_maps, mlp
+from experiments.cli import checks, command
 from jaxnn import train
 
 

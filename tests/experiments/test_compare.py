@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import command, compare
+from experiments import compare
+from experiments.cli import command
 from jaxnn import train
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from experiments import char_lm, compare, config_file, lenet5, mlp
+from experiments import char_lm, compare, lenet5, mlp
+from experiments.cli import config_file
 
 
 @dataclasses.dataclass

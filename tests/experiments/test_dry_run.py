@@ -8,7 +8,8 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments import command, dry_run, lenet5, mlp, rows
+from experiments import lenet5, mlp, rows
+from experiments.cli import command, dry_run
 from jaxnn import data, models, train
 
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import forecast, series
+from experiments import forecast
+from experiments.data import series
 
 pytest.importorskip("statsmodels", reason="the series comes inside statsmodels")
 

@@ -13,7 +13,7 @@ import jax
 import pytest
 
 import experiments
-from experiments import command
+from experiments.cli import command
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if 'if __name__ == "__main__"' in path.read_text("utf-8"))

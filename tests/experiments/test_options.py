@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import experiments
-from experiments import command, spread
+from experiments.cli import command, spread
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = {

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.output import steady
+from experiments.cli.output import steady
 
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from experiments.command import run
+from experiments.cli.command import run
 
 @dataclasses.dataclass
 class Options:

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import dates, seq2seq
+from experiments import seq2seq
+from experiments.data import dates
 
 FRIDAY = datetime.date(2021, 3, 5)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
-from experiments.checks import as_typed, expect_counts
+from experiments.cli.checks import as_typed, expect_counts
 from jaxnn import train
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.devices import distributed

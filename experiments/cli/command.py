@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from experiments import config_file, output
-from experiments.checks import option
-from experiments.config_file import Given, expected
+from experiments.cli import config_file, output
+from experiments.cli.checks import option
+from experiments.cli.config_file import Given, expected
 from jaxnn import extras
 
 Options = TypeVar("Options")

@@ -24,7 +24,7 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
         what: What is expected of it, and what to do otherwise if that is not plain.
 
     Example:
-        >>> from experiments.checks import expect
+        >>> from experiments.cli.checks import expect
         >>> expect("weight_decay", -1.0, False, "a number that is not negative")
         Traceback (most recent call last):
             ...
@@ -63,7 +63,7 @@ def as_typed(**options: str) -> Iterator[None]:
         **options: The option by the library's argument, such as `scale="--l2"`.
 
     Example:
-        >>> from experiments.checks import as_typed
+        >>> from experiments.cli.checks import as_typed
         >>> with as_typed(scale="--l2"):
         ...     raise ValueError("scale: expected a finite number that is not negative, got -5")
         Traceback (most recent call last):

@@ -1,0 +1,1 @@
+"""The data that only experiments need: text, dates and a monthly series."""
