@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
 from jaxnn.functional.recurrent.scan import blocks, narrowed
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
@@ -17,6 +17,8 @@ def check(cell: Cell, task: Task) -> None:
     """Raises `NotServedError` where "fused" does not serve."""
     if cell.fused is None:
         raise NotServedError("no fused form of this cell (Cell.fused)")
+    if cell.output is not first_leaf:
+        raise NotServedError("no other output than the state's first array (Cell.output)")
     cell.fused(task.params)
     # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
     if sharded(task):
