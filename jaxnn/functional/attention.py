@@ -16,6 +16,7 @@ def attention(
     values: jax.Array | None = None,
     *,
     lengths: jax.typing.ArrayLike | None = None,
+    mask: jax.typing.ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     r"""Scaled dot-product attention.
 
@@ -25,15 +26,17 @@ def attention(
         query: Array of shape `(*batch, queries, d)`.
         keys: Array of shape `(*batch, time, d)`.
         values: Array of shape `(*batch, time, features)`; the keys by default.
-        lengths: Integers `(*batch,)`: how many of the keys count. With length 0 context and weights are zero. What
-            keys and values hold past a length, NaN and infinity included, reaches neither results nor derivatives.
+        lengths: Integers `(*batch,)`: how many of the keys count. Where none does, context and weights are zero. What
+            other keys and values hold, NaN and infinity included, reaches neither results nor derivatives.
+        mask: Bool `(*batch, time)`: which of the keys count. With `lengths`, those that count in both.
 
     Returns:
         The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
         `query`; scores and softmax are computed in float32.
 
     Raises:
-        ValueError: If shapes or dtypes do not fit each other, or a concrete length lies outside 0..time.
+        ValueError: If shapes or dtypes do not fit each other, `mask` is not bool, or a concrete length lies outside
+            0..time.
 
     References:
         Luong, Pham, Manning: Effective approaches to attention-based neural machine translation, 2015. Vaswani
@@ -61,7 +64,10 @@ def attention(
         )
     if values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
-    inside = None if lengths is None else _inside(lengths, query.shape[:-2], keys.shape[-2])
+    inside = None if mask is None else _bools(mask, keys.shape[:-1])
+    if lengths is not None:
+        within = _inside(lengths, query.shape[:-2], keys.shape[-2])
+        inside = within if inside is None else inside & within
     if inside is not None:
         # A weight of zero is not enough: 0 * NaN is NaN.
         keys, values = (jnp.where(inside[..., None], a, jnp.zeros_like(a)) for a in (keys, values))
@@ -73,10 +79,21 @@ def attention(
     else:
         counts = jnp.broadcast_to(inside[..., None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(counts, scores, jnp.finfo(wide).min), axis=-1)
-        weights = jnp.where(counts, weights, 0)  # of length 0 the softmax is even, not zero
+        weights = jnp.where(counts, weights, 0)  # where none counts the softmax is even, not zero
     weights = weights.astype(query.dtype)
     context = jnp.einsum("...qt,...tf->...qf", weights, values, preferred_element_type=wide)
     return context.astype(query.dtype), weights
+
+
+def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """A mask as an array."""
+    m = jnp.asarray(mask)
+    if m.dtype != jnp.bool_ or m.shape != shape:
+        raise ValueError(
+            f"mask: expected bool of shape {shape}, (*batch, time) as keys have, got {m.dtype} of shape {m.shape}; "
+            "compare what says which steps count, for example tokens != padding"
+        )
+    return m
 
 
 def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:

@@ -21,6 +21,11 @@ def widened(array: jax.Array) -> jax.Array:
     return array.astype(accumulator(array.dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
+def narrowed(wide: Any, like: Any) -> Any:
+    """`widened` trees in the dtypes they had; what holds no floats, random keys too, as it is."""
+    return jax.tree.map(lambda a, b: a.astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.floating) else a, wide, like)
+
+
 def add_row(y: jax.Array, row: jax.Array) -> jax.Array:
     """`y + row`, a vector added along the last axis, rounded to the dtype of `y`."""
     return (widened(y) + widened(row).reshape((1,) * (y.ndim - 1) + row.shape)).astype(y.dtype)

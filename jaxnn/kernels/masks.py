@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn.kernels.accumulate import narrowed
+
 
 class Masks(NamedTuple):
     """What happens around each step; `None` where it never does.
@@ -41,8 +43,14 @@ def counted(masks: Masks, xs: Any) -> Any:
 
 
 def restarted(masks: Masks, state: Any, start: Any) -> Any:
-    """The state that a step sees, set back to `start` where a sequence begins."""
-    return state if masks.reset is None else choose(masks.reset, start, state)
+    """The state that a step sees, or its tangent: set back where a sequence begins.
+
+    Args:
+        masks: Whether a sequence begins.
+        state: The state before the step.
+        start: What it is set back to, `widened`: every step adds to its gradient. None without resets.
+    """
+    return state if masks.reset is None else choose(masks.reset, narrowed(start, state), state)
 
 
 def kept(masks: Masks, new: Any, old: Any, y: Any) -> tuple[Any, Any]:

@@ -59,72 +59,89 @@ class Cell(NamedTuple):
     along: Callable[..., Carry]
 
 
-def recurrence(
-    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
-) -> tuple[jax.Array, Carry]:
-    """Runs a cell over `xs (time, *batch, features)`: the outputs `(time, *batch, output)`, and the last carry."""
-    return _recurrence(cell, reverse, default_precision(), weights, carry, xs, masks)
+class Run(NamedTuple):
+    """What a cell runs over.
+
+    Attributes:
+        weights: The cell's weights.
+        carry: The state before the first step.
+        restart: The state at the start of a sequence, as `masks.restarted` takes it.
+        xs: `(time, *batch, features)`.
+        masks: What happens around each step.
+    """
+
+    weights: Weights
+    carry: Carry
+    restart: Carry | None
+    xs: jax.Array
+    masks: Masks
+
+
+def recurrence(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
+    """Runs a cell: the outputs `(time, *batch, output)`, and the last carry."""
+    return _recurrence(cell, reverse, default_precision(), run)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _recurrence(
-    cell: Cell, reverse: bool, precision: str | None, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks
-) -> tuple[jax.Array, Carry]:
-    ys, carry, _ = _forward(cell, reverse, weights, carry, counted(masks, xs), masks, save=False)
+def _recurrence(cell: Cell, reverse: bool, precision: str | None, run: Run) -> tuple[jax.Array, Carry]:
+    ys, carry, _ = _forward(cell, reverse, run._replace(xs=counted(run.masks, run.xs)), save=False)
     return ys, carry
 
 
 def _jvp(cell: Cell, reverse: bool, precision: str | None, primals: Any, tangents: Any) -> Any:
     with settled(primals, precision or default_precision()):
-        return _derivative(cell, reverse, primals, tangents)
+        return _derivative(cell, reverse, *primals, *tangents)
 
 
-def _derivative(cell: Cell, reverse: bool, primals: Any, tangents: Any) -> Any:
-    weights, carry, xs, masks = primals
-    d_weights, d_carry, d_xs, _ = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
-    xs = counted(masks, xs)
-    d_xs = None if d_xs is None else counted(masks, d_xs)
-    ys, last, saved = _forward(cell, reverse, weights, carry, xs, masks, save=True)
-    d_carry = tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(carry, d_carry, strict=True))
-    transposed = cell.transpose(weights)
-    added = cell.outside(weights, d_weights, xs, d_xs, saved)
+def _derivative(cell: Cell, reverse: bool, run: Run, tangents: Run) -> Any:
+    d_run = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    run = run._replace(xs=counted(run.masks, run.xs))
+    d_xs = None if d_run.xs is None else counted(run.masks, d_run.xs)
+    ys, last, saved = _forward(cell, reverse, run, save=True)
+    d_carry = _filled(d_run.carry, run.carry)
+    d_restart = None if run.restart is None else _filled(d_run.restart, run.restart)
+    transposed = cell.transpose(run.weights)
+    added = cell.outside(run.weights, d_run.weights, run.xs, d_xs, saved)
 
     def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
         added, saved, masks = step
         if masks.apart is not None:
             d = choose(masks.apart, zeros(d), d)
-        d = restarted(masks, d, zeros(d))
+        d = restarted(masks, d, d_restart)
         new = cell.along(transposed, saved, d, added)
         return kept(masks, new, d, new[0])
 
-    d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, masks), reverse=reverse)
+    d_last, d_ys = jax.lax.scan(body, d_carry, (added, saved, run.masks), reverse=reverse)
     return (ys, last), (d_ys, d_last)
 
 
 _recurrence.defjvp(_jvp, symbolic_zeros=True)
 
 
-def _forward(
-    cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, masks: Masks, *, save: bool
-) -> tuple[jax.Array, Carry, Saved]:
-    prepared = cell.prepare(weights)
+def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Array, Carry, Saved]:
+    prepared, xs = cell.prepare(run.weights), run.xs
     sequences = math.prod(xs.shape[1:-1])
     if known(sequences) and sequences <= PROJECT_FIRST:
         xs = cell.project(prepared, xs)
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
-        carry = restarted(masks, carry, zeros(carry))
+        carry = restarted(masks, carry, run.restart)
         new, saved = cell.step(prepared, carry, x)
         new, y = kept(masks, new, carry, new[0])
         return new, (y, saved if save else None)
 
-    last, (ys, saved) = jax.lax.scan(body, carry, (xs, masks._replace(apart=None)), reverse=reverse)
+    last, (ys, saved) = jax.lax.scan(body, run.carry, (xs, run.masks._replace(apart=None)), reverse=reverse)
     return ys, last, saved
 
 
 def _or_none(tangent: Any) -> Any:
     return None if isinstance(tangent, SymbolicZero) else tangent
+
+
+def _filled(tangents: Any, like: Carry) -> Carry:
+    """Tangents with zeros in the place of `None`."""
+    return tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(like, tangents, strict=True))
 
 
 # What cells are made of.

@@ -1,43 +1,56 @@
 """A recurrent forecaster of time series."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.modules import Dense
-from jaxnn.modules.recurrent.encoder import Kind, layers_of
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 
 
 class Forecaster(nnx.Module):
-    """A recurrent layer reads the past, and a dense layer says all steps of the future at once.
+    """A recurrent layer reads the past, and a dense layer predicts all steps of the future from its last output.
 
     The dense layer starts at zero, so that an untrained forecaster says "nothing beyond what is known": made for
     targets that are what another forecast leaves over.
 
-    Maps `(*batch, time, features)` to `(*batch, horizon)`.
+    Args:
+        in_features: Number of values of a time step.
+        horizon: How many steps ahead.
+        hidden: Number of hidden units of the recurrent layer.
+        kind: `"lstm"`, `"gru"` or `"rnn"`.
+        cell: What makes the layer's cell, in the place of `kind`: any `(in_features, hidden, *, rngs) -> cell` of a
+            cell that `modules.Recurrent` takes.
+        rngs: The stream `params` is drawn from.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> models.Forecaster(3, horizon=12, rngs=nnx.Rngs(0))(jnp.ones((5, 36, 3))).shape
-    (5, 12)
+    Raises:
+        ValueError: If a size, `kind` or `cell` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> models.Forecaster(3, horizon=12, rngs=nnx.Rngs(0))(jnp.ones((5, 36, 3))).shape
+        (5, 12)
+        >>> models.Forecaster(3, horizon=12, cell=nnx.GRUCell, rngs=nnx.Rngs(0))(jnp.ones((5, 36, 3))).shape
+        (5, 12)
     """
 
     def __init__(
-        self, in_features: int, horizon: int, *, hidden: int = 16, kind: Kind = "lstm", rngs: nnx.Rngs
+        self,
+        in_features: int,
+        horizon: int,
+        *,
+        hidden: int = 16,
+        kind: Kind = "lstm",
+        cell: MakeCell | None = None,
+        rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          in_features: the number of values a time step.
-          horizon: how many steps ahead.
-          hidden: hidden units of the recurrent layer.
-          kind: `"lstm"`, `"gru"` or `"rnn"`.
-          rngs: the stream `params` is drawn from.
-        """
-        self.layer = layers_of(kind)(in_features, hidden, rngs=rngs)
-        self.dense = Dense(hidden, horizon, kernel_init=jax.nn.initializers.zeros, rngs=rngs)
+        self.layer = layers_of(kind, cell, in_features, hidden, rngs=rngs)
+        features = outline(self.layer, in_features, jnp.float32)[0].shape[-1]
+        self.dense = Dense(features, horizon, kernel_init=jax.nn.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, time, features)` -> `(*batch, horizon)`."""
-        _, states = self.layer(x, return_state=True)
-        return self.dense(states[-1].h)
+        outputs, _ = self.layer(x, return_state=True)
+        return self.dense(outputs[..., -1, :])

@@ -8,7 +8,8 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
-from jaxnn.modules.recurrent.encoder import Kind, checked_tokens, embedding, layers_of
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline, start
+from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
 State = tuple[Any, ...]
 """The state of each recurrent layer, lowest first."""
@@ -24,30 +25,42 @@ class LanguageModel(nnx.Module):
     their input from the start as well as they see their state.
 
     Args:
-      vocabulary: the number of tokens.
-      embed_features: the size of an embedding.
-      hidden_features: the number of hidden units of each layer.
-      kind: `"lstm"`, `"gru"` or `"rnn"`.
-      layers: how many layers.
-      dropout: the rate of dropout between layers and before the dense layer (Zaremba et al. 2014), where one mask
-        serves all steps of a call (Gal and Ghahramani 2016).
-      dtype: to compute in; that of the parameters by default.
-      param_dtype: of the parameters.
-      rngs: `params`, and `dropout` where there is some.
+        vocabulary: Number of tokens.
+        embed_features: Size of an embedding.
+        hidden_features: Number of hidden units of each layer.
+        kind: `"lstm"`, `"gru"` or `"rnn"`.
+        cell: What makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) ->
+            cell` of a cell that `modules.Recurrent` takes. The dtypes of such a cell are its own.
+        layers: How many layers.
+        dropout: Rate of dropout between layers and before the dense layer (Zaremba et al. 2014), where one mask serves
+            all steps of a call (Gal and Ghahramani 2016).
+        dtype: The dtype to compute in; that of the parameters by default.
+        param_dtype: The dtype of the parameters.
+        rngs: `params`, and `dropout` where there is some.
+
+    Raises:
+        ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
 
     References:
-      Zaremba, Sutskever, Vinyals: Recurrent neural network regularization, 2014. Gal, Ghahramani: A theoretically
-      grounded application of dropout in recurrent neural networks, 2016.
+        Zaremba, Sutskever, Vinyals: Recurrent neural network regularization, 2014. Gal, Ghahramani: A theoretically
+        grounded application of dropout in recurrent neural networks, 2016.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> model = models.LanguageModel(11, embed_features=4, hidden_features=5, rngs=nnx.Rngs(0))
-    >>> logits, state = model(jnp.ones((2, 7), int))
-    >>> logits.shape, state[0].h.shape
-    ((2, 7, 11), (2, 5))
-    >>> model.generate(jnp.ones((2, 3), int), jax.random.key(0), max_length=8).tokens.shape
-    (2, 8)
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import functional as F
+        >>> from jaxnn import models, modules
+        >>> model = models.LanguageModel(11, embed_features=4, hidden_features=5, rngs=nnx.Rngs(0))
+        >>> logits, state = model(jnp.ones((2, 7), int))
+        >>> logits.shape, state[0].h.shape
+        ((2, 7, 11), (2, 5))
+        >>> model.generate(jnp.ones((2, 3), int), jax.random.key(0), max_length=8).tokens.shape
+        (2, 8)
+        >>> def cell(features, hidden, *, rngs):
+        ...     return modules.Cell(F.mingru_cell(), F.init_mingru(rngs.params(), features, hidden))
+        >>> model = models.LanguageModel(11, embed_features=4, hidden_features=5, cell=cell, rngs=nnx.Rngs(0))
+        >>> model(jnp.ones((2, 7), int))[0].shape
+        (2, 7, 11)
     """
 
     def __init__(
@@ -57,6 +70,7 @@ class LanguageModel(nnx.Module):
         embed_features: int = 64,
         hidden_features: int = 512,
         kind: Kind = "lstm",
+        cell: MakeCell | None = None,
         layers: int = 1,
         dropout: float = 0.0,
         dtype: Any = None,
@@ -64,7 +78,9 @@ class LanguageModel(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
-        self.layers = layers_of(kind)(
+        self.layers = layers_of(
+            kind,
+            cell,
             embed_features,
             hidden_features,
             layers=layers,
@@ -74,12 +90,13 @@ class LanguageModel(nnx.Module):
             rngs=rngs,
         )
         self.drop = nnx.Dropout(dropout, broadcast_dims=(-2,), rngs=rngs if dropout > 0 else None)
-        self.out = Dense(hidden_features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        features = outline(self.layers, embed_features, self.embed.dtype)[0].shape[-1]
+        self.out = Dense(features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.vocabulary = vocabulary
 
     def zero_state(self, batch: tuple[int, ...] = ()) -> State:
         """The state before the first token of sequences with these batch axes."""
-        return self.layers.zero_state(batch, self.embed.dtype)
+        return start(self.layers, self.embed.features, batch, self.embed.dtype)
 
     def __call__(self, tokens: jax.Array, state: State | None = None) -> tuple[jax.Array, State]:
         """Reads tokens and predicts each one's successor.

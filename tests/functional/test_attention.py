@@ -34,6 +34,22 @@ def test_it_agrees_with_the_formula(batch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lengths", [None, jnp.array([5, 1])])
+def test_keys_that_a_mask_leaves_out_are_as_if_they_were_not_there(lengths):
+    query, keys = _random(2, 4, 3), _random(2, 5, 3, seed=1)
+    counts = np.array([[1, 0, 1, 1, 0], [0, 1, 1, 1, 1]], bool)
+    soiled = jnp.where(counts[..., None], keys, jnp.nan)
+    context, weights = attention(query, soiled, mask=counts, lengths=lengths)
+    for n in range(2 if lengths is None else 1):
+        of_rest, weights_of_rest = attention(query[n], keys[n][counts[n]])
+        np.testing.assert_allclose(context[n], of_rest, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(weights[n][:, counts[n]], weights_of_rest, rtol=1e-5, atol=1e-6)
+        assert not weights[n][:, ~counts[n]].any()
+    if lengths is not None:  # of the second sequence no key counts
+        assert not context[1].any()
+        assert not weights[1].any()
+
+
 def test_without_lengths_it_agrees_with_jax():
     query, keys = _random(2, 4, 3), _random(2, 5, 3, seed=1)
     context, weights = attention(query, keys)
@@ -103,6 +119,8 @@ def test_half_precision_stays_half():
         ({"lengths": jnp.array([1])}, "lengths must be integers with the batch axes of query"),
         ({"lengths": jnp.array([1.0, 2.0])}, "lengths must be integers"),
         ({"lengths": jnp.array([6, 2])}, r"lengths must lie in 0\.\.5, .* got \[6\]"),
+        ({"mask": np.ones((2, 5))}, r"mask: expected bool of shape \(2, 5\), .* got float32"),
+        ({"mask": np.ones((2, 4), bool)}, r"mask: expected bool of shape \(2, 5\), .* shape \(2, 4\)"),
         ({"lengths": np.array([5, -1])}, r"lengths must lie in 0\.\.5, .* got \[-1\]"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxnn.models import LanguageModel
+from tests.modules.own_cells import Leaky, learned, named
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 12)), jnp.int32)
 
@@ -17,7 +18,17 @@ def _model(**options):
     return LanguageModel(7, **sizes, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("options", [{}, {"layers": 2}, {"kind": "gru"}, {"kind": "rnn"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layers": 2},
+        {"kind": "gru"},
+        {"cell": nnx.OptimizedLSTMCell, "layers": 2},
+        {"cell": learned, "layers": 2},
+        {"cell": Leaky},
+    ],
+    ids=named,
+)
 def test_chunks_and_single_steps_with_the_state_carried_equal_one_long_pass(options):
     model = _model(**options)
     whole, final = model(TOKENS)
@@ -34,8 +45,9 @@ def test_chunks_and_single_steps_with_the_state_carried_equal_one_long_pass(opti
         np.testing.assert_allclose(logits, whole[:, t], rtol=1e-5, atol=1e-6)
 
 
-def test_generation_follows_the_models_own_distribution_after_the_prompt():
-    model = _model()
+@pytest.mark.parametrize("options", [{}, {"cell": nnx.GRUCell}, {"cell": learned, "layers": 2}], ids=named)
+def test_generation_follows_the_models_own_distribution_after_the_prompt(options):
+    model = _model(**options)
     made = model.generate(TOKENS, jax.random.key(1), max_length=5, top_k=1)
     text = TOKENS
     for t in range(5):  # with top_k=1 every token is the most probable one
@@ -54,16 +66,18 @@ def test_generation_is_the_same_for_the_same_key_and_goes_on_from_a_state():
     np.testing.assert_array_equal(resumed, a)
 
 
-def test_generation_needs_no_batch_axes_and_ignores_dropout():
-    model = _model(dropout=0.5)
+@pytest.mark.parametrize("options", [{}, {"cell": Leaky, "layers": 2}], ids=named)
+def test_generation_needs_no_batch_axes_and_ignores_dropout(options):
+    model = _model(dropout=0.5, **options)
     one = model.generate(TOKENS[0], jax.random.key(0), max_length=4).tokens
     model.eval()
     np.testing.assert_array_equal(one, model.generate(TOKENS[0], jax.random.key(0), max_length=4).tokens)
     assert one.shape == (4,)
 
 
-def test_dropout_has_one_mask_for_all_steps_of_a_call():
-    model = _model(dropout=0.5)
+@pytest.mark.parametrize("options", [{}, {"cell": learned}], ids=named)
+def test_dropout_has_one_mask_for_all_steps_of_a_call(options):
+    model = _model(dropout=0.5, **options)
     model.out.kernel[...] = jnp.zeros((6, 7)).at[:6, :6].set(jnp.eye(6))  # so that logits show what was dropped
     logits, _ = model(TOKENS)
     dropped = np.asarray(logits[..., :6] == 0)
@@ -111,6 +125,7 @@ def test_it_learns_to_count():
     [
         (lambda: _model(dropout=1.0), "dropout must lie in"),
         (lambda: _model(kind="lstn"), "kind must be one of"),
+        (lambda: _model(cell=nnx.LSTMCell(4, 6, rngs=nnx.Rngs(0))), "cell: expected what makes a cell"),
         (lambda: _model(embed_features=0), "embed_features must be at least 1"),
         (lambda: _model()(jnp.array([[7]])), "tokens must lie in 0..6"),
         (lambda: _model()(jnp.ones((2, 3))), "tokens must be integers"),

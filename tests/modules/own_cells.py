@@ -5,6 +5,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn import modules
+
+
+def named(options):
+    """Options as the name of a test, the same in every process."""
+    return ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in options.items()) or "default"
 
 
 def zero_average(params, batch, dtype):
@@ -28,6 +34,22 @@ AVERAGE = F.Cell(zero_average, average, deviation)
 def average_params(seed, features=3):
     decay, scale = jax.random.uniform(jax.random.key(seed), (2, features))
     return {"decay": decay, "scale": scale}
+
+
+def learned_start(params, batch, dtype):
+    return {"h": jnp.broadcast_to(params["start"].astype(dtype), (*batch, *params["start"].shape))}
+
+
+def elementwise(params, state, x):
+    from_x = x @ params["w"]
+    return {"h": jnp.tanh(from_x + jnp.broadcast_to(params["decay"], from_x.shape) * state["h"])}
+
+
+def learned(in_features, hidden_features, *, rngs):
+    """Makes a functional cell that learns its initial state."""
+    w = jax.random.normal(rngs.params(), (in_features, hidden_features))
+    decay, start = jax.random.normal(rngs.params(), (2, hidden_features))
+    return modules.Cell(F.Cell(learned_start, elementwise), {"w": w, "decay": decay, "start": start})
 
 
 class Leaky(nnx.Module):

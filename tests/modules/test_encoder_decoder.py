@@ -9,15 +9,26 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxnn import functional as F
+from jaxnn import modules
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
 from jaxnn.modules.recurrent import Decoder, Encoder, LSTMCell
-from jaxnn.modules.recurrent.encoder import embedding
-from tests.modules.own_cells import Leaky
+from jaxnn.modules.recurrent.tokens import embedding
+from tests.modules.own_cells import AVERAGE, Leaky, learned, named
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
 TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
 LENGTHS = jnp.array([6, 3, 1])
+
+
+def trees(features, hidden, *, rngs):
+    params = {"decay": jnp.ones(features), "scale": jnp.ones(features)}
+    return modules.Cell(AVERAGE._replace(output=lambda params, state: state), params)
+
+
+def linear(features, hidden, *, rngs):
+    return modules.Cell(F.lru_cell(), F.init_lru(rngs.params(), features, hidden))
 
 
 def _pair(attend=True, **options):
@@ -37,8 +48,9 @@ def _pair(attend=True, **options):
         {"cell": nnx.OptimizedLSTMCell, "layers": 2},
         {"cell": functools.partial(LSTMCell, projection=3), "layers": 2},
         {"cell": Leaky},
+        {"cell": learned, "layers": 2},
     ],
-    ids=str,
+    ids=named,
 )
 def test_teacher_forcing_equals_a_loop_of_steps(options, attend):
     encoder, decoder = _pair(attend, **options)
@@ -59,6 +71,26 @@ def test_padding_of_what_is_read_has_no_effect():
     np.testing.assert_array_equal(a, b)
     alone, _ = decoder(TARGET[1], encoder(TOKENS[1, :3]))
     np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"kind": "gru"}, {"cell": learned, "bidirectional": False}], ids=named)
+def test_tokens_that_do_not_count_are_as_if_they_were_not_there(options):
+    encoder, decoder = _pair(**options)
+    counts = jnp.array([[0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]], bool)
+    given = jnp.array([[1, 1, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]], bool)
+    encoded = encoder(TOKENS, mask=counts, lengths=jnp.array([6, 4, 2]))
+    logits, final = decoder(TARGET, encoded, mask=given)
+    assert not encoded.outputs[2].any()
+    for n, time in ((0, 6), (1, 4)):
+        tokens, target = TOKENS[n, :time][counts[n, :time]], TARGET[n][given[n]]
+        alone = encoder(tokens)
+        np.testing.assert_allclose(encoded.outputs[n, :time][counts[n, :time]], alone.outputs, rtol=1e-5, atol=1e-6)
+        expected, state = decoder(target, alone)
+        np.testing.assert_allclose(logits[n][given[n]], expected, rtol=1e-5, atol=1e-6)
+        jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-6), final, state)
+    weights = decoder.attention_weights(TARGET, encoded)
+    assert not np.any(np.where(counts[:, None], 0, weights))
+    assert not weights[2].any()  # nothing was read
 
 
 @pytest.mark.optimized
@@ -218,6 +250,13 @@ def test_it_learns_to_reverse():
         (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start must lie in"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
+        (lambda e, d: e(TOKENS, mask=TOKENS), "mask must be bool, got int32"),
+        (lambda e, d: Encoder(7, 3, 4, cell=nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)), "cell: .* a class"),
+        (
+            lambda e, d: Encoder(7, 3, 4, cell=trees, rngs=nnx.Rngs(0)),
+            r"cell: expected one vector .* \[\(6,\), \(6,\)\]",
+        ),
+        (lambda e, d: Encoder(7, 3, 4, cell=linear, rngs=nnx.Rngs(0)), "bidirectional: .* got complex64"),
         (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),
         (lambda e, d: Encoder(7, 3, 4, dropout=1.5, rngs=nnx.Rngs(0)), r"dropout must lie in \[0, 1\), got 1.5"),
         (lambda e, d: Decoder(5, 3, 4, dropout=-0.1, rngs=nnx.Rngs(0)), r"dropout must lie in \[0, 1\), got -0.1"),

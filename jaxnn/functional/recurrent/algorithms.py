@@ -16,6 +16,25 @@ from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 
+# "scan" calls `step` also of cells with `project` and `advance`. The inputs' products over all steps at once, ahead of
+# the loop, pay only for the gradients of a single sequence. Processor time of a forward pass and of all gradients, in
+# milliseconds (two cores of a busy server CPU, float32, 128 features, 256 units; conv_lstm: 4 sequences of 10 pictures
+# 16x16, 8 channels to 16):
+#
+#                              step                 ahead of the loop
+#     32 sequences, 100 steps
+#       mingru                 19.0   74            28.6   78
+#       slstm                  142    482           121    432
+#       lru                    62     245           59     237
+#     1 sequence, 200 steps
+#       mingru                 1.5    10.7          2.0    4.5
+#       slstm                  8.7    47.6          7.9    35.7
+#       lru                    1.5    27.5          1.3    21.2
+#     conv_lstm                12.9   44.0          16.4   45.9
+#
+# A forward pass needed 4.6 to 14 times the memory, in proportion to the number of steps, and a loop of `recurrent_step`
+# would no longer give the same bits.
+
 Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 

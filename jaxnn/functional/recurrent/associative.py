@@ -9,7 +9,7 @@ from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.masks import choose, counted, zeros
+from jaxnn.kernels.masks import choose, counted, restarted, zeros
 
 
 def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
@@ -74,10 +74,8 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
 
     # The known states before steps; zero where none is known.
     before = choose(jnp.arange(time) == (time - 1 if reverse else 0), start, zeros(b))
-    cut = masks.reset
-    if masks.reset is not None:
-        before = choose(masks.reset, restart, before)
-    states = run(before, cut)
+    before = restarted(masks, before, restart)
+    states = run(before, masks.reset)
     if masks.apart is not None:
         apart = cut = masks.apart
         if masks.reset is not None:  # where a sequence also begins, its start is what the step sees

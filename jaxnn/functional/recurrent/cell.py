@@ -59,8 +59,7 @@ class Cell(NamedTuple):
         jacobian: Which elements of the state act on each other in one step: `"diagonal"`, every element of every array
             on itself alone; or `Blocks(n)`: serves "newton".
         fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
-            raises `NotServedError` where it has none: serves "fused". Its `zero_state` is zeros, to which a reset goes
-            back there.
+            raises `NotServedError` where it has none: serves "fused", where the output is the state's first array.
 
     Example:
         >>> import jax, jax.numpy as jnp

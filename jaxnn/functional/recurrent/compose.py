@@ -49,18 +49,18 @@ def bidirectional(
 
     Args:
         layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
-        forward_params: parameters for the way from the first step to the last.
-        backward_params: parameters for the way from the last step (within its length) to the first.
+        forward_params: Parameters for the way from the first step to the last.
+        backward_params: Parameters for the way from the last step (within its length) to the first.
         x: `(*batch, time, features)`.
-        state: the initial states, forward and backward; zeros by default.
-        **options: what `layer` takes (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
+        state: The initial states, forward and backward; those of the layer by default.
+        **options: What `layer` takes (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
 
     Returns:
-        The outputs `(*batch, time, 2 * output)`, forward first, and the final states: forward after the last
-        step, backward after step 0.
+        The outputs `(*batch, time, 2 * output)`, forward first, array by array where a cell puts out several, and the
+        final states: forward after the last step, backward after step 0.
 
     Raises:
-        ValueError: `reverse` is given, or what `layer` raises.
+        ValueError: If `reverse` is given, or what `layer` raises.
 
     References:
         Schuster, Paliwal: Bidirectional recurrent neural networks, 1997.
@@ -81,7 +81,8 @@ def bidirectional(
     of_forward, of_backward = (None, None) if state is None else state
     y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)
     y_backward, backward = layer(backward_params, x, of_backward, reverse=True, **options)
-    return jnp.concatenate([y_forward, y_backward], axis=-1), Directions(forward, backward)
+    y = jax.tree.map(lambda *sides: jnp.concatenate(sides, axis=-1), y_forward, y_backward)
+    return y, Directions(forward, backward)
 
 
 def stack(

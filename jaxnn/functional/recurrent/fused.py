@@ -4,19 +4,21 @@ from typing import Any
 
 import jax
 
-from jaxnn.functional.recurrent.cell import Cell, NotServedError
-from jaxnn.functional.recurrent.scan import blocks, narrowed
+from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
+from jaxnn.functional.recurrent.scan import blocks
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
-from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.masks import Masks
-from jaxnn.kernels.recurrence import recurrence
+from jaxnn.kernels.recurrence import Run, recurrence
 
 
 def check(cell: Cell, task: Task) -> None:
     """Raises `NotServedError` where "fused" does not serve."""
     if cell.fused is None:
         raise NotServedError("no fused form of this cell (Cell.fused)")
+    if cell.output is not first_leaf:
+        raise NotServedError("no other output than the state's first array (Cell.output)")
     cell.fused(task.params)
     # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
     if sharded(task):
@@ -28,10 +30,11 @@ def fused(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     check(cell, task)
     # As in `scan.scan`: over blocks of steps the gradients of the weights are added up in float32.
     wide = jax.tree.map(widened, task.params)
+    restart = None if task.restart is None else tuple(jax.tree.leaves(task.restart))
 
     def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
         kernel, weights = cell.fused(narrowed(wide, task.params))  # type: ignore[misc]
-        ys, carry = recurrence(kernel, options.reverse, weights, carry, *inputs)
+        ys, carry = recurrence(kernel, options.reverse, Run(weights, carry, restart, *inputs))
         return carry, ys
 
     leaves, shape = jax.tree.flatten(task.state)

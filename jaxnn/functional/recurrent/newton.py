@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnn.functional.recurrent.cell import Blocks, Cell, NotServedError, State
 from jaxnn.functional.recurrent.jacobian import check_state, check_structure, coefficients, filled, groups, ungrouped
 from jaxnn.functional.recurrent.jacobian import part as part_of
-from jaxnn.functional.recurrent.scan import blocks, narrowed, scan
+from jaxnn.functional.recurrent.scan import blocks, scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.recurrent.trajectory import (
     Equations,
@@ -23,7 +23,7 @@ from jaxnn.functional.recurrent.trajectory import (
     shifted,
     step_from,
 )
-from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.linear_recurrence import applied, linear_recurrence
 from jaxnn.kernels.masks import Masks, choose, counted, zeros

@@ -13,6 +13,7 @@ from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.task import Options, Task, masks_of
 from jaxnn.functional.sharding import like_batch, mesh_of
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.platform import varying_as
 
 
@@ -153,7 +154,7 @@ def _compute(
     if at > 0:
         x, mask, resets = jax.tree.map(lambda a: jnp.moveaxis(a, at, 0), (x, mask, resets))
     with mesh_of(x):
-        task = Task(params, state, restart, x, masks_of(x, lengths, mask, resets, options))
+        task = Task(params, state, jax.tree.map(widened, restart), x, masks_of(x, lengths, mask, resets, options))
         check.step(cell, task)
         try:
             ys, final = algorithm(cell, task, options)

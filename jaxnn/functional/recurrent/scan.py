@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Options, Task
-from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted
 
 
@@ -23,16 +23,15 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     Returns:
         The outputs, time first, and the final state.
     """
-    # Going back, a scan adds up what each step gives the parameters and, at resets, the state of a sequence's start, in
-    # the dtype in which they enter it.
-    wide, start = jax.tree.map(widened, (task.params, task.restart))
+    # Going back, a scan adds up what each step gives the parameters in the dtype in which they enter it.
+    wide = jax.tree.map(widened, task.params)
 
     def body(state: Any, inputs: tuple[Any, Masks]) -> tuple[Any, Any]:
         x, masks = inputs
         params = narrowed(wide, task.params)
         if masks.apart is not None:
             state = choose(masks.apart, jax.lax.stop_gradient(state), state)
-        state = restarted(masks, state, narrowed(start, task.restart))
+        state = restarted(masks, state, task.restart)
         new = cell.step(params, state, counted(masks, x))
         return kept(masks, new, state, cell.output(params, new))
 
@@ -41,11 +40,6 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     final, ys = blocks(run, task.state, (task.xs, task.masks), options)
     return ys, final
-
-
-def narrowed(wide: Any, like: Any) -> Any:
-    """`widened` parameters in the dtypes they had; those that are no floats, random keys too, as they are."""
-    return jax.tree.map(lambda a, b: a.astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.floating) else a, wide, like)
 
 
 def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, options: Options) -> tuple[Any, Any]:

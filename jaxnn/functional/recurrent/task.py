@@ -14,7 +14,7 @@ class Task(NamedTuple):
     Attributes:
         params: The cell's parameters.
         state: The initial state.
-        restart: The state at the start of a sequence, where `masks.reset` sets it back; None without resets.
+        restart: The cell's `zero_state`, `widened`, to which `masks.reset` sets the state back; None without resets.
         xs: `(time, *batch, *features)`.
         masks: What happens around each step.
     """

@@ -50,7 +50,7 @@ def step_of(equations: Equations, params: Any, restart: State, before: State, x:
 def step_from(equations: Equations, task: Task, before: State) -> State:
     """The state after one step from each of `before (time, ...)`, all steps at once."""
     time = length(before)
-    restart = jax.tree.map(lambda a: broadcast(a, (time, *a.shape)), task.restart)
+    restart = jax.tree.map(lambda a: jnp.broadcast_to(a, (time, *a.shape)), task.restart)
 
     def step(params: Any, *arrays: Any) -> State:
         return step_of(equations, params, *arrays)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn import functional as R
+from jaxnn import functional as F
 from jaxnn.functional import arguments
 from jaxnn.modules.parameters import Initializer
 from jaxnn.modules.static import keywords, static_options
 
-Activation = R.Activation
+Activation = F.Activation
 
 
 class Cell(nnx.RNNCellBase):
@@ -39,8 +39,8 @@ class Cell(nnx.RNNCellBase):
         ((2, 7, 5), (2, 7, 5))
     """
 
-    def __init__(self, cell: R.Cell, params: Any, *, dtype: Any = None) -> None:
-        if not isinstance(cell, R.Cell):
+    def __init__(self, cell: F.Cell, params: Any, *, dtype: Any = None) -> None:
+        if not isinstance(cell, F.Cell):
             raise ValueError(
                 f"cell: expected a functional Cell, got {type(cell).__name__}; make one of zero_state and step, or "
                 "take functional.lstm_cell()"
@@ -50,9 +50,9 @@ class Cell(nnx.RNNCellBase):
         self.dtype = dtype
 
     @property
-    def cell(self) -> R.Cell:
+    def cell(self) -> F.Cell:
         """The functional cell."""
-        return R.Cell(**keywords(self._cell))
+        return F.Cell(**keywords(self._cell))
 
     @property
     def num_feature_axes(self) -> int:
@@ -104,7 +104,7 @@ class Cell(nnx.RNNCellBase):
     def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, Any]:
         """One step: `(state, (*batch, *features))` -> the new state and the output."""
         params, x = self.cast(x)
-        state = R.recurrent_step(self.cell, params, carry, x)
+        state = F.recurrent_step(self.cell, params, carry, x)
         return state, self.cell.output(params, state)
 
 
@@ -164,7 +164,7 @@ class RNNCell(Cell):
         bias_init: Initializer = jax.nn.initializers.zeros,
         rngs: nnx.Rngs,
     ) -> None:
-        params = R.init_rnn(
+        params = F.init_rnn(
             rngs.params(),
             in_features,
             hidden_features,
@@ -173,7 +173,7 @@ class RNNCell(Cell):
             bias_init=bias_init,
             dtype=param_dtype,
         )
-        super().__init__(R.rnn_cell(activation=activation), params, dtype=dtype)
+        super().__init__(F.rnn_cell(activation=activation), params, dtype=dtype)
 
 
 class GRUCell(Cell):
@@ -217,7 +217,7 @@ class GRUCell(Cell):
         bias_init: Initializer = jax.nn.initializers.zeros,
         rngs: nnx.Rngs,
     ) -> None:
-        params = R.init_gru(
+        params = F.init_gru(
             rngs.params(),
             in_features,
             hidden_features,
@@ -226,7 +226,7 @@ class GRUCell(Cell):
             bias_init=bias_init,
             dtype=param_dtype,
         )
-        cell = R.gru_cell(reset_after=reset_after, activation=activation, gate_activation=gate_activation)
+        cell = F.gru_cell(reset_after=reset_after, activation=activation, gate_activation=gate_activation)
         super().__init__(cell, params, dtype=dtype)
 
 
@@ -281,7 +281,7 @@ class LSTMCell(Cell):
         projection_init: Initializer | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        params = R.init_lstm(
+        params = F.init_lstm(
             rngs.params(),
             in_features,
             hidden_features,
@@ -291,9 +291,9 @@ class LSTMCell(Cell):
             layer_norm=layer_norm,
             kernel_init=kernel_init,
             recurrent_kernel_init=recurrent_kernel_init,
-            bias_init=bias_init or R.forget_bias(forget_bias, 3 if coupled else 4),
+            bias_init=bias_init or F.forget_bias(forget_bias, 3 if coupled else 4),
             projection_init=projection_init,
             dtype=param_dtype,
         )
-        cell = R.lstm_cell(activation=activation, gate_activation=gate_activation)
+        cell = F.lstm_cell(activation=activation, gate_activation=gate_activation)
         super().__init__(cell, params, dtype=dtype)

@@ -10,15 +10,9 @@ from flax import nnx
 from jaxnn.functional import decoding
 from jaxnn.functional.attention import attention
 from jaxnn.modules.dense import Dense
-from jaxnn.modules.recurrent.encoder import (
-    Encoded,
-    Kind,
-    MakeCell,
-    checked_tokens,
-    embedding,
-    recurrent_layers,
-)
-from jaxnn.modules.recurrent.stack import outline
+from jaxnn.modules.recurrent.encoder import Encoded
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline, start
+from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
 METHODS: dict[str, Callable[..., decoding.Generated]] = {
     "greedy": decoding.greedy,
@@ -43,7 +37,7 @@ class Attention(nnx.Module):
 
     def __call__(self, h: jax.Array, encoded: Encoded) -> tuple[jax.Array, jax.Array]:
         """`(*batch, time, features)` -> the same shape, and the weights `(*batch, time, memory time)`."""
-        context, weights = attention(self.query(h), encoded.outputs, lengths=encoded.lengths)
+        context, weights = attention(self.query(h), encoded.outputs, lengths=encoded.lengths, mask=encoded.mask)
         return jnp.tanh(self.join(jnp.concatenate([h, context], axis=-1))), weights
 
 
@@ -97,7 +91,7 @@ class Decoder(nnx.Module):
     ) -> None:
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = recurrent_layers(
+        self.layers = layers_of(
             kind,
             cell,
             embed_features,
@@ -126,25 +120,27 @@ class Decoder(nnx.Module):
         *,
         state: tuple[Any, ...] | None = None,
         lengths: jax.typing.ArrayLike | None = None,
+        mask: jax.typing.ArrayLike | None = None,
     ) -> tuple[jax.Array, tuple[Any, ...]]:
         """Teacher forcing: the logits of every next token, given the true tokens before it.
 
         Args:
-          tokens: integers `(*batch, time)`: the target shifted by one, so that it begins with the start token.
-          encoded: what the encoder read: the initial state, and the memory of attention.
-          state: the initial state of each layer, in the place of the encoder's; without either it is zero.
-          lengths: how many tokens of each sequence count.
+            tokens: Integers `(*batch, time)`: the target shifted by one, so that it begins with the start token.
+            encoded: What the encoder read: the initial state, and the memory of attention.
+            state: Initial state of each layer, in the place of the encoder's; without either it is that of the cells.
+            lengths: How many tokens of each sequence count.
+            mask: Which tokens count, bool `(*batch, time)`; with `lengths`, those that count in both.
 
         Returns:
-          Logits `(*batch, time, vocabulary)` and the final state of each layer.
+            Logits `(*batch, time, vocabulary)` and the final state of each layer.
 
         Raises:
-          ValueError: tokens outside the vocabulary; attention without `encoded`; or as `functional.lstm`.
+            ValueError: If tokens lie outside the vocabulary, attention gets no `encoded`, or as `functional.recurrent`.
         """
         x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
         if state is None and encoded is not None:
             state = _checked(encoded).state
-        h, final = self.layers(x, state=state, lengths=lengths, return_state=True)
+        h, final = self.layers(x, state=state, lengths=lengths, mask=mask, return_state=True)
         return self._logits(h, encoded), final
 
     def attention_weights(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
@@ -220,10 +216,8 @@ class Decoder(nnx.Module):
         return METHODS[method](step, state, first, max_length=max_length, end=end, **options)
 
     def _zero_state(self, batch: tuple[int, ...] = ()) -> tuple[Any, ...]:
-        """The state before the first token: that after no token, for cells of any make."""
-        nothing = self.embed(jnp.zeros((*batch, 0), jnp.int32))
-        _, state = self.layers(nothing, deterministic=True, return_state=True)
-        return state
+        """The state before the first token."""
+        return start(self.layers, self.embed.features, batch, self.embed.dtype)
 
     def _logits(self, h: jax.Array, encoded: Encoded | None) -> jax.Array:
         """`(*batch, time, hidden)` -> `(*batch, time, vocabulary)`."""

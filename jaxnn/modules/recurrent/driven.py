@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn import functional as R
+from jaxnn import functional as F
 from jaxnn.functional.programs import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
@@ -32,7 +32,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     """
     if isinstance(cell, Cell):
         params, x = cell.cast(x)
-        return R.recurrent(cell.cell, params, x, state, **options)
+        return F.recurrent(cell.cell, params, x, state, **options)
     x = jnp.asarray(x)
     axes = getattr(cell, "num_feature_axes", 1)
     leading, features = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
@@ -40,13 +40,13 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     # A state that is given takes the place of the start, unless a reset asks for it.
     replaced = state is not None and options.get("resets") is None
     definition = Static(_Definition(graph, features, replaced))
-    driven = R.Cell(Bound(_zero_state, of=definition), Bound(_step, of=definition), _output, axes)
+    driven = F.Cell(Bound(_zero_state, of=definition), Bound(_step, of=definition), _output, axes)
     if state is not None:
         batch = leading[1:] if options.get("time_major") else leading[:-1]
         zeros = driven.zero_state(arrays, batch, x.dtype)
         check.state(state, zeros.carry, batch, x.dtype)
         state = zeros._replace(carry=state)
-    y, final = R.recurrent(driven, arrays, x, state, **options)
+    y, final = F.recurrent(driven, arrays, x, state, **options)
     return y, final.carry
 
 

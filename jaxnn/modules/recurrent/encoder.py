@@ -1,42 +1,42 @@
 """The encoder: reads a sequence of tokens."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import export
 
-from jaxnn import functional as R
-from jaxnn.kernels.accumulate import widened
+from jaxnn import functional as F
 from jaxnn.modules.dense import Dense
-from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN, Sized
-from jaxnn.modules.recurrent.stack import Layer, Recurrent, cells_of, outline
-
-Kind = Literal["rnn", "gru", "lstm"]
-KINDS: dict[str, type[Sized]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
-
-MakeCell = Callable[..., nnx.Module]
-"""`(in_features, hidden_features, *, rngs) -> cell`: `nnx.GRUCell`, `functools.partial(LSTMCell, projection=8)`."""
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
+from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
 
 class Encoded(NamedTuple):
     """What an encoder hands to a decoder.
 
     Attributes:
-      outputs: `(*batch, time, out_features)`, one vector for every token; zero past a sequence's length.
-      state: the initial state of each layer of the decoder.
-      lengths: `(*batch,)`, or None where every token counts.
+        outputs: `(*batch, time, out_features)`, one vector for every token; zero where a token does not count.
+        state: Initial state of each layer of the decoder.
+        lengths: `(*batch,)`: how many tokens of each sequence count, or None.
+        mask: Bool `(*batch, time)`: which tokens count, or None. With `lengths`, those that count in both.
     """
 
     outputs: jax.Array
     state: tuple[Any, ...]
-    lengths: jax.Array | None
+    lengths: jax.Array | None = None
+    mask: jax.Array | None = None
 
 
 export.register_namedtuple_serialization(Encoded, serialized_name="jaxnn.Encoded")
+
+
+class Counted(TypedDict, total=False):
+    """Which tokens count."""
+
+    lengths: jax.typing.ArrayLike | None
+    mask: jax.typing.ArrayLike | None
 
 
 class Encoder(nnx.Module):
@@ -46,29 +46,34 @@ class Encoder(nnx.Module):
     layers are bidirectional, a dense layer with tanh joins the two directions.
 
     Args:
-      vocabulary: the number of tokens.
-      embed_features: the size of an embedding.
-      hidden_features: the number of hidden units of each layer and direction.
-      kind: `"lstm"`, `"gru"` or `"rnn"`.
-      cell: what makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) -> cell`
-        of a cell that `Recurrent` takes, `nnx.GRUCell` for instance. The dtypes of such a cell are its own.
-      layers: how many layers.
-      bidirectional: whether the layers go both ways.
-      dropout: the rate of dropout on the embeddings and between layers.
-      return_state: whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
-      dtype: to compute in; that of the parameters by default.
-      param_dtype: of the parameters.
-      rngs: `params`, and `dropout` where there is some.
+        vocabulary: Number of tokens.
+        embed_features: Size of an embedding.
+        hidden_features: Number of hidden units of each layer and direction.
+        kind: `"lstm"`, `"gru"` or `"rnn"`.
+        cell: What makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) ->
+            cell` of a cell that `Recurrent` takes, `nnx.GRUCell` for instance. The dtypes of such a cell are its own.
+        layers: How many layers.
+        bidirectional: Whether the layers go both ways. The state of a cell is then arrays of real numbers `(*batch,
+            features)`.
+        dropout: Rate of dropout on the embeddings and between layers.
+        return_state: Whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
+        dtype: The dtype to compute in; that of the parameters by default.
+        param_dtype: The dtype of the parameters.
+        rngs: `params`, and `dropout` where there is some.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn.modules import recurrent as modules
-    >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
-    >>> encoder(jnp.ones((2, 7), int)).shape
-    (2, 7, 10)
-    >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]), return_state=True)
-    >>> encoded.outputs.shape, encoded.state[0].h.shape
-    ((2, 7, 10), (2, 5))
+    Raises:
+        ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import modules
+        >>> encoder = modules.Encoder(11, 4, 5, rngs=nnx.Rngs(0))
+        >>> encoder(jnp.ones((2, 7), int)).shape
+        (2, 7, 10)
+        >>> encoded = encoder(jnp.ones((2, 7), int), lengths=jnp.array([7, 4]), return_state=True)
+        >>> encoded.outputs.shape, encoded.state[0].h.shape
+        ((2, 7, 10), (2, 5))
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class Encoder(nnx.Module):
     ) -> None:
         self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = recurrent_layers(
+        self.layers = layers_of(
             kind,
             cell,
             embed_features,
@@ -106,7 +111,12 @@ class Encoder(nnx.Module):
         out, states = outline(self.layers, embed_features, self.embed.dtype)
         self.out_features = out.shape[-1]
 
-        def bridge(leaf: jax.Array) -> Dense:
+        def bridge(leaf: jax.ShapeDtypeStruct) -> Dense:
+            if leaf.ndim != 1 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise ValueError(
+                    "bidirectional: expected a cell whose state is arrays of real numbers (*batch, features), which a "
+                    f"dense layer joins, got {leaf.dtype} {leaf.shape}; give bidirectional=False."
+                )
             return Dense(2 * leaf.shape[-1], leaf.shape[-1], param_dtype=param_dtype, rngs=rngs)
 
         self.bridges = nnx.data(
@@ -114,134 +124,49 @@ class Encoder(nnx.Module):
         )
 
     @overload
-    def __call__(
-        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[False]
-    ) -> jax.Array: ...
+    def __call__(self, tokens: jax.Array, *, return_state: Literal[False], **options: Unpack[Counted]) -> jax.Array: ...
 
     @overload
-    def __call__(
-        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: Literal[True]
-    ) -> Encoded: ...
+    def __call__(self, tokens: jax.Array, *, return_state: Literal[True], **options: Unpack[Counted]) -> Encoded: ...
 
     @overload
-    def __call__(
-        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
-    ) -> Any: ...
+    def __call__(self, tokens: jax.Array, *, return_state: bool | None = None, **options: Unpack[Counted]) -> Any: ...
 
     def __call__(
-        self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None, return_state: bool | None = None
+        self,
+        tokens: jax.Array,
+        *,
+        lengths: jax.typing.ArrayLike | None = None,
+        mask: jax.typing.ArrayLike | None = None,
+        return_state: bool | None = None,
     ) -> Any:
         """Reads tokens `(*batch, time)`.
 
         Args:
-          tokens: integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
-            give NaN.
-          lengths: how many tokens of each sequence count.
-          return_state: whether to return what a decoder takes; the attribute by default.
+            tokens: Integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
+                give NaN.
+            lengths: How many tokens of each sequence count.
+            mask: Which tokens count, bool `(*batch, time)`; with `lengths`, those that count in both.
+            return_state: Whether to return what a decoder takes; the attribute by default.
 
         Returns:
-          The outputs `(*batch, time, out_features)`; with `return_state` an `Encoded` of outputs, the decoder's initial
-          state and lengths.
+            The outputs `(*batch, time, out_features)`, zero where a token does not count; with `return_state` an
+            `Encoded` of outputs, the decoder's initial state, lengths and mask.
 
         Raises:
-          ValueError: tokens that are not integers or, where concrete, not in the vocabulary; or as `functional.lstm`.
+            ValueError: If tokens are not integers or, where concrete, not in the vocabulary; or as
+                `functional.recurrent`.
         """
         x = self.drop(self.embed(checked_tokens(tokens, self.vocabulary)))
+        outputs, state = self.layers(x, lengths=lengths, mask=mask, return_state=True)
         if not (self.return_state if return_state is None else return_state):
-            return self.layers(x, lengths=lengths, return_state=False)
-        outputs, state = self.layers(x, lengths=lengths, return_state=True)
+            return outputs
         if self.bridges:
             state = tuple(self._join(s, b) for s, b in zip(state, self.bridges, strict=True))
-        return Encoded(outputs, state, None if lengths is None else jnp.asarray(lengths))
+        return Encoded(outputs, state, *(None if a is None else jnp.asarray(a) for a in (lengths, mask)))
 
-    def _join(self, state: R.Directions[Any], bridges: list[Dense]) -> Any:
+    def _join(self, state: F.Directions[Any], bridges: list[Dense]) -> Any:
         forward, tree = jax.tree.flatten(state.forward)
         pairs = zip(forward, jax.tree.leaves(state.backward), bridges, strict=True)
         joined = [jnp.tanh(bridge(jnp.concatenate([f, b], axis=-1))) for f, b, bridge in pairs]
         return jax.tree.unflatten(tree, joined)
-
-
-def layers_of(kind: str) -> type[Sized]:
-    """The module for a kind of layer."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-    return KINDS[kind]
-
-
-def recurrent_layers(
-    kind: str,
-    cell: MakeCell | None,
-    in_features: int,
-    hidden_features: int,
-    *,
-    layers: int,
-    bidirectional: bool = False,
-    dropout: float,
-    dtype: Any,
-    param_dtype: Any,
-    rngs: nnx.Rngs,
-) -> Recurrent:
-    """Layers of a kind, or of the cells that `cell` makes."""
-    if cell is None:
-        return layers_of(kind)(
-            in_features,
-            hidden_features,
-            layers=layers,
-            bidirectional=bidirectional,
-            dropout=dropout,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
-
-    def make(features: int) -> nnx.Module:
-        return cell(features, hidden_features, rngs=rngs)
-
-    def features(layer: Layer, size: int) -> int:
-        return outline(Recurrent(layer), size, dtype or param_dtype)[0].shape[-1]
-
-    cells = cells_of(make, in_features, features, layers=layers, bidirectional=bidirectional)
-    return Recurrent(cells, dropout=dropout, rngs=rngs)
-
-
-class Embedding(nnx.Embed):
-    """`nnx.Embed`, whose gradient adds up what a token gets from all its places in float32, not in half precision."""
-
-    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Integers `(*batch,)` -> `(*batch, features)`, in `dtype`."""
-        if out_sharding is not None:
-            return super().__call__(inputs, out_sharding)
-        return jnp.take(widened(self.embedding[...]), inputs, axis=0).astype(self.dtype)
-
-
-def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
-    """An embedding in the dtype to compute in.
-
-    Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
-    1 / features is made for embeddings that also serve as the output's weights.
-    """
-    for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-    return Embedding(
-        vocabulary,
-        features,
-        dtype=dtype or param_dtype,
-        param_dtype=param_dtype,
-        embedding_init=jax.nn.initializers.normal(1.0),
-        rngs=rngs,
-    )
-
-
-def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
-    """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
-    if not isinstance(tokens, jax.core.Tracer):
-        known = np.asarray(tokens)
-        if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
-            raise ValueError(
-                f"{name} must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
-            )
-    t = jnp.asarray(tokens)
-    if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"{name} must be integers, got {t.dtype}")
-    return t

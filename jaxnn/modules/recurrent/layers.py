@@ -1,12 +1,48 @@
-"""The classic recurrent layers: stacks of one kind of cell, made from sizes."""
+"""Recurrent layers made from sizes: stacks of one kind of cell, the classic ones or any other."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn import functional as R
+from jaxnn import functional as F
 from jaxnn.modules.recurrent.cells import GRUCell, LSTMCell, RNNCell
-from jaxnn.modules.recurrent.stack import Layer, Recurrent, cells_of
+from jaxnn.modules.recurrent.stack import Layer, Recurrent
+
+Kind = Literal["rnn", "gru", "lstm"]
+
+MakeCell = Callable[..., nnx.Module]
+"""`(in_features, hidden_features, *, rngs) -> cell`: `nnx.GRUCell`, `functools.partial(LSTMCell, projection=8)`."""
+
+
+def cells_of(
+    make: Callable[[int], nnx.Module],
+    in_features: int,
+    features: Callable[[Layer, int], int],
+    *,
+    layers: int,
+    bidirectional: bool,
+) -> list[Layer]:
+    """Cells for layers one on top of another, lowest first.
+
+    Args:
+        make: Makes a cell for a number of input features.
+        in_features: Number of input features of the lowest layer.
+        features: `(layer, in_features)`: how many features a layer puts out.
+        layers: How many layers.
+        bidirectional: Whether every layer goes both ways.
+    """
+    if layers < 1:
+        raise ValueError(f"layers must be at least 1, got {layers}")
+    cells: list[Layer] = []
+    for _ in range(layers):
+        if cells:
+            in_features = features(cells[-1], in_features)
+        cell = make(in_features)
+        cells.append(F.Directions(cell, make(in_features)) if bidirectional else cell)
+    return cells
 
 
 class Sized(Recurrent):
@@ -41,7 +77,7 @@ class Sized(Recurrent):
 def _features(layer: Layer, in_features: int = 0) -> int:
     """How many features a layer of one of these kinds puts out, whatever its inputs."""
     del in_features
-    cells: Any = layer if isinstance(layer, R.Directions) else (layer,)
+    cells: Any = layer if isinstance(layer, F.Directions) else (layer,)
     return sum(cell.params.output for cell in cells)
 
 
@@ -127,3 +163,85 @@ class LSTM(Sized):
     """
 
     _cell = LSTMCell
+
+
+KINDS: dict[str, type[Sized]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+def layers_of(
+    kind: str,
+    cell: MakeCell | None,
+    in_features: int,
+    hidden_features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+) -> Recurrent:
+    """The layers of a model: of a kind, or of any cells.
+
+    Args:
+        kind: A key of `KINDS`.
+        cell: What makes the cells, in the place of `kind`. Their dtypes are their own.
+        in_features: Number of input features.
+        hidden_features: Number of hidden units of each layer and direction.
+        layers: How many layers.
+        bidirectional: Whether every layer goes both ways.
+        dropout: Rate of dropout between layers.
+        dtype: The dtype to compute in; that of the inputs by default.
+        param_dtype: The dtype of the parameters.
+        rngs: `params`, and `dropout` where there is some.
+
+    Raises:
+        ValueError: If there is no such kind, or `cell` does not make cells.
+    """
+    if cell is None:
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+        return KINDS[kind](
+            in_features,
+            hidden_features,
+            layers=layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+    if not callable(cell) or isinstance(cell, nnx.Module):
+        raise ValueError(
+            "cell: expected what makes a cell, (in_features, hidden_features, *, rngs) -> cell, got "
+            f"{type(cell).__name__}; give a class such as nnx.GRUCell, or a function that calls modules.Cell."
+        )
+
+    def make(features: int) -> nnx.Module:
+        return cell(features, hidden_features, rngs=rngs)
+
+    def width(layer: Layer, size: int) -> int:
+        return outline(Recurrent(layer), size, dtype or param_dtype)[0].shape[-1]
+
+    cells = cells_of(make, in_features, width, layers=layers, bidirectional=bidirectional)
+    return Recurrent(cells, dropout=dropout, rngs=rngs)
+
+
+def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[jax.ShapeDtypeStruct, tuple[Any, ...]]:
+    """The outputs and the states of layers for a sequence of one step, as shapes and dtypes.
+
+    Raises:
+        ValueError: If a step puts out something else than one vector.
+    """
+    x = jax.ShapeDtypeStruct((1, in_features), dtype)
+    y, states = jax.eval_shape(lambda x: layers(x, deterministic=True, return_state=True), x)
+    if not isinstance(y, jax.ShapeDtypeStruct) or y.ndim != 2:
+        got = [leaf.shape[1:] for leaf in jax.tree.leaves(y)]
+        raise ValueError(f"cell: expected one vector as the output of a step, got arrays {got}; join them to one.")
+    return y, states
+
+
+def start(layers: Recurrent, in_features: int, batch: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
+    """The states before the first step, for cells of any make: those after no step."""
+    nothing = jnp.zeros((*batch, 0, in_features), dtype)
+    return layers(nothing, deterministic=True, return_state=True)[1]

@@ -1,18 +1,18 @@
 """A recurrent layer of any cell: stacks of cells in one direction or both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn import functional as R
+from jaxnn import functional as F
 from jaxnn.functional.recurrent import check
 from jaxnn.modules.recurrent import driven
 from jaxnn.modules.recurrent.cells import Cell
 
-Layer = nnx.Module | R.Directions[nnx.Module]
+Layer = nnx.Module | F.Directions[nnx.Module]
 
 
 class CallOptions(TypedDict, total=False):
@@ -26,7 +26,7 @@ class CallOptions(TypedDict, total=False):
     time_major: bool
     remat: int | None
     truncate: int | None
-    algorithm: str | R.Newton
+    algorithm: str | F.Newton
     deterministic: bool | None
     rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
 
@@ -77,16 +77,16 @@ class Recurrent(nnx.Module):
         return_state: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        several = isinstance(cells, Sequence) and not isinstance(cells, R.Directions | R.Cell)
+        several = isinstance(cells, Sequence) and not isinstance(cells, F.Directions | F.Cell)
         layers: list[Any] = [*cells] if several else [cells]  # type: ignore[misc]
         if not layers:
             raise ValueError("cells: expected at least one cell, got none; give one a layer.")
         for layer in layers:
-            for cell in layer if isinstance(layer, R.Directions) else (layer,):
+            for cell in layer if isinstance(layer, F.Directions) else (layer,):
                 _check(cell)
         check.rate("dropout", dropout)
         self.cells = nnx.data(layers)
-        self.bidirectional = any(isinstance(layer, R.Directions) for layer in layers)
+        self.bidirectional = any(isinstance(layer, F.Directions) for layer in layers)
         self.dropout = float(dropout)
         self.return_state = return_state
         self.deterministic = False
@@ -149,7 +149,7 @@ class Recurrent(nnx.Module):
         time_major: bool = False,
         remat: int | None = None,
         truncate: int | None = None,
-        algorithm: str | R.Newton = "auto",
+        algorithm: str | F.Newton = "auto",
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Any:
@@ -179,7 +179,7 @@ class Recurrent(nnx.Module):
         """
         off = self.deterministic if deterministic is None else deterministic
         dropout = 0.0 if off or len(self.cells) == 1 else self.dropout
-        y, states = R.stack(
+        y, states = F.stack(
             driven.run,
             self.cells,
             x,
@@ -238,43 +238,9 @@ class Recurrent(nnx.Module):
         return source() if isinstance(source, nnx.RngStream) else source
 
 
-def cells_of(
-    make: Callable[[int], nnx.Module],
-    in_features: int,
-    features: Callable[[Layer, int], int],
-    *,
-    layers: int,
-    bidirectional: bool,
-) -> list[Layer]:
-    """Cells for layers one on top of another, lowest first.
-
-    Args:
-        make: Makes a cell for a number of input features.
-        in_features: Number of input features of the lowest layer.
-        features: `(layer, in_features)`: how many features a layer puts out.
-        layers: How many layers.
-        bidirectional: Whether every layer goes both ways.
-    """
-    if layers < 1:
-        raise ValueError(f"layers must be at least 1, got {layers}")
-    cells: list[Layer] = []
-    for _ in range(layers):
-        if cells:
-            in_features = features(cells[-1], in_features)
-        cell = make(in_features)
-        cells.append(R.Directions(cell, make(in_features)) if bidirectional else cell)
-    return cells
-
-
-def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The outputs and the states of layers for a sequence of one step, as shapes and dtypes."""
-    x = jax.ShapeDtypeStruct((1, in_features), dtype)
-    return jax.eval_shape(lambda x: layers(x, deterministic=True, return_state=True), x)
-
-
 def _check(cell: Any) -> None:
     """Raises where something is no module cell."""
-    if isinstance(cell, R.Cell):
+    if isinstance(cell, F.Cell):
         raise ValueError(
             "cells: expected module cells, got a functional Cell; modules.Cell(cell, params) gives it its parameters."
         )

@@ -160,3 +160,12 @@ def test_what_cannot_be_composed_is_named(name):
     call, message = CALLS[name]
     with pytest.raises(ValueError, match=message):
         call(_two_layers("gru")[1], random_x(2, 6, 3))
+
+
+def test_both_directions_of_a_cell_that_puts_out_several_arrays_stand_side_by_side():
+    cell = R.lstm_cell()._replace(output=lambda params, state: state)
+    forward, backward = (CASES["lstm"].params(seed=seed) for seed in (0, 1))
+    x = random_x(2, 5, 3)
+    y, _ = R.bidirectional(cell, forward, backward, x)
+    expected = [R.recurrent(cell, p, x, reverse=way)[0] for p, way in ((forward, False), (backward, True))]
+    assert_same(y, jax.tree.map(lambda *sides: jnp.concatenate(sides, axis=-1), *expected))

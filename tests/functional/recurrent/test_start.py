@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
+from tests.functional.recurrent.common import CASES, assert_close, float64
 
 TIME = 6
 DECAY, START = np.array([0.5, -0.9]), np.array([2.0, 3.0])
@@ -100,6 +101,83 @@ def test_both_directions_and_a_stack_begin_with_their_own():
     np.testing.assert_allclose(y[0], np.concatenate([DECAY * START, DECAY * backward.start]), rtol=1e-6)
     y, _ = F.stack(CELL, [PARAMS, backward], nothing)
     np.testing.assert_allclose(y[0], DECAY * START + DECAY * np.asarray(backward.start), rtol=1e-6)
+
+
+CELLS = {
+    "rnn": F.rnn_cell(),
+    "rnn-relu": F.rnn_cell(activation=jax.nn.relu),
+    "gru": F.gru_cell(),
+    "gru-reset-before": F.gru_cell(reset_after=False),
+    "lstm": F.lstm_cell(),
+}
+
+
+def learned(cell):
+    """A cell of this library with an initial state that it learns, as the second of its parameters."""
+    return F.Cell(
+        lambda p, batch, dtype: jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, *a.shape)), p[1]),
+        lambda p, state, x: cell.step(p[0], state, x),
+        fused=lambda p: cell.fused(p[0]),
+    )
+
+
+def by_oracle(name, params, x, counts, resets, reverse):
+    """What `layer` computes, step by step in NumPy, for one sequence."""
+    case, (weights, start) = CASES[name], float64(params)
+    state, ys = start, np.zeros((TIME, len(start[0])))
+    for t in range(TIME)[:: -1 if reverse else 1]:
+        if resets[t] and not reverse:
+            state = start
+        if counts[t]:
+            state = type(start)(*case.oracle(weights, state, np.float64(x[t]), **case.oracle_options))
+            ys[t] = state[0]
+        if resets[t] and reverse and t > 0:
+            state = start
+    return ys
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("gru", {}), ("rnn", {"reverse": True}), ("lstm", {"reverse": True, "remat": 4})], ids=str
+)
+def test_fused_goes_back_to_it_as_the_scan_does(name, options):
+    case = CASES[name]
+    cell = learned(CELLS[name])
+    rng = np.random.default_rng(2)
+    resets, counts = rng.random((3, TIME)) < 0.4, rng.random((3, TIME)) < 0.8
+    with jax.enable_x64(True):
+        weights = case.params(2, 3, dtype=jnp.float64)
+        start = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), weights.zero_state((), jnp.float64))
+        params, x = (weights, start), jnp.asarray(X, jnp.float64)
+
+        def program(algorithm):
+            def of(params, x):
+                run = {"resets": resets, "mask": counts, "algorithm": algorithm, **options}
+                y, final = F.recurrent(cell, params, x, **run)
+                return jnp.sum(jnp.sin(y)) + sum(jnp.sum(a**2) for a in final), y
+
+            args = params, x
+            return jax.value_and_grad(of, (0, 1), has_aux=True)(*args), jax.jvp(of, args, args)[1]
+
+        got, expected = (jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan"))
+    assert_close(got, expected, 1e-11, 1e-11)
+    ((_, y), gradients), _ = got
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients[0][1]))
+    for n in range(3):
+        by_hand = by_oracle(name, params, X[n], counts[n], resets[n], options.get("reverse", False))
+        np.testing.assert_allclose(y[n], by_hand, rtol=1e-6, atol=1e-9)
+
+
+def test_in_half_precision_fused_sums_its_gradient_in_float32():
+    """In bfloat16 a sum of ones sticks at 256."""
+    one = jnp.ones((1, 1), jnp.bfloat16)
+    params = F.RNNParams(one, one, jnp.zeros(1, jnp.bfloat16)), F.RNNState(jnp.ones(1, jnp.bfloat16))
+
+    def loss(params):
+        options = {"resets": np.ones(1024, bool), "algorithm": "fused"}
+        y, _ = F.recurrent(learned(CELLS["rnn-relu"]), params, jnp.zeros((1024, 1), jnp.bfloat16), **options)
+        return jnp.sum(y.astype(jnp.float32))
+
+    assert float(jax.grad(loss)(params)[1].h[0]) == 1024
 
 
 @pytest.mark.parametrize("remat", [None, 32])

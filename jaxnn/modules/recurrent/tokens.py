@@ -1,0 +1,53 @@
+"""What models of tokens begin with: integers of a vocabulary, and their embedding."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnn.kernels.accumulate import widened
+
+
+class Embedding(nnx.Embed):
+    """`nnx.Embed`, whose gradient adds up what a token gets from all its places in float32, not in half precision."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Integers `(*batch,)` -> `(*batch, features)`, in `dtype`."""
+        if out_sharding is not None:
+            return super().__call__(inputs, out_sharding)
+        return jnp.take(widened(self.embedding[...]), inputs, axis=0).astype(self.dtype)
+
+
+def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
+    """An embedding in the dtype to compute in.
+
+    Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
+    1 / features is made for embeddings that also serve as the output's weights.
+    """
+    for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    return Embedding(
+        vocabulary,
+        features,
+        dtype=dtype or param_dtype,
+        param_dtype=param_dtype,
+        embedding_init=jax.nn.initializers.normal(1.0),
+        rngs=rngs,
+    )
+
+
+def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
+    """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
+    if not isinstance(tokens, jax.core.Tracer):
+        known = np.asarray(tokens)
+        if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
+            raise ValueError(
+                f"{name} must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
+            )
+    t = jnp.asarray(tokens)
+    if not jnp.issubdtype(t.dtype, jnp.integer):
+        raise ValueError(f"{name} must be integers, got {t.dtype}")
+    return t
