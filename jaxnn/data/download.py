@@ -9,7 +9,6 @@ import http.client
 import os
 import re
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -19,7 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnn.data.progress import Report, progress_bar
+from jaxnn.data.progress import DownloadProgress
 from jaxnn.files import locked
 
 _CHUNK = 1 << 16
@@ -123,33 +122,29 @@ def download(
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
 
-    def say(line: str) -> None:
-        if progress:
-            print(f"{target.name}: {line}", file=sys.stderr, flush=True)
-
     lock = target.with_name(target.name + ".lock")
-    with locked(lock, on_wait=lambda: say("another process is fetching it; waiting")):
+    shown = DownloadProgress(target.name, progress)
+    with locked(lock, on_wait=lambda: shown.say(f"{target.name}: another process is fetching it; waiting")), shown:
         if _is_there(target, checks):
             return target
         part = _Part(target)
         tries, furthest = 0, part.size()
-        with progress_bar(target.name, progress) as report:
-            while True:
-                try:
-                    _attempt(url, part, checks, timeout, report)
-                    break
-                except _FailedError as failure:
-                    # As long as attempts bring more, a poor line gets there in the end.
-                    tries = 1 if part.size() > furthest else tries + 1
-                    furthest = max(furthest, part.size())
-                    if not failure.may_help or tries >= attempts:
-                        raise DownloadError(
-                            f"could not download {url}: {failure}. "
-                            f"Run again later, or fetch that file by hand and put it at {target}"
-                        ) from failure
-                    seconds = backoff * 2 ** (tries - 1)
-                    say(f"{failure}; trying again in {seconds:g} s")
-                    time.sleep(seconds)
+        while True:
+            try:
+                _attempt(url, part, checks, timeout, shown)
+                break
+            except _FailedError as failure:
+                # As long as attempts bring more, a poor line gets there in the end.
+                tries = 1 if part.size() > furthest else tries + 1
+                furthest = max(furthest, part.size())
+                if not failure.may_help or tries >= attempts:
+                    raise DownloadError(
+                        f"could not download {url}: {failure}. "
+                        f"Run again later, or fetch that file by hand and put it at {target}"
+                    ) from failure
+                seconds = backoff * 2 ** (tries - 1)
+                shown.say(f"{target.name}: {failure}; trying again in {seconds:g} s")
+                time.sleep(seconds)
         part.file.replace(target)
         part.drop()
     return target
@@ -193,7 +188,7 @@ class _Part:
         self.file.unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: _Part, checks: Checks, timeout: float, report: Report) -> None:
+def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: DownloadProgress) -> None:
     """Tries once; returns when all of the file stands in `part` and is right."""
     could_tell = part.etag() or checks.md5 or checks.sha256
     if not could_tell or (checks.size is not None and part.size() > checks.size):
@@ -202,7 +197,7 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, report: Repo
     # A process can be stopped between the last byte and the renaming; then there is nothing left to ask for.
     if not before or before != checks.size:
         with _network_errors():
-            _receive(url, part, checks.size, timeout, report)
+            _receive(url, part, checks.size, timeout, shown)
     problem = checks.problem(part.file)
     if problem:
         part.drop()
@@ -210,7 +205,7 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, report: Repo
         raise _FailedError(f"what came is not the published file: {problem}", may_help=before > 0)
 
 
-def _receive(url: str, part: _Part, size: int | None, timeout: float, report: Report) -> None:
+def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: DownloadProgress) -> None:
     """Appends to `part` what lies after its last byte, or fetches all where the server insists."""
     done, etag = part.size(), part.etag()
     headers = {"User-Agent": "jaxnn", "Accept-Encoding": "identity"}
@@ -241,14 +236,14 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, report: Re
             )
         if not done:
             part.start(response.headers.get("ETag"))
-        report(done, total)
+        shown(done, total)
         with part.file.open("ab") as file:
             while chunk := response.read(_CHUNK):
                 done += len(chunk)
                 if size is not None and done > size:  # it need not have stated a length, nor ever end
                     raise _FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
                 file.write(chunk)
-                report(done, total)
+                shown(done, total)
     if total is not None and done < total:  # http.client says nothing when a connection closes too early
         raise _FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)
 

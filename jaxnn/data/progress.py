@@ -1,59 +1,41 @@
-"""How far a download is: a bar where a person watches, a line for every tenth where a log file does."""
+"""Progress of a download: a bar on a terminal, a line for every tenth elsewhere."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any
 
-Report: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes that there will be (None: nobody knows)."""
+from jaxnn.progress import Display
 
 _STEP_WITHOUT_TOTAL = 16 << 20
 
 
-@contextlib.contextmanager
-def progress_bar(label: str, enabled: bool = True) -> Iterator[Report]:
-    """Shows on stderr what it is told, during the `with`.
+class DownloadProgress(Display):
+    """Shows on stderr how many bytes of a file have arrived.
 
     Args:
-        label: what stands before the numbers.
+        label: What stands before the numbers.
         enabled: False shows nothing.
     """
-    if not enabled:
-        yield lambda done, total: None
-        return
-    try:
-        from rich import progress
-        from rich.console import Console
-    except ModuleNotFoundError:  # rich comes with the `experiments` extra
-        yield _lines(label)
-        return
-    console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
-        yield _lines(label)
-        return
-    with progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
+    def __init__(self, label: str, enabled: bool = True):
+        super().__init__(sys.stderr, _columns, enabled=enabled, description=label)
+        self._label, self._shown = label, -1
 
-def _lines(label: str) -> Report:
-    shown = -1
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal shown
+    def __call__(self, done: int, total: int | None) -> None:
+        """Shows `done` of `total` bytes; `total` is None where nobody knows it."""
+        self.update(completed=done, total=total)
         step = done * 10 // total if total else done // _STEP_WITHOUT_TOTAL
-        if step == shown:
+        if self.has_bar or step == self._shown:
             return
-        shown = step
+        self._shown = step
         share = f"{done / total:4.0%} of {total / 2**20:,.1f} MiB" if total else f"{done / 2**20:,.1f} MiB"
-        print(f"{label}: {share}", file=sys.stderr, flush=True)
+        self.say(f"{self._label}: {share}")
 
-    return report
+
+def _columns(rich: Any) -> list[Any]:
+    return [
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.DownloadColumn(binary_units=True),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+    ]

@@ -1,75 +1,44 @@
-"""One process at a time: the operating system's file lock, which goes when its process goes."""
+"""One process at a time: a file lock that the operating system drops when its process ends."""
 
 import contextlib
 import errno
-import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
+from filelock import FileLock, Timeout
 
-    def _take(handle: int) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _take(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            # Some network file systems have no locks; better unguarded (checksums still hold) than never.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
-        return True
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
 def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock file `path` during the `with`; it is gone afterwards.
+    """Holds the lock file `path` during the `with` and removes it afterwards.
 
-    A process that is killed lets go of it too: what is left is an empty file, which stands in nobody's way.
+    The file that a killed process leaves behind locks nobody out.
 
     Args:
-        path: the lock file, in a folder that exists. Threads of one process exclude each other as well.
-        on_wait: called once if somebody else holds it; it may raise, in order not to wait.
+        path: The lock file, in a folder that exists. Threads of one process exclude each other too.
+        on_wait: Called once if another one holds the lock; raises to give up instead of waiting.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: If the file cannot be made.
     """
-    waiting = False
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
         try:
-            # Whoever held it removed it before letting go: a lock on a file that is gone locks nobody out.
-            if _take(handle) and _is_at(handle, path):
-                break
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-        if not waiting:
+            lock.acquire(blocking=False)
+        except Timeout:
             on_wait()
-            waiting = True
-        time.sleep(0.1)
+            lock.acquire()
+    except OSError as error:
+        # Some network file systems have no locks; better unguarded (checksums still hold) than never.
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows does not remove a file that somebody has open
-            path.unlink()
-        os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        if lock.is_locked:
+            # Before the release: whoever waits on a file that is gone opens a new one.
+            with contextlib.suppress(OSError):  # Windows does not remove an open file
+                path.unlink()
+        lock.release()

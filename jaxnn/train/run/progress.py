@@ -1,16 +1,21 @@
-"""What a person sees while training runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress of training: a line an epoch, and on a terminal a bar with the time left."""
 
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from jaxnn.progress import Display
 
-class Progress:
-    """Shows a run of `epochs` epochs; used as a context manager.
+_HIDDEN = ("train_grad_norm", "train_examples", "train_penalty")
 
-    On a terminal, with rich installed, a bar with the time left stays below one line an epoch; otherwise
-    there are the lines alone. `enabled=False` shows nothing.
+
+class Progress(Display):
+    """Shows a run on stdout, used as a context manager.
+
+    Args:
+        epochs: Number of epochs, from `first` + 1 to `first` + `epochs`.
+        first: Epochs trained before.
+        enabled: False shows nothing.
 
     Example:
         >>> from jaxnn.train.run.progress import Progress
@@ -21,85 +26,46 @@ class Progress:
     """
 
     def __init__(self, epochs: int, *, first: int = 0, enabled: bool = True):
-        """Prepares to show epochs `first` + 1 to `first` + `epochs`."""
-        self._last, self.enabled, self._bar = first + epochs, enabled, None
-        self._done = 0
-        self._task: Any = None
-        self._silent = False
-        if enabled and sys.stdout.isatty():
-            self._bar = _rich_bar()
-        if self._bar is not None:
-            self._task = self._bar.add_task("starting", total=epochs, left="")
-
-    def __enter__(self) -> "Progress":
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        super().__init__(sys.stdout, _columns, enabled=enabled, total=epochs, description="starting", left="")
+        self._last, self._done = first + epochs, 0
 
     def doing(self, what: str) -> None:
-        """Says beside the bar what is going on; lines have no place for it."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=what)
-
-    def say(self, text: str) -> None:
-        """Shows a line; what the output cannot show is escaped, and where it cannot be written training goes on."""
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-        try:
-            if self._bar is not None:
-                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-            elif self.enabled:
-                print(text, flush=True)
-        except OSError as error:
-            if not self._silent:
-                said = f"standard output cannot be written ({error.strerror}); training goes on without"
-                warnings.warn(said, RuntimeWarning, stacklevel=3)
-            self._silent = True
+        """Shows on the bar what is going on."""
+        self.update(description=what)
 
     def resume(self, epochs: int, text: str) -> None:
-        """Begins after so many of the epochs."""
+        """Shows that `epochs` epochs are done already."""
         self.say(text)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=epochs)
+        self.update(completed=epochs)
         self._done = epochs
 
     def part(self, share: float, examples_per_second: float, seconds_left: float) -> None:
-        """Shows on the bar how much of the epoch is done, how fast, and the time left; lines have no place for it."""
-        if self._bar is not None:
-            left = f"{int(examples_per_second):,} examples/s  {clock(seconds_left)} left"
-            self._bar.update(self._task, completed=self._done + share, left=left)
+        """Shows on the bar how much of the epoch is done, the speed, and the time left."""
+        left = f"{int(examples_per_second):,} examples/s  {clock(seconds_left)} left"
+        self.update(completed=self._done + share, left=left)
 
     def epoch(self, record: Mapping[str, Any], seconds_left: float) -> None:
         """Shows the end of an epoch.
 
         Args:
             record: As in a history: `epoch`, `train_...`, `test_...`, `examples_per_second`.
-            seconds_left: How long the rest will take.
+            seconds_left: The time that the other epochs will take.
         """
-        parts = [f"epoch {record['epoch']:>{len(str(self._last))}}/{self._last}"]
-        hidden = ("train_grad_norm", "train_examples", "train_penalty")
-        for name, value in record.items():
-            if name.startswith("train_") and name not in hidden:
-                parts.append(_metric(name.removeprefix("train_"), value))
-        parts += [
-            _metric(name.replace("_", " ", 1), value) for name, value in record.items() if name.startswith("test_")
+        last = record["epoch"] == self._last
+        speed, left = f"{int(record['examples_per_second']):,} examples/s", f"{clock(seconds_left)} left"
+        train = [name for name in record if name.startswith("train_") and name not in _HIDDEN]
+        test = [name for name in record if name.startswith("test_")]
+        parts = [
+            f"epoch {record['epoch']:>{len(str(self._last))}}/{self._last}",
+            *(_metric(name.removeprefix("train_"), record[name]) for name in train),
+            *(_metric(name.replace("_", " ", 1), record[name]) for name in test),
+            speed,
         ]
-        parts.append(f"{int(record['examples_per_second']):,} examples/s")
-        left = f"{clock(seconds_left)} left"
-        if record["epoch"] < self._last and self._bar is None:
-            parts.append(left)
-        self.say("  ".join(parts))
-        if self._bar is not None:
-            finished = record["epoch"] == self._last
-            speed = f"{int(record['examples_per_second']):,} examples/s  "
-            self._done += 1
-            self._bar.update(self._task, completed=self._done, left="" if finished else speed + left)
-            if finished:
-                self.doing("done")
+        self.say("  ".join(parts if last or self.has_bar else [*parts, left]))
+        self._done += 1
+        self.update(completed=self._done, left="" if last else f"{speed}  {left}")
+        if last:
+            self.doing("done")
 
 
 def clock(seconds: float) -> str:
@@ -115,17 +81,13 @@ def _metric(name: str, value: float) -> str:
     return f"{name} {value:.4g}"
 
 
-def _rich_bar() -> Any:
-    try:
-        from rich import progress
-    except ImportError:
-        return None
-    return progress.Progress(
-        progress.SpinnerColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.completed:.4g}/{task.total:.0f}"),
-        progress.TextColumn("epochs"),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("{task.fields[left]}"),
-    )
+def _columns(rich: Any) -> list[Any]:
+    return [
+        rich.SpinnerColumn(),
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TextColumn("{task.completed:.4g}/{task.total:.0f}"),
+        rich.TextColumn("epochs"),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("{task.fields[left]}"),
+    ]

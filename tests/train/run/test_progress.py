@@ -3,7 +3,6 @@ import sys
 
 import pytest
 
-from jaxnn.train.run import progress
 from jaxnn.train.run.progress import Progress, clock
 
 RECORD = {
@@ -61,7 +60,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
 def test_lines_on_a_terminal_without_rich(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(progress, "_rich_bar", lambda: None)
+    monkeypatch.setitem(sys.modules, "rich", None)
     with Progress(2) as shown:
         shown.epoch(RECORD, 65)
     assert terminal.getvalue().count("\n") == 1
@@ -91,6 +90,6 @@ def test_what_cannot_be_shown_is_escaped(monkeypatch):
 def test_a_full_disk_is_told_once_and_stops_nothing(monkeypatch):
     monkeypatch.setattr("sys.stdout", Full())
     shown = Progress(2)
-    with pytest.warns(RuntimeWarning, match=r"cannot be written \(No space left on device\); training goes on"):
+    with pytest.warns(RuntimeWarning, match=r"cannot be written \(No space left on device\); the work continues"):
         shown.epoch(RECORD, 1)
     shown.epoch(RECORD, 0)  # a second warning would be an error here
