@@ -31,7 +31,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench  ## the measurements of the README, as many as fit into 20 minutes; BENCH='--minutes 70' for all, BENCH=--quick for 3
+bench: $(VENV)/.bench  ## the measurements of docs/measured.md, as many as fit into 20 minutes; BENCH='--minutes 70' for all, BENCH=--quick for 3
 	$(BIN)/python -m experiments.bench $(BENCH)
 
 clean:

@@ -1,5 +1,7 @@
-"""The code of the README and of the guides in docs runs as it stands."""
+"""The code of the README and of the guides in docs runs; their links and the names that they mention exist."""
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,23 +9,59 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 
 
-BLOCKS = blocks(ROOT / "README.md")
+def inline_code(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.startswith("import")], ids=lambda b: b.split("\n")[2][:30])
+@pytest.mark.parametrize("block", blocks(README), ids=lambda block: block.split("\n")[-2][:30])
 def test_code_of_the_readme_runs(block):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         exec(block.replace("epochs=10", "epochs=1"), {})
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_code_of_a_guide_runs_in_one_piece(page):
     code = compile("\n".join(blocks(page)), page.name, "exec")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         exec(code, {"__name__": page.stem})
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.stem)
+def test_links_and_files_that_a_page_names_exist(page):
+    text = page.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    files = [code for code in inline_code(page) if re.fullmatch(r"(jaxnn|experiments|tests|docs)/[\w/.]*", code)]
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing + [name for name in files if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.stem)
+def test_names_that_a_page_mentions_exist(page):
+    names = re.findall(r"\b(F|data|inspect|models|modules|plots|testing|train)((?:\.[A-Za-z_]\w*)+)", _code(page))
+    rooms = {"F": "jaxnn.functional"}
+    missing = []
+    for room, path in sorted(set(names)):
+        found = importlib.import_module(rooms.get(room, f"jaxnn.{room}"))
+        for name in path.split(".")[1:]:
+            found = getattr(found, name, None)
+        if found is None:
+            missing.append(room + path)
+    experiments = set(re.findall(r"\b(experiments(?:\.[a-z]\w*)+)", _code(page)))
+    assert missing + [name for name in sorted(experiments) if importlib.util.find_spec(name) is None] == []
+
+
+def _code(page: Path) -> str:
+    """Code in the text, without paths of files and names that another package has."""
+    return "\n".join(code for code in inline_code(page) if "/" not in code and not code.startswith(("nnx.", "jax.")))
