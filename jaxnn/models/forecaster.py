@@ -1,6 +1,9 @@
 """A recurrent forecaster of time series."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.modules import Dense
@@ -23,7 +26,15 @@ class Forecaster(nnx.Module):
     """
 
     def __init__(
-        self, in_features: int, horizon: int, *, hidden: int = 16, kind: Kind = "lstm", rngs: nnx.Rngs
+        self,
+        in_features: int,
+        horizon: int,
+        *,
+        hidden: int = 16,
+        kind: Kind = "lstm",
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ) -> None:
         """Creates the layers.
 
@@ -32,10 +43,13 @@ class Forecaster(nnx.Module):
           horizon: how many steps ahead.
           hidden: hidden units of the recurrent layer.
           kind: `"lstm"`, `"gru"` or `"rnn"`.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
-        self.layer = layers_of(kind)(in_features, hidden, rngs=rngs)
-        self.dense = Dense(hidden, horizon, kernel_init=jax.nn.initializers.zeros, rngs=rngs)
+        self.layer = layers_of(kind)(in_features, hidden, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        zeros = jax.nn.initializers.zeros
+        self.dense = Dense(hidden, horizon, kernel_init=zeros, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, time, features)` -> `(*batch, horizon)`."""
