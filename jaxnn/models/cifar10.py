@@ -1,8 +1,10 @@
 """The tutorial's CIFAR-10 network."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.models.picture import check_picture
@@ -32,6 +34,8 @@ class Cifar10Net(nnx.Module):
         hidden: int = 512,
         classes: int = 10,
         padding: str = "VALID",
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         """Creates the layers.
@@ -42,6 +46,8 @@ class Cifar10Net(nnx.Module):
           hidden: features of the first dense layer.
           classes: features of the second.
           padding: of the convolutions, `"VALID"` or `"SAME"`.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
         if padding not in ("VALID", "SAME"):
@@ -50,13 +56,18 @@ class Cifar10Net(nnx.Module):
         height, width, channels = check_picture(picture, least=10 if lost else 4)
         rows, columns = (((n - lost) // 2 - lost) // 2 for n in (height, width))
         first, second = filters
-        glorot = jax.nn.initializers.glorot_uniform()
-        self.conv1 = Conv(channels, first, (3, 3), padding=padding, kernel_init=glorot, rngs=rngs)
-        self.conv2 = Conv(first, second, (3, 3), padding=padding, kernel_init=glorot, rngs=rngs)
+        options: dict[str, Any] = {
+            "kernel_init": jax.nn.initializers.glorot_uniform(),
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "rngs": rngs,
+        }
+        self.conv1 = Conv(channels, first, (3, 3), padding=padding, **options)
+        self.conv2 = Conv(first, second, (3, 3), padding=padding, **options)
         self.pool = MaxPool(2)
         self.flatten = Flatten()
-        self.dense1 = Dense(rows * columns * second, hidden, kernel_init=glorot, rngs=rngs)
-        self.dense2 = Dense(hidden, classes, kernel_init=glorot, rngs=rngs)
+        self.dense1 = Dense(rows * columns * second, hidden, **options)
+        self.dense2 = Dense(hidden, classes, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""

@@ -1,5 +1,7 @@
 """A recurrent forecaster of time series."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +23,8 @@ class Forecaster(nnx.Module):
         kind: `"lstm"`, `"gru"` or `"rnn"`.
         cell: What makes the layer's cell, in the place of `kind`: any `(in_features, hidden, *, rngs) -> cell` of a
             cell that `modules.Recurrent` takes.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
         rngs: The stream `params` is drawn from.
 
     Raises:
@@ -44,11 +48,14 @@ class Forecaster(nnx.Module):
         hidden: int = 16,
         kind: Kind = "lstm",
         cell: MakeCell | None = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.layer = layers_of(kind, cell, in_features, hidden, rngs=rngs)
+        self.layer = layers_of(kind, cell, in_features, hidden, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         features = outline(self.layer, in_features, jnp.float32)[0].shape[-1]
-        self.dense = Dense(features, horizon, kernel_init=jax.nn.initializers.zeros, rngs=rngs)
+        zeros = jax.nn.initializers.zeros
+        self.dense = Dense(features, horizon, kernel_init=zeros, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, time, features)` -> `(*batch, horizon)`."""

@@ -36,6 +36,8 @@ class LeNet(nnx.Module):
         filters: tuple[int, int] = (32, 64),
         hidden: int = 512,
         classes: int = 10,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         """Creates the layers.
@@ -45,17 +47,20 @@ class LeNet(nnx.Module):
           filters: of the two convolutions.
           hidden: features of the first dense layer.
           classes: features of the second.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
         height, width, channels = check_picture(picture, least=4)
         first, second = filters
         he, glorot = jax.nn.initializers.he_normal(), jax.nn.initializers.glorot_uniform()
-        self.conv1 = Conv(channels, first, (3, 3), kernel_init=he, rngs=rngs)
-        self.conv2 = Conv(first, second, (3, 3), kernel_init=he, rngs=rngs)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.conv1 = Conv(channels, first, (3, 3), kernel_init=he, **options)
+        self.conv2 = Conv(first, second, (3, 3), kernel_init=he, **options)
         self.pool = AvgPool(2)
         self.flatten = Flatten()
-        self.dense1 = Dense((height // 4) * (width // 4) * second, hidden, kernel_init=glorot, rngs=rngs)
-        self.dense2 = Dense(hidden, classes, kernel_init=glorot, rngs=rngs)
+        self.dense1 = Dense((height // 4) * (width // 4) * second, hidden, kernel_init=glorot, **options)
+        self.dense2 = Dense(hidden, classes, kernel_init=glorot, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
@@ -88,14 +93,15 @@ class Subsampling(nnx.Module):
     (14, 14, 6)
     """
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, *, dtype: Any = None, param_dtype: Any = jnp.float32) -> None:
         """Creates a coefficient of one and a bias of zero for each map."""
-        self.coefficient = nnx.Param(jnp.ones((maps,)))
-        self.bias = nnx.Param(jnp.zeros((maps,)))
+        self.coefficient = nnx.Param(jnp.ones((maps,), param_dtype))
+        self.bias = nnx.Param(jnp.zeros((maps,), param_dtype))
+        self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, maps)` -> `(*batch, height / 2, width / 2, maps)`."""
-        x, coefficient, bias = in_dtype(None, x, self.coefficient, self.bias)
+        x, coefficient, bias = in_dtype(self.dtype, x, self.coefficient, self.bias)
         row = (1,) * (x.ndim - 1) + coefficient.shape
         return F.avg_pool(x, 2) * coefficient.reshape(row) + bias.reshape(row)
 
@@ -120,31 +126,42 @@ class LeNet5(nnx.Module):
     (5, 10)
     """
 
-    def __init__(self, picture: Sequence[int] = (32, 32, 1), *, classes: int = 10, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        picture: Sequence[int] = (32, 32, 1),
+        *,
+        classes: int = 10,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
         """Creates the layers.
 
         Args:
           picture: height, width and channels of the input; height and width at most 32.
           classes: features of the output.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
         height, width, channels = check_picture(picture, least=1)
         if max(height, width) > 32:
             raise ValueError(f"picture must be at most 32x32, LeNet-5's input, not {height}x{width}")
         lecun = jax.nn.initializers.lecun_normal()
-        self.c1 = Conv(channels, 6, (5, 5), padding="VALID", kernel_init=lecun, rngs=rngs)
-        self.s2 = Subsampling(6)
-        self.c3 = Conv(6, 16, (5, 5), padding="VALID", kernel_init=_scaled_to_fan(lecun), rngs=rngs)
-        self.s4 = Subsampling(16)
-        self.c5 = Conv(16, 120, (5, 5), padding="VALID", kernel_init=lecun, rngs=rngs)
-        self.f6 = Dense(120, 84, kernel_init=lecun, rngs=rngs)
-        self.output = Dense(84, classes, kernel_init=lecun, rngs=rngs)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.c1 = Conv(channels, 6, (5, 5), padding="VALID", kernel_init=lecun, **options)
+        self.s2 = Subsampling(6, dtype=dtype, param_dtype=param_dtype)
+        self.c3 = Conv(6, 16, (5, 5), padding="VALID", kernel_init=_scaled_to_fan(lecun), **options)
+        self.s4 = Subsampling(16, dtype=dtype, param_dtype=param_dtype)
+        self.c5 = Conv(16, 120, (5, 5), padding="VALID", kernel_init=lecun, **options)
+        self.f6 = Dense(120, 84, kernel_init=lecun, **options)
+        self.output = Dense(84, classes, kernel_init=lecun, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
         x = _squash(self.c1(_in_frame(x)))
         x = _squash(self.s2(x))
-        x, kernel, bias = in_dtype(None, x, self.c3.kernel, self.c3.bias)
+        x, kernel, bias = in_dtype(self.c3.dtype, x, self.c3.kernel, self.c3.bias)
         x = _squash(F.conv(x, jnp.where(_C3_SEES[None, None], kernel, 0), bias, padding="VALID"))
         x = _squash(self.s4(x))
         x = _squash(self.c5(x))

@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.modules import Dense
@@ -32,6 +34,8 @@ class MLP(nnx.Module):
         *,
         activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
         kernel_init: Initializer = _kernel_init,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         """Creates the layers.
@@ -40,13 +44,18 @@ class MLP(nnx.Module):
           features: of the input, of each hidden layer, and of the output.
           activation: of the hidden layers, `jax.nn.sigmoid`, `jax.nn.tanh` or `jax.nn.relu` for instance.
           kernel_init: initialiser of the weights.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
         if len(features) < 2:
             raise ValueError(f"features must name at least the input's and the output's, not {features!r}")
         self.activation = static_function(activation)
         self.layers = nnx.List(
-            [Dense(before, after, kernel_init=kernel_init, rngs=rngs) for before, after in itertools.pairwise(features)]
+            [
+                Dense(before, after, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+                for before, after in itertools.pairwise(features)
+            ]
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,8 +1,10 @@
 """A recurrent reader of pictures."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.models.picture import check_picture
@@ -33,6 +35,8 @@ class RowReader(nnx.Module):
         dense: int = 128,
         classes: int = 10,
         dropout: float = 0.0,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         """Creates the layers.
@@ -44,13 +48,16 @@ class RowReader(nnx.Module):
           dense: features of the first dense layer.
           classes: features of the second.
           dropout: the rate of dropout, in training, between LSTM layers and on what the dense layers see.
+          dtype: Dtype to compute in; that of the input by default.
+          param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from, and `dropout` where there is some.
         """
         _, width, channels = check_picture(picture, least=1)
-        self.lstm = LSTM(width * channels, hidden, layers=layers, dropout=dropout, rngs=rngs)
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.lstm = LSTM(width * channels, hidden, layers=layers, dropout=dropout, **options)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.dense1 = Dense(hidden, dense, kernel_init=jax.nn.initializers.he_normal(), rngs=rngs)
-        self.dense2 = Dense(dense, classes, rngs=rngs)
+        self.dense1 = Dense(hidden, dense, kernel_init=jax.nn.initializers.he_normal(), **options)
+        self.dense2 = Dense(dense, classes, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""

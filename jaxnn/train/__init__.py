@@ -27,6 +27,7 @@ from jaxnn.train.step import (
     l2,
     make_step,
     optimizer,
+    precision,
     predict,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "member",
     "optimizer",
     "parallel",
+    "precision",
     "predict",
     "run",
     "step",

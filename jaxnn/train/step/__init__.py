@@ -4,16 +4,20 @@ from jaxnn.train.step import augment
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import compiler_options, jit
 from jaxnn.train.step.evaluate import evaluate, predict
+from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.losses import classification_loss, l2, weight_mask
 from jaxnn.train.step.optimizers import optimizer
+from jaxnn.train.step.precision import Precision, precision
 from jaxnn.train.step.preprocess import image_preprocess
 from jaxnn.train.step.state import TrainState, create_state
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
 
 __all__ = [
     "LossFn",
+    "LossScale",
     "Metrics",
     "Penalty",
+    "Precision",
     "Preprocess",
     "TrainState",
     "augment",
@@ -26,6 +30,7 @@ __all__ = [
     "l2",
     "make_step",
     "optimizer",
+    "precision",
     "predict",
     "weight_mask",
 ]

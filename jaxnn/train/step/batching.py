@@ -80,7 +80,7 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
     return found, None if counted is None else counted.astype(jnp.float32)
 
 
-RESERVED = frozenset({"loss", "penalty", "grad_norm"})
+RESERVED = frozenset({"loss", "penalty", "grad_norm", "loss_scale", "skipped"})
 
 
 def both(weights: jax.Array | None, counted: jax.Array | None) -> jax.Array | None:

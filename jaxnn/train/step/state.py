@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
+
 T = TypeVar("T")
 
 
@@ -30,6 +32,7 @@ class TrainState:
         step: How many steps were taken, int32 `()`.
         graphdef: What an NNX module is apart from its arrays; None for a functional model.
         tx: The Optax transformation.
+        loss_scale: The scale of the loss where gradients are float16; None for none.
     """
 
     params: Any
@@ -39,6 +42,7 @@ class TrainState:
     step: jax.Array
     graphdef: Any = struct.field(pytree_node=False, repr=False)
     tx: Any = struct.field(pytree_node=False, repr=False)
+    loss_scale: LossScale | None = None
 
     def model(self) -> Any:
         """The model with the parameters of this state, for use outside of training.
@@ -51,7 +55,9 @@ class TrainState:
         return _merge(jax.tree.map(_own, self))
 
 
-def create_state(model: Any, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def create_state(
+    model: Any, tx: optax.GradientTransformation, key: jax.Array, *, loss_scale: LossScale | None = None
+) -> TrainState:
     """Takes a model apart into arrays and structure, once, and starts the optimiser on its parameters.
 
     The arrays are copied: steps donate the state that they are given, and the caller's model and key stay
@@ -62,6 +68,7 @@ def create_state(model: Any, tx: optax.GradientTransformation, key: jax.Array) -
             Loss functions then receive that pytree in place of the module.
         tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
         key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
+        loss_scale: That of `train.precision("float16")`, which the steps then use and adjust; None for none.
 
     Returns:
         The state before the first step.
@@ -81,6 +88,7 @@ def create_state(model: Any, tx: optax.GradientTransformation, key: jax.Array) -
         (5, 2)
     """
     _check_key(key)
+    check_loss_scale(loss_scale)
     graphdef: Any = None
     params, variables = model, {}
     if isinstance(model, nnx.Module):
@@ -100,6 +108,7 @@ def create_state(model: Any, tx: optax.GradientTransformation, key: jax.Array) -
         step=jnp.zeros((), jnp.int32),
         graphdef=graphdef,
         tx=tx,
+        loss_scale=jax.tree.map(_own, loss_scale),
     )
 
 

@@ -12,6 +12,7 @@ import optax
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit
+from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply
 
 LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
@@ -61,7 +62,8 @@ def make_step(
         `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
         `grad_norm` \(\lVert \nabla_\theta L \rVert_2\), and `examples` (the sum of the weights). The
         optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
-        `optax.contrib.reduce_on_plateau` work.
+        `optax.contrib.reduce_on_plateau` work. A state with a `LossScale` adds `loss_scale` and `skipped`, 1 where the
+        gradient overflowed and the step changed nothing else.
 
     Raises:
         ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
@@ -103,7 +105,7 @@ def make_step(
                 total = total + metrics["penalty"]
             return total, (metrics, variables)
 
-        (value, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
         # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optax.with_extra_args_support(state.tx).update(
@@ -124,7 +126,7 @@ def make_step(
             variables=variables,
             step=state.step + 1,
         )
-        return new, metrics
+        return skip_overflow(state, new, metrics)
 
     return step
 
