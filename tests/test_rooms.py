@@ -16,6 +16,7 @@ ROOMS = (
     "processor",
     "cache",
     "extras",
+    "progress",
     "files",
     "kernels",
     "inspect",
