@@ -1,17 +1,30 @@
 """What a character language model's training leaves for a person: lines, samples, curves and the model."""
 
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import model_file
+from experiments.cli.checks import expect, expect_counts
 from experiments.data.text import Vocabulary
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
 from jaxnn.plots.figure import TEST, TRAIN, new_figure, save
 from jaxnn.train.run.progress import clock
+
+if TYPE_CHECKING:
+    from experiments.char_lm import Options
+
+LONGEST_PROMPT = 10_000
 
 Record = dict[str, Any]
 """Of a segment of steps; those at which the held-out text was looked at have `held_out_bits` and `sample` too."""
@@ -59,3 +72,58 @@ def curves(records: list[Record], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     save(figure, path)
+
+
+@contextlib.contextmanager
+def told_if_full(folder: train.RunFolder) -> Iterator[None]:
+    """Lets training go on when what it shows on the way cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(
+            f"model and samples could not be written to {folder.path} ({error.strerror}); training goes on, and they "
+            "are written with the next report",
+            train.checkpoint.CheckpointWarning,
+            stacklevel=3,
+        )
+
+
+def evaluated(state: train.TrainState) -> LanguageModel:
+    """The language model of a training state, in evaluation mode."""
+    model = state.model().model
+    model.eval()
+    return model
+
+
+def check_sampling(options: "Options") -> None:
+    """Raises where nothing could be written with these options."""
+    expect_counts(options, "length", "top_k")
+    expect_counts(options, "seed", least=0)
+    heat, share = options.temperature, options.top_p
+    hint = "a finite positive number; --top-k 1 always writes the most likely character"
+    expect("temperature", heat, 0 < heat < math.inf, hint)
+    expect("top_p", share, share is None or 0 < share <= 1, "a probability above 0, at most 1")
+
+
+def write(model: LanguageModel, vocabulary: Vocabulary, prompt: str, options: "Options") -> str:
+    """What the model writes after the prompt; the same for the same seed."""
+    check_sampling(options)
+    if not prompt:
+        raise ValueError("--generate: expected at least one character to go on from, got ''")
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(
+            f"--generate: expected at most {LONGEST_PROMPT:,} characters, got {len(prompt):,}; give their end"
+        )
+    tokens = jnp.asarray(vocabulary.encode(prompt, "the text to go on from"))
+    shape = {name: getattr(options, name) for name in ("length", "temperature", "top_k", "top_p")}
+    return vocabulary.decode(np.asarray(_write(model, tokens, jax.random.key(options.seed), **shape)).tolist())
+
+
+@partial(jax.jit, static_argnames=("length", "temperature", "top_k", "top_p"))
+def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: int, **shape: Any) -> jax.Array:
+    return model.generate(prompt, key, max_length=length, **shape).tokens
+
+
+def opening(vocabulary: Vocabulary) -> str:
+    """What samples begin with: a new line, where the text has any."""
+    return "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -80,58 +78,3 @@ def read(path: Path | None, held_out: float = 0.1) -> Text:
     vocabulary = Vocabulary.of(text)
     tokens = vocabulary.encode(text, name)
     return Text(tokens[:cut], tokens[cut:], vocabulary, name)
-
-
-_STREAMS = np.uint32(2**32 - 1)  # training steps draw from fold_in(key, step), so this number is never one of theirs
-
-
-class Chunk(NamedTuple):
-    """A piece of each stream.
-
-    Attributes:
-      tokens: int32 `(streams, chunk + 1)`; the last of them is only predicted, and comes again in the next chunk.
-      fresh: bool `(streams,)`: whether a stream begins anew here.
-    """
-
-    tokens: jax.Array
-    fresh: jax.Array
-
-
-def chunks_per_epoch(characters: int, streams: int, chunk: int) -> int:
-    """In how many chunks all streams together pass through the text once."""
-    number = (characters // streams) // chunk
-    if number < 1:
-        raise ValueError(
-            f"--text has {characters:,} characters to train on, but {streams} streams with chunks of {chunk} need "
-            f"{streams * chunk:,}; make --streams or --chunk smaller"
-        )
-    return number
-
-
-def chunk_at(
-    text: jax.Array, step: jax.Array, key: jax.Array, *, streams: int, chunk: int, restart: float = 0.0
-) -> Chunk:
-    """The chunk that a step reads, computed from the step's number alone.
-
-    The text is a circle of which each stream reads its own arc, chunk after chunk; every epoch turns the circle by a
-    random angle and starts anew, so that the arcs' ends lie elsewhere each time. In between, a stream now and then
-    forgets what it has read: else the model would hardly ever see the state that every text and every prompt begins
-    with, and would go astray from there.
-
-    Args:
-      text: int32 `(characters,)`, on the device.
-      step: how many steps were done, int32 `()`.
-      key: that the angles are drawn from, and who forgets.
-      streams: how many.
-      chunk: how many characters a stream reads in a step.
-      restart: the chance that a stream forgets before a chunk.
-    """
-    characters = text.shape[0]
-    number = chunks_per_epoch(characters, streams, chunk)
-    epoch, place = step // number, step % number
-    of_turns, of_restarts = jax.random.split(jax.random.fold_in(key, _STREAMS))
-    turn = jax.random.randint(jax.random.fold_in(of_turns, epoch), (), 0, characters)
-    starts = turn + jnp.arange(streams) * (characters // streams) + place * chunk
-    positions = (starts[:, None] + jnp.arange(chunk + 1)[None]) % characters
-    forgets = jax.random.bernoulli(jax.random.fold_in(of_restarts, step), restart, (streams,))
-    return Chunk(text[positions], forgets | (place == 0))

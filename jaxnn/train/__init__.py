@@ -14,7 +14,7 @@ from jaxnn.train import checkpoint, devices, ensemble, loop, run, step
 from jaxnn.train.checkpoint import Checkpoints
 from jaxnn.train.devices import distributed, parallel
 from jaxnn.train.ensemble import create_ensemble, fit_ensemble, grid, make_ensemble, member
-from jaxnn.train.loop import STOP, early_stopping, fit, make_epoch, time_limit
+from jaxnn.train.loop import STOP, Generated, early_stopping, fit, make_epoch, time_limit
 from jaxnn.train.run import RunFolder
 from jaxnn.train.step import (
     TrainState,
@@ -34,6 +34,7 @@ from jaxnn.train.step import (
 __all__ = [
     "STOP",
     "Checkpoints",
+    "Generated",
     "RunFolder",
     "TrainState",
     "augment",

@@ -11,12 +11,10 @@ import pytest
 from flax import nnx
 
 from experiments import char_lm, model_file
-from experiments.budget import Budget, cosine
-from experiments.data.text import Chunk, Vocabulary, chunk_at, chunks_per_epoch, read
-from experiments.streaming import Streams, bits_per_character, make_segment, next_token_loss
+from experiments.char_training import Budget, bits_per_character, cosine
+from experiments.data.text import Vocabulary, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
-from jaxnn.train.step.state import apply
 from tests.experiments.stops import die_before_checkpoint, resume
 
 SIZES = {"embed_features": 4, "hidden_features": 8}
@@ -48,66 +46,6 @@ def test_the_text_inside_cpython_is_cut_into_nine_tenths_and_one():
     np.testing.assert_array_equal(text.vocabulary.encode(whole, "it")[: len(text.train)], text.train)
 
 
-def test_an_epoch_of_chunks_reads_each_streams_arc_once_and_in_order():
-    text = jnp.arange(103)
-    number = chunks_per_epoch(103, streams=4, chunk=6)
-    assert number == 4
-    for epoch in (0, 1):
-        chunks = [
-            chunk_at(text, jnp.int32(epoch * number + k), jax.random.key(0), streams=4, chunk=6) for k in range(number)
-        ]
-        assert [bool(c.fresh.all()) for c in chunks] == [True, False, False, False]
-        targets = np.concatenate([c.tokens[:, 1:] for c in chunks], axis=1)
-        inputs = np.concatenate([c.tokens[:, :-1] for c in chunks], axis=1)
-        np.testing.assert_array_equal((inputs + 1) % 103, targets)
-        assert len(np.unique(targets)) == 4 * 24  # nothing twice
-        starts = inputs[:, 0]
-        np.testing.assert_array_equal((starts - starts[0]) % 103, np.arange(4) * 25)
-    assert len(np.unique(inputs[0])) == 24
-
-
-def test_streams_forget_at_the_rate_asked_for():
-    fresh = [
-        chunk_at(jnp.arange(900), jnp.int32(k), jax.random.key(0), streams=8, chunk=1, restart=0.25).fresh
-        for k in range(1, 60)
-    ]
-    assert 0.15 < np.mean(fresh) < 0.35
-
-
-def test_carried_state_equals_one_long_pass_except_where_a_stream_is_fresh():
-    streams = Streams(_model(), 2)
-    tokens = _tokens(2 * 12).reshape(2, 12)
-    no = jnp.zeros(2, bool)
-    parts = [streams(tokens[:, at : at + 4], no) for at in (0, 4, 8)]
-    np.testing.assert_allclose(jnp.concatenate(parts, 1), streams.model(tokens)[0], rtol=1e-5, atol=1e-6)
-    logits = streams(tokens, jnp.array([True, False]))
-    alone, _ = streams.model(tokens)
-    np.testing.assert_allclose(logits[0], alone[0], rtol=1e-5, atol=1e-6)
-    assert not np.allclose(logits[1], alone[1])
-
-
-def test_no_gradient_reaches_the_chunk_before():
-    state = train.create_state(Streams(_model(), 1), train.optimizer("sgd", 1.0, steps=1), jax.random.key(0))
-    tokens, no = _tokens(13).reshape(1, 13), jnp.zeros(1, bool)
-
-    def loss(params, before, detached):
-        def of(streams):
-            streams(tokens[:, :6] if before else tokens[:, :0], no)
-            if detached:
-                for kept in streams.carried:
-                    kept[...] = jax.lax.stop_gradient(kept[...])
-            return next_token_loss(streams, Chunk(tokens[:, 6:], no), None)[0].sum()
-
-        return apply(state, params, of, training=False)[0]
-
-    grad = jax.jit(jax.grad(loss), static_argnums=(1, 2))
-    jax.tree.map(np.testing.assert_array_equal, grad(state.params, True, False), grad(state.params, True, True))
-    alone = grad(state.params, False, False)
-    assert any(
-        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (alone, grad(state.params, True, False))), strict=True)
-    )
-
-
 @pytest.mark.parametrize(("pieces", "chunk"), [(1, 256), (1, 7), (3, 10), (4, 256)])
 def test_bits_per_character_counts_every_character_once(pieces, chunk):
     model, text, before = _model(), _tokens(101), jnp.int32(3)
@@ -119,28 +57,6 @@ def test_bits_per_character_counts_every_character_once(pieces, chunk):
         log_probs = jax.nn.log_softmax(model(inputs[start : start + length])[0])
         total -= float(jnp.take_along_axis(log_probs, text[start : start + length, None], axis=-1).sum())
     assert float(got) == pytest.approx(total / 101 / np.log(2), rel=1e-5)
-
-
-def test_two_segments_are_one_long_segment_and_are_traced_once():
-    traces = []
-
-    def counted(*args):
-        traces.append(1)
-        return next_token_loss(*args)
-
-    def state():
-        tx = train.optimizer("adamw", 1e-2, steps=1, clip_norm=1.0)
-        return train.create_state(Streams(_model(dropout=0.3), 2), tx, jax.random.key(0))
-
-    text, rates = _tokens(100), jnp.linspace(1e-2, 1e-3, 6)
-    segment = make_segment(streams=2, chunk=8, restart=0.2, loss_fn=counted)
-    halves, first = segment(state(), text, rates[:3])
-    seen = len(traces)
-    halves, second = segment(halves, text, rates[3:])
-    assert len(traces) == seen
-    whole, losses = segment(state(), text, rates)
-    np.testing.assert_allclose(jnp.concatenate([first["loss"], second["loss"]]), losses["loss"], rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), halves.params, whole.params)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero_with_the_steps():
@@ -205,7 +121,7 @@ def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, 
     reported = (run / "samples.txt").read_bytes()
     die_before_checkpoint(5, monkeypatch, resume, char_lm, run, monkeypatch)
     resume(char_lm, run, monkeypatch)
-    assert "going on after step 80\n" in capsys.readouterr().out
+    assert "resumed after step 80\n" in capsys.readouterr().out
     with np.load(tmp_path / "whole" / "model.npz") as a, np.load(run / "model.npz") as b:
         assert a.files == b.files
         for name in a.files:
@@ -265,7 +181,7 @@ def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
     [
         (b"", {}, "is empty"),
         (b"abc", {}, "too few"),
-        (b"abcdefgh" * 5, {}, "make --streams or --chunk smaller"),
+        (b"abcdefgh" * 5, {}, "--streams: expected at most 2 of chunks of 16"),
         (b"ab\xff" * 99, {}, "is not UTF-8 text: invalid start byte at byte 2"),
         (b"abcdefgh" * 99, {"streams": 0}, "--streams: expected a whole number of at least 1"),
         (b"abcdefgh" * 99, {"epochs": -1}, "--epochs: expected a finite positive number"),

@@ -11,7 +11,7 @@ from jaxnn.counts import check_count
 from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.checkpoint.options import Checkpoints
 from jaxnn.train.devices.shortage import tell_of_shortage
-from jaxnn.train.ensemble.members import count_members, hyperparameters
+from jaxnn.train.ensemble.members import count_members
 from jaxnn.train.ensemble.program import make_ensemble
 from jaxnn.train.ensemble.training import Members
 from jaxnn.train.loop.driver import drive
@@ -24,6 +24,7 @@ from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import evaluate
+from jaxnn.train.step.hyperparameters import hyperparameters
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step

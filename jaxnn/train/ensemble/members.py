@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnn.train.step.hyperparameters import with_hyperparameters
 from jaxnn.train.step.state import TrainState, create_state
 
 Init = Callable[[jax.Array], Any]
@@ -93,7 +94,11 @@ def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table
     @jax.vmap
     def create(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
         state = create_state(init(key), tx, key)
-        return dataclasses.replace(state, opt_state=_with(state.opt_state, values)) if values else state
+        return (
+            dataclasses.replace(state, opt_state=with_hyperparameters(state.opt_state, values, "members"))
+            if values
+            else state
+        )
 
     return create(jnp.stack([jax.random.key(seed) for seed in seeds]), varied)
 
@@ -139,70 +144,6 @@ def member(states: TrainState, index: int) -> TrainState:
     if not -n <= index < n:
         raise ValueError(f"index: there are {n} members, numbered from 0, so there is no {index}")
     return jax.tree.map(lambda x: x[index], states)
-
-
-def hyperparameters(opt_state: Any) -> dict[str, Any]:
-    """The injected hyper-parameters of an optimiser's state that can be set, by name; none where it has none.
-
-    Those that follow a schedule are left out: the optimiser computes them anew in each step.
-
-    Args:
-        opt_state: An optimiser's state, stacked or not.
-
-    Returns:
-        Arrays by name.
-
-    Example:
-        >>> import jax.numpy as jnp, optax
-        >>> from jaxnn.train.ensemble.members import hyperparameters
-        >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
-        >>> sorted(hyperparameters(tx.init(jnp.ones(2)))), hyperparameters(optax.sgd(0.1).init(jnp.ones(2)))
-        (['learning_rate'], {})
-    """
-    found: dict[str, Any] = {}
-    for injected in _injected(opt_state):
-        found |= {name: v for name, v in injected.hyperparams.items() if name not in injected.hyperparams_states}
-    return found
-
-
-def _with(opt_state: Any, values: dict[str, jax.Array]) -> Any:
-    """The optimiser's state with these hyper-parameters."""
-    available, scheduled = hyperparameters(opt_state), set[str]()
-    for injected in _injected(opt_state):
-        scheduled |= set(injected.hyperparams_states)
-    for name in values:
-        if name in available:
-            continue
-        if name in scheduled:
-            raise ValueError(
-                f"members: {name} follows a schedule in tx, which would overwrite it; give the optimiser a number, "
-                "or use train.optimizer(..., schedule=...), whose highest learning rate may vary"
-            )
-        if not available:
-            raise ValueError(
-                f"members: {name} cannot vary: tx has no injected hyper-parameters; use train.optimizer, or "
-                f"optax.inject_hyperparams(optax.adam)({name}=...) in place of optax.adam({name}=...)"
-            )
-        raise ValueError(f"members: tx has no hyper-parameter {name}, only {', '.join(sorted(available))}")
-
-    def put(node: Any) -> Any:
-        if not _is_injected(node):
-            return node
-        hyperparams = {
-            name: values[name].astype(jnp.result_type(old)) if name in values else old
-            for name, old in node.hyperparams.items()
-        }
-        return node._replace(hyperparams=hyperparams)
-
-    return jax.tree.map(put, opt_state, is_leaf=_is_injected)
-
-
-def _is_injected(node: Any) -> bool:
-    return isinstance(node, optax.InjectStatefulHyperparamsState)
-
-
-def _injected(opt_state: Any) -> list[Any]:
-    return [node for node in jax.tree.leaves(opt_state, is_leaf=_is_injected) if _is_injected(node)]
 
 
 def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:

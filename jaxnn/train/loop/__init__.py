@@ -1,22 +1,30 @@
 """Training loops: epochs as one compiled program, streamed epochs, and `fit`."""
 
+from jaxnn.train.loop.computed import TBPTT, Chunk, Computed, Generated
 from jaxnn.train.loop.driver import Program, drive
 from jaxnn.train.loop.epoch import epoch_order, make_epoch
 from jaxnn.train.loop.fit import fit
 from jaxnn.train.loop.nonfinite import NonFiniteLossError
 from jaxnn.train.loop.sinks import STOP, Sink, early_stopping, time_limit
+from jaxnn.train.loop.stateful import Stateful, next_token_loss
 from jaxnn.train.loop.streamed import StreamedEpoch
 
 __all__ = [
     "STOP",
+    "TBPTT",
+    "Chunk",
+    "Computed",
+    "Generated",
     "NonFiniteLossError",
     "Program",
     "Sink",
+    "Stateful",
     "StreamedEpoch",
     "drive",
     "early_stopping",
     "epoch_order",
     "fit",
     "make_epoch",
+    "next_token_loss",
     "time_limit",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnn.counts import check_count
 from jaxnn.train.devices.sharding import Parallel
+from jaxnn.train.loop.computed import Computed
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
@@ -68,11 +69,11 @@ def make_epoch(
         compiler_options: As for `make_step`, whose own they are if None is given.
 
     Returns:
-        The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
-        whatever dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`)
-        so that it is not sent again for each epoch. It is read in place and not copied; the state is
-        **donated**. Each metric is float32 `(steps,)`, weighted means by `metrics["examples"]` are those of
-        the epoch.
+        The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in whatever
+        dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`), so that it is not
+        sent again for each epoch. It is read in place and not copied; the state is **donated**. Each metric is
+        float32 `(steps,)`; weighted means by `metrics["examples"]` are those of the epoch. `data` may also be a
+        `train.loop.Computed`, whose batches have a size of their own.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
@@ -104,13 +105,20 @@ def make_epoch(
 
     @partial(jit, compiler_options=options, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
-        examples = batching.count(data)
-        steps = batching.steps(examples, batch_size)
-        order = epoch_order(state.key, state.step // steps, examples)
+        if isinstance(data, Computed):
+            steps = data.steps
 
-        def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
-            positions, weights = batching.positions(number, examples, batch_size)
-            return step(state, batching.take(data, order[positions]), weights)
+            def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
+                return step(state, data.batch_at(state.key, state.step))
+
+        else:
+            examples = batching.count(data)
+            steps = batching.steps(examples, batch_size)
+            order = epoch_order(state.key, state.step // steps, examples)
+
+            def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
+                positions, weights = batching.positions(number, examples, batch_size)
+                return step(state, batching.take(data, order[positions]), weights)
 
         if chunk is None:
             state, metrics = jax.lax.scan(body, state, jnp.arange(steps))

@@ -12,6 +12,7 @@ from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.checkpoint.options import Position
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop import nonfinite, records
+from jaxnn.train.loop.computed import Computed, Generated
 from jaxnn.train.loop.driver import Program
 from jaxnn.train.loop.epoch import make_epoch
 from jaxnn.train.loop.streamed import StreamedEpoch
@@ -33,6 +34,8 @@ class Whole:
         parallel: Parallel | None,
         check: LabelCheck,
     ):
+        if parallel is not None and isinstance(data, Computed):
+            batch_size = parallel.up(batch_size)  # unused: computed batches have their own
         self._epoch = make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel)
         # To the device, once.
         self._data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
@@ -41,7 +44,7 @@ class Whole:
     @property
     def identity(self) -> str:
         """What tells the data from other data: every bit of what is on the device."""
-        return identity(self._data)
+        return repr(self._data) if isinstance(self._data, Generated) else identity(self._data)
 
     def compile(self, state: TrainState) -> None:
         """Compiles the epoch."""

@@ -14,6 +14,7 @@ from jaxnn.train.devices import distributed
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.devices.shortage import tell_of_shortage
 from jaxnn.train.loop import nonfinite
+from jaxnn.train.loop.computed import Computed
 from jaxnn.train.loop.driver import drive
 from jaxnn.train.loop.epochs import Epochs, Streamed, Whole
 from jaxnn.train.loop.sinks import Curves, Sink, check_sinks
@@ -62,11 +63,12 @@ def fit(
     Args:
         state: From `create_state`.
         data: The training set, a pytree of arrays that share their leading length; or a `data.Stream`, where it
-            does not fit on the device: the same order of examples, read batch by batch.
+            does not fit on the device: the same order of examples, read batch by batch; or a `train.Generated` or
+            `train.loop.TBPTT`, which compute their batches on the device.
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
-        batch_size: Examples a step.
+        batch_size: Examples a step; of computed batches it is their own.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         test_batch_size: Examples at a time in evaluation.
@@ -115,8 +117,10 @@ def fit(
         True
     """
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
-    examples = data.examples if isinstance(data, Stream) else batching.count(data)
-    steps = batching.steps(examples, batch_size)
+    if isinstance(data, Computed):
+        steps = data.steps
+    else:
+        steps = batching.steps(data.examples if isinstance(data, Stream) else batching.count(data), batch_size)
     step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess, compiler_options=compiler_options)
     check = LabelCheck(state, loss_fn, preprocess, batch_size)
     check(test_data, "test_data")
@@ -124,7 +128,8 @@ def fit(
     if isinstance(data, Stream):
         training = Streamed(data, step_fn, batch_size, chunk, parallel, check)
     else:
-        check(data)
+        if not isinstance(data, Computed):
+            check(data)
         training = Whole(data, step_fn, batch_size, chunk, parallel, check)
     if parallel is None:
         test_data = jax.tree.map(jnp.asarray, test_data)

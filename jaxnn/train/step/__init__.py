@@ -4,6 +4,7 @@ from jaxnn.train.step import augment
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import compiler_options, jit
 from jaxnn.train.step.evaluate import evaluate, predict
+from jaxnn.train.step.hyperparameters import hyperparameters, with_hyperparameters
 from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.losses import classification_loss, l2, weight_mask
 from jaxnn.train.step.optimizers import optimizer
@@ -25,6 +26,7 @@ __all__ = [
     "compiler_options",
     "create_state",
     "evaluate",
+    "hyperparameters",
     "image_preprocess",
     "jit",
     "l2",
@@ -33,4 +35,5 @@ __all__ = [
     "precision",
     "predict",
     "weight_mask",
+    "with_hyperparameters",
 ]

@@ -1,0 +1,89 @@
+"""A recurrent model whose state is carried from training step to training step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxnn.train.loop.computed import Chunk
+from jaxnn.train.step.batching import Metrics
+
+
+class Carried(nnx.Variable):
+    """An array that a module carries from one call to the next; training keeps it beside the parameters."""
+
+
+class Stateful(nnx.Module):
+    """A recurrent model that reads parallel streams: each call continues where the last one ended.
+
+    Gradients do not reach the call before: this is truncated back-propagation through time.
+
+    Args:
+        model: A module called as `(x, state) -> (outputs, state)`, with `zero_state(batch_axes) -> state`, such as
+            `models.LanguageModel`. The state is a pytree of arrays `(*batch_axes, ...)`.
+        streams: Number of parallel streams.
+
+    Attributes:
+        model: As given.
+        carried: The arrays of the state, `(streams, ...)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models, train
+        >>> model = models.LanguageModel(5, embed_features=4, hidden_features=8, rngs=nnx.Rngs(0))
+        >>> reader = train.loop.Stateful(model, 2)
+        >>> tokens, no = jnp.ones((2, 6), int), jnp.zeros(2, bool)
+        >>> parts = [reader(tokens[:, :3], no), reader(tokens[:, 3:], no)]
+        >>> bool(jnp.allclose(jnp.concatenate(parts, 1), model(tokens)[0], atol=1e-6))
+        True
+    """
+
+    def __init__(self, model: Any, streams: int):
+        if not callable(getattr(model, "zero_state", None)):
+            raise ValueError(
+                f"model: expected a module with zero_state(batch_axes), got {type(model).__name__}; define it, and "
+                "call the module as (x, state) -> (outputs, state)"
+            )
+        self.model = model
+        self.carried = nnx.data([Carried(array) for array in jax.tree.leaves(model.zero_state((streams,)))])
+
+    def __call__(self, x: Any, fresh: jax.Array) -> Any:
+        """Reads the next elements of each stream.
+
+        Args:
+            x: `(streams, time, ...)`.
+            fresh: bool `(streams,)`. Streams that start anew.
+
+        Returns:
+            The outputs of the model, `(streams, time, ...)`.
+        """
+        start, structure = jax.tree.flatten(self.model.zero_state(fresh.shape))
+        before = [
+            jnp.where(fresh.reshape(-1, *[1] * (zero.ndim - 1)), zero, jax.lax.stop_gradient(array[...]))
+            for zero, array in zip(start, self.carried, strict=True)
+        ]
+        outputs, after = self.model(x, jax.tree.unflatten(structure, before))
+        for kept, array in zip(self.carried, jax.tree.leaves(after), strict=True):
+            kept[...] = array
+        return outputs
+
+
+def next_token_loss(model: Stateful, chunk: Chunk, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+    r"""The cross-entropy of every next token, a loss function for `TBPTT` data of integer tokens.
+
+    .. math:: \ell = -\frac{1}{T} \sum_{t=1}^{T} \log p(x_{t+1} \mid x_1, \dots, x_t)
+
+    Args:
+        model: A `Stateful` model of logits `(streams, time, vocabulary)`.
+        chunk: Tokens `(streams, time + 1)`.
+        key: Unused.
+
+    Returns:
+        The losses in nats, a mean for each stream, `(streams,)`, and no metrics.
+    """
+    logits = model(chunk.values[:, :-1], chunk.fresh)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), chunk.values[:, 1:])
+    return losses.mean(-1), {}

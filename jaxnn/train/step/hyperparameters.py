@@ -1,0 +1,92 @@
+"""Hyper-parameters that an optimiser keeps as arrays in its state (`optax.inject_hyperparams`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def hyperparameters(opt_state: Any) -> dict[str, Any]:
+    """The injected hyper-parameters of an optimiser's state that can be set, by name; none where it has none.
+
+    Those that follow a schedule are left out: the optimiser computes them anew in each step.
+
+    Args:
+        opt_state: An optimiser's state, stacked or not.
+
+    Returns:
+        Arrays by name.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from jaxnn.train.step.hyperparameters import hyperparameters
+        >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+        >>> sorted(hyperparameters(tx.init(jnp.ones(2)))), hyperparameters(optax.sgd(0.1).init(jnp.ones(2)))
+        (['learning_rate'], {})
+    """
+    found: dict[str, Any] = {}
+    for injected in _injected(opt_state):
+        found |= {name: v for name, v in injected.hyperparams.items() if name not in injected.hyperparams_states}
+    return found
+
+
+def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argument: str = "values") -> Any:
+    """Sets injected hyper-parameters.
+
+    Args:
+        opt_state: An optimiser's state.
+        values: New values by name.
+        argument: What to call `values` in an error.
+
+    Returns:
+        The optimiser's state with these values, in the dtypes of those before.
+
+    Raises:
+        ValueError: If the optimiser has no such hyper-parameter, or has it follow a schedule.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from jaxnn.train.step.hyperparameters import hyperparameters, with_hyperparameters
+        >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+        >>> changed = with_hyperparameters(tx.init(jnp.ones(2)), {"learning_rate": jnp.float32(0.5)})
+        >>> float(hyperparameters(changed)["learning_rate"])
+        0.5
+    """
+    available, scheduled = hyperparameters(opt_state), set[str]()
+    for injected in _injected(opt_state):
+        scheduled |= set(injected.hyperparams_states)
+    for name in values:
+        if name in available:
+            continue
+        if name in scheduled:
+            raise ValueError(
+                f"{argument}: {name} follows a schedule in tx, which would overwrite it; give the optimiser a number, "
+                "or use train.optimizer(..., schedule=...), whose highest learning rate may vary"
+            )
+        if not available:
+            raise ValueError(
+                f"{argument}: {name} cannot vary: tx has no injected hyper-parameters; use train.optimizer, or "
+                f"optax.inject_hyperparams(optax.adam)({name}=...) in place of optax.adam({name}=...)"
+            )
+        raise ValueError(f"{argument}: tx has no hyper-parameter {name}, only {', '.join(sorted(available))}")
+
+    def put(node: Any) -> Any:
+        if not _is_injected(node):
+            return node
+        hyperparams = {
+            name: values[name].astype(jnp.result_type(old)) if name in values else old
+            for name, old in node.hyperparams.items()
+        }
+        return node._replace(hyperparams=hyperparams)
+
+    return jax.tree.map(put, opt_state, is_leaf=_is_injected)
+
+
+def _is_injected(node: Any) -> bool:
+    return isinstance(node, optax.InjectStatefulHyperparamsState)
+
+
+def _injected(opt_state: Any) -> list[Any]:
+    return [node for node in jax.tree.leaves(opt_state, is_leaf=_is_injected) if _is_injected(node)]
