@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 
 class Display:
@@ -49,7 +49,7 @@ class Display:
                 self._task = self._bar.add_task(task.pop("description", ""), total=total, **task)
         self.has_bar = self._bar is not None
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self

@@ -91,7 +91,7 @@ class TensorBoard:
         history = [r for r in self._run.metrics() if r.get("epoch", 0) < record["epoch"]] + [record]
         self._folder.mkdir(exist_ok=True)
         before = list(self._folder.glob(f"events.out.tfevents.*{_OURS}"))
-        # Not SummaryWriter: it writes in a thread, which a full disk ends; its queue of ten then blocks training forever.
+        # Not SummaryWriter: a full disk ends the thread in which it writes, and its queue of ten then blocks training.
         self._writer = RecordWriter(str(self._folder / f"events.out.tfevents.{time.time_ns()}{_OURS}"))
         first = history[0]["step"]
         for event in (
