@@ -179,6 +179,8 @@ def reason_anywhere(error: BaseException | None) -> str:
 
     Operating-system errors take precedence over time-outs of the processes that waited for the one that failed.
     """
+    if not anywhere(error is not None):
+        return ""
     return told(_refused(error)) or told("" if error is None else reason(error))
 
 
