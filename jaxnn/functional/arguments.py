@@ -5,7 +5,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,23 +159,10 @@ def rank(name: str, array: jax.Array, least: int, form: str) -> None:
         raise ValueError(f"{name} must have the shape {form}, not {array.shape}")
 
 
-def check(assertion: Any, *args: Any, error: str) -> None:
-    """Runs a chex assertion, and raises a ValueError that says `error` where it fails."""
-    try:
-        assertion(*args)
-    except AssertionError:
-        raise ValueError(error) from None
-
-
 def bias_of(bias: jax.Array | None, channels: int) -> None:
     """Raises unless there is no bias, or one number per channel."""
-    if bias is not None:
-        check(
-            chex.assert_shape,
-            bias,
-            (channels,),
-            error=f"bias must have one entry per output channel, shape ({channels},), not {bias.shape}",
-        )
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(f"bias must have one entry per output channel, shape ({channels},), not {bias.shape}")
 
 
 def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:

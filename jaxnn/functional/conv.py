@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -169,14 +168,10 @@ def conv_transpose(
     arguments.floating(x=x, kernel=kernel, bias=bias)
     _check_groups(groups)
     inputs, outputs = x.shape[-1], kernel.shape[-1] * groups
-    arguments.check(
-        chex.assert_axis_dimension,
-        kernel,
-        -2,
-        inputs,
-        error=f"kernel must be (*window, in, out / groups) with in = {inputs} as x {x.shape} has it, "
-        f"not {kernel.shape}",
-    )
+    if kernel.shape[-2] != inputs:
+        raise ValueError(
+            f"kernel must be (*window, in, out / groups) with in = {inputs} as x {x.shape} has it, not {kernel.shape}"
+        )
     if inputs % groups:
         raise ValueError(f"groups must divide the input channels: {inputs} channels, {groups} groups")
     window = kernel.shape[:-2]
@@ -218,14 +213,11 @@ def _read(
     window, spatial, inputs = kernel.shape[:-2], x.shape[-1 - n : -1], x.shape[-1]
     if inputs % groups or kernel.shape[-1] % groups:
         raise ValueError(f"groups must divide the channels: {inputs} into {kernel.shape[-1]} channels, {groups} groups")
-    arguments.check(
-        chex.assert_axis_dimension,
-        kernel,
-        -2,
-        inputs // groups,
-        error=f"kernel must be (*window, in / groups, out) with in / groups = {inputs // groups} as x {x.shape} "
-        f"has it, not {kernel.shape}",
-    )
+    if kernel.shape[-2] != inputs // groups:
+        raise ValueError(
+            f"kernel must be (*window, in / groups, out) with in / groups = {inputs // groups} as x {x.shape} "
+            f"has it, not {kernel.shape}"
+        )
     _check_window(window)
     arguments.bias_of(bias, kernel.shape[-1])
     if pad_mode not in arguments.PAD_MODES:

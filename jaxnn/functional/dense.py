@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -31,16 +30,12 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     Array([1.5, 2.5, 8.5], dtype=float32)
     """
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
-    arguments.check(chex.assert_rank, kernel, 2, error=f"kernel must have the shape (in, out), not {kernel.shape}")
+    if kernel.ndim != 2:
+        raise ValueError(f"kernel must have the shape (in, out), not {kernel.shape}")
     arguments.rank("x", x, 1, "(*batch, in)")
     arguments.floating(x=x, kernel=kernel, bias=bias)
-    arguments.check(
-        chex.assert_axis_dimension,
-        x,
-        -1,
-        kernel.shape[0],
-        error=f"x must end in the kernel's input axis of {kernel.shape[0]}, not have the shape {x.shape}",
-    )
+    if x.shape[-1] != kernel.shape[0]:
+        raise ValueError(f"x must end in the kernel's input axis of {kernel.shape[0]}, not have the shape {x.shape}")
     arguments.bias_of(bias, kernel.shape[1])
     wide = accumulator(x.dtype)
     y = jnp.matmul(x, kernel, precision=precision, preferred_element_type=wide)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -44,12 +43,8 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
            [-32., -32.]], dtype=float32)
     """
     pictures, kernels = arguments.as_arrays(pictures, kernels)
-    arguments.check(
-        chex.assert_rank,
-        kernels,
-        {2, 3},
-        error=f"kernels must have the shape (maps, height, width) or (height, width), not {kernels.shape}",
-    )
+    if kernels.ndim not in (2, 3):
+        raise ValueError(f"kernels must have the shape (maps, height, width) or (height, width), not {kernels.shape}")
     arguments.rank("pictures", pictures, 3, "(*batch, height, width, channels)")
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
     channels = pictures.shape[-1]

@@ -7,6 +7,7 @@ user's cache folder. A compiled program with such a call cannot be written to a 
 compilation cache is set, in exported programs, or with `JAXNN_ONEDNN=0` in the environment.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ import numpy as np
 from jaxlib.version import __version__ as jaxlib_version
 
 from jaxnn.cache import user_cache
+from jaxnn.files import replacing
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.processor import facts, features
 
@@ -53,13 +55,10 @@ def works() -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     answer = _tried()
-    beside = note.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # the next process asks again
         note.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"works": answer, "jaxlib": jaxlib_version, "processor": processor[:200]}))
-        beside.replace(note)
-    except OSError:
-        pass  # asked again by the next process
+        with replacing(note) as beside:
+            beside.write_text(json.dumps({"works": answer, "jaxlib": jaxlib_version, "processor": processor[:200]}))
     return answer
 
 

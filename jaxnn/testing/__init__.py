@@ -2,7 +2,7 @@
 
 from jaxnn.testing.cells import assert_cell
 from jaxnn.testing.comparison import assert_close
-from jaxnn.testing.counters import CountedFunction, assert_traces, compiled_ops, count_traces, record_traces
+from jaxnn.testing.counters import assert_traces, compiled_ops, record_traces
 from jaxnn.testing.gradients import assert_gradients
 from jaxnn.testing.invariance import assert_invariant
 from jaxnn.testing.oracle import assert_close_to_oracle
@@ -11,7 +11,6 @@ from jaxnn.testing.tolerance import Tolerance, tolerance
 from jaxnn.testing.transfers import count_host_transfers, forbid_host_transfers
 
 __all__ = [
-    "CountedFunction",
     "Tolerance",
     "assert_cell",
     "assert_close",
@@ -22,7 +21,6 @@ __all__ = [
     "assert_traces",
     "compiled_ops",
     "count_host_transfers",
-    "count_traces",
     "forbid_host_transfers",
     "record_traces",
     "tolerance",

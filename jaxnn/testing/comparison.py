@@ -74,10 +74,7 @@ def assert_within(
 
     ``paths`` names the leaves in the message; by default their paths in the tree do.
     """
-    try:
-        chex.assert_trees_all_equal_structs(got, expected)
-    except AssertionError as error:
-        raise AssertionError(f"{what}: the trees differ in structure\n{error}") from None
+    chex.assert_trees_all_equal_structs(got, expected, custom_message=what)
     leaves = [
         _Leaf(jax.tree_util.keystr(path) if paths is None else paths[i], _wide(ours), _wide(theirs))
         for i, ((path, ours), theirs) in enumerate(

@@ -1,55 +1,12 @@
-"""Counting what should happen once or never: traces of a function, operations in its compiled program."""
+"""Counting what should happen once or never: traces of jitted functions, operations in a compiled program."""
 
 import collections
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any
 
 import jax
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class CountedFunction(Generic[P, R]):
-    """A function that counts how often Python runs it: under `jax.jit`, how often it is traced.
-
-    Attributes:
-        traces: Calls so far.
-    """
-
-    def __init__(self, function: Callable[P, R]) -> None:
-        functools.update_wrapper(self, function)
-        self._function = function
-        self.traces = 0
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the function, and counts."""
-        self.traces += 1
-        return self._function(*args, **kwargs)
-
-
-def count_traces(function: Callable[P, R]) -> CountedFunction[P, R]:
-    """Wraps a function, so that ``.traces`` tells how often it was traced.
-
-    Wrap before `jax.jit`: the compiled program does not run Python, so every call that is counted is a trace.
-
-    Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from jaxnn import testing
-        >>> counted = testing.count_traces(lambda x: x + 1)
-        >>> compiled = jax.jit(counted)
-        >>> _ = compiled(jnp.ones(3)), compiled(jnp.zeros(3))
-        >>> counted.traces
-        1
-        >>> _ = compiled(jnp.ones(4))  # another shape
-        >>> counted.traces
-        2
-    """
-    return CountedFunction(function)
 
 
 @contextlib.contextmanager
@@ -90,15 +47,18 @@ def record_traces() -> Iterator[collections.Counter[str]]:
 
 
 @contextlib.contextmanager
-def assert_traces(n: int, function: CountedFunction | str) -> Iterator[None]:
-    """Asserts that a function is traced exactly ``n`` times while the block runs.
+def assert_traces(n: int, name: str) -> Iterator[None]:
+    """Asserts that a jitted function is traced exactly `n` times while the block runs.
+
+    It needs no access to the function. To bound the traces of a function before you jit it, over the whole program,
+    wrap it in `chex.assert_max_traces`.
 
     Args:
         n: Number of traces; 0 for what must already be compiled.
-        function: What `count_traces` returned, or the name of a jitted function.
+        name: Name of the function.
 
     Raises:
-        AssertionError: If it was traced more or less often.
+        AssertionError: If it is traced more or less often.
 
     Example:
         >>> import jax
@@ -115,19 +75,11 @@ def assert_traces(n: int, function: CountedFunction | str) -> Iterator[None]:
         ...
         AssertionError: double was traced 2 times, expected 1: a shape, a dtype, a static argument...
     """
-    if isinstance(function, str):
-        name = function
-        with record_traces() as traces:
-            yield
-        count = traces[name]
-    else:
-        name = getattr(function, "__name__", "the function")
-        before = function.traces
+    with record_traces() as traces:
         yield
-        count = function.traces - before
-    if count != n:
-        why = ": a shape, a dtype, a static argument or the function object itself changed" if count > n else ""
-        raise AssertionError(f"{name} was traced {count} times, expected {n}{why}")
+    if traces[name] != n:
+        why = ": a shape, a dtype, a static argument or the function object itself changed" if traces[name] > n else ""
+        raise AssertionError(f"{name} was traced {traces[name]} times, expected {n}{why}")
 
 
 def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = True) -> collections.Counter[str]:

@@ -9,7 +9,6 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnn.testing.comparison import assert_close, assert_within
-from jaxnn.testing.counters import count_traces
 from jaxnn.testing.floating import as_array, is_floating, restrict_to_floating
 from jaxnn.testing.oracle import name_of
 
@@ -108,7 +107,13 @@ def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[A
         lambda *_: 0.0,
         what=f"{name_of(function)}, jit: state leaks from one plain call into the next",
     )
-    counted = count_traces(function)
+    traces = 0
+
+    def counted(*args: Tree) -> Tree:
+        nonlocal traces
+        traces += 1
+        return function(*args)
+
     compiled = jax.jit(counted)
     try:
         with jax.checking_leaks():
@@ -119,10 +124,8 @@ def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[A
         raise AssertionError(f"{name_of(function)}, jit: a tracer escapes\n{error}") from error
     close(got_first, first, "jit against no jit")
     close(got_other, other, "jit against no jit, for other values")
-    if counted.traces != 1:
-        raise AssertionError(
-            f"{name_of(function)}, jit: traced {counted.traces} times for two calls of the same shapes"
-        )
+    if traces != 1:
+        raise AssertionError(f"{name_of(function)}, jit: traced {traces} times for two calls of the same shapes")
 
 
 def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:

@@ -7,18 +7,6 @@ import pytest
 from jaxnn import testing
 
 
-def test_a_counted_function_keeps_its_name_and_counts_its_calls():
-    @testing.count_traces
-    def step(x, *, scale):
-        """Scales."""
-        return x * scale
-
-    compiled = jax.jit(step, static_argnames="scale")
-    for scale in (1, 2, 1):
-        compiled(jnp.ones(3), scale=scale)
-    assert (step.traces, step.__name__, step.__doc__) == (2, "step", "Scales.")
-
-
 def test_traces_are_recorded_by_name_and_only_within_the_block():
     @jax.jit
     def double(x):

@@ -232,11 +232,10 @@ class TestWhatTransformationsChange:
 
 class TestTraces:
     def test_a_shape_that_varies_is_caught(self):
-        counted = testing.count_traces(lambda x: x * 2)
-        step = jax.jit(counted)
+        step = jax.jit(lambda x: x * 2)
 
         def epoch():
-            with testing.assert_traces(1, counted):
+            with testing.assert_traces(1, "<lambda>"):
                 for size in (4, 4, 3):  # the last short batch
                     step(jnp.ones(size))
 

@@ -1,9 +1,12 @@
-"""What tells arrays from others: a number that changes when any bit does. Checkpoints are checked with it."""
+"""What identifies arrays: their names, shapes, and a number that changes when any bit does."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxnn.train.step.state import TrainState
 
 
 @jax.jit
@@ -48,8 +51,31 @@ def identity(tree: Any) -> str:
     return " ".join(f"{x.dtype}{x.shape}#{number:08x}" for x, number in zip(leaves, numbers, strict=True))
 
 
+def arrays(state: TrainState) -> dict[str, jax.Array]:
+    """The arrays of a state by their place in it, random keys as their data: they can be read without jaxnn."""
+    return {
+        jax.tree_util.keystr(path): jax.random.key_data(leaf) if is_key(leaf) else leaf
+        for path, leaf in jax.tree.leaves_with_path(state)
+    }
+
+
+def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
+    """Dtype and shape of each array, as text."""
+    return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}
+
+
+def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
+    """The fingerprint of each array."""
+    return {name: int(number) for name, number in jax.device_get(fingerprint(dict(named))).items()}
+
+
+def is_key(x: jax.Array) -> bool:
+    """Whether an array holds random keys."""
+    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
+
+
 def _one(x: jax.Array) -> jax.Array:
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if is_key(x):
         x = jax.random.key_data(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         x = jnp.stack([x.real, x.imag])

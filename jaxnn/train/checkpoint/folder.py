@@ -8,7 +8,7 @@ from typing import NoReturn
 import jax
 
 from jaxnn.files import locked
-from jaxnn.train.checkpoint.options import CheckpointError
+from jaxnn.train.checkpoint.options import CheckpointError, MetricsFolder
 from jaxnn.train.devices import distributed
 
 
@@ -41,6 +41,27 @@ def saved_steps(folder: Path) -> list[int]:
 def damaged(folder: Path) -> list[str]:
     """The names of the checkpoints that were put aside because they could not be read."""
     return sorted(path.name for path in folder.glob("damaged-*"))
+
+
+def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -> None:
+    """Raises where a run was trained before, and its checkpoints are gone or damaged.
+
+    Args:
+        folder: Where its checkpoints would be.
+        run: The run folder that training would write to.
+        after: The epochs that would be trained are those after this one.
+
+    Raises:
+        CheckpointError: Then.
+    """
+    left = ", ".join(damaged(folder))
+    if not left and run is not None and run.holds_metrics(after):
+        left = str(run / "metrics.jsonl")
+    if left := distributed.told(left):
+        raise CheckpointError(
+            f"checkpoints: expected one that is whole in {folder}, got none, only {left} of a run that was "
+            "trained before; nothing of it was overwritten: start a new run in another folder"
+        )
 
 
 def _check_writable(folder: Path) -> None:

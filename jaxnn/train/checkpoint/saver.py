@@ -1,4 +1,4 @@
-"""Checkpoints of training: written beside it, whole or not at all, checked when read, and never of another run.
+"""Checkpoints of training: written beside it, whole or not at all, and never over those of another run.
 
 With several processes all of them call everything here alike: each writes its own part, and whatever only one may see
 (a folder that it cannot write to, a damaged file, a full disk) is told to all first, so that they go the same way.
@@ -7,10 +7,10 @@ With several processes all of them call everything here alike: each writes its o
 import dataclasses
 import json
 import math
-import os
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -19,16 +19,13 @@ from typing import Any
 
 import jax
 
-from jaxnn.train.checkpoint import saved, signals
-from jaxnn.train.checkpoint.folder import claim, damaged
-from jaxnn.train.checkpoint.options import CheckpointError, Checkpoints, MetricsFolder, Position
-from jaxnn.train.checkpoint.trouble import DamagedError, damage, forget, quiet, reason, reason_anywhere, warn
+from jaxnn.train.checkpoint import manager, signals
+from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, shapes
+from jaxnn.train.checkpoint.folder import check_nothing_is_lost, claim, damaged
+from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position
+from jaxnn.train.checkpoint.restoring import FORMAT, DamagedError, read, set_aside
 from jaxnn.train.devices import distributed
 from jaxnn.train.step.state import TrainState
-
-_FORMAT = 1
-_PATIENCE = 600
-"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
 
 
 class Saver:
@@ -91,9 +88,9 @@ class Saver:
         self._config = json.loads(json.dumps({**options.config, **(config or {})}, default=str))
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
-            stack.enter_context(quiet())
+            stack.enter_context(manager.quiet())
             claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
-            self._manager = self._open()
+            self._manager = manager.open_folder(self.folder, options, self._meet)
             self._saved = self._newest()
             if not options.resume and distributed.anywhere(self._saved is not None or bool(damaged(self.folder))):
                 self._manager.close()
@@ -104,28 +101,6 @@ class Saver:
             self._stack = stack.pop_all()
         self._wish = signals.Wish()
         self._saved_at = time.perf_counter()
-
-    def _open(self) -> Any:
-        from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
-
-        kept = [policy.LatestN(self.options.keep)]
-        if self.options.best is not None:
-            kept.append(
-                policy.BestN(
-                    get_metric_fn=lambda metrics: metrics["rank"],
-                    reverse=True,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        return self._ocp.CheckpointManager(
-            self.folder,
-            options=self._ocp.CheckpointManagerOptions(
-                preservation_policy=policy.AnyPreservationPolicy(kept),
-                cleanup_tmp_directories=True,
-                async_options=self._ocp.AsyncOptions(timeout_secs=_PATIENCE, barrier_sync_fn=self._meet),
-            ),
-        )
 
     def __enter__(self) -> "Saver":
         self._wish = self._stack.enter_context(signals.on_signals(self._say))
@@ -138,11 +113,11 @@ class Saver:
             if error is None:
                 self.wait()
             if self._troubled:
-                forget()
+                manager.forget()
             try:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was told already
-                warn(f"{self.folder} could not be closed: {reason(trouble)}")
+                _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
@@ -166,35 +141,26 @@ class Saver:
                 damaged, or there is none while `run` holds metrics of epochs after `after`: training would
                 overwrite them.
         """
-        found = self._restore(state)
+        found = self._newest_whole(state)
         if self.options.resume and found is None:
-            self._check_nothing_is_lost(run, after)
+            check_nothing_is_lost(self.folder, run, after)
         if found is None:
             return state, Position()
         if self.options.resume and run is not None:
             run.rewind(found[1].history, after=after)
         return found
 
-    def _restore(self, state: TrainState) -> tuple[TrainState, Position] | None:
+    def _newest_whole(self, state: TrainState) -> tuple[TrainState, Position] | None:
         while (step := self._newest()) is not None:
             try:
-                return self._read(step, state)
+                return read(self.folder / str(step), state, self._config)
             except DamagedError as error:
-                aside = self._set_aside(step)
-                warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
-            forget()
+                aside = set_aside(self.folder, step)
+                self._manager.reload()
+                self._saved = None
+                _warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
+            manager.forget()
         return None
-
-    def _check_nothing_is_lost(self, run: MetricsFolder | None, after: int) -> None:
-        """Raises where a run was trained before, and its checkpoints are gone or damaged."""
-        left = ", ".join(damaged(self.folder))
-        if not left and run is not None and run.holds_metrics(after):
-            left = str(run / "metrics.jsonl")
-        if left := distributed.told(left):
-            raise CheckpointError(
-                f"checkpoints: expected one that is whole in {self.folder}, got none, only {left} of a run that was "
-                "trained before; nothing of it was overwritten: start a new run in another folder"
-            )
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
         """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
@@ -220,13 +186,12 @@ class Saver:
         Returns:
             Whether all went well; what went wrong is a `CheckpointWarning`.
         """
-        distributed.wait_together(self._manager.wait_until_finished)
         error = None
         try:
             self._manager.wait_until_finished()
         except Exception as caught:
             error = caught
-        if told := reason_anywhere(error):
+        if told := distributed.reason_anywhere(error):
             self._failed(self._saved, told)
         return not told
 
@@ -259,13 +224,13 @@ class Saver:
         self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
 
     def _start(self, step: int, state: TrainState, position: Position) -> None:
-        args, arrays = self._ocp.args, saved.arrays(state)
+        args, named = self._ocp.args, arrays(state)
         self._started += 1
         about = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "config": self._config,
-            "arrays": saved.shapes(arrays),
-            "fingerprints": saved.fingerprints(arrays),
+            "arrays": shapes(named),
+            "fingerprints": fingerprints(named),
             **dataclasses.asdict(position),
         }
         rank = self._rank(position)
@@ -276,7 +241,7 @@ class Saver:
         try:
             self._manager.save(
                 step,
-                args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
+                args=args.Composite(state=args.StandardSave(named), about=args.JsonSave(about)),
                 metrics=rank,
                 force=True,
             )
@@ -284,13 +249,13 @@ class Saver:
         except Exception as error:  # a disk can fail in as many ways as there are file systems
             if jax.process_count() > 1:
                 raise  # the others wait for this process where it will never come
-            self._failed(step, reason(error))
+            self._failed(step, distributed.reason(error))
 
     def _failed(self, step: int | None, why: str) -> None:
         self._saved, self._troubled = None, True
         good = [s for s in self._manager.all_steps(read=True) if s != step]
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
-        warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
+        _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
 
     def _rank(self, position: Position) -> dict[str, float] | None:
         name = self.options.best
@@ -302,41 +267,12 @@ class Saver:
         value = math.inf if value is None or not math.isfinite(value) else float(value)
         return {"rank": -value if name.endswith("accuracy") else value}
 
-    def _read(self, step: int, state: TrainState) -> tuple[TrainState, Position]:
-        # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
-        folder = self.folder / str(step)
-        with damage():
-            about = self._ocp.JsonCheckpointHandler().restore(folder / "about")
-            later = about["format"] != _FORMAT
-            config, shapes = ({}, {}) if later else (about["config"], about["arrays"])
-        if later:
-            raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
-        saved.check_same("the run in", self.folder, config, self._config)
-        saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
-        with damage():
-            arrays = self._ocp.StandardCheckpointHandler().restore(
-                folder / "state", args=self._ocp.args.StandardRestore(saved.abstract(state))
-            )
-            position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
-        with damage():
-            found = saved.fingerprints(arrays)
-            if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
-                raise ValueError(f"{changed[0]} is not what was saved")
-        return saved.back(arrays, state), position
-
-    def _set_aside(self, step: int) -> str:
-        """Renames a checkpoint, in the first process, before any looks at the folder again."""
-        aside, number = self.folder / f"damaged-{step}", 1
-        if distributed.is_first():
-            while aside.exists():
-                number += 1
-                aside = self.folder / f"damaged-{step}-{number}"
-            os.replace(self.folder / str(step), aside)
-        name = distributed.same_text(aside.name)
-        self._manager.reload()
-        self._saved = None
-        return name
-
 
 def _step(state: TrainState) -> int:
     return int(state.step.max())  # of an ensemble all members are at the same one
+
+
+def _warn(text: str) -> None:
+    """One process speaks for all."""
+    if distributed.is_first():
+        warnings.warn(text, CheckpointWarning, stacklevel=3)

@@ -4,8 +4,7 @@ import contextlib
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -22,6 +21,10 @@ _MAY_BREAK_OFF = (
     "deadline_exceeded:",
     "heartbeat",
 )
+
+
+_LONGEST = 4096
+"""Bytes of a text that processes send each other."""
 
 
 class ProcessLostError(RuntimeError):
@@ -102,7 +105,7 @@ def initialize(
     except ValueError as error:
         raise ValueError(
             "the environment does not tell enough to join the processes of a job; give coordinator, processes and "
-            f"process_id ({_first_line(error)})"
+            f"process_id ({reason(error)})"
         ) from error
     finally:
         watch.cancel()
@@ -127,7 +130,7 @@ def tell_of_lost_processes() -> Iterator[None]:
         raise ProcessLostError(
             f"process {jax.process_index()} of {jax.process_count()} lost the connection to another one, which died or "
             "was ended: see its own output; nothing more can be computed. Start all processes again, from the last "
-            f"checkpoint if there is one ({_first_line(error)})"
+            f"checkpoint if there is one ({reason(error)})"
         ) from error
 
 
@@ -164,37 +167,29 @@ def told(text: str) -> str:
     """The text of the first process that gives one, in every process; empty where none does.
 
     Args:
-        text: What this process has to tell, a trouble for instance; cut after 512 bytes.
+        text: What this process has to tell, a trouble for instance.
     """
     if jax.process_count() == 1:
         return text
-    mine = np.frombuffer(text.encode()[:512].ljust(512, b"\0"), np.uint8)
-    texts = (row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine))
-    return next((f"process {number}: {text}" for number, text in enumerate(texts) if text), "")
+    return next((f"process {number}: {each}" for number, each in enumerate(_texts(text)) if each), "")
 
 
-def wait_together(wait: Callable[[], None], pause: float = 0.02) -> None:
-    """Returns when what `wait` waits for is over in every process; with one process, at once.
+def reason_anywhere(error: BaseException | None) -> str:
+    """Why something failed in any process, in every process; empty where nothing did.
 
-    Meanwhile the processes ask each other, so that one that is lost is noticed as fast as in training, while what is
-    waited for may only notice it when its time is over.
-
-    Args:
-        wait: Waits for something, without a collective; called in a thread, and what it raises is left to the caller,
-            who calls it again.
-        pause: Seconds from one question to the next.
+    Operating-system errors take precedence over time-outs of the processes that waited for the one that failed.
     """
-    if jax.process_count() == 1:
-        return
+    if not anywhere(error is not None):
+        return ""
+    return told(_refused(error)) or told("" if error is None else reason(error))
 
-    def quietly() -> None:
-        with contextlib.suppress(Exception):
-            wait()
 
-    waiting = threading.Thread(target=quietly, daemon=True)  # once a process is lost nobody waits for it
-    waiting.start()
-    while anywhere(waiting.is_alive()):
-        time.sleep(pause)
+def reason(error: BaseException) -> str:
+    """The first line of the first cause of an error, at most 200 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) < 200 else line[:200] + "…"
 
 
 def same_text(text: str) -> str:
@@ -203,13 +198,25 @@ def same_text(text: str) -> str:
     Raises:
         ValueError: If it is longer than 4096 bytes.
     """
-    encoded = text.encode()
-    if len(encoded) > 4096:
-        raise ValueError(f"text: expected at most 4096 bytes, got {len(encoded)}")
-    if jax.process_count() == 1:
-        return text
-    sent = multihost_utils.broadcast_one_to_all(np.frombuffer(encoded.ljust(4096, b"\0"), np.uint8))
-    return np.asarray(sent, np.uint8).tobytes().rstrip(b"\0").decode()
+    size = len(text.encode())
+    if size > _LONGEST:
+        raise ValueError(f"text: expected at most {_LONGEST} bytes, got {size}")
+    return text if jax.process_count() == 1 else _texts(text)[0]
+
+
+def _texts(text: str) -> list[str]:
+    """The texts of all processes, in every one; what is longer than `_LONGEST` bytes is cut."""
+    mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
+    rows = multihost_utils.process_allgather(mine)
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]
+
+
+def _refused(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _several(environment: os._Environ[str] | dict[str, str]) -> bool:
@@ -228,7 +235,3 @@ def _check(coordinator: str, processes: int, process_id: int) -> None:
         raise ValueError(f"processes: expected at least 1, got {processes}")
     if not 0 <= process_id < processes:
         raise ValueError(f"process_id: expected 0 to {processes - 1}, for {processes} processes, got {process_id}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]

@@ -1,0 +1,84 @@
+"""Orbax's manager of a folder of checkpoints, opened as `Saver` needs it, and quiet where a save fails."""
+
+import gc
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxnn.train.checkpoint.options import Checkpoints
+
+PATIENCE = 600
+"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
+
+
+def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:
+    """Opens an Orbax `CheckpointManager`.
+
+    Args:
+        folder: Where the checkpoints are.
+        options: Which ones to keep.
+        barrier: Waits for the other processes, as Orbax's own `barrier_sync_fn`.
+    """
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+
+    kept = [policy.LatestN(options.keep)]
+    if options.best is not None:
+        kept.append(
+            policy.BestN(
+                get_metric_fn=lambda metrics: metrics["rank"],
+                reverse=True,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=policy.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(timeout_secs=PATIENCE, barrier_sync_fn=barrier),
+        ),
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what Orbax and TensorStore print about a save that failed off the terminal: `Saver` reports it in a line.
+
+    Orbax logs a traceback for each of its threads, and asyncio one for each task that Orbax dropped. TensorStore prints
+    one for each array whose end it cannot announce in the event loop that Orbax closed: thousands of lines in all.
+    """
+    loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    for logger in loggers:
+        logger.addFilter(_not_of_orbax)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_not_of_orbax)
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+    return not any("orbax" in text for text in (record.pathname, record.getMessage(), trace))
+
+
+def forget() -> None:
+    """Frees what Orbax dropped when it failed, while `quiet`: Python reports such tasks when it frees them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        gc.collect()

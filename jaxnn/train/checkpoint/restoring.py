@@ -1,0 +1,103 @@
+"""Reading a checkpoint: only one that is whole, and of this run, model and optimiser."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, is_key, shapes
+from jaxnn.train.checkpoint.options import CheckpointError, Position
+from jaxnn.train.devices import distributed
+from jaxnn.train.step.state import TrainState
+
+FORMAT = 1
+
+
+class DamagedError(CheckpointError):
+    """This checkpoint cannot be read, whichever run it is of."""
+
+
+def read(folder: Path, state: TrainState, config: Mapping[str, Any]) -> tuple[TrainState, Position]:
+    """Reads a checkpoint and checks all of it.
+
+    Args:
+        folder: The checkpoint, in the folder of its run.
+        state: A state like the one that was saved, on the devices and in the shardings to restore to.
+        config: What the run must have been started with.
+
+    Raises:
+        DamagedError: If a part is missing or is not what was saved.
+        CheckpointError: If it is of another run, model or optimiser, or of a later version.
+    """
+    import orbax.checkpoint as ocp
+
+    # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
+    with _damage():
+        about = ocp.JsonCheckpointHandler().restore(folder / "about")
+        later = about["format"] != FORMAT
+        before, saved_shapes = ({}, {}) if later else (about["config"], about["arrays"])
+    run = folder.parent
+    if later:
+        raise CheckpointError(f"checkpoints: {run} was written by a later jaxnn; use that one")
+    _check_same("the run in", run, before, config)
+    named = arrays(state)
+    _check_same("the model and optimiser in", run, saved_shapes, shapes(named))
+    with _damage():
+        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in named.items()}
+        found = ocp.StandardCheckpointHandler().restore(folder / "state", args=ocp.args.StandardRestore(like))
+        position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
+    with _damage():
+        numbers = fingerprints(found)
+        if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
+            raise ValueError(f"{changed[0]} is not what was saved")
+    return _state_of(found, state), position
+
+
+def set_aside(folder: Path, step: int) -> str:
+    """Renames a damaged checkpoint, in the first process, and returns its new name in every process."""
+    aside, number = folder / f"damaged-{step}", 1
+    if distributed.is_first():
+        while aside.exists():
+            number += 1
+            aside = folder / f"damaged-{step}-{number}"
+        os.replace(folder / str(step), aside)
+    return distributed.same_text(aside.name)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Makes whatever fails, in any process, a `DamagedError` in every one."""
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        if distributed.shows_lost_process(caught):
+            raise
+        error = caught
+    if reason := distributed.reason_anywhere(error):
+        raise DamagedError(reason) from error
+
+
+def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises a CheckpointError that names the first thing in which two descriptions differ."""
+    for name in [*before, *now]:
+        was, is_now = (values.get(name, "nothing") for values in (before, now))
+        if was != is_now:
+            raise CheckpointError(
+                f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
+                "go on with what that run was started with, or start a new run in another folder"
+            )
+
+
+def _state_of(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
+    """A state like another one, of the arrays that were found."""
+    leaves, structure = jax.tree.flatten(like)
+    restored = [
+        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
+        for leaf, array in zip(leaves, (found[name] for name in arrays(like)), strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)
