@@ -127,7 +127,7 @@ def stack(
     """
     layer = layer_of(layer)
     starts = _matched(params_per_layer, states)
-    drops = check.rate("dropout", dropout) != 0
+    drops = check.rate("dropout", dropout)
     if drops and key is None:
         raise ValueError(f"dropout={dropout} needs a random key; pass key=, or dropout=0.0 when not training")
     finals = []

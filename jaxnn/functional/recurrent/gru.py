@@ -10,6 +10,7 @@ from jax.nn.initializers import glorot_uniform, zeros
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.fused import check_activations
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
@@ -261,10 +262,7 @@ def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
 def _fused(
     params: GRUParams, *, reset_after: bool, activation: Activation, gate_activation: Activation
 ) -> tuple[Any, Any]:
-    if activation is not jnp.tanh:
-        raise NotServedError("no other activation than tanh")
-    if gate_activation is not jax.nn.sigmoid:
-        raise NotServedError("no other gate_activation than sigmoid")
+    check_activations(activation, gate_activation)
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
-    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, kernels.GRUWeights(*params)
+    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params

@@ -9,6 +9,7 @@ from jax import export
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.fused import check_activations
 from jaxnn.functional.recurrent.heads import columns_of, product, rows_of
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import lstm as kernels
@@ -273,10 +274,7 @@ def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
 
 
 def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activation) -> tuple[Any, Any]:
-    if activation is not jnp.tanh:
-        raise NotServedError("no other activation than tanh")
-    if gate_activation is not jax.nn.sigmoid:
-        raise NotServedError("no other gate_activation than sigmoid")
+    check_activations(activation, gate_activation)
     held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
     if held:
         raise NotServedError(f"no {' and no '.join(held)}")
@@ -284,7 +282,7 @@ def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activ
         raise NotServedError("no coupled gates")
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
-    return kernels.LSTM, kernels.LSTMWeights(params.w_x, params.w_h, params.b)
+    return kernels.LSTM, params
 
 
 def _normalise(a: jax.Array, gain: jax.Array) -> jax.Array:

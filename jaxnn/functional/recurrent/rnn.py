@@ -204,4 +204,4 @@ def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
 def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:
     if activation not in kernels.RNN:
         raise NotServedError(f"no other activation than {', '.join(f.__name__ for f in kernels.RNN)}")
-    return kernels.RNN[activation], kernels.RNNWeights(*params)
+    return kernels.RNN[activation], params
