@@ -22,10 +22,6 @@ def _of_x(w: Weights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, 
     return x if isinstance(x, tuple) else _project(w, x)
 
 
-def _outside_x(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, like: jax.Array) -> jax.Array:
-    return products(like, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), bias=d.b)
-
-
 # Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
 
 
@@ -128,7 +124,7 @@ def _outside_before(
     hidden = width // 3
     of_h = products(s.by_h, 2 * hidden, (s.h, columns(d.w_h, 0, 2 * hidden)))
     of_q = products(s.by_h, hidden, (s.q, columns(d.w_h, 2 * hidden, width)), bias=d.b_hn)
-    return _outside_x(w, d, xs, d_xs, s.by_h), of_h, of_q
+    return products(s.by_h, width, (d_xs, w.w_x), (xs, d.w_x), bias=d.b), of_h, of_q
 
 
 def _along_before(

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
 from jaxnn.functional.arguments import integer, real
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import once
 from jaxnn.functional.sharding import like_leading
 
@@ -15,6 +15,7 @@ Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 """`(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`."""
 
 
+@exportable
 class Generated(NamedTuple):
     """Generated sequences.
 
@@ -29,9 +30,6 @@ class Generated(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     log_probs: jax.Array
-
-
-export.register_namedtuple_serialization(Generated, serialized_name="jaxnn.Generated")
 
 
 def checked(

@@ -5,8 +5,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
@@ -22,6 +22,7 @@ def layer_of(layer: Layer | Cell) -> Layer:
     return Bound(recurrent, layer) if isinstance(layer, Cell) else layer
 
 
+@exportable
 class Directions(NamedTuple, Generic[T]):
     """A pair for both directions of a bidirectional layer: of parameters or of states.
 
@@ -32,9 +33,6 @@ class Directions(NamedTuple, Generic[T]):
 
     forward: T
     backward: T
-
-
-export.register_namedtuple_serialization(Directions, serialized_name="jaxnn.Directions")
 
 
 def bidirectional(

@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional.arguments import SizesLike, axes_of, sizes
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
 from jaxnn.kernels.accumulate import accumulator
 
 
+@exportable
 class ConvLSTMState(NamedTuple):
     """State of a convolutional LSTM.
 
@@ -27,6 +28,7 @@ class ConvLSTMState(NamedTuple):
     c: jax.Array
 
 
+@exportable
 class ConvLSTMParams(NamedTuple):
     """Parameters of a convolutional LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
 
@@ -63,10 +65,6 @@ class ConvLSTMParams(NamedTuple):
         """The state that `state=None` stands for, for inputs of `dtype`; `size` is that of the outputs."""
         h = jnp.zeros((*batch, *size, self.hidden), dtype)
         return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
-
-
-for _type in (ConvLSTMState, ConvLSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:

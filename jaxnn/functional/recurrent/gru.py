@@ -4,9 +4,9 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
@@ -18,6 +18,7 @@ from jaxnn.kernels import gru as kernels
 from jaxnn.kernels.recurrence import projected, rows
 
 
+@exportable
 class GRUState(NamedTuple):
     """State of a GRU.
 
@@ -28,6 +29,7 @@ class GRUState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class GRUParams(NamedTuple):
     """Parameters of a GRU; gates stand in the order r (reset), z (update), n (candidate).
 
@@ -58,10 +60,6 @@ class GRUParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return GRUState(jnp.zeros((*batch, self.hidden), dtype))
-
-
-for _type in (GRUState, GRUParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def gru_step(

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
@@ -17,6 +17,7 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot, rows
 
 
+@exportable
 class LSTMState(NamedTuple):
     """State of an LSTM.
 
@@ -30,6 +31,7 @@ class LSTMState(NamedTuple):
     c: jax.Array
 
 
+@exportable
 class LSTMNorm(NamedTuple):
     """Gains and shift of a layer-normalised LSTM (Ba et al. 2016); the products' shifts are the bias `b`.
 
@@ -46,6 +48,7 @@ class LSTMNorm(NamedTuple):
     c_shift: jax.Array
 
 
+@exportable
 class LSTMParams(NamedTuple):
     """Parameters of an LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
 
@@ -90,10 +93,6 @@ class LSTMParams(NamedTuple):
         """The state that `state=None` stands for, for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.output), dtype)
         return LSTMState(h, jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (LSTMState, LSTMNorm, LSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def lstm_step(

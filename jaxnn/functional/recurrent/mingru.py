@@ -4,9 +4,9 @@ from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer
@@ -15,6 +15,7 @@ from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 
 
+@exportable
 class MinGRUState(NamedTuple):
     """State of a minGRU.
 
@@ -26,6 +27,7 @@ class MinGRUState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class MinGRUParams(NamedTuple):
     """Parameters of a minGRU: the update gate z, then the candidate.
 
@@ -50,10 +52,6 @@ class MinGRUParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinGRUState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (MinGRUState, MinGRUParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool = False) -> MinGRUState:

@@ -4,9 +4,9 @@ from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer
@@ -15,6 +15,7 @@ from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 
 
+@exportable
 class MinLSTMState(NamedTuple):
     """State of a minLSTM.
 
@@ -26,6 +27,7 @@ class MinLSTMState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class MinLSTMParams(NamedTuple):
     """Parameters of a minLSTM; gates stand in the order i (input), f (forget), g (candidate).
 
@@ -50,10 +52,6 @@ class MinLSTMParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (MinLSTMState, MinLSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool = False) -> MinLSTMState:
