@@ -69,7 +69,7 @@ def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], 
     if given.shape != () or not real:
         raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
     if not traced and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
-        raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
+        raise ValueError(f"{name}: expected {expected}, got {value}; {hint}")
     return jnp.asarray(value).astype(jnp.float32)
 
 

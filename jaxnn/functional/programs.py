@@ -23,16 +23,23 @@ class Bound(functools.partial[Any]):
     Example:
         >>> Bound(max, key=abs) == Bound(max, key=abs)
         True
+        >>> Bound(max, key=functools.partial(pow, 2)) == Bound(max, key=functools.partial(pow, 2))
+        True
     """
 
-    def _parts(self) -> tuple[Any, ...]:
-        return self.func, self.args, tuple(sorted(self.keywords.items()))
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bound) and self._parts() == other._parts()
+        return isinstance(other, Bound) and parts(self) == parts(other)
 
     def __hash__(self) -> int:
-        return hash(self._parts())
+        return hash(parts(self))
+
+
+def parts(value: Any) -> Any:
+    """What a function is compared by: a partial one, and those that it holds, by what they are made of."""
+    if not isinstance(value, functools.partial):
+        return value
+    keywords = tuple((name, parts(option)) for name, option in sorted(value.keywords.items()))
+    return parts(value.func), tuple(map(parts, value.args)), keywords
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,34 +1,25 @@
-"""The GRU's two cells for `recurrence`: gates in the order r, z, n; reset after or before the recurrent product."""
+"""The GRU's two cells for `recurrence`: gates in the order r, z, n; reset after or before the recurrent product.
 
-from typing import Any, NamedTuple
+Its weights are a named tuple of `w_x (features, 3 hidden)`, `w_h (hidden, 3 hidden)`, `b (3 hidden,)`, `b_hn
+(hidden,)`.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, columns, dot, dot_transposed, gates, products, projected, rows
+from jaxnn.kernels.recurrence import Cell, Weights, columns, dot, dot_transposed, gates, products, projected, rows
 
 Carry = tuple[jax.Array]
 
 
-class GRUWeights(NamedTuple):
-    """`w_x (features, 3 hidden)`, `w_h (hidden, 3 hidden)`, `b (3 hidden,)`, `b_hn (hidden,)`."""
-
-    w_x: Any
-    w_h: Any
-    b: Any
-    b_hn: Any
-
-
-def _project(w: GRUWeights, xs: jax.Array) -> tuple[jax.Array, ...]:
+def _project(w: Weights, xs: jax.Array) -> tuple[jax.Array, ...]:
     return gates(projected(xs, w.w_x, w.b), 3)
 
 
-def _of_x(w: GRUWeights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def _of_x(w: Weights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     return x if isinstance(x, tuple) else _project(w, x)
-
-
-def _outside_x(w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | None, like: jax.Array) -> jax.Array:
-    return products(like, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), bias=d.b)
 
 
 # Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
@@ -44,7 +35,7 @@ class _SavedAfter(NamedTuple):
     by_h: jax.Array
 
 
-def _step_after(w: GRUWeights, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _SavedAfter]:
+def _step_after(w: Weights, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _SavedAfter]:
     (h,) = carry
     x_r, x_z, x_n = _of_x(w, x)
     h_r, h_z, m = gates(dot(h, w.w_h), 3)
@@ -59,7 +50,7 @@ def _step_after(w: GRUWeights, carry: Carry, x: jax.Array | tuple[jax.Array, ...
 
 
 def _outside_after(
-    w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | None, s: _SavedAfter
+    w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _SavedAfter
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     width = w.b.shape[0]
     at = 2 * width // 3
@@ -99,17 +90,17 @@ def _halves(w_h: jax.Array) -> tuple[jax.Array, jax.Array]:
     return w_h[:, :at], w_h[:, at:]
 
 
-def _prepare_before(weights: GRUWeights) -> tuple[GRUWeights, tuple[jax.Array, jax.Array]]:
+def _prepare_before(weights: Weights) -> tuple[Weights, tuple[jax.Array, jax.Array]]:
     return weights, _halves(weights.w_h)
 
 
-def _transpose_before(weights: GRUWeights) -> tuple[jax.Array, jax.Array]:
+def _transpose_before(weights: Weights) -> tuple[jax.Array, jax.Array]:
     w_rz, w_n = _halves(weights.w_h)
     return w_rz.T, w_n.T
 
 
 def _step_before(
-    prepared: tuple[GRUWeights, tuple[jax.Array, jax.Array]], carry: Carry, x: jax.Array | tuple[jax.Array, ...]
+    prepared: tuple[Weights, tuple[jax.Array, jax.Array]], carry: Carry, x: jax.Array | tuple[jax.Array, ...]
 ) -> tuple[Carry, _SavedBefore]:
     (h,) = carry
     w, (w_rz, w_n) = prepared
@@ -127,13 +118,13 @@ def _step_before(
 
 
 def _outside_before(
-    w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | None, s: _SavedBefore
+    w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _SavedBefore
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     width = w.b.shape[0]
     hidden = width // 3
     of_h = products(s.by_h, 2 * hidden, (s.h, columns(d.w_h, 0, 2 * hidden)))
     of_q = products(s.by_h, hidden, (s.q, columns(d.w_h, 2 * hidden, width)), bias=d.b_hn)
-    return _outside_x(w, d, xs, d_xs, s.by_h), of_h, of_q
+    return products(s.by_h, width, (d_xs, w.w_x), (xs, d.w_x), bias=d.b), of_h, of_q
 
 
 def _along_before(

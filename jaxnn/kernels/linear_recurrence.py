@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn.kernels.masks import choose, zeros
 
-def linear_recurrence(a: Any, b: Any, start: Any = None, *, reverse: bool = False) -> Any:
+
+def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | None = None, reverse: bool = False) -> Any:
     r"""Solves a linear recurrence for all steps.
 
     $$h_t = A_t h_{t-1} + b_t$$
@@ -20,6 +22,8 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, reverse: bool = Fals
             `(time, n, n, ...)` for `b (time, n, ...)` where the `n` elements of axis 1 act on each other.
         b: $b_t$, an array or a tree of arrays `(time, ...)`.
         start: $h_{-1}$, of the shape of `b` without time; zeros by default.
+        cut: Bool, `(time, ...)` of leading axes of `b`: where $h_t = b_t$, and nothing from before passes, not even
+            NaN; nowhere by default. Every element acts on itself alone then.
         reverse: Whether to go from the last step to the first.
 
     Returns:
@@ -37,11 +41,15 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, reverse: bool = Fals
         b = jax.tree.map(lambda a, b, h: _with_start(a, b, h, reverse), a, b, start)
 
     def join(early: Any, late: Any) -> Any:
-        (a1, b1), (a2, b2) = early, late
-        joined = jax.tree.map(_joined, a2, a1, b1)
-        return joined, jax.tree.map(lambda a, b1, b2: applied(a, b1) + b2, a2, b1, b2)
+        (cut, *before), (cut_late, a, b) = early, late
+        if cut_late is not None:
+            # Zeros instead of a product with zero, which NaN survives.
+            before, cut = choose(cut_late, zeros(before), before), cut | cut_late
+        a_before, b_before = before
+        joined = jax.tree.map(_joined, a, a_before, b_before)
+        return cut, joined, jax.tree.map(lambda a, b1, b2: applied(a, b1) + b2, a, b_before, b)
 
-    return jax.lax.associative_scan(join, (a, b), reverse=reverse)[1]
+    return jax.lax.associative_scan(join, (cut, a, b), reverse=reverse)[2]
 
 
 def applied(a: jax.Array, h: jax.Array) -> jax.Array:

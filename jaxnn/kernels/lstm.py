@@ -1,21 +1,16 @@
-"""The LSTM's cell for `recurrence`: gates in the order i, f, g, o, without any variant."""
+"""The LSTM's cell for `recurrence`: gates in the order i, f, g, o, without any variant.
 
-from typing import Any, NamedTuple
+Its weights are a named tuple of `w_x (features, 4 hidden)`, `w_h (hidden, 4 hidden)`, `b (4 hidden,)`.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, gates, products, projected, rows
+from jaxnn.kernels.recurrence import Cell, Weights, dot, dot_transposed, gates, products, projected, rows
 
 Carry = tuple[jax.Array, jax.Array]
-
-
-class LSTMWeights(NamedTuple):
-    """`w_x (features, 4 hidden)`, `w_h (hidden, 4 hidden)`, `b (4 hidden,)`."""
-
-    w_x: Any
-    w_h: Any
-    b: Any
 
 
 # From how many hidden units on XLA:CPU multiplies faster by two halves of the weights, side by side on its threads.
@@ -23,7 +18,7 @@ HALVES = 128
 
 
 class _Prepared(NamedTuple):
-    weights: LSTMWeights
+    weights: Weights
     w: list[jax.Array]  # of inputs and state, one above the other: one product a step, or two of half the gates
     w_h: list[jax.Array]
 
@@ -39,7 +34,7 @@ class _Saved(NamedTuple):
     h_c: jax.Array
 
 
-def _prepare(weights: LSTMWeights) -> _Prepared:
+def _prepare(weights: Weights) -> _Prepared:
     return _Prepared(weights, _parts(jnp.concatenate([weights.w_x, weights.w_h]), 1), _parts(weights.w_h, 1))
 
 
@@ -80,7 +75,7 @@ def _step(w: _Prepared, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> t
     return ((o * t).astype(h.dtype), new_c), saved
 
 
-def _outside(w: LSTMWeights, d: LSTMWeights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
+def _outside(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
     return products(s.c_c, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 

@@ -38,7 +38,9 @@ PROJECT_FIRST = 2
 
 
 class Cell(NamedTuple):
-    """One recurrent layer, as the driver needs it. Weights and carries are tuples, and a carry's first part the output.
+    """One recurrent layer, as the driver needs it.
+
+    Weights are a named tuple, and carries a tuple whose first part is the output.
 
     Attributes:
         prepare: `weights -> prepared`: what `project` and `step` need of the weights, computed once.

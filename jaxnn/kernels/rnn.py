@@ -1,4 +1,7 @@
-"""The simple recurrent layer's cell for `recurrence`, for activations whose slope can be told from their value."""
+"""The simple recurrent layer's cell for `recurrence`, for activations whose slope can be told from their value.
+
+Its weights are a named tuple of `w_x (features, hidden)`, `w_h (hidden, hidden)`, `b (hidden,)`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,21 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, dot, dot_transposed, products, projected
+from jaxnn.kernels.recurrence import Cell, Weights, dot, dot_transposed, products, projected
 
 Carry = tuple[jax.Array]
 
 
-class RNNWeights(NamedTuple):
-    """`w_x (features, hidden)`, `w_h (hidden, hidden)`, `b (hidden,)`."""
-
-    w_x: Any
-    w_h: Any
-    b: Any
-
-
 class _Prepared(NamedTuple):
-    weights: RNNWeights
+    weights: Weights
     w: jax.Array
 
 
@@ -29,7 +24,7 @@ class _Saved(NamedTuple):
     slope: jax.Array
 
 
-def _prepare(weights: RNNWeights) -> _Prepared:
+def _prepare(weights: Weights) -> _Prepared:
     return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]))
 
 
@@ -37,7 +32,7 @@ def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array]:
     return (projected(xs, w.weights.w_x, w.weights.b),)
 
 
-def _outside(w: RNNWeights, d: RNNWeights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
+def _outside(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
     return products(s.slope, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxnn.functional.programs import parts
+
 # Where JAX's functions are public; they name the private files that define them.
 _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
 
@@ -37,10 +39,10 @@ class ByReference:
         return self.function(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ByReference) and _parts(self.function) == _parts(other.function)
+        return isinstance(other, ByReference) and parts(self.function) == parts(other.function)
 
     def __hash__(self) -> int:
-        return hash(_parts(self.function))
+        return hash(parts(self.function))
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))
@@ -58,14 +60,6 @@ class ByReference:
             if getattr(sys.modules.get(module or ""), name, None) is function:
                 return _named, (module, name)
         return ByReference, (function,)
-
-
-def _parts(function: Any) -> Any:
-    """What a function is compared by: a partial one by what it is made of."""
-    if isinstance(function, functools.partial):
-        keywords = tuple((name, _parts(value)) for name, value in sorted(function.keywords.items()))
-        return _parts(function.func), tuple(map(_parts, function.args)), keywords
-    return function
 
 
 def _held(value: Any) -> Any:

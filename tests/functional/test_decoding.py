@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.functional import decoding
+from jaxnn.functional import decoding, filter_logits
 
 VOCABULARY, END = 4, 3
 
@@ -261,15 +261,15 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
             r"state\['h'\] must have the batch axes of start, \(2,\), first, got shape \(3,\)",
         ),
         (
-            lambda m, s, t: decoding.filter_logits(jnp.ones(3), temperature=0.0),
+            lambda m, s, t: filter_logits(jnp.ones(3), temperature=0.0),
             "temperature: expected a finite number above 0, got 0.0; smaller",
         ),
         (
-            lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_k=0),
+            lambda m, s, t: filter_logits(jnp.ones(3), top_k=0),
             "top_k: expected an integer of at least 1, got 0",
         ),
         (
-            lambda m, s, t: decoding.filter_logits(jnp.ones(3), top_p=0.0),
+            lambda m, s, t: filter_logits(jnp.ones(3), top_p=0.0),
             r"top_p: expected a number in \(0, 1\], got 0.0",
         ),
     ],

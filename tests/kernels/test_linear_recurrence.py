@@ -32,6 +32,22 @@ def test_agrees_with_a_loop_for_elements_and_blocks(time, reverse):
             np.testing.assert_allclose(ours, _loop(*theirs, reverse), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_passes_a_cut_not_even_nan(reverse):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 7, 3, 2))
+    cut = rng.random((7, 3)) < 0.4
+    cut[3] = True
+    soiled = b.copy()
+    soiled[(5 if reverse else 1) :][:1] = np.nan
+    with jax.enable_x64(True):
+        got, other = (linear_recurrence(*map(jnp.asarray, (a, c)), cut=cut, reverse=reverse) for c in (b, soiled))
+    expected = _loop(np.where(cut[..., None], 0, a), b, np.zeros((3, 2)), reverse)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    late = slice(None, 4) if reverse else slice(3, None)
+    np.testing.assert_array_equal(other[late], got[late])
+
+
 def test_sequential_operations_grow_as_the_logarithm_of_time():
     """Nothing in the program loops, and doubling the time adds a level to the tree, not a step to a chain."""
 

@@ -123,7 +123,7 @@ def test_it_learns_to_count():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: _model(dropout=1.0), "dropout must lie in"),
+        (lambda: _model(dropout=1.0), "dropout: expected a real number"),
         (lambda: _model(kind="lstn"), "kind must be one of"),
         (lambda: _model(cell=nnx.LSTMCell(4, 6, rngs=nnx.Rngs(0))), "cell: expected what makes a cell"),
         (lambda: _model(embed_features=0), "embed_features must be at least 1"),

@@ -87,7 +87,10 @@ def test_a_random_start_is_given_or_refused():
         (lambda: modules.Recurrent(nnx.GRUCell), "with initialize_carry, got GRUCell; make an instance"),
         (lambda: modules.Recurrent([nnx.Linear(2, 2, rngs=nnx.Rngs(0))]), "with initialize_carry, got Linear"),
         (lambda: modules.Cell(F.lstm, {}), "cell: expected a functional Cell, got function"),
-        (lambda: modules.Recurrent(Leaky(2, 4, rngs=nnx.Rngs(0)), dropout=1.0), r"dropout must lie in \[0, 1\)"),
+        (
+            lambda: modules.Recurrent(Leaky(2, 4, rngs=nnx.Rngs(0)), dropout=1.0),
+            r"dropout: expected a real number in \[0, 1\)",
+        ),
         (
             lambda: modules.Recurrent([Leaky(2, 2, rngs=nnx.Rngs(0))] * 2, dropout=0.5)(X),
             "rngs: expected a stream for dropout, got None",

@@ -185,7 +185,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="layers must be at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
     for rate in (-0.1, 1.0, 1.5, np.float32(1.5), float("nan")):
-        with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\), got {rate}"):
+        with pytest.raises(ValueError, match=rf"dropout: expected a real number in \[0, 1\), got {rate}"):
             LSTM(2, 4, dropout=rate, rngs=nnx.Rngs(0))
     both = LSTM(2, 4, bidirectional=True, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="step by step"):

@@ -2,17 +2,11 @@
 
 from jaxnn.functional.recurrent.cell import Activation, Blocks, Cell
 from jaxnn.functional.recurrent.compose import Directions, bidirectional, stack, stack_step
-from jaxnn.functional.recurrent.conv_lstm import (
-    ConvLSTMParams,
-    ConvLSTMState,
-    conv_lstm,
-    conv_lstm_cell,
-    conv_lstm_step,
-)
+from jaxnn.functional.recurrent.conv_lstm import conv_lstm, conv_lstm_cell, conv_lstm_step
+from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, init_conv_lstm
 from jaxnn.functional.recurrent.gru import GRUParams, GRUState, gru, gru_cell, gru_step, init_gru
 from jaxnn.functional.recurrent.info import NewtonInfo, recurrent_with_info
 from jaxnn.functional.recurrent.init import per_gate
-from jaxnn.functional.recurrent.init_conv_lstm import init_conv_lstm
 from jaxnn.functional.recurrent.init_lstm import forget_bias, init_lstm
 from jaxnn.functional.recurrent.lru import LRUParams, LRUState, init_lru, lru, lru_cell, lru_step
 from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams, LSTMState, lstm, lstm_cell, lstm_step

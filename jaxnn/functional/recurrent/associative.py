@@ -9,6 +9,7 @@ from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import known
+from jaxnn.kernels.linear_recurrence import linear_recurrence
 from jaxnn.kernels.masks import choose, counted, restarted, zeros
 
 
@@ -19,8 +20,8 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     $$a_2 (a_1 s + b_1) + b_2 = (a_1 a_2)\, s + (a_2 b_1 + b_2),$$
 
-    so neighbours are joined in pairs, the pairs in pairs, and so on: a sequence of $T$ steps takes
-    $2 \log_2 T$ joins one after another. Every option is a change of `a` and `b`:
+    so neighbours are joined in pairs, the pairs in pairs, and so on (`kernels.linear_recurrence`): a sequence of $T$
+    steps takes $2 \log_2 T$ joins one after another. Every option is a change of `a` and `b`:
 
     - A step that does not count has `a = 1` and `b = 0`.
     - Where the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it,
@@ -70,7 +71,7 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
 
     def run(before: Any, cut: jax.Array | None) -> Any:
         entered = jax.tree.map(lambda a, b, state: b + a * state, a, b, before)
-        return jax.lax.associative_scan(_join, (cut, a, entered), reverse=reverse)[2]
+        return linear_recurrence(a, entered, cut=cut, reverse=reverse)
 
     # The known states before steps; zero where none is known.
     before = choose(jnp.arange(time) == (time - 1 if reverse else 0), start, zeros(b))
@@ -101,15 +102,3 @@ def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
 
     a, b = (jax.tree.map(spread, part, task.state) for part in parts)
     return a, b
-
-
-def _join(left: Any, right: Any) -> Any:
-    """Two neighbouring runs of steps as one; a run is (whether a cut is in it, a, b)."""
-    (cut_left, *of_left), (cut, a, b) = left, right
-    if cut is not None:
-        # Zeros instead of a product with zero, which NaN survives.
-        of_left = choose(cut, zeros(of_left), of_left)
-        cut = cut_left | cut
-    a_left, b_left = of_left
-    joined = jax.tree.map(lambda a_left, a: a_left * a, a_left, a)
-    return cut, joined, jax.tree.map(lambda b_left, a, b: a * b_left + b, b_left, a, b)

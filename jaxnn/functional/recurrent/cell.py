@@ -49,8 +49,8 @@ class Cell(NamedTuple):
         feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures.
         check: `(params, x, axes) -> None`: raises `ValueError` where the parameters do not fit each other or `x`;
             `axes` says how the shape of `x` reads.
-        project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays; `xs`
-            has any number of batch axes, time among them.
+        project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays, which
+            "associative" and "newton" do for all steps at once; `xs` has any number of batch axes, time among them.
         advance: `(params, state, g) -> state`: the rest of the step, so that `step(params, state, x)` is
             `advance(params, state, project(params, x))`.
         affine: `(params, g) -> (a, b)`: trees like the state, of arrays that broadcast to its shapes, for a step that

@@ -186,16 +186,10 @@ def sizes(**named: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}")
 
 
-def rate(name: str, value: Any) -> float | None:
-    """A probability in [0, 1) as a float, or None where it is traced; raises for anything else."""
-    if isinstance(value, jax.core.Tracer):
-        return None
-    number = np.asarray(value)
-    if number.shape != () or not jnp.issubdtype(number.dtype, jnp.number) or np.iscomplexobj(number):
-        raise ValueError(f"{name} must be a real number in [0, 1), got {value!r}")
-    if not 0 <= float(number) < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value}")
-    return float(number)
+def rate(name: str, value: Any) -> bool:
+    """Whether a rate of dropout is more than zero, as one that is traced may be; raises for what is no rate."""
+    arguments.number(name, value, "a real number in [0, 1)", lambda r: 0 <= r < 1, "0.0 drops nothing")
+    return isinstance(value, jax.core.Tracer) or float(value) > 0
 
 
 def _same_dtype(what: str, got: jax.typing.DTypeLike, other: str, want: jax.typing.DTypeLike) -> None:

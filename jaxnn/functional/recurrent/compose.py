@@ -5,8 +5,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
@@ -22,6 +22,7 @@ def layer_of(layer: Layer | Cell) -> Layer:
     return Bound(recurrent, layer) if isinstance(layer, Cell) else layer
 
 
+@exportable
 class Directions(NamedTuple, Generic[T]):
     """A pair for both directions of a bidirectional layer: of parameters or of states.
 
@@ -32,9 +33,6 @@ class Directions(NamedTuple, Generic[T]):
 
     forward: T
     backward: T
-
-
-export.register_namedtuple_serialization(Directions, serialized_name="jaxnn.Directions")
 
 
 def bidirectional(
@@ -127,7 +125,7 @@ def stack(
     """
     layer = layer_of(layer)
     starts = _matched(params_per_layer, states)
-    drops = check.rate("dropout", dropout) != 0
+    drops = check.rate("dropout", dropout)
     if drops and key is None:
         raise ValueError(f"dropout={dropout} needs a random key; pass key=, or dropout=0.0 when not training")
     finals = []

@@ -1,74 +1,19 @@
 """The convolutional LSTM, whose state is a picture: cell and layer."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
 from jaxnn.functional.arguments import PaddingLike, SizesLike, given_pairs, sizes
 from jaxnn.functional.conv import conv
 from jaxnn.functional.programs import Bound
-from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell
-from jaxnn.functional.recurrent.run import RunOptions, recurrent
-from jaxnn.kernels.accumulate import accumulator, widened
+from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels
+from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.recurrence import rows
-
-
-class ConvLSTMState(NamedTuple):
-    """State of a convolutional LSTM.
-
-    Attributes:
-        h: `(*batch, *spatial, hidden)`, the output of the last step.
-        c: `(*batch, *spatial, hidden)`, the cell state. At least float32, also where the inputs are half precision.
-    """
-
-    h: jax.Array
-    c: jax.Array
-
-
-class ConvLSTMParams(NamedTuple):
-    """Parameters of a convolutional LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
-
-    The kernels determine the number of spatial axes. Their windows may differ.
-
-    Attributes:
-        w_x: `(*window, features, 4 * hidden)`, the kernel of the inputs.
-        w_h: `(*window, hidden, 4 * hidden)`, the kernel of the state.
-        b: `(4 * hidden,)`.
-        peephole: `(3, *spatial, hidden)`, elementwise weights from the cell state to i, f, o; None without.
-    """
-
-    w_x: jax.Array
-    w_h: jax.Array
-    b: jax.Array
-    peephole: jax.Array | None = None
-
-    @property
-    def spatial(self) -> int:
-        """Number of spatial axes."""
-        return self.w_h.ndim - 2
-
-    @property
-    def hidden(self) -> int:
-        """Number of channels of the cell state."""
-        return self.w_h.shape[-2]
-
-    @property
-    def output(self) -> int:
-        """Number of channels of the outputs."""
-        return self.hidden
-
-    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
-        """The state that `state=None` stands for, for inputs of `dtype`; `size` is that of the outputs."""
-        h = jnp.zeros((*batch, *size, self.hidden), dtype)
-        return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
-
-
-for _type in (ConvLSTMState, ConvLSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def conv_lstm_step(
@@ -125,12 +70,18 @@ def conv_lstm_step(
         >>> F.conv_lstm_step(params, state, jnp.ones((4, 8, 6, 2))).h.shape
         (4, 8, 6, 3)
     """
-    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    _check(params, x, "(*batch, *spatial, features)", **window)
-    batch, size = x.shape[: -1 - params.spatial], x.shape[-1 - params.spatial : -1]
-    check.state(state, _zero_state(params, batch, x.dtype, size=size, **window), batch, x.dtype)
-    of_x = _project(params, x, **window)
-    return _advance(params, state, of_x, activation=activation, gate_activation=gate_activation)
+    x = jnp.asarray(x)
+    cell = _cell_for(
+        params,
+        x,
+        "*batch",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        activation=activation,
+        gate_activation=gate_activation,
+    )
+    return recurrent_step(cell, params, state, x)
 
 
 def conv_lstm_cell(
@@ -181,7 +132,7 @@ def conv_lstm_cell(
     activations = {"activation": activation, "gate_activation": gate_activation}
     return Cell(
         Bound(_zero_state, size=tuple(size), **window),
-        Bound(conv_lstm_step, **window, **activations),
+        Bound(_step, **window, **activations),
         feature_axes=axes + 1,
         check=Bound(_check, size=tuple(size), **window),
         project=Bound(_project, **window),
@@ -234,11 +185,10 @@ def conv_lstm(
         ((4, 5, 8, 6, 3), (4, 8, 6, 3))
     """
     x = jnp.asarray(x)
-    _check_kernels(
-        params, x, f"({'time, *batch' if options.get('time_major') else '*batch, time'}, *spatial, features)"
-    )
-    cell = conv_lstm_cell(
-        x.shape[-1 - params.spatial : -1],
+    cell = _cell_for(
+        params,
+        x,
+        "time, *batch" if options.get("time_major") else "*batch, time",
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -248,18 +198,16 @@ def conv_lstm(
     return recurrent(cell, params, x, state, **options)
 
 
-def _check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:
-    check.kernels(params, ConvLSTMParams, 4)
-    check.shapes({"b": (params.w_h.shape[-1],)}, params)
-    check.features(params, x, axes)
+def _cell_for(params: ConvLSTMParams, x: jax.Array, leading: str, **options: Any) -> Cell:
+    """The cell for pictures of the size of `x`. Parameters are checked first: they say which axes are spatial."""
+    check_kernels(params, x, f"({leading}, *spatial, features)")
+    return conv_lstm_cell(x.shape[-1 - params.spatial : -1], **options)
 
 
-def _check(
-    params: ConvLSTMParams, x: jax.Array, axes: str, *, size: tuple[int, ...] | None = None, **window: Any
-) -> None:
-    _check_kernels(params, x, axes)
+def _check(params: ConvLSTMParams, x: jax.Array, axes: str, *, size: tuple[int, ...], **window: Any) -> None:
+    check_kernels(params, x, axes)
     given = x.shape[-1 - params.spatial : -1]
-    if size is not None and given != size:
+    if given != size:
         raise ValueError(
             f"x: expected pictures of the size {size}, for which conv_lstm_cell was made, got {given}; make a cell for "
             "that size"
@@ -288,6 +236,19 @@ def _zero_state(
 def _project(params: ConvLSTMParams, xs: jax.Array, **window: Any) -> jax.Array:
     of_x = widened(conv(xs, params.w_x, **window))
     return of_x + rows(params.b, of_x)
+
+
+def _step(
+    params: ConvLSTMParams,
+    state: ConvLSTMState,
+    x: jax.Array,
+    *,
+    activation: Activation,
+    gate_activation: Activation,
+    **window: Any,
+) -> ConvLSTMState:
+    of_x = _project(params, x, **window)
+    return _advance(params, state, of_x, activation=activation, gate_activation=gate_activation)
 
 
 def _advance(

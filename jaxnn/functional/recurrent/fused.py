@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
+from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError, first_leaf
 from jaxnn.functional.recurrent.scan import blocks
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
@@ -23,6 +24,14 @@ def check(cell: Cell, task: Task) -> None:
     # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
     if sharded(task):
         raise NotServedError("no way over the devices of an explicit mesh")
+
+
+def check_activations(activation: Activation, gate_activation: Activation) -> None:
+    """Raises `NotServedError` where a gated cell has others than those whose derivatives the kernels know."""
+    if activation is not jnp.tanh:
+        raise NotServedError("no other activation than tanh")
+    if gate_activation is not jax.nn.sigmoid:
+        raise NotServedError("no other gate_activation than sigmoid")
 
 
 def fused(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:

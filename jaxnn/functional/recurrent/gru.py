@@ -4,12 +4,13 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.fused import check_activations
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
@@ -17,6 +18,7 @@ from jaxnn.kernels import gru as kernels
 from jaxnn.kernels.recurrence import projected, rows
 
 
+@exportable
 class GRUState(NamedTuple):
     """State of a GRU.
 
@@ -27,6 +29,7 @@ class GRUState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class GRUParams(NamedTuple):
     """Parameters of a GRU; gates stand in the order r (reset), z (update), n (candidate).
 
@@ -57,10 +60,6 @@ class GRUParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return GRUState(jnp.zeros((*batch, self.hidden), dtype))
-
-
-for _type in (GRUState, GRUParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def gru_step(
@@ -261,10 +260,7 @@ def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
 def _fused(
     params: GRUParams, *, reset_after: bool, activation: Activation, gate_activation: Activation
 ) -> tuple[Any, Any]:
-    if activation is not jnp.tanh:
-        raise NotServedError("no other activation than tanh")
-    if gate_activation is not jax.nn.sigmoid:
-        raise NotServedError("no other gate_activation than sigmoid")
+    check_activations(activation, gate_activation)
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
-    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, kernels.GRUWeights(*params)
+    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params

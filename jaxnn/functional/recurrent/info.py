@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import algorithms
 from jaxnn.functional.recurrent.cell import Cell, State
 from jaxnn.functional.recurrent.newton import Newton, ReportingNewton
 from jaxnn.functional.recurrent.run import recurrent
 
 
+@exportable
 class NewtonInfo(NamedTuple):
     """How Newton's method went.
 
@@ -26,9 +27,6 @@ class NewtonInfo(NamedTuple):
     iterations: jax.Array
     residual: jax.Array
     converged: jax.Array
-
-
-export.register_namedtuple_serialization(NewtonInfo, serialized_name="jaxnn.NewtonInfo")
 
 
 def recurrent_with_info(

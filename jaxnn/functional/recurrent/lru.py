@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
@@ -14,6 +14,7 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot
 
 
+@exportable
 class LRUState(NamedTuple):
     """State of a linear recurrent unit.
 
@@ -30,6 +31,7 @@ class LRUState(NamedTuple):
     x: jax.Array
 
 
+@exportable
 class LRUParams(NamedTuple):
     r"""Parameters of a linear recurrent unit, all real, named as in the paper.
 
@@ -63,10 +65,6 @@ class LRUParams(NamedTuple):
         """The state that `state=None` stands for, for inputs of `dtype`."""
         part = jnp.zeros((*batch, self.hidden), accumulator(dtype))
         return LRUState(jax.lax.complex(part, part), jnp.zeros((*batch, self.b.shape[0]), dtype))
-
-
-for _type in (LRUState, LRUParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:

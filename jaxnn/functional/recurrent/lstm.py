@@ -4,11 +4,12 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
+from jaxnn.functional.recurrent.fused import check_activations
 from jaxnn.functional.recurrent.heads import columns_of, product, rows_of
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import lstm as kernels
@@ -16,6 +17,7 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot, rows
 
 
+@exportable
 class LSTMState(NamedTuple):
     """State of an LSTM.
 
@@ -29,6 +31,7 @@ class LSTMState(NamedTuple):
     c: jax.Array
 
 
+@exportable
 class LSTMNorm(NamedTuple):
     """Gains and shift of a layer-normalised LSTM (Ba et al. 2016); the products' shifts are the bias `b`.
 
@@ -45,6 +48,7 @@ class LSTMNorm(NamedTuple):
     c_shift: jax.Array
 
 
+@exportable
 class LSTMParams(NamedTuple):
     """Parameters of an LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
 
@@ -89,10 +93,6 @@ class LSTMParams(NamedTuple):
         """The state that `state=None` stands for, for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.output), dtype)
         return LSTMState(h, jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (LSTMState, LSTMNorm, LSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def lstm_step(
@@ -273,10 +273,7 @@ def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
 
 
 def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activation) -> tuple[Any, Any]:
-    if activation is not jnp.tanh:
-        raise NotServedError("no other activation than tanh")
-    if gate_activation is not jax.nn.sigmoid:
-        raise NotServedError("no other gate_activation than sigmoid")
+    check_activations(activation, gate_activation)
     held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
     if held:
         raise NotServedError(f"no {' and no '.join(held)}")
@@ -284,7 +281,7 @@ def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activ
         raise NotServedError("no coupled gates")
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
-    return kernels.LSTM, kernels.LSTMWeights(params.w_x, params.w_h, params.b)
+    return kernels.LSTM, params
 
 
 def _normalise(a: jax.Array, gain: jax.Array) -> jax.Array:

@@ -1,21 +1,21 @@
 """The minimal gated recurrent unit: a GRU whose gate sees the input alone."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
-from jax.nn.initializers import glorot_uniform, zeros
+from jax.nn.initializers import zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
-from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
-from jaxnn.functional.recurrent.init import Initializer, per_gate
+from jaxnn.functional.recurrent.init import Initializer
+from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import projected
 
 
+@exportable
 class MinGRUState(NamedTuple):
     """State of a minGRU.
 
@@ -27,6 +27,7 @@ class MinGRUState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class MinGRUParams(NamedTuple):
     """Parameters of a minGRU: the update gate z, then the candidate.
 
@@ -51,10 +52,6 @@ class MinGRUParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinGRUState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (MinGRUState, MinGRUParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool = False) -> MinGRUState:
@@ -97,10 +94,6 @@ def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_s
     return recurrent_step(mingru_cell(log_space=log_space), params, state, x)
 
 
-def _step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool) -> MinGRUState:
-    return _advance(params, state, _project(params, x), log_space=log_space)
-
-
 def mingru_cell(*, log_space: bool = False) -> Cell:
     """The cell of `mingru`, for `recurrent` and what takes any cell.
 
@@ -115,17 +108,7 @@ def mingru_cell(*, log_space: bool = False) -> Cell:
         >>> F.mingru_cell() == F.mingru_cell(log_space=False)
         True
     """
-    options = {"log_space": bool(log_space)}
-    return Cell(
-        MinGRUParams.zero_state,
-        Bound(_step, **options),
-        output=_output,
-        check=_check,
-        project=_project,
-        advance=Bound(_advance, **options),
-        affine=Bound(_affine, **options),
-        jacobian="diagonal",
-    )
+    return minimal_cell(MinGRUParams, _check, Bound(_affine, log_space=bool(log_space)))
 
 
 def mingru(
@@ -197,42 +180,14 @@ def init_mingru(
         >>> params.w_x.shape, params.b.shape
         ((3, 10), (10,))
     """
-    check.sizes(features=features, hidden=hidden)
-    k_x, k_b = jax.random.split(key)
-    return MinGRUParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), 2))(k_x, (features, 2 * hidden), dtype),
-        b=bias_init(k_b, (2 * hidden,), dtype),
-    )
-
-
-def positive(a: jax.Array) -> jax.Array:
-    """The paper's g: positive, continuous, and linear for positive numbers."""
-    return jnp.where(a >= 0, a + 0.5, jax.nn.sigmoid(a))
+    return MinGRUParams(*weights(key, features, hidden, 2, kernel_init, bias_init, dtype))
 
 
 def _check(params: MinGRUParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, MinGRUParams, ("w_x",))
-    features, width = params.w_x.shape[0], 2 * params.hidden
-    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
-    check.features(params, x, axes)
-
-
-def _project(params: MinGRUParams, xs: jax.Array) -> jax.Array:
-    return projected(xs, params.w_x, params.b)
+    check_weights(params, x, axes, MinGRUParams, 2)
 
 
 def _affine(params: MinGRUParams, g: jax.Array, *, log_space: bool) -> tuple[MinGRUState, MinGRUState]:
-    z, candidate = jnp.split(g, 2, axis=-1)
-    if log_space:
-        candidate = positive(candidate)
+    z, of_x = jnp.split(g, 2, axis=-1)
     # 1 - σ(z) = σ(-z), which keeps its digits where the gate is nearly open.
-    return MinGRUState(jax.nn.sigmoid(-z)), MinGRUState(jax.nn.sigmoid(z) * candidate)
-
-
-def _advance(params: MinGRUParams, state: MinGRUState, g: jax.Array, *, log_space: bool) -> MinGRUState:
-    a, b = _affine(params, g, log_space=log_space)
-    return MinGRUState(a.h * state.h + b.h)
-
-
-def _output(params: MinGRUParams, state: Any) -> jax.Array:
-    return state.h.astype(params.w_x.dtype)
+    return MinGRUState(jax.nn.sigmoid(-z)), MinGRUState(jax.nn.sigmoid(z) * candidate(of_x, log_space=log_space))

@@ -1,22 +1,21 @@
 """The minimal long short-term memory: an LSTM whose gates see the input alone and share one."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
-from jax.nn.initializers import glorot_uniform, zeros
+from jax.nn.initializers import zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
-from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
-from jaxnn.functional.recurrent.init import Initializer, per_gate
-from jaxnn.functional.recurrent.mingru import positive
+from jaxnn.functional.recurrent.init import Initializer
+from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import projected
 
 
+@exportable
 class MinLSTMState(NamedTuple):
     """State of a minLSTM.
 
@@ -28,6 +27,7 @@ class MinLSTMState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class MinLSTMParams(NamedTuple):
     """Parameters of a minLSTM; gates stand in the order i (input), f (forget), g (candidate).
 
@@ -52,10 +52,6 @@ class MinLSTMParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
-
-
-for _type in (MinLSTMState, MinLSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool = False) -> MinLSTMState:
@@ -101,10 +97,6 @@ def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, lo
     return recurrent_step(minlstm_cell(log_space=log_space), params, state, x)
 
 
-def _step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool) -> MinLSTMState:
-    return _advance(params, state, _project(params, x), log_space=log_space)
-
-
 def minlstm_cell(*, log_space: bool = False) -> Cell:
     """The cell of `minlstm`, for `recurrent` and what takes any cell.
 
@@ -119,17 +111,7 @@ def minlstm_cell(*, log_space: bool = False) -> Cell:
         >>> F.minlstm_cell() == F.minlstm_cell(log_space=False)
         True
     """
-    options = {"log_space": bool(log_space)}
-    return Cell(
-        MinLSTMParams.zero_state,
-        Bound(_step, **options),
-        output=_output,
-        check=_check,
-        project=_project,
-        advance=Bound(_advance, **options),
-        affine=Bound(_affine, **options),
-        jacobian="diagonal",
-    )
+    return minimal_cell(MinLSTMParams, _check, Bound(_affine, log_space=bool(log_space)))
 
 
 def minlstm(
@@ -202,37 +184,14 @@ def init_minlstm(
         >>> params.w_x.shape, params.b.shape
         ((3, 15), (15,))
     """
-    check.sizes(features=features, hidden=hidden)
-    k_x, k_b = jax.random.split(key)
-    return MinLSTMParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), 3))(k_x, (features, 3 * hidden), dtype),
-        b=bias_init(k_b, (3 * hidden,), dtype),
-    )
+    return MinLSTMParams(*weights(key, features, hidden, 3, kernel_init, bias_init, dtype))
 
 
 def _check(params: MinLSTMParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, MinLSTMParams, ("w_x",))
-    features, width = params.w_x.shape[0], 3 * params.hidden
-    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
-    check.features(params, x, axes)
-
-
-def _project(params: MinLSTMParams, xs: jax.Array) -> jax.Array:
-    return projected(xs, params.w_x, params.b)
+    check_weights(params, x, axes, MinLSTMParams, 3)
 
 
 def _affine(params: MinLSTMParams, g: jax.Array, *, log_space: bool) -> tuple[MinLSTMState, MinLSTMState]:
-    i, f, candidate = jnp.split(g, 3, axis=-1)
-    if log_space:
-        candidate = positive(candidate)
+    i, f, of_x = jnp.split(g, 3, axis=-1)
     d = jax.nn.softplus(-f) - jax.nn.softplus(-i)  # log i - log f
-    return MinLSTMState(jax.nn.sigmoid(-d)), MinLSTMState(jax.nn.sigmoid(d) * candidate)
-
-
-def _advance(params: MinLSTMParams, state: MinLSTMState, g: jax.Array, *, log_space: bool) -> MinLSTMState:
-    a, b = _affine(params, g, log_space=log_space)
-    return MinLSTMState(a.h * state.h + b.h)
-
-
-def _output(params: MinLSTMParams, state: Any) -> jax.Array:
-    return state.h.astype(params.w_x.dtype)
+    return MinLSTMState(jax.nn.sigmoid(-d)), MinLSTMState(jax.nn.sigmoid(d) * candidate(of_x, log_space=log_space))

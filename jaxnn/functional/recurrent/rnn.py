@@ -4,9 +4,9 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
@@ -16,6 +16,7 @@ from jaxnn.kernels import rnn as kernels
 from jaxnn.kernels.recurrence import dot, rows
 
 
+@exportable
 class RNNState(NamedTuple):
     """State of a simple recurrent layer.
 
@@ -26,6 +27,7 @@ class RNNState(NamedTuple):
     h: jax.Array
 
 
+@exportable
 class RNNParams(NamedTuple):
     """Parameters of a simple (Elman) recurrent layer.
 
@@ -52,10 +54,6 @@ class RNNParams(NamedTuple):
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> RNNState:
         """The state that `state=None` stands for, for inputs of `dtype`."""
         return RNNState(jnp.zeros((*batch, self.hidden), dtype))
-
-
-for _type in (RNNState, RNNParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activation = jnp.tanh) -> RNNState:
@@ -204,4 +202,4 @@ def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
 def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:
     if activation not in kernels.RNN:
         raise NotServedError(f"no other activation than {', '.join(f.__name__ for f in kernels.RNN)}")
-    return kernels.RNN[activation], kernels.RNNWeights(*params)
+    return kernels.RNN[activation], params

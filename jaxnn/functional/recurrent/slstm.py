@@ -4,9 +4,9 @@ from typing import Literal, NamedTuple, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
-from jax import export
 from jax.nn.initializers import glorot_uniform
 
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
@@ -20,6 +20,7 @@ from jaxnn.kernels.recurrence import projected
 ForgetGate = Literal["sigmoid", "exp"]
 
 
+@exportable
 class SLSTMState(NamedTuple):
     """State of an sLSTM. All but `h` are at least float32, also where the inputs are half precision.
 
@@ -37,6 +38,7 @@ class SLSTMState(NamedTuple):
     m: jax.Array
 
 
+@exportable
 class SLSTMParams(NamedTuple):
     """Parameters of an sLSTM; gates stand in the order i (input), f (forget), z (cell input), o (output).
 
@@ -65,10 +67,6 @@ class SLSTMParams(NamedTuple):
         """The state that `state=None` stands for, for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.hidden), dtype)
         return SLSTMState(h, *(jnp.zeros(h.shape, accumulator(dtype)) for _ in range(3)))
-
-
-for _type in (SLSTMState, SLSTMParams):
-    export.register_namedtuple_serialization(_type, serialized_name=f"jaxnn.{_type.__name__}")
 
 
 def slstm_step(

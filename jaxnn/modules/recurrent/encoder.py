@@ -5,14 +5,15 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import export
 
 from jaxnn import functional as F
+from jaxnn.functional.exportable import exportable
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
 
+@exportable
 class Encoded(NamedTuple):
     """What an encoder hands to a decoder.
 
@@ -27,9 +28,6 @@ class Encoded(NamedTuple):
     state: tuple[Any, ...]
     lengths: jax.Array | None = None
     mask: jax.Array | None = None
-
-
-export.register_namedtuple_serialization(Encoded, serialized_name="jaxnn.Encoded")
 
 
 class Counted(TypedDict, total=False):

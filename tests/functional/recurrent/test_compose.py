@@ -110,14 +110,14 @@ def test_a_traced_dropout_of_one_leaves_zeros_in_values_and_gradients():
 @pytest.mark.parametrize("rate", [np.float32(1.5), np.float64(1.0), jnp.float32(-0.5), float("nan"), 1, np.array(2)])
 def test_every_concrete_dropout_is_checked(rate):
     _, params = _two_layers("gru")
-    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"dropout: expected a real number in \[0, 1\)"):
         R.stack(R.gru, params, random_x(2, 6, 3), dropout=rate, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("rate", [True, "0.5", None, 0.5j, np.zeros(2)])
 def test_dropout_that_is_no_real_number_is_named(rate):
     _, params = _two_layers("gru")
-    with pytest.raises(ValueError, match="dropout must be a real number"):
+    with pytest.raises(ValueError, match="dropout: expected a real number"):
         R.stack(R.gru, params, random_x(2, 6, 3), dropout=rate, key=jax.random.key(0))
 
 
@@ -141,7 +141,7 @@ CALLS = {
     "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "dropout=0.5 needs a random key"),
     "dropout": (
         lambda p, x: R.stack(R.gru, p, x, dropout=1.0, key=jax.random.key(0)),
-        r"dropout must lie in \[0, 1\)",
+        r"dropout: expected a real number in \[0, 1\)",
     ),
     "reverse": (lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, reverse=True), "reverse"),
     "one state": (

@@ -1,16 +1,77 @@
-"""Random parameters of a convolutional LSTM."""
+"""Parameters and state of a convolutional LSTM: what they are, what fits, and random ones."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional.arguments import SizesLike, axes_of, sizes
+from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.conv_lstm import ConvLSTMParams
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
+from jaxnn.kernels.accumulate import accumulator
+
+
+@exportable
+class ConvLSTMState(NamedTuple):
+    """State of a convolutional LSTM.
+
+    Attributes:
+        h: `(*batch, *spatial, hidden)`, the output of the last step.
+        c: `(*batch, *spatial, hidden)`, the cell state. At least float32, also where the inputs are half precision.
+    """
+
+    h: jax.Array
+    c: jax.Array
+
+
+@exportable
+class ConvLSTMParams(NamedTuple):
+    """Parameters of a convolutional LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
+
+    The kernels determine the number of spatial axes. Their windows may differ.
+
+    Attributes:
+        w_x: `(*window, features, 4 * hidden)`, the kernel of the inputs.
+        w_h: `(*window, hidden, 4 * hidden)`, the kernel of the state.
+        b: `(4 * hidden,)`.
+        peephole: `(3, *spatial, hidden)`, elementwise weights from the cell state to i, f, o; None without.
+    """
+
+    w_x: jax.Array
+    w_h: jax.Array
+    b: jax.Array
+    peephole: jax.Array | None = None
+
+    @property
+    def spatial(self) -> int:
+        """Number of spatial axes."""
+        return self.w_h.ndim - 2
+
+    @property
+    def hidden(self) -> int:
+        """Number of channels of the cell state."""
+        return self.w_h.shape[-2]
+
+    @property
+    def output(self) -> int:
+        """Number of channels of the outputs."""
+        return self.hidden
+
+    def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
+        """The state that `state=None` stands for, for inputs of `dtype`; `size` is that of the outputs."""
+        h = jnp.zeros((*batch, *size, self.hidden), dtype)
+        return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
+
+
+def check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:
+    """Raises where the parameters do not fit each other, or the inputs, whose shape reads as `axes` says."""
+    check.kernels(params, ConvLSTMParams, 4)
+    check.shapes({"b": (params.w_h.shape[-1],)}, params)
+    check.features(params, x, axes)
 
 
 def init_conv_lstm(

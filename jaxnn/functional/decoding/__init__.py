@@ -1,0 +1,11 @@
+"""Generating sequences token by token: greedy, by sampling, by beam search, each as one compiled loop.
+
+All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. What
+does not change from step to step (parameters, an encoder's outputs) the step holds by closure.
+"""
+
+from jaxnn.functional.decoding.beam import beam_search
+from jaxnn.functional.decoding.loop import Generated, Step
+from jaxnn.functional.decoding.single import greedy, sample
+
+__all__ = ["Generated", "Step", "beam_search", "greedy", "sample"]

@@ -1,0 +1,131 @@
+"""Generating by beam search: several sequences side by side, the best of which are continued."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional.arguments import integer, number
+from jaxnn.functional.compensated import Total, plus
+from jaxnn.functional.decoding.loop import Generated, Step, checked, run
+
+
+def beam_search(
+    step: Step,
+    state: Any,
+    start: jax.Array,
+    *,
+    beams: int,
+    max_length: int,
+    end: int | None = None,
+    length_penalty: float | jax.Array = 0.0,
+) -> Generated:
+    r"""Keeps the `beams` best beginnings at every step.
+
+    Sequences are ranked by
+
+    $$\frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}$$
+
+    with $|y|$ their number of tokens, the end token included, and $\alpha$ the length penalty. An ended sequence keeps
+    its place until better ones push it out. With as many beams as there are sequences the search is exhaustive; with
+    one beam it is `greedy`. Of equal continuations the first wins.
+
+    Args:
+        step: `(state, token) -> (logits, state)`; it is mapped over the beams, so it sees the same shapes as in
+            `greedy` and what it holds by closure needs no axis for the beams.
+        state: the state before the first step; every leaf has the batch axes of `start` first.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        beams: How many sequences are kept; known while tracing.
+        max_length: How many tokens at most; known while tracing.
+        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
+        length_penalty: $\alpha$; 0 ranks by probability alone, more favours longer sequences. May be traced; a traced
+            one that is not finite makes the log-probabilities NaN.
+
+    Returns:
+        Tokens `(*batch, beams, max_length)`, lengths and log-probabilities `(*batch, beams)`, best first. Where
+        fewer sequences exist than beams, the rest have a log-probability of minus infinity.
+
+    Raises:
+        ValueError: As `greedy`; if `beams` is not an integer of at least 1, `length_penalty` not a finite number, or a
+            leaf of `state` without the batch axes.
+
+    References:
+        Wu et al.: Google's neural machine translation system, 2016 (the length penalty).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.functional.decoding import beam_search
+        >>> logits = jnp.log(jnp.array([[0.6, 0.4, 0.0], [0.1, 0.0, 0.9], [0.0, 0.0, 1.0]]))
+        >>> made = beam_search(lambda s, t: (logits[t], s), (), jnp.array(0), beams=2, max_length=2, end=2)
+        >>> made.tokens[0].tolist(), round(float(jnp.exp(made.log_probs[0])), 2)
+        ([0, 0], 0.36)
+        >>> made.tokens[1].tolist(), made.lengths.tolist()
+        ([1, 2], [2, 1])
+    """
+    start, max_length, end = checked(step, state, start, max_length, end)
+    beams = integer("beams", beams, 1)
+    alpha = number(
+        "length_penalty", length_penalty, "a finite number", lambda _: True, "0.0 ranks by probability alone"
+    )
+    batch, at = start.shape, start.ndim
+    for path, leaf in jax.tree.leaves_with_path(state):
+        if leaf.shape[:at] != batch:
+            raise ValueError(
+                f"state{jax.tree_util.keystr(path)} must have the batch axes of start, {batch}, first, "
+                f"got shape {leaf.shape}"
+            )
+    fill = 0 if end is None else end
+    tiny, huge = jnp.finfo(jnp.float32).tiny, jnp.finfo(jnp.float32).max
+    over_beams = jax.vmap(step, in_axes=at, out_axes=at)
+
+    def spread(leaf: jax.Array) -> jax.Array:
+        return jnp.repeat(jnp.expand_dims(leaf, at), beams, axis=at)
+
+    def pick(leaf: jax.Array, chosen: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(leaf, chosen.reshape(chosen.shape + (1,) * (leaf.ndim - at - 1)), axis=at)
+
+    def going(carry):  # type: ignore[no-untyped-def]
+        t, *_, done = carry
+        return (t < max_length) & ~jnp.all(done)
+
+    def body(carry):  # type: ignore[no-untyped-def]
+        t, state, token, tokens, lengths, total, done = carry
+        logits, state = over_beams(state, token)
+        logits = logits.astype(jnp.float32)
+        size = logits.shape[-1]
+        # A step adds `gains - cost`: logits below the best one, and the logarithm of what they sum to, one for a beam.
+        gains = logits - jnp.max(logits, axis=-1, keepdims=True)
+        cost = jnp.log(jnp.sum(jnp.exp(gains), axis=-1))
+        # An ended sequence has one continuation, at no cost: the end token again. An impossible one stays impossible.
+        settled = done | jnp.isneginf(total.high)
+        idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
+        gains = jnp.where(settled[..., None], idle, gains)
+        total = plus(total, jnp.where(settled, 0.0, -cost))
+        # Totals of long sequences differ by less than their own rounding, so they are ranked by what lies between each
+        # and the total of the best beam: for one beam that is `gains`, the order of the logits.
+        best = jnp.argmax(total.high, axis=-1, keepdims=True)
+        high, low = (jnp.take_along_axis(part, best, axis=-1) for part in total)
+        high = jnp.where(jnp.isfinite(high), high, 0.0)
+        lead = ((total.high - high) + (total.low - low))[..., None] + gains
+        # (high + lead) * share - high, with the penalty of an ended sequence as a share of that of the others.
+        share = (jnp.float32(6 + t) / (6 + lengths).astype(jnp.float32)) ** alpha
+        share = jnp.where(done, jnp.clip(share, tiny, huge), 1.0)
+        rank = (high * (share - 1))[..., None] + lead * share[..., None]
+        _, chosen = jax.lax.top_k(rank.reshape(*batch, beams * size), beams)
+        parent, token = chosen // size, (chosen % size).astype(jnp.int32)
+        gain = jnp.take_along_axis(gains.reshape(*batch, beams * size), chosen, axis=-1)
+        state = jax.tree.map(lambda leaf: pick(leaf, parent), state)
+        tokens, lengths, total, done = jax.tree.map(lambda a: pick(a, parent), (tokens, lengths, total, done))
+        if end is not None:
+            done = done | (token == end)
+        lengths = jnp.where(done, lengths, lengths + 1)
+        return t + 1, state, token, tokens.at[..., t].set(token), lengths, plus(total, gain), done
+
+    zeros = jnp.zeros((*batch, beams), jnp.int32)
+    # At first all beams are the same sequence: only one of them may be continued.
+    alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, zeros.shape, at) == 0, 0.0, -jnp.inf)
+    total = Total(alone, jnp.zeros_like(alone))
+    tokens = jnp.full((*batch, beams, max_length), fill, jnp.int32)
+    carry = (jnp.int32(0), jax.tree.map(spread, state), spread(start), tokens, zeros, total, zeros.astype(bool))
+    _, _, _, tokens, lengths, total, _ = run(going, body, start, carry)
+    return Generated(tokens, lengths, jnp.where(jnp.isfinite(alpha), total.high, jnp.nan))

@@ -1,0 +1,120 @@
+"""Generating one sequence at a time: the most probable tokens, or random ones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional.compensated import Total, plus
+from jaxnn.functional.decoding.loop import Generated, Step, checked, run
+from jaxnn.functional.filtering import filter_logits
+
+
+def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: int | None = None) -> Generated:
+    """Takes the most probable token at every step.
+
+    Args:
+        step: `(state, token) -> (logits, state)`.
+        state: the state before the first step.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        max_length: How many tokens at most; known while tracing.
+        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
+
+    Returns:
+        Tokens, lengths and log-probabilities.
+
+    Raises:
+        ValueError: If `start` is not of integers, `max_length` not an integer of at least 1, or `end` not a token of
+            the vocabulary.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.decoding import greedy
+        >>> def count_up(state, token):
+        ...     return 9.0 * jax.nn.one_hot(token + 1, 5), state
+        >>> made = greedy(count_up, (), jnp.array([0, 2]), max_length=5, end=4)
+        >>> made.tokens.tolist(), made.lengths.tolist()
+        ([[1, 2, 3, 4, 4], [3, 4, 4, 4, 4]], [3, 1])
+    """
+    return _generate(step, state, start, lambda logits, key: jnp.argmax(logits, axis=-1), None, max_length, end)
+
+
+def sample(
+    step: Step,
+    state: Any,
+    start: jax.Array,
+    key: jax.Array,
+    *,
+    max_length: int,
+    end: int | None = None,
+    temperature: float | jax.Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | jax.Array | None = None,
+) -> Generated:
+    """Draws every token at random from the model's distribution, as `filter_logits` shapes it.
+
+    Args:
+        step: `(state, token) -> (logits, state)`.
+        state: the state before the first step.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        key: a random key.
+        max_length: How many tokens at most; known while tracing.
+        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
+        temperature: as in `filter_logits`.
+        top_k: as in `filter_logits`.
+        top_p: as in `filter_logits`.
+
+    Returns:
+        Tokens, lengths and log-probabilities, which are NaN where a traced temperature or `top_p` is out of range.
+
+    Raises:
+        ValueError: As `greedy` and `filter_logits`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn.functional.decoding import sample
+        >>> coin = lambda state, token: (jnp.zeros((*token.shape, 2)), state)
+        >>> sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
+        (3, 6)
+    """
+
+    def shaped(logits: jax.Array) -> jax.Array:
+        return filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def choose(logits: jax.Array, key: jax.Array) -> jax.Array:
+        return jax.random.categorical(key, shaped(logits), axis=-1)
+
+    # Among logits that are NaN `categorical` draws a token all the same.
+    sound = jnp.all(jnp.isfinite(shaped(jnp.zeros(1))))
+    made = _generate(step, state, start, choose, key, max_length, end)
+    return made._replace(log_probs=jnp.where(sound, made.log_probs, jnp.nan))
+
+
+def _generate(step, state, start, choose, key, max_length, end):  # type: ignore[no-untyped-def]
+    start, max_length, end = checked(step, state, start, max_length, end)
+    fill = 0 if end is None else end
+    tokens = jnp.full((*start.shape, max_length), fill, jnp.int32)
+    zeros = jnp.zeros(start.shape, jnp.int32)
+    keys = None if key is None else jax.random.split(key, max_length)
+
+    def going(carry):  # type: ignore[no-untyped-def]
+        t, _, _, _, _, _, done = carry
+        return (t < max_length) & ~jnp.all(done)
+
+    def body(carry):  # type: ignore[no-untyped-def]
+        t, state, token, tokens, lengths, total, done = carry
+        logits, state = step(state, token)
+        logits = logits.astype(jnp.float32)
+        token = choose(logits, None if keys is None else keys[t]).astype(jnp.int32)
+        token = jnp.where(done, jnp.int32(fill), token)
+        of_token = jnp.take_along_axis(jax.nn.log_softmax(logits), token[..., None], axis=-1)[..., 0]
+        total = plus(total, jnp.where(done, 0.0, of_token))
+        if end is not None:
+            done = done | (token == end)
+        lengths = jnp.where(done, lengths, lengths + 1)
+        return t + 1, state, token, tokens.at[..., t].set(token), lengths, total, done
+
+    nothing = Total(zeros.astype(jnp.float32), zeros.astype(jnp.float32))
+    carry = (jnp.int32(0), state, start, tokens, zeros, nothing, zeros.astype(bool))
+    _, _, _, tokens, lengths, total, _ = run(going, body, start, carry)
+    return Generated(tokens, lengths, total.high)

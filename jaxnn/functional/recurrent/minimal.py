@@ -1,0 +1,80 @@
+"""What minGRU and minLSTM share: gates that see the input alone, so that a step is `a * h + b`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform
+
+from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.init import Initializer, per_gate
+from jaxnn.kernels.recurrence import projected
+
+
+def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., tuple[Any, Any]]) -> Cell:
+    """The cell of a layer.
+
+    Args:
+        kind: The type of its parameters, `w_x (features, gates * hidden)` and `b (gates * hidden,)`.
+        checked: `Cell.check`.
+        affine: `Cell.affine`, of what the inputs give all gates.
+    """
+    return Cell(
+        kind.zero_state,
+        Bound(_step, affine=affine),
+        output=_output,
+        check=checked,
+        project=_project,
+        advance=Bound(_advance, affine=affine),
+        affine=affine,
+        jacobian="diagonal",
+    )
+
+
+def weights(
+    key: jax.Array,
+    features: int,
+    hidden: int,
+    gates: int,
+    kernel_init: Initializer | None,
+    bias_init: Initializer,
+    dtype: jax.typing.DTypeLike,
+) -> tuple[jax.Array, jax.Array]:
+    """Random `w_x` and `b`."""
+    check.sizes(features=features, hidden=hidden)
+    k_x, k_b = jax.random.split(key)
+    kernel_init = kernel_init or per_gate(glorot_uniform(), gates)
+    return kernel_init(k_x, (features, gates * hidden), dtype), bias_init(k_b, (gates * hidden,), dtype)
+
+
+def check_weights(params: Any, x: jax.Array, axes: str, kind: type[Any], gates: int) -> None:
+    """Raises where the parameters do not fit each other or the inputs."""
+    check.weights(params, kind, ("w_x",))
+    features, width = params.w_x.shape[0], gates * params.hidden
+    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
+    check.features(params, x, axes)
+
+
+def candidate(a: jax.Array, *, log_space: bool) -> jax.Array:
+    """What is added to the state: in log-space the papers' g, which is positive, continuous, and linear from 0 on."""
+    return jnp.where(a >= 0, a + 0.5, jax.nn.sigmoid(a)) if log_space else a
+
+
+def _project(params: Any, xs: jax.Array) -> jax.Array:
+    return projected(xs, params.w_x, params.b)
+
+
+def _advance(params: Any, state: Any, g: jax.Array, *, affine: Callable[..., tuple[Any, Any]]) -> Any:
+    a, b = affine(params, g)
+    return jax.tree.map(lambda a, h, b: a * h + b, a, state, b)
+
+
+def _step(params: Any, state: Any, x: jax.Array, *, affine: Callable[..., tuple[Any, Any]]) -> Any:
+    return _advance(params, state, _project(params, x), affine=affine)
+
+
+def _output(params: Any, state: Any) -> jax.Array:
+    return state.h.astype(params.w_x.dtype)
