@@ -4,8 +4,9 @@ from jaxnn.train.step import augment
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import compiler_options, jit
 from jaxnn.train.step.evaluate import evaluate, predict
-from jaxnn.train.step.losses import classification_loss, l2, weight_mask
+from jaxnn.train.step.losses import classification_loss
 from jaxnn.train.step.optimizers import optimizer
+from jaxnn.train.step.penalties import l2, weight_mask
 from jaxnn.train.step.preprocess import image_preprocess
 from jaxnn.train.step.state import TrainState, create_state
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
