@@ -19,6 +19,7 @@ from jaxnn.train.run import RunFolder
 from jaxnn.train.step import (
     TrainState,
     augment,
+    binary_loss,
     classification_loss,
     create_state,
     evaluate,
@@ -28,6 +29,8 @@ from jaxnn.train.step import (
     make_step,
     optimizer,
     predict,
+    regression_loss,
+    sequence_loss,
 )
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "RunFolder",
     "TrainState",
     "augment",
+    "binary_loss",
     "checkpoint",
     "classification_loss",
     "create_ensemble",
@@ -57,6 +61,8 @@ __all__ = [
     "optimizer",
     "parallel",
     "predict",
+    "regression_loss",
     "run",
+    "sequence_loss",
     "step",
 ]

@@ -171,9 +171,9 @@ class Supervised:
         Returns:
             `targets` or `lengths`, and what was expected and what came; "" where all is good.
         """
+        counted = self.counted(read)
         if self.steps is not None and (told := self.steps.wrong(read, numbers)):
             return "lengths", told
-        counted = self.counted(read)
         if numbers is None and counted is not None and not counted.any():
             return "targets", self.none_counts()
         bad = self.bad(read.targets, outputs)
@@ -209,6 +209,18 @@ def floating(outputs: Any) -> jax.Array:
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}")
     return widened(jnp.asarray(outputs))
+
+
+def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
+    """Outputs of the targets' shape; an axis of size 1 at the end that the targets have not is dropped.
+
+    Raises:
+        ValueError: If the shapes differ otherwise.
+    """
+    shape = tuple(jnp.shape(targets))
+    if len(shape) < 1 or outputs.shape not in (shape, (*shape, 1)):
+        raise ValueError(f"model: expected {what} of shape {shape}, that of the targets, got {outputs.shape}")
+    return outputs.reshape(shape)
 
 
 def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -> str:
