@@ -10,12 +10,15 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.state import TrainState, apply
 
 LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
-"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation."""
+"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation.
+
+With `reduction="batch"` the loss is `()`, and metrics are `()` or `(batch,)`.
+"""
 
 Preprocess = Callable[[jax.Array | None, Any], Any]
 """`(key, batch) -> batch`; `key` is None in evaluation."""
@@ -29,6 +32,7 @@ def make_step(
     *,
     penalty: Penalty | None = None,
     preprocess: Preprocess | None = None,
+    reduction: Reduction = "examples",
     compiler_options: Options | None = None,
 ) -> Jitted:
     r"""Makes the training step `(state, batch, weights=None) -> (state, metrics)`, compiled.
@@ -54,6 +58,10 @@ def make_step(
         penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
+        reduction: `"batch"` for a loss that a batch has as a whole, of which \(L\) is the loss itself and not a mean
+            (contrastive losses, CTC with a mean of its own): `loss_fn` returns a scalar, and metrics that are scalars
+            or `(batch,)`. Every batch must be full: give `make_epoch` or `fit` `drop_last=True` where the batch size
+            does not divide the number of examples.
         compiler_options: Options of XLA in place of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
@@ -64,7 +72,8 @@ def make_step(
         `optax.contrib.reduce_on_plateau` work.
 
     Raises:
-        ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
+        ValueError: If `reduction` is unknown; while tracing, if shapes do not fit, the optimiser's state changes its
+            dtypes or shapes, or `weights` come with `reduction="batch"`.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -79,6 +88,7 @@ def make_step(
         >>> float(metrics["loss"]), int(state.step)
         (5.0, 1)
     """
+    batching.check_full(None, reduction)
 
     @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
@@ -88,15 +98,19 @@ def make_step(
         n = batching.count(batch, "batch")
         if weights is not None and jnp.shape(weights) != (n,):
             raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+        batching.check_full(weights, reduction)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             (losses, extra), variables = apply(
                 state, params, lambda model: loss_fn(model, batch, loss_key), training=True
             )
-            values, counted = batching.per_example(losses, extra, batch)
-            count = batching.both(weights, counted)
-            metrics = batching.weighted_means(values, count)
-            metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
+            if reduction == "batch":
+                metrics = batching.whole_batch(losses, extra, batch)
+            else:
+                values, counted = batching.per_example(losses, extra, batch)
+                count = batching.both(weights, counted)
+                metrics = batching.weighted_means(values, count)
+                metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
             total = metrics["loss"]
             if penalty is not None:
                 metrics["penalty"] = _scalar(penalty(params), total.dtype)
