@@ -24,6 +24,7 @@ def evaluate(
     batch_size: int = 256,
     reduction: Reduction = "examples",
     drop_last: bool = False,
+    ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Metrics:
     """Mean loss and metrics over the whole of `data`, every example counting once.
@@ -41,6 +42,7 @@ def evaluate(
         reduction: As for `make_step`. With `"batch"` the result is a mean over batches, and `batch_size` must divide
             the number of examples.
         drop_last: Leaves the examples out that a short last batch would hold.
+        ema: Evaluates the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:
@@ -70,11 +72,12 @@ def evaluate(
         batch_size=batch_size,
         reduction=reduction,
         drop_last=drop_last,
+        ema=ema,
     )
     return metrics
 
 
-@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size", "reduction", "drop_last"))
+@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size", "reduction", "drop_last", "ema"))
 def evaluate_unchecked(
     state: TrainState,
     data: Any,
@@ -84,8 +87,10 @@ def evaluate_unchecked(
     batch_size: int,
     reduction: Reduction = "examples",
     drop_last: bool = False,
+    ema: bool = False,
 ) -> Metrics:
     """`evaluate` of data whose labels were checked before."""
+    state = state.averaged() if ema else state
     examples = batching.count(data)
     used = batching.steps(examples, batch_size, drop_last) * batch_size if drop_last else examples
     batching.check_full(None, reduction)
@@ -121,6 +126,7 @@ def predict(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Any:
     """The model's outputs for every example of `data`, in order, such as logits for a confusion matrix.
@@ -131,6 +137,7 @@ def predict(
         apply_fn: `(model, batch) -> outputs`, arrays `(batch, ...)`.
         preprocess: As for `make_step`; its key is None.
         batch_size: Examples at a time.
+        ema: Uses the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:
@@ -146,13 +153,20 @@ def predict(
         >>> train.predict(state, jnp.arange(5.0), lambda w, x: w * x, batch_size=2).tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0]
     """
-    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size)
+    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size, ema)
 
 
-@partial(jit, static_argnums=(2, 3, 4))
+@partial(jit, static_argnums=(2, 3, 4, 5))
 def _predict(
-    state: TrainState, data: Any, apply_fn: Callable[[Any, Any], Any], preprocess: Preprocess | None, batch_size: int
+    state: TrainState,
+    data: Any,
+    apply_fn: Callable[[Any, Any], Any],
+    preprocess: Preprocess | None,
+    batch_size: int,
+    ema: bool,
 ) -> Any:
+    state = state.averaged() if ema else state
+
     def outputs(batch: Any, weights: jax.Array | None) -> Any:
         result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
         expected = batching.count(batch, "batch")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnn.train.step import batching
+from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.state import TrainState, apply
@@ -130,6 +130,7 @@ def make_step(
             )
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
+        average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay, state.step)
         metrics["grad_norm"] = _norm(grads)
         new = dataclasses.replace(
             state,
@@ -137,6 +138,7 @@ def make_step(
             opt_state=opt_state,
             variables=variables,
             step=state.step + 1,
+            ema=average,
         )
         return new, metrics
 
