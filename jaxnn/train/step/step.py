@@ -50,6 +50,10 @@ def make_step(
     It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
     and `step.lower(state, batch).compile()` tells its cost.
 
+    Where the optimiser refuses a gradient that is not finite (`optax.apply_if_finite`, `optax.MultiSteps` with
+    `should_skip_update_fn`), the step's metrics are zero, `examples` too, so that means leave the batch out and `fit`
+    trains on, and batch statistics stay as they were.
+
     Args:
         loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
             dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
@@ -120,7 +124,7 @@ def make_step(
         (value, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
         with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optax.with_extra_args_support(state.tx).update(
+            updates, opt_state = _update_of(state.tx)(
                 grads,
                 state.opt_state,
                 state.params,
@@ -132,6 +136,10 @@ def make_step(
         opt_state = _like_before(opt_state, state.opt_state)
         average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay, state.step)
         metrics["grad_norm"] = _norm(grads)
+        if _may_refuse(opt_state):
+            refused = ~_is_finite(grads) & _is_finite(updates)
+            metrics = {name: jnp.where(refused, jnp.zeros_like(value), value) for name, value in metrics.items()}
+            variables = jax.tree.map(partial(_unless, refused), variables, state.variables)
         new = dataclasses.replace(
             state,
             params=params,
@@ -143,6 +151,33 @@ def make_step(
         return new, metrics
 
     return step
+
+
+def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
+    """The optimiser's `update` with `value` and the like for what takes them."""
+    # MultiSteps passes them on to the optimiser inside; what Optax makes of it drops them.
+    return tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
+
+
+def _may_refuse(opt_state: Any) -> bool:
+    """Whether the optimiser has a part that leaves gradients out which are not finite."""
+
+    def refuses(node: Any) -> bool:
+        if isinstance(node, optax.MultiStepsState):
+            return bool(jax.tree.leaves(node.skip_state)) or _may_refuse(node.inner_opt_state)
+        return isinstance(node, optax.ApplyIfFiniteState)
+
+    kinds = optax.MultiStepsState, optax.ApplyIfFiniteState
+    return any(map(refuses, jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))))
+
+
+def _is_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+
+
+def _unless(refused: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:
+    """A variable after the step; of a refused one the floats from before: random streams move on."""
+    return jnp.where(refused, before, after) if jnp.issubdtype(after.dtype, jnp.inexact) else after
 
 
 def _like_before(after: Any, before: Any) -> Any:
