@@ -52,7 +52,7 @@ def tell(
     ]
     what = "an epoch" if chunk is None else f"a program of {chunk:,} steps"
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    print(f"\n{inspect.summary(state.params)}")
+    print(f"\n{inspect.summary(state.all_params)}")
     print("\nwork, forward and backward: matrix products and convolutions, 2 FLOP a multiply-add")
     print(aligned(work, "lrl"))
     print(f"\nmemory to train {what}{'' if parallel is None else f', of each of {parallel.devices} devices'}")

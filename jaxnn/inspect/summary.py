@@ -16,7 +16,7 @@ def summary(model: Any) -> str:
 
     Args:
         model: A `flax.nnx.Module`, of which the `nnx.Param`s count; or any pytree of arrays: a functional model's
-            parameters, those of a `TrainState`, or their shapes (`jax.eval_shape`).
+            parameters, `all_params` of a `TrainState`, or their shapes (`jax.eval_shape`).
 
     Returns:
         The lines, in the order in which JAX flattens the parameters; the last one is the total.

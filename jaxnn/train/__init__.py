@@ -19,6 +19,7 @@ from jaxnn.train.run import RunFolder
 from jaxnn.train.step import (
     TrainState,
     augment,
+    binary_loss,
     classification_loss,
     create_state,
     evaluate,
@@ -29,6 +30,8 @@ from jaxnn.train.step import (
     optimizer,
     precision,
     predict,
+    regression_loss,
+    sequence_loss,
 )
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "RunFolder",
     "TrainState",
     "augment",
+    "binary_loss",
     "checkpoint",
     "classification_loss",
     "create_ensemble",
@@ -62,7 +66,9 @@ __all__ = [
     "parallel",
     "precision",
     "predict",
+    "regression_loss",
     "run",
+    "sequence_loss",
     "step",
     "time_limit",
 ]

@@ -80,15 +80,15 @@ class Parallel:
     def state_shardings(self, state: TrainState) -> TrainState:
         """Where each array of a state lies, as a state of shardings.
 
-        Parameters and the optimiser's arrays of at least `SMALLEST` elements are split along their longest axis
-        that divides by the mesh's `shard`; what has none, and all else, is on every device.
+        Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are split along their
+        longest axis that divides by the mesh's `shard`; what has none, and all else, is on every device.
 
         Args:
             state: A state, or its shapes (`jax.eval_shape`).
         """
         everywhere = jax.tree.map(lambda _: self._sharding(P()), state)
-        split = jax.tree.map(self._split, (state.params, state.opt_state))
-        return dataclasses.replace(everywhere, params=split[0], opt_state=split[1])
+        large = {name: getattr(state, name) for name in ("params", "opt_state", "frozen", "ema")}
+        return dataclasses.replace(everywhere, **jax.tree.map(self._split, large))
 
     def state(self, state: TrainState) -> TrainState:
         """Places a state on the mesh. Use the returned one: it may share memory with the one given.

@@ -49,14 +49,15 @@ def make_epoch(
     batch_size: int,
     chunk: int | None = None,
     parallel: Parallel | None = None,
+    drop_last: bool = False,
     compiler_options: Options | None = None,
 ) -> Jitted:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
     The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
-    Every example counts once an epoch. A last batch that is short is filled up with other real examples, from
-    the start of the same permutation, of weight zero: they add nothing to loss, gradient or metrics (batch
-    normalisation does see them), and the program has one batch shape.
+    Every example counts once an epoch, unless `drop_last` is set. A last batch that is short is filled up with other
+    real examples, from the start of the same permutation, of weight zero: they add nothing to loss, gradient or
+    metrics (batch normalisation does see them), and the program has one batch shape.
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
@@ -66,6 +67,8 @@ def make_epoch(
             the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
         parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
             it. The order of the examples is the same for any number of devices.
+        drop_last: Leaves a short last batch out, for losses that need full ones (`reduction="batch"` of `make_step`):
+            each epoch then trains on other examples, by its own order.
         compiler_options: As for `make_step`, whose own they are if None is given.
 
     Returns:
@@ -113,11 +116,11 @@ def make_epoch(
 
         else:
             examples = batching.count(data)
-            steps = batching.steps(examples, batch_size)
+            steps = batching.steps(examples, batch_size, drop_last)
             order = epoch_order(state.key, state.step // steps, examples)
 
             def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
-                positions, weights = batching.positions(number, examples, batch_size)
+                positions, weights = batching.positions(number, examples, batch_size, drop_last)
                 return step(state, batching.take(data, order[positions]), weights)
 
         if chunk is None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.train.run.record import History
+from jaxnn.train.step import fields
 from jaxnn.train.step.labels import LabelCheck
 
 Lost = tuple[int, str, float]
@@ -86,9 +87,14 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
 
 def _ranges(data: Any) -> str:
     """What integers the labels hold, where the loss function alone knows how many classes there are."""
+    try:
+        labels = fields.get(data, fields.find(data, "targets"))
+    except ValueError:
+        labels = None
     found = [
         f"{jax.tree_util.keystr(path)}, from {int(x.min())} to {int(x.max())},"
         for path, x in jax.tree.leaves_with_path(data)
-        if jnp.issubdtype(x.dtype, jnp.integer) and re.search("label|target", jax.tree_util.keystr(path))
+        if jnp.issubdtype(x.dtype, jnp.integer)
+        and (x is labels or re.search("label|target", jax.tree_util.keystr(path)))
     ]
     return f"see first that {' and '.join(found)} are classes that the model has logits for; then " if found else ""

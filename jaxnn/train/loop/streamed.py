@@ -36,6 +36,7 @@ class StreamedEpoch:
         ahead: Batches on the device besides the one in use.
         check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
             raise where something is wrong with it. None checks nothing.
+        drop_last: As for `make_epoch`.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices.
@@ -61,6 +62,7 @@ class StreamedEpoch:
     parallel: Parallel | None = None
     ahead: int = 2
     check: Callable[[Any, np.ndarray], None] | None = None
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         batching.steps(1, self.batch_size)
@@ -100,6 +102,10 @@ class StreamedEpoch:
         batch, weights = next(self._placed(state, stream, 1))
         self.step.lower(state, batch, weights).compile()  # type: ignore[attr-defined]
 
+    def steps(self, examples: int) -> int:
+        """How many steps an epoch has."""
+        return batching.steps(examples, self.batch_size, self.drop_last)
+
     def batch(self, state: TrainState, stream: Stream, step: int) -> tuple[Any, np.ndarray]:
         """Reads the batch of a step of the state's run again, on the host.
 
@@ -126,16 +132,16 @@ class StreamedEpoch:
 
     def _on_host(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[tuple[Any, Any]]:
         examples, size = stream.examples, self.batch_size
-        numbers, first = self._numbers(state, stream, steps), int(state.step) % batching.steps(examples, size)
+        numbers, first = self._numbers(state, stream, steps), int(state.step) % self.steps(examples)
         for step, batch in enumerate(stream.batches(numbers)):
             if self.check is not None:
                 self.check(batch, numbers[step])
-            whole = examples % size == 0
+            whole = self.drop_last or examples % size == 0
             yield batch, None if whole else (self._flat(first + step) < examples).astype(np.float32)
 
     def _numbers(self, state: TrainState, stream: Stream, steps: int | None) -> np.ndarray:
         """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
-        examples, in_epoch = stream.examples, batching.steps(stream.examples, self.batch_size)
+        examples, in_epoch = stream.examples, self.steps(stream.examples)
         epoch, first = divmod(int(state.step), in_epoch)
         last = in_epoch if steps is None else min(in_epoch, first + steps)
         return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]

@@ -1,6 +1,6 @@
 """Equal batches out of any number of examples, and means in which the filling counts for nothing."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,23 +29,33 @@ def count(data: Any, name: str = "data") -> int:
     return int(n)
 
 
-def steps(n: int, batch_size: int) -> int:
-    """How many batches it takes to see `n` examples.
+Reduction = Literal["examples", "batch"]
+"""What a loss function returns: a loss for each example, or one for the whole batch."""
+
+
+def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
+    """How many batches it takes to see `n` examples, or how many full ones there are.
 
     Raises:
-        ValueError: If `batch_size` is not a positive integer.
+        ValueError: If `batch_size` is not a positive integer, or there is no full batch with `drop_last`.
     """
-    return -(-n // check_count("batch_size", batch_size))
+    batch_size = check_count("batch_size", batch_size)
+    if drop_last and n < batch_size:
+        raise ValueError(
+            f"batch_size: expected at most {n}, the number of examples, with drop_last=True, got {batch_size}"
+        )
+    return n // batch_size if drop_last else -(-n // batch_size)
 
 
-def positions(step: jax.Array, n: int, batch_size: int) -> tuple[jax.Array, jax.Array | None]:
+def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False) -> tuple[jax.Array, jax.Array | None]:
     """Which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
 
     Over all batches each position comes once with weight 1; what the last batch lacks is filled up from
-    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None.
+    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None, and so they
+    are with `drop_last`, which has no short batch.
     """
     flat = step * batch_size + jnp.arange(batch_size)
-    if n % batch_size == 0:
+    if drop_last or n % batch_size == 0:
         return flat, None
     return flat % n, (flat < n).astype(jnp.float32)
 
@@ -63,21 +73,59 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
     Raises:
         ValueError: If one of them is not one number an example.
     """
-    n = count(batch, "batch")
-    if not isinstance(metrics, dict):
-        raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
-    if taken := RESERVED.intersection(metrics):
-        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
-    values = {"loss": losses, **metrics}
+    n, values = count(batch, "batch"), _named(losses, metrics)
     for name, value in values.items():
         if jnp.shape(value) != (n,):
             raise ValueError(
-                f"loss_fn: {name} must be one number an example, shape {(n,)}, got {jnp.shape(value)}; "
-                "do not average over the batch: the step does, and leaves filled-up examples out"
+                f"loss_fn: expected a {name} for each example, shape {(n,)}, got {jnp.shape(value)}; do not average "
+                'over the batch (the step does, and leaves filled-up examples out), or pass reduction="batch" for a '
+                "loss that the batch has as a whole"
             )
     found = {name: _at_least_float32(value) for name, value in values.items()}
     counted = found.pop("examples", None)
     return found, None if counted is None else counted.astype(jnp.float32)
+
+
+def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
+    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is how much it counts.
+
+    Raises:
+        ValueError: If the loss is no scalar, or a metric neither a scalar nor one number an example.
+    """
+    n, values = count(batch, "batch"), _named(loss, metrics)
+    for name, value in values.items():
+        shapes = ((),) if name in ("loss", "examples") else ((), (n,))
+        if jnp.shape(value) not in shapes:
+            raise ValueError(
+                f'loss_fn: expected a {name} of shape {" or ".join(map(str, shapes))} with reduction="batch", got '
+                f"{jnp.shape(value)}; leave reduction out for losses of each example"
+            )
+    found = {name: jnp.mean(_at_least_float32(value)) for name, value in values.items()}
+    return {"examples": jnp.float32(n)} | found
+
+
+def check_full(weights: Any, reduction: Reduction) -> None:
+    """Raises where a batch holds examples that shall not count, and its loss is one of the whole batch.
+
+    Raises:
+        ValueError: Then, or if `reduction` is unknown.
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")
+    if reduction == "batch" and weights is not None:
+        raise ValueError(
+            'weights: expected None with reduction="batch", got weights, as for a short last batch, which is filled up '
+            "with examples of weight 0: a loss of the whole batch cannot leave them out; pass drop_last=True, or a "
+            "batch_size that divides the number of examples"
+        )
+
+
+def _named(losses: Any, metrics: Any) -> dict[str, Any]:
+    if not isinstance(metrics, dict):
+        raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
+    if taken := RESERVED.intersection(metrics):
+        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
+    return {"loss": losses, **metrics}
 
 
 RESERVED = frozenset({"loss", "penalty", "grad_norm", "loss_scale", "skipped"})

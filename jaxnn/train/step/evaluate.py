@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Options, jit
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState, apply
@@ -22,6 +22,9 @@ def evaluate(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    reduction: Reduction = "examples",
+    drop_last: bool = False,
+    ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Metrics:
     """Mean loss and metrics over the whole of `data`, every example counting once.
@@ -34,7 +37,12 @@ def evaluate(
         data: A pytree of arrays that share their leading length, the number of examples.
         loss_fn: As for `make_step`.
         preprocess: As for `make_step`.
-        batch_size: Examples at a time; the result is the same for each choice, up to rounding.
+        batch_size: Examples at a time; the result is the same for each choice, up to rounding, unless `reduction` is
+            `"batch"`.
+        reduction: As for `make_step`. With `"batch"` the result is a mean over batches, and `batch_size` must divide
+            the number of examples.
+        drop_last: Leaves the examples out that a short last batch would hold.
+        ema: Evaluates the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:
@@ -56,25 +64,58 @@ def evaluate(
     """
     LabelCheck(state, loss_fn, preprocess, batch_size)(data)
     compiled = evaluate_unchecked.with_options(compiler_options)
-    metrics: Metrics = compiled(state, data, loss_fn, preprocess=preprocess, batch_size=batch_size)
+    metrics: Metrics = compiled(
+        state,
+        data,
+        loss_fn,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        reduction=reduction,
+        drop_last=drop_last,
+        ema=ema,
+    )
     return metrics
 
 
-@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size"))
+@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size", "reduction", "drop_last", "ema"))
 def evaluate_unchecked(
-    state: TrainState, data: Any, loss_fn: LossFn, *, preprocess: Preprocess | None, batch_size: int
+    state: TrainState,
+    data: Any,
+    loss_fn: LossFn,
+    *,
+    preprocess: Preprocess | None,
+    batch_size: int,
+    reduction: Reduction = "examples",
+    drop_last: bool = False,
+    ema: bool = False,
 ) -> Metrics:
     """`evaluate` of data whose labels were checked before."""
+    state = state.averaged() if ema else state
+    examples = batching.count(data)
+    used = batching.steps(examples, batch_size, drop_last) * batch_size if drop_last else examples
+    batching.check_full(None, reduction)
+    if reduction == "batch" and used % batch_size:
+        raise ValueError(
+            f'batch_size: expected a divisor of {examples}, the number of examples, with reduction="batch", got '
+            f"{batch_size}; the loss of the short last batch, {used % batch_size} examples, is not that of a full "
+            "one: take another batch_size, or drop_last=True to leave it out"
+        )
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:
         (losses, metrics), _ = apply(state, state.params, lambda model: loss_fn(model, batch, None), training=False)
+        if reduction == "batch":
+            values = batching.whole_batch(losses, metrics, batch)
+            examples = values.pop("examples")
+            return {name: value * examples for name, value in values.items()} | {"examples": examples}
         values, counted = batching.per_example(losses, metrics, batch)
         count = batching.both(weights, counted)
         totals = batching.weighted_sums(values, count)
         return totals if count is None or counted is None else totals | {"examples": jnp.sum(count)}
 
-    totals = {name: jnp.sum(total) for name, total in _over_batches(sums, data, preprocess, batch_size).items()}
-    n = batching.nonzero(totals.pop("examples")) if "examples" in totals else batching.count(data)
+    totals = {
+        name: jnp.sum(total) for name, total in _over_batches(sums, data, preprocess, batch_size, drop_last).items()
+    }
+    n = batching.nonzero(totals.pop("examples")) if "examples" in totals else used
     return {name: total / n for name, total in totals.items()}
 
 
@@ -85,6 +126,7 @@ def predict(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Any:
     """The model's outputs for every example of `data`, in order, such as logits for a confusion matrix.
@@ -95,6 +137,7 @@ def predict(
         apply_fn: `(model, batch) -> outputs`, arrays `(batch, ...)`.
         preprocess: As for `make_step`; its key is None.
         batch_size: Examples at a time.
+        ema: Uses the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:
@@ -110,13 +153,20 @@ def predict(
         >>> train.predict(state, jnp.arange(5.0), lambda w, x: w * x, batch_size=2).tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0]
     """
-    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size)
+    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size, ema)
 
 
-@partial(jit, static_argnums=(2, 3, 4))
+@partial(jit, static_argnums=(2, 3, 4, 5))
 def _predict(
-    state: TrainState, data: Any, apply_fn: Callable[[Any, Any], Any], preprocess: Preprocess | None, batch_size: int
+    state: TrainState,
+    data: Any,
+    apply_fn: Callable[[Any, Any], Any],
+    preprocess: Preprocess | None,
+    batch_size: int,
+    ema: bool,
 ) -> Any:
+    state = state.averaged() if ema else state
+
     def outputs(batch: Any, weights: jax.Array | None) -> Any:
         result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
         expected = batching.count(batch, "batch")
@@ -137,15 +187,16 @@ def _over_batches(
     data: Any,
     preprocess: Preprocess | None,
     batch_size: int,
+    drop_last: bool = False,
 ) -> Any:
     """`function(batch, weights)` of batch after batch, in order, the results stacked."""
     examples = batching.count(data)
 
     def body(number: jax.Array) -> Any:
-        positions, weights = batching.positions(number, examples, batch_size)
+        positions, weights = batching.positions(number, examples, batch_size, drop_last)
         batch = batching.take(data, positions)
         if preprocess is not None:
             batch = preprocess(None, batch)
         return function(batch, weights)
 
-    return jax.lax.map(body, jnp.arange(batching.steps(examples, batch_size)))
+    return jax.lax.map(body, jnp.arange(batching.steps(examples, batch_size, drop_last)))

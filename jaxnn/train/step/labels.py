@@ -1,4 +1,4 @@
-"""Labels that are no class, found on the host before any training is lost to them."""
+"""Labels and targets that cannot be right, found on the host before any training is lost to them."""
 
 from functools import partial
 from typing import Any
@@ -7,109 +7,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train.step.losses import Classification
+from jaxnn.train.step import fields
 from jaxnn.train.step.state import TrainState, apply
 from jaxnn.train.step.step import LossFn, Preprocess
+from jaxnn.train.step.supervised import Read, Supervised
 
 
 class LabelCheck:
-    """Looks whether labels are classes that the model has a logit for.
+    """Looks whether labels are classes that the model has a logit for, and likewise for the package's other losses.
 
-    It can say so for `classification_loss`, and where preprocessing leaves the labels as they are stored; elsewhere it
-    says nothing, and a label that is no class gives a loss of NaN.
+    It can say so where preprocessing leaves the labels as they are stored; elsewhere, and for loss functions of other
+    people, it says nothing, and a label that is no class gives a loss of NaN.
     """
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
         """Takes what `fit` and `evaluate` take; of the state the shapes alone."""
-        self._loss_fn, self._preprocess, self._batch_size = loss_fn, preprocess, batch_size
+        self._loss_fn = loss_fn if isinstance(loss_fn, Supervised) else None
+        self._preprocess, self._batch_size = preprocess, batch_size
         self._state = jax.tree.map(_shape, state)
 
     def __call__(self, data: Any, name: str = "data", numbers: np.ndarray | None = None) -> None:
         """Raises where a label is no class, or where none counts.
 
         Args:
-            data: A data set or a batch, a pytree of arrays.
+            data: A data set or a batch, a pytree of arrays; None is none.
             name: What to call it.
             numbers: Of a batch: which examples of the set it holds.
 
         Raises:
-            ValueError: Then, with the value and its position.
+            ValueError: Then, with the value and its position; or if the batch does not say what is what.
         """
-        labels = getattr(data, "labels", None)
-        if not isinstance(self._loss_fn, Classification) or not _is_readable(labels):
+        if self._loss_fn is None or data is None:
             return
-        kept, classes = self._classes(data)
-        if not kept or classes is None:
+        read = _read(self._loss_fn, data, strict=self._preprocess is None)
+        if read is None or not all(map(_is_readable, read)):
             return
-        table, ignored = np.asarray(labels), self._loss_fn.ignore_label
-        if told := wrong(table, classes, ignored, numbers):
-            raise ValueError(f"{name}.labels: {told}")
-        if numbers is None and ignored is not None and (table == ignored).all():
-            raise ValueError(f"{name}.labels: expected one that is not ignore_label={ignored} at least, got none")
+        outputs, kept = self._traced(data)
+        if kept:
+            part, told = self._judge(read, outputs, numbers)
+            if told:
+                raise ValueError(f"{name}{fields.spelled(data, self._loss_fn.place(data, part))}: {told}")
 
     @property
     def knows(self) -> bool:
         """Whether the loss function is one whose labels it can judge."""
-        return isinstance(self._loss_fn, Classification)
+        return self._loss_fn is not None
 
     def found(self, data: Any, numbers: np.ndarray | None = None) -> str:
         """What is wrong with the labels of data that led to a lost loss, as the loss function saw them."""
-        if not isinstance(self._loss_fn, Classification):
+        if self._loss_fn is None:
             return ""
         made = data
         if self._preprocess is not None:
             made = jax.jit(partial(self._preprocess, None))(data)
-        labels = getattr(made, "labels", None)
-        classes = self._classes(data)[1]
-        if not _is_readable(labels) or classes is None:
-            return ""
-        return wrong(np.asarray(labels), classes, self._loss_fn.ignore_label, numbers)
+        read = self._loss_fn.read(made)
+        return self._judge(read, self._traced(data)[0], numbers)[1] if all(map(_is_readable, read)) else ""
 
-    def _classes(self, data: Any) -> tuple[bool, int | None]:
-        """Whether preprocessing leaves the labels alone, and how many logits the model has."""
+    def _judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
+        if self._loss_fn is None or not isinstance(outputs, jax.ShapeDtypeStruct):
+            return "targets", ""
+        return self._loss_fn.judge(jax.tree.map(np.asarray, read), outputs, numbers)
+
+    def _traced(self, data: Any) -> tuple[Any, bool]:
+        """The shape of the model's outputs, and whether preprocessing leaves alone what decides about labels."""
         some = jax.tree.map(lambda x: _shape(x, self._batch_size), data)
-        ((kept, logits),) = jax.eval_shape(partial(_logits, preprocess=self._preprocess), self._state, some).items()
-        known = isinstance(logits, jax.ShapeDtypeStruct) and logits.ndim > 1
-        return kept == "kept", int(logits.shape[-1]) if known else None
+        traced = partial(_outputs, loss_fn=self._loss_fn, preprocess=self._preprocess)
+        ((kept, outputs),) = jax.eval_shape(traced, self._state, some).items()
+        return outputs, kept == "kept"
 
 
-def wrong(labels: np.ndarray, classes: int, ignore_label: int | None, numbers: np.ndarray | None = None) -> str:
-    """Says which label is no class, and where the first one is; nothing if all are.
-
-    Args:
-        labels: Integers `(examples, *positions)`.
-        classes: How many classes there are.
-        ignore_label: A value that stands for no class.
-        numbers: The examples' numbers; 0, 1, ... without.
-
-    Example:
-        >>> import numpy as np
-        >>> from jaxnn.train.step.labels import wrong
-        >>> wrong(np.array([0, 3, -1]), 3, ignore_label=-1)[:59]
-        'expected class numbers 0..2, got 3 at position 1 (1 of 3); '
-    """
-    if labels.dtype.kind not in "iu":
-        return ""  # the loss function says so
-    bad = (labels < 0) | (labels >= classes)
-    if ignore_label is not None:
-        bad &= labels != ignore_label
-    if not bad.any():
-        return ""
-    first = np.unravel_index(bad.argmax(), bad.shape)
-    place = [int(first[0] if numbers is None else numbers[first[0]]), *map(int, first[1:])]
-    return (
-        f"expected class numbers 0..{classes - 1}, got {labels[first]} at position {', '.join(map(str, place))} "
-        f"({bad.sum():,} of {bad.size:,}); count classes from 0 and give the model one logit a class, or leave a value "
-        "out with classification_loss(ignore_label=...)"
-    )
-
-
-@partial(jax.jit, static_argnames="preprocess")
-def _logits(state: TrainState, batch: Any, preprocess: Preprocess | None) -> dict[str, Any]:
+@partial(jax.jit, static_argnames=("loss_fn", "preprocess"))
+def _outputs(state: TrainState, batch: Any, loss_fn: Supervised, preprocess: Preprocess | None) -> dict[str, Any]:
     """Traced alone, once, and never compiled: the name says whether the labels are those that are stored."""
     made = batch if preprocess is None else preprocess(None, batch)
-    logits, _ = apply(state, state.params, lambda model: model(made.images), training=False)
-    return {"kept" if made.labels is getattr(batch, "labels", None) else "made": logits}
+    outputs, _ = apply(state, state.params, lambda model: loss_fn.outputs(model, made), training=False)
+    stored = _read(loss_fn, batch, strict=False)
+    kept = stored is not None and all(a is b for a, b in zip(loss_fn.read(made), stored, strict=True))
+    return {"kept" if kept else "made": outputs}
+
+
+def _read(loss_fn: Supervised, data: Any, *, strict: bool) -> Read | None:
+    """What decides about labels; None where data are stored in a form that only preprocessing knows."""
+    try:
+        return loss_fn.read(data)
+    except ValueError:
+        if strict:
+            raise
+        return None
 
 
 def _shape(x: Any, length: int | None = None) -> jax.ShapeDtypeStruct:
@@ -119,6 +103,6 @@ def _shape(x: Any, length: int | None = None) -> jax.ShapeDtypeStruct:
 
 def _is_readable(labels: Any) -> bool:
     """Whether the numbers are known here: not while tracing, nor on devices of another process."""
-    if labels is None or isinstance(labels, jax.core.Tracer):
+    if isinstance(labels, jax.core.Tracer):
         return False
     return not isinstance(labels, jax.Array) or labels.is_fully_addressable or labels.is_fully_replicated

@@ -9,7 +9,7 @@ import optax
 
 from jaxnn.counts import check_count
 from jaxnn.kernels.accumulate import widened
-from jaxnn.train.step.losses import weight_mask
+from jaxnn.train.step.penalties import weight_mask
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "one-cycle"]

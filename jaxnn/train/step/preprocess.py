@@ -7,12 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxnn.train.step import fields
 from jaxnn.train.step.augment import Augmentation
+from jaxnn.train.step.fields import Place
 from jaxnn.train.step.step import Preprocess
 
 
 def image_preprocess(
-    *, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, augmentation: Augmentation | None = None
+    *,
+    mean: ArrayLike = 0.0,
+    std: ArrayLike = 1.0,
+    augmentation: Augmentation | None = None,
+    inputs: Place | None = None,
 ) -> Preprocess:
     r"""Makes the `preprocess` that turns stored pictures into floats: scaling, normalisation, augmentation.
 
@@ -25,20 +31,20 @@ def image_preprocess(
         mean: \(\mu\), a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
         std: \(\sigma\), likewise, positive.
         augmentation: `(key, images) -> images`, such as `augment.compose(augment.random_flip, ...)`.
+        inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
+            where `classification_loss` finds its inputs unless given; a batch may also be the images alone.
 
     Returns:
-        `(key, batch) -> batch` for batches that are NamedTuples with `images` `(batch, height, width,
-        channels)`.
+        `(key, batch) -> batch`, the same batch with other images.
 
     Raises:
-        ValueError: If `std` is not positive.
+        ValueError: If `std` is not positive, or, while tracing, if the batch does not say which part is the images.
 
     Example:
-        >>> import collections, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from jaxnn import train
-        >>> Batch = collections.namedtuple("Batch", "images labels")
-        >>> batch = Batch(jnp.full((1, 2, 2, 1), 255, jnp.uint8), jnp.array([1]))
-        >>> train.image_preprocess(mean=0.5, std=0.25)(None, batch).images.ravel().tolist()
+        >>> batch = {"image": jnp.full((1, 2, 2, 1), 255, jnp.uint8), "label": jnp.array([1])}
+        >>> train.image_preprocess(mean=0.5, std=0.25)(None, batch)["image"].ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """
     offset, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -46,13 +52,14 @@ def image_preprocess(
         raise ValueError(f"std: expected positive numbers, got {std}")
 
     def preprocess(key: jax.Array | None, batch: Any) -> Any:
-        images = batch.images
+        place = fields.find(batch, "inputs", inputs)
+        images = fields.get(batch, place)
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
         shape = (1,) * (images.ndim - 1) + (-1,)
         images = (images - offset.reshape(shape).astype(images.dtype)) / scale.reshape(shape).astype(images.dtype)
         if augmentation is not None and key is not None:
             images = augmentation(key, images)
-        return batch._replace(images=images)
+        return fields.replace(batch, place, images)
 
     return preprocess

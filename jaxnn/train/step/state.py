@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from jaxnn.train.step import trained
+from jaxnn.train.step.ema import check_decay, start
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
+from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
 T = TypeVar("T")
 
@@ -23,7 +26,7 @@ class TrainState:
 
     Attributes:
         params: The trained parameters: nested dictionaries of arrays for an NNX module, by the names of its
-            attributes; the pytree itself for a functional model.
+            attributes; the pytree itself for a functional model. None stands where one is frozen.
         opt_state: The state of the Optax transformation.
         variables: Everything in an NNX module that is not a parameter: batch statistics, the keys and counts
             of its random streams. Empty for a functional model.
@@ -33,6 +36,10 @@ class TrainState:
         graphdef: What an NNX module is apart from its arrays; None for a functional model.
         tx: The Optax transformation.
         loss_scale: The scale of the loss where gradients are float16; None for none.
+        frozen: The parameters that are not trained, of the structure of `params` with None where one is trained; None
+            where all are trained.
+        ema: The moving average of `params`, at least float32; None unless asked for.
+        ema_decay: Its decay.
     """
 
     params: Any
@@ -43,22 +50,50 @@ class TrainState:
     graphdef: Any = struct.field(pytree_node=False, repr=False)
     tx: Any = struct.field(pytree_node=False, repr=False)
     loss_scale: LossScale | None = None
+    frozen: Any = None
+    ema: Any = None
+    ema_decay: float | None = struct.field(pytree_node=False, default=None)
 
-    def model(self) -> Any:
+    @property
+    def all_params(self) -> Any:
+        """Trained and frozen parameters as one tree, as `inspect.summary` takes it."""
+        return self.params if self.frozen is None else trained.join(self.params, self.frozen)
+
+    def averaged(self) -> "TrainState":
+        """This state with the moving average in place of the parameters, in their dtypes: what `ema=True` uses.
+
+        Raises:
+            ValueError: If there is no average.
+        """
+        if self.ema is None:
+            raise ValueError("ema: expected a state with an average, got one without; use create_state(..., ema=0.999)")
+        params = jax.tree.map(lambda average, p: average.astype(p.dtype), self.ema, self.params)
+        return dataclasses.replace(self, params=params)
+
+    def model(self, *, ema: bool = False) -> Any:
         """The model with the parameters of this state, for use outside of training.
+
+        Args:
+            ema: Whether to take the moving average of the parameters.
 
         Returns:
             The NNX module, in the mode (training or evaluation) that the module given to `create_state` had;
             for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
             later step is given this state and donates it.
         """
-        return _merge(jax.tree.map(_own, self))
+        return _merge(jax.tree.map(_own, self.averaged() if ema else self))
 
 
 def create_state(
-    model: Any, tx: optax.GradientTransformation, key: jax.Array, *, loss_scale: LossScale | None = None
+    model: Any,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    wrt: Wrt | None = None,
+    ema: float | None = None,
+    loss_scale: LossScale | None = None,
 ) -> TrainState:
-    """Takes a model apart into arrays and structure, once, and starts the optimiser on its parameters.
+    r"""Takes a model apart into arrays and structure, once, and starts the optimiser on its parameters.
 
     The arrays are copied: steps donate the state that they are given, and the caller's model and key stay
     whole.
@@ -69,12 +104,22 @@ def create_state(
         tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
         key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
         loss_scale: That of `train.precision("float16")`, which the steps then use and adjust; None for none.
+        wrt: Which parameters to train; all by default. A `flax.nnx` filter for a module, such as
+            `nnx.PathContains("head")`, `nnx.Not(nnx.PathContains("embed"))` or `nnx.LoRAParam`; for a functional model
+            a tree of bools of the parameters' structure (a bool may stand for a whole part), or a function from
+            parameters to it. The others are frozen: they take no memory of the optimiser and no gradient, but belong to
+            the model and to checkpoints. Batch statistics are no parameters and follow the data all the same.
+        ema: Decay of a moving average of the parameters that is kept in the state, such as 0.999:
+            \(\bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta\) with \(d_t = \min(d, (1 + t) / (10 + t))\) after
+            step \(t\), in float32 at least. `evaluate`, `predict` and `model` use it with `ema=True`. Batch statistics
+            are those of the parameters themselves.
 
     Returns:
         The state before the first step.
 
     Raises:
-        ValueError: If there is nothing to train, a parameter is not floating-point, or `key` is not one key.
+        ValueError: If there is nothing to train, a parameter is not floating-point, `key` is not one key, `wrt` does
+            not fit the model, or `ema` is no decay.
 
     Example:
         >>> import jax, optax
@@ -86,15 +131,26 @@ def create_state(
         ((3, 2), 0)
         >>> state.model()(jax.numpy.ones((5, 3))).shape
         (5, 2)
+        >>> state = train.create_state(model, optax.adam(1e-3), jax.random.key(0), wrt=nnx.PathContains("bias"))
+        >>> jax.tree.map(jax.numpy.shape, (state.params, state.frozen))
+        ({'bias': (2,), 'kernel': None}, {'bias': None, 'kernel': (3, 2)})
     """
     _check_key(key)
     check_loss_scale(loss_scale)
+    decay = None if ema is None else check_decay(ema)
     graphdef: Any = None
     params, variables = model, {}
     if isinstance(model, nnx.Module):
         graphdef, param_state, *others = nnx.split(model, nnx.Param, ...)
         # Plain dictionaries: JAX flattens them in C++ on every call, and optimisers see arrays only.
         params, variables = nnx.to_pure_dict(param_state), nnx.to_pure_dict(others[-1])
+    frozen = None
+    if wrt is not None:
+        mask = mask_of_tree(params, wrt) if graphdef is None else mask_of_module(model, params, wrt)
+        params, frozen = trained.split(params, mask)
+        if not jax.tree.leaves(params):
+            raise ValueError(f"wrt: expected it to pick a parameter at least, got none of the model's with {wrt!r}")
+        frozen = jax.tree.map(_own, frozen) if jax.tree.leaves(frozen) else None
     _check_params(params)
     params = jax.tree.map(_own, params)
     with jax.numpy_dtype_promotion("standard"):  # as in the step: Optax needs it
@@ -109,6 +165,9 @@ def create_state(
         graphdef=graphdef,
         tx=tx,
         loss_scale=jax.tree.map(_own, loss_scale),
+        frozen=frozen,
+        ema=None if decay is None else start(params),
+        ema_decay=decay,
     )
 
 
@@ -152,8 +211,8 @@ def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, train
 
 def _merge(state: TrainState) -> Any:
     if state.graphdef is None:
-        return state.params
-    return nnx.merge(state.graphdef, state.params, state.variables)
+        return state.all_params
+    return nnx.merge(state.graphdef, state.all_params, state.variables)
 
 
 def _describe(x: jax.Array) -> str:

@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step import batching, ema
+from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply
 
 LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
-"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation."""
+"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation.
+
+With `reduction="batch"` the loss is `()`, and metrics are `()` or `(batch,)`.
+"""
 
 Preprocess = Callable[[jax.Array | None, Any], Any]
 """`(key, batch) -> batch`; `key` is None in evaluation."""
@@ -30,6 +33,7 @@ def make_step(
     *,
     penalty: Penalty | None = None,
     preprocess: Preprocess | None = None,
+    reduction: Reduction = "examples",
     compiler_options: Options | None = None,
 ) -> Jitted:
     r"""Makes the training step `(state, batch, weights=None) -> (state, metrics)`, compiled.
@@ -47,6 +51,10 @@ def make_step(
     It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
     and `step.lower(state, batch).compile()` tells its cost.
 
+    Where the optimiser refuses a gradient that is not finite (`optax.apply_if_finite`, `optax.MultiSteps` with
+    `should_skip_update_fn`), the step's metrics are zero, `examples` too, so that means leave the batch out and `fit`
+    trains on, and batch statistics stay as they were.
+
     Args:
         loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
             dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
@@ -55,6 +63,10 @@ def make_step(
         penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
+        reduction: `"batch"` for a loss that a batch has as a whole, of which \(L\) is the loss itself and not a mean
+            (contrastive losses, CTC with a mean of its own): `loss_fn` returns a scalar, and metrics that are scalars
+            or `(batch,)`. Every batch must be full: give `make_epoch` or `fit` `drop_last=True` where the batch size
+            does not divide the number of examples.
         compiler_options: Options of XLA in place of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
@@ -66,7 +78,8 @@ def make_step(
         gradient overflowed and the step changed nothing else.
 
     Raises:
-        ValueError: While tracing: if shapes do not fit, or the optimiser's state changes its dtypes or shapes.
+        ValueError: If `reduction` is unknown; while tracing, if shapes do not fit, the optimiser's state changes its
+            dtypes or shapes, or `weights` come with `reduction="batch"`.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -81,6 +94,7 @@ def make_step(
         >>> float(metrics["loss"]), int(state.step)
         (5.0, 1)
     """
+    batching.check_full(None, reduction)
 
     @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
@@ -90,15 +104,19 @@ def make_step(
         n = batching.count(batch, "batch")
         if weights is not None and jnp.shape(weights) != (n,):
             raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+        batching.check_full(weights, reduction)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             (losses, extra), variables = apply(
                 state, params, lambda model: loss_fn(model, batch, loss_key), training=True
             )
-            values, counted = batching.per_example(losses, extra, batch)
-            count = batching.both(weights, counted)
-            metrics = batching.weighted_means(values, count)
-            metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
+            if reduction == "batch":
+                metrics = batching.whole_batch(losses, extra, batch)
+            else:
+                values, counted = batching.per_example(losses, extra, batch)
+                count = batching.both(weights, counted)
+                metrics = batching.weighted_means(values, count)
+                metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
             total = metrics["loss"]
             if penalty is not None:
                 metrics["penalty"] = _scalar(penalty(params), total.dtype)
@@ -108,7 +126,7 @@ def make_step(
         (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
         # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
         with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optax.with_extra_args_support(state.tx).update(
+            updates, opt_state = _update_of(state.tx)(
                 grads,
                 state.opt_state,
                 state.params,
@@ -118,17 +136,50 @@ def make_step(
             )
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
+        average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay, state.step)
         metrics["grad_norm"] = _norm(grads)
+        if _may_refuse(opt_state):
+            refused = ~_is_finite(grads) & _is_finite(updates)
+            metrics = {name: jnp.where(refused, jnp.zeros_like(value), value) for name, value in metrics.items()}
+            variables = jax.tree.map(partial(_unless, refused), variables, state.variables)
         new = dataclasses.replace(
             state,
             params=params,
             opt_state=opt_state,
             variables=variables,
             step=state.step + 1,
+            ema=average,
         )
         return skip_overflow(state, new, metrics)
 
     return step
+
+
+def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
+    """The optimiser's `update` with `value` and the like for what takes them."""
+    # MultiSteps passes them on to the optimiser inside; what Optax makes of it drops them.
+    return tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
+
+
+def _may_refuse(opt_state: Any) -> bool:
+    """Whether the optimiser has a part that leaves gradients out which are not finite."""
+
+    def refuses(node: Any) -> bool:
+        if isinstance(node, optax.MultiStepsState):
+            return bool(jax.tree.leaves(node.skip_state)) or _may_refuse(node.inner_opt_state)
+        return isinstance(node, optax.ApplyIfFiniteState)
+
+    kinds = optax.MultiStepsState, optax.ApplyIfFiniteState
+    return any(map(refuses, jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))))
+
+
+def _is_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+
+
+def _unless(refused: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:
+    """A variable after the step; of a refused one the floats from before: random streams move on."""
+    return jnp.where(refused, before, after) if jnp.issubdtype(after.dtype, jnp.inexact) else after
 
 
 def _like_before(after: Any, before: Any) -> Any:

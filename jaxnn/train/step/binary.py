@@ -1,0 +1,90 @@
+"""Losses of yes and no: one label, or several that do not exclude each other."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.fields import Place
+from jaxnn.train.step.step import LossFn
+from jaxnn.train.step.supervised import ApplyFn, Supervised, floating, without_unit_axis
+
+
+def binary_loss(
+    positive_weight: float = 1.0,
+    *,
+    inputs: Place | None = None,
+    labels: Place | None = None,
+    apply_fn: ApplyFn | None = None,
+) -> LossFn:
+    r"""Makes the sigmoid cross-entropy of a model's logits, with accuracy for a metric.
+
+    The mean over all elements of an example's labels of
+
+    \[ \ell = -w \, y \log \sigma(z) - (1 - y) \log \sigma(-z) \]
+
+    computed in the log domain and in float32 at least. Labels outside 0 to 1 give NaN; `fit`, `fit_ensemble` and
+    `evaluate` look at them first, as for `classification_loss`.
+
+    Args:
+        positive_weight: \(w\), positive: how much more a positive label counts than a negative one, where they are
+            rare. The losses are not divided by it.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        labels: Key, attribute or position of the labels `(batch, ...)`: bools, integers 0 and 1, or floats from 0 to 1.
+        apply_fn: `(model, batch) -> logits`; `model(inputs)` by default.
+
+    Returns:
+        `(model, batch, key) -> (losses, {"accuracy": ...})`, both `(batch,)`. The logits have the shape of the labels;
+        an axis of size 1 at the end that the labels have not is dropped. A prediction is right where the logit is
+        positive and the label above 1/2, or neither.
+
+    Raises:
+        ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
+            does not say what is what.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> batch = jnp.array([[0.0], [1000.0]]), jnp.array([True, True])
+        >>> losses, metrics = train.binary_loss()(lambda logits: logits, batch, None)
+        >>> print(losses, metrics["accuracy"])
+        [0.6931472 0.       ] [False  True]
+    """
+    if not 0 < positive_weight < math.inf:
+        raise ValueError(f"positive_weight: expected a finite positive number, got {positive_weight}")
+    return Binary(inputs=inputs, targets=labels, apply_fn=apply_fn, positive_weight=float(positive_weight))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Binary(Supervised):
+    """What `binary_loss` makes."""
+
+    positive_weight: float
+
+    option = "labels"
+
+    def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        """Both in the logits' dtype, float32 at least."""
+        outputs = without_unit_axis(floating(outputs), targets, "logits")
+        if jnp.issubdtype(targets.dtype, jnp.complexfloating):
+            raise ValueError(f"labels: expected bools, integers or floats, got {targets.dtype}")
+        return outputs, jnp.asarray(targets).astype(outputs.dtype)
+
+    def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Cross-entropies, and whether logit and label are on one side."""
+        positive = self.positive_weight * targets * jax.nn.log_sigmoid(outputs)
+        losses = -positive - (1 - targets) * jax.nn.log_sigmoid(-outputs)
+        losses = jnp.where((targets >= 0) & (targets <= 1), losses, jnp.full_like(losses, jnp.nan))
+        return losses, {"accuracy": (outputs > 0) == (targets > 0.5)}
+
+    def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
+        """Which labels are outside 0 to 1."""
+        return ~((targets >= 0) & (targets <= 1))
+
+    def expected(self, outputs: Any) -> tuple[str, str]:
+        """Zero to one."""
+        return "labels from 0 to 1", "map the negative class to 0 and the positive one to 1"

@@ -1,0 +1,51 @@
+r"""An exponential moving average of the parameters, which often generalises better than the parameters themselves.
+
+After step number \(t = 0, 1, \ldots\)
+
+\[ \bar\theta \leftarrow d_t \, \bar\theta + (1 - d_t) \, \theta, \qquad
+d_t = \min\!\left(d, \frac{1 + t}{10 + t}\right) \]
+
+from \(\bar\theta = \theta_0\) on: the decay warms up, so that the first parameters are soon forgotten and the average
+can be used at any time without a correction.
+
+References:
+    Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
+    The warm-up is that of `tf.train.ExponentialMovingAverage(num_updates=...)`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.kernels.accumulate import widened
+
+
+def check_decay(decay: float) -> float:
+    """Reads a decay.
+
+    Raises:
+        ValueError: If it is not from 0 to below 1.
+    """
+    if isinstance(decay, bool) or not isinstance(decay, float | int) or not 0 <= decay < 1:
+        raise ValueError(f"ema: expected a decay from 0 to below 1, such as 0.999, got {decay!r}")
+    return float(decay)
+
+
+def start(params: Any) -> Any:
+    """The average before the first step: copies, float32 for half precision."""
+    return jax.tree.map(lambda p: jnp.array(widened(p), copy=True), params)
+
+
+def update(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    r"""The average after a step.
+
+    Args:
+        average: The average before.
+        params: The parameters after the step.
+        decay: \(d\).
+        step: \(t\), how many steps were taken before.
+    """
+    t = step.astype(jnp.float32)
+    share = 1 - jnp.minimum(jnp.float32(decay), (1 + t) / (10 + t))
+    return jax.tree.map(lambda a, p: a + share.astype(a.dtype) * (p.astype(a.dtype) - a), average, params)

@@ -1,0 +1,68 @@
+"""Penalties on the weights, and which parameters are weights."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.train.step.step import Penalty
+
+
+def weight_mask(params: Any) -> Any:
+    """Tells weights from the rest: True for arrays of two axes or more.
+
+    Kernels and matrices have them; biases, scales and offsets of normalisation, and scalars, which are
+    commonly left out of regularisation, do not. For `optax.adamw(..., mask=train.step.weight_mask)`.
+
+    Args:
+        params: Any pytree of arrays.
+
+    Returns:
+        A pytree of bools of the same structure.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> train.step.weight_mask({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
+        {'bias': False, 'kernel': True}
+    """
+    return jax.tree.map(lambda x: jnp.ndim(x) >= 2, params)
+
+
+def l2(scale: float) -> Penalty:
+    r"""Makes the L2 penalty of the weights, biases left out (`weight_mask`), for `make_step`.
+
+    \[ R(\theta) = \lambda \sum_{w \in \text{weights}} \lVert w \rVert_2^2 \]
+
+    Without the factor 1/2 that some texts have: its gradient is \(2 \lambda w\). With plain gradient descent
+    that is weight decay; with Adam it is not, and `optax.adamw` is what decays weights there.
+
+    Args:
+        scale: \(\lambda\), not negative.
+
+    Returns:
+        `(params) -> ()`, float32 at least.
+
+    Raises:
+        ValueError: If `scale` is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> float(train.l2(0.5)({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}))
+        3.0
+    """
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale: expected a finite number that is not negative, got {scale}")
+
+    def penalty(params: Any) -> jax.Array:
+        weights = [
+            w
+            for w, is_weight in zip(jax.tree.leaves(params), jax.tree.leaves(weight_mask(params)), strict=True)
+            if is_weight
+        ]
+        squares = [jnp.sum(jnp.square(jnp.abs(w).astype(jnp.float32))) for w in weights]
+        return scale * sum(squares, start=jnp.float32(0))
+
+    return penalty

@@ -1,0 +1,88 @@
+"""Losses of numbers against numbers."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.fields import Place
+from jaxnn.train.step.step import LossFn
+from jaxnn.train.step.supervised import ApplyFn, Supervised, floating, without_unit_axis
+
+
+def regression_loss(
+    huber_delta: float | None = None,
+    *,
+    inputs: Place | None = None,
+    targets: Place | None = None,
+    apply_fn: ApplyFn | None = None,
+) -> LossFn:
+    r"""Makes the squared error, or Huber's loss, with the mean absolute error for a metric.
+
+    With the residual \(r = z - y\), the mean over all elements of an example's targets of
+
+    \[ \ell = r^2 \qquad \text{or} \qquad
+    \ell_\delta = \begin{cases} r^2 / 2 & |r| \le \delta \\ \delta (|r| - \delta / 2) & |r| > \delta \end{cases} \]
+
+    computed in float32 at least.
+
+    Args:
+        huber_delta: \(\delta\), positive, for Huber's loss; None is the squared error.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        targets: Key, attribute or position of the targets, floats `(batch, ...)`.
+        apply_fn: `(model, batch) -> outputs`; `model(inputs)` by default.
+
+    Returns:
+        `(model, batch, key) -> (losses, {"mae": ...})`, both `(batch,)`. The outputs have the shape of the targets; an
+        axis of size 1 at the end that the targets have not is dropped.
+
+    Raises:
+        ValueError: If `huber_delta` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
+            does not say what is what.
+
+    References:
+        Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics, 1964.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> batch = {"x": jnp.array([1.0, 4.0]), "y": jnp.array([1.5, 1.0])}
+        >>> train.regression_loss()(lambda x: x, batch, None)[0].tolist()
+        [0.25, 9.0]
+        >>> losses, metrics = train.regression_loss(huber_delta=1.0)(lambda x: x, batch, None)
+        >>> losses.tolist(), metrics["mae"].tolist()
+        ([0.125, 2.5], [0.5, 3.0])
+    """
+    if huber_delta is not None and not 0 < huber_delta < math.inf:
+        raise ValueError(f"huber_delta: expected a finite positive number or None, got {huber_delta}")
+    delta = None if huber_delta is None else float(huber_delta)
+    return Regression(inputs=inputs, targets=targets, apply_fn=apply_fn, huber_delta=delta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression(Supervised):
+    """What `regression_loss` makes."""
+
+    huber_delta: float | None
+
+    def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        """Both in the outputs' dtype, float32 at least."""
+        outputs = without_unit_axis(floating(outputs), targets, "outputs")
+        if not jnp.issubdtype(targets.dtype, jnp.floating):
+            raise ValueError(
+                f"targets: expected floats, got {targets.dtype}; convert them: targets.astype(jnp.float32)"
+            )
+        return outputs, jnp.asarray(targets, outputs.dtype)
+
+    def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Squared or Huber's losses, and absolute errors."""
+        residuals = outputs - targets
+        if self.huber_delta is None:
+            losses = jnp.square(residuals)
+        else:
+            losses = optax.huber_loss(residuals, delta=self.huber_delta)
+        return losses, {"mae": jnp.abs(residuals)}

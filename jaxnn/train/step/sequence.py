@@ -1,0 +1,67 @@
+"""Losses of sequences: those of single targets, step by step, over the steps that count."""
+
+import dataclasses
+from typing import get_args
+
+from jaxnn.train.step.fields import Place
+from jaxnn.train.step.losses import classification_loss
+from jaxnn.train.step.step import LossFn
+from jaxnn.train.step.supervised import Per, Steps, Supervised
+
+
+def sequence_loss(
+    loss: LossFn | None = None,
+    *,
+    lengths: Place | None = None,
+    mask: Place | None = None,
+    per: Per = "step",
+) -> LossFn:
+    r"""Makes a loss of every step of sequences out of one of single targets.
+
+    With the losses \(\ell_{it}\) of the steps and \(m_{it}\), 1 where a step counts and 0 elsewhere, the mean over a
+    batch, a set or an epoch is exactly
+
+    \[ \frac{\sum_{it} m_{it} \ell_{it}}{\sum_{it} m_{it}} \quad \text{(per step)} \qquad \text{or} \qquad
+    \frac{1}{\lvert \{i : \sum_t m_{it} > 0\} \rvert} \sum_i
+    \frac{\sum_t m_{it} \ell_{it}}{\max(1, \sum_t m_{it})} \quad \text{(per sequence)} \]
+
+    however sequences fall into batches. Metrics are averaged alike. A step that does not count adds nothing to loss or
+    metrics and has a gradient of zero, whatever outputs and targets hold there, NaN too.
+
+    Args:
+        loss: From `classification_loss` (the default), `regression_loss` or `binary_loss`; it says where inputs and
+            targets are and how the model is called. A model that takes lengths gets them by
+            `apply_fn=lambda model, batch: model(batch["x"], lengths=batch["lengths"])`.
+        lengths: Key, attribute or position in the batch of the lengths, integers `(batch,)`: the first steps count.
+        mask: Key, attribute or position of a mask, bools `(batch, time)`: the steps where it is True count. Without
+            `lengths` and `mask` a batch's `lengths`, `length` or `mask` is taken; where it has none, all steps count.
+        per: `step`: every step counts once. `sequence`: every sequence counts once, and one of no steps not at all.
+
+    Returns:
+        `(model, batch, key) -> (losses, metrics)`, all `(batch,)`: means over the steps of each sequence, and the
+        metric `examples`, how much each sequence counts. Labels are `(batch, time)` for logits
+        `(batch, time, classes)`, targets `(batch, time, ...)` for outputs of that shape.
+
+    Raises:
+        ValueError: If both `lengths` and `mask` are given, `per` is unknown or `loss` is of another kind, or, while
+            tracing, if shapes or dtypes do not fit or the batch does not say what is what.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> batch = {"x": jnp.array([[1.0, 2.0], [3.0, jnp.nan]]), "y": jnp.zeros((2, 2)), "lengths": jnp.array([2, 1])}
+        >>> losses, metrics = train.sequence_loss(train.regression_loss())(lambda x: x, batch, None)
+        >>> losses.tolist(), metrics["examples"].tolist()
+        ([2.5, 9.0], [1.0, 0.5])
+    """
+    if lengths is not None and mask is not None:
+        raise ValueError(f"lengths: expected lengths or a mask, got both {lengths!r} and mask={mask!r}; leave one out")
+    if per not in get_args(Per):
+        raise ValueError(f"per: expected 'step' or 'sequence', got {per!r}")
+    loss = classification_loss() if loss is None else loss
+    if not isinstance(loss, Supervised) or loss.steps is not None:
+        raise ValueError(
+            "loss: expected one that classification_loss, regression_loss or binary_loss made, got "
+            f"{type(loss).__name__}; a loss function of your own averages over steps itself"
+        )
+    return dataclasses.replace(loss, steps=Steps(lengths, mask, per))

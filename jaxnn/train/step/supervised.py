@@ -1,0 +1,258 @@
+"""What all losses of outputs against targets share: finding both in a batch, what counts, and how means are taken."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.kernels.accumulate import widened
+from jaxnn.train.step import fields
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.fields import Place
+
+ApplyFn = Callable[[Any, Any], Any]
+"""`(model, batch) -> outputs`."""
+
+Per = Literal["step", "sequence"]
+
+
+class Read(NamedTuple):
+    """The arrays of a batch that decide what a target is worth.
+
+    Attributes:
+        targets: `(batch, *positions)`.
+        lengths: Of sequences, integers `(batch,)`.
+        mask: Of sequences, bools `(batch, time)`.
+    """
+
+    targets: Any
+    lengths: Any = None
+    mask: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Which steps of sequences count, and what a mean is over.
+
+    Attributes:
+        lengths: Where a batch holds lengths, integers `(batch,)`; None looks for them.
+        mask: Where it holds a mask, bools `(batch, time)`; None looks for it.
+        per: What counts once: a step, or a sequence of at least one step.
+    """
+
+    lengths: Place | None
+    mask: Place | None
+    per: Per
+
+    def find(self, batch: Any) -> tuple[str, Place] | None:
+        """Whether the batch has `lengths` or a `mask`, and where; None where it has neither."""
+        for part, given in (("lengths", self.lengths), ("mask", self.mask)):
+            if given is not None:
+                fields.find(batch, part, given)
+                return part, given
+        found = [(part, name) for part in ("lengths", "mask") for name in fields.candidates(batch, part)]
+        if len(found) > 1:
+            names = ", ".join(repr(name) for _, name in found)
+            raise ValueError(f"batch: expected lengths or a mask, got {names}; say which with lengths= or mask=")
+        return found[0] if found else None
+
+    def counted(self, read: Read) -> Any:
+        """The steps that count, bools of the targets' shape; None where all do."""
+        shape = tuple(read.targets.shape)
+        if len(shape) < 2:
+            raise ValueError(f"targets: expected sequences, (batch, time) and further axes if any, got {shape}")
+        if read.lengths is not None:
+            _check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
+            mask = np.arange(shape[1], dtype=np.int32)[None] < read.lengths[:, None].astype(np.int32)
+        elif read.mask is not None:
+            _check_counts("mask", read.mask, shape[:2], np.bool_, "bools")
+            mask = read.mask
+        else:
+            return None
+        numpy = np if isinstance(mask, np.ndarray) else jnp
+        return numpy.broadcast_to(mask.reshape(*shape[:2], *(1,) * (len(shape) - 2)), shape)
+
+    def wrong(self, read: Read, numbers: np.ndarray | None) -> str:
+        """Says which length is longer than its sequence or negative; nothing where none is."""
+        if read.lengths is None:
+            return ""
+        time = read.targets.shape[1]
+        bad = (read.lengths < 0) | (read.lengths > time)
+        return f"expected lengths 0..{time}, {first_bad(bad, read.lengths, numbers)}" if bad.any() else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised:
+    """A loss of a model's outputs against targets, a `LossFn`; two of the same options are equal.
+
+    Attributes:
+        inputs: Where a batch holds what the model takes; None finds it (`fields.find`).
+        targets: Where it holds the targets; None finds them.
+        apply_fn: `(model, batch) -> outputs`; None is `model(inputs)`.
+        steps: Which steps of sequences count; None where targets are no sequences.
+    """
+
+    inputs: Place | None = None
+    targets: Place | None = None
+    apply_fn: ApplyFn | None = None
+    steps: Steps | None = None
+
+    option: ClassVar[str] = "targets"
+    """The argument that says where the targets are."""
+
+    def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+        """Losses and metrics of a batch."""
+        read = self.read(batch)
+        outputs, targets = self.checked(self.outputs(model, batch), read.targets)
+        counted = self.counted(read._replace(targets=targets))
+        if counted is None:
+            losses, metrics = self.pointwise(outputs, targets)
+            return _means(losses), {name: _means(value) for name, value in metrics.items()}
+        # NaN there must not reach the gradient either.
+        losses, metrics = self.pointwise(_kept(outputs, counted), _kept(targets, counted))
+        weights = counted.astype(losses.dtype)
+        metrics = {name: _means(value, weights) for name, value in metrics.items()}
+        by_sequence = self.steps is not None and self.steps.per == "sequence"
+        metrics["examples"] = jnp.any(counted, tuple(range(1, counted.ndim))) if by_sequence else _means(weights)
+        return _means(_kept(losses, counted), weights), metrics
+
+    def outputs(self, model: Any, batch: Any) -> Any:
+        """What the model makes of the batch."""
+        if self.apply_fn is not None:
+            return self.apply_fn(model, batch)
+        if not callable(model):
+            raise ValueError(
+                f"model: expected a module that is called with the inputs, got a {type(model).__name__}; for a "
+                "functional model give the loss apply_fn=lambda params, batch: ..."
+            )
+        return model(fields.get(batch, fields.find(batch, "inputs", self.inputs)))
+
+    def place(self, batch: Any, part: str = "targets") -> Place | None:
+        """Where the batch holds its targets, or its `lengths`."""
+        if part == "targets":
+            return fields.find(batch, "targets", self.targets, self.option)
+        found = None if self.steps is None else self.steps.find(batch)
+        return None if found is None else found[1]
+
+    def read(self, batch: Any) -> Read:
+        """The targets, and lengths or a mask."""
+        read = Read(fields.get(batch, self.place(batch)))
+        found = None if self.steps is None else self.steps.find(batch)
+        return read if found is None else read._replace(**{found[0]: fields.get(batch, found[1])})
+
+    def counted(self, read: Read) -> Any:
+        """Which positions count, bools of the targets' shape, of NumPy arrays on the host; None where all do."""
+        kept, mask = self.labelled(read.targets), None if self.steps is None else self.steps.counted(read)
+        return kept if mask is None else mask if kept is None else mask & kept
+
+    def labelled(self, targets: Any) -> Any:
+        """Which targets count by their value; None where all do."""
+        return None
+
+    def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        """Outputs and targets in the dtype to compute in, their shapes and dtypes checked."""
+        raise NotImplementedError
+
+    def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Losses and metrics of each position, of the targets' shape."""
+        raise NotImplementedError
+
+    def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
+        """Says what is wrong with values that are known on the host.
+
+        Args:
+            read: NumPy arrays.
+            outputs: Shape and dtype of the model's outputs.
+            numbers: The examples' numbers; 0, 1, ... if None.
+
+        Returns:
+            `targets` or `lengths`, and what was expected and what came; "" where all is good.
+        """
+        counted = self.counted(read)
+        if self.steps is not None and (told := self.steps.wrong(read, numbers)):
+            return "lengths", told
+        if numbers is None and counted is not None and not counted.any():
+            return "targets", self.none_counts()
+        bad = self.bad(read.targets, outputs)
+        if bad is None or not (bad := bad if counted is None else bad & counted).any():
+            return "targets", ""
+        expected, advice = self.expected(outputs)
+        return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}; {advice}"
+
+    def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
+        """Which targets have a value that none can have; None where any can, or the loss says so while tracing."""
+        return None
+
+    def expected(self, outputs: Any) -> tuple[str, str]:
+        """What was expected of a bad target, and what to do."""
+        raise NotImplementedError
+
+    def none_counts(self) -> str:
+        """What to say where nothing counts."""
+        return "expected a step that lengths or the mask let count, got none"
+
+
+def floating(outputs: Any) -> jax.Array:
+    """Outputs in float32 at least.
+
+    Raises:
+        ValueError: If they are not one floating-point array.
+    """
+    if not hasattr(outputs, "dtype"):
+        raise ValueError(
+            f"model: expected one array of outputs, got a {type(outputs).__name__}; choose the array with "
+            "apply_fn=lambda model, batch: ..."
+        )
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}")
+    return widened(jnp.asarray(outputs))
+
+
+def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
+    """Outputs of the targets' shape; an axis of size 1 at the end that the targets have not is dropped.
+
+    Raises:
+        ValueError: If the shapes differ otherwise.
+    """
+    shape = tuple(jnp.shape(targets))
+    if len(shape) < 1 or outputs.shape not in (shape, (*shape, 1)):
+        raise ValueError(f"model: expected {what} of shape {shape}, that of the targets, got {outputs.shape}")
+    return outputs.reshape(shape)
+
+
+def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -> str:
+    """The first value that is bad, its position, and how many are bad.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn.train.step.supervised import first_bad
+        >>> first_bad(np.array([False, True, True]), np.array([0, 7, 9]), None)
+        'got 7 at position 1 (2 of 3)'
+    """
+    first = np.unravel_index(bad.argmax(), bad.shape)
+    place = [int(first[0] if numbers is None else numbers[first[0]]), *map(int, first[1:])]
+    return f"got {values[first]} at position {', '.join(map(str, place))} ({bad.sum():,} of {bad.size:,})"
+
+
+def _check_counts(name: str, array: Any, shape: tuple[int, ...], kind: Any, what: str) -> None:
+    if tuple(array.shape) != shape or not jnp.issubdtype(array.dtype, kind):
+        raise ValueError(f"{name}: expected {what} of shape {shape}, got {array.dtype} of shape {tuple(array.shape)}")
+
+
+def _kept(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """The values where they count, 0 elsewhere; `values` may have more axes at the end."""
+    counted = counted.reshape(*counted.shape, *(1,) * (values.ndim - counted.ndim))
+    return jnp.where(counted, values, jnp.zeros_like(values))
+
+
+def _means(values: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Means over the positions of each example that count, `(batch, *positions) -> (batch,)`; 0 where none does."""
+    if values.ndim == 1:
+        return values
+    positions = tuple(range(1, values.ndim))
+    if weights is None:
+        return jnp.mean(values, positions)
+    return jnp.sum(values.astype(weights.dtype) * weights, positions) / jnp.maximum(jnp.sum(weights, positions), 1)

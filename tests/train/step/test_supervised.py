@@ -1,0 +1,206 @@
+"""Losses of numbers, of yes and no, and of sequences, against NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import data, train
+from tests.train.step.test_losses import softmax_oracle
+
+RNG = np.random.default_rng(0)
+Z, Y = RNG.normal(size=(2, 6, 5)).astype(np.float32) * 3
+YES = RNG.integers(0, 2, (6, 5))
+
+
+def losses_of(loss_fn, outputs, targets, **more):
+    return loss_fn(lambda x: x, {"x": outputs, "y": targets, **more}, None)
+
+
+def huber(r, delta):
+    return np.where(np.abs(r) <= delta, r**2 / 2, delta * (np.abs(r) - delta / 2))
+
+
+def sigmoid_oracle(z, y, weight=1.0):
+    z = z.astype(np.float64)
+    return weight * y * np.logaddexp(0, -z) + (1 - y) * np.logaddexp(0, z)
+
+
+RESIDUALS = Z.astype(np.float64) - Y
+ORACLES = {
+    "squared": (train.regression_loss(), Y, RESIDUALS**2, 2 * RESIDUALS),
+    "Huber": (train.regression_loss(1.5), Y, huber(RESIDUALS, 1.5), np.clip(RESIDUALS, -1.5, 1.5)),
+    "sigmoid": (train.binary_loss(), YES, sigmoid_oracle(Z, YES), 1 / (1 + np.exp(-Z.astype(np.float64))) - YES),
+    "weighted": (
+        train.binary_loss(4.0),
+        YES.astype(bool),
+        sigmoid_oracle(Z, YES, 4.0),
+        np.where(YES, -4 / (1 + np.exp(Z.astype(np.float64))), 1 / (1 + np.exp(-Z.astype(np.float64)))),
+    ),
+    "soft labels": (train.binary_loss(), YES * np.float32(0.5), sigmoid_oracle(Z, YES * 0.5), None),
+}
+
+
+@pytest.mark.parametrize(("loss_fn", "targets", "expected", "gradient"), ORACLES.values(), ids=ORACLES.keys())
+def test_losses_and_gradients_equal_numpy(loss_fn, targets, expected, gradient):
+    """A number an example, and the mean over positions; a unit axis at the end makes no difference."""
+
+    def total(z):
+        losses, metrics = losses_of(loss_fn, z, targets)
+        return losses.sum(), (losses, metrics)
+
+    (_, (losses, metrics)), grads = jax.value_and_grad(total, has_aux=True)(jnp.asarray(Z))
+    np.testing.assert_allclose(losses, expected.mean(1), rtol=1e-5)
+    if gradient is not None:
+        np.testing.assert_allclose(grads, gradient / 5, rtol=1e-4, atol=1e-6)
+    for name, value in metrics.items():
+        truth = np.abs(RESIDUALS) if name == "mae" else (Z > 0) == (targets > 0.5)
+        np.testing.assert_allclose(value, truth.mean(1), rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(losses_of(loss_fn, Z[:, :1], targets[:, 0])[0], expected[:, 0], rtol=1e-5)
+    half = jnp.asarray(Z, jnp.bfloat16)
+    rounded, _ = losses_of(loss_fn, half, targets)
+    assert rounded.dtype == jnp.float32
+    np.testing.assert_allclose(rounded, losses_of(loss_fn, half.astype(jnp.float32), targets)[0], rtol=1e-6)
+
+
+def test_huge_logits_lose_nothing():
+    z = jnp.array([-1e4, 1e4, 1e4])
+    value, gradient = jax.value_and_grad(lambda z: losses_of(train.binary_loss(), z, np.array([1, 0, 1]))[0].sum())(z)
+    assert float(value) == 2e4
+    assert gradient.tolist() == [-1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "outputs", "targets", "message"),
+    [
+        (
+            train.regression_loss(),
+            Z,
+            Y[:, 0],
+            r"model: expected outputs of shape \(6,\), that of the targets, got \(6, 5\)",
+        ),
+        (train.regression_loss(), Z[:, 0], Y[:, :1], r"model: expected outputs of shape \(6, 1\), .* got \(6,\)"),
+        (train.regression_loss(), Z, YES, "targets: expected floats, got int64; convert them"),
+        (train.binary_loss(), Z, YES[:, 0], r"model: expected logits of shape \(6,\)"),
+        (train.binary_loss(), Z, YES + 0j, "labels: expected bools, integers or floats, got complex128"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_named(loss_fn, outputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        losses_of(loss_fn, outputs, targets)
+
+
+def test_wrong_options_are_named():
+    for make, message in (
+        (lambda: train.regression_loss(0.0), "huber_delta: expected a finite positive number or None, got 0"),
+        (lambda: train.binary_loss(-1.0), "positive_weight: expected a finite positive number, got -1"),
+        (lambda: train.sequence_loss(lambda *_: None), "loss: expected one that classification_loss, .* got function"),
+        (lambda: train.sequence_loss(per="batch"), "per: expected 'step' or 'sequence', got 'batch'"),
+        (lambda: train.sequence_loss(lengths="n", mask="m"), "lengths: expected lengths or a mask, got both"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def start():
+    return train.create_state({"scale": jnp.float32(1)}, optax.sgd(0.0), jax.random.key(0))
+
+
+def scaled(model, batch):
+    return model["scale"] * batch["x"]
+
+
+def test_a_label_that_is_neither_yes_nor_no_is_named_and_gives_nan():
+    labels = YES[:, 0].copy()
+    labels[4] = 2
+    loss_fn = train.binary_loss(apply_fn=scaled)
+    with pytest.raises(
+        ValueError, match=r"data\['y'\]: expected labels from 0 to 1, got 2 at position 4 \(1 of 6\); map"
+    ):
+        train.evaluate(start(), {"x": Z[:, 0], "y": labels}, loss_fn)
+    found, _ = losses_of(train.binary_loss(), Z[:, 0], labels)
+    assert np.isnan(found).tolist() == [False] * 4 + [True, False]
+
+
+LENGTHS = np.array([3, 0, 7, 1, 5, 2, 7], np.int32)
+MASK = np.arange(7)[None] < LENGTHS[:, None]
+LOGITS = RNG.normal(size=(7, 7, 3)).astype(np.float32)
+CLASSES = RNG.integers(0, 3, (7, 7))
+NUMBERS = RNG.normal(size=(7, 7, 3)).astype(np.float32)
+SEQUENCES = {
+    "classes": (train.classification_loss(apply_fn=scaled), CLASSES, -1),
+    "numbers": (train.regression_loss(apply_fn=scaled), NUMBERS, np.nan),
+    "yes or no": (train.binary_loss(apply_fn=scaled), (NUMBERS > 0).astype(np.float32), np.nan),
+}
+
+
+def per_step(name):
+    if name == "classes":
+        return softmax_oracle(LOGITS.reshape(-1, 3), CLASSES.reshape(-1), 0.0).reshape(7, 7)
+    if name == "numbers":
+        return ((LOGITS.astype(np.float64) - NUMBERS) ** 2).mean(-1)
+    return sigmoid_oracle(LOGITS, NUMBERS > 0).mean(-1)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("per", ["step", "sequence"])
+def test_means_over_steps_and_sequences_are_exact_however_batches_fall(name, per):
+    loss, targets, padding = SEQUENCES[name]
+    losses = np.where(MASK, per_step(name), 0)
+    expected = losses.sum() / MASK.sum() if per == "step" else (losses.sum(1) / np.maximum(LENGTHS, 1)).sum() / 6
+    beyond = MASK.reshape(7, 7, *(1,) * (targets.ndim - 2))
+    points = {"x": np.where(MASK[..., None], LOGITS, 1e3).astype(np.float32), "y": targets, "lengths": LENGTHS}
+    points["y"] = np.where(beyond, targets, padding).astype(targets.dtype)
+    masked = {"x": points["x"], "y": points["y"], "valid": MASK}
+    for batch, loss_fn in (
+        (points, train.sequence_loss(loss, per=per)),
+        (masked, train.sequence_loss(loss, mask="valid", per=per)),
+    ):
+        for batch_size in (2, 7):
+            found = train.evaluate(start(), batch, loss_fn, batch_size=batch_size)["loss"]
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+        _, metrics = train.make_step(loss_fn)(start(), batch)
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+        assert np.isfinite(metrics["grad_norm"])
+        lost = jnp.where(MASK[..., None], LOGITS, jnp.nan)
+        gradient = jax.grad(lambda x, b=batch, f=loss_fn: f({"scale": 1.0}, b | {"x": x}, None)[0].sum())(lost)
+        assert not gradient[~MASK].any()
+        assert np.isfinite(gradient).all()
+    if per == "step" and name != "yes or no":
+        for stored in (points, data.Stream(points)):
+            _, history = train.fit(start(), stored, train.sequence_loss(loss), epochs=1, batch_size=2, progress=False)
+            np.testing.assert_allclose(history[0]["train_loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (
+            {"y": np.full((7, 7), 3)},
+            {},
+            r"data\['y'\]: expected class numbers 0\.\.2, got 3 at position 0, 0 \(25 of 49\)",
+        ),
+        ({"lengths": LENGTHS + 1}, {}, r"data\['lengths'\]: expected lengths 0\.\.7, got 8 at position 2 \(2 of 7\)"),
+        ({"lengths": 0 * LENGTHS}, {}, r"data\['y'\]: expected a step that lengths or the mask let count, got none"),
+        ({"lengths": MASK}, {}, r"lengths: expected integers of shape \(7,\), got bool of shape \(7, 7\)"),
+        ({"mask": MASK}, {}, "batch: expected lengths or a mask, got 'lengths', 'mask'; say which"),
+        ({"mask": LENGTHS}, {"mask": "mask"}, r"mask: expected bools of shape \(7, 7\), got int32 of shape \(7,\)"),
+        ({}, {"lengths": "n"}, r"lengths: expected a dictionary with the keys 'x', 'y', 'lengths', got 'n'"),
+        ({"x": LOGITS[:, 0], "y": CLASSES[:, 0]}, {}, r"targets: expected sequences, \(batch, time\) and further"),
+    ],
+)
+def test_what_cannot_be_right_in_sequences_is_named(change, options, message):
+    points = {"x": LOGITS, "y": CLASSES, "lengths": LENGTHS} | change
+    loss_fn = train.sequence_loss(train.classification_loss(apply_fn=scaled), **options)
+    with pytest.raises(ValueError, match=message):
+        train.evaluate(start(), points, loss_fn)
+
+
+def test_sequences_without_lengths_count_whole_and_ignored_labels_stay_out():
+    ours = train.sequence_loss(train.classification_loss(ignore_label=2, apply_fn=scaled))
+    counted = CLASSES != 2
+    found = train.evaluate(start(), {"x": LOGITS, "y": CLASSES}, ours, batch_size=3)["loss"]
+    np.testing.assert_allclose(found, per_step("classes")[counted].mean(), rtol=1e-5)
+    found = train.evaluate(start(), {"x": LOGITS, "y": CLASSES, "length": LENGTHS}, ours, batch_size=3)["loss"]
+    np.testing.assert_allclose(found, per_step("classes")[counted & MASK].mean(), rtol=1e-5)
