@@ -151,7 +151,7 @@ class Parallel:
             The same step, jitted, the state donated; metrics are on every device.
         """
 
-        @partial(jit, compiler_options=options_for(step, None), donate_argnums=0, inline=True)
+        @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)
         def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
             return self.kept(state), self.everywhere(metrics)

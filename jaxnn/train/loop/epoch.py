@@ -102,7 +102,7 @@ def make_epoch(
         parallel.check_batch_size(batch_size)
         step = parallel.step(step)
 
-    @partial(jit, compiler_options=options, donate_argnums=0)
+    @partial(jit, compiler_options=options, warn_of_retraces=True, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
         examples = batching.count(data)
         steps = batching.steps(examples, batch_size)

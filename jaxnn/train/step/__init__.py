@@ -9,6 +9,7 @@ from jaxnn.train.step.losses import classification_loss, l2, weight_mask
 from jaxnn.train.step.optimizers import optimizer
 from jaxnn.train.step.precision import Precision, precision
 from jaxnn.train.step.preprocess import image_preprocess
+from jaxnn.train.step.retrace import RetraceWarning
 from jaxnn.train.step.state import TrainState, create_state
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
 
@@ -19,6 +20,7 @@ __all__ = [
     "Penalty",
     "Precision",
     "Preprocess",
+    "RetraceWarning",
     "TrainState",
     "augment",
     "classification_loss",

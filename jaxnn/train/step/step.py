@@ -82,7 +82,7 @@ def make_step(
         (5.0, 1)
     """
 
-    @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
+    @partial(jit, compiler_options=compiler_options, warn_of_retraces=True, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
