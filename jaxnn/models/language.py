@@ -8,12 +8,14 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.encoder import Kind, checked_tokens, embedding, layers_of
 
 State = tuple[Any, ...]
 """The state of each recurrent layer, lowest first."""
 
 
+@explained
 class LanguageModel(nnx.Module):
     r"""An embedding, recurrent layers, dropout and a dense layer to the logits of the next token.
 

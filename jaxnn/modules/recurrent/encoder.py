@@ -12,6 +12,7 @@ from jax import export
 from jaxnn import functional as R
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.dense import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN, Sized
 from jaxnn.modules.recurrent.stack import Layer, Recurrent, cells_of, outline
 
@@ -39,6 +40,7 @@ class Encoded(NamedTuple):
 export.register_namedtuple_serialization(Encoded, serialized_name="jaxnn.Encoded")
 
 
+@explained
 class Encoder(nnx.Module):
     """Embeds tokens and reads them by recurrent layers, in both directions by default.
 

@@ -5,10 +5,12 @@ from typing import Any, ClassVar
 from flax import nnx
 
 from jaxnn import functional as R
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from jaxnn.modules.recurrent.stack import Layer, Recurrent, cells_of
 
 
+@explained
 class Sized(Recurrent):
     """Layers of one kind of cell, all of one size.
 

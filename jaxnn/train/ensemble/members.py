@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.state import TrainState, create_state
 
@@ -50,6 +51,7 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     for name, each in values.items():
         if not each:
             raise ValueError(f"{name}: expected at least one value, got none")
+        _check_no_keys(name, each)
     rows = list(itertools.product(*values.values()))
     return {name: np.asarray(column) for name, column in zip(values, zip(*rows, strict=True), strict=True)}
 
@@ -108,6 +110,7 @@ def count_members(states: TrainState) -> int:
     Raises:
         ValueError: If it is the state of one run.
     """
+    check_state(states, "states")
     if jnp.ndim(states.step) != 1:
         raise ValueError(
             f"states: expected stacked ones, as train.create_ensemble makes, got a step of shape "
@@ -230,10 +233,17 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
 
 
 def _column(name: str, values: Sequence[Any]) -> np.ndarray:
+    _check_no_keys(f"members: {name}", values)
     column = np.asarray(list(values))
     if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):
         raise ValueError(f"members: {name} must hold numbers, one a member, got {_some(column)}")
     return column
+
+
+def _check_no_keys(name: str, values: Iterable[Any]) -> None:
+    """Raises where values are random keys, which seeds are taken for."""
+    if any(isinstance(each, jax.Array) and jnp.issubdtype(each.dtype, jax.dtypes.prng_key) for each in values):
+        raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16)")
 
 
 def _some(column: np.ndarray) -> str:

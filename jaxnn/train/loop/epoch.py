@@ -13,6 +13,7 @@ from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 
 # Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
@@ -104,6 +105,7 @@ def make_epoch(
 
     @partial(jit, compiler_options=options, warn_of_retraces=True, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
+        check_state(state)
         examples = batching.count(data)
         steps = batching.steps(examples, batch_size)
         order = epoch_order(state.key, state.step // steps, examples)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.losses import Classification
 from jaxnn.train.step.state import TrainState, apply
 from jaxnn.train.step.step import LossFn, Preprocess
@@ -21,6 +22,7 @@ class LabelCheck:
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
         """Takes what `fit` and `evaluate` take; of the state the shapes alone."""
+        check_state(state)
         self._loss_fn, self._preprocess, self._batch_size = loss_fn, preprocess, batch_size
         self._state = jax.tree.map(_shape, state)
 

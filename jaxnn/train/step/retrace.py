@@ -76,7 +76,7 @@ class Watch:
         carried = next(iter(named))
         shapes = tuple(kind.shape for (path, _), kind in zip(leaves, kinds, strict=True) if path[0].key == carried)
         before = self._seen.setdefault((structure, shapes), kinds)
-        changed = [(path, *pair) for (path, _), *pair in zip(leaves, before, kinds, strict=True) if pair[0] != pair[1]]
+        changed = [(path, was, now) for (path, _), was, now in zip(leaves, before, kinds, strict=True) if was != now]
         if not changed:
             return
         self._warned = True
@@ -85,7 +85,7 @@ class Watch:
             for path, was, now in changed
         ]
         more = f" (and {len(told) - _SHOWN} more)" if len(told) > _SHOWN else ""
-        advice = _advice(*changed[0][1:])
+        advice = _advice(changed[0][1], changed[0][2])
         warnings.warn(
             f"{self._function.__name__} was compiled again: {', '.join(told[:_SHOWN])}{more}; {advice}",
             RetraceWarning,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from jaxnn.train.step.expected import check_model, check_tx, is_used_up, used_up
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 
 T = TypeVar("T")
@@ -52,6 +53,8 @@ class TrainState:
             for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
             later step is given this state and donates it.
         """
+        if is_used_up(self):
+            raise ValueError(used_up("state"))
         return _merge(jax.tree.map(_own, self))
 
 
@@ -87,6 +90,8 @@ def create_state(
         >>> state.model()(jax.numpy.ones((5, 3))).shape
         (5, 2)
     """
+    check_model(model)
+    check_tx(tx)
     _check_key(key)
     check_loss_scale(loss_scale)
     graphdef: Any = None

@@ -12,6 +12,8 @@ import optax
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit
+from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply
 
@@ -81,9 +83,13 @@ def make_step(
         >>> float(metrics["loss"]), int(state.step)
         (5.0, 1)
     """
+    check_loss_fn(loss_fn)
+    check_function("penalty", penalty, "(params) -> ()", "take train.l2(...) for one")
+    check_function("preprocess", preprocess, "(key, batch) -> batch", "take both; key is None in evaluation")
 
     @partial(jit, compiler_options=compiler_options, warn_of_retraces=True, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        check_state(state)
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
             batch = preprocess(preprocess_key, batch)
@@ -93,7 +99,7 @@ def make_step(
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             (losses, extra), variables = apply(
-                state, params, lambda model: loss_fn(model, batch, loss_key), training=True
+                state, params, lambda model: losses_and_metrics(loss_fn(model, batch, loss_key)), training=True
             )
             values, counted = batching.per_example(losses, extra, batch)
             count = batching.both(weights, counted)
