@@ -71,8 +71,7 @@ def described(value: Any) -> str:
         return repr(value)
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
-    kind = type(value)
-    return f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+    return type(value).__name__
 
 
 def _is_array(leaf: Any) -> bool:
