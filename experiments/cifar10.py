@@ -4,6 +4,7 @@ r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense
     python -m experiments.cifar10 --data-dir FOLDER   # a copy that is already there
     python -m experiments.cifar10 --epochs 40 --normalize --flip --shift 4 --optimizer adamw \
         --learning-rate 3e-3 --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # the same network, helped
+    python -m experiments.cifar10 --precision bf16                  # computes in half precision
 
 The plain recipe reproduces the curve of the same network in Keras. Leaves config.json, metrics.jsonl, curves.png,
 confusion.png, filters.png and predictions.png in the run folder.
@@ -17,7 +18,7 @@ from flax import nnx
 
 from experiments.classify import Training, classify
 from experiments.cli.command import run
-from jaxnn import models
+from jaxnn import models, train
 from jaxnn.data import Dataset
 
 
@@ -38,7 +39,8 @@ def main(options: Options) -> None:
         shape = pictures.train.images.shape[1:]
         # Digits of 8x8 are too small for two convolutions that lose their borders.
         padding = "VALID" if min(shape[:2]) >= 10 else "SAME"
-        return models.Cifar10Net(shape, classes=len(pictures.classes), padding=padding, rngs=rngs)
+        dtypes = train.precision(options.precision)
+        return models.Cifar10Net(shape, classes=len(pictures.classes), padding=padding, **dtypes, rngs=rngs)
 
     classify(options, network)
 

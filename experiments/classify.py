@@ -58,6 +58,8 @@ class Training(Spread):
     """Shift each training picture by up to this many pixels, its border reflected."""
     cutout: int = 0
     """Blank a square of this side in each training picture."""
+    precision: Literal["float32", "bf16", "float16"] = "float32"
+    """What the layers compute in; parameters are float32 in each, and float16 has a loss scale that adjusts itself."""
     seed: int = 0
     """Everything random follows from it."""
     run: Path = Path("runs/experiment")
@@ -204,7 +206,7 @@ def recipe_of(options: Training, pictures: Dataset) -> Recipe:
 def foretell(options: Training, recipe: Recipe, pictures: Dataset, model: nnx.Module) -> None:
     """Says what `learn` would cost."""
     dry_run.tell(
-        lambda: train.create_state(model, recipe.tx, jax.random.key(options.seed)),
+        lambda: create_state(options, model, recipe.tx),
         train.make_step(recipe.loss_fn, penalty=recipe.penalty, preprocess=recipe.preprocess),
         pictures,
         epochs=options.epochs,
@@ -213,6 +215,12 @@ def foretell(options: Training, recipe: Recipe, pictures: Dataset, model: nnx.Mo
         parallel=chosen(options, options.batch_size),
         resume=options.resume,
     )
+
+
+def create_state(options: Training, model: nnx.Module, tx: optax.GradientTransformation) -> train.TrainState:
+    """The state before the first step, with the loss scale that the precision needs."""
+    scale = train.precision(options.precision).loss_scale
+    return train.create_state(model, tx, jax.random.key(options.seed), loss_scale=scale)
 
 
 @distributed.tell_of_lost_processes()
@@ -239,7 +247,7 @@ def learn(
     """
     tx = recipe.tx if adapt is None else adapt(recipe.tx)
     parallel = chosen(options, options.batch_size)
-    state = train.create_state(model, tx, jax.random.key(options.seed))
+    state = create_state(options, model, tx)
     with board_of(options, run) as board:
         state, history = train.fit(
             state,

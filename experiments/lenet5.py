@@ -15,7 +15,7 @@ from flax import nnx
 
 from experiments.classify import Training, classify
 from experiments.cli.command import run
-from jaxnn import models
+from jaxnn import models, train
 from jaxnn.data import Dataset
 
 
@@ -48,9 +48,10 @@ def main(options: Options) -> None:
 
     def network(pictures: Dataset, rngs: nnx.Rngs) -> nnx.Module:
         shape, classes = pictures.train.images.shape[1:], len(pictures.classes)
+        dtypes = train.precision(options.precision)
         if options.model == "lenet":
-            return models.LeNet(shape, classes=classes, rngs=rngs)
-        return models.LeNet5(shape, classes=classes, rngs=rngs)
+            return models.LeNet(shape, classes=classes, **dtypes, rngs=rngs)
+        return models.LeNet5(shape, classes=classes, **dtypes, rngs=rngs)
 
     classify(options, network)
 

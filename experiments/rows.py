@@ -22,7 +22,7 @@ from experiments.classify import Training, draw, foretell, introduce, learn, loa
 from experiments.cli.checks import expect, expect_counts
 from experiments.cli.command import run
 from experiments.cli.spread import folder_of
-from jaxnn import models, plots
+from jaxnn import models, plots, train
 from jaxnn.files import replacing
 from jaxnn.train.devices import distributed
 
@@ -73,6 +73,7 @@ def main(options: Options) -> None:
             dense=options.dense,
             classes=len(pictures.classes),
             dropout=options.dropout,
+            **train.precision(options.precision),
             rngs=nnx.Rngs(options.seed),
         )
 

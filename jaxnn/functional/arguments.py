@@ -119,6 +119,26 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
     return pairs
 
 
+def channels_advice(shape: tuple[int, ...], spatial: int, channels: int) -> str:
+    """What to do where the last axis of a shape is not the channels: nothing is said where nothing is known."""
+    if len(shape) > spatial and shape[-1 - spatial] == channels and shape[-1] != channels:
+        return f"channels come last: jnp.moveaxis(x, {-1 - spatial}, -1)"
+    if len(shape) >= spatial and channels == 1 and shape[-1:] != (1,):
+        return "a channel axis is missing: x[..., None]"
+    return ""
+
+
+def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
+    """Raises unless the last axis of `x` has the channels that a kernel takes."""
+    spatial = kernel.ndim - 2
+    advice = channels_advice(x.shape, spatial, channels)
+    if (x.ndim == spatial and advice) or (x.ndim > spatial and x.shape[-1] != channels):
+        raise ValueError(
+            f"x: expected (*batch, *spatial, {channels}) for a kernel of shape {kernel.shape}, got {x.shape}; "
+            + (advice or "its last axis is the channels")
+        )
+
+
 def as_arrays(*values: Any) -> tuple[Any, ...]:
     """NumPy's arrays in the dtype that JAX keeps them in (float64 is float32 unless x64 is enabled); None stays."""
     return tuple(None if value is None else jnp.asarray(value) for value in values)

@@ -164,14 +164,11 @@ def conv_transpose(
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     n = kernel.ndim - 2
     arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
+    _check_groups(groups)
+    arguments.channels_last(x, kernel, kernel.shape[-2])
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel")
     arguments.floating(x=x, kernel=kernel, bias=bias)
-    _check_groups(groups)
     inputs, outputs = x.shape[-1], kernel.shape[-1] * groups
-    if kernel.shape[-2] != inputs:
-        raise ValueError(
-            f"kernel must be (*window, in, out / groups) with in = {inputs} as x {x.shape} has it, not {kernel.shape}"
-        )
     if inputs % groups:
         raise ValueError(f"groups must divide the input channels: {inputs} channels, {groups} groups")
     window = kernel.shape[:-2]
@@ -207,19 +204,16 @@ def _read(
     """The window, the geometry of the convolution and, where the padding is not zeros, what is padded before."""
     arguments.rank("kernel", kernel, 3, "(*window, in / groups, out) with at least one window axis")
     n = kernel.ndim - 2
+    _check_groups(groups)
+    outputs = kernel.shape[-1]
+    if x.ndim > n and (x.shape[-1] % groups or outputs % groups):
+        raise ValueError(f"groups must divide the channels: {x.shape[-1]} into {outputs} channels, {groups} groups")
+    arguments.channels_last(x, kernel, kernel.shape[-2] * groups)
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel {kernel.shape}")
     arguments.floating(x=x, kernel=kernel, bias=bias)
-    _check_groups(groups)
-    window, spatial, inputs = kernel.shape[:-2], x.shape[-1 - n : -1], x.shape[-1]
-    if inputs % groups or kernel.shape[-1] % groups:
-        raise ValueError(f"groups must divide the channels: {inputs} into {kernel.shape[-1]} channels, {groups} groups")
-    if kernel.shape[-2] != inputs // groups:
-        raise ValueError(
-            f"kernel must be (*window, in / groups, out) with in / groups = {inputs // groups} as x {x.shape} "
-            f"has it, not {kernel.shape}"
-        )
+    window, spatial = kernel.shape[:-2], x.shape[-1 - n : -1]
     _check_window(window)
-    arguments.bias_of(bias, kernel.shape[-1])
+    arguments.bias_of(bias, outputs)
     if pad_mode not in arguments.PAD_MODES:
         raise ValueError(f"pad_mode must be one of {', '.join(map(repr, arguments.PAD_MODES))}, not {pad_mode!r}")
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn.models.picture import check_picture
+from jaxnn.models.picture import check_images, check_picture
 from jaxnn.modules import Conv, Dense, Flatten, MaxPool
+from jaxnn.modules.names import explained
 
 
+@explained
 class Cifar10Net(nnx.Module):
     """Conv 32 of 3x3, max pool, conv 64 of 3x3, max pool, dense 512, dense 10; ReLU between.
 
@@ -53,7 +55,7 @@ class Cifar10Net(nnx.Module):
         if padding not in ("VALID", "SAME"):
             raise ValueError(f"padding must be 'VALID' or 'SAME', not {padding!r}")
         lost = 2 if padding == "VALID" else 0
-        height, width, channels = check_picture(picture, least=10 if lost else 4)
+        self.picture = height, width, channels = check_picture(picture, least=10 if lost else 4)
         rows, columns = (((n - lost) // 2 - lost) // 2 for n in (height, width))
         first, second = filters
         options: dict[str, Any] = {
@@ -71,6 +73,7 @@ class Cifar10Net(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))
         x = self.pool(jax.nn.relu(self.conv2(x)))
         x = jax.nn.relu(self.dense1(self.flatten(x)))

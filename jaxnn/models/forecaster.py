@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.modules import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 
 
+@explained
 class Forecaster(nnx.Module):
     """A recurrent layer reads the past, and a dense layer predicts all steps of the future from its last output.
 

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.modules import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline, start
 from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
@@ -15,6 +16,7 @@ State = tuple[Any, ...]
 """The state of each recurrent layer, lowest first."""
 
 
+@explained
 class LanguageModel(nnx.Module):
     r"""An embedding, recurrent layers, dropout and a dense layer to the logits of the next token.
 

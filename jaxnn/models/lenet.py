@@ -9,11 +9,14 @@ import numpy as np
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.models.picture import check_picture
+from jaxnn.functional.arguments import channels_advice
+from jaxnn.models.picture import check_images, check_picture
 from jaxnn.modules import AvgPool, Conv, Dense, Flatten
+from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer, in_dtype
 
 
+@explained
 class LeNet(nnx.Module):
     """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
 
@@ -51,7 +54,7 @@ class LeNet(nnx.Module):
           param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from.
         """
-        height, width, channels = check_picture(picture, least=4)
+        self.picture = height, width, channels = check_picture(picture, least=4)
         first, second = filters
         he, glorot = jax.nn.initializers.he_normal(), jax.nn.initializers.glorot_uniform()
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
@@ -64,6 +67,7 @@ class LeNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))
         x = self.pool(jax.nn.relu(self.conv2(x)))
         x = jax.nn.sigmoid(self.dense1(self.flatten(x)))
@@ -106,6 +110,7 @@ class Subsampling(nnx.Module):
         return F.avg_pool(x, 2) * coefficient.reshape(row) + bias.reshape(row)
 
 
+@explained
 class LeNet5(nnx.Module):
     r"""LeNet-5 of 1998: C1 (6 of 5x5), S2, C3 (16 of 5x5, not fully connected), S4, C5 (120), F6 (84), output.
 
@@ -159,7 +164,7 @@ class LeNet5(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
-        x = _squash(self.c1(_in_frame(x)))
+        x = _squash(self.c1(_in_frame(x, self.c1.kernel.shape[-2])))
         x = _squash(self.s2(x))
         x, kernel, bias = in_dtype(self.c3.dtype, x, self.c3.kernel, self.c3.bias)
         x = _squash(F.conv(x, jnp.where(_C3_SEES[None, None], kernel, 0), bias, padding="VALID"))
@@ -173,10 +178,11 @@ def _squash(x: jax.Array) -> jax.Array:
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
-def _in_frame(x: jax.Array) -> jax.Array:
+def _in_frame(x: jax.Array, channels: int) -> jax.Array:
     """The picture in the middle of 32x32."""
-    if x.ndim < 3 or max(x.shape[-3:-1]) > 32:
-        raise ValueError(f"x must be (*batch, height, width, channels), at most 32x32, not {x.shape}")
+    if x.ndim < 3 or x.shape[-1] != channels or max(x.shape[-3:-1]) > 32:
+        advice = channels_advice(x.shape, 2, channels) or "crop or shrink larger ones"
+        raise ValueError(f"x: expected (*batch, height, width, {channels}) of at most 32x32, got {x.shape}; {advice}")
     pairs = [((32 - n) // 2, 32 - n - (32 - n) // 2) for n in x.shape[-3:-1]]
     return jnp.pad(x, [*([(0, 0)] * (x.ndim - 3)), *pairs, (0, 0)])
 

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.modules import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
 from jaxnn.modules.static import static_function
 
 _kernel_init = jax.nn.initializers.glorot_uniform()
 
 
+@explained
 class MLP(nnx.Module):
     r"""A multi-layer perceptron: :math:`h_l = \sigma(h_{l-1} W_l + b_l)`, and a last layer without activation.
 

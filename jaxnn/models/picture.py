@@ -1,7 +1,11 @@
-"""What the networks on pictures take for the shape of one."""
+"""The shape of the pictures that a network takes."""
 
 import operator
 from collections.abc import Sequence
+
+import jax
+
+from jaxnn.functional.arguments import channels_advice
 
 
 def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
@@ -26,3 +30,11 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
             f"picture must be (height, width, channels), at least {least}x{least} with one channel, not {picture!r}"
         )
     return height, width, channels
+
+
+def check_images(x: jax.Array, picture: tuple[int, int, int]) -> None:
+    """Raises where pictures are not those that the network was made for."""
+    if x.shape[-3:] != picture:
+        height, width, channels = picture
+        advice = channels_advice(x.shape, 2, channels) or f"make the network for pictures of {x.shape[-3:]}"
+        raise ValueError(f"x: expected (*batch, {height}, {width}, {channels}), got {x.shape}; {advice}")

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnn.models.picture import check_picture
+from jaxnn.models.picture import check_images, check_picture
 from jaxnn.modules import LSTM, Dense
+from jaxnn.modules.names import explained
 
 
+@explained
 class RowReader(nnx.Module):
     """An LSTM reads a picture row by row, from the top; two dense layers classify what it remembers at the bottom.
 
@@ -52,7 +54,7 @@ class RowReader(nnx.Module):
           param_dtype: Dtype of the parameters.
           rngs: the stream `params` is drawn from, and `dropout` where there is some.
         """
-        _, width, channels = check_picture(picture, least=1)
+        self.picture = _, width, channels = check_picture(picture, least=1)
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.lstm = LSTM(width * channels, hidden, layers=layers, dropout=dropout, **options)
         self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
@@ -61,5 +63,6 @@ class RowReader(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
+        check_images(x, self.picture)
         _, states = self.lstm(x.reshape(*x.shape[:-2], -1), return_state=True)
         return self.dense2(jax.nn.relu(self.dense1(self.drop(states[-1].h))))

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxnn import functional as F
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
+from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
 from jaxnn.modules.static import hashable
 
@@ -17,6 +18,7 @@ _kernel_init = jax.nn.initializers.lecun_normal()
 _bias_init = jax.nn.initializers.zeros
 
 
+@explained
 class Conv(nnx.Module):
     """A convolution that owns its kernel and bias; `functional.conv` with these.
 
@@ -105,6 +107,7 @@ class Conv(nnx.Module):
         )
 
 
+@explained
 class ConvTranspose(nnx.Module):
     """A transposed convolution that owns its kernel and bias; `functional.conv_transpose` with these.
 

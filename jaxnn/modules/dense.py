@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
 from jaxnn.modules.static import hashable
 
 _kernel_init = jax.nn.initializers.lecun_normal()
 
 
+@explained
 class Dense(nnx.Module):
     """An affine map that owns its kernel and bias; `functional.dense` with these.
 

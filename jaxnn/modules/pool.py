@@ -9,8 +9,10 @@ from jaxnn import functional as F
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import PaddingLike, SizesLike
 from jaxnn.modules.conv import static_padding
+from jaxnn.modules.names import explained
 
 
+@explained
 class MaxPool(nnx.Module):
     """`functional.max_pool` with these options.
 
@@ -49,6 +51,7 @@ class MaxPool(nnx.Module):
         )
 
 
+@explained
 class AvgPool(nnx.Module):
     """`functional.avg_pool` with these options.
 
@@ -90,6 +93,7 @@ class AvgPool(nnx.Module):
         )
 
 
+@explained
 class Flatten(nnx.Module):
     """Makes the last `axes` axes one: from pictures to what a dense layer takes.
 

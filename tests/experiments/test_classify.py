@@ -47,9 +47,12 @@ def test_a_run_leaves_everything(capsys):
     assert json.loads((folder / "config.json").read_text())["batch_size"] == 256
 
 
-def test_the_cifar10_network_reads_small_pictures_too():
-    cifar10.main(cifar10.Options(data="digits", epochs=1, batch_size=512, flip=True, shift=1, cutout=2))
+def test_the_cifar10_network_reads_small_pictures_too_and_in_float16():
+    options = cifar10.Options(data="digits", epochs=1, batch_size=512, flip=True, shift=1, cutout=2)
+    cifar10.main(dataclasses.replace(options, precision="float16"))
     assert Path("runs/cifar10/result.json").exists()
+    (record,) = map(json.loads, Path("runs/cifar10/metrics.jsonl").read_text().splitlines())
+    assert record["train_loss_scale"] == 2**15
 
 
 @pytest.mark.parametrize(

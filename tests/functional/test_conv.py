@@ -216,8 +216,11 @@ x, k = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 4, 6))
 ERRORS = {
     "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel must have the shape .*not \(4, 6\)"),
     "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x must have the shape .*2 spatial axes.*not \(6, 4\)"),
-    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"kernel must be .*not \(3, 2, 5, 6\)"),
-    "channels in groups": ((x, k), {"groups": 2}, r"kernel must be .*not \(3, 2, 4, 6\)"),
+    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"x: expected .*spatial, 5\) for a kernel of shape \(3, 2, 5, 6\)"),
+    "channels first": ((jnp.moveaxis(x, -1, -3), k), {}, r"channels come last: jnp\.moveaxis\(x, -3, -1\)"),
+    "no channel axis": ((x[..., 0], k[:, :, :1]), {}, r"a channel axis is missing: x\[\.\.\., None\]"),
+    "nor a batch": ((x[0, ..., 0], k[:, :, :1]), {}, r"a channel axis is missing: x\[\.\.\., None\]"),
+    "channels in groups": ((x, k), {"groups": 2}, r"x: expected .*spatial, 8\) for a kernel of shape \(3, 2, 4, 6\)"),
     "groups and inputs": ((x, k), {"groups": 3}, r"groups must divide the channels: 4 into 6 channels, 3 groups"),
     "groups and outputs": ((x, jnp.ones((3, 2, 1, 6))), {"groups": 4}, "groups must divide the channels"),
     "groups of none": ((x, k), {"groups": 0}, "groups must be a positive int, not 0"),

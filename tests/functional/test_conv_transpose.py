@@ -138,7 +138,7 @@ x, k = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 4, 6))
 ERRORS = {
     "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel must have the shape .*not \(4, 6\)"),
     "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x must have the shape .*2 spatial axes.*not \(6, 4\)"),
-    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"kernel must be .*in = 4.*not \(3, 2, 5, 6\)"),
+    "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"x: expected .*spatial, 5\) for a kernel of shape \(3, 2, 5, 6\)"),
     "empty window": ((x, jnp.ones((0, 2, 4, 6))), {}, r"kernel must have a window .*not \(0, 2\)"),
     "groups": ((x, k), {"groups": 3}, "groups must divide the input channels: 4 channels, 3 groups"),
     "groups of none": ((x, k), {"groups": -1}, "groups must be a positive int, not -1"),

@@ -235,5 +235,15 @@ def test_pictures_that_do_not_fit_are_named(make, message):
     ids=str,
 )
 def test_other_pictures_than_those_it_was_made_for_are_an_error(name, shape):
-    with pytest.raises(ValueError, match=r"(x|kernel) must"):
+    with pytest.raises(ValueError, match=r"x: expected \(\*batch, .*, got "):
         new(name)(jnp.ones(shape))
+
+
+@pytest.mark.parametrize("name", ["LeNet", "LeNet-5", "CIFAR-10"])
+def test_an_axis_in_the_wrong_place_is_told(name):
+    net, picture = new(name), NETWORKS[name][1]
+    if picture[-1] == 1:
+        with pytest.raises(ValueError, match=r"channel axis is missing: x\[\.\.\., None\]"):
+            net(jnp.ones((2, *picture[:2])))
+    with pytest.raises(ValueError, match=r"channels come last: jnp\.moveaxis\(x, -3, -1\)"):
+        net(jnp.ones((2, picture[2], *picture[:2])))

@@ -8,12 +8,14 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.functional import arguments
+from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
 from jaxnn.modules.static import keywords, static_options
 
 Activation = F.Activation
 
 
+@explained
 class Cell(nnx.RNNCellBase):
     """A cell of `jaxnn.functional` that owns its parameters; `functional.recurrent_step` with these.
 
@@ -127,6 +129,7 @@ def _variable(value: Any) -> nnx.Variable:
     return value if isinstance(value, nnx.Variable) else nnx.Param(value)
 
 
+@explained
 class RNNCell(Cell):
     """A simple recurrent cell; `functional.rnn_cell` with its parameters.
 
@@ -176,6 +179,7 @@ class RNNCell(Cell):
         super().__init__(F.rnn_cell(activation=activation), params, dtype=dtype)
 
 
+@explained
 class GRUCell(Cell):
     """A gated recurrent unit; `functional.gru_cell` with its parameters.
 
@@ -230,6 +234,7 @@ class GRUCell(Cell):
         super().__init__(cell, params, dtype=dtype)
 
 
+@explained
 class LSTMCell(Cell):
     """A long short-term memory cell; `functional.lstm_cell` with its parameters.
 

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxnn.functional import decoding
 from jaxnn.functional.attention import attention
 from jaxnn.modules.dense import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.encoder import Encoded
 from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline, start
 from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
@@ -41,6 +42,7 @@ class Attention(nnx.Module):
         return jnp.tanh(self.join(jnp.concatenate([h, context], axis=-1))), weights
 
 
+@explained
 class Decoder(nnx.Module):
     r"""Recurrent layers from tokens to the logits of the next token, with attention where there is a memory.
 

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxnn import functional as F
 from jaxnn.functional.exportable import exportable
 from jaxnn.modules.dense import Dense
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
@@ -37,6 +38,7 @@ class Counted(TypedDict, total=False):
     mask: jax.typing.ArrayLike | None
 
 
+@explained
 class Encoder(nnx.Module):
     """Embeds tokens and reads them by recurrent layers, in both directions by default.
 

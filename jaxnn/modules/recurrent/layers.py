@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from jaxnn.modules.recurrent.stack import Layer, Recurrent
 
@@ -45,6 +46,7 @@ def cells_of(
     return cells
 
 
+@explained
 class Sized(Recurrent):
     """Layers of one kind of cell, all of one size.
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.functional.recurrent import check
+from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent import driven
 from jaxnn.modules.recurrent.cells import Cell
 
@@ -31,6 +32,7 @@ class CallOptions(TypedDict, total=False):
     rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
 
 
+@explained
 class Recurrent(nnx.Module):
     """Layers of any cells over whole sequences; each call is one call of `functional.stack`.
 

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnn.counts import check_count
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import jit, options_for
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess
 
@@ -99,6 +100,7 @@ class Parallel:
         Raises:
             ValueError: If processes give different states.
         """
+        check_state(state)
         shardings = self.state_shardings(state)
         if jax.process_count() == 1:
             return jax.device_put(state, shardings)
@@ -151,7 +153,7 @@ class Parallel:
             The same step, jitted, the state donated; metrics are on every device.
         """
 
-        @partial(jit, compiler_options=options_for(step, None), donate_argnums=0, inline=True)
+        @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)
         def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
             return self.kept(state), self.everywhere(metrics)

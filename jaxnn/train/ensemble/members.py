@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.hyperparameters import with_hyperparameters
+from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.state import TrainState, create_state
 
 Init = Callable[[jax.Array], Any]
@@ -50,11 +52,14 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     for name, each in values.items():
         if not each:
             raise ValueError(f"{name}: expected at least one value, got none")
+        _check_no_keys(name, each)
     rows = list(itertools.product(*values.values()))
     return {name: np.asarray(column) for name, column in zip(values, zip(*rows, strict=True), strict=True)}
 
 
-def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table) -> TrainState:
+def create_ensemble(
+    init: Init, tx: optax.GradientTransformation, members: Table, *, loss_scale: LossScale | None = None
+) -> TrainState:
     """Makes the states of many training runs, stacked: each array of a `TrainState` has a leading axis of members.
 
     Member `i` is the state that `create_state(init(key), tx, key)` gives for `key = jax.random.key(seed[i])`,
@@ -67,6 +72,7 @@ def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table
         tx: An Optax optimiser, `train.optimizer(...)` for one whose learning rate and weight decay may vary.
         members: From `grid`, or any mapping of columns of the same length: `seed`, and hyper-parameters of
             `tx` by name.
+        loss_scale: As for `create_state`; each member adjusts its own.
 
     Returns:
         The stacked states. `train.member` takes one out.
@@ -93,12 +99,10 @@ def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table
     @jax.jit
     @jax.vmap
     def create(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
-        state = create_state(init(key), tx, key)
-        return (
-            dataclasses.replace(state, opt_state=with_hyperparameters(state.opt_state, values, "members"))
-            if values
-            else state
-        )
+        state = create_state(init(key), tx, key, loss_scale=loss_scale)
+        if not values:
+            return state
+        return dataclasses.replace(state, opt_state=with_hyperparameters(state.opt_state, values, "members"))
 
     return create(jnp.stack([jax.random.key(seed) for seed in seeds]), varied)
 
@@ -109,6 +113,7 @@ def count_members(states: TrainState) -> int:
     Raises:
         ValueError: If it is the state of one run.
     """
+    check_state(states, "states")
     if jnp.ndim(states.step) != 1:
         raise ValueError(
             f"states: expected stacked ones, as train.create_ensemble makes, got a step of shape "
@@ -167,10 +172,17 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
 
 
 def _column(name: str, values: Sequence[Any]) -> np.ndarray:
+    _check_no_keys(f"members: {name}", values)
     column = np.asarray(list(values))
     if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):
         raise ValueError(f"members: {name} must hold numbers, one a member, got {_some(column)}")
     return column
+
+
+def _check_no_keys(name: str, values: Iterable[Any]) -> None:
+    """Raises where values are random keys, which seeds are taken for."""
+    if any(isinstance(each, jax.Array) and jnp.issubdtype(each.dtype, jax.dtypes.prng_key) for each in values):
+        raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16)")
 
 
 def _some(column: np.ndarray) -> str:

@@ -17,6 +17,7 @@ from jaxnn.inspect.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.devices.shortage import shortage
 from jaxnn.train.ensemble.members import count_members
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 
 Function = Callable[..., tuple[TrainState, Any]]
@@ -84,6 +85,7 @@ class Ensemble:
 
     def __call__(self, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
         """Runs the function on every member; the states are donated."""
+        check_state(states, "states")
         _, program, compiled = self._prepare(states, args)
         if _traced(states, *args):
             return program(states, *args)

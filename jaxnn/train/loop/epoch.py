@@ -14,6 +14,7 @@ from jaxnn.train.loop.computed import Computed
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 
 # Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
@@ -106,8 +107,9 @@ def make_epoch(
         parallel.check_batch_size(batch_size)
         step = parallel.step(step)
 
-    @partial(jit, compiler_options=options, donate_argnums=0)
+    @partial(jit, compiler_options=options, warn_of_retraces=True, donate_argnums=0)
     def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
+        check_state(state)
         if isinstance(data, Computed):
             steps = data.steps
 

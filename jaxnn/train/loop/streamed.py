@@ -15,6 +15,7 @@ from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import epoch_order
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 
 Step = Callable[..., tuple[TrainState, Metrics]]
@@ -86,6 +87,7 @@ class StreamedEpoch:
             ValueError: If `steps` is no positive whole number.
             WorkerDiedError: If a process that reads died.
         """
+        check_state(state)
         if steps is not None:
             check_count("steps", steps)
         metrics: list[Metrics] = []

@@ -13,6 +13,7 @@ from jaxnn.train.step.penalties import l2, weight_mask
 from jaxnn.train.step.precision import Precision, precision
 from jaxnn.train.step.preprocess import image_preprocess
 from jaxnn.train.step.regression import regression_loss
+from jaxnn.train.step.retrace import RetraceWarning
 from jaxnn.train.step.sequence import sequence_loss
 from jaxnn.train.step.state import TrainState, create_state
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
@@ -24,6 +25,7 @@ __all__ = [
     "Penalty",
     "Precision",
     "Preprocess",
+    "RetraceWarning",
     "TrainState",
     "augment",
     "binary_loss",

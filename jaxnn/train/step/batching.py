@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.counts import check_count
+from jaxnn.train.step.expected import check_examples
 
 Metrics = dict[str, jax.Array]
 
@@ -16,6 +17,7 @@ def count(data: Any, name: str = "data") -> int:
     Raises:
         ValueError: If there are no arrays or no examples, or the lengths differ.
     """
+    check_examples(data, name)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
     if not lengths or () in lengths.values() or len(set(lengths.values())) > 1:

@@ -13,6 +13,8 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxnn import processor
 from jaxnn.kernels.settings import eigen_context, leaves_convolutions
+from jaxnn.train.step.expected import explain
+from jaxnn.train.step.retrace import Watch, compilations
 
 Value = str | bool | int | float
 Options = Mapping[str, Value]
@@ -91,7 +93,13 @@ def effective_options(given: Options | None) -> dict[str, Value]:
     return dict(given)
 
 
-def jit(function: Callable[..., Any], *, compiler_options: Options | None = None, **jit_options: Any) -> "Jitted":
+def jit(
+    function: Callable[..., Any],
+    *,
+    compiler_options: Options | None = None,
+    warn_of_retraces: bool = False,
+    **jit_options: Any,
+) -> "Jitted":
     """`jax.jit` for training loops of your own: compiled with the options that make `jaxnn.train` fast.
 
     Options belong to the outermost program, and `jax.jit` refuses them inside another. What this returns takes its
@@ -102,6 +110,9 @@ def jit(function: Callable[..., Any], *, compiler_options: Options | None = None
         function: As for `jax.jit`.
         compiler_options: Options of XLA, in place of those of `train.step.compiler_options`; `{}` for none. None takes
             these, or, if `function` is from here itself (as the steps and epochs of `jaxnn.train` are), that one's.
+        warn_of_retraces: Whether to give a `RetraceWarning` where a call compiles the function anew for other shapes,
+            dtypes, weak types or shardings. The first argument is what a loop carries: for another structure or other
+            shapes of it no warning is given.
         **jit_options: As for `jax.jit`, such as `donate_argnums`.
 
     Returns:
@@ -118,7 +129,7 @@ def jit(function: Callable[..., Any], *, compiler_options: Options | None = None
         >>> float(sine(0.0)), jax.vmap(sine)(jnp.zeros(2)).tolist()
         (0.0, [0.0, 0.0])
     """
-    return Jitted(function, options_for(function, compiler_options), jit_options)
+    return Jitted(function, options_for(function, compiler_options), jit_options, warn_of_retraces)
 
 
 def options_for(function: Callable[..., Any], given: Options | None) -> Options | None:
@@ -133,12 +144,19 @@ class Jitted:
         compiler_options: As given; None stands for the table's.
     """
 
-    def __init__(self, function: Callable[..., Any], compiler_options: Options | None, jit_options: dict[str, Any]):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        compiler_options: Options | None,
+        jit_options: dict[str, Any],
+        warn_of_retraces: bool = False,
+    ):
         self.compiler_options = None if compiler_options is None else _checked(compiler_options)
         self._inner: Any = jax.jit(function, **jit_options)
         self._jit = functools.partial(jax.jit, function, **jit_options)
         self._jit_options = jit_options
         self._with_others: dict[str, Jitted] = {}
+        self._watch = Watch(function) if warn_of_retraces else None
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -146,8 +164,17 @@ class Jitted:
         if get_opaque_trace_state() != _UNTRACED:
             return self._inner(*args, **kwargs)
         outermost, eigen = self._outermost
-        with eigen_context(eigen):
-            return outermost(*args, **kwargs)
+        before = compilations()
+        try:
+            with eigen_context(eigen):
+                result = outermost(*args, **kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            explain(error, self.__wrapped__, args, kwargs)  # type: ignore[attr-defined]
+            raise
+        watch = self._watch
+        if watch is not None and (watch.first or compilations() != before):
+            watch.look(args, kwargs)
+        return result
 
     def with_options(self, compiler_options: Options | None) -> "Jitted":
         """The same function with other options, or with its own if None is given; equal options share programs."""
@@ -156,7 +183,12 @@ class Jitted:
         options = _checked(compiler_options)
         key = repr(sorted(options.items()))
         if key not in self._with_others:
-            self._with_others[key] = Jitted(self.__wrapped__, options, self._jit_options)  # type: ignore[attr-defined]
+            self._with_others[key] = Jitted(
+                self.__wrapped__,  # type: ignore[attr-defined]
+                options,
+                self._jit_options,
+                self._watch is not None,
+            )
         return self._with_others[key]
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:

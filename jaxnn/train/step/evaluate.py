@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Options, jit
+from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState, apply
 from jaxnn.train.step.step import LossFn, Preprocess
@@ -62,6 +64,7 @@ def evaluate(
         >>> print(f"{metrics['loss']:.3f} {metrics['above']:.3f}")
         1.667 0.333
     """
+    check_loss_fn(loss_fn)
     LabelCheck(state, loss_fn, preprocess, batch_size)(data)
     compiled = evaluate_unchecked.with_options(compiler_options)
     metrics: Metrics = compiled(
@@ -102,7 +105,9 @@ def evaluate_unchecked(
         )
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:
-        (losses, metrics), _ = apply(state, state.params, lambda model: loss_fn(model, batch, None), training=False)
+        (losses, metrics), _ = apply(
+            state, state.params, lambda model: losses_and_metrics(loss_fn(model, batch, None)), training=False
+        )
         if reduction == "batch":
             values = batching.whole_batch(losses, metrics, batch)
             examples = values.pop("examples")
@@ -153,6 +158,8 @@ def predict(
         >>> train.predict(state, jnp.arange(5.0), lambda w, x: w * x, batch_size=2).tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0]
     """
+    check_state(state)
+    check_function("apply_fn", apply_fn, "(model, batch) -> outputs", "write lambda model, batch: model(batch.images)")
     return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size, ema)
 
 

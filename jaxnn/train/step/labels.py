@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.train.step import fields
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState, apply
 from jaxnn.train.step.step import LossFn, Preprocess
 from jaxnn.train.step.supervised import Read, Supervised
@@ -22,6 +23,7 @@ class LabelCheck:
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
         """Takes what `fit` and `evaluate` take; of the state the shapes alone."""
+        check_state(state)
         self._loss_fn = loss_fn if isinstance(loss_fn, Supervised) else None
         self._preprocess, self._batch_size = preprocess, batch_size
         self._state = jax.tree.map(_shape, state)

@@ -11,6 +11,7 @@ from flax import nnx, struct
 
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
+from jaxnn.train.step.expected import check_model, check_tx, is_used_up, used_up
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
@@ -81,6 +82,8 @@ class TrainState:
             for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
             later step is given this state and donates it.
         """
+        if is_used_up(self):
+            raise ValueError(used_up("state"))
         return _merge(jax.tree.map(_own, self.averaged() if ema else self))
 
 
@@ -135,6 +138,8 @@ def create_state(
         >>> jax.tree.map(jax.numpy.shape, (state.params, state.frozen))
         ({'bias': (2,), 'kernel': None}, {'bias': None, 'kernel': (3, 2)})
     """
+    check_model(model)
+    check_tx(tx)
     _check_key(key)
     check_loss_scale(loss_scale)
     decay = None if ema is None else check_decay(ema)

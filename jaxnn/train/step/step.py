@@ -12,6 +12,8 @@ import optax
 from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Metrics, Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
+from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
+from jaxnn.train.step.given import check_state
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply
 
@@ -95,9 +97,13 @@ def make_step(
         (5.0, 1)
     """
     batching.check_full(None, reduction)
+    check_loss_fn(loss_fn)
+    check_function("penalty", penalty, "(params) -> ()", "take train.l2(...) for one")
+    check_function("preprocess", preprocess, "(key, batch) -> batch", "take both; key is None in evaluation")
 
-    @partial(jit, compiler_options=compiler_options, donate_argnums=0, inline=True)
+    @partial(jit, compiler_options=compiler_options, warn_of_retraces=True, donate_argnums=0, inline=True)
     def step(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        check_state(state)
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
             batch = preprocess(preprocess_key, batch)
@@ -108,7 +114,7 @@ def make_step(
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
             (losses, extra), variables = apply(
-                state, params, lambda model: loss_fn(model, batch, loss_key), training=True
+                state, params, lambda model: losses_and_metrics(loss_fn(model, batch, loss_key)), training=True
             )
             if reduction == "batch":
                 metrics = batching.whole_batch(losses, extra, batch)
@@ -136,7 +142,7 @@ def make_step(
             )
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
-        average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay, state.step)
+        average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay or 0.0, state.step)
         metrics["grad_norm"] = _norm(grads)
         if _may_refuse(opt_state):
             refused = ~_is_finite(grads) & _is_finite(updates)

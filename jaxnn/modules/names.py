@@ -1,0 +1,110 @@
+"""Arguments of modules by the names that other libraries give them: which one was meant."""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+
+T = TypeVar("T")
+
+# Each row is one idea under its names in Flax, PyTorch, Keras, Haiku and JAX; a module has at most one or two of them.
+_SAME = (
+    ("layers", "num_layers", "n_layers", "depth"),
+    ("in_features", "input_size", "in_channels", "input_dim", "in_dim"),
+    ("out_features", "out_channels", "features", "units", "filters", "output_size", "output_dim", "output_channels"),
+    ("hidden_features", "hidden", "hidden_size", "hidden_dim", "units", "features"),
+    ("window", "kernel_size", "kernel_shape", "window_shape", "pool_size"),
+    ("stride", "strides", "window_strides"),
+    ("dilation", "dilations", "kernel_dilation", "dilation_rate", "rhs_dilation", "rate"),
+    ("groups", "feature_group_count"),
+    ("use_bias", "bias", "with_bias"),
+    ("pad_mode", "padding_mode"),
+    ("activation", "nonlinearity", "activation_fn"),
+    ("gate_activation", "recurrent_activation", "gate_fn"),
+    ("dropout", "dropout_rate", "rate", "p"),
+    ("classes", "num_classes", "n_classes"),
+    ("vocabulary", "vocab_size", "num_embeddings", "input_dim"),
+    ("embed_features", "embedding_dim", "embed_dim", "embedding_size"),
+    ("projection", "proj_size"),
+    ("return_state", "return_carry"),
+    ("picture", "input_shape", "image_shape", "image_size"),
+    ("kernel_init", "kernel_initializer", "w_init"),
+    ("bias_init", "bias_initializer", "b_init"),
+    ("recurrent_kernel_init", "recurrent_initializer"),
+    ("rngs", "rng", "key", "seed"),
+)
+
+
+def explained(cls: type[T]) -> type[T]:
+    """Has a module's constructor say which argument was meant, where it has none of that name, and what `rngs` takes.
+
+    Args:
+        cls: The module. One whose constructor takes any name passes those to its class `_cell`.
+
+    Returns:
+        The same class.
+    """
+    init: Callable[..., None] = cls.__init__
+    parameters = inspect.signature(init).parameters
+    own = [name for name, each in parameters.items() if each.kind is not inspect.Parameter.VAR_KEYWORD][1:]
+    passes_on = len(own) + 1 < len(parameters)
+    optional = "rngs" in parameters and parameters["rngs"].default is None
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        if passes_on:
+            check_names(
+                type(self).__name__, kwargs, [*own, *list(inspect.signature(self._cell.__init__).parameters)[3:]]
+            )
+        else:
+            check_names(cls.__name__, kwargs, own)
+        if "rngs" in kwargs and not (optional and kwargs["rngs"] is None):
+            _check_rngs(kwargs["rngs"])
+        init(self, *args, **kwargs)
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
+
+
+def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> None:
+    """Raises where an argument has a name that a module does not know.
+
+    Args:
+        owner: The module's name.
+        given: Names of arguments.
+        accepted: Those it knows.
+
+    Raises:
+        TypeError: If there is an unknown one, as Python does; the message says which one was meant.
+
+    Example:
+        >>> from jaxnn.modules.names import check_names
+        >>> check_names("LSTM", ["num_layers"], ["in_features", "layers"])
+        Traceback (most recent call last):
+            ...
+        TypeError: num_layers: expected an argument of LSTM, got an unknown name; write layers=
+    """
+    for name in given:
+        if name in accepted:
+            continue
+        same = dict.fromkeys(other for row in _SAME if name in row for other in row if other in accepted)
+        if name in ("batch_first", "time_major"):
+            advice = "leave it out: inputs are (*batch, time, features), and calls of layers take time_major="
+        elif same:
+            advice = "write " + " or ".join(f"{other}=" for other in same)
+        else:
+            advice = f"it takes {', '.join(accepted)}"
+        raise TypeError(f"{name}: expected an argument of {owner}, got an unknown name; {advice}")
+
+
+def _check_rngs(rngs: Any) -> None:
+    if isinstance(rngs, nnx.Rngs) or hasattr(rngs, "params"):
+        return
+    if isinstance(rngs, jax.Array):
+        got, advice = f"a {rngs.dtype} array", "rngs=nnx.Rngs(key)"
+    else:
+        got, advice = repr(rngs), f"rngs=nnx.Rngs({rngs if isinstance(rngs, int) else 0})"
+    raise ValueError(f"rngs: expected nnx.Rngs, which parameters are drawn from, got {got}; write {advice}")

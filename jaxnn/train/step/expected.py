@@ -1,0 +1,194 @@
+"""What a training function expects, said where it gets something else."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+
+def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises in place of an error of `jax.jit` where its reason is an argument that is used up or no array.
+
+    It runs after an error alone, so a call that succeeds pays nothing for it.
+
+    Args:
+        error: What the call raised.
+        function: What was called.
+        args: With what; the first two are the state, and the data or the batch.
+        kwargs: Likewise.
+    """
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return  # the device's own trouble: what it was given may be used up since
+    try:
+        named = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return  # Python's own message says which argument there is not
+    for name, value in list(named.items())[:2]:
+        if is_used_up(value):
+            raise ValueError(used_up(name)) from None
+        if isinstance(error, TypeError):
+            check_arrays(value, name)
+
+
+def is_used_up(tree: Any) -> bool:
+    """Whether an array of a pytree was donated or deleted."""
+    return any(
+        isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def used_up(name: str) -> str:
+    """What to say of a state whose arrays are gone."""
+    return (
+        f"{name}: expected arrays that are still there, got ones that were donated to an earlier step, epoch or fit; "
+        f"use what that returned ({name}, ... = step({name}, ...)), or give it a copy: jax.tree.map(jnp.copy, {name})"
+    )
+
+
+def check_arrays(data: Any, name: str) -> None:
+    """Raises where something in a pytree is no array."""
+    if hasattr(data, "train") and hasattr(data, "test"):
+        raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train")
+    # Of what is no pytree, JAX takes an iterator for a leaf, and will refuse it one day.
+    leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
+    for path, leaf in leaves:
+        if not _is_array(leaf):
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected arrays, or a pytree of them, got {described(leaf)}; "
+                "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream"
+            )
+
+
+def described(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, str | int | float | bool | None):
+        return repr(value)
+    if inspect.isroutine(value):
+        return f"the function {value.__name__}"
+    return type(value).__name__
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) or hasattr(
+        leaf, "__jax_array__"
+    )
+
+
+def check_tx(tx: Any) -> None:
+    """Raises unless something is an Optax optimiser.
+
+    Raises:
+        ValueError: If it is not; the message says how to make one of it.
+    """
+    pair = callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))
+    if pair and not isinstance(tx, nnx.Optimizer | type):
+        return
+    if isinstance(tx, nnx.Optimizer):
+        advice = "give the transformation that it was made with: optimizer.tx"
+    elif isinstance(tx, str):
+        advice = f'call it: optax.{tx}(1e-3), or train.optimizer("adam", 1e-3, steps=...)'
+    elif callable(tx):
+        advice = f"call it: optax.{getattr(tx, '__name__', 'adam')}(1e-3)"
+    else:
+        advice = "give for example optax.adam(1e-3)"
+    raise ValueError(f"tx: expected an Optax optimiser, got {described(tx)}; {advice}")
+
+
+def check_model(model: Any) -> None:
+    """Raises unless something is an NNX module or a pytree of arrays.
+
+    Raises:
+        ValueError: If it is not, a class or a module of another library for instance.
+    """
+    if isinstance(model, nnx.Module):
+        return
+    for path, leaf in jax.tree.leaves_with_path(model):
+        if not _is_array(leaf):
+            advice = (
+                "make an instance of it" if isinstance(leaf, type) else "give its parameters, as a pytree of arrays"
+            )
+            raise ValueError(
+                f"model{jax.tree_util.keystr(path)}: expected a flax.nnx.Module or a pytree of arrays, got "
+                f"{described(leaf)}; {advice}"
+            )
+
+
+def check_function(name: str, function: Any, form: str, advice: str) -> None:
+    """Raises unless something is a function that takes the arguments of a form.
+
+    Args:
+        name: The argument.
+        function: What was given; None is not asked for.
+        form: `"(model, batch, key) -> (losses, metrics)"`.
+        advice: What to do.
+
+    Raises:
+        ValueError: If it cannot be called with so many arguments.
+    """
+    if function is None:
+        return
+    if not callable(function) or isinstance(function, type):
+        raise ValueError(f"{name}: expected a function {form}, got {described(function)}; {advice}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function in C
+        return
+    wanted = form.split(")")[0].count(",") + 1
+    try:
+        signature.bind(*[None] * wanted)
+    except TypeError:
+        if getattr(function, "__module__", "").startswith("jaxnn.train"):
+            advice = f"call it: {function.__name__}(...)"
+        raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}") from None
+
+
+def check_loss_fn(loss_fn: Any) -> None:
+    """Raises unless something may be a loss function.
+
+    Raises:
+        ValueError: If it takes other arguments, or is one of Optax's, which know of no model.
+    """
+    form = "(model, batch, key) -> (losses, metrics)"
+    if loss_fn is None or getattr(loss_fn, "__module__", "").startswith("optax"):
+        call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
+        raise ValueError(
+            f"loss_fn: expected a function {form}, got {described(loss_fn)}; write one: lambda model, batch, key: "
+            f"({call}, {{}}), or train.classification_loss()"
+        )
+    check_function("loss_fn", loss_fn, form, "take these three; key is None in evaluation")
+
+
+def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
+    """What a loss function returned, which must be two things.
+
+    Raises:
+        ValueError: If it is not a pair.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        got = f"an array of shape {returned.shape}" if isinstance(returned, jax.Array) else described(returned)
+        raise ValueError(
+            f"loss_fn: expected (losses, metrics) from it, losses of shape (batch,) and a dict of metrics, got {got}; "
+            "return losses, {} and leave the mean to the step"
+        )
+    return returned
+
+
+def check_examples(data: Any, name: str) -> None:
+    """Raises where data are no arrays with the examples along their first axis, but a list of batches for instance.
+
+    Raises:
+        ValueError: Then.
+    """
+    check_arrays(data, name)
+    several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)
+    if several and len({jax.tree.structure(part) for part in data}) == 1:
+        raise ValueError(
+            f"{name}: expected a pytree of arrays with all examples along their first axis, got a list of {len(data)} "
+            f"batches; join them: jax.tree.map(lambda *parts: np.concatenate(parts), *{name})"
+        )

@@ -1,0 +1,66 @@
+"""Constructors of modules and models say which argument was meant."""
+
+import inspect
+
+import jax
+import pytest
+from flax import nnx
+
+from jaxnn import models, modules
+
+MEANT = {
+    "LSTM, layers": (lambda **o: modules.LSTM(3, 4, num_layers=2, **o), "num_layers: .* of LSTM, .*; write layers="),
+    "LSTM, hidden": (lambda **o: modules.LSTM(3, hidden_size=4, **o), "write hidden_features="),
+    "LSTM, batch": (lambda **o: modules.LSTM(3, 4, batch_first=True, **o), r"inputs are \(\*batch, time, features\)"),
+    "LSTM, projection": (lambda **o: modules.LSTM(3, 4, proj_size=2, **o), "write projection="),
+    "Conv, stride": (lambda **o: modules.Conv(3, 4, (3, 3), strides=2, **o), "write stride="),
+    "Conv, groups": (lambda **o: modules.Conv(4, 4, (3, 3), feature_group_count=2, **o), "write groups="),
+    "Dense": (lambda **o: modules.Dense(3, units=4, **o), "write out_features="),
+    "MaxPool": (lambda rngs: modules.MaxPool(2, strides=2), "of MaxPool, .*write stride="),
+    "LeNet": (lambda **o: models.LeNet((8, 8, 1), num_classes=3, **o), "write classes="),
+    "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
+    "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),
+    "nothing like it": (lambda **o: models.MLP((2, 3), colour=1, **o), "colour: .*it takes features, activation, "),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), MEANT.values(), ids=MEANT)
+def test_the_name_that_was_meant_is_told(make, message):
+    with pytest.raises(TypeError, match=message):
+        make(rngs=nnx.Rngs(0))
+
+
+ALL = [getattr(package, name) for package in (modules, models) for name in package.__all__ if name != "Encoded"]
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__)
+def test_every_module_checks_its_names_and_keeps_its_signature(module):
+    parameters = inspect.signature(module.__init__).parameters
+    needed = [1 for p in list(parameters.values())[1:] if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    with pytest.raises(TypeError, match=f"no_such_option: expected an argument of {module.__name__}, got an unknown"):
+        module(*needed, no_such_option=1, **({"rngs": nnx.Rngs(0)} if "rngs" in parameters else {}))
+
+
+@pytest.mark.parametrize(
+    ("rngs", "message"),
+    [
+        (0, r"rngs: expected nnx\.Rngs, .* got 0; write rngs=nnx\.Rngs\(0\)"),
+        (None, r"got None; write rngs=nnx\.Rngs\(0\)"),
+        (jax.random.key(0), r"got a key<fry> array; write rngs=nnx\.Rngs\(key\)"),
+    ],
+    ids=["seed", "none", "key"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **o: modules.Dense(2, 3, **o),
+        lambda **o: modules.GRU(2, 3, **o),
+        lambda **o: modules.Encoder(5, 2, 3, **o),
+        lambda **o: models.LeNet5(**o),
+        lambda **o: models.LanguageModel(7, **o),
+    ],
+    ids=["Dense", "GRU", "Encoder", "LeNet5", "LanguageModel"],
+)
+def test_what_rngs_takes_is_told(make, rngs, message):
+    with pytest.raises(ValueError, match=message):
+        make(rngs=rngs)

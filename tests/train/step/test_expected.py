@@ -1,0 +1,202 @@
+"""A wrong object, where training takes something else: what was expected, and what to do."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxnn import data, models, train
+from tests.train.toys import MLP, blobs, quadratic
+
+KEY = jax.random.key(0)
+
+
+def state():
+    return train.create_state(jnp.zeros(2), optax.sgd(0.1), KEY)
+
+
+def examples():
+    return jnp.eye(2), jnp.ones(2)
+
+
+OPTIMISERS = {
+    "a name": ("adam", r"got 'adam'; call it: optax\.adam\(1e-3\)"),
+    "uncalled": (optax.adam, r"got the function adam; call it: optax\.adam\(1e-3\)"),
+    "a learning rate": (1e-3, r"got 0\.001; give for example optax\.adam\(1e-3\)"),
+    "of Flax": (lambda: nnx.Optimizer(MLP(), optax.sgd(0.1), wrt=nnx.Param), r"got Optimizer; .*optimizer\.tx"),
+}
+
+
+@pytest.mark.parametrize(("tx", "message"), OPTIMISERS.values(), ids=OPTIMISERS)
+def test_an_optimiser_that_is_none(tx, message):
+    tx = tx() if message.startswith("got Opt") else tx
+    with pytest.raises(ValueError, match=f"tx: expected an Optax optimiser, {message}"):
+        train.create_state(MLP(), tx, KEY)
+
+
+def test_an_object_that_does_what_optax_does_serves():
+    tx = optax.MultiSteps(optax.sgd(0.1), 2)
+    train.make_step(quadratic)(train.create_state(jnp.zeros(2), tx, KEY), examples())
+
+
+MODELS = {
+    "a class": (models.LeNet, "got the class LeNet; make an instance"),
+    "another library's": (collections.Counter, "got the class Counter"),
+    "a function": (
+        {"f": jnp.tanh},
+        r"model\['f'\]: .*a flax\.nnx\.Module or a pytree of arrays, got .*pytree of arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "message"), MODELS.values(), ids=MODELS)
+def test_a_model_that_is_none(model, message):
+    with pytest.raises(ValueError, match=message):
+        train.create_state(model, optax.sgd(0.1), KEY)
+
+
+def test_a_seed_for_a_key_and_a_key_for_a_seed():
+    with pytest.raises(ValueError, match=r"key: expected one random key, got 0; make it with jax\.random\.key\(seed\)"):
+        train.create_state(MLP(), optax.sgd(0.1), 0)
+    keys = jax.random.split(KEY, 2)
+    for make in (lambda: train.grid(seed=keys), lambda: train.create_ensemble(MLP, optax.sgd(0.1), {"seed": keys})):
+        with pytest.raises(ValueError, match=r"seed: expected numbers, got random keys; give seeds"):
+            make()
+
+
+STEP = train.make_step(quadratic)
+TAKERS = {
+    "step": lambda state: STEP(state, examples()),
+    "epoch": lambda state: train.make_epoch(STEP, batch_size=2)(state, examples()),
+    "streamed": lambda state: train.loop.StreamedEpoch(STEP, batch_size=2)(state, None),
+    "evaluate": lambda state: train.evaluate(state, examples(), quadratic),
+    "predict": lambda state: train.predict(state, examples(), lambda w, batch: batch[0] @ w),
+    "fit": lambda state: train.fit(state, examples(), quadratic, epochs=1, progress=False),
+    "parallel": lambda state: train.parallel(1).state(state),
+    "parallel step": lambda state: train.parallel(1).step(STEP)(state, examples()),
+    "ensemble": lambda state: train.make_ensemble(STEP)(state, examples()),
+    "member": lambda state: train.member(state, 0),
+    "fit_ensemble": lambda state: train.fit_ensemble(state, examples(), quadratic, epochs=1, progress=False),
+}
+
+
+@pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS)
+def test_what_takes_a_state_says_so(take):
+    for wrong, told in (
+        (MLP(), "MLP; make it once: state = train.create_state"),
+        ({"w": jnp.ones(2)}, "dict; make"),
+    ):
+        with pytest.raises(ValueError, match=f"states?: expected a TrainState, got {told}"):
+            take(wrong)
+
+
+@pytest.mark.parametrize("take", [*TAKERS.values(), lambda state: state.model()], ids=[*TAKERS, "model"])
+def test_a_state_that_was_donated_is_told(take):
+    used = state()
+    jax.tree.map(lambda x: x.delete(), used)
+    with pytest.raises(
+        ValueError, match=r"states?: expected arrays that are still there, got .*donated.*use what that"
+    ):
+        take(used)
+
+
+def test_a_state_that_a_step_was_given_is_told():
+    """As it happens: the result is not assigned."""
+    once = state()
+    STEP(once, examples())
+    with pytest.raises(ValueError, match=r"state: expected arrays that are still there"):
+        STEP(once, examples())
+
+
+def half(model, batch):
+    return model
+
+
+DATASET = data.Dataset("tiny", blobs(4), blobs(4), ("a", "b", "c"))
+BATCHES = [examples(), examples()]
+WRONG = {
+    "a data set": (DATASET, r"expected examples, got a data set of two parts; take one of them: (data|batch)\.train"),
+    "batches": (BATCHES, r"got a list of 2 batches; join them: jax\.tree\.map"),
+    "a loader": (iter(BATCHES), r"expected arrays, or a pytree of them, got list_iterator; .*data\.Stream"),
+    "words": ({"x": np.ones(2), "name": "tiny"}, r"\['name'\]: expected arrays, .*got 'tiny'"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Python iterable type:DeprecationWarning")
+@pytest.mark.parametrize(("given", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("what", ["step", "epoch", "evaluate", "predict", "fit"])
+def test_data_that_are_no_examples(what, given, message):
+    calls = {
+        "step": lambda: STEP(state(), given),
+        "epoch": lambda: train.make_epoch(STEP, batch_size=2)(state(), given),
+        "evaluate": lambda: train.evaluate(state(), given, quadratic),
+        "predict": lambda: train.predict(state(), given, lambda w, batch: batch[0] @ w),
+        "fit": lambda: train.fit(state(), given, quadratic, progress=False),
+    }
+    with pytest.raises(ValueError, match=message):
+        calls[what]()
+
+
+LOSSES = {
+    "two arguments": (half, r"\(model, batch, key\) -> .*, got one of \(model, batch\); take these three"),
+    "not called": (train.classification_loss, r"call it: classification_loss\(\.\.\.\)"),
+    "of Optax": (optax.squared_error, r"got the function squared_error; write one: .*optax\.squared_error\(model"),
+    "a name": ("mse", "got 'mse'; take these three"),
+    "none": (None, r"got None; write one.*train\.classification_loss\(\)"),
+}
+
+
+@pytest.mark.parametrize(("loss_fn", "message"), LOSSES.values(), ids=LOSSES)
+def test_a_loss_function_that_is_none(loss_fn, message):
+    for call in (lambda: train.make_step(loss_fn), lambda: train.evaluate(state(), examples(), loss_fn)):
+        with pytest.raises(ValueError, match=f"loss_fn: expected a function .*{message}"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            lambda w, batch, key: jnp.mean(batch[0] @ w),
+            r"expected \(losses, metrics\) from it, .* an array of shape \(\);",
+        ),
+        (lambda w, batch, key: batch[0] @ w, r"an array of shape \(\d+,\); return losses, \{\}"),
+        (lambda w, batch, key: None, "got None"),
+    ],
+    ids=["scalar", "losses", "nothing"],
+)
+def test_a_loss_function_that_returns_something_else(returned, message):
+    for call in (
+        lambda: train.make_step(returned)(state(), examples()),
+        lambda: train.evaluate(state(), examples(), returned),
+    ):
+        with pytest.raises(ValueError, match=f"loss_fn: .*{message}"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: train.make_step(quadratic, penalty=1e-4),
+            r"penalty: expected a function .*got 0\.0001; take train\.l2",
+        ),
+        (
+            lambda: train.make_step(quadratic, preprocess=lambda batch: batch),
+            r"preprocess: .*\(key, batch\) -> batch, got",
+        ),
+        (
+            lambda: train.make_step(quadratic, preprocess=train.image_preprocess),
+            r"preprocess: .*image_preprocess\(\.\.\.\)",
+        ),
+        (lambda: train.predict(state(), examples(), jnp.tanh), r"apply_fn: .*\(model, batch\) -> outputs, got one of"),
+    ],
+    ids=["penalty", "preprocess", "preprocess not called", "apply_fn"],
+)
+def test_other_functions_that_are_none(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
