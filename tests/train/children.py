@@ -18,7 +18,7 @@ def start(*command: str, cwd: Path = ROOT, before: Sequence[str] = ()) -> subpro
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "MPLBACKEND": "agg",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1",
     }
     return subprocess.Popen(
         [*before, sys.executable, *command],
