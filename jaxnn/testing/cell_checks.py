@@ -1,7 +1,7 @@
 """The checks of `assert_cell`, and what they share: the cell under test, a state, and the tolerance."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -53,22 +53,27 @@ class Subject:
 
     def agree(self, function: Function, what: str) -> None:
         """Asserts that a function of parameters, state and an input is the cell's step, in values and gradients."""
-        weights = random_like(self.state, self.seed + 1)
-
-        def weighed(step: Function) -> Callable[..., Any]:
-            def run(params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:
-                new = step(params, state, x)
-                return total(new, weights), new
-
-            return jax.jit(gradients(run, has_aux=True))
-
         args = (self.params, self.state, self.x[:, 0])
         # Values first: where they differ, the gradients may not exist at all.
         _same_kind(jax.eval_shape(function, *args), jax.eval_shape(self.cell.step, *args), what)
-        (got, new), (expected, due) = weighed(function)(*args), weighed(self.cell.step)(*args)
+        (got, new), (expected, due) = self._weighed(function)(*args), self._derived_step(*args)
         self.close(new, due, f"{what} against cell.step")
         for kind, ours, theirs in zip(("parameters", "the state", "the input"), got, expected, strict=True):
             self.close(ours, theirs, f"{what} against cell.step, gradients with respect to {kind}")
+
+    @cached_property
+    def _derived_step(self) -> Callable[..., Any]:
+        return self._weighed(self.cell.step)
+
+    def _weighed(self, step: Function) -> Callable[..., Any]:
+        """The gradients of the weighed sum of a step's result, and the result."""
+        weights = random_like(self.state, self.seed + 1)
+
+        def run(params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:
+            new = step(params, state, x)
+            return total(new, weights), new
+
+        return jax.jit(gradients(run, has_aux=True))
 
 
 def _step(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:

@@ -58,7 +58,7 @@ def assert_close(
     """
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(got)]
     bounds = [tolerance(dtype, reduction, roundings=roundings, accumulate=accumulate) for dtype in dtypes]
-    magnitudes = None if magnitude is None else [_wide(leaf) for leaf in jax.tree.leaves(magnitude)]
+    magnitudes = None if magnitude is None else [wide(leaf) for leaf in jax.tree.leaves(magnitude)]
 
     def allowed(leaf: np.ndarray, position: int) -> np.ndarray:
         scale = largest(leaf) if magnitudes is None else magnitudes[position]
@@ -79,7 +79,7 @@ def assert_within(
     except AssertionError as error:
         raise AssertionError(f"{what}: the trees differ in structure\n{error}") from None
     leaves = [
-        _Leaf(jax.tree_util.keystr(path) if paths is None else paths[i], _wide(ours), _wide(theirs))
+        _Leaf(jax.tree_util.keystr(path) if paths is None else paths[i], wide(ours), wide(theirs))
         for i, ((path, ours), theirs) in enumerate(
             zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True)
         )
@@ -111,8 +111,8 @@ def largest(array: np.ndarray) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _wide(leaf: Any) -> np.ndarray:
-    """A copy in double precision, real or complex; random keys by their bits."""
+def wide(leaf: Any) -> np.ndarray:
+    """Returns a copy in double precision, real or complex; random keys by their bits."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     array = np.asarray(leaf)

@@ -89,7 +89,7 @@ def assert_gradients(
             raise ValueError("none of the chosen arguments holds floating-point numbers to differentiate")
         rng = np.random.default_rng(seed)
         for level in range(1, order + 1):
-            derivatives = _Derivatives(smooth, inputs, rng, rtol)
+            derivatives = _Derivatives(smooth, inputs, modes, rng, rtol)
             for mode in modes:
                 what = f"{name_of(function)}, {mode} mode, order {level}"
                 failure: AssertionError | None = None
@@ -113,27 +113,41 @@ class _Derivatives:
     """
 
     def __init__(
-        self, function: FloatingFunction, inputs: list[np.ndarray], rng: np.random.Generator, rtol: float | None
+        self,
+        function: FloatingFunction,
+        inputs: list[np.ndarray],
+        modes: Sequence[Mode],
+        rng: np.random.Generator,
+        rtol: float | None,
     ) -> None:
-        self.function, self.inputs, self.rng = function, inputs, rng
+        self.inputs, self.rng = inputs, rng
         eps = float(jnp.finfo(inputs[0].dtype).eps)
         self.step = eps ** (1 / 3)
         self.rtol = 200 * eps ** (2 / 3) if rtol is None else rtol
         self.push = jax.jit(lambda x, tangent: jax.jvp(function, (x,), (tangent,))[1])
         self.pull = jax.jit(lambda x, cotangent: jax.vjp(function, x)[1](cotangent)[0])
-        outputs = _to_numpy(function(inputs))
+        outputs = jax.eval_shape(function, inputs)
         if not outputs:
             raise ValueError("the function returns no floating-point numbers to differentiate")
-        # Rounding in f is divided by the step: f itself belongs to the scale of the difference's error.
-        self.height = max(largest(leaf) for leaf in outputs)
         self.cotangent = self._random_unit(outputs)
+
+        @jax.jit
+        def compiled(x: list[jax.Array], tangent: list[jax.Array]) -> tuple[Any, Any, Any]:
+            forward, reverse = "fwd" in modes, "rev" in modes
+            return function(x), forward and self.push(x, tangent), reverse and self.pull(x, self.cotangent)
+
+        # One program for everything: to compile is what takes the time.
+        self.compiled = compiled
+        # Rounding in f is divided by the step: f itself belongs to the scale of the difference's error.
+        self.height = max(largest(leaf) for leaf in self.values(inputs))
+
+    def values(self, x: list[np.ndarray]) -> list[np.ndarray]:
+        return _to_numpy(self.compiled(x, self.inputs)[0])
 
     def difference(self, tangent: list[np.ndarray]) -> list[np.ndarray]:
         """J v by the central difference."""
         ahead, behind = (
-            _to_numpy(
-                self.function([x + np.asarray(h * v, x.dtype) for x, v in zip(self.inputs, tangent, strict=True)])
-            )
+            self.values([x + np.asarray(h * v, x.dtype) for x, v in zip(self.inputs, tangent, strict=True)])
             for h in (self.step, -self.step)
         )
         return [(a - b).astype(np.float64) / (2 * self.step) for a, b in zip(ahead, behind, strict=True)]
@@ -142,13 +156,13 @@ class _Derivatives:
         direction = self._random_unit(self.inputs)
         expected = self.difference(direction)
         if mode == "fwd":
-            got = self.push(self.inputs, direction)
+            got = self.compiled(self.inputs, direction)[1]
             scale = self.height + max(largest(leaf) for leaf in expected)
             assert_within(got, expected, lambda *_: self.rtol * scale, what=what)
         else:
             # Terms cancel in the product with the cotangent, their errors do not.
             scale = self.height + math.sqrt(_dot(expected, expected))
-            slope = _dot(self.pull(self.inputs, self.cotangent), direction)
+            slope = _dot(self.compiled(self.inputs, direction)[2], direction)
             assert_within(slope, _dot(self.cotangent, expected), lambda *_: self.rtol * scale, what=what)
 
     def check_elements(self, mode: Mode, what: str, paths: list[str], limit: int) -> None:

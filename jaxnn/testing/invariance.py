@@ -126,13 +126,13 @@ def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[A
 
 
 def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
-    for kind, each in (("values", function), ("gradients", _gradient(function, args))):
-        if each is None:
-            continue
-        examples, stacked = _examples(args, axes, 3)
+    examples, stacked = _examples(args, axes, 3)
+    for each in _with_gradient(function, args):
         compiled = jax.jit(each)
         expected = _stack(*(compiled(*example) for example in examples))
-        close(jax.jit(jax.vmap(each, in_axes=axes))(*stacked), expected, f"vmap against a loop, {kind}")
+        got = jax.jit(jax.vmap(each, in_axes=axes))(*stacked)
+        for kind, ours, theirs in zip(("values", "gradients"), got, expected, strict=True):
+            close(ours, theirs, f"vmap against a loop, {kind}")
 
 
 def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
@@ -154,11 +154,11 @@ def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tu
 
 
 def _check_remat(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[Any, ...], close: Close) -> None:
-    remat = jax.checkpoint(function)
-    close(jax.jit(remat)(*args), jax.jit(function)(*args), "remat against plain, values")
-    plain_gradient, remat_gradient = _gradient(function, args), _gradient(remat, args)
-    if plain_gradient is not None and remat_gradient is not None:
-        close(jax.jit(remat_gradient)(*args), jax.jit(plain_gradient)(*args), "remat against plain, gradients")
+    both = zip(*(_with_gradient(each, args) for each in (jax.checkpoint(function), function)), strict=True)
+    for remat, plain in both:
+        results = jax.jit(remat)(*args), jax.jit(plain)(*args)
+        for kind, ours, theirs in zip(("values", "gradients"), *results, strict=True):
+            close(ours, theirs, f"remat against plain, {kind}")
 
 
 def _check_dtype(
@@ -198,19 +198,30 @@ _CHECKS: dict[str, Callable[..., None]] = {
 }
 
 
-def _gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> Callable[..., Tree] | None:
-    """The gradient of a random projection by the floating leaves; None where nothing is floating."""
+def _with_gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> list[Callable[..., tuple[Tree, Any]]]:
+    """The function and the gradient of a random projection by the floating leaves, as one function to compile.
+
+    None stands for the gradient where nothing is floating. Before a gradient that does not exist come the values alone.
+    """
+
+    def values(*args: Tree) -> tuple[Tree, None]:
+        return function(*args), None
+
     outputs = [leaf for leaf in jax.tree.leaves(jax.eval_shape(function, *args)) if is_floating(leaf)]
     if not outputs or not any(is_floating(leaf) for leaf in jax.tree.leaves(args)):
-        return None
+        return [values]
     rng = np.random.default_rng(0)
     weights = [as_array(rng.normal(size=leaf.shape).astype(leaf.dtype)) for leaf in outputs]
 
-    def gradient(*args: Tree) -> list[jax.Array]:
+    def both(*args: Tree) -> tuple[Tree, list[jax.Array]]:
         restricted, inputs, _ = restrict_to_floating(function, args)
-        return jax.vjp(restricted, inputs)[1](weights)[0]
+        return function(*args), jax.vjp(restricted, inputs)[1](weights)[0]
 
-    return gradient
+    try:
+        jax.eval_shape(both, *args)
+    except Exception:
+        return [values, both]
+    return [both]
 
 
 def _shapes(tree: Tree, dtype: DTypeLike) -> Tree:

@@ -2,14 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.comparison import assert_close, wide
 from jaxnn.testing.floating import as_array
 from jaxnn.testing.oracle import name_of
 from jaxnn.testing.trees import at, gradients, random_like, stacked, total
@@ -39,15 +37,18 @@ class Subject:
         self.output_of = output or (lambda _, state: jax.tree.leaves(state)[0])
         self.reverses = reverses
         self.layer: Callable[..., Any] = jax.jit(layer, static_argnames="reverse")
+        self.derived: Callable[..., Any] = jax.jit(self._derived, static_argnames="reverse")
         self.batch, self.time = x.shape[:2]
         self.output, like = jax.eval_shape(layer, params, x)
         self.state = random_like(like, seed) if state is None else state
+        self.weights = jax.tree.map(np.asarray, random_like((self.output, self.state), 0))
         # From nothing to everything, the ends included.
         self.lengths = np.linspace(0, self.time, self.batch).round().astype(np.int32)
         self.within = np.arange(self.time) < self.lengths[:, None]
-        # No step of the first sequence counts, and of the last neither the first step nor the last.
-        self.mask = np.random.default_rng(seed).random((self.batch, self.time)) < 0.6
-        self.mask[0] = False
+        # As many steps count as by the lengths, but anywhere: what is cut to them has the same few shapes. Of the last
+        # sequence neither the first step counts nor the last.
+        rng = np.random.default_rng(seed)
+        self.mask = np.stack([rng.permutation(self.time) < length for length in self.lengths])
         self.mask[-1] = [False, *(np.arange(self.time - 2) % 2 == 0), False]
         self.reduction, self.roundings = sums(params, self.time, reduction, roundings)
 
@@ -57,20 +58,40 @@ class Subject:
             got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=f"{self.name}, {what}"
         )
 
-    def by_themselves(
-        self, params: Tree, x: jax.Array, state: Tree, *, counts: np.ndarray, reverse: bool
-    ) -> tuple[Tree, Tree]:
+    def by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree]:
         """Each sequence cut to the steps that count and run alone; outputs elsewhere are zero, final states stacked."""
         outputs, finals = [], []
-        for n in range(self.batch):
-            start, steps = at(state, n), np.flatnonzero(counts[n])
-            y, final = jax.tree.map(lambda o: jnp.zeros(o.shape[1:], o.dtype), self.output), start
+        for n, steps in enumerate(map(np.flatnonzero, counts)):
+            start = at(self.state, n)
+            y, final = jax.tree.map(lambda o: np.zeros(o.shape[1:], o.dtype), self.output), start
             if steps.size:
-                own, final = self.layer(params, x[n][steps], start, reverse=reverse)
-                y = jax.tree.map(lambda zeros, o, steps=steps: zeros.at[steps].set(o), y, own)
+                own, final = self.layer(self.params, np.asarray(self.x)[n, steps], start, reverse=reverse)
+                y = jax.tree.map(lambda o, like, steps=steps: _placed(o, like, steps), own, y)
             outputs.append(y)
             finals.append(final)
         return stacked(outputs), stacked(finals)
+
+    def gradients_by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree, Tree]:
+        """Gradients of the weighed sum of what `by_themselves` returns: by parameters, inputs and initial state."""
+        of_params, of_x, of_state = [], [], []
+        for n, steps in enumerate(map(np.flatnonzero, counts)):
+            x, (y, final) = np.asarray(self.x)[n], at(self.weights, n)
+            by_params, by_x, by_start = self.derived(
+                self.params, x[steps], at(self.state, n), (at(y, steps), final), reverse=reverse
+            )
+            of_params.append(by_params)
+            of_x.append(_placed(by_x, x, steps))
+            of_state.append(by_start)
+        return jax.tree.map(lambda *each: sum(map(wide, each)), *of_params), stacked(of_x), stacked(of_state)
+
+    def _derived(self, params: Tree, x: jax.Array, state: Tree, weights: Tree, *, reverse: bool) -> Any:
+        """Gradients of the weighed sum of outputs and final state, of one sequence of any length, zero included."""
+
+        def weighed(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
+            result = self.layer(params, x, state, reverse=reverse) if len(x) else (weights[0], state)
+            return total(result, weights)
+
+        return gradients(weighed)(params, x, state)
 
     def filled(self, counts: np.ndarray, filling: float) -> jax.Array:
         """The inputs, with `filling` at the steps that do not count."""
@@ -100,8 +121,7 @@ def _check_mask(s: Subject) -> None:
 
 def _check_counting(s: Subject, what: str, where: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
     y, final = s.layer(s.params, s.x, s.state, **given, reverse=reverse)
-    alone = jax.jit(partial(s.by_themselves, counts=counts, reverse=reverse))
-    expected, state = alone(s.params, s.x, s.state)
+    expected, state = s.by_themselves(counts, reverse=reverse)
     s.close(y, expected, f"{what}: outputs against the sequences by themselves")
     s.close(final, state, f"{what}: final state against the sequences by themselves")
     for filling in (np.nan, np.inf, 1e3):
@@ -174,16 +194,11 @@ def _check_gradients(s: Subject) -> None:
 
 
 def _check_gradients_of_counting(s: Subject, what: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
-    weights = random_like((s.output, s.state), 0)
-
     def together(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
-        return total(s.layer(params, x, state, **given, reverse=reverse), weights)
-
-    def apart(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
-        return total(s.by_themselves(params, x, state, counts=counts, reverse=reverse), weights)
+        return total(s.layer(params, x, state, **given, reverse=reverse), s.weights)
 
     got = jax.jit(gradients(together))(s.params, s.filled(counts, np.nan), s.state)
-    expected = jax.jit(gradients(apart))(s.params, s.x, s.state)
+    expected = s.gradients_by_themselves(counts, reverse=reverse)
     for kind, ours, theirs in zip(("parameters", "inputs", "the initial state"), got, expected, strict=True):
         s.close(ours, theirs, f"{what}: with respect to {kind}, against the sequences by themselves")
 
@@ -195,25 +210,25 @@ def _check_resets(s: Subject) -> None:
     resets[0, 0] = True  # at the first step: the initial state has no effect
     cut = 1 + (s.batch - 1) % (s.time - 1)  # of the last sequence: its first part ends here
 
-    def by_parts(params: Tree, x: jax.Array, state: Tree, *, reverse: bool) -> tuple[Tree, Tree]:
+    def by_parts(*, reverse: bool) -> tuple[Tree, Tree]:
         outputs, finals = [], []
         for n in range(s.batch):
             bounds = sorted({0, *np.flatnonzero(resets[n]).tolist(), s.time})
             parts = list(itertools.pairwise(bounds))
-            now: Tree | None = at(state, n)
+            now: Tree | None = at(s.state, n)
             made: dict[int, Tree] = {}
             for number, (start, stop) in enumerate(reversed(parts) if reverse else parts):
                 if number > 0 or (not reverse and resets[n, 0]):
                     now = None
-                made[start], now = s.layer(params, x[n, start:stop], now, reverse=reverse)
-            outputs.append(jax.tree.map(lambda *o: jnp.concatenate(o), *[made[start] for start, _ in parts]))
+                made[start], now = s.layer(s.params, np.asarray(s.x)[n, start:stop], now, reverse=reverse)
+            outputs.append(jax.tree.map(lambda *o: np.concatenate(o), *[made[start] for start, _ in parts]))
             finals.append(now)
         return stacked(outputs), stacked(finals)
 
     for reverse in s.reverses:
         what = "resets, reverse" if reverse else "resets"
         y, final = s.layer(s.params, s.x, s.state, resets=resets, reverse=reverse)
-        expected, state = jax.jit(partial(by_parts, reverse=reverse))(s.params, s.x, s.state)
+        expected, state = by_parts(reverse=reverse)
         s.close(y, expected, f"{what}: outputs against the parts by themselves")
         s.close(final, state, f"{what}: final state against the last part by itself")
 
@@ -240,6 +255,13 @@ CHECKS: dict[SequenceCheck, Callable[[Subject], None]] = {
 def sums(params: Tree, time: int, reduction: int | None, roundings: int | None) -> tuple[int, int]:
     """What the tolerance of a recurrence follows from: the products in a sum, and the roundings over all steps."""
     return reduction or max([1, *(np.size(leaf) for leaf in jax.tree.leaves(params))]), roundings or 8 * time
+
+
+def _placed(rows: jax.typing.ArrayLike, like: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Zeros like an array, with rows at some of its steps."""
+    whole = np.zeros_like(like)
+    whole[steps] = rows
+    return whole
 
 
 def _spread(array: np.ndarray, axes: int) -> np.ndarray:

@@ -59,5 +59,5 @@ def at(tree: Tree, index: Any) -> Tree:
 
 
 def stacked(trees: list[Tree]) -> Tree:
-    """Trees of arrays as one, along a new first axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Trees of arrays as one of NumPy's, along a new first axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
