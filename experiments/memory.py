@@ -279,16 +279,18 @@ def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Ne
 
 def reach(network: Network, inputs: jax.Array) -> np.ndarray:
     r"""How much the answer depends on each input, `(time,)`: the mean of $\|\partial y / \partial x_t\|$."""
+    return np.asarray(gradient_norms(network, inputs).mean(0))
 
-    @jax.jit
-    def norms(network: Any, inputs: jax.Array) -> jax.Array:
-        def of_one(x: jax.Array) -> jax.Array:
-            return jnp.linalg.norm(jax.grad(lambda x: jnp.sum(network(x[None])))(x), axis=-1)
 
-        # Some at a time: over thousands of steps the gradient of all would need gigabytes.
-        return jax.lax.map(of_one, inputs, batch_size=32)
+@jax.jit
+def gradient_norms(network: Any, inputs: jax.Array) -> jax.Array:
+    """The norms of the answers' gradients by each input, `(batch, time)`."""
 
-    return np.asarray(norms(network, inputs).mean(0))
+    def of_one(x: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(jax.grad(lambda x: jnp.sum(network(x[None])))(x), axis=-1)
+
+    # Some at a time: over thousands of steps the gradient of all would need gigabytes.
+    return jax.lax.map(of_one, inputs, batch_size=32)
 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:

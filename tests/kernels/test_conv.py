@@ -1,6 +1,6 @@
 """The three convolution primitives against `jax.lax`: values and every derivative."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,13 @@ def everything(function):
     return jax.jit(run)
 
 
+@cache
+def everything_of_lax(case):
+    """The arguments, in float64, and everything that `jax.lax` makes of them."""
+    arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
+    return arrays, everything(of(case, lax_conv))(*arrays)
+
+
 def assert_same(got, expected, rtol=1e-11):
     flat = jax.tree.leaves_with_path(got)
     for (path, a), b in zip(flat, jax.tree.leaves(expected), strict=True):
@@ -49,8 +56,8 @@ def of(case, function):
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_value_and_all_derivatives_are_those_of_lax(case):
     with jax.enable_x64(True):
-        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
-        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
+        arrays, expected = everything_of_lax(case)
+        assert_same(everything(of(case, conv.conv))(*arrays), expected)
 
 
 @pytest.fixture
@@ -63,17 +70,17 @@ def by_taps(monkeypatch):
 @pytest.mark.parametrize("case", [case for case in CONVOLUTIONS if not many(case.window)], ids=str)
 def test_products_of_taps_in_blocks_are_those_of_lax(case, monkeypatch):
     with jax.enable_x64(True):
-        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
+        arrays, expected = everything_of_lax(case)
         monkeypatch.setattr(blocks, "_block", lambda batch, *_: min(batch, 2))
-        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
+        assert_same(everything(of(case, conv.conv))(*arrays), expected)
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_the_canonical_form_is_that_of_lax(case, monkeypatch):
     monkeypatch.setattr(conv_cpu, "choose", lambda work: "canonical")
     with jax.enable_x64(True):
-        arrays = (*case.arrays(), *case.arrays(seed=1)[:2])
-        assert_same(everything(of(case, conv.conv))(*arrays), everything(of(case, lax_conv))(*arrays))
+        arrays, expected = everything_of_lax(case)
+        assert_same(everything(of(case, conv.conv))(*arrays), expected)
 
 
 def value_and_gradients(function):
