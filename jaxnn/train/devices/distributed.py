@@ -116,8 +116,8 @@ def initialize(
 def tell_of_lost_processes() -> Iterator[None]:
     """Turns what a broken connection raises into a `ProcessLostError` that says so; decorates functions too.
 
-    On CPU a process learns at once that another died. Where collectives wait without an end (GPU, TPU), JAX ends
-    the process itself, with a message, once `heartbeat` seconds are over.
+    On CPU a collective fails at once when another process died. Where processes wait without an end (collectives on
+    GPU and TPU, the writing of a checkpoint), JAX ends the process itself, with a message, after `heartbeat` seconds.
 
     Raises:
         ProcessLostError: In place of the error of a collective that another process left.
