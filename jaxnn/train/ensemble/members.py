@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxnn.train.step.state import TrainState, create_state
+from jaxnn.train.step.trained import Wrt
 
 Init = Callable[[jax.Array], Any]
 """`(key) -> model`: an NNX module, or the pytree of a functional model."""
@@ -53,7 +54,14 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(column) for name, column in zip(values, zip(*rows, strict=True), strict=True)}
 
 
-def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table) -> TrainState:
+def create_ensemble(
+    init: Init,
+    tx: optax.GradientTransformation,
+    members: Table,
+    *,
+    wrt: Wrt | None = None,
+    ema: float | None = None,
+) -> TrainState:
     """Makes the states of many training runs, stacked: each array of a `TrainState` has a leading axis of members.
 
     Member `i` is the state that `create_state(init(key), tx, key)` gives for `key = jax.random.key(seed[i])`,
@@ -66,6 +74,8 @@ def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table
         tx: An Optax optimiser, `train.optimizer(...)` for one whose learning rate and weight decay may vary.
         members: From `grid`, or any mapping of columns of the same length: `seed`, and hyper-parameters of
             `tx` by name.
+        wrt: As for `create_state`: which parameters to train.
+        ema: As for `create_state`: the decay of a moving average of the parameters, of each member its own.
 
     Returns:
         The stacked states. `train.member` takes one out.
@@ -92,7 +102,7 @@ def create_ensemble(init: Init, tx: optax.GradientTransformation, members: Table
     @jax.jit
     @jax.vmap
     def create(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
-        state = create_state(init(key), tx, key)
+        state = create_state(init(key), tx, key, wrt=wrt, ema=ema)
         return dataclasses.replace(state, opt_state=_with(state.opt_state, values)) if values else state
 
     return create(jnp.stack([jax.random.key(seed) for seed in seeds]), varied)
