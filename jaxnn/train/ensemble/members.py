@@ -14,6 +14,7 @@ from jaxnn.train.step.given import check_state
 from jaxnn.train.step.hyperparameters import with_hyperparameters
 from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.state import TrainState, create_state
+from jaxnn.train.step.trained import Wrt
 
 Init = Callable[[jax.Array], Any]
 """`(key) -> model`: an NNX module, or the pytree of a functional model."""
@@ -58,7 +59,13 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
 
 
 def create_ensemble(
-    init: Init, tx: optax.GradientTransformation, members: Table, *, loss_scale: LossScale | None = None
+    init: Init,
+    tx: optax.GradientTransformation,
+    members: Table,
+    *,
+    wrt: Wrt | None = None,
+    ema: float | None = None,
+    loss_scale: LossScale | None = None,
 ) -> TrainState:
     """Makes the states of many training runs, stacked: each array of a `TrainState` has a leading axis of members.
 
@@ -72,6 +79,8 @@ def create_ensemble(
         tx: An Optax optimiser, `train.optimizer(...)` for one whose learning rate and weight decay may vary.
         members: From `grid`, or any mapping of columns of the same length: `seed`, and hyper-parameters of
             `tx` by name.
+        wrt: As for `create_state`: which parameters to train.
+        ema: As for `create_state`: the decay of a moving average of the parameters, of each member its own.
         loss_scale: As for `create_state`; each member adjusts its own.
 
     Returns:
@@ -99,7 +108,7 @@ def create_ensemble(
     @jax.jit
     @jax.vmap
     def create(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
-        state = create_state(init(key), tx, key, loss_scale=loss_scale)
+        state = create_state(init(key), tx, key, wrt=wrt, ema=ema, loss_scale=loss_scale)
         if not values:
             return state
         return dataclasses.replace(state, opt_state=with_hyperparameters(state.opt_state, values, "members"))

@@ -71,7 +71,7 @@ class Binary(Supervised):
         """Both in the logits' dtype, float32 at least."""
         outputs = without_unit_axis(floating(outputs), targets, "logits")
         if jnp.issubdtype(targets.dtype, jnp.complexfloating):
-            raise ValueError(f"labels: expected bools, integers or floats, got {targets.dtype}")
+            raise ValueError(f"labels: expected bools, integers or floats, got {targets.dtype}; convert them")
         return outputs, jnp.asarray(targets).astype(outputs.dtype)
 
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -142,7 +142,8 @@ def make_step(
             )
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
-        average = None if state.ema is None else ema.update(state.ema, params, state.ema_decay or 0.0, state.step)
+        decay = state.ema_decay
+        average = None if decay is None else ema.update(state.ema, params, decay, state.step)
         metrics["grad_norm"] = _norm(grads)
         if _may_refuse(opt_state):
             refused = ~_is_finite(grads) & _is_finite(updates)

@@ -63,7 +63,10 @@ class Steps:
         """The steps that count, bools of the targets' shape; None where all do."""
         shape = tuple(read.targets.shape)
         if len(shape) < 2:
-            raise ValueError(f"targets: expected sequences, (batch, time) and further axes if any, got {shape}")
+            raise ValueError(
+                f"targets: expected sequences, (batch, time) and further axes if any, got {shape}; take the loss "
+                "without sequence_loss"
+            )
         if read.lengths is not None:
             _check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
             mask = np.arange(shape[1], dtype=np.int32)[None] < read.lengths[:, None].astype(np.int32)
@@ -207,7 +210,7 @@ def floating(outputs: Any) -> jax.Array:
             "apply_fn=lambda model, batch: ..."
         )
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
-        raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}")
+        raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}; return them before any argmax")
     return widened(jnp.asarray(outputs))
 
 
@@ -219,7 +222,10 @@ def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
     """
     shape = tuple(jnp.shape(targets))
     if len(shape) < 1 or outputs.shape not in (shape, (*shape, 1)):
-        raise ValueError(f"model: expected {what} of shape {shape}, that of the targets, got {outputs.shape}")
+        raise ValueError(
+            f"model: expected {what} of shape {shape}, that of the targets, got {outputs.shape}; reshape one of them, "
+            "outputs with apply_fn"
+        )
     return outputs.reshape(shape)
 
 
@@ -239,7 +245,10 @@ def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -
 
 def _check_counts(name: str, array: Any, shape: tuple[int, ...], kind: Any, what: str) -> None:
     if tuple(array.shape) != shape or not jnp.issubdtype(array.dtype, kind):
-        raise ValueError(f"{name}: expected {what} of shape {shape}, got {array.dtype} of shape {tuple(array.shape)}")
+        raise ValueError(
+            f"{name}: expected {what} of shape {shape}, got {array.dtype} of shape {tuple(array.shape)}; convert it "
+            "with astype, or say which array it is with lengths= or mask="
+        )
 
 
 def _kept(values: jax.Array, counted: jax.Array) -> jax.Array:

@@ -62,6 +62,16 @@ def test_epochs_of_full_batches_leave_the_last_examples_of_their_order_out():
     assert metrics["examples"].tolist() == [3, 0]
 
 
+def test_a_batch_over_devices_is_one_batch():
+    """Examples are told from those on the other devices too."""
+    parallel = train.parallel(2)
+    alone, _ = train.make_epoch(STEP, batch_size=4, drop_last=True)(start(), X)
+    spread, _ = train.make_epoch(STEP, batch_size=4, drop_last=True, parallel=parallel)(
+        parallel.state(start()), parallel.data(X)
+    )
+    np.testing.assert_allclose(spread.params, alone.params, rtol=1e-5)
+
+
 def test_evaluation_is_the_mean_over_full_batches():
     losses = [contrastive(jnp.eye(3), jnp.asarray(part), None)[0] for part in (X[:5], X[5:])]
     found = train.evaluate(start(), X, contrastive, reduction="batch", batch_size=5)

@@ -113,10 +113,10 @@ def test_checkpoints_ensembles_and_shards_hold_what_is_frozen():
         with pytest.raises(train.checkpoint.CheckpointError, match="the model and optimiser in"):
             saver.restore(train.create_state(MLP(), optax.adam(0.1), KEY))
 
-    states = jax.vmap(create)(jax.random.split(KEY, 2))
+    states = train.create_ensemble(lambda key: MLP(), optax.adam(0.1), {"seed": [3, 4]}, wrt=HEAD, ema=0.9)
     batch = jax.tree.map(jnp.asarray, blobs(8))
-    many, _ = jax.jit(jax.vmap(STEP, in_axes=(0, None)))(states, batch)
-    alone, _ = STEP(create(jax.random.split(KEY, 2)[1]), batch)
+    many, _ = train.make_ensemble(STEP)(states, batch)
+    alone, _ = STEP(create(jax.random.key(4)), batch)
     member = train.member(many, 1)
     for name in ("params", "frozen", "ema"):
         jax.tree.map(
