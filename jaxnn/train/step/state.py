@@ -77,7 +77,8 @@ def create_state(
         The state before the first step.
 
     Raises:
-        ValueError: If there is nothing to train, a parameter is not floating-point, or `key` is not one key.
+        ValueError: If there is nothing to train, a parameter is not floating-point, or something is not what it is
+            called: `tx` a name or a function that was not called, `key` a seed, `model` a class.
 
     Example:
         >>> import jax, optax
