@@ -121,8 +121,9 @@ def create_state(
         The state before the first step.
 
     Raises:
-        ValueError: If there is nothing to train, a parameter is not floating-point, `key` is not one key, `wrt` does
-            not fit the model, or `ema` is no decay.
+        ValueError: If there is nothing to train, a parameter is not floating-point, `wrt` does not fit the model, `ema` is
+            no decay, or an argument is of another kind: `tx` a name or a function that was not called, `key` a seed,
+            `model` a class.
 
     Example:
         >>> import jax, optax
