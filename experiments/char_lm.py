@@ -36,7 +36,7 @@ from experiments.budget import Budget, cosine
 from experiments.char_report import Record, curves, leave, show
 from experiments.cli.checks import expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.spread import folder_of, kept, to_resume
+from experiments.cli.options import folder_of, kept, to_resume
 from experiments.data.text import Text, Vocabulary, chunks_per_epoch, read
 from experiments.streaming import Streams, bits_per_character, make_segment
 from jaxnn import train

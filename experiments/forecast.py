@@ -46,7 +46,7 @@ from flax import nnx
 
 from experiments.cli.checks import MOST, expect, expect_counts, steps_of
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from experiments.data.series import (
     MONTHS,
     Floats,

@@ -37,7 +37,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.files import replacing

@@ -23,7 +23,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts, steps_of
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
 from jaxnn import train

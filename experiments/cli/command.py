@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from experiments.cli import config_file, output
+from experiments.cli import config_file
 from experiments.cli.checks import option
 from experiments.cli.config_file import Given, expected
 from jaxnn import extras
+from jaxnn.files import steady_output
 
 Options = TypeVar("Options")
 
@@ -48,7 +49,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is left to flush at exit
         sys.exit()
-    output.steady()
+    steady_output()
     try:
         main(parsed)
     except ValueError as error:

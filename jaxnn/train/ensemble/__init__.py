@@ -2,6 +2,7 @@
 
 from jaxnn.train.ensemble.fit import diverged, fit_ensemble
 from jaxnn.train.ensemble.members import create_ensemble, grid, member
+from jaxnn.train.ensemble.predict import predict
 from jaxnn.train.ensemble.program import make_ensemble
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "grid",
     "make_ensemble",
     "member",
+    "predict",
 ]

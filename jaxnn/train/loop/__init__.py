@@ -1,5 +1,6 @@
 """Training loops: epochs as one compiled program, streamed epochs, and `fit`."""
 
+from jaxnn.train.loop.dry_run import dry_run
 from jaxnn.train.loop.epoch import epoch_order, make_epoch
 from jaxnn.train.loop.fit import fit
 from jaxnn.train.loop.nonfinite import NonFiniteLossError
@@ -8,6 +9,7 @@ from jaxnn.train.loop.streamed import StreamedEpoch
 __all__ = [
     "NonFiniteLossError",
     "StreamedEpoch",
+    "dry_run",
     "epoch_order",
     "fit",
     "make_epoch",
