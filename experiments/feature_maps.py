@@ -30,7 +30,7 @@ LARGEST = 2**25
 """Pixels of a picture; each is 32 bytes in each of the maps that are made of it."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options:
     """What to look at."""
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -75,18 +75,6 @@ def chosen(options: Devices, batch_size: int) -> train.devices.Parallel | None:
     return parallel
 
 
-class Resumable(Protocol):
-    """Options, a dataclass, of a run that can go on."""
-
-    @property
-    def run(self) -> Path:
-        """The folder of a new run."""
-
-    @property
-    def resume(self) -> Path | None:
-        """The folder of the run that goes on."""
-
-
 def run_folder(path: Path, config: dict[str, Any]) -> train.RunFolder:
     """A new run folder; an error names --run."""
     with as_typed(path="--run"):
@@ -99,19 +87,21 @@ def to_resume(path: Path, networks: Sequence[str] = ("",)) -> train.RunFolder:
         return train.run.resume_run(path, networks)
 
 
-def folder_of(options: Resumable, networks: Sequence[str] = ("",)) -> train.RunFolder:
+def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
     """The folder of the run that goes on, of which `to_resume` says what it must hold, or a new one."""
     if options.resume is not None:
         return to_resume(options.resume, networks)
-    return run_folder(options.run, dataclasses.asdict(options))  # type: ignore[call-overload]
+    return run_folder(options.run, dataclasses.asdict(options))
 
 
-def kept(options: Resumable, free: Sequence[str] = FREE) -> dict[str, Any]:
+def kept(options: Any, free: Sequence[str] = FREE) -> dict[str, Any]:
     """The options that must be the same when a run goes on: all but those that are free to change."""
-    return {name: value for name, value in dataclasses.asdict(options).items() if name not in free}  # type: ignore[call-overload]
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
 
 
-def checkpoints_of(options: Kept, folder: Path, best: str | None = None) -> train.Checkpoints:
-    """Checkpoints in the folder that belong to these options."""
-    every, resume = options.checkpoint_every, options.resume is not None
-    return train.Checkpoints(folder, resume=resume, every=every, best=best, config=kept(options))
+def checkpoints_of(
+    options: Kept, folder: Path, *, best: str | None = None, free: Sequence[str] = ()
+) -> train.Checkpoints:
+    """Checkpoints in the folder that belong to these options, but for those that are free to change."""
+    every, resume, config = options.checkpoint_every, options.resume is not None, kept(options, (*FREE, *free))
+    return train.Checkpoints(folder, resume=resume, every=every, best=best, config=config)
