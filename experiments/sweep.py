@@ -18,7 +18,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -56,31 +56,6 @@ class Options(Pictures):
     run: Path = Path("runs/sweep")
 
 
-class Setting(NamedTuple):
-    """A learning rate, the numbers of its runs, and how those that did not diverge did.
-
-    Attributes:
-        rate: the learning rate.
-        runs: the numbers of all its runs.
-        whole: of those that did not diverge.
-        accuracy: their validation accuracies.
-        loss: their validation losses.
-    """
-
-    rate: float
-    runs: np.ndarray
-    whole: np.ndarray
-    accuracy: np.ndarray
-    loss: np.ndarray
-
-    @property
-    def rank(self) -> tuple[int, float, float]:
-        """The larger the better."""
-        if not len(self.whole):
-            return -len(self.runs), 0.0, 0.0
-        return len(self.whole) - len(self.runs), float(self.accuracy.mean()), -float(self.loss.mean())
-
-
 def main(options: Options) -> None:
     """Trains all combinations, chooses, and judges the best run and the ensemble."""
     rates = learning_rates(options.learning_rates)
@@ -111,10 +86,10 @@ def main(options: Options) -> None:
         checkpoints=checkpoints_of(options, folder / "checkpoints"),
     )
     seconds = time.perf_counter() - started
-    settings = [setting(rate, table, histories) for rate in rates]
+    settings = train.ensemble.settings(table["learning_rate"], histories)
     chosen = max(settings, key=lambda each: each.rank)
     # The best run of the chosen setting: a lucky one of a bad setting would not be lucky again.
-    best = int(chosen.whole[np.lexsort((-chosen.loss, chosen.accuracy))[-1]])
+    best = chosen.best
     every = np.asarray(
         train.ensemble.predict(
             states,
@@ -135,7 +110,7 @@ def main(options: Options) -> None:
     draw(folder, settings, histories, truth, every[chosen.whole], together)
     result = {
         "seconds": seconds,
-        "learning_rate": chosen.rate,
+        "learning_rate": chosen.value,
         "best_run": {"number": best, "seed": int(table["seed"][best])} | _told(scores[best]),
         "ensemble": {"members": len(chosen.whole)} | _told(inspect.scores(together, truth)),
         "runs": [
@@ -152,7 +127,7 @@ def main(options: Options) -> None:
     }
     folder.write_json("result.json", result)
     print(
-        f"{len(histories)} runs in {seconds:.0f} s; {chosen.rate:g} is the best learning rate; pictures, numbers and "
+        f"{len(histories)} runs in {seconds:.0f} s; {chosen.value:g} is the best learning rate; pictures, numbers and "
         f"best.npz are in {folder.path}"
     )
 
@@ -196,22 +171,13 @@ def load_best(path: Path) -> nnx.Module:
     return model
 
 
-def setting(rate: float, table: dict[str, np.ndarray], histories: list[History]) -> Setting:
-    """How the runs of a learning rate did."""
-    runs = np.flatnonzero(table["learning_rate"] == rate)
-    whole = np.array([i for i in runs if not train.ensemble.diverged(histories[i])], int)
-    last = [histories[i][-1] for i in whole]
-    accuracy, loss = (np.array([record[f"test_{name}"] for record in last]) for name in ("accuracy", "loss"))
-    return Setting(rate, runs, whole, accuracy, loss)
-
-
-def settings_table(settings: list[Setting], scores: list[Scores | None]) -> str:
+def settings_table(settings: list[train.ensemble.Setting], scores: list[Scores | None]) -> str:
     """A line a learning rate: means and standard deviations over its runs."""
     lines = [f"{'learning rate':>13}  {'runs':>4}  {'diverged':>8}  {'validation accuracy':>19}  {'test accuracy':>15}"]
     for each in settings:
         tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
         lines.append(
-            f"{each.rate:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
+            f"{each.value:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
             f"{_spread(each.accuracy):>19}  {_spread(np.array(tested)):>15}"
         )
     return "\n".join(lines)
@@ -230,7 +196,7 @@ def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> 
 
 def draw(
     folder: train.RunFolder,
-    settings: list[Setting],
+    settings: list[train.ensemble.Setting],
     histories: list[History],
     truth: np.ndarray,
     members: np.ndarray,
@@ -239,9 +205,11 @@ def draw(
     """The three pictures."""
     # To the history of a run, `test` is what is evaluated after each epoch; here that is the validation part.
     renamed = [[{k.replace("test_", "validation_"): v for k, v in r.items()} for r in h] for h in histories]
-    groups = {f"learning rate {each.rate:g}": [renamed[i] for i in each.runs] for each in settings}
+    groups = {f"learning rate {each.value:g}": [renamed[i] for i in each.runs] for each in settings}
     plots.spread(groups, folder / "sweep.png", metric="validation_accuracy")
-    results = {each.rate: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings}
+    results = {
+        each.value: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings
+    }
     plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
     pooled = inspect.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
     lines: dict[str, Reliability] = {

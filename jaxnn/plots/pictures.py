@@ -81,8 +81,10 @@ def predictions(
     """
     truth, guess = as_classes(labels, predicted)
     names = as_names(class_names, int(max(truth.max(), guess.max())) + 1)
+    given: list[Any] = list(images)  # type: ignore[arg-type]
+    if len(given) != len(truth):
+        raise ValueError(f"images: expected one a label, {len(truth)}, got {len(given)}")
     if most is not None:
-        images, labels = np.asarray(images), truth
         wrong = np.flatnonzero(truth != guess)[: most // 2]
         right = np.flatnonzero(truth == guess)[: most - len(wrong)]
         chosen = np.concatenate([wrong, right])
@@ -91,10 +93,8 @@ def predictions(
                 f"{len(right)} right and {len(wrong)} wrong, chosen from {len(truth):,} test pictures "
                 f"(accuracy {np.mean(truth == guess):.2%}); wrong ones in red, with the true class"
             )
-        images, truth, guess = images[chosen], truth[chosen], guess[chosen]
-    shown = _pictures(images)
-    if len(shown) != len(truth):
-        raise ValueError(f"images: expected one a label, {len(truth)}, got {len(shown)}")
+        given, truth, guess = [given[i] for i in chosen], truth[chosen], guess[chosen]
+    shown = _pictures(given)
     wrong = truth != guess
     titles = [f"{names[g]}, is {names[t]}" if bad else names[g] for t, g, bad in zip(truth, guess, wrong, strict=True)]
     colours = [WRONG if bad else INK for bad in wrong]

@@ -11,7 +11,6 @@ from flax import nnx
 from experiments import lenet5, mlp, rows
 from experiments.cli import command
 from jaxnn import data, models, train
-from jaxnn.train.loop.dry_run import memory_rows, metric, position
 
 
 @pytest.fixture(autouse=True)
@@ -73,27 +72,6 @@ def test_options_of_a_file_and_of_the_run_that_would_go_on(start):
     assert everything() == before
 
 
-@pytest.mark.parametrize(
-    ("steps", "told"),
-    [
-        ([], "has no checkpoint: the run would start anew"),
-        ([5, 10], "would go on after 2 of 4 epochs"),
-        ([15, 20], "is at its end, after 4 epochs"),
-    ],
-)
-def test_where_a_run_would_go_on(steps, told):
-    for step in steps:
-        Path(f"run/checkpoints/{step}").mkdir(parents=True)
-    assert position(Path("run"), 5, 4) == f"run {told}"
-
-
-def test_where_each_network_of_a_run_would_go_on():
-    for made in ("joint/20", "frozen/5"):
-        Path(f"run/checkpoints/{made}").mkdir(parents=True)
-    lines = position(Path("run"), 5, 4).splitlines()
-    assert lines == ["run, frozen, would go on after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
-
-
 def test_a_run_that_is_not_there_is_told(start, capsys):
     with pytest.raises(SystemExit, match="2"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")
@@ -123,16 +101,3 @@ def test_memory_is_that_of_each_device(capsys):
     assert f"state {state / 1024:.1f} KiB parameters, optimiser, random key" in told
     assert f"a step {256 * 2 * (2 * 64 * 256 + 3 * 256 * 10) / 1e6:.1f} MFLOP 256 examples" in told
     assert "memory to train an epoch, of each of 8 devices" in told
-
-
-def test_a_backend_that_does_not_tell_its_memory():
-    shapes = jax.ShapeDtypeStruct((3, 4), "float32")
-    rows = memory_rows(shapes, shapes, shapes, None, jax.devices()[:1])
-    assert [size for _, size, _ in rows] == ["48 B", "48 B", "48 B", "unknown"]
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"), [(0, "0 "), (950, "950 "), (999_600, "1 M"), (3_700_359_168, "3.7 G"), (1.45e21, "1.45e+03 E")]
-)
-def test_numbers_in_three_digits(number, shown):
-    assert metric(number) == shown

@@ -77,7 +77,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
 
 def test_settings_without_divergence_come_first():
     def setting(whole, *accuracy):
-        return sweep.Setting(0.1, np.arange(3), np.arange(whole), np.array(accuracy), 1 - np.array(accuracy))
+        return train.ensemble.Setting(0.1, np.arange(3), np.arange(whole), np.array(accuracy), 1 - np.array(accuracy))
 
     sure, lucky, lost = setting(3, 0.8, 0.8, 0.9), setting(2, 1.0, 1.0), setting(0)
     assert max([lost, lucky, sure], key=lambda each: each.rank) is sure

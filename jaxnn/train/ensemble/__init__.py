@@ -4,8 +4,10 @@ from jaxnn.train.ensemble.fit import diverged, fit_ensemble
 from jaxnn.train.ensemble.members import create_ensemble, grid, member
 from jaxnn.train.ensemble.predict import predict
 from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.settings import Setting, settings
 
 __all__ = [
+    "Setting",
     "create_ensemble",
     "diverged",
     "fit_ensemble",
@@ -13,4 +15,5 @@ __all__ = [
     "make_ensemble",
     "member",
     "predict",
+    "settings",
 ]
