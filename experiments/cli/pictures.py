@@ -158,18 +158,8 @@ def recipe_of(options: Pictures, pictures: Dataset, learning_rate: float) -> Rec
 def foretell(options: Training, recipe: Recipe, model: nnx.Module, pictures: Dataset) -> None:
     """Says what `fit` would cost."""
     state = jax.eval_shape(lambda: train.create_state(model, recipe.tx, jax.random.key(options.seed)))
-    print(
-        train.loop.dry_run(
-            state,
-            pictures.train,
-            recipe.loss_fn,
-            test_data=pictures.test,
-            **recipe.how,
-            chunk=options.chunk,
-            parallel=chosen(options, options.batch_size),
-            resume=options.resume,
-        )
-    )
+    how = _how(options, recipe, pictures)
+    print(train.loop.dry_run(state, pictures.train, recipe.loss_fn, **how, resume=options.resume))
 
 
 @distributed.tell_of_lost_processes()
@@ -194,29 +184,32 @@ def fit(
         network: The folder of its checkpoints, where a run trains several networks.
         log: Whether to write metrics, curves and traces: those of one network.
     """
-    parallel = chosen(options, options.batch_size)
+    how = _how(options, recipe, pictures)
     state = train.create_state(model, recipe.tx, jax.random.key(options.seed))
     with train.run.TensorBoard(run) if log and options.tensorboard else nullcontext() as board:
         state, history = train.fit(
             state,
             pictures.train,
             recipe.loss_fn,
-            test_data=pictures.test,
-            **recipe.how,
+            **how,
             run=run if log else None,
             checkpoints=checkpoints_of(options, run / "checkpoints" / network, best="test_accuracy"),
-            chunk=options.chunk,
             profile=run / "profile" if log and options.profile else None,
             on_record=board,
-            parallel=parallel,
         )
     seconds = sum(record["seconds"] for record in history)  # of a run that was stopped, those before it too
-    if parallel is not None:
-        state = parallel.everywhere(state)  # drawing and predicting are small work, for each device by itself
-    preprocess = recipe.how["preprocess"]
+    if how["parallel"] is not None:
+        state = how["parallel"].everywhere(state)  # drawing and predicting are small, for each device by itself
+    preprocess = how["preprocess"]
     logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=preprocess)
     predicted = np.asarray(logits).argmax(-1)
     return Learned(state, history, predicted, float((predicted == pictures.test.labels).mean()), seconds)
+
+
+def _how(options: Training, recipe: Recipe, pictures: Dataset) -> dict[str, Any]:
+    """What `train.fit` and `train.loop.dry_run` both take."""
+    parallel = chosen(options, options.batch_size)
+    return {**recipe.how, "test_data": pictures.test, "chunk": options.chunk, "parallel": parallel}
 
 
 def draw(run: train.RunFolder, learned: Learned, pictures: Dataset) -> None:
