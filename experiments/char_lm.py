@@ -29,7 +29,7 @@ from experiments.char_report import check_sampling, curves, evaluated, leave, wr
 from experiments.char_training import Budget, Segments, bits_per_character
 from experiments.cli.checks import as_typed, expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.spread import folder_of, kept, to_resume
+from experiments.cli.options import folder_of, kept, to_resume
 from experiments.data.text import Text, read
 from jaxnn import train
 from jaxnn.files import replacing

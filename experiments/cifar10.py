@@ -16,33 +16,41 @@ from typing import Literal
 
 from flax import nnx
 
-from experiments.classify import Training, classify
 from experiments.cli.command import run
-from jaxnn import models, train
-from jaxnn.data import Dataset
+from experiments.cli.options import folder_of
+from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of, report
+from jaxnn import models, plots, train
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options(Training):
-    """The network's options."""
+    """The network's options: the plain recipe."""
 
     data: Literal["digits", "cifar10", "idx"] = "cifar10"
-    """The pictures: scikit-learn's digits (8x8, no network needed), CIFAR-10, or MNIST-format files (idx)."""
     run: Path = Path("runs/cifar10")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 def main(options: Options) -> None:
-    """Trains the network."""
-
-    def network(pictures: Dataset, rngs: nnx.Rngs) -> nnx.Module:
-        shape = pictures.train.images.shape[1:]
-        # Digits of 8x8 are too small for two convolutions that lose their borders.
-        padding = "VALID" if min(shape[:2]) >= 10 else "SAME"
-        dtypes = train.precision(options.precision)
-        return models.Cifar10Net(shape, classes=len(pictures.classes), padding=padding, **dtypes, rngs=rngs)
-
-    classify(options, network)
+    """Trains the network, and draws what it learned."""
+    pictures = load(options)
+    shape = pictures.train.images.shape[1:]
+    # Digits of 8x8 are too small for two convolutions that lose their borders.
+    dtypes = train.precision(options.precision)
+    padding = "VALID" if min(shape[:2]) >= 10 else "SAME"
+    model = models.Cifar10Net(
+        shape, classes=len(pictures.classes), padding=padding, **dtypes, rngs=nnx.Rngs(options.seed)
+    )
+    recipe = recipe_of(options, pictures, options.learning_rate)
+    parameters = introduce(model, pictures)
+    if options.dry_run:
+        foretell(options, recipe, model, pictures)
+        return
+    folder = folder_of(options)
+    learned = fit(options, recipe, model, pictures, folder)
+    if train.distributed.is_first():
+        plots.filters(learned.state.params["conv1"]["kernel"], folder / "filters.png")
+        draw(folder, learned, pictures)
+        report(folder, learned, parameters)
 
 
 if __name__ == "__main__":

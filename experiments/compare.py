@@ -19,6 +19,7 @@ from typing import Any
 from experiments.cli.checks import expect, option
 from experiments.cli.command import run
 from jaxnn import train
+from jaxnn.inspect.summary import aligned
 from jaxnn.plots.figure import new_figure, over_epochs, save, words
 
 History = Sequence[Mapping[str, Any]]
@@ -26,7 +27,7 @@ NO_SETTINGS = ("run", "resume")
 """Options that say where a run is, not what it is."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options:
     """What to compare."""
 
@@ -128,10 +129,7 @@ def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Map
             best = max if name.endswith("accuracy") else min
             row += [shown(name, history[-1].get(name)), shown(name, best(values, default=None))]
         rows.append([*row, *(str(configs[label].get(name, "-")) for name in options)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows, "l" * len(rows[0]))
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

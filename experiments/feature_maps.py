@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.cli.checks import expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from jaxnn import functional as F
 from jaxnn import plots
 
@@ -30,7 +30,7 @@ LARGEST = 2**25
 """Pixels of a picture; each is 32 bytes in each of the maps that are made of it."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options:
     """What to look at."""
 

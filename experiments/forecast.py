@@ -31,8 +31,6 @@ Leaves config.json, result.json, errors.png (by month ahead) and forecasts.png i
 """
 
 import dataclasses
-import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,12 +39,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-from experiments.cli.checks import MOST, expect, expect_counts, steps_of
+from experiments.cli.checks import MOST, expect, expect_counts, expect_numbers, steps_of
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import Kept, checkpoints_of, folder_of
 from experiments.data.series import (
     MONTHS,
     Floats,
@@ -60,13 +57,12 @@ from experiments.data.series import (
     windows,
 )
 from jaxnn import models, train
-from jaxnn.files import replacing
-from jaxnn.plots.figure import new_figure, save
+from jaxnn.plots.figure import new_figure, plain, save
 from jaxnn.train.step.batching import Metrics
 
 
-@dataclasses.dataclass
-class Options:
+@dataclasses.dataclass(frozen=True)
+class Options(Kept):
     """How to forecast."""
 
     horizon: int = 12
@@ -93,10 +89,7 @@ class Options:
     """Decoupled weight decay of the weights."""
     seeds: int = 8
     """Networks whose mean is the forecast."""
-    seed: int = 0
-    """Everything random follows from it."""
     run: Path = Path("runs/forecast")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 class Windows(NamedTuple):
@@ -119,7 +112,7 @@ def main(options: Options) -> None:
     if options.tune:
         series = series._replace(values=series.values[:cut])
         cut -= options.held_out * MONTHS
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     last_year = series.first_year + len(series.values) // MONTHS - 1
     end_year = series.first_year + cut // MONTHS
     print(
@@ -128,7 +121,7 @@ def main(options: Options) -> None:
         + (" (the end is cut off to tune)" if options.tune else "")
     )
     started = time.perf_counter()
-    forecasts = forecast(series.values, cut, options)
+    forecasts = forecast(series.values, cut, options, checkpoints_of(options, folder / "checkpoints"))
     seconds = time.perf_counter() - started
 
     origins = scored(series.values, cut, options.horizon)
@@ -144,20 +137,18 @@ def main(options: Options) -> None:
     draw_errors(errors, series.unit, folder / "errors.png")
     draw_forecasts(series, origins, forecasts, folder / "forecasts.png")
     result = {name: {"one_step": summary(error[:, 0]), "multi_step": summary(error)} for name, error in errors.items()}
-    with replacing(folder / "result.json") as beside:
-        text = json.dumps({"unit": series.unit, "seconds": seconds, "errors": result}, indent=2, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
+    folder.write_json("result.json", {"unit": series.unit, "seconds": seconds, "errors": result})
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
 
 
 def check(options: Options, series: Series) -> int:
     """The first month of the held-out end; raises where an option does not fit the series."""
-    expect_counts(options, "horizon", "window", "held_out", "hidden", "epochs", "batch_size", "seeds")
+    expect_counts(
+        options, "horizon", "window", "held_out", "hidden", "epochs", "batch_size", "seeds", "checkpoint_every"
+    )
     last = (MOST + 1) // options.seeds - 1  # each seed stands for as many networks' own
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    for name in ("noise", "learning_rate", "weight_decay"):
-        value = getattr(options, name)
-        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
+    expect_numbers(options, "noise", "learning_rate", "weight_decay")
     steps_of(options.epochs, len(series.values), options.batch_size)
     ends = (2 if options.tune else 1) * options.held_out
     years = len(series.values) // MONTHS
@@ -181,7 +172,9 @@ def scored(values: Floats, cut: int, horizon: int) -> Ints:
     return np.arange(cut - 1, len(values) - horizon)
 
 
-def forecast(values: Floats, cut: int, options: Options) -> dict[str, Floats]:
+def forecast(
+    values: Floats, cut: int, options: Options, checkpoints: train.Checkpoints | None = None
+) -> dict[str, Floats]:
     """Forecasts the end that starts at `cut` in every way, by name: each `(origins, horizon)`, in the series' unit.
 
     Nothing is estimated from `values[cut:]`, and the forecast from an origin sees no month after it.
@@ -191,7 +184,7 @@ def forecast(values: Floats, cut: int, options: Options) -> dict[str, Floats]:
     anomalies = values - scales.seasonal(np.arange(len(values)))
     seasonal = scales.seasonal(targets(origins, horizon))
     linear = Linear.select(anomalies[:cut], horizon, last=options.held_out * MONTHS)
-    beyond = train_and_predict(anomalies, scales, linear, cut, options)
+    beyond = train_and_predict(anomalies, scales, linear, cut, options, checkpoints)
     base = linear.forecast(anomalies, origins)
     return {
         "seasonal-naive": seasonal_naive(values, origins, horizon),
@@ -201,7 +194,14 @@ def forecast(values: Floats, cut: int, options: Options) -> dict[str, Floats]:
     }
 
 
-def train_and_predict(anomalies: Floats, scales: Scales, linear: Linear, cut: int, options: Options) -> Floats:
+def train_and_predict(
+    anomalies: Floats,
+    scales: Scales,
+    linear: Linear,
+    cut: int,
+    options: Options,
+    checkpoints: train.Checkpoints | None,
+) -> Floats:
     """What the networks' mean adds to the linear forecast, `(origins, horizon)`."""
     angle = 2 * np.pi * (np.arange(len(anomalies)) % MONTHS) / MONTHS
     features = np.stack([anomalies / scales.deviation, np.sin(angle), np.cos(angle)], axis=-1)
@@ -218,26 +218,21 @@ def train_and_predict(anomalies: Floats, scales: Scales, linear: Linear, cut: in
     examples = Windows(pasts(learned), left / spread)
     origins = scored(anomalies, cut, options.horizon)
     judged = _float32(pasts(origins))
-    states = train_networks(jax.tree.map(_float32, examples), options)
-    outputs = jax.vmap(lambda state: train.predict(state, judged, lambda model, past: model(past)))(states)
+    states = train_networks(jax.tree.map(_float32, examples), options, checkpoints)
+    outputs = train.ensemble.predict(states, judged, lambda model, past: model(past))
     return np.asarray(outputs, np.float64).mean(axis=0) * spread
 
 
-def optimizer(options: Options, steps: int) -> optax.GradientTransformationExtraArgs:
-    """AdamW over the whole run."""
-    return train.optimizer(
+def train_networks(examples: Windows, options: Options, checkpoints: train.Checkpoints | None) -> train.TrainState:
+    """Trains all networks as one ensemble; returns their stacked states."""
+    tx = train.optimizer(
         "adamw",
         options.learning_rate,
-        steps=steps,
+        steps=steps_of(options.epochs, len(examples.left), options.batch_size),
         schedule="cosine",
         weight_decay=options.weight_decay,
         clip_norm=1.0,
     )
-
-
-def train_networks(examples: Windows, options: Options) -> train.TrainState:
-    """Trains all networks as one ensemble; returns their stacked states."""
-    steps = options.epochs * -(-len(examples.left) // options.batch_size)
 
     def network(key: jax.Array) -> models.Forecaster:
         return models.Forecaster(
@@ -255,9 +250,9 @@ def train_networks(examples: Windows, options: Options) -> train.TrainState:
         return jnp.mean(jnp.square(model(past) - batch.left), axis=-1), {}
 
     first = options.seed * options.seeds
-    states = train.create_ensemble(network, optimizer(options, steps), {"seed": range(first, first + options.seeds)})
+    states = train.create_ensemble(network, tx, {"seed": range(first, first + options.seeds)})
     states, histories = train.fit_ensemble(
-        states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size
+        states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size, checkpoints=checkpoints
     )
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(f"{lost} of the {options.seeds} networks diverged: try a lower --learning-rate")
@@ -284,8 +279,7 @@ def draw_errors(errors: Mapping[str, Floats], unit: str, path: Path) -> None:
     axes.set_ylabel(f"RMSE in {unit}")
     axes.set_ylim(bottom=0)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     axes.legend(frameon=False)
     save(figure, path)
 
@@ -314,8 +308,7 @@ def draw_forecasts(series: Series, origins: Ints, forecasts: Mapping[str, Floats
                     axes.plot(year(months), made[n], color=colour, linewidth=1.2, label=label)
         axes.set_title(title, fontsize=10, loc="right")
         axes.set_ylabel(f"temperature in {series.unit}")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
         axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 0.98))
     axes.set_xlabel("year")
     save(figure, path)

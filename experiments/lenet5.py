@@ -13,47 +13,45 @@ from typing import Literal
 
 from flax import nnx
 
-from experiments.classify import Training, classify
 from experiments.cli.command import run
-from jaxnn import models, train
-from jaxnn.data import Dataset
+from experiments.cli.options import folder_of
+from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of, report
+from jaxnn import models, plots, train
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options(Training):
     """LeNet's options."""
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
     """The tutorial's network, or LeCun's of 1998."""
     epochs: int = 40
-    """Passes over the training pictures."""
     batch_size: int = 32
-    """Pictures a step."""
     learning_rate: float = 2e-3
-    """The highest learning rate of the run."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
     l2: float = 1e-4
-    """Scale of the L2 penalty of the weights, added to the loss."""
     normalize: bool = True
-    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     shift: int = 1
-    """Shift each training picture by up to this many pixels, its border reflected."""
     run: Path = Path("runs/lenet5")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 def main(options: Options) -> None:
-    """Trains the chosen LeNet."""
-
-    def network(pictures: Dataset, rngs: nnx.Rngs) -> nnx.Module:
-        shape, classes = pictures.train.images.shape[1:], len(pictures.classes)
-        dtypes = train.precision(options.precision)
-        if options.model == "lenet":
-            return models.LeNet(shape, classes=classes, **dtypes, rngs=rngs)
-        return models.LeNet5(shape, classes=classes, **dtypes, rngs=rngs)
-
-    classify(options, network)
+    """Trains the chosen LeNet, and draws what it learned."""
+    pictures = load(options)
+    shape, classes, rngs = pictures.train.images.shape[1:], len(pictures.classes), nnx.Rngs(options.seed)
+    network, first = (models.LeNet, "conv1") if options.model == "lenet" else (models.LeNet5, "c1")
+    model = network(shape, classes=classes, **train.precision(options.precision), rngs=rngs)
+    recipe = recipe_of(options, pictures, options.learning_rate)
+    parameters = introduce(model, pictures)
+    if options.dry_run:
+        foretell(options, recipe, model, pictures)
+        return
+    folder = folder_of(options)
+    learned = fit(options, recipe, model, pictures, folder)
+    if train.distributed.is_first():
+        plots.filters(learned.state.params[first]["kernel"], folder / "filters.png")
+        draw(folder, learned, pictures)
+        report(folder, learned, parameters)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ References:
 """
 
 import dataclasses
-import json
-import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,14 +33,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import expect, expect_counts, expect_numbers
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from jaxnn import functional as F
 from jaxnn import train
-from jaxnn.files import replacing
 from jaxnn.modules import Dense
-from jaxnn.plots.figure import new_figure, save
+from jaxnn.plots.figure import new_figure, plain, save
 
 
 class Kind(NamedTuple):
@@ -82,7 +79,7 @@ GONE = 1e-12
 """Gradients below are not drawn."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options:
     """What to train."""
 
@@ -151,7 +148,7 @@ class Network(nnx.Module):
         features, outputs, self.answers = (2, 1, 1) if task == "adding" else (ALPHABET + 2, ALPHABET, SYMBOLS)
         own: dict[str, Any] = {}
         if options.chrono and kind.keeps:
-            own["bias_init"] = chrono(kind.keeps, options.hidden, delay)
+            own["bias_init"] = F.chrono(kind.keeps, options.hidden, delay)
         self.cell = cell
         params = kind.init(rngs.params(), features, options.hidden, **own)
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
@@ -163,22 +160,6 @@ class Network(nnx.Module):
         params = jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Variable))
         y, _ = F.recurrent(CELLS[self.cell].cell, params, inputs)
         return self.out(y[:, -self.answers :])
-
-
-def chrono(keeps: tuple[int, ...], hidden: int, delay: int) -> nnx.Initializer:
-    r"""Biases with which gates keep the state for a time drawn from 1 to `delay` steps.
-
-    A gate $f = \sigma(b)$ keeps for about $1 / (1 - f) = 1 + e^b$ steps: $b = \log u$ with $u$ uniform. An LSTM's input
-    gate gets $-b$, so that it takes in as much as is forgotten; in a GRU one gate does both.
-    """
-
-    def bias(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
-        if shape != (len(keeps) * hidden,):  # a GRU has a bias of n apart
-            return jnp.zeros(shape, dtype)
-        times = jnp.log(jax.random.uniform(key, (hidden,), dtype, 1.0, max(2.0, delay - 1.0)))
-        return jnp.concatenate([sign * times for sign in keeps])
-
-    return bias
 
 
 def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -197,9 +178,8 @@ def main(options: Options) -> None:
     expect_counts(options, "seed", least=0)
     expect("delays", "none", len(options.delays) > 0, "at least one")
     expect_counts(options, "delays", least=2)
-    rate, clip = options.learning_rate, options.clip
-    expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
-    expect("clip", clip, clip > 0, "a positive number")
+    expect_numbers(options, "learning_rate")
+    expect("clip", options.clip, options.clip > 0, "a positive number")
     cells = chosen(options.cells)
     folder = run_folder(options.run, dataclasses.asdict(options))
     scores: dict[str, dict[str, list[dict[str, float]]]] = {
@@ -224,8 +204,7 @@ def main(options: Options) -> None:
             )
     draw(sorted(options.delays), scores, gradients, folder / "memory.png")
     result = {"delays": sorted(options.delays), "scores": scores, "gradients": gradients}
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    folder.write_json("result.json", result)
     print(f"{time.perf_counter() - began:.0f} s; the picture and numbers are in {folder.path}")
 
 
@@ -247,19 +226,13 @@ def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
-def optimizer(options: Options) -> optax.GradientTransformationExtraArgs:
-    """Adam over the whole run."""
-    return train.optimizer(
-        "adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip
-    )
-
-
 def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Network, dict[str, float]]:
     """Trains a network on new examples in every step, as one compiled program; returns it and its scores on others.
 
     The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
     """
-    state = train.create_state(network, optimizer(options), jax.random.key(options.seed))
+    tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
+    state = train.create_state(network, tx, jax.random.key(options.seed))
     step = train.make_step(loss_fn)
 
     @partial(train.jit, donate_argnums=0)
@@ -323,8 +296,7 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
     below[0].set(ylabel=f"share of sums right to {NEAR}", ylim=(0, 1.03))
     below[1].set(ylabel="share of symbols right", ylim=(0, 1.03))
     for axes in (*above, *below, above_right, below_right):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
         axes.legend(frameon=False, fontsize=8)
     save(figure, path)
 

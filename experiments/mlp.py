@@ -9,7 +9,6 @@ checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` goes on wi
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,20 +19,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from experiments.cli import dry_run
 from experiments.cli.checks import expect, expect_counts, steps_of
 from experiments.cli.command import run
-from experiments.cli.spread import folder_of, kept, to_resume
+from experiments.cli.options import Kept, checkpoints_of, folder_of, to_resume
 from jaxnn import data, models, plots, train
-from jaxnn.data import Dataset
-from jaxnn.files import replacing
 from jaxnn.train.step.step import Preprocess
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
 
 
-@dataclasses.dataclass
-class Options:
+@dataclasses.dataclass(frozen=True)
+class Options(Kept):
     """How to train."""
 
     hidden: tuple[int, ...] = (64, 64)
@@ -44,20 +40,10 @@ class Options:
     """Pictures a step."""
     learning_rate: float = 0.1
     """Of plain stochastic gradient descent."""
-    seed: int = 0
-    """Everything random follows from it."""
     run: Path = Path("runs/mlp")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
-    resume: Path | None = None
-    """Go on with the run in this folder, with its options, to the same end as if it had never stopped."""
     checkpoint_every: int = 10
-    """Epochs from one checkpoint to the next."""
     dry_run: bool = False
     """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
-
-
-FREE = ("run", "resume", "checkpoint_every", "dry_run")
-"""Options that a run may change when it goes on."""
 
 
 def main(options: Options) -> None:
@@ -70,61 +56,36 @@ def main(options: Options) -> None:
         to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
     steps_of(options.epochs, len(digits.train.labels), options.batch_size)
-    to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
-    loss_fn = train.classification_loss()
+    to_rows, loss_fn = rows(train.image_preprocess(mean=0.3, std=0.4)), train.classification_loss()
+    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "preprocess": to_rows}
+    how["test_data"] = digits.test
+
+    def start(activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
+        """The state before the first step; its weights are the same whatever the activation."""
+        net = models.MLP((64, *options.hidden, 10), activation=activation, rngs=nnx.Rngs(options.seed))
+        return train.create_state(net, optax.sgd(rate), jax.random.key(options.seed))
+
     if options.dry_run:
-        foretell(options, digits, train.make_step(loss_fn, preprocess=to_rows))
+        print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
+        shapes = jax.eval_shape(lambda: start(jax.nn.relu))
+        print(train.loop.dry_run(shapes, digits.train, loss_fn, **how, resume=options.resume))
         return
     folder = folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
-        state = start(options, activation)
+        state = start(activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
-        state, history = train.fit(
-            state,
-            digits.train,
-            loss_fn,
-            test_data=digits.test,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            preprocess=to_rows,
-            checkpoints=train.Checkpoints(
-                folder / "checkpoints" / name,
-                resume=options.resume is not None,
-                every=options.checkpoint_every,
-                config=kept(options, FREE),
-            ),
-            progress=False,
-        )
-        curves[name] = history
-        results[name] = {"test_accuracy": history[-1]["test_accuracy"], "gradient_by_layer": shares}
+        saved = checkpoints_of(options, folder / "checkpoints" / name)
+        state, history = train.fit(state, digits.train, loss_fn, **how, checkpoints=saved, progress=False)
+        curves[name], accuracy = history, history[-1]["test_accuracy"]
+        results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
         print(
-            f"{name:>8}: test accuracy {history[-1]['test_accuracy']:7.2%} after {options.epochs} epochs; at the start "
-            f"the gradient's norm was {', '.join(f'{s:.3f}' for s in shares)} from the first layer to the last"
+            f"{name:>8}: test accuracy {accuracy:7.2%} after {options.epochs} epochs; at the start the gradient's norm "
+            f"was {', '.join(f'{s:.3f}' for s in shares)} from the first layer to the last"
         )
     plots.compare(curves, folder / "curves.png", metric="test_accuracy")
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    folder.write_json("result.json", results)
     print(f"curves and numbers are in {folder.path}")
-
-
-def start(options: Options, activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
-    """The state before the first step; its weights are the same whatever the activation."""
-    net = models.MLP((64, *options.hidden, 10), activation=activation, rngs=nnx.Rngs(options.seed))
-    return train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
-
-
-def foretell(options: Options, digits: Dataset, step: Callable[..., Any]) -> None:
-    """Says what training one of the networks would cost."""
-    print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
-    dry_run.tell(
-        lambda: start(options, jax.nn.relu),
-        step,
-        digits,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        resume=options.resume,
-    )
 
 
 def rows(preprocess: Preprocess) -> Preprocess:

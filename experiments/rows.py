@@ -11,26 +11,23 @@ and checkpoints of both on the way: `python -m experiments.rows --resume runs/ro
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import optax
 from flax import nnx
 
-from experiments.classify import Training, draw, foretell, introduce, learn, load, recipe_of
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import expect_counts, expect_share
 from experiments.cli.command import run
-from experiments.cli.spread import folder_of
+from experiments.cli.options import folder_of
+from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of
 from jaxnn import models, plots, train
-from jaxnn.files import replacing
-from jaxnn.train.devices import distributed
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options(Training):
     """The reader's options."""
 
@@ -45,29 +42,24 @@ class Options(Training):
     epochs: int = 40
     """Passes over the training pictures, for each of the two networks."""
     batch_size: int = 32
-    """Pictures a step."""
     learning_rate: float = 3e-3
-    """The highest learning rate of the run."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
     normalize: bool = True
-    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     shift: int = 1
-    """Shift each training picture by up to this many pixels, its border reflected."""
     run: Path = Path("runs/rows")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
     expect_counts(options, "hidden", "layers", "dense")
-    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
+    expect_share(options, "dropout")
     pictures = load(options, NETWORKS)
-    recipe = recipe_of(options, pictures)
+    recipe = recipe_of(options, pictures, options.learning_rate)
+    shape = pictures.train.images.shape[1:]
 
     def network() -> models.RowReader:
         return models.RowReader(
-            pictures.train.images.shape[1:],
+            shape,
             hidden=options.hidden,
             layers=options.layers,
             dense=options.dense,
@@ -80,18 +72,18 @@ def main(options: Options) -> None:
     parameters = introduce(network(), pictures)
     if options.dry_run:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
-        foretell(options, recipe, pictures, network())
+        foretell(options, recipe, network(), pictures)
         return
     folder = folder_of(options, NETWORKS)
     print("LSTM and dense layers, trained jointly:")
-    saved = folder / "checkpoints"
-    joint = learn(options, recipe, pictures, network(), run=folder, checkpoints=saved / "joint")
+    joint = fit(options, recipe, network(), pictures, folder, network="joint")
     print("dense layers alone, the LSTM frozen at its random start:")
-    frozen = learn(options, recipe, pictures, network(), adapt=without_lstm, checkpoints=saved / "frozen")
-    if not distributed.is_first():
+    alone = recipe._replace(tx=without_lstm(recipe.tx))
+    frozen = fit(options, alone, network(), pictures, folder, network="frozen", log=False)
+    if not train.distributed.is_first():
         return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
-    draw(folder, joint.state, pictures, joint.predicted)
+    draw(folder, joint, pictures)
     result = {
         "test_accuracy": joint.accuracy,
         "test_accuracy_frozen": frozen.accuracy,
@@ -99,8 +91,7 @@ def main(options: Options) -> None:
         "seconds_frozen": frozen.seconds,
         "parameters": parameters,
     }
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folder.write_json("result.json", result)
     print(
         f"test accuracy {joint.accuracy:.2%} trained jointly ({joint.seconds:.0f} s), {frozen.accuracy:.2%} with the "
         f"LSTM frozen ({frozen.seconds:.0f} s); pictures and metrics are in {folder.path}"

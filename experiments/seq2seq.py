@@ -9,8 +9,6 @@ attention.png: which characters the decoder looks at while it writes each of its
 """
 
 import dataclasses
-import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,17 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts, steps_of
+from experiments.cli.checks import expect_counts, expect_numbers, expect_share, steps_of
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import Kept, checkpoints_of, folder_of
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
-from jaxnn import train
-from jaxnn.files import replacing
+from jaxnn import plots, train
 from jaxnn.modules import Decoder, Encoder
-from jaxnn.plots.figure import Path as PathLike
-from jaxnn.plots.figure import new_figure, save
 
 
-@dataclasses.dataclass
-class Options:
+@dataclasses.dataclass(frozen=True)
+class Options(Kept):
     """How to train."""
 
     examples: int = 20_000
@@ -57,10 +52,7 @@ class Options:
     """Beginnings that beam search keeps."""
     read: tuple[str, ...] = ()
     """Dates of your own, read after training and shown in the heat map."""
-    seed: int = 0
-    """Everything random follows from it."""
     run: Path = Path("runs/seq2seq")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 class DateReader(nnx.Module):
@@ -96,11 +88,10 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 
 def main(options: Options) -> None:
     """Trains, judges on held-out dates, and draws where the decoder looks."""
-    expect_counts(options, "examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams")
+    expect_counts(options, "examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams", "checkpoint_every")
     expect_counts(options, "seed", least=0)
-    rate = options.learning_rate
-    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
-    expect("learning_rate", rate, 0 <= rate < math.inf, "a finite number that is not negative")
+    expect_share(options, "dropout")
+    expect_numbers(options, "learning_rate")
     steps = steps_of(options.epochs, options.examples, options.batch_size)
     own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
     trained, unseen = dates.forms()
@@ -111,7 +102,7 @@ def main(options: Options) -> None:
     }
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     print(
         f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "
@@ -121,7 +112,14 @@ def main(options: Options) -> None:
     started = time.perf_counter()
     held_out, _ = tests["forms that were trained on"]
     state, _ = train.fit(
-        state, examples, loss_fn, test_data=held_out, epochs=options.epochs, batch_size=options.batch_size, run=folder
+        state,
+        examples,
+        loss_fn,
+        test_data=held_out,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        run=folder,
+        checkpoints=checkpoints_of(options, folder / "checkpoints", free=("read", "beams")),
     )
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
@@ -145,9 +143,8 @@ def main(options: Options) -> None:
     lengths = np.concatenate([own_lengths, seen.lengths[:3], new.lengths[:3]])[:6]
     texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]
     notes = ["" if row < len(own) + len(seen_texts[:3]) else "  (a form never seen)" for row in range(len(texts))]
-    heat_maps(model, read, lengths, texts, notes, folder / "attention.png")
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    draw(model, read, lengths, texts, notes, folder / "attention.png")
+    folder.write_json("result.json", result)
     print(f"the attention heat map and numbers are in {folder.path}")
 
 
@@ -168,29 +165,18 @@ def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str,
     return tokens[:, 0] if method == "beam" else tokens
 
 
-def heat_maps(
-    model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], notes: list[str], path: PathLike
+def draw(
+    model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], notes: list[str], path: Path
 ) -> None:
     """Draws for each date how much each written character looked at each character that was read; notes stand below."""
-    written = write(model, read, lengths, "greedy", 1)
-    before = np.concatenate([np.full((len(read), 1), START, np.int32), written[:, :-1]], axis=1)
+    tokens = write(model, read, lengths, "greedy", 1)
+    before = np.concatenate([np.full((len(read), 1), START, np.int32), tokens[:, :-1]], axis=1)
     encoded = model.encoder(jnp.asarray(read), lengths=lengths)
     weights = np.asarray(model.decoder.attention_weights(jnp.asarray(before), encoded))
-    figure = new_figure(10.0, 2.9 * -(-len(texts) // 2))
-    shown = None
-    places = figure.subplots(-(-len(texts) // 2), 2, squeeze=False).ravel()
-    for axes in places[len(texts) :]:
-        axes.set_axis_off()
-    for axes, text, note, row, tokens in zip(places[: len(texts)], texts, notes, weights, written, strict=True):
-        made = dates.decode(tokens)
-        shown = axes.imshow(row[: len(made), : len(text)], cmap="viridis", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(text)), ["␣" if c == " " else c for c in text], fontsize=8)
-        axes.set_yticks(range(len(made)), list(made), fontsize=8)
-        axes.tick_params(length=0)
-        axes.set_xlabel(f"{text}  →  {made}{note}", fontsize=9)
-    figure.colorbar(shown, ax=figure.axes, shrink=0.6, fraction=0.03, label="attention")
-    figure.suptitle("where the decoder (rows) looks in what was read (columns)", fontsize=11)
-    save(figure, path)
+    made = [dates.decode(row) for row in tokens]
+    maps = [each[: len(to), : len(of)] for each, to, of in zip(weights, made, texts, strict=True)]
+    titles = [f"{of}  →  {to}{note}" for of, to, note in zip(texts, made, notes, strict=True)]
+    plots.attention(maps, path, texts, made, titles=titles)
 
 
 if __name__ == "__main__":

@@ -15,31 +15,27 @@ best.npz, the best run as an ordinary model; `experiments.sweep.load_best` reads
 """
 
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments import model_file
-from experiments.classify import Recipe, Training, introduce, load, recipe_of
-from experiments.cli.checks import MOST, expect, expect_counts
+from experiments.cli.checks import MOST, as_typed, expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.spread import folder_of, kept
-from jaxnn import inspect, models, plots, train
-from jaxnn.data import Examples
-from jaxnn.files import replacing
+from experiments.cli.options import checkpoints_of, folder_of
+from experiments.cli.pictures import Pictures, introduce, load, recipe_of
+from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
-from jaxnn.train.run.record import History
+from jaxnn.train.run import History
 
 
-@dataclasses.dataclass
-class Options:
+@dataclasses.dataclass(frozen=True)
+class Options(Pictures):
     """What to try, and how to train it."""
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
@@ -48,65 +44,16 @@ class Options:
     """Runs of each learning rate, of different initialisation and shuffling."""
     learning_rates: tuple[str, ...] = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
     """The learning rates to try, with commas or spaces between."""
-    data: Literal["digits", "cifar10", "idx"] = "digits"
-    """The pictures: scikit-learn's digits (8x8, no network needed), CIFAR-10, or MNIST-format files (idx)."""
-    data_dir: Path | None = None
-    """A folder with a copy of the data that is already there; CIFAR-10 is downloaded without."""
     validation: float = 0.2
     """Share of the training pictures that is held back to choose by."""
-    epochs: int = 15
-    """Passes over the training pictures."""
-    batch_size: int = 32
-    """Pictures a step."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
-    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
-    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of the weights, for adamw and sgd."""
-    l2: float = 0.0
-    """Scale of the L2 penalty of the weights, added to the loss."""
-    normalize: bool = True
-    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     at_once: int | None = None
     """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
     seed: int = 0
     """The first of the seeds."""
+    epochs: int = 15
+    batch_size: int = 32
+    normalize: bool = True
     run: Path = Path("runs/sweep")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
-    resume: Path | None = None
-    """Go on with the sweep in this folder, with its options, to the same end as if it had never stopped."""
-    checkpoint_every: int = 1
-    """Epochs from one checkpoint of all runs to the next."""
-
-
-FREE = ("run", "resume", "checkpoint_every", "data_dir")
-"""Options that may change when a sweep goes on."""
-
-
-class Setting(NamedTuple):
-    """A learning rate, the numbers of its runs, and how those that did not diverge did.
-
-    Attributes:
-        rate: the learning rate.
-        runs: the numbers of all its runs.
-        whole: of those that did not diverge.
-        accuracy: their validation accuracies.
-        loss: their validation losses.
-    """
-
-    rate: float
-    runs: np.ndarray
-    whole: np.ndarray
-    accuracy: np.ndarray
-    loss: np.ndarray
-
-    @property
-    def rank(self) -> tuple[int, float, float]:
-        """The larger the better."""
-        if not len(self.whole):
-            return -len(self.runs), 0.0, 0.0
-        return len(self.whole) - len(self.runs), float(self.accuracy.mean()), -float(self.loss.mean())
 
 
 def main(options: Options) -> None:
@@ -115,17 +62,14 @@ def main(options: Options) -> None:
     expect_counts(options, "seeds", "at_once")
     last = MOST + 1 - options.seeds
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    training = Training(
-        **{f.name: getattr(options, f.name) for f in dataclasses.fields(Training) if hasattr(options, f.name)},
-        learning_rate=max(rates),
-    )
-    pictures = load(training)
-    learned, validation = split(pictures.train, options.validation)
-    recipe = recipe_of(training, pictures._replace(train=learned))
-    about = {"model": options.model, "picture": pictures.train.images.shape[1:], "classes": len(pictures.classes)}
-    network = build(about)
+    pictures = load(options)
+    with as_typed(share="--validation"):
+        learned, validation = data.split(pictures.train, options.validation)
+    pictures = pictures._replace(train=learned)
+    recipe = recipe_of(options, pictures, max(rates))
+    about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(pictures.classes)}
     folder = folder_of(options)
-    introduce(network, pictures._replace(train=learned))
+    introduce(build(about), pictures)
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
     table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
@@ -136,39 +80,37 @@ def main(options: Options) -> None:
         learned,
         recipe.loss_fn,
         test_data=validation,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        penalty=recipe.penalty,
-        preprocess=recipe.preprocess,
+        **recipe.how,
         members_per_chunk=options.at_once,
         run=folder,
-        checkpoints=train.Checkpoints(
-            folder / "checkpoints",
-            resume=options.resume is not None,
-            every=options.checkpoint_every,
-            config=kept(options, FREE),
-        ),
+        checkpoints=checkpoints_of(options, folder / "checkpoints"),
     )
     seconds = time.perf_counter() - started
-    settings = [setting(rate, table, histories) for rate in rates]
+    settings = train.ensemble.settings(table["learning_rate"], histories)
     chosen = max(settings, key=lambda each: each.rank)
     # The best run of the chosen setting: a lucky one of a bad setting would not be lucky again.
-    order = np.lexsort((-chosen.loss, chosen.accuracy))
-    best = int(chosen.whole[order[-1]])
-    every = probabilities(states, pictures.test, recipe, options.at_once)
+    best = chosen.best
+    every = np.asarray(
+        train.ensemble.predict(
+            states,
+            pictures.test,
+            lambda model, batch: jax.nn.softmax(model(batch.images).astype(jnp.float32)),
+            preprocess=recipe.how["preprocess"],
+            members_per_chunk=options.at_once,
+        )
+    )
     truth = pictures.test.labels
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
-    model_file.write(folder / "best.npz", train.member(states, best).model(), about)
+    interop.save_weights(folder / "best.npz", train.member(states, best).model(), about=about)
     print(settings_table(settings, scores))
-    alone = [scores[i] for i in chosen.whole]
     together = every[chosen.whole].mean(0)
-    judged = [each for each in alone if each is not None]
+    judged = [score for i in chosen.whole if (score := scores[i]) is not None]
     print(scores_table(judged, inspect.scores(together, truth), scores[best]))
     draw(folder, settings, histories, truth, every[chosen.whole], together)
     result = {
         "seconds": seconds,
-        "learning_rate": chosen.rate,
+        "learning_rate": chosen.value,
         "best_run": {"number": best, "seed": int(table["seed"][best])} | _told(scores[best]),
         "ensemble": {"members": len(chosen.whole)} | _told(inspect.scores(together, truth)),
         "runs": [
@@ -183,10 +125,9 @@ def main(options: Options) -> None:
             for i, history in enumerate(histories)
         ],
     }
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folder.write_json("result.json", result)
     print(
-        f"{len(histories)} runs in {seconds:.0f} s; {chosen.rate:g} is the best learning rate; pictures, numbers and "
+        f"{len(histories)} runs in {seconds:.0f} s; {chosen.value:g} is the best learning rate; pictures, numbers and "
         f"best.npz are in {folder.path}"
     )
 
@@ -208,19 +149,6 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
     return sorted(rates)
 
 
-def split(pictures: Examples, share: float) -> tuple[Examples, Examples]:
-    """Training pictures to learn from and to choose by, the same split in every sweep."""
-    held = round(share * len(pictures.labels)) if 0 < share < 1 else 0
-    expect("validation", share, 0 < held < len(pictures.labels), "a share that leaves pictures on both sides")
-    order = np.random.default_rng(0).permutation(len(pictures.labels))
-    learned, validation = np.sort(order[held:]), np.sort(order[:held])
-
-    def part(chosen: np.ndarray) -> Examples:
-        return Examples(pictures.images[chosen], pictures.labels[chosen])
-
-    return part(learned), part(validation)
-
-
 def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
     """The network, from what `best.npz` says about it."""
     picture, classes, rngs = tuple(about["picture"]), int(about["classes"]), nnx.Rngs(key)
@@ -235,38 +163,21 @@ def load_best(path: Path) -> nnx.Module:
     """The best run of a sweep, from its `best.npz`, in evaluation mode.
 
     Raises:
-      ValueError: there is no such file, or it is damaged.
+        ValueError: If the file is damaged.
+        OSError: If there is no such file.
     """
-    return model_file.read(path, build, "sweep")[0]
+    model = interop.load_weights(path, build(interop.load_about(path)))
+    model.eval()
+    return model
 
 
-def setting(rate: float, table: dict[str, np.ndarray], histories: list[History]) -> Setting:
-    """How the runs of a learning rate did."""
-    runs = np.flatnonzero(table["learning_rate"] == rate)
-    whole = np.array([i for i in runs if not train.ensemble.diverged(histories[i])], int)
-    last = [histories[i][-1] for i in whole]
-    accuracy, loss = (np.array([record[f"test_{name}"] for record in last]) for name in ("accuracy", "loss"))
-    return Setting(rate, runs, whole, accuracy, loss)
-
-
-def probabilities(states: train.TrainState, test: Examples, recipe: Recipe, at_once: int | None) -> np.ndarray:
-    """Every run's probabilities of the classes, `(runs, pictures, classes)`, by one program."""
-
-    def predicted(state: train.TrainState, test: Examples) -> tuple[train.TrainState, jax.Array]:
-        logits = train.predict(state, test, lambda model, batch: model(batch.images), preprocess=recipe.preprocess)
-        return state, jax.nn.softmax(logits.astype(jnp.float32))
-
-    states = jax.tree.map(jnp.copy, states)  # what goes in is donated
-    return np.asarray(train.make_ensemble(predicted, members_per_chunk=at_once)(states, test)[1])
-
-
-def settings_table(settings: list[Setting], scores: list[Scores | None]) -> str:
+def settings_table(settings: list[train.ensemble.Setting], scores: list[Scores | None]) -> str:
     """A line a learning rate: means and standard deviations over its runs."""
     lines = [f"{'learning rate':>13}  {'runs':>4}  {'diverged':>8}  {'validation accuracy':>19}  {'test accuracy':>15}"]
     for each in settings:
         tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
         lines.append(
-            f"{each.rate:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
+            f"{each.value:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
             f"{_spread(each.accuracy):>19}  {_spread(np.array(tested)):>15}"
         )
     return "\n".join(lines)
@@ -285,7 +196,7 @@ def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> 
 
 def draw(
     folder: train.RunFolder,
-    settings: list[Setting],
+    settings: list[train.ensemble.Setting],
     histories: list[History],
     truth: np.ndarray,
     members: np.ndarray,
@@ -294,9 +205,11 @@ def draw(
     """The three pictures."""
     # To the history of a run, `test` is what is evaluated after each epoch; here that is the validation part.
     renamed = [[{k.replace("test_", "validation_"): v for k, v in r.items()} for r in h] for h in histories]
-    groups = {f"learning rate {each.rate:g}": [renamed[i] for i in each.runs] for each in settings}
+    groups = {f"learning rate {each.value:g}": [renamed[i] for i in each.runs] for each in settings}
     plots.spread(groups, folder / "sweep.png", metric="validation_accuracy")
-    results = {each.rate: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings}
+    results = {
+        each.value: [*(100 * each.accuracy), *[np.nan] * (len(each.runs) - len(each.whole))] for each in settings
+    }
     plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
     pooled = inspect.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
     lines: dict[str, Reliability] = {

@@ -25,7 +25,7 @@ from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
 from experiments.cli.checks import expect
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]

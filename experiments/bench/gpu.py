@@ -37,7 +37,7 @@ from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
 from experiments.cli.checks import expect
 from experiments.cli.command import run
-from experiments.cli.spread import run_folder
+from experiments.cli.options import run_folder
 from jaxnn.files import replacing
 from jaxnn.train.devices.shortage import shortage
 

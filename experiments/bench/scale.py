@@ -220,9 +220,9 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
     import optax
     from flax import nnx
 
-    from experiments.cli.dry_run import held
     from jaxnn import models, train
     from jaxnn.data import Examples
+    from jaxnn.inspect.memory import bytes_held
 
     devices, batch = what["devices"], what["batch"]
     parallel = train.parallel(devices, shard=devices if what.get("spread") else 1)
@@ -249,7 +249,7 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
     return {
         "collectives": dict(Counter(name for name, _ in found)),
         "sent": sum(sent(name, n, devices) for name, n in found),
-        "state": held((state.params, state.opt_state)),
+        "state": bytes_held((state.params, state.opt_state)),
         "temporary": memory.temp_size_in_bytes,
         "seconds": compiling,
     }

@@ -1,6 +1,7 @@
 """What options may be: a wrong one is named as it is typed, before any work is done or a folder made."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,20 @@ def expect_counts(options: Any, *names: str, least: int = 1) -> None:
             if each is not None:
                 expect(name, each, each >= least, f"a whole number of at least {least}")
                 expect(name, each, each <= MOST, f"a whole number of at most {MOST}")
+
+
+def expect_numbers(options: Any, *names: str) -> None:
+    """Raises unless each of these fields is a finite number that is not negative."""
+    for name in names:
+        value = getattr(options, name)
+        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
+
+
+def expect_share(options: Any, *names: str) -> None:
+    """Raises unless each of these fields is a number from 0 to below 1."""
+    for name in names:
+        value = getattr(options, name)
+        expect(name, value, 0 <= value < 1, "a number from 0 to below 1")
 
 
 def steps_of(epochs: int, examples: int, batch_size: int) -> int:

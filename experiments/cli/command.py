@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from experiments.cli import config_file, output
+from experiments.cli import config_file
 from experiments.cli.checks import option
 from experiments.cli.config_file import Given, expected
 from jaxnn import extras
+from jaxnn.files import steady_output
 
 Options = TypeVar("Options")
 
@@ -48,7 +49,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
     except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is left to flush at exit
         sys.exit()
-    output.steady()
+    steady_output()
     try:
         main(parsed)
     except ValueError as error:
@@ -89,11 +90,19 @@ def _program(options: type) -> str:
 
 def _given(typed: list[str], options: Any) -> list[Given]:
     """What was typed, after the options of the run to --resume and then of the --config files: what is last wins."""
-    rest, files = _take(typed, "--config")
-    starts = [place for place, word in enumerate(rest) if word.startswith("--")]
-    groups = [rest[start:end] for start, end in zip([0, *starts], [*starts, len(rest)], strict=True)]
-    given = [each for file in files for each in config_file.read(Path(file), options)]
-    given += [Given(words) for words in groups if words]
+    starts = [place for place, word in enumerate(typed) if word.startswith("--")]
+    groups = [typed[start:end] for start, end in zip([0, *starts], [*starts, len(typed)], strict=True)]
+    files: list[Given] = []
+    given: list[Given] = []
+    for each in (Given(words) for words in groups if words):
+        if each.flag != "--config":
+            given.append(each)
+            continue
+        if not each.values:
+            raise ValueError("--config needs a value")
+        files += config_file.read(Path(each.values[0]), options)
+        given += [Given(each.values[1:])] if each.values[1:] else []  # what is typed without a name
+    given = files + given
     fields = {option(field.name): field for field in dataclasses.fields(options)}
     for each in given:
         if each.flag in fields and "Path" in str(fields[each.flag].type) and "" in each.values:
@@ -155,23 +164,6 @@ def _how_to_resume(checkpoints: Path) -> str:
     if _one_of_several():
         return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
     return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
-
-
-def _take(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
-    """The arguments without a flag and its values, and those values."""
-    rest, values = [], []
-    left = iter(arguments)
-    for argument in left:
-        if argument.startswith(flag + "="):
-            values.append(argument.removeprefix(flag + "="))
-        elif argument == flag:
-            value = next(left, "--")
-            if value.startswith("--"):
-                raise ValueError(f"{flag} needs a value")
-            values.append(value)
-        else:
-            rest.append(argument)
-    return rest, values
 
 
 def _end(message: str, status: int = 1) -> NoReturn:

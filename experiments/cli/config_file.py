@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from experiments.cli.checks import option
 from jaxnn import extras
 
 LARGEST = 2**20
@@ -58,29 +59,25 @@ def read(path: Path, options: type) -> list[Given]:
     known = {field.name: field for field in dataclasses.fields(options)}
     result: list[Given] = []
     for written, value in _values(path).items():
-        name = str(written).replace("-", "_")
+        name, where = str(written).replace("-", "_"), f"{path}: {written}"
         if name not in known:
             raise ValueError(f"{path}: there is no option {written!r}; there are {', '.join(sorted(known))}")
-        flag, field = "--" + name.replace("_", "-"), known[name]
+        flag, field = option(name), known[name]
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{path}: {written} is typed, without a name, and cannot be in a file")
-        if field.type is bool and not isinstance(value, bool):
-            raise ValueError(f"{path}: {written}: expected true or false, got {reprlib.repr(value)}")
-        if field.type is not bool and isinstance(value, bool):
-            raise ValueError(f"{path}: {written}: expected {expected(field.type)}, got {str(value).lower()}")
+            raise ValueError(f"{where} is typed, without a name, and cannot be in a file")
+        if isinstance(value, bool) != (field.type is bool):
+            got = str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
+            raise ValueError(f"{where}: expected {expected(field.type)}, got {got}")
         if isinstance(value, dict):
-            raise ValueError(f"{path}: {written}: expected one value or a list, got a table")
+            raise ValueError(f"{where}: expected one value or a list, got a table")
         values = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(each, list | tuple | dict | set) for each in values):
-            raise ValueError(f"{path}: {written}: expected one value or a list of single values, got lists in a list")
+            raise ValueError(f"{where}: expected one value or a list of single values, got lists in a list")
         if any("\0" in str(each) for each in values):
-            raise ValueError(f"{path}: {written}: expected a text, got one with the character NUL")
+            raise ValueError(f"{where}: expected a text, got one with the character NUL")
+        words = [flag, *map(str, values)] if values is value else [f"{flag}={value}"]
         if isinstance(value, bool):
             words = [flag if value else "--no-" + flag.removeprefix("--")]
-        elif isinstance(value, list | tuple):
-            words = [flag, *map(str, value)]
-        else:
-            words = [f"{flag}={value}"]
         result.append(Given(words, str(written), path))
     return result
 
@@ -94,7 +91,7 @@ def expected(kind: Any) -> str:
     if get_origin(kind) is tuple:
         one = get_args(kind)[0]
         return "whole numbers" if one is int else f"for each {expected(one)}"
-    return {int: "a whole number", float: "a number", Path: "a path"}.get(kind, "a text")
+    return {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}.get(kind, "a text")
 
 
 def _values(path: Path) -> dict[str, Any]:

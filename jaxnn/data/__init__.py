@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
 from jaxnn.data.cifar10 import load_cifar10
-from jaxnn.data.dataset import Dataset, Examples, check_dataset
+from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
@@ -26,6 +26,7 @@ __all__ = [
     "Stream",
     "WorkerDiedError",
     "cache_dir",
+    "channel_statistics",
     "check_dataset",
     "download",
     "load",
@@ -33,6 +34,7 @@ __all__ = [
     "load_digits",
     "load_idx",
     "read_idx",
+    "split",
     "unpack_tar",
 ]
 

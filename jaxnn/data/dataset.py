@@ -68,6 +68,57 @@ def check_dataset(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of the scaled pictures: what `train.image_preprocess` takes.
+
+    Args:
+        images: `(N, H, W, C)` uint8.
+
+    Returns:
+        Two arrays `(C,)` in units of 0 to 1. A standard deviation is at least one step of 255, so that a channel in
+        which nothing changes can be divided by it.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> data.channel_statistics(np.array([[[[0]], [[255]]]], np.uint8))
+        (array([0.5]), array([0.5]))
+    """
+    return images.mean((0, 1, 2)) / 255, np.maximum(images.std((0, 1, 2)), 1) / 255
+
+
+def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
+    """Splits training pictures into those to learn from and those to choose by, the same way every time.
+
+    Args:
+        examples: The training pictures; their order is kept in both parts.
+        share: Share of them to choose by.
+
+    Returns:
+        The pictures to learn from, and the others.
+
+    Raises:
+        ValueError: If one of the parts would be empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> examples = data.Examples(np.zeros((10, 8, 8, 1), np.uint8), np.arange(10, dtype=np.int32))
+        >>> learned, validation = data.split(examples, 0.2)
+        >>> len(learned.labels), len(validation.labels)
+        (8, 2)
+    """
+    held = round(share * len(examples.labels)) if 0 < share < 1 else 0
+    if not 0 < held < len(examples.labels):
+        raise ValueError(f"share: expected a share that leaves pictures on both sides, got {share}")
+    order = np.random.default_rng(0).permutation(len(examples.labels))
+    learned, validation = np.sort(order[held:]), np.sort(order[:held])
+    return (
+        Examples(examples.images[learned], examples.labels[learned]),
+        Examples(examples.images[validation], examples.labels[validation]),
+    )
+
+
 def _check_examples(where: str, examples: Examples, classes: int) -> None:
     images, labels = examples
     if images.ndim != 4 or images.dtype != np.uint8:

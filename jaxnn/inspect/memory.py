@@ -1,5 +1,6 @@
 """How much memory a compiled program needs, and how much there is for it."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,23 @@ def bytes_needed(compiled: jax.stages.Compiled) -> int:
     """
     memory = memory_of(compiled)
     return 0 if memory is None else memory.peak - memory.arguments
+
+
+def bytes_held(tree: Any) -> int:
+    """What the arrays of a pytree, or their shapes, take on each device.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.inspect.memory import bytes_held
+        >>> bytes_held({"w": jnp.ones((3, 4)), "b": jnp.ones(4)})
+        64
+    """
+
+    def size(x: Any) -> int:
+        shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
+        return math.prod(shape) * int(x.dtype.itemsize)
+
+    return sum(map(size, jax.tree.leaves(tree)))
 
 
 def bytes_free(devices: Sequence[jax.Device]) -> int:

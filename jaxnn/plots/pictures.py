@@ -53,11 +53,12 @@ def predictions(
     *,
     columns: int = 8,
     title: str | None = None,
+    most: int | None = None,
 ) -> None:
     """Draws pictures with what the model takes them for; wrong ones in red, with the true class.
 
     Args:
-        images: `(n, height, width, channels)` with 1 or 3 channels; a few dozen make a good picture.
+        images: `(n, height, width, channels)` with 1 or 3 channels.
         labels: True classes, integers `(n,)`.
         predicted: Predicted classes, integers `(n,)`.
         path: The PNG to write.
@@ -65,6 +66,8 @@ def predictions(
         columns: Pictures a row.
         title: What stands above: of what the pictures are a selection, for instance. How many are right and wrong
             unless given.
+        most: Pictures to show at most, a few dozen for instance: every second one a wrong one while there are wrong
+            ones, the first of each; the title says so. All unless given.
 
     Raises:
         ValueError: If shapes do not fit, or a class is negative or has no name.
@@ -78,9 +81,20 @@ def predictions(
     """
     truth, guess = as_classes(labels, predicted)
     names = as_names(class_names, int(max(truth.max(), guess.max())) + 1)
-    shown = _pictures(images)
-    if len(shown) != len(truth):
-        raise ValueError(f"images: expected one a label, {len(truth)}, got {len(shown)}")
+    given: list[Any] = list(images)  # type: ignore[arg-type]
+    if len(given) != len(truth):
+        raise ValueError(f"images: expected one a label, {len(truth)}, got {len(given)}")
+    if most is not None:
+        wrong = np.flatnonzero(truth != guess)[: most // 2]
+        right = np.flatnonzero(truth == guess)[: most - len(wrong)]
+        chosen = np.concatenate([wrong, right])
+        if title is None:
+            title = (
+                f"{len(right)} right and {len(wrong)} wrong, chosen from {len(truth):,} test pictures "
+                f"(accuracy {np.mean(truth == guess):.2%}); wrong ones in red, with the true class"
+            )
+        given, truth, guess = [given[i] for i in chosen], truth[chosen], guess[chosen]
+    shown = _pictures(given)
     wrong = truth != guess
     titles = [f"{names[g]}, is {names[t]}" if bad else names[g] for t, g, bad in zip(truth, guess, wrong, strict=True)]
     colours = [WRONG if bad else INK for bad in wrong]

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.data import Dataset, Examples, check_dataset, load, load_cifar10, load_digits, load_idx, loading
+from jaxnn.data import (
+    Dataset,
+    Examples,
+    channel_statistics,
+    check_dataset,
+    load,
+    load_cifar10,
+    load_digits,
+    load_idx,
+    loading,
+    split,
+)
 
 
 def examples(n=3, shape=(4, 5, 1), labels=None):
@@ -98,3 +109,21 @@ def test_load_names_what_is_allowed(arguments, message):
 
 def test_loaders_are_reachable_by_their_own_names():
     assert all(callable(loader) for loader in (load_cifar10, load_digits, load_idx))
+
+
+def test_a_part_to_choose_by_is_held_back_the_same_way_every_time():
+    examples = Examples(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10, dtype=np.int32))
+    learned, held = split(examples, 0.3)
+    np.testing.assert_array_equal(held.labels, split(examples, 0.3)[1].labels)
+    np.testing.assert_array_equal(np.sort(np.concatenate([learned.labels, held.labels])), np.arange(10))
+    np.testing.assert_array_equal(held.images.ravel(), held.labels)
+    for share in (0.0, 1.0, 0.01, float("nan")):
+        with pytest.raises(ValueError, match="share: expected a share that leaves pictures on both sides"):
+            split(examples, share)
+
+
+def test_channel_statistics_are_of_scaled_pictures_and_can_be_divided_by():
+    images = np.stack([np.full((4, 3, 3), 51, np.uint8), np.tile(np.uint8([0, 255, 255]), (4, 3, 1))], axis=-1)
+    mean, std = channel_statistics(images)
+    np.testing.assert_allclose(mean, [0.2, 2 / 3])
+    np.testing.assert_allclose(std, [1 / 255, np.sqrt(2) / 3])

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cifar10, classify, feature_maps, lenet5, mlp
+from experiments import cifar10, feature_maps, lenet5, mlp
+from experiments.cli import options as cli_options
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 
@@ -169,4 +170,4 @@ def test_what_makes_no_sense_is_told_before_there_is_a_run_folder(main, options,
 
 
 def test_what_is_only_told_or_written_may_change_when_a_run_goes_on():
-    assert {"profile", "tensorboard", "dry_run", "checkpoint_every"} <= set(classify.FREE)
+    assert {"profile", "tensorboard", "dry_run", "checkpoint_every"} <= set(cli_options.FREE)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import lenet5, mlp, rows
-from experiments.cli import command, dry_run
+from experiments.cli import command
 from jaxnn import data, models, train
 
 
@@ -72,27 +72,6 @@ def test_options_of_a_file_and_of_the_run_that_would_go_on(start):
     assert everything() == before
 
 
-@pytest.mark.parametrize(
-    ("steps", "told"),
-    [
-        ([], "has no checkpoint: the run would start anew"),
-        ([5, 10], "would go on after 2 of 4 epochs"),
-        ([15, 20], "is at its end, after 4 epochs"),
-    ],
-)
-def test_where_a_run_would_go_on(steps, told):
-    for step in steps:
-        Path(f"run/checkpoints/{step}").mkdir(parents=True)
-    assert dry_run.position(Path("run"), 5, 4) == f"run {told}"
-
-
-def test_where_each_network_of_a_run_would_go_on():
-    for made in ("joint/20", "frozen/5"):
-        Path(f"run/checkpoints/{made}").mkdir(parents=True)
-    lines = dry_run.position(Path("run"), 5, 4).splitlines()
-    assert lines == ["run, frozen, would go on after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
-
-
 def test_a_run_that_is_not_there_is_told(start, capsys):
     with pytest.raises(SystemExit, match="2"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")
@@ -113,25 +92,12 @@ def test_memory_is_that_of_each_device(capsys):
         net = models.MLP((64, 256, 10), activation=jax.nn.relu, rngs=nnx.Rngs(0))
         return train.create_state(net, optax.adam(1e-3), jax.random.key(0))
 
-    step = train.make_step(train.classification_loss(), preprocess=mlp.rows(train.image_preprocess()))
-    parallel = train.parallel(8, shard=8)
-    dry_run.tell(create, step, data.load_digits(), epochs=1, batch_size=256, parallel=parallel)
+    digits, how = data.load_digits(), {"epochs": 1, "batch_size": 256, "preprocess": mlp.rows(train.image_preprocess())}
+    how |= {"parallel": train.parallel(8, shard=8), "test_data": digits.test}
+    print(train.loop.dry_run(jax.eval_shape(create), digits.train, train.classification_loss(), **how))
     told = lines(capsys)
     # Weights and Adam's two moments: the large kernel is split over the devices, all else is on each of them.
     state = 3 * 4 * (64 * 256 // 8 + 256 + 256 * 10 + 10)
     assert f"state {state / 1024:.1f} KiB parameters, optimiser, random key" in told
     assert f"a step {256 * 2 * (2 * 64 * 256 + 3 * 256 * 10) / 1e6:.1f} MFLOP 256 examples" in told
     assert "memory to train an epoch, of each of 8 devices" in told
-
-
-def test_a_backend_that_does_not_tell_its_memory():
-    shapes = jax.ShapeDtypeStruct((3, 4), "float32")
-    rows = dry_run.memory_rows(shapes, shapes, shapes, None, jax.devices()[:1])
-    assert [size for _, size, _ in rows] == ["48 B", "48 B", "48 B", "unknown"]
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"), [(0, "0 "), (950, "950 "), (999_600, "1 M"), (3_700_359_168, "3.7 G"), (1.45e21, "1.45e+03 E")]
-)
-def test_numbers_in_three_digits(number, shown):
-    assert dry_run.metric(number) == shown

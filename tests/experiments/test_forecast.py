@@ -8,6 +8,7 @@ import pytest
 
 from experiments import forecast
 from experiments.data import series
+from tests.experiments.stops import resume
 
 pytest.importorskip("statsmodels", reason="the series comes inside statsmodels")
 
@@ -52,7 +53,7 @@ def test_the_linear_forecast_finds_the_coefficients_of_an_autoregression():
     np.testing.assert_allclose(series.Linear.fit(values, 2, 1).coefficients[:, 0], [1.0, -0.5, 1.2], atol=0.05)
 
 
-def test_a_short_run_leaves_numbers_and_pictures(elnino, tmp_path, capsys):
+def test_a_short_run_leaves_numbers_and_pictures_and_goes_on(elnino, tmp_path, capsys, monkeypatch):
     forecast.main(dataclasses.replace(SMALL, tune=True, run=tmp_path / "run"))
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert result["unit"] == "°C"
@@ -60,6 +61,10 @@ def test_a_short_run_leaves_numbers_and_pictures(elnino, tmp_path, capsys):
     assert (tmp_path / "run" / "errors.png").stat().st_size > 0
     assert (tmp_path / "run" / "forecasts.png").stat().st_size > 0
     assert "judged on 2001 to 2005 (the end is cut off to tune)" in capsys.readouterr().out
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been killed before
+    resume(forecast, tmp_path / "run", monkeypatch)
+    assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["errors"] == result["errors"]
+    assert "compiled in" not in capsys.readouterr().out  # there is nothing left to train
 
 
 @pytest.mark.parametrize(

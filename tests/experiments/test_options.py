@@ -9,7 +9,8 @@ import jax
 import pytest
 
 import experiments
-from experiments.cli import command, spread
+from experiments.cli import command
+from jaxnn import train
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = {
@@ -17,7 +18,7 @@ SCRIPTS = {
     for path in [*FOLDER.glob("*.py"), *FOLDER.glob("bench/*.py")]
     if "\n    run(main, Options, __doc__)" in path.read_text("utf-8")
 }
-NEW = spread._new
+CREATE = train.RunFolder.__dict__["create"]
 HUGE = str(10**30)
 HOSTILE = {int: ("-1", HUGE, "1.5", "1" * 5000), float: ("nan", "-1", "ten"), Path: ("",), str: ("\udcff",)}
 ENDLESS = {"clip", "checkpoint_seconds"}
@@ -64,7 +65,7 @@ def refused(monkeypatch, capsys):
         assert not list(Path().iterdir())
         return stop.value.code, message
 
-    monkeypatch.setattr(spread, "_new", folder)
+    monkeypatch.setattr(train.RunFolder, "create", folder)
     return start
 
 
@@ -118,7 +119,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
 def test_the_option_is_named_as_it_is_typed(name, typed, message, refused, monkeypatch):
-    monkeypatch.setattr(spread, "_new", NEW)
+    monkeypatch.setattr(train.RunFolder, "create", CREATE)
     assert refused(name, *typed)[1].startswith(f"error: {message}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import mlp, rows
-from experiments.cli.spread import to_resume
+from experiments.cli.options import to_resume
 from jaxnn import train
 
 

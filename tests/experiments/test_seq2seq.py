@@ -113,4 +113,5 @@ def test_the_experiment_learns_and_leaves_its_picture(tmp_path, capsys):
     # What teacher forcing calls right is what greedy search writes.
     assert result["greedy, forms that were trained on"] == pytest.approx(records[-1]["test_accuracy"])
     assert (run / "attention.png").stat().st_size > 0
+    assert list(run.glob("checkpoints/[0-9]*"))
     assert "5 Mar 2021 -> " in capsys.readouterr().out

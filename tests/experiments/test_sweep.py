@@ -47,7 +47,7 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model(capsys):
     assert "ensemble of the 2" in out
     # The saved model is the one that was judged.
     digits = data.load_digits()
-    learned, _ = sweep.split(digits.train, SMALL.validation)
+    learned, _ = data.split(digits.train, SMALL.validation)
     mean, std = learned.images.mean((0, 1, 2)) / 255, learned.images.std((0, 1, 2)) / 255
     images = train.image_preprocess(mean=mean, std=std)(None, jax.tree.map(jnp.asarray, digits.test)).images
     scores = inspect.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
@@ -77,7 +77,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(capsys):
 
 def test_settings_without_divergence_come_first():
     def setting(whole, *accuracy):
-        return sweep.Setting(0.1, np.arange(3), np.arange(whole), np.array(accuracy), 1 - np.array(accuracy))
+        return train.ensemble.Setting(0.1, np.arange(3), np.arange(whole), np.array(accuracy), 1 - np.array(accuracy))
 
     sure, lucky, lost = setting(3, 0.8, 0.8, 0.9), setting(2, 1.0, 1.0), setting(0)
     assert max([lost, lucky, sure], key=lambda each: each.rank) is sure
@@ -86,7 +86,7 @@ def test_settings_without_divergence_come_first():
 
 def test_nothing_is_chosen_by_what_is_learned_from():
     digits = data.load_digits().train
-    learned, validation = sweep.split(digits, 0.25)
+    learned, validation = data.split(digits, 0.25)
     assert len(validation.labels) == round(0.25 * len(digits.labels))
     both = np.concatenate([learned.images, validation.images]).reshape(len(digits.labels), -1)
     np.testing.assert_array_equal(np.sort(both.sum(1)), np.sort(digits.images.reshape(len(both), -1).sum(1)))

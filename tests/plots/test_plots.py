@@ -133,6 +133,14 @@ def test_a_selection_is_not_taken_for_an_accuracy(figures):
     assert given == chosen
 
 
+def test_of_many_predictions_half_are_wrong_ones(figures):
+    truth = np.arange(20) % 2
+    plots.predictions(RNG.random((20, 8, 8, 1)), truth, np.zeros(20, int), "p.png", most=5)
+    told = figures[0].get_suptitle().replace("\n", " ")
+    assert told.startswith("3 right and 2 wrong, chosen from 20 test pictures (accuracy 50.00%)")
+    assert [axes.get_title() for axes in figures[0].axes] == ["0, is 1", "0, is 1", "0", "0", "0"]
+
+
 def test_no_global_state_of_pyplot_is_touched():
     from matplotlib import pyplot
 
@@ -176,6 +184,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),
         (lambda: plots.reliability({}, "p.png"), "groups: expected at least one classifier"),
         (lambda: plots.predictions(np.ones((2, 4, 4, 1)), [0], [0], "p.png"), "images: expected one a label, 1, got 2"),
+        (lambda: plots.attention([np.eye(3)], "p.png", ["abc"], ["xy"]), r"weights: expected .*\[\(2, 3\)\], got"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

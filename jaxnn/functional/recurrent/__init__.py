@@ -1,6 +1,7 @@
 """Recurrent layers as pure functions: any cell, whole sequences or step by step."""
 
 from jaxnn.functional.recurrent.cell import Activation, Blocks, Cell
+from jaxnn.functional.recurrent.chrono import chrono
 from jaxnn.functional.recurrent.compose import Directions, bidirectional, stack, stack_step
 from jaxnn.functional.recurrent.conv_lstm import conv_lstm, conv_lstm_cell, conv_lstm_step
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, init_conv_lstm
@@ -56,6 +57,7 @@ __all__ = [
     "SLSTMParams",
     "SLSTMState",
     "bidirectional",
+    "chrono",
     "conv_lstm",
     "conv_lstm_cell",
     "conv_lstm_step",

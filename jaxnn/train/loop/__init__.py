@@ -2,6 +2,7 @@
 
 from jaxnn.train.loop.computed import TBPTT, Chunk, Computed, Generated
 from jaxnn.train.loop.driver import Program, drive
+from jaxnn.train.loop.dry_run import dry_run
 from jaxnn.train.loop.epoch import epoch_order, make_epoch
 from jaxnn.train.loop.fit import fit
 from jaxnn.train.loop.nonfinite import NonFiniteLossError
@@ -21,6 +22,7 @@ __all__ = [
     "Stateful",
     "StreamedEpoch",
     "drive",
+    "dry_run",
     "early_stopping",
     "epoch_order",
     "fit",

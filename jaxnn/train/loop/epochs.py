@@ -33,10 +33,11 @@ class Whole:
         chunk: int | None,
         parallel: Parallel | None,
         check: LabelCheck,
+        drop_last: bool,
     ):
         if parallel is not None and isinstance(data, Computed):
             batch_size = parallel.up(batch_size)  # unused: computed batches have their own
-        self._epoch = make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel)
+        self._epoch = make_epoch(step, batch_size=batch_size, chunk=chunk, drop_last=drop_last, parallel=parallel)
         # To the device, once.
         self._data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
         self._check = check
@@ -70,11 +71,14 @@ class Streamed:
         chunk: int | None,
         parallel: Parallel | None,
         check: LabelCheck,
+        drop_last: bool,
     ):
         def check_batch(batch: Any, numbers: np.ndarray) -> None:
             check(batch, numbers=numbers)
 
-        self._epoch = StreamedEpoch(step, batch_size=batch_size, parallel=parallel, check=check_batch)
+        self._epoch = StreamedEpoch(
+            step, batch_size=batch_size, drop_last=drop_last, parallel=parallel, check=check_batch
+        )
         self._stream, self._chunk, self._check = stream, chunk, check
 
     @property

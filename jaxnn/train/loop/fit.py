@@ -22,6 +22,7 @@ from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import evaluate_unchecked
 from jaxnn.train.step.labels import LabelCheck
@@ -44,6 +45,9 @@ def fit(
     batch_size: int = 128,
     penalty: Penalty | None = None,
     preprocess: Preprocess | None = None,
+    reduction: Reduction = "examples",
+    drop_last: bool = False,
+    ema: bool = False,
     test_batch_size: int = 256,
     run: RunFolder | None = None,
     checkpoints: Checkpoints | None = None,
@@ -71,6 +75,9 @@ def fit(
         batch_size: Examples a step; of computed batches it is their own.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
+        reduction: As for `make_step`: `"batch"` for a loss that a batch has as a whole.
+        drop_last: As for `make_epoch`: leaves a short last batch out, in evaluation too if `reduction` is `"batch"`.
+        ema: Whether to evaluate the moving average of the parameters, of a state with one.
         test_batch_size: Examples at a time in evaluation.
         run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
@@ -120,17 +127,20 @@ def fit(
     if isinstance(data, Computed):
         steps = data.steps
     else:
-        steps = batching.steps(data.examples if isinstance(data, Stream) else batching.count(data), batch_size)
-    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess, compiler_options=compiler_options)
+        examples = data.examples if isinstance(data, Stream) else batching.count(data)
+        steps = batching.steps(examples, batch_size, drop_last)
+    step_fn = make_step(
+        loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
+    )
     check = LabelCheck(state, loss_fn, preprocess, batch_size)
     check(test_data, "test_data")
     training: Whole | Streamed
     if isinstance(data, Stream):
-        training = Streamed(data, step_fn, batch_size, chunk, parallel, check)
+        training = Streamed(data, step_fn, batch_size, chunk, parallel, check, drop_last)
     else:
         if not isinstance(data, Computed):
             check(data)
-        training = Whole(data, step_fn, batch_size, chunk, parallel, check)
+        training = Whole(data, step_fn, batch_size, chunk, parallel, check, drop_last)
     if parallel is None:
         test_data = jax.tree.map(jnp.asarray, test_data)
     else:
@@ -140,7 +150,16 @@ def fit(
 
     def evaluate(state: TrainState) -> Any:
         run_it = evaluate_unchecked.with_options(compiler_options)
-        return run_it(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
+        return run_it(
+            state,
+            test_data,
+            loss_fn,
+            preprocess=preprocess,
+            batch_size=test_batch_size,
+            reduction=reduction,
+            drop_last=drop_last and reduction == "batch",
+            ema=ema,
+        )
 
     if not distributed.is_first():
         run, progress, profile = None, False, None

@@ -1,5 +1,6 @@
 """What a run leaves behind and shows: its folder, metrics, TensorBoard files, progress."""
 
+from jaxnn.train.run.begin import resume_run, start_run
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.run.tensorboard import TensorBoard
@@ -9,4 +10,6 @@ __all__ = [
     "Record",
     "RunFolder",
     "TensorBoard",
+    "resume_run",
+    "start_run",
 ]

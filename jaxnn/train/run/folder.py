@@ -95,8 +95,17 @@ class RunFolder:
         """
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
             config = dataclasses.asdict(config)
-        text = json.dumps(dict(config), indent=2, default=str, ensure_ascii=False)
-        with replacing(self / "config.json") as beside:
+        self.write_json("config.json", dict(config))
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Writes a file of the folder whole, the results of a run for instance.
+
+        Args:
+            name: Of the file, such as `result.json`.
+            values: What JSON knows; what it does not know is written as text.
+        """
+        text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
+        with replacing(self / name) as beside:
             # A path that is not UTF-8 has half characters, which JSON knows by the same escapes as Python.
             beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
@@ -105,9 +114,7 @@ class RunFolder:
 
         Without a program to start, in an interactive session, there is no `command.txt`.
         """
-        text = json.dumps(environment(), indent=2, ensure_ascii=False)
-        with replacing(self / "environment.json") as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
+        self.write_json("environment.json", environment())
         command = command_line()
         if command is not None:
             with replacing(self / "command.txt") as beside:

@@ -121,8 +121,8 @@ def create_state(
         The state before the first step.
 
     Raises:
-        ValueError: If there is nothing to train, a parameter is not floating-point, `wrt` does not fit the model, `ema` is
-            no decay, or an argument is of another kind: `tx` a name or a function that was not called, `key` a seed,
+        ValueError: If there is nothing to train, a parameter is not floating-point, `wrt` does not fit the model, `ema`
+            is no decay, or an argument is of another kind: `tx` a name or a function that was not called, `key` a seed,
             `model` a class.
 
     Example:

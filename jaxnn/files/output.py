@@ -1,4 +1,4 @@
-"""Standard output and error that end no experiment: what they cannot show is escaped, what fails is left out."""
+"""Standard output and error that end no training: what they cannot show is escaped, what fails is left out."""
 
 import contextlib
 import io
@@ -33,7 +33,7 @@ class _Unfailing(io.RawIOBase):
             return len(memoryview(text).cast("B"))
 
 
-def steady() -> None:
+def steady_output() -> None:
     r"""Makes printing safe for the rest of the process.
 
     A terminal or a log in ASCII gets `\xb0` for a degree sign, and a disk that is full costs what is printed, not what

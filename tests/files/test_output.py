@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.cli.output import steady
+from jaxnn.files import steady_output
 
 SCRIPT = """
 import dataclasses, sys
@@ -82,5 +82,5 @@ def test_a_reader_that_went_away_stops_nothing():
 
 def test_streams_of_others_are_left_alone(capsys):
     before = sys.stdout, sys.stderr
-    steady()
+    steady_output()
     assert (sys.stdout, sys.stderr) == before

@@ -1,0 +1,58 @@
+"""Where a decoder looks while it writes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxnn.plots.figure import Path, new_figure, save
+
+
+def attention(
+    weights: Sequence[ArrayLike],
+    path: Path,
+    read: Sequence[Sequence[str]],
+    written: Sequence[Sequence[str]],
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int = 2,
+) -> None:
+    """Draws for each pair of sequences how much each element that is written looks at each one that was read.
+
+    Args:
+        weights: One array `(written, read)` a pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
+        path: The PNG to write.
+        read: The names of the elements that were read: of a text its characters.
+        written: The names of the elements that were written.
+        titles: What stands below each pair.
+        columns: Pairs a row.
+
+    Raises:
+        ValueError: If there is no pair, or an array does not fit its names.
+        ImportError: If matplotlib is absent.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import plots
+        >>> plots.attention([np.eye(3)], "attention.png", ["abc"], ["xyz"])
+    """
+    maps = [np.asarray(each, np.float32) for each in weights]
+    shapes = [(len(to), len(of)) for to, of in zip(written, read, strict=True)]
+    if not maps or [each.shape for each in maps] != shapes:
+        got = [each.shape for each in maps]
+        raise ValueError(f"weights: expected one (written, read) a pair, {shapes}, got {got}; cut padding off")
+    figure = new_figure(5.0 * columns, 2.9 * -(-len(maps) // columns))
+    places = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
+    shown = None
+    for axes in places[len(maps) :]:
+        axes.set_axis_off()
+    for number, (axes, each) in enumerate(zip(places, maps, strict=False)):
+        shown = axes.imshow(each, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(each.shape[1]), ["␣" if c == " " else c for c in read[number]], fontsize=8)
+        axes.set_yticks(range(each.shape[0]), list(written[number]), fontsize=8)
+        axes.tick_params(length=0)
+        if titles is not None:
+            axes.set_xlabel(titles[number], fontsize=9)
+    figure.colorbar(shown, ax=figure.axes, shrink=0.6, fraction=0.03, label="attention")
+    figure.suptitle("where the decoder (rows) looks in what was read (columns)", fontsize=11)
+    save(figure, path)

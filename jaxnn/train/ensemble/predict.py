@@ -1,0 +1,51 @@
+"""What every member says of a data set, by one program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.step.evaluate import predict as predict_one
+from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.step import Preprocess
+
+
+def predict(
+    states: TrainState,
+    data: Any,
+    apply_fn: Callable[[Any, Any], Any],
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 256,
+    members_per_chunk: int | None = None,
+) -> Any:
+    """The outputs of every member for every example: `train.predict` of stacked states.
+
+    Args:
+        states: Stacked, from `create_ensemble` or after training; neither changed nor donated.
+        data: As for `train.predict`.
+        apply_fn: As for `train.predict`.
+        preprocess: As for `train.predict`.
+        batch_size: As for `train.predict`.
+        members_per_chunk: As for `make_ensemble`.
+
+    Returns:
+        What `apply_fn` returns, `(members, examples, ...)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models, train
+        >>> states = train.create_ensemble(
+        ...     lambda key: models.MLP((4, 3), rngs=nnx.Rngs(key)), train.optimizer(steps=1), {"seed": range(5)})
+        >>> train.ensemble.predict(states, jnp.ones((7, 4)), lambda model, x: model(x)).shape
+        (5, 7, 3)
+    """
+
+    def outputs(state: TrainState, data: Any) -> tuple[TrainState, Any]:
+        return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size)
+
+    states = jax.tree.map(jnp.copy, states)  # what goes in is donated
+    return make_ensemble(outputs, members_per_chunk=members_per_chunk)(states, data)[1]

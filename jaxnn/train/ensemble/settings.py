@@ -1,0 +1,73 @@
+"""How the runs of each setting of an ensemble did, and which setting is the best."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxnn.train.ensemble.training import diverged
+from jaxnn.train.run.record import History
+
+
+class Setting(NamedTuple):
+    """A value of a hyper-parameter, and how its runs did in their last epoch.
+
+    Attributes:
+        value: The value.
+        runs: The numbers of all its runs.
+        whole: Of those that did not diverge.
+        accuracy: Their test accuracies.
+        loss: Their test losses.
+    """
+
+    value: float
+    runs: np.ndarray
+    whole: np.ndarray
+    accuracy: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """The larger the better: fewest that diverged, then the highest mean accuracy, then the lowest mean loss."""
+        if not len(self.whole):
+            return -len(self.runs), 0.0, 0.0
+        return len(self.whole) - len(self.runs), float(self.accuracy.mean()), -float(self.loss.mean())
+
+    @property
+    def best(self) -> int:
+        """The number of its best run."""
+        return int(self.whole[np.lexsort((-self.loss, self.accuracy))[-1]])
+
+
+def settings(column: ArrayLike, histories: Sequence[History]) -> list[Setting]:
+    """Groups the runs of an ensemble by a hyper-parameter.
+
+    To choose by the result, let the test data of `fit_ensemble` be a part of the training data that is held back
+    (`data.split`).
+
+    Args:
+        column: The hyper-parameter of each run, a column of the table that `create_ensemble` was given.
+        histories: From `fit_ensemble`, with test data and accuracy.
+
+    Returns:
+        A setting for each value, ascending.
+
+    Example:
+        >>> from jaxnn import train
+        >>> history = lambda accuracy: [{"test_accuracy": accuracy, "test_loss": 1 - accuracy}]
+        >>> rates = [0.1, 0.1, 0.2, 0.2]
+        >>> found = train.ensemble.settings(rates, [history(a) for a in (0.5, 0.7, 0.9, float("nan"))])
+        >>> best = max(found, key=lambda each: each.rank)
+        >>> best.value, best.best  # one run with 0.2 diverged
+        (0.1, 1)
+    """
+    values = np.asarray(column)
+    found = []
+    for value in np.unique(values):
+        runs = np.flatnonzero(values == value)
+        whole = [i for i in runs.tolist() if not diverged(histories[i])]
+        last = [histories[i][-1] for i in whole]
+        accuracy, loss = (np.array([record[f"test_{name}"] for record in last]) for name in ("accuracy", "loss"))
+        found.append(Setting(float(value), runs, np.array(whole, int), accuracy, loss))
+    return found

@@ -1,0 +1,97 @@
+"""The folder of a run: a new one, or that of a run that goes on."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnn.train.checkpoint.folder import saved_steps
+from jaxnn.train.devices import distributed
+from jaxnn.train.run.folder import RunFolder
+
+
+def start_run(path: str | os.PathLike[str], config: Any = None) -> RunFolder:
+    """Makes a run folder that holds configuration, environment and command; of several processes the first one does.
+
+    Args:
+        path: As for `RunFolder.create`: a number is added where the folder exists.
+        config: As for `RunFolder.create`.
+
+    Returns:
+        The folder, the same one in all processes of the job.
+
+    Raises:
+        ValueError: If the path ends with no name, or a process does not see the folder.
+        OSError: If the folder cannot be made.
+
+    Example:
+        >>> from jaxnn import train
+        >>> run = train.run.start_run("runs/lenet5", {"epochs": 2})
+        >>> sorted(path.name for path in run.path.iterdir() if path.suffix == ".json")
+        ['config.json', 'environment.json']
+    """
+    if jax.process_count() == 1:
+        return _new(path, config)
+    made = str(_new(path, config).path.absolute()) if distributed.is_first() else ""
+    try:
+        return RunFolder(distributed.same_text(made))
+    except ValueError as error:
+        raise ValueError(
+            f"path: process {jax.process_index()} does not see the folder that process 0 made; it must be on a disk "
+            f"that all machines share ({error})"
+        ) from error
+
+
+def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) -> RunFolder:
+    """Opens the folder of a run that goes on, and checks that it has the checkpoints to go on from.
+
+    Args:
+        path: The run folder, with checkpoints in `checkpoints/`.
+        networks: The folders in `checkpoints/`, in the order in which they are trained, where a run trains several
+            networks one after another.
+
+    Returns:
+        The folder. A run that ended before it left anything starts anew in it.
+
+    Raises:
+        ValueError: If there is no such folder, or it holds what a run left whose checkpoints are gone: training would
+            overwrite it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"path: expected the folder of a run, got {path}, which is none")
+    folder = RunFolder(path)
+    saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
+    left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
+    # Those that must be there: all of a run that has a result, and in any run those before one that was begun.
+    begun = [index for index, name in enumerate(networks) if name and (folder / "checkpoints" / name).is_dir()]
+    needed = len(networks) if "result.json" in left else max([*begun, 1 if left else 0])
+    gone = [name for name, there in zip(networks[:needed], saved, strict=False) if not there]
+    if gone:
+        left += [f"checkpoints of {name}" for name, there in zip(networks, saved, strict=True) if name and there]
+        of = f" of {' and '.join(gone)}" if any(gone) else ""
+        raise ValueError(
+            f"path: {path} holds {' and '.join(left) or 'a run'} but no checkpoints{of}, so there is nothing to "
+            f"resume from; nothing was changed: start a new run, which gets a folder of its own{_command(folder)}"
+        )
+    return folder
+
+
+def _new(path: str | os.PathLike[str], config: Any) -> RunFolder:
+    folder = RunFolder.create(path, config)
+    folder.save_environment()
+    return folder
+
+
+def _is_something(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _command(folder: RunFolder) -> str:
+    """The line that started the run, after a colon; nothing where it was not noted."""
+    try:
+        return ": " + (folder / "command.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,88 @@
+"""Weights in a file: they come back bit for bit, and what does not fit is named."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxnn import interop, models
+
+TREE = {"conv": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3, jnp.bfloat16)}, "steps": jnp.int32(7)}
+
+
+def test_a_pytree_comes_back_bit_for_bit_in_its_dtypes():
+    interop.save_weights("a.npz", TREE, about={"é": [1, None]})
+    again = interop.load_weights("a.npz", jax.eval_shape(lambda: TREE))
+    jax.tree.map(np.testing.assert_array_equal, again, TREE)
+    assert jax.tree.map(lambda x: x.dtype, again) == jax.tree.map(lambda x: x.dtype, TREE)
+    assert interop.load_about("a.npz") == {"é": [1, None]}
+    assert sorted(path.name for path in Path().iterdir()) == ["a.npz"]
+
+
+def test_a_module_is_copied_and_not_changed():
+    saved, other = (models.MLP((4, 3), rngs=nnx.Rngs(seed)) for seed in (0, 1))
+    before = jax.tree.map(jnp.copy, nnx.state(other))
+    interop.save_weights("a.npz", saved)
+    again = interop.load_weights("a.npz", other)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(again, nnx.Param), nnx.state(saved, nnx.Param))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(other), before)
+    assert interop.load_about("a.npz") == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "message"),
+    [
+        ("a.bin", TREE, "path: expected a name that ends with .npz, got 'a.bin'"),
+        ("a.npz", {}, "model: expected named arrays, got none"),
+        ("a.npz", {"about": jnp.ones(2)}, "model: expected named arrays, got one named about"),
+        ("a.npz", {"key": jax.random.key(0)}, r"model: expected arrays that .npz can hold, got key<fry> at key"),
+        ("a.npz", {"w": jnp.ones(2, jnp.float8_e5m2)}, r"got float8_e5m2 at w"),
+    ],
+    ids=["name", "empty", "about", "key", "float8"],
+)
+def test_what_cannot_be_saved_is_named(path, model, message):
+    with pytest.raises(ValueError, match=message):
+        interop.save_weights(path, model)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"w": jnp.ones(2), "b": jnp.ones(1)},
+            r"which should hold the arrays b float32\[1\], not nothing; build",
+        ),
+        ({"w": jnp.ones(3)}, r"w float32\[3\], not float32\[2\]"),
+        ({"w": jnp.ones(2, jnp.bfloat16)}, r"w bfloat16\[2\], not float32\[2\]"),
+        ({"v": jnp.ones(2)}, r"v float32\[2\], not nothing; w nothing, not float32\[2\]"),
+        ({**{f"{n:02}": jnp.ones(1) for n in range(9)}, "w": jnp.ones(2)}, r"04 float32\[1\], not nothing, and 4 more"),
+    ],
+    ids=["missing", "shape", "dtype", "name", "many"],
+)
+def test_weights_of_another_model_are_named(model, message):
+    interop.save_weights("a.npz", {"w": jnp.ones(2)})
+    with pytest.raises(ValueError, match=message):
+        interop.load_weights("a.npz", model)
+
+
+def test_a_damaged_file_is_named_and_no_code_is_run():
+    interop.save_weights("a.npz", TREE)
+    whole = Path("a.npz").read_bytes()
+    np.savez("objects.npz", about=np.array([{}], object))
+    np.savez("foreign.npz", w=np.ones(2))
+    contents = (
+        whole[:40],
+        b"",
+        whole[:-40] + bytes(40),
+        *(Path(n).read_bytes() for n in ("objects.npz", "foreign.npz")),
+    )
+    for content in contents:
+        Path("a.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"path: expected a file that .* got a.npz, which is damaged"):
+            interop.load_weights("a.npz", TREE)
+    with pytest.raises(FileNotFoundError):
+        interop.load_about("nowhere.npz")
