@@ -60,6 +60,8 @@ class Forecaster(nnx.Module):
         self.dense = Dense(features, horizon, kernel_init=zeros, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, time, features)` -> `(*batch, horizon)`."""
+        """`(*batch, time, features)`, of at least one step, -> `(*batch, horizon)`."""
         outputs, _ = self.layer(x, return_state=True)
+        if outputs.shape[-2] == 0:
+            raise ValueError(f"x: expected at least one step to forecast from, got shape {x.shape}; give it a past.")
         return self.dense(outputs[..., -1, :])

@@ -32,3 +32,8 @@ def test_it_predicts_from_the_last_output_of_its_layer(options, last):
 def test_a_cell_in_the_place_of_what_makes_one_is_refused():
     with pytest.raises(ValueError, match="cell: expected what makes a cell"):
         Forecaster(3, 4, cell=nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+
+
+def test_a_past_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match=r"x: expected at least one step .* got shape \(2, 0, 3\)"):
+        Forecaster(3, 4, rngs=nnx.Rngs(0))(X[:, :0])

@@ -55,6 +55,10 @@ CALLS = {
         lambda: R.lstm(P._replace(peephole=jnp.ones((3, 4))), X, algorithm="fused"),
         "algorithm='fused' has no peephole; use 'scan', or 'auto'",
     ),
+    "fused outputs of one's own": (
+        lambda: R.recurrent(R.lstm_cell()._replace(output=lambda params, state: state.c), P, X, algorithm="fused"),
+        r"algorithm='fused' has no other output than the state's first array \(Cell.output\); use 'scan', or 'auto'",
+    ),
     "fused projection and norm": (
         lambda: R.lstm(
             P._replace(
