@@ -26,6 +26,7 @@ ROOMS = (
     "testing",
     "modules",
     "models",
+    "interop",
     "train/step",
     "train/devices",
     "train/checkpoint",

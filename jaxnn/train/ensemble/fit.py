@@ -22,6 +22,7 @@ from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import evaluate
 from jaxnn.train.step.hyperparameters import hyperparameters
@@ -41,6 +42,9 @@ def fit_ensemble(
     batch_size: int = 128,
     penalty: Penalty | None = None,
     preprocess: Preprocess | None = None,
+    reduction: Reduction = "examples",
+    drop_last: bool = False,
+    ema: bool = False,
     test_batch_size: int = 256,
     members_per_chunk: int | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -67,6 +71,9 @@ def fit_ensemble(
         batch_size: Examples a step.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
+        reduction: As for `fit`.
+        drop_last: As for `fit`.
+        ema: As for `fit`.
         test_batch_size: Examples at a time in evaluation.
         members_per_chunk: As for `make_ensemble`.
         devices: As for `make_ensemble`.
@@ -117,19 +124,30 @@ def fit_ensemble(
         _check(checkpoints)
     count_members(states)
     examples = batching.count(data)
-    steps = batching.steps(examples, batch_size)
+    steps = batching.steps(examples, batch_size, drop_last)
     one = jax.eval_shape(lambda states: jax.tree.map(lambda x: x[0], states), states)
     check = LabelCheck(one, loss_fn, preprocess, batch_size)
     check(data)
     check(test_data, "test_data")
-    step_fn = make_step(loss_fn, penalty=penalty, preprocess=preprocess, compiler_options=compiler_options)
-    epoch_fn = make_epoch(step_fn, batch_size=batch_size)
+    step_fn = make_step(
+        loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
+    )
+    epoch_fn = make_epoch(step_fn, batch_size=batch_size, drop_last=drop_last)
 
     def train_and_test(state: TrainState, data: Any, test_data: Any) -> tuple[TrainState, Any]:
         state, metrics = epoch_fn(state, data)
         if test_data is None:
             return state, (metrics, {})
-        test = evaluate(state, test_data, loss_fn, preprocess=preprocess, batch_size=test_batch_size)
+        test = evaluate(
+            state,
+            test_data,
+            loss_fn,
+            preprocess=preprocess,
+            batch_size=test_batch_size,
+            reduction=reduction,
+            drop_last=drop_last and reduction == "batch",
+            ema=ema,
+        )
         return state, (metrics, test)
 
     ensemble = make_ensemble(
@@ -141,6 +159,7 @@ def fit_ensemble(
     )
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
     first = int(states.step[0]) // steps
+    same = {"batch_size": batch_size} | ({"drop_last": True} if drop_last else {})
     with Progress(epochs, first=first, enabled=progress) as display:
         program = Members(
             ensemble,
@@ -160,7 +179,7 @@ def fit_ensemble(
             run=run,
             after=first,
             checkpoints=checkpoints,
-            identity={} if checkpoints is None else {"batch_size": batch_size, "data": identity(data), **_who(states)},
+            identity={} if checkpoints is None else same | {"data": identity(data), **_who(states)},
             sinks=sinks,
         )
     return states, program.histories

@@ -165,6 +165,7 @@ def fit(
         run, progress, profile = None, False, None
     check_sinks(sinks)
     first = int(state.step) // steps
+    same = {"batch_size": batch_size, "chunk": chunk, "data": training.identity}
     with Progress(epochs, first=first, enabled=progress) as display:
         program = Epochs(training, steps=steps, chunk=chunk, first=first, epochs=epochs, display=display)
         if test_data is not None:
@@ -176,7 +177,7 @@ def fit(
             run=run,
             after=first,
             checkpoints=checkpoints,
-            identity={"batch_size": batch_size, "chunk": chunk, "data": training.identity},
+            identity=same | ({"drop_last": True} if drop_last else {}),  # absent from older checkpoints
             sinks=sinks if run is None else [*sinks, Curves(run, display.say)],
             profile=profile,
         )
