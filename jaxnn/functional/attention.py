@@ -19,14 +19,14 @@ def attention(
 ) -> tuple[jax.Array, jax.Array]:
     r"""Scaled dot-product attention.
 
-    $$a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v$$
+    .. math:: a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v
 
     Args:
         query: Array of shape `(*batch, queries, d)`.
         keys: Array of shape `(*batch, time, d)`.
         values: Array of shape `(*batch, time, features)`; the keys by default.
-        lengths: Integers `(*batch,)`: how many of the keys count. With length 0 context and weights are zero. What
-            keys and values hold past a length, NaN and infinity included, reaches neither results nor derivatives.
+        lengths: Integers `(*batch,)`: the number of valid keys. With length 0 context and weights are zero. Keys and
+            values past a length, NaN and infinity too, change neither results nor derivatives.
 
     Returns:
         The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
@@ -51,16 +51,16 @@ def attention(
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
             raise ValueError(
-                f"{name} must have the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
+                f"{name}: expected the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
             )
         if a.dtype != query.dtype:
-            raise ValueError(f"{name} must have the dtype of query, {query.dtype}, got {a.dtype}")
+            raise ValueError(f"{name}: expected the dtype of query, {query.dtype}, got {a.dtype}")
     if query.ndim < 2 or keys.shape[-1] != query.shape[-1]:
         raise ValueError(
-            f"query (*batch, queries, d) and keys (*batch, time, d) must agree in d, got {query.shape} and {keys.shape}"
+            f"query, keys: expected (*batch, queries, d) and (*batch, time, d), got {query.shape} and {keys.shape}"
         )
     if values.shape[-2] != keys.shape[-2]:
-        raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
+        raise ValueError(f"values: expected the {keys.shape[-2]} steps of keys, got shape {values.shape}")
     inside = None if lengths is None else _inside(lengths, query.shape[:-2], keys.shape[-2])
     if inside is not None:
         # A weight of zero is not enough: 0 * NaN is NaN.
@@ -80,15 +80,15 @@ def attention(
 
 
 def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
-    """Which steps count: bool `(*batch, time)`."""
+    """Returns which steps are valid: bool `(*batch, time)`."""
     n = jnp.asarray(lengths)
     if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
         raise ValueError(
-            f"lengths must be integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
+            f"lengths: expected integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
         )
     if not isinstance(lengths, jax.core.Tracer):
         known = np.asarray(lengths)
         bad = known[(known < 0) | (known > time)]
         if bad.size:
-            raise ValueError(f"lengths must lie in 0..{time}, the number of steps of keys; got {bad[:5].tolist()}")
+            raise ValueError(f"lengths: expected 0..{time}, the number of steps of keys, got {bad[:5].tolist()}")
     return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n.astype(jnp.int32)[..., None]

@@ -1,4 +1,6 @@
-"""The GRU's two cells for `recurrence`: gates in the order r, z, n; reset after or before the recurrent product."""
+"""The two cells of the GRU for `recurrence`: gates in the order r, z, n; reset after or before the recurrent
+product.
+"""
 
 from typing import Any, NamedTuple
 
@@ -31,7 +33,7 @@ def _outside_x(w: GRUWeights, d: GRUWeights, xs: jax.Array, d_xs: jax.Array | No
     return products(like, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), bias=d.b)
 
 
-# Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
+# Reset after the product: r multiplies m, the state's part of the pre-activation of n, so the two parts are separate.
 
 
 class _SavedAfter(NamedTuple):
@@ -79,7 +81,7 @@ def _along_after(w_h_t: jax.Array, s: _SavedAfter, d: Carry, e: tuple[jax.Array,
     return (new.astype(d_h.dtype),)
 
 
-# Reset before the product: n sees q = r h.
+# Reset before the product: n depends on q = r h.
 
 
 class _SavedBefore(NamedTuple):
@@ -94,7 +96,7 @@ class _SavedBefore(NamedTuple):
 
 
 def _halves(w_h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The recurrent weights of r and z, and those of n."""
+    """Splits the recurrent weights into those of r and z, and those of n."""
     at = 2 * w_h.shape[0]
     return w_h[:, :at], w_h[:, at:]
 

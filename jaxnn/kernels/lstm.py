@@ -1,4 +1,4 @@
-"""The LSTM's cell for `recurrence`: gates in the order i, f, g, o, without any variant."""
+"""The cell of the LSTM for `recurrence`: gates in the order i, f, g, o, without any variant."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class LSTMWeights(NamedTuple):
     b: Any
 
 
-# From how many hidden units on XLA:CPU multiplies faster by two halves of the weights, side by side on its threads.
+# From this number of hidden units on XLA:CPU multiplies faster by two halves of the weights, on two threads.
 HALVES = 128
 
 

@@ -1,4 +1,4 @@
-"""The simple recurrent layer's cell for `recurrence`, for activations whose slope can be told from their value."""
+"""The cell of the simple recurrent layer for `recurrence`, for activations whose slope follows from their value."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 
-# Where JAX's functions are public; they name the private files that define them.
+# Where functions of JAX are public; their `__module__` is the private file that defines them.
 _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
 
 
 class ByReference:
     """A function that is compared, copied and pickled by reference, as plain functions of Python are.
 
-    `jnp.tanh`, `jax.nn.relu` and all that `jax.jit` returns are objects which `copy.deepcopy` turns into other
-    functions, and which `pickle` refuses.
+    `copy.deepcopy` turns `jnp.tanh`, `jax.nn.relu` and all results of `jax.jit` into other functions, and `pickle`
+    refuses them.
 
     Args:
         function: The function.
@@ -61,7 +61,7 @@ class ByReference:
 
 
 def _parts(function: Any) -> Any:
-    """What a function is compared by: a partial one by what it is made of."""
+    """Returns what identifies a function; a partial one is identified by its parts."""
     if isinstance(function, functools.partial):
         keywords = tuple((name, _parts(value)) for name, value in sorted(function.keywords.items()))
         return _parts(function.func), tuple(map(_parts, function.args)), keywords
@@ -69,12 +69,12 @@ def _parts(function: Any) -> Any:
 
 
 def _held(value: Any) -> Any:
-    """What a partial function holds: functions by reference too."""
+    """Holds an argument of a partial function; functions by reference."""
     return ByReference(value) if callable(value) else value
 
 
 def hashable(value: Any) -> Any:
-    """Lists as tuples."""
+    """Turns lists into tuples."""
     return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
@@ -90,12 +90,12 @@ def _named(module: str, name: str) -> ByReference:
 
 
 def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Options as pairs of names and values, which are hashable; `keywords` undoes it."""
+    """Turns options into hashable pairs of names and values; the inverse is `keywords`."""
     return tuple((name, static_function(value) if callable(value) else value) for name, value in options.items())
 
 
 def keywords(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """Options as they were given."""
+    """Turns pairs of names and values into options."""
     return {name: _given(value) for name, value in options}
 
 
@@ -104,5 +104,5 @@ def _given(value: Any) -> Any:
 
 
 def static_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function by reference; one that holds arrays (a module, a pytree) stays, for Flax to see them."""
+    """Returns the function by reference; one that holds arrays (a module, a pytree) itself, so that Flax sees them."""
     return ByReference(function) if jax.tree_util.all_leaves([function]) else function

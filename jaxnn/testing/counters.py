@@ -1,4 +1,4 @@
-"""Counting what should happen once or never: traces of a function, operations in its compiled program."""
+"""Counters of traces of a function, and of operations in its compiled program."""
 
 import collections
 import contextlib
@@ -16,8 +16,11 @@ R = TypeVar("R")
 class CountedFunction(Generic[P, R]):
     """A function that counts how often Python runs it: under `jax.jit`, how often it is traced.
 
+    Args:
+        function: The function.
+
     Attributes:
-        traces: Calls so far.
+        traces: Number of calls so far.
     """
 
     def __init__(self, function: Callable[P, R]) -> None:
@@ -26,15 +29,29 @@ class CountedFunction(Generic[P, R]):
         self.traces = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the function, and counts."""
+        """Calls the function and counts the call.
+
+        Args:
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            Its result.
+        """
         self.traces += 1
         return self._function(*args, **kwargs)
 
 
 def count_traces(function: Callable[P, R]) -> CountedFunction[P, R]:
-    """Wraps a function, so that ``.traces`` tells how often it was traced.
+    """Wraps a function; `.traces` counts its traces.
 
-    Wrap before `jax.jit`: the compiled program does not run Python, so every call that is counted is a trace.
+    Wrap before `jax.jit`: the compiled program does not run Python, so every counted call is a trace.
+
+    Args:
+        function: The function.
+
+    Returns:
+        The function with a counter.
 
     Example:
         >>> import jax
@@ -56,8 +73,8 @@ def count_traces(function: Callable[P, R]) -> CountedFunction[P, R]:
 def record_traces() -> Iterator[collections.Counter[str]]:
     """Counts every trace of a jitted function while the block runs, by the function's name.
 
-    For functions that are jitted out of reach, inside a library or a training loop. A function that is jitted inside
-    another jitted one is part of that one. JAX's own helpers that are jitted are counted as well.
+    For functions that are jitted inside a library or a training loop. A function that is jitted inside another jitted
+    one is part of that one. Jitted helpers of JAX are counted too.
 
     Yields:
         Counter of traces by name; it fills as the block runs.
@@ -91,14 +108,14 @@ def record_traces() -> Iterator[collections.Counter[str]]:
 
 @contextlib.contextmanager
 def assert_traces(n: int, function: CountedFunction | str) -> Iterator[None]:
-    """Asserts that a function is traced exactly ``n`` times while the block runs.
+    """Asserts that a function is traced exactly `n` times while the block runs.
 
     Args:
-        n: Number of traces; 0 for what must already be compiled.
-        function: What `count_traces` returned, or the name of a jitted function.
+        n: Number of traces; 0 for a function that must already be compiled.
+        function: The result of `count_traces`, or the name of a jitted function.
 
     Raises:
-        AssertionError: If it was traced more or less often.
+        AssertionError: If the function was traced more or less often.
 
     Example:
         >>> import jax
@@ -131,7 +148,7 @@ def assert_traces(n: int, function: CountedFunction | str) -> Iterator[None]:
 
 
 def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = True) -> collections.Counter[str]:
-    """Counts the operations of the compiled program by their HLO names, those inside fusions too.
+    """Counts the operations of the compiled program by their HLO names, also those inside fusions.
 
     Args:
         function: A function, jitted or not.
@@ -139,7 +156,7 @@ def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = Tru
         optimized: Whether to count after XLA's optimisations, which differ by device, or before them.
 
     Returns:
-        Counter such as ``{"convolution": 1, "transpose": 2}``. A call of a library or of Python is counted as
+        Counter, for example `{"convolution": 1, "transpose": 2}`. A call of a library or of Python is counted as
         "custom-call" and under its target, as in "custom-call:xla_ffi_python_cpu_callback".
 
     Example:

@@ -235,5 +235,5 @@ def test_pictures_that_do_not_fit_are_named(make, message):
     ids=str,
 )
 def test_other_pictures_than_those_it_was_made_for_are_an_error(name, shape):
-    with pytest.raises(ValueError, match=r"(x|kernel) must"):
+    with pytest.raises(ValueError, match=r"(x|kernel): expected"):
         new(name)(jnp.ones(shape))

@@ -1,5 +1,6 @@
-"""A folder of checkpoints before anything is in it: writable, shared by all processes, and of one job at a time."""
+"""Checks of a checkpoint folder before use: writable, shared by all processes, used by one job at a time."""
 
+import os
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,15 +14,15 @@ from jaxnn.train.devices import distributed
 
 
 def claim(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder, and makes it this job's own until the stack is left.
+    """Makes the folder and locks it for this job until the stack closes.
 
     Args:
-        folder: Where checkpoints will be.
-        stack: Gives it back.
+        folder: The folder of checkpoints.
+        stack: Releases the lock.
 
     Raises:
-        CheckpointError: If another job has it.
-        ValueError: If the processes of this job do not see the same one.
+        CheckpointError: If another job uses the folder.
+        ValueError: If the processes of this job do not see the same folder.
         OSError: If one of them cannot write to it.
     """
     _check_writable(folder)
@@ -30,17 +31,28 @@ def claim(folder: Path, stack: ExitStack) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out.
+    """Lists the steps of the checkpoints in a folder, ascending, without damaged and half-written ones.
 
     Args:
-        folder: Where checkpoints are, or would be.
+        folder: A folder of checkpoints, which need not exist.
     """
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def damaged(folder: Path) -> list[str]:
-    """The names of the checkpoints that were put aside because they could not be read."""
+    """Lists the names of damaged checkpoints, which were put aside."""
     return sorted(path.name for path in folder.glob("damaged-*"))
+
+
+def set_aside(folder: Path, step: int) -> str:
+    """Renames a damaged checkpoint, in the first process, before any process reads the folder again."""
+    aside, number = folder / f"damaged-{step}", 1
+    if distributed.is_first():
+        while aside.exists():
+            number += 1
+            aside = folder / f"damaged-{step}-{number}"
+        os.replace(folder / str(step), aside)
+    return distributed.same_text(aside.name)
 
 
 def _check_writable(folder: Path) -> None:
@@ -53,11 +65,11 @@ def _check_writable(folder: Path) -> None:
     except OSError as caught:
         error = caught
     if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
-        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose another folder.") from error
 
 
 def _check_shared(folder: Path) -> None:
-    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
+    """Raises if processes do not see the same folder: each writes its part of a checkpoint."""
     if jax.process_count() == 1:
         return
     trial = folder / f".shared-{uuid.uuid4().hex}"
@@ -68,11 +80,13 @@ def _check_shared(folder: Path) -> None:
     if distributed.is_first():
         trial.unlink()
     if reason:
-        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
+        raise ValueError(
+            f"checkpoints: expected {folder} on a disk that all processes share, got one that is not ({reason})"
+        )
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder this job's own until the stack is left; the first process takes it for all."""
+    """Locks the folder for this job until the stack closes; the first process locks it for all."""
     free = True
     if distributed.is_first():
         try:
@@ -82,7 +96,7 @@ def _lock(folder: Path, stack: ExitStack) -> None:
     if distributed.anywhere(not free):
         raise CheckpointError(
             f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
-            "or start a new run in another folder"
+            "or start a new run in another folder."
         )
 
 

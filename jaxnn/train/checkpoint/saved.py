@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a state: its arrays by name, and what tells whether they are those that were saved."""
+"""Contents of a checkpoint: the arrays of a state by name, and the checks that they are the saved ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxnn.train.step.state import TrainState
 
 
 def arrays(state: TrainState) -> dict[str, jax.Array]:
-    """The arrays of a state by their place in it, so that it can be read without jaxnn; random keys as their data."""
+    """Names the arrays of a state by their path, readable without jaxnn; random keys as their data."""
     return {
         jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
         for path, leaf in jax.tree.leaves_with_path(state)
@@ -21,12 +21,12 @@ def arrays(state: TrainState) -> dict[str, jax.Array]:
 
 
 def abstract(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `arrays` gives, as shapes on the devices where they lie."""
+    """Returns the shapes of `arrays`, with their shardings."""
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in arrays(state).items()}
 
 
 def back(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
-    """A state like another one, of the arrays that were found."""
+    """Makes a state like another one of restored arrays."""
     leaves, structure = jax.tree.flatten(like)
     restored = [
         jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
@@ -36,12 +36,12 @@ def back(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
 
 
 def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
-    """Dtype and shape of each array, as text."""
+    """Returns dtype and shape of each array, as text."""
     return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}
 
 
 def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
-    """The fingerprint of each array."""
+    """Returns the fingerprint of each array."""
     return {name: int(number) for name, number in jax.device_get(fingerprint(dict(named))).items()}
 
 
@@ -52,7 +52,7 @@ def check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping[
         if was != is_now:
             raise CheckpointError(
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
-                "go on with what that run was started with, or start a new run in another folder"
+                "resume with what that run was started with, or start a new run in another folder."
             )
 
 

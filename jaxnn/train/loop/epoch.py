@@ -20,17 +20,17 @@ _SHUFFLE = np.uint32(2**32 - 1)
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
-    """The order in which an epoch visits the examples: a permutation, int32 `(examples,)`.
+    """Returns the order in which an epoch visits the examples.
 
-    It depends on the key and the epoch's number only, so a run that is taken up again finds its place.
+    It depends only on the key and the number of the epoch, so a resumed run finds its place.
 
     Args:
         key: The state's key.
         epoch: The epoch's number, from 0.
-        examples: How many examples there are.
+        examples: Number of examples.
 
     Returns:
-        The permutation.
+        A permutation, int32 `(examples,)`.
 
     Example:
         >>> import jax
@@ -52,27 +52,25 @@ def make_epoch(
 ) -> Jitted:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
-    The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
-    Every example counts once an epoch. A last batch that is short is filled up with other real examples, from
-    the start of the same permutation, of weight zero: they add nothing to loss, gradient or metrics (batch
-    normalisation does see them), and the program has one batch shape.
+    The host only starts the epoch: the device shuffles and gathers the examples. Every example counts once per epoch.
+    A short last batch is filled up with other examples, from the start of the same permutation, of weight zero. They
+    add nothing to loss, gradient or metrics (but batch normalisation uses them), and the program has one batch shape.
 
     Args:
-        step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples a step, of all devices together.
-        chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
-            epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
-            the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
-        parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
-            it. The order of the examples is the same for any number of devices.
-        compiler_options: As for `make_step`, whose own they are if None is given.
+        step: A step of `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
+        batch_size: Examples per step, on all devices together.
+        chunk: Number of steps in one call, instead of the whole epoch, from the state's position up to the end of the
+            epoch. Several calls then are an epoch, with the same results, and between them the host can save. Metrics
+            are `(chunk,)`; `examples` is 0 for steps past the end of the epoch.
+        parallel: The devices over which each batch is sharded, from `train.parallel`, which also places state and data.
+            The order of the examples is the same for any number of devices.
+        compiler_options: As for `make_step`; None takes those of the step.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in
-        whatever dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`)
-        so that it is not sent again for each epoch. It is read in place and not copied; the state is
-        **donated**. Each metric is float32 `(steps,)`, weighted means by `metrics["examples"]` are those of
-        the epoch.
+        their stored dtype (uint8 pictures stay uint8). Keep `data` on the device (`jax.device_put`), so that it is not
+        copied there for each epoch. It is read without a copy; the state is **donated**. Each metric is float32
+        `(steps,)`, weighted means by `metrics["examples"]` are those of the epoch.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
@@ -95,7 +93,7 @@ def make_epoch(
         [1.0, -2.0]
     """
     options = options_for(step, compiler_options)
-    batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
+    batching.steps(1, batch_size)  # a wrong batch size raises here, not in the first call
     if chunk is not None:
         chunk = check_count("chunk", chunk)
     if parallel is not None:
@@ -129,7 +127,7 @@ def _some(
     count: jax.Array,
     most: int,
 ) -> tuple[TrainState, Metrics]:
-    """A scan over `first` to `first + count - 1` whose length is traced; the rest of the outputs is zero."""
+    """Scans over `first` to `first + count - 1`, with a traced length; the rest of the outputs is zero."""
     _, shapes = jax.eval_shape(body, state, first)
     outputs = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
 

@@ -1,4 +1,4 @@
-"""A lost loss: where it was lost, and what to try."""
+"""A loss that became NaN or infinite: where, and what to try."""
 
 import re
 from collections.abc import Mapping
@@ -15,9 +15,15 @@ from jaxnn.train.step.labels import LabelCheck
 class NonFiniteLossError(RuntimeError):
     """The loss or gradient became NaN or infinite.
 
+    Args:
+        message: What happened, and what to try.
+        epoch: The epoch in which it happened, from 1.
+        step: The step in which it happened, from 1.
+        history: The records so far.
+
     Attributes:
-        epoch: The epoch in which it did, from 1.
-        step: The step in which it did, from 1; the last of the epoch if only the test loss shows it.
+        epoch: The epoch in which it happened, from 1.
+        step: The step in which it happened, from 1; the last of the epoch if only the test loss shows it.
         history: The records of the epochs so far, that one included.
     """
 
@@ -27,7 +33,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str, float] | None:
-    """The first step whose loss or gradient is not finite, which of them it is and what it became; or None.
+    """Finds the first step whose loss or gradient is not finite: the step, which of the two, and its value; or None.
 
     Args:
         per_step: Metrics, `(steps,)`.
@@ -43,11 +49,11 @@ def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> tuple[int, str,
 
 
 def stop(found: tuple[int, str, float], history: History, advice: str) -> NoReturn:
-    """Raises for what `first_lost` found, in the last epoch of the history, with the advice that `advice` gives."""
+    """Raises an error for the result of `first_lost`, in the last epoch of the history, with the text of `advice`."""
     step, what, value = found
     epoch = int(history[-1]["epoch"])
     raise NonFiniteLossError(
-        f"the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
+        f"fit: the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
         epoch=epoch,
         step=step,
         history=history,
@@ -55,16 +61,16 @@ def stop(found: tuple[int, str, float], history: History, advice: str) -> NoRetu
 
 
 def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:
-    """What to try: looks at the labels, then at the inputs, and where both are good advises a lower learning rate.
+    """Advises what to try: checks the labels, then the inputs, and otherwise advises a lower learning rate.
 
     Args:
-        data: What the loss was lost on: a data set, or a batch of a stream.
-        check: How labels are looked at.
-        name: Which data it is, `training` or `test`.
-        numbers: Of a batch: which examples of the set it holds.
+        data: The data of the loss: a data set, or a batch of a stream.
+        check: The check of labels.
+        name: Name of the data, `training` or `test`.
+        numbers: Numbers of the examples in a batch.
     """
-    if told := check.found(data, numbers):
-        return f"labels of the {name} data are no class: {told}"
+    if fault := check.found(data, numbers):
+        return f"labels of the {name} data are no class: {fault}"
     for path, x in jax.tree.leaves_with_path(data):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             continue
@@ -82,7 +88,7 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
 
 
 def _ranges(data: Any) -> str:
-    """What integers the labels hold, where the loss function alone knows how many classes there are."""
+    """Describes the range of integer labels, if only the loss function knows the number of classes."""
     found = [
         f"{jax.tree_util.keystr(path)}, from {int(x.min())} to {int(x.max())},"
         for path, x in jax.tree.leaves_with_path(data)

@@ -1,4 +1,4 @@
-"""What the host keeps of an epoch."""
+"""The record of an epoch on the host."""
 
 Record = dict[str, int | float]
 """The numbers of one epoch by name: `epoch`, `step`, `train_loss`, `seconds` and so on."""

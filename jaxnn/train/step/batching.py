@@ -1,4 +1,4 @@
-"""Equal batches out of any number of examples, and means in which the filling counts for nothing."""
+"""Equal batches of any number of examples, and means in which filled-up examples do not count."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Metrics = dict[str, jax.Array]
 
 
 def count(data: Any, name: str = "data") -> int:
-    """The number of examples: the leading length that all arrays of `data` share.
+    """Counts the examples: the leading length that all arrays of `data` share.
 
     Raises:
         ValueError: If there are no arrays or no examples, or the lengths differ.
@@ -30,7 +30,7 @@ def count(data: Any, name: str = "data") -> int:
 
 
 def steps(n: int, batch_size: int) -> int:
-    """How many batches it takes to see `n` examples.
+    """Counts the batches that hold `n` examples.
 
     Raises:
         ValueError: If `batch_size` is not a positive integer.
@@ -39,10 +39,10 @@ def steps(n: int, batch_size: int) -> int:
 
 
 def positions(step: jax.Array, n: int, batch_size: int) -> tuple[jax.Array, jax.Array | None]:
-    """Which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
+    """Returns the positions, of 0 to n - 1, in batch number `step`, `(batch_size,)`, and their weights.
 
-    Over all batches each position comes once with weight 1; what the last batch lacks is filled up from
-    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None.
+    Over all batches each position occurs once with weight 1. A short last batch is filled up with positions from 0 on,
+    of weight 0. The weights are None if no batch is short.
     """
     flat = step * batch_size + jnp.arange(batch_size)
     if n % batch_size == 0:
@@ -51,29 +51,31 @@ def positions(step: jax.Array, n: int, batch_size: int) -> tuple[jax.Array, jax.
 
 
 def take(data: Any, index: jax.Array) -> Any:
-    """The examples at `index` of every array in `data`; indices are in bounds by construction."""
+    """Takes the examples at `index` of every array in `data`; indices are in bounds by construction."""
     return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), data)
 
 
 def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Array | None]:
-    """Losses and metrics as one dictionary of float `(batch,)`, checked, and how much each example counts.
+    """Checks losses and metrics; returns them as one dictionary of float `(batch,)`, and the weight of each example.
 
-    The second is None where the loss function does not say, and every example counts once.
+    The weights are None if the loss function returns none; then every example counts once.
 
     Raises:
-        ValueError: If one of them is not one number an example.
+        ValueError: If one of them is not one number per example.
     """
     n = count(batch, "batch")
     if not isinstance(metrics, dict):
         raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
     if taken := RESERVED.intersection(metrics):
-        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
+        raise ValueError(
+            f"loss_fn: expected metrics not named {sorted(RESERVED)}, got {sorted(taken)}; choose other names."
+        )
     values = {"loss": losses, **metrics}
     for name, value in values.items():
         if jnp.shape(value) != (n,):
             raise ValueError(
-                f"loss_fn: {name} must be one number an example, shape {(n,)}, got {jnp.shape(value)}; "
-                "do not average over the batch: the step does, and leaves filled-up examples out"
+                f"loss_fn: expected {name} to be one number per example, shape {(n,)}, got {jnp.shape(value)}; "
+                "do not average over the batch: the step does, without filled-up examples."
             )
     found = {name: _at_least_float32(value) for name, value in values.items()}
     counted = found.pop("examples", None)
@@ -84,14 +86,14 @@ RESERVED = frozenset({"loss", "penalty", "grad_norm"})
 
 
 def both(weights: jax.Array | None, counted: jax.Array | None) -> jax.Array | None:
-    """The product of two weights an example, of which None is all ones."""
+    """Multiplies two weights per example; None is all ones."""
     if weights is None or counted is None:
         return counted if weights is None else weights
     return weights * counted
 
 
 def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
-    """Sums over the batch, `(batch,) -> ()`; an example of weight 0 adds nothing, NaN included."""
+    """Sums over the batch, `(batch,) -> ()`; an example of weight 0 adds nothing, also if it is NaN."""
     if weights is None:
         return {name: jnp.sum(value) for name, value in values.items()}
     return {
@@ -100,7 +102,7 @@ def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
 
 
 def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
-    r"""Means over the batch, \(\sum_i w_i x_i / \sum_i w_i\), `(batch,) -> ()`; 0 where all weights are 0."""
+    r"""Averages over the batch, :math:`\sum_i w_i x_i / \sum_i w_i`, `(batch,) -> ()`; 0 if all weights are 0."""
     sums = weighted_sums(values, weights)
     if weights is None:
         return {name: total / values[name].shape[0] for name, total in sums.items()}
@@ -108,7 +110,7 @@ def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
 
 
 def nonzero(x: jax.Array) -> jax.Array:
-    """The sum of weights to divide by: 1 in place of 0."""
+    """Replaces a sum of weights of 0 by 1, to divide by it."""
     return jnp.where(x == 0, jnp.ones_like(x), x)
 
 

@@ -1,4 +1,4 @@
-"""Labels that are no class, found on the host before any training is lost to them."""
+"""Labels that are not classes, found on the host before training starts."""
 
 from functools import partial
 from typing import Any
@@ -13,27 +13,26 @@ from jaxnn.train.step.step import LossFn, Preprocess
 
 
 class LabelCheck:
-    """Looks whether labels are classes that the model has a logit for.
+    """Checks that labels are classes for which the model has a logit.
 
-    It can say so for `classification_loss`, and where preprocessing leaves the labels as they are stored; elsewhere it
-    says nothing, and a label that is no class gives a loss of NaN.
+    It checks labels of `classification_loss` that preprocessing does not change. Other labels are not checked; there a
+    label that is not a class gives a loss of NaN.
     """
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
-        """Takes what `fit` and `evaluate` take; of the state the shapes alone."""
         self._loss_fn, self._preprocess, self._batch_size = loss_fn, preprocess, batch_size
         self._state = jax.tree.map(_shape, state)
 
     def __call__(self, data: Any, name: str = "data", numbers: np.ndarray | None = None) -> None:
-        """Raises where a label is no class, or where none counts.
+        """Raises if a label is not a class, or if all labels are ignored.
 
         Args:
             data: A data set or a batch, a pytree of arrays.
-            name: What to call it.
-            numbers: Of a batch: which examples of the set it holds.
+            name: Name of the data, for the message.
+            numbers: Numbers of the examples in a batch.
 
         Raises:
-            ValueError: Then, with the value and its position.
+            ValueError: If so; the message names the value and its position.
         """
         labels = getattr(data, "labels", None)
         if not isinstance(self._loss_fn, Classification) or not _is_readable(labels):
@@ -42,18 +41,18 @@ class LabelCheck:
         if not kept or classes is None:
             return
         table, ignored = np.asarray(labels), self._loss_fn.ignore_label
-        if told := wrong(table, classes, ignored, numbers):
-            raise ValueError(f"{name}.labels: {told}")
+        if fault := wrong(table, classes, ignored, numbers):
+            raise ValueError(f"{name}.labels: {fault}")
         if numbers is None and ignored is not None and (table == ignored).all():
-            raise ValueError(f"{name}.labels: expected one that is not ignore_label={ignored} at least, got none")
+            raise ValueError(f"{name}.labels: expected at least one that is not ignore_label={ignored}, got none")
 
     @property
     def knows(self) -> bool:
-        """Whether the loss function is one whose labels it can judge."""
+        """Whether the labels of the loss function can be checked."""
         return isinstance(self._loss_fn, Classification)
 
     def found(self, data: Any, numbers: np.ndarray | None = None) -> str:
-        """What is wrong with the labels of data that led to a lost loss, as the loss function saw them."""
+        """Describes wrong labels in data whose loss is not finite, as the loss function saw them."""
         if not isinstance(self._loss_fn, Classification):
             return ""
         made = data
@@ -66,7 +65,7 @@ class LabelCheck:
         return wrong(np.asarray(labels), classes, self._loss_fn.ignore_label, numbers)
 
     def _classes(self, data: Any) -> tuple[bool, int | None]:
-        """Whether preprocessing leaves the labels alone, and how many logits the model has."""
+        """Returns whether preprocessing keeps the labels, and the number of logits of the model."""
         some = jax.tree.map(lambda x: _shape(x, self._batch_size), data)
         ((kept, logits),) = jax.eval_shape(partial(_logits, preprocess=self._preprocess), self._state, some).items()
         known = isinstance(logits, jax.ShapeDtypeStruct) and logits.ndim > 1
@@ -74,13 +73,13 @@ class LabelCheck:
 
 
 def wrong(labels: np.ndarray, classes: int, ignore_label: int | None, numbers: np.ndarray | None = None) -> str:
-    """Says which label is no class, and where the first one is; nothing if all are.
+    """Describes the first label that is not a class, with its position; empty if all are classes.
 
     Args:
         labels: Integers `(examples, *positions)`.
-        classes: How many classes there are.
-        ignore_label: A value that stands for no class.
-        numbers: The examples' numbers; 0, 1, ... without.
+        classes: Number of classes.
+        ignore_label: A value for ignored labels.
+        numbers: Numbers of the examples; 0, 1, ... by default.
 
     Example:
         >>> import numpy as np
@@ -89,7 +88,7 @@ def wrong(labels: np.ndarray, classes: int, ignore_label: int | None, numbers: n
         'expected class numbers 0..2, got 3 at position 1 (1 of 3); '
     """
     if labels.dtype.kind not in "iu":
-        return ""  # the loss function says so
+        return ""  # the loss function reports that
     bad = (labels < 0) | (labels >= classes)
     if ignore_label is not None:
         bad &= labels != ignore_label
@@ -99,14 +98,14 @@ def wrong(labels: np.ndarray, classes: int, ignore_label: int | None, numbers: n
     place = [int(first[0] if numbers is None else numbers[first[0]]), *map(int, first[1:])]
     return (
         f"expected class numbers 0..{classes - 1}, got {labels[first]} at position {', '.join(map(str, place))} "
-        f"({bad.sum():,} of {bad.size:,}); count classes from 0 and give the model one logit a class, or leave a value "
-        "out with classification_loss(ignore_label=...)"
+        f"({bad.sum():,} of {bad.size:,}); count classes from 0 and give the model one logit per class, or leave a "
+        "value out with classification_loss(ignore_label=...)."
     )
 
 
 @partial(jax.jit, static_argnames="preprocess")
 def _logits(state: TrainState, batch: Any, preprocess: Preprocess | None) -> dict[str, Any]:
-    """Traced alone, once, and never compiled: the name says whether the labels are those that are stored."""
+    """Returns the logits under a name that says whether the labels are the stored ones; only traced."""
     made = batch if preprocess is None else preprocess(None, batch)
     logits, _ = apply(state, state.params, lambda model: model(made.images), training=False)
     return {"kept" if made.labels is getattr(batch, "labels", None) else "made": logits}
@@ -118,7 +117,7 @@ def _shape(x: Any, length: int | None = None) -> jax.ShapeDtypeStruct:
 
 
 def _is_readable(labels: Any) -> bool:
-    """Whether the numbers are known here: not while tracing, nor on devices of another process."""
+    """Whether this process can read the labels: not while tracing, nor on devices of another process."""
     if labels is None or isinstance(labels, jax.core.Tracer):
         return False
     return not isinstance(labels, jax.Array) or labels.is_fully_addressable or labels.is_fully_replicated

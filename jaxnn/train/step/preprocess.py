@@ -1,4 +1,4 @@
-"""From stored pictures to what a network takes, inside the compiled step."""
+"""Preprocessing of stored pictures for a network, inside the compiled step."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ def image_preprocess(
 ) -> Preprocess:
     r"""Makes the `preprocess` that turns stored pictures into floats: scaling, normalisation, augmentation.
 
-    \[ x = \frac{p / 255 - \mu}{\sigma} \]
+    .. math:: x = \frac{p / 255 - \mu}{\sigma}
 
     for uint8 pictures; floating-point ones are not divided. Augmentation follows, in training only, so that
     training and evaluation can never be normalised differently.
 
     Args:
-        mean: \(\mu\), a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
-        std: \(\sigma\), likewise, positive.
-        augmentation: `(key, images) -> images`, such as `augment.compose(augment.random_flip, ...)`.
+        mean: :math:`\mu`, a number or one per channel, in units of the scaled pictures (0 to 1 for uint8).
+        std: :math:`\sigma`, likewise, positive.
+        augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
 
     Returns:
         `(key, batch) -> batch` for batches that are NamedTuples with `images` `(batch, height, width,

@@ -226,16 +226,16 @@ def test_losses_over_the_batch_are_refused():
         return jnp.mean(w * batch), {}
 
     state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
-    with pytest.raises(ValueError, match=r"loss must be one number an example, shape \(4,\), got \(\)"):
+    with pytest.raises(ValueError, match=r"expected loss to be one number per example, shape \(4,\), got \(\)"):
         train.make_step(loss_fn)(state, jnp.ones(4))
 
 
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (lambda x: (x, {"loss": x}), r"metrics named \['loss'\] are the step's own"),
+        (lambda x: (x, {"loss": x}), r"expected metrics not named .*, got \['loss'\]"),
         (lambda x: (x, x), "a dict of metrics"),
-        (lambda x: (x, {"a": x[:2]}), r"loss_fn: a must be one number an example, shape \(4,\), got \(2,\)"),
+        (lambda x: (x, {"a": x[:2]}), r"loss_fn: expected a to be one number per example, shape \(4,\), got \(2,\)"),
     ],
 )
 def test_wrong_metrics_are_named(result, message):
