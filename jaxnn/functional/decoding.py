@@ -1,7 +1,7 @@
-"""Generates sequences token by token: greedy, by sampling, by beam search, each as one compiled loop.
+"""Generating sequences token by token: greedy, by sampling, by beam search, each as one compiled loop.
 
-All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. The
-step closes over values that stay the same in all steps (parameters, an encoder's outputs).
+All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. What
+does not change from step to step (parameters, an encoder's outputs) the step holds by closure.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ class Generated(NamedTuple):
     """Generated sequences.
 
     Attributes:
-        tokens: Array of int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first;
-            filled up with the end token.
-        lengths: Array of int32, the number of tokens before the end token; `max_length` without an end token.
-        log_probs: Array of float32, the log-probability of tokens and end token under the model's distribution, before
+        tokens: int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first. From a
+            sequence's end on, the end token.
+        lengths: int32, how many tokens stand before the end token; `max_length` where none came.
+        log_probs: float32, the log-probability of tokens and end token under the model's own distribution, before
             temperature and filters; natural logarithm.
     """
 
@@ -45,16 +45,17 @@ def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: in
 
     Args:
         step: `(state, token) -> (logits, state)`.
-        state: The state before the first step.
-        start: Integers `(*batch,)`, the first input token; not part of the result.
-        max_length: Largest number of tokens; known while tracing.
+        state: the state before the first step.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        max_length: How many tokens at most; known while tracing.
         end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
 
     Returns:
         Tokens, lengths and log-probabilities.
 
     Raises:
-        ValueError: If `start` does not hold integers, `max_length` is not positive, or `end` is not in the vocabulary.
+        ValueError: If `start` is not of integers, `max_length` not an integer of at least 1, or `end` not a token of
+            the vocabulary.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -84,20 +85,20 @@ def sample(
 
     Args:
         step: `(state, token) -> (logits, state)`.
-        state: The state before the first step.
-        start: Integers `(*batch,)`, the input token of the first step; not part of the result.
-        key: A random key.
-        max_length: Largest number of tokens; known while tracing.
+        state: the state before the first step.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        key: a random key.
+        max_length: How many tokens at most; known while tracing.
         end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
-        temperature: As in `filter_logits`.
-        top_k: As in `filter_logits`.
-        top_p: As in `filter_logits`.
+        temperature: as in `filter_logits`.
+        top_k: as in `filter_logits`.
+        top_p: as in `filter_logits`.
 
     Returns:
         Tokens, lengths and log-probabilities, which are NaN where a traced temperature or `top_p` is out of range.
 
     Raises:
-        ValueError: As for `greedy` and `filter_logits`.
+        ValueError: As `greedy` and `filter_logits`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -113,7 +114,7 @@ def sample(
     def choose(logits: jax.Array, key: jax.Array) -> jax.Array:
         return jax.random.categorical(key, shaped(logits), axis=-1)
 
-    # `categorical` draws a token even if logits are NaN.
+    # Among logits that are NaN `categorical` draws a token all the same.
     sound = jnp.all(jnp.isfinite(shaped(jnp.zeros(1))))
     made = _generate(step, state, start, choose, key, max_length, end)
     return made._replace(log_probs=jnp.where(sound, made.log_probs, jnp.nan))
@@ -150,7 +151,7 @@ def _generate(step, state, start, choose, key, max_length, end):  # type: ignore
 
 
 def _loop(going, body, start, carry):  # type: ignore[no-untyped-def]
-    """Runs the loop; arrays of `carry` except the step count begin with the batch axes of `start`."""
+    """The loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
 
     def run(start, t, *arrays):  # type: ignore[no-untyped-def]
         return jax.lax.while_loop(going, body, (t, *like_leading(start, arrays)))
@@ -172,30 +173,30 @@ def beam_search(
 
     Sequences are ranked by
 
-    .. math:: \frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}
+    $$\frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}$$
 
-    with :math:`|y|` their number of tokens, the end token included, and :math:`\alpha` the length penalty. An ended
-    sequence keeps its place until better ones push it out. With one beam per possible sequence the search is
-    exhaustive; with one beam it is `greedy`. Of equal continuations the first wins.
+    with $|y|$ their number of tokens, the end token included, and $\alpha$ the length penalty. An ended sequence keeps
+    its place until better ones push it out. With as many beams as there are sequences the search is exhaustive; with
+    one beam it is `greedy`. Of equal continuations the first wins.
 
     Args:
         step: `(state, token) -> (logits, state)`; it is mapped over the beams, so it sees the same shapes as in
-            `greedy`, and arrays that it closes over need no axis of beams.
-        state: The state before the first step; every leaf has the batch axes of `start` first.
-        start: Integers `(*batch,)`, the input token of the first step; not part of the result.
-        beams: Number of sequences that are kept; known while tracing.
-        max_length: Largest number of tokens; known while tracing.
+            `greedy` and what it holds by closure needs no axis for the beams.
+        state: the state before the first step; every leaf has the batch axes of `start` first.
+        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
+        beams: How many sequences are kept; known while tracing.
+        max_length: How many tokens at most; known while tracing.
         end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
-        length_penalty: :math:`\alpha`; 0 ranks by probability alone, more favours longer sequences. May be traced;
-            then one that is not finite makes the log-probabilities NaN.
+        length_penalty: $\alpha$; 0 ranks by probability alone, more favours longer sequences. May be traced; a traced
+            one that is not finite makes the log-probabilities NaN.
 
     Returns:
         Tokens `(*batch, beams, max_length)`, lengths and log-probabilities `(*batch, beams)`, best first. Where
         fewer sequences exist than beams, the rest have a log-probability of minus infinity.
 
     Raises:
-        ValueError: As for `greedy`; if `beams` is not a positive integer, `length_penalty` is not finite, or a leaf of
-            `state` lacks the batch axes.
+        ValueError: As `greedy`; if `beams` is not an integer of at least 1, `length_penalty` not a finite number, or a
+            leaf of `state` without the batch axes.
 
     References:
         Wu et al.: Google's neural machine translation system, 2016 (the length penalty).
@@ -212,12 +213,14 @@ def beam_search(
     """
     start, max_length, end = _check(step, state, start, max_length, end)
     beams = integer("beams", beams, 1)
-    alpha = number("length_penalty", length_penalty, "a finite number", lambda _: True, "0.0 ranks by probability.")
+    alpha = number(
+        "length_penalty", length_penalty, "a finite number", lambda _: True, "0.0 ranks by probability alone"
+    )
     batch, at = start.shape, start.ndim
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.shape[:at] != batch:
             raise ValueError(
-                f"state{jax.tree_util.keystr(path)}: expected the batch axes of start, {batch}, first, "
+                f"state{jax.tree_util.keystr(path)} must have the batch axes of start, {batch}, first, "
                 f"got shape {leaf.shape}"
             )
     fill = 0 if end is None else end
@@ -282,17 +285,15 @@ def _check(
 ) -> tuple[jax.Array, int, int | None]:
     start = jnp.asarray(start)
     if not jnp.issubdtype(start.dtype, jnp.integer):
-        raise ValueError(f"start: expected integers (tokens), got {start.dtype}")
+        raise ValueError(f"start must hold integers (tokens), got {start.dtype}")
     max_length = integer("max_length", max_length, 1)
     start = start.astype(jnp.int32)
     logits, _ = jax.eval_shape(step, state, start)
     if logits.shape[:-1] != start.shape:
-        raise ValueError(f"step: expected logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
+        raise ValueError(f"step must return logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
     arguments.real("logits", logits)
     if not logits.shape[-1]:
-        raise ValueError(
-            f"step: expected logits of at least one token, got shape {logits.shape}; widen the vocabulary."
-        )
+        raise ValueError(f"step: expected logits of at least one token, got shape {logits.shape}; widen the vocabulary")
     if end is not None:
         end = integer("end", end, 0)
         if end >= logits.shape[-1]:

@@ -17,7 +17,7 @@ import optax
 from orbax.checkpoint import JsonCheckpointHandler
 
 from jaxnn import data, train
-from jaxnn.train.checkpoint import manager
+from jaxnn.train.checkpoint import saver
 from jaxnn.train.checkpoint.options import Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed, sharding
@@ -135,7 +135,7 @@ def told(call):
 
 def saved_on_a_full_disk(state, folder):
     """Whether a checkpoint was saved that the first process alone cannot write, and the next one that it can."""
-    manager._PATIENCE = 2
+    saver._PATIENCE = 2
     write = JsonCheckpointHandler._save_fn
 
     async def full(*args):

@@ -1,4 +1,4 @@
-"""Fingerprints of arrays: numbers that change when any bit changes. They check checkpoints."""
+"""What tells arrays from others: a number that changes when any bit does. Checkpoints are checked with it."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ import jax.numpy as jnp
 def fingerprint(tree: Any) -> Any:
     r"""Maps every array of a pytree to one uint32.
 
-    .. math:: f(x) = \sum_i (2 i + 1) \, b_i \bmod 2^{32}
+    \[ f(x) = \sum_i (2 i + 1) \, b_i \bmod 2^{32} \]
 
-    over the array's bits :math:`b_i`, read as unsigned integers. A change of one element always changes it, because the
-    factors are odd. The order of summation does not matter, so the fingerprint does not depend on the sharding, and
-    is computed on the devices of the array.
+    over the array's bits \(b_i\), read as unsigned integers. A change of one element always changes it, because the
+    factors are odd. The order of summation does not matter, so it is the same however the array is sharded, and
+    it is computed where the array lies.
 
     Args:
         tree: Arrays of any dtype, random keys too.
 
     Returns:
-        The same structure, with uint32 `()` for each array.
+        The same structure, uint32 `()` in place of each array.
 
     Example:
         >>> import jax.numpy as jnp
@@ -32,7 +32,7 @@ def fingerprint(tree: Any) -> Any:
 
 
 def identity(tree: Any) -> str:
-    """Identifies a set of arrays: dtypes, shapes and fingerprints as one line.
+    """What tells one set of arrays from another: their dtypes, shapes and fingerprints as one line.
 
     Args:
         tree: Arrays, NumPy's too.

@@ -1,6 +1,5 @@
-"""Checks of a checkpoint folder before use: writable, shared by all processes, used by one job at a time."""
+"""A folder of checkpoints before anything is in it: writable, shared by all processes, and of one job at a time."""
 
-import os
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,15 +13,15 @@ from jaxnn.train.devices import distributed
 
 
 def claim(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder and locks it for this job until the stack closes.
+    """Makes the folder, and makes it this job's own until the stack is left.
 
     Args:
-        folder: The folder of checkpoints.
-        stack: Releases the lock.
+        folder: Where checkpoints will be.
+        stack: Gives it back.
 
     Raises:
-        CheckpointError: If another job uses the folder.
-        ValueError: If the processes of this job do not see the same folder.
+        CheckpointError: If another job has it.
+        ValueError: If the processes of this job do not see the same one.
         OSError: If one of them cannot write to it.
     """
     _check_writable(folder)
@@ -31,28 +30,17 @@ def claim(folder: Path, stack: ExitStack) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """Lists the steps of the checkpoints in a folder, ascending, without damaged and half-written ones.
+    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out.
 
     Args:
-        folder: A folder of checkpoints, which need not exist.
+        folder: Where checkpoints are, or would be.
     """
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def damaged(folder: Path) -> list[str]:
-    """Lists the names of damaged checkpoints, which were put aside."""
+    """The names of the checkpoints that were put aside because they could not be read."""
     return sorted(path.name for path in folder.glob("damaged-*"))
-
-
-def set_aside(folder: Path, step: int) -> str:
-    """Renames a damaged checkpoint, in the first process, before any process reads the folder again."""
-    aside, number = folder / f"damaged-{step}", 1
-    if distributed.is_first():
-        while aside.exists():
-            number += 1
-            aside = folder / f"damaged-{step}-{number}"
-        os.replace(folder / str(step), aside)
-    return distributed.same_text(aside.name)
 
 
 def _check_writable(folder: Path) -> None:
@@ -65,11 +53,11 @@ def _check_writable(folder: Path) -> None:
     except OSError as caught:
         error = caught
     if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
-        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose another folder.") from error
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
 
 
 def _check_shared(folder: Path) -> None:
-    """Raises if processes do not see the same folder: each writes its part of a checkpoint."""
+    """Raises where processes do not see the same folder: each writes its own part of a checkpoint."""
     if jax.process_count() == 1:
         return
     trial = folder / f".shared-{uuid.uuid4().hex}"
@@ -80,13 +68,11 @@ def _check_shared(folder: Path) -> None:
     if distributed.is_first():
         trial.unlink()
     if reason:
-        raise ValueError(
-            f"checkpoints: expected {folder} on a disk that all processes share, got one that is not ({reason})"
-        )
+        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:
-    """Locks the folder for this job until the stack closes; the first process locks it for all."""
+    """Makes the folder this job's own until the stack is left; the first process takes it for all."""
     free = True
     if distributed.is_first():
         try:
@@ -96,7 +82,7 @@ def _lock(folder: Path, stack: ExitStack) -> None:
     if distributed.anywhere(not free):
         raise CheckpointError(
             f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
-            "or start a new run in another folder."
+            "or start a new run in another folder"
         )
 
 

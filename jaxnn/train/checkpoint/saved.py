@@ -1,4 +1,4 @@
-"""Contents of a checkpoint: the arrays of a state by name, and the checks that they are the saved ones."""
+"""What a checkpoint holds of a state: its arrays by name, and what tells whether they are those that were saved."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxnn.train.step.state import TrainState
 
 
 def arrays(state: TrainState) -> dict[str, jax.Array]:
-    """Names the arrays of a state by their path, readable without jaxnn; random keys as their data."""
+    """The arrays of a state by their place in it, so that it can be read without jaxnn; random keys as their data."""
     return {
         jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
         for path, leaf in jax.tree.leaves_with_path(state)
@@ -21,12 +21,12 @@ def arrays(state: TrainState) -> dict[str, jax.Array]:
 
 
 def abstract(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of `arrays`, with their shardings."""
+    """What `arrays` gives, as shapes on the devices where they lie."""
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in arrays(state).items()}
 
 
 def back(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
-    """Makes a state like another one of restored arrays."""
+    """A state like another one, of the arrays that were found."""
     leaves, structure = jax.tree.flatten(like)
     restored = [
         jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
@@ -36,12 +36,12 @@ def back(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
 
 
 def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
-    """Returns dtype and shape of each array, as text."""
+    """Dtype and shape of each array, as text."""
     return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}
 
 
 def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
-    """Returns the fingerprint of each array."""
+    """The fingerprint of each array."""
     return {name: int(number) for name, number in jax.device_get(fingerprint(dict(named))).items()}
 
 
@@ -52,7 +52,7 @@ def check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping[
         if was != is_now:
             raise CheckpointError(
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
-                "resume with what that run was started with, or start a new run in another folder."
+                "go on with what that run was started with, or start a new run in another folder"
             )
 
 

@@ -1,11 +1,13 @@
-"""Checkpoints of training: written in the background, whole or not at all, checked when read, never of another run.
+"""Checkpoints of training: written beside it, whole or not at all, checked when read, and never of another run.
 
-All processes of a job call everything here in the same order. Each writes its part, and an error of one process (no
-write permission, a damaged file, a full disk) reaches all processes first, so that all act alike.
+With several processes all of them call everything here alike: each writes its own part, and whatever only one may see
+(a folder that it cannot write to, a damaged file, a full disk) is told to all first, so that they go the same way.
 """
 
 import dataclasses
 import json
+import math
+import os
 import shutil
 import signal
 import time
@@ -18,37 +20,27 @@ from typing import Any
 import jax
 
 from jaxnn.train.checkpoint import saved, signals
-from jaxnn.train.checkpoint.folder import claim, damaged, set_aside
-from jaxnn.train.checkpoint.manager import open_manager, rank
+from jaxnn.train.checkpoint.folder import claim, damaged
 from jaxnn.train.checkpoint.options import CheckpointError, Checkpoints, MetricsFolder, Position
 from jaxnn.train.checkpoint.trouble import DamagedError, damage, forget, quiet, reason, reason_anywhere, warn
 from jaxnn.train.devices import distributed
 from jaxnn.train.step.state import TrainState
 
 _FORMAT = 1
+_PATIENCE = 600
+"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
 
 
 class Saver:
-    """An open folder of checkpoints, for your own training loop; `fit` uses one.
+    """An open folder of checkpoints, for a training loop of your own; `fit` has one of these.
 
-    A context manager. While it is open, a second process that opens the folder gets an error. `stop_if_asked` defers
-    SIGTERM and Ctrl-C to a safe point; a second signal ends the process at once. On exit it waits until the last
-    checkpoint is written.
-
-    Args:
-        options: Folder and frequency of checkpoints.
-        config: More values that must be the same when the run resumes, besides `options.config`.
-        say: Called with a sentence when a signal arrives; prints it by default.
+    A context manager. While it is open the folder is its own: a second process that opens it gets an error. SIGTERM
+    and Ctrl-C become a wish that `stop_if_asked` grants; a second signal ends the process at once. On leaving it waits
+    for the last checkpoint to be written.
 
     Attributes:
-        options: The options.
-        folder: The absolute path of the folder.
-
-    Raises:
-        CheckpointError: If another process has the folder open.
-        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
-            every process.
-        OSError: If the folder cannot be written to.
+        options: What it was opened with.
+        folder: Where the checkpoints are, as a path from the root.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -79,7 +71,20 @@ class Saver:
         *,
         say: Callable[[str], None] | None = None,
     ):
-        import orbax.checkpoint as ocp  # takes a second to import, only for runs that save
+        """Opens the folder.
+
+        Args:
+            options: Where and how often to save.
+            config: What must be the same when the run is taken up again, beyond `options.config`.
+            say: Called with a sentence when a signal comes; printed unless given.
+
+        Raises:
+            CheckpointError: If another process has it open.
+            ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
+                every process.
+            OSError: If it cannot be written to.
+        """
+        import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
         self._started, self._troubled = 0, False
@@ -87,51 +92,71 @@ class Saver:
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
             stack.enter_context(quiet())
-            claim(
-                self.folder, stack
-            )  # before Orbax, which removes half-written checkpoints, also those of another process
-            self._manager = open_manager(self.folder, options, self._meet)
+            claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
+            self._manager = self._open()
             self._saved = self._newest()
             if not options.resume and distributed.anywhere(self._saved is not None or bool(damaged(self.folder))):
                 self._manager.close()
                 raise ValueError(
-                    f"checkpoints: expected {self.folder} without checkpoints, got those of a run; resume=True "
-                    "resumes it, another folder starts a new one."
+                    f"checkpoints: {self.folder} holds those of a run already; resume=True goes on with that run, "
+                    "another folder starts a new one"
                 )
             self._stack = stack.pop_all()
         self._wish = signals.Wish()
         self._saved_at = time.perf_counter()
+
+    def _open(self) -> Any:
+        from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+
+        kept = [policy.LatestN(self.options.keep)]
+        if self.options.best is not None:
+            kept.append(
+                policy.BestN(
+                    get_metric_fn=lambda metrics: metrics["rank"],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        return self._ocp.CheckpointManager(
+            self.folder,
+            options=self._ocp.CheckpointManagerOptions(
+                preservation_policy=policy.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+                async_options=self._ocp.AsyncOptions(timeout_secs=_PATIENCE, barrier_sync_fn=self._meet),
+            ),
+        )
 
     def __enter__(self) -> "Saver":
         self._wish = self._stack.enter_context(signals.on_signals(self._say))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._stack:  # restores signals and frees the folder
+        with self._stack:  # in the end signals are as they were, and the folder is free
             if distributed.shows_lost_process(error):
-                return  # the checkpoint that is being written can never become whole
+                return  # what was being written can never become whole
             if error is None:
                 self.wait()
             if self._troubled:
                 forget()
             try:
                 self._manager.close()
-            except Exception as trouble:  # an earlier warning has reported it
+            except Exception as trouble:  # what could not be written was told already
                 warn(f"{self.folder} could not be closed: {reason(trouble)}")
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
     ) -> tuple[TrainState, Position]:
-        """Restores the newest whole checkpoint, on the devices and with the shardings of `state`.
+        """The newest checkpoint that is whole, on the devices and in the shardings of `state`.
 
-        A damaged checkpoint is renamed, with a warning, and an older one is read. Nothing else changes before a
-        checkpoint is read.
+        A damaged one is put aside under another name, with a warning, and an older one is taken. Nothing else is
+        changed before a checkpoint was read.
 
         Args:
-            state: A state of the same model and optimiser; returned if there is no checkpoint.
-            run: The run folder of process 0 to which training writes. With `resume` its metrics are cut to the end of
-                the checkpoint; without a checkpoint there must be none.
-            after: The run trains the epochs after this one; earlier metrics stay.
+            state: A state of the same model and optimiser; it is returned where there is no checkpoint.
+            run: The run folder of process 0 that training writes to. With `resume` its metrics are made to end
+                where the checkpoint does; without a checkpoint they must not be there yet.
+            after: The run trains the epochs after this one: metrics up to it stay.
 
         Returns:
             The state, and the position in the run.
@@ -155,34 +180,32 @@ class Saver:
             try:
                 return self._read(step, state)
             except DamagedError as error:
-                aside = set_aside(self.folder, step)
-                self._manager.reload()
-                self._saved = None
+                aside = self._set_aside(step)
                 warn(f"the checkpoint of step {step} is damaged ({error}); it was put aside as {aside}")
             forget()
         return None
 
     def _check_nothing_is_lost(self, run: MetricsFolder | None, after: int) -> None:
-        """Raises if a run was trained before and its checkpoints are gone or damaged."""
+        """Raises where a run was trained before, and its checkpoints are gone or damaged."""
         left = ", ".join(damaged(self.folder))
         if not left and run is not None and run.holds_metrics(after):
             left = str(run / "metrics.jsonl")
         if left := distributed.told(left):
             raise CheckpointError(
                 f"checkpoints: expected one that is whole in {self.folder}, got none, only {left} of a run that was "
-                "trained before; nothing was overwritten: start a new run in another folder."
+                "trained before; nothing of it was overwritten: start a new run in another folder"
             )
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
-        """Starts to write a checkpoint when the one before is written.
+        """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
 
         Args:
-            state: The state; it may be donated when this call returns.
+            state: The state; it may be donated as soon as this returns.
             position: The position in the run.
-            wait: Whether to wait until the checkpoint is on the disk.
+            wait: Whether to wait.
 
         Returns:
-            Whether it succeeded as far as known; a failure gives a `CheckpointWarning`.
+            Whether it went well as far as is known; what went wrong is a `CheckpointWarning`.
         """
         step = _step(state)
         self._saved_at = time.perf_counter()
@@ -195,7 +218,7 @@ class Saver:
         """Waits until every process has written its part of the checkpoint that is being written.
 
         Returns:
-            Whether it succeeded; a failure gives a `CheckpointWarning`.
+            Whether all went well; what went wrong is a `CheckpointWarning`.
         """
         distributed.wait_together(self._manager.wait_until_finished)
         error = None
@@ -203,31 +226,35 @@ class Saver:
             self._manager.wait_until_finished()
         except Exception as caught:
             error = caught
-        if trouble := reason_anywhere(error):
-            self._failed(self._saved, trouble)
-        return not trouble
+        if told := reason_anywhere(error):
+            self._failed(self._saved, told)
+        return not told
 
     def due(self) -> bool:
-        """Whether `options.seconds` have passed since the last checkpoint began; the same in all processes of a job."""
-        since, seconds = time.perf_counter() - self._saved_at, self.options.seconds
-        return distributed.anywhere(seconds is not None and since >= seconds)
+        """Whether `options.seconds` went by since the last checkpoint was begun; the same in all processes of a job."""
+        since = time.perf_counter() - self._saved_at
+        return distributed.anywhere(self.options.seconds is not None and since >= self.options.seconds)
 
     def stop_if_asked(self, state: TrainState, position: Position) -> None:
-        """Saves and raises `Interrupted` if SIGTERM or Ctrl-C arrived, in any process of the job."""
+        """Saves and raises where SIGTERM or Ctrl-C came, in this process or in another one of the job.
+
+        Raises:
+            Interrupted: Then.
+        """
         if distributed.anywhere(self._wish.asked is not None):
-            which = self._wish.asked or signal.SIGTERM  # another process got the signal
+            which = self._wish.asked or signal.SIGTERM  # another process was asked
             whole = self.save(state, position, wait=True)
             raise signals.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
 
     def _newest(self) -> int | None:
-        """Returns the step of the newest checkpoint, as the first process sees it."""
+        """The step of the newest checkpoint, as the first process sees it."""
         step: int | None = json.loads(distributed.same_text(json.dumps(self._manager.latest_step())))
         return step
 
     def _meet(self, *, key: str, timeout_ms: int) -> None:
-        """Waits, for Orbax, for the other processes without a collective.
+        """Waits for the other processes, for Orbax, where no collective can be used.
 
-        The name is unique to this save: after a process failed to arrive, the next save would wait for it.
+        The name is one of this save alone: where a process could not come, the next save would wait for that one.
         """
         self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
 
@@ -241,22 +268,22 @@ class Saver:
             "fingerprints": saved.fingerprints(arrays),
             **dataclasses.asdict(position),
         }
-        metrics = rank(self.options.best, position)
+        rank = self._rank(position)
         if distributed.is_first():
-            # The rest of a failed save: the disk may be full of it.
+            # Of a save that failed: the disk may be full of it.
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:
             self._manager.save(
                 step,
                 args=args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about)),
-                metrics=metrics,
+                metrics=rank,
                 force=True,
             )
             self._saved = step
-        except Exception as error:  # file systems fail in many ways
+        except Exception as error:  # a disk can fail in as many ways as there are file systems
             if jax.process_count() > 1:
-                raise  # the others wait for this process, which never arrives
+                raise  # the others wait for this process where it will never come
             self._failed(step, reason(error))
 
     def _failed(self, step: int | None, why: str) -> None:
@@ -265,15 +292,25 @@ class Saver:
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
         warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
 
+    def _rank(self, position: Position) -> dict[str, float] | None:
+        name = self.options.best
+        if name is None or position.sums or not position.history:
+            return None
+        if name not in position.history[-1]:
+            raise ValueError(f"best: the history has no {name!r}; choose one of {sorted(position.history[-1])}")
+        value = position.history[-1][name]
+        value = math.inf if value is None or not math.isfinite(value) else float(value)
+        return {"rank": -value if name.endswith("accuracy") else value}
+
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, Position]:
-        # By the handlers, not the manager, which waits for the other processes, and one of them may have failed.
+        # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
         folder = self.folder / str(step)
         with damage():
             about = self._ocp.JsonCheckpointHandler().restore(folder / "about")
             later = about["format"] != _FORMAT
             config, shapes = ({}, {}) if later else (about["config"], about["arrays"])
         if later:
-            raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that version.")
+            raise CheckpointError(f"checkpoints: {self.folder} was written by a later jaxnn; use that one")
         saved.check_same("the run in", self.folder, config, self._config)
         saved.check_same("the model and optimiser in", self.folder, shapes, saved.shapes(saved.arrays(state)))
         with damage():
@@ -284,9 +321,22 @@ class Saver:
         with damage():
             found = saved.fingerprints(arrays)
             if changed := [name for name, number in found.items() if number != about["fingerprints"].get(name)]:
-                raise ValueError(f"{changed[0]}: expected the saved array, got another one")
+                raise ValueError(f"{changed[0]} is not what was saved")
         return saved.back(arrays, state), position
+
+    def _set_aside(self, step: int) -> str:
+        """Renames a checkpoint, in the first process, before any looks at the folder again."""
+        aside, number = self.folder / f"damaged-{step}", 1
+        if distributed.is_first():
+            while aside.exists():
+                number += 1
+                aside = self.folder / f"damaged-{step}-{number}"
+            os.replace(self.folder / str(step), aside)
+        name = distributed.same_text(aside.name)
+        self._manager.reload()
+        self._saved = None
+        return name
 
 
 def _step(state: TrainState) -> int:
-    return int(state.step.max())  # all members of an ensemble are at the same step
+    return int(state.step.max())  # of an ensemble all members are at the same one

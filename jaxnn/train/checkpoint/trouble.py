@@ -1,4 +1,4 @@
-"""Errors of checkpoints in one sentence, the same in every process of a job."""
+"""What went wrong with a checkpoint, in a sentence, and the same in every process of a job."""
 
 import gc
 import logging
@@ -14,12 +14,12 @@ from jaxnn.train.devices import distributed
 
 
 class DamagedError(CheckpointError):
-    """This checkpoint cannot be read, whatever its run is."""
+    """This checkpoint cannot be read, whichever run it is of."""
 
 
 @contextmanager
 def damage() -> Iterator[None]:
-    """Turns an error in any process into a `DamagedError` in every process."""
+    """Makes whatever fails, in any process, a `DamagedError` in every one."""
     error = None
     try:
         yield
@@ -32,7 +32,7 @@ def damage() -> Iterator[None]:
 
 
 def reason_anywhere(error: BaseException | None) -> str:
-    """Returns the error of any process, in all; operating-system errors take precedence over time-outs."""
+    """What went wrong in any process, told to all: what the system refused to one, rather than that others waited."""
     return distributed.told(_refused(error)) or distributed.told("" if error is None else reason(error))
 
 
@@ -45,7 +45,7 @@ def _refused(error: BaseException | None) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the first line of the first cause, shortened."""
+    """The first line of the first cause, short enough to read."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -53,17 +53,17 @@ def reason(error: BaseException) -> str:
 
 
 def warn(text: str) -> None:
-    """Warns in the first process only."""
+    """One process speaks for all."""
     if distributed.is_first():
         warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Orbax and TensorStore about a failed save, which `Saver` reports in one line.
+    """Keeps what Orbax and TensorStore print about a save that failed off the terminal: `Saver` reports it in a line.
 
-    Orbax logs a traceback for each of its threads, asyncio one for each task that Orbax dropped, and TensorStore one
-    for each array whose end it cannot report to the event loop that Orbax closed: thousands of lines in all.
+    Orbax logs a traceback for each of its threads, and asyncio one for each task that Orbax dropped. TensorStore prints
+    one for each array whose end it cannot announce in the event loop that Orbax closed: thousands of lines in all.
     """
     loggers, before = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
 
@@ -89,7 +89,7 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def forget() -> None:
-    """Frees tasks that a failed Orbax dropped, while `quiet`: Python reports them when it frees them."""
+    """Frees what Orbax dropped when it failed, while `quiet`: Python reports such tasks when it frees them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         gc.collect()

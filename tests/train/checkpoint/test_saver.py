@@ -56,7 +56,7 @@ def test_the_newest_and_the_best_are_kept():
 
 def test_a_folder_in_use_is_not_overwritten():
     fit(1, checkpoints=train.Checkpoints(FOLDER))
-    with pytest.raises(ValueError, match="without checkpoints, got those of a run; resume=True"):
+    with pytest.raises(ValueError, match="holds those of a run already; resume=True"):
         fit(1, checkpoints=train.Checkpoints(FOLDER))
     assert steps() == [3]
 
@@ -174,13 +174,13 @@ def test_a_folder_at_which_somebody_works_is_left_alone_until_it_is_free():
 
 def test_a_folder_that_was_refused_is_free_again():
     fit(1, checkpoints=train.Checkpoints(FOLDER))
-    with pytest.raises(ValueError, match="without checkpoints, got those of a run"):
+    with pytest.raises(ValueError, match="holds those of a run already"):
         train.checkpoint.Saver(train.Checkpoints(FOLDER))
     fit(1, checkpoints=train.Checkpoints(FOLDER, resume=True))
 
 
 def test_a_name_to_choose_the_best_by_that_does_not_exist_is_told():
-    with pytest.raises(ValueError, match=r"best: expected one of .*, got 'test_loss'"):
+    with pytest.raises(ValueError, match="best: the history has no 'test_loss'; choose one of"):
         fit(1, checkpoints=train.Checkpoints(FOLDER, best="test_loss"))
 
 
@@ -236,13 +236,13 @@ def test_a_run_without_a_whole_checkpoint_is_never_trained_over(how, loop):
     lose(how)
     for _ in range(2):  # what the first refusal leaves is no reason for the second to train
         with pytest.raises(
-            train.checkpoint.CheckpointError, match="nothing was overwritten: start a new run in another"
+            train.checkpoint.CheckpointError, match="nothing of it was overwritten: start a new run in another"
         ):
             again()
         assert files("runs/x") == before
     if how in ("emptied", "inverted"):
         assert [path.name for path in Path(FOLDER).glob("damaged-*")] == ["damaged-3"]
-        with pytest.raises(ValueError, match="without checkpoints, got those of a run"):
+        with pytest.raises(ValueError, match="holds those of a run already"):
             again(resume=False)
     gc.collect()
 
@@ -261,7 +261,7 @@ def test_damaged_metrics_are_put_aside_and_written_anew(line):
     whole = path.read_bytes()
     damaged = line + whole.split(b"\n", 1)[1]
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"x.metrics.jsonl, line 1: expected a record, .*; repair or remove that line"):
+    with pytest.raises(ValueError, match=r"x.metrics.jsonl, line 1: expected a record, .*; mend or remove that line"):
         run.metrics()
     with pytest.warns(
         train.checkpoint.CheckpointWarning, match=r"metrics.jsonl, line 1: .*; it was put aside as metrics-damaged"

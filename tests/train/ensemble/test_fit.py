@@ -150,7 +150,7 @@ def test_a_sweep_that_was_stopped_ends_as_the_whole_bit_for_bit_and_who_diverged
             "is another one: the members' learning_rate was",
         ),
         ({"learning_rate": [0.1], "seed": [0]}, {"resume": True}, "is another one: the members' keys was"),
-        (TABLE, {}, "without checkpoints, got those of a run; resume=True"),
+        (TABLE, {}, "holds those of a run already; resume=True"),
         (TABLE, {"best": "test_loss"}, "best='test_loss' ranks checkpoints by one number"),
     ],
     ids=["seed", "rate", "fewer", "in use", "best"],
