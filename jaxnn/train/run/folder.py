@@ -76,7 +76,9 @@ class RunFolder:
         except OSError as error:
             blocked = path.parent.exists() and not path.parent.is_dir()
             reason = f"{path.parent} is a file" if blocked else error.strerror
-            raise OSError(f"path: the run folder {path} cannot be made ({reason}); choose another one.") from error
+            raise OSError(
+                f"path: the run folder {path} cannot be made ({reason}); choose one that can be written to."
+            ) from error
         run = cls(path)
         if config is not None:
             run.save_config(config)
