@@ -1,14 +1,14 @@
-"""The folder in which jaxnn keeps what it would otherwise make or fetch again."""
+"""The folder of files that jaxnn would otherwise make or download again."""
 
 import os
 from pathlib import Path
 
 
 def user_cache() -> Path:
-    """`$XDG_CACHE_HOME/jaxnn`, or `~/.cache/jaxnn`; it need not exist yet.
+    """Returns `$XDG_CACHE_HOME/jaxnn` or `~/.cache/jaxnn`; the folder need not exist yet.
 
     References:
-        XDG Base Directory Specification (which has a relative `XDG_CACHE_HOME` ignored).
+        XDG Base Directory Specification, which says to ignore a relative `XDG_CACHE_HOME`.
 
     Example:
         >>> user_cache().name

@@ -37,7 +37,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def whole(value: Any) -> int | None:
-    """What Python takes for an int, as an int; None for a bool and all else."""
+    """Converts to int what Python accepts as an index; returns None for a bool and for anything else."""
     if isinstance(value, bool | np.bool_):  # to Python True is the number 1
         return None
     try:

@@ -8,13 +8,13 @@ DISTRIBUTION = "jaxnn-layers"
 
 
 def install(extra: str) -> str:
-    """Returns the command that installs an extra of this very copy of the library.
+    """Returns the command that installs an extra of this copy of the library.
 
     Args:
-        extra: A name under `[project.optional-dependencies]`, `"experiments"` for instance.
+        extra: A name under `[project.optional-dependencies]`, for example `"experiments"`.
 
     Returns:
-        An editable installation of the checkout where the library runs from one, else the distribution by its name.
+        A command that installs the checkout, editable, if the library runs from one, or else the distribution.
 
     Example:
         >>> from jaxnn.extras import install

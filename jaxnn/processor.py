@@ -1,4 +1,4 @@
-"""What the system tells of the processor."""
+"""Facts about the processor, as the operating system reports them."""
 
 import functools
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @functools.cache
 def facts() -> dict[str, str]:
-    """What Linux tells of the first processor, by its names: `model name`, `flags`; nothing elsewhere.
+    """Returns Linux's facts about the first processor by name (`model name`, `flags`); an empty dict elsewhere.
 
     Example:
         >>> isinstance(facts().get("flags", ""), str)
@@ -21,11 +21,11 @@ def facts() -> dict[str, str]:
 
 
 def features() -> frozenset[str]:
-    """What the processor can do, as Linux names it; nothing elsewhere.
+    """Returns the processor's features by Linux's names; an empty set elsewhere.
 
     Example:
         >>> "no such feature" in features()
         False
     """
-    told = facts()
-    return frozenset((told.get("flags") or told.get("Features", "")).split())
+    known = facts()
+    return frozenset((known.get("flags") or known.get("Features", "")).split())

@@ -1,6 +1,6 @@
 """Arrows go down: a room of the package imports only rooms that are listed before it, and files form no circle.
 
-`python tests/test_rooms.py` prints the rooms and their arrows.
+`python -m tests.test_rooms` prints the rooms and their arrows.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Unpacking an archive from elsewhere without trusting it."""
+"""Unpacks an archive without trusting it."""
 
 import bz2
 import gzip
@@ -23,24 +23,24 @@ _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], *, root: str | None = None) -> Path:
     """Unpacks a tar archive (plain, gzip, bzip2 or xz) to `folder`, which appears whole or not at all.
 
-    Only plain files and folders are written, below `folder`; nothing else that an archive can hold (owners,
-    permissions, links, devices, sparse files) is taken from it. The whole archive is read and checked before the first
-    file is written: the checksum of every header, the end marks, and the checksums of the compression.
+    Only plain files and folders are written, below `folder`. Owners, permissions, links, devices and sparse files are
+    not taken from the archive. The whole archive is read and checked before the first file is written: the checksum of
+    every header, the end marks, and the checksums of the compression.
 
     Args:
         archive: The archive.
         folder: The folder to make; must not exist. It is filled under a temporary name beside it, then renamed.
-        root: The archive's one top-level folder, whose *contents* become `folder`; None keeps the archive's own paths
-            below `folder`.
+        root: The archive's one top-level folder, whose *contents* become `folder`; None keeps the archive's paths below
+            `folder`.
 
     Returns:
         `folder`.
 
     Raises:
-        FileExistsError: If `folder` exists, or another process makes it meanwhile.
-        ValueError: If the archive is damaged or ends early, or if a member is no plain file or folder, has a path that
-            is absolute, leads out of the folder or is too long for file systems, lies outside `root`, or collides with
-            another one.
+        FileExistsError: If `folder` exists, or another process makes it at the same time.
+        ValueError: If the archive is damaged or ends early, or if a member is not a plain file or folder, lies outside
+            `root`, collides with another member, or has a path that is absolute, leads out of the folder, or is too
+            long for file systems.
 
     Example:
         >>> import tarfile
@@ -53,7 +53,7 @@ def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], 
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists():
-        raise FileExistsError(f"{folder} exists already; move it away to unpack {archive} there")
+        raise FileExistsError(f"{folder}: expected no such folder, got one; move it away to unpack {archive} there.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside, so that the rename stays on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as aside:
@@ -65,28 +65,30 @@ def unpack_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str], 
             for member in _members(archive):
                 _write(member, unpacked / _safe_path(member, archive, root))
         except tarfile.TarError as error:
-            raise ValueError(f"{archive} is truncated or damaged ({error}); fetch it again") from error
+            raise ValueError(
+                f"{archive}: expected a whole archive, got a truncated or damaged one ({error}); download it again."
+            ) from error
         try:
             unpacked.rename(folder)
         except OSError as error:
             if folder.exists():
-                raise FileExistsError(f"{folder} was made by another process meanwhile") from error
+                raise FileExistsError(f"{folder}: another process made it at the same time") from error
             raise
     return folder
 
 
 class _Member(NamedTuple):
-    """A member of an archive; `content` yields its bytes, and serves until the next member is asked for."""
+    """A member of an archive; `content` yields its bytes and is valid until the next member is read."""
 
     name: str
     type: bytes
     content: Iterator[bytes]
 
 
-# Not `tarfile.open`: it takes a damaged header, or the end of the file, for the end of the archive, follows sizes below
-# zero back to where it was, and recurses through extended headers.
+# Not `tarfile.open`: it treats a damaged header, or the end of the file, as the end of the archive, follows negative
+# sizes backwards, and recurses through extended headers.
 def _members(archive: Path) -> Iterator[_Member]:
-    """Reads an archive from its first byte to its last; raises `tarfile.TarError` where it is not sound."""
+    """Reads an archive from its first byte to its last; raises `tarfile.TarError` where it is damaged."""
     with archive.open("rb") as file:
         start = file.read(max(map(len, _OPENERS)))
     opener: Any = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), open)
@@ -115,11 +117,11 @@ def _members(archive: Path) -> Iterator[_Member]:
             raise tarfile.ReadError("the end marks are not whole")
         while rest := _some(file, _CHUNK):
             if any(rest):
-                raise tarfile.ReadError("something follows the end marks")
+                raise tarfile.ReadError("the archive continues after the end marks")
 
 
 def _extension(file: IO[bytes], header: tarfile.TarInfo) -> dict[str, bytes]:
-    """What an extended header says of the member that follows it."""
+    """Reads the fields that an extended header sets for the next member."""
     if not 0 <= header.size <= _LONGEST_EXTENSION:
         raise tarfile.ReadError(f"an extended header states a size of {header.size} bytes")
     content = b"".join(_content(file, header.size))
@@ -148,7 +150,7 @@ def _size(value: bytes) -> int:
 
 
 def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """Yields the next `size` bytes, and passes over what fills up their last block."""
+    """Yields the next `size` bytes, then skips the rest of their last block."""
     filling = -size % _BLOCK
     while size:
         chunk = _read(file, min(size, _CHUNK))
@@ -158,7 +160,7 @@ def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _read(file: IO[bytes], count: int) -> bytes:
-    """`count` bytes, no fewer."""
+    """Reads exactly `count` bytes."""
     content = _some(file, count)
     if len(content) < count:
         raise tarfile.ReadError("it ends early")
@@ -166,7 +168,7 @@ def _read(file: IO[bytes], count: int) -> bytes:
 
 
 def _some(file: IO[bytes], count: int) -> bytes:
-    """`count` bytes, or those up to the end."""
+    """Reads `count` bytes, or those up to the end."""
     try:
         return file.read(count)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
@@ -176,23 +178,32 @@ def _some(file: IO[bytes], count: int) -> bytes:
 
 
 def _safe_path(member: _Member, archive: Path, root: str | None) -> PurePosixPath:
-    """Where `member` goes, below the folder; raises where that is not safe."""
+    """Returns the path of `member` below the folder; raises if that path is not safe."""
     name, folder = member.name, member.type == tarfile.DIRTYPE
     path = PurePosixPath(name)
-    # A backslash or a colon is a plain character here, a separator or a drive on Windows; data needs neither.
+    # A backslash or a colon is a plain character here, but a separator or a drive on Windows.
     if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
-        raise ValueError(f"{archive} holds {name!r}, a path that could lead out of its folder; nothing was unpacked")
+        raise ValueError(
+            f"{archive}: expected paths that stay in its folder, got {name!r}, which could lead out; "
+            "nothing was unpacked."
+        )
     lengths = [len(os.fsencode(part)) for part in path.parts]
     if sum(lengths) > _LONGEST_PATH or len(lengths) > _DEEPEST_PATH or max(lengths, default=0) > _LONGEST_NAME:
-        raise ValueError(f"{archive} holds {name[:80]!r}..., a path that is too long; nothing was unpacked")
+        raise ValueError(
+            f"{archive}: expected paths that file systems can hold, got {name[:80]!r}..., which is too long; "
+            "nothing was unpacked."
+        )
     if not folder and member.type not in _FILES:
         raise ValueError(
-            f"{archive} holds {name!r}, which is a link or a device or sparse, not a plain file; nothing was unpacked"
+            f"{archive}: expected plain files and folders, got {name!r}, which is a link, a device or sparse; "
+            "nothing was unpacked."
         )
     if root is None:
         return path
     if not path.is_relative_to(root) or (path == PurePosixPath(root) and not folder):
-        raise ValueError(f"{archive} holds {name!r} outside its folder {root!r}; nothing was unpacked")
+        raise ValueError(
+            f"{archive}: expected all members in its folder {root!r}, got {name!r} outside; nothing was unpacked."
+        )
     return path.relative_to(root)
 
 
@@ -205,4 +216,4 @@ def _write(member: _Member, path: Path) -> None:
             with path.open("xb") as file:
                 file.writelines(member.content)
     except (FileExistsError, NotADirectoryError) as error:
-        raise tarfile.ExtractError(f"{member.name!r} comes twice") from error
+        raise tarfile.ExtractError(f"{member.name!r} occurs twice") from error

@@ -1,4 +1,4 @@
-"""Where downloaded data sets are kept."""
+"""The folder of downloaded data sets."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from jaxnn.cache import user_cache
 
 
 def cache_dir() -> Path:
-    """The folder for what jaxnn downloads; it need not exist yet.
+    """Returns the folder for downloads, which need not exist yet.
 
-    `$JAXNN_DATA` if set, else `$XDG_CACHE_HOME/jaxnn`, else `~/.cache/jaxnn`.
+    It is `$JAXNN_DATA` if that is set, otherwise `$XDG_CACHE_HOME/jaxnn` or `~/.cache/jaxnn`.
 
     Example:
         >>> import os

@@ -34,30 +34,28 @@ _RECORD = 1 + 3 * 32 * 32  # a byte for the label, then the red, green and blue 
 def load_cifar10(
     data_dir: str | os.PathLike[str] | None = None, *, download: bool = True, progress: bool = True
 ) -> Dataset:
-    """CIFAR-10: 50,000 pictures to learn from and 10,000 held out, `(N, 32, 32, 3)` uint8, in ten classes.
+    """Loads CIFAR-10: 50,000 training and 10,000 test pictures, `(N, 32, 32, 3)` uint8, in ten classes.
 
-    Without `data_dir` the published archive (162 MiB) is fetched once, checked, and unpacked in
+    Without `data_dir` the published archive (162 MiB) is downloaded once, checked, and unpacked in
     `cache_dir() / "cifar10"`: `~/.cache/jaxnn/cifar10`, unless the environment variable `JAXNN_DATA` or
-    `XDG_CACHE_HOME` says otherwise. With it the copy that is there is read, and nothing is ever downloaded.
+    `XDG_CACHE_HOME` names another folder. With `data_dir` nothing is downloaded.
 
     Args:
-        data_dir: a folder that holds `cifar-10-batches-bin/`, that folder itself, or one that holds
+        data_dir: A folder that holds `cifar-10-batches-bin/`, that folder itself, or one that holds
             `cifar-10-binary.tar.gz` (checked, and unpacked beside itself).
-        download: whether to fetch what the cache does not have; with False that is an error.
-        progress: show a bar on stderr during the download.
+        download: Whether to download the archive if the cache does not have it.
+        progress: Whether to show a bar on stderr during the download.
 
     Returns:
-        The data set; its class names are those of `batches.meta.txt`, or the published ten where that file is
-        missing.
+        The data set. Its class names are those of `batches.meta.txt`, or the published ten if that file is missing.
 
     Raises:
-        FileNotFoundError: there is no copy, or a batch is missing.
-        DownloadError: the archive cannot be fetched; the message says what to fetch by hand and where to put
-            it.
-        ValueError: a file is truncated, has a wrong size or a label above 9; the message names the file and
-            the record.
+        FileNotFoundError: If there is no copy, or a batch is missing.
+        DownloadError: If the archive cannot be downloaded; the message says how to download it by hand.
+        ValueError: If a file is truncated, has a wrong size or a label above 9; the message names the file and the
+            record.
 
-    Source:
+    References:
         A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The binary layout is
         described at https://www.cs.toronto.edu/~kriz/cifar.html.
 
@@ -77,15 +75,15 @@ def _in_cache(download: bool, progress: bool) -> Path:
     if (home / _FOLDER).exists():
         return home / _FOLDER
     by_hand = (
-        "If you have a copy already, name its folder with data_dir (--data-dir in the experiments); "
-        "the environment variable JAXNN_DATA moves the cache"
+        "if you have a copy, name its folder with data_dir (--data-dir in the experiments); "
+        "the environment variable JAXNN_DATA moves the cache."
     )
     if not download and not (home / _ARCHIVE).exists():
-        raise FileNotFoundError(f"CIFAR-10 is not in {home}, and download is off. {by_hand}")
+        raise FileNotFoundError(f"{home}: expected CIFAR-10, since download=False, got none; {by_hand}")
     try:
         return _unpack(fetch(URL, home / _ARCHIVE, progress=progress, **CHECKS._asdict()))
-    except OSError as error:  # a DownloadError, or a full disk, or a folder that may not be written to
-        raise DownloadError(f"{error}. {by_hand}") from error
+    except OSError as error:  # a DownloadError, a full disk, or a folder without write permission
+        raise DownloadError(f"CIFAR-10: {error} Or, {by_hand}") from error
 
 
 def _in_folder(data_dir: Path) -> Path:
@@ -96,14 +94,17 @@ def _in_folder(data_dir: Path) -> Path:
     if archive.exists():
         problem = CHECKS.problem(archive)
         if problem:
-            raise ValueError(f"{archive} is not the published file: {problem}. Fetch it again from {URL}")
+            raise ValueError(
+                f"{archive}: expected the published file, got another one: {problem}; download it again from {URL}."
+            )
         return _unpack(archive)
-    hint = ""
+    got = "none"
     if any((data_dir / name).exists() for name in _PYTHON_VERSION):
-        hint = " What is there is the Python version: it is pickled, and reading a pickle can run any code."
+        got = "the Python version, which is pickled, and reading a pickle can run any code"
     raise FileNotFoundError(
-        f"data_dir {data_dir} has no CIFAR-10: it must hold {_FOLDER}/, the files of that folder, or "
-        f"{_ARCHIVE} ({URL}).{hint} Without data_dir it is downloaded to {cache_dir() / 'cifar10'}"
+        f"data_dir: expected {data_dir} to hold {_FOLDER}/, the files of that folder, or {_ARCHIVE} ({URL}), "
+        f"got {got}; "
+        f"without data_dir CIFAR-10 is downloaded to {cache_dir() / 'cifar10'}."
     )
 
 
@@ -115,19 +116,19 @@ def _unpack(archive: Path) -> Path:
 
 
 def _check_sizes(folder: Path) -> None:
-    """All batches there, each as long as it must be: told before 180 MB are read."""
-    remedy = f"Remove {folder} and run again; a copy of your own (data_dir) has to be unpacked again from {URL}"
+    """Checks that all batches exist and have the right size, before 180 MB are read."""
+    remedy = f"remove {folder} and run again, or, if it is your copy (data_dir), unpack it again from {URL}."
     missing = [name for name in _TRAIN + _TEST if not (folder / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"{folder} has no {', '.join(missing)}. {remedy}")
+        raise FileNotFoundError(f"{folder}: expected all batches, got none named {', '.join(missing)}; {remedy}")
     expected = _PER_BATCH * _RECORD
     for name in _TRAIN + _TEST:
         got = (folder / name).stat().st_size
         if got != expected:
             fault = "truncated" if got < expected else "too long"
             raise ValueError(
-                f"{folder / name} is {fault}: it must have {expected:,} bytes "
-                f"({_PER_BATCH:,} records of {_RECORD:,}); got {got:,}. {remedy}"
+                f"{folder / name}: expected {expected:,} bytes ({_PER_BATCH:,} records of {_RECORD:,}), got {got:,}, "
+                f"so it is {fault}; {remedy}"
             )
 
 
@@ -140,8 +141,8 @@ def _read(folder: Path, names: Sequence[str]) -> Examples:
         wrong = np.flatnonzero(labels[i] > 9)
         if wrong.size:
             raise ValueError(
-                f"{folder / name} is damaged: record {wrong[0]:,} (of 0..{_PER_BATCH - 1:,}) has label "
-                f"{labels[i, wrong[0]]}; labels are 0..9. Unpack it again from {URL}"
+                f"{folder / name}: expected labels 0..9, got {labels[i, wrong[0]]} in record {wrong[0]:,} "
+                f"(of 0..{_PER_BATCH - 1:,}); the file is damaged, unpack it again from {URL}."
             )
         images[i] = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Examples(images.reshape(-1, 32, 32, 3), labels.reshape(-1))
@@ -156,7 +157,10 @@ def _read_classes(folder: Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in content.decode("utf-8").splitlines() if line.strip())
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: byte {error.start} is not UTF-8. Unpack it again from {URL}") from None
+        raise ValueError(
+            f"{path}: expected UTF-8, got another byte at {error.start}; the file is damaged, unpack it again "
+            f"from {URL}."
+        ) from None
     if len(names) != len(CLASSES):
-        raise ValueError(f"{path} must name {len(CLASSES)} classes, one a line; got {len(names)}: {names[:11]}")
+        raise ValueError(f"{path}: expected {len(CLASSES)} classes, one per line, got {len(names)}: {names[:11]}")
     return names

@@ -1,4 +1,4 @@
-"""What a data set is here: two pairs of arrays on the host, and the names of the classes."""
+"""A data set: two pairs of arrays on the host, and the names of the classes."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 class Examples(NamedTuple):
     """Pictures and their classes, as NumPy arrays on the host.
 
-    Both arrays form a pytree, so `jax.device_put(examples)` puts them on the device in one call.
+    Both arrays form a pytree, so `jax.device_put(examples)` copies them to the device in one call.
 
     Attributes:
         images: `(N, H, W, C)` uint8, channels last; 0 is no intensity, 255 is full intensity.
@@ -21,12 +21,12 @@ class Examples(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set split once and for all into examples to learn from and examples to be judged by.
+    """A data set with a fixed split into training and test examples.
 
     Attributes:
-        name: what to call it in a run folder or a plot.
-        train: the examples to learn from.
-        test: the held-out examples.
+        name: Its name in run folders and plots.
+        train: The training examples.
+        test: The held-out examples.
         classes: `classes[label]` is the name of that label.
     """
 
@@ -37,16 +37,19 @@ class Dataset(NamedTuple):
 
 
 def check_dataset(dataset: Dataset) -> Dataset:
-    """Returns `dataset` as it came, after checking that its parts fit together.
+    """Checks that the parts of a data set fit together.
 
-    Every loader here ends with it; a loader of your own can too.
+    Every loader here ends with this check; your loader can too.
 
     Args:
-        dataset: train and test images `(N, H, W, C)` uint8 and labels `(N,)` int32, N at least 1 and all
+        dataset: Train and test images `(N, H, W, C)` uint8 and labels `(N,)` int32, N at least 1 and all
             pictures of one shape; labels in `0 .. len(classes) - 1`.
 
+    Returns:
+        `dataset`, unchanged.
+
     Raises:
-        ValueError: a shape, dtype, length or label does not fit; the message names the array.
+        ValueError: If a shape, dtype, length or label does not fit; the message names the array.
 
     Example:
         >>> import numpy as np
@@ -56,14 +59,14 @@ def check_dataset(dataset: Dataset) -> Dataset:
         >>> check_dataset(Dataset("tiny", examples, examples, ("cat",)))
         Traceback (most recent call last):
             ...
-        ValueError: tiny: train.labels[1] is 1, but there is 1 class: labels must be in 0..0
+        ValueError: tiny: train.labels: expected 0..0, one of 1 class, got 1 at index 1
     """
     for split in ("train", "test"):
         _check_examples(f"{dataset.name}: {split}", getattr(dataset, split), len(dataset.classes))
     train, test = (examples.images.shape[1:] for examples in (dataset.train, dataset.test))
     if train != test:
         raise ValueError(
-            f"{dataset.name}: train and test pictures must have one shape (H, W, C); got {train} and {test}"
+            f"{dataset.name}: expected train and test pictures of one shape (H, W, C), got {train} and {test}"
         )
     return dataset
 
@@ -122,16 +125,18 @@ def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
 def _check_examples(where: str, examples: Examples, classes: int) -> None:
     images, labels = examples
     if images.ndim != 4 or images.dtype != np.uint8:
-        raise ValueError(f"{where}.images must be (N, H, W, C) of uint8; got shape {images.shape} of {images.dtype}")
+        raise ValueError(f"{where}.images: expected (N, H, W, C) of uint8, got shape {images.shape} of {images.dtype}")
     if labels.ndim != 1 or labels.dtype != np.int32:
-        raise ValueError(f"{where}.labels must be (N,) of int32; got shape {labels.shape} of {labels.dtype}")
+        raise ValueError(f"{where}.labels: expected (N,) of int32, got shape {labels.shape} of {labels.dtype}")
     if len(images) != len(labels):
-        raise ValueError(f"{where} has {len(images):,} images but {len(labels):,} labels; it needs one label an image")
+        raise ValueError(
+            f"{where}: expected one label per image, got {len(images):,} images and {len(labels):,} labels"
+        )
     if not images.size:
-        raise ValueError(f"{where} has no pixels: images have shape {images.shape}")
+        raise ValueError(f"{where}.images: expected at least one pixel, got shape {images.shape}")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
-        there_are = "there is 1 class" if classes == 1 else f"there are {classes} classes"
+        known = "1 class" if classes == 1 else f"{classes} classes"
         raise ValueError(
-            f"{where}.labels[{wrong[0]}] is {labels[wrong[0]]}, but {there_are}: labels must be in 0..{classes - 1}"
+            f"{where}.labels: expected 0..{classes - 1}, one of {known}, got {labels[wrong[0]]} at index {wrong[0]}"
         )

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the data set that needs no network."""
+"""Handwritten digits from scikit-learn: a data set that needs no network."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,26 +8,29 @@ from jaxnn.data.dataset import Dataset, Examples, check_dataset
 
 
 def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
-    """The 1,797 handwritten digits that come inside scikit-learn, with a fixed split.
+    """Loads the 1,797 handwritten digits that scikit-learn contains, with a fixed split.
 
     Pictures are `(N, 8, 8, 1)` uint8. The file counts ink as v = 0..16 (the dark pixels of a 4x4 block of the
-    scan); v is stretched over the whole byte, to the nearest integer to 255 v / 16 (halves up): 0 becomes 0,
-    8 becomes 128, 16 becomes 255.
+    scan). v is scaled to the whole byte, to the integer nearest to 255 v / 16 (halves up): 0 becomes 0, 8 becomes
+    128, 16 becomes 255.
 
-    The split is stratified: of the n examples of each class, `test_fraction * n` (nearest integer, halves up)
-    are held out, drawn at random by `seed`; within each part the file's order is kept. The same `seed` holds
-    out the same pictures on every machine and with every NumPy. Pictures by one writer stand on both sides,
-    as in any random split of this file, so this is easier than the digits of people never seen.
+    The split is stratified: of the n examples of each class, `test_fraction * n` (nearest integer, halves up) are
+    held out at random; each part keeps the file's order. The same `seed` holds out the same pictures on every
+    machine and with every NumPy. Pictures of one writer occur in both parts, as in any random split of this file,
+    so the test part is easier than digits of new writers.
 
     Args:
-        seed: chooses the held-out pictures; 0 or above.
-        test_fraction: how much of each class is held out, above 0 and below 1.
+        seed: Chooses the held-out pictures; 0 or above.
+        test_fraction: Fraction of each class that is held out, above 0 and below 1.
+
+    Returns:
+        The data set, of ten classes.
 
     Raises:
-        ModuleNotFoundError: scikit-learn is not installed.
-        ValueError: `seed` or `test_fraction` is out of range, or the fraction leaves one part empty.
+        ModuleNotFoundError: If scikit-learn is not installed.
+        ValueError: If `seed` or `test_fraction` is out of range, or the fraction leaves one part empty.
 
-    Source:
+    References:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
         1998 (its test part, which scikit-learn bundles).
 
@@ -39,16 +42,16 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
         ([2, 3, 1, 3, 5], '7')
     """
     if seed < 0:
-        raise ValueError(f"seed must be 0 or above; got {seed}")
+        raise ValueError(f"seed: expected 0 or above, got {seed}")
     if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be above 0 and below 1 (0.2 holds out a fifth); got {test_fraction}")
+        raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
     # Not at the top: scikit-learn takes a second to import and only this function needs it.
     try:
         from sklearn.datasets import load_digits as bundled
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "load_digits reads the digits that come with scikit-learn, which is not installed; "
-            f"install it with: {extras.install('experiments')}"
+            "load_digits: scikit-learn, which contains the digits, is not installed; install it with: "
+            f"{extras.install('experiments')}"
         ) from error
     ink, labels = bundled(return_X_y=True)
     images = ((255 * ink.astype(np.int32) + 8) // 16).astype(np.uint8).reshape(-1, 8, 8, 1)
@@ -61,9 +64,9 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
 
 
 def _stratified(labels: npt.NDArray[np.int_], seed: int, fraction: float) -> npt.NDArray[np.bool_]:
-    """Which examples are held out: `(N,)` bool, `fraction` of each class."""
-    # NumPy promises the raw words of a bit generator for good, but lets `Generator.permutation` change from
-    # version to version (NEP 19). Ranking raw words is a permutation that cannot change.
+    """Chooses the held-out examples: `(N,)` bool, `fraction` of each class."""
+    # NumPy never changes the raw words of a bit generator, but may change `Generator.permutation` in any version
+    # (NEP 19). Ranking raw words is a permutation that cannot change.
     lots = np.random.PCG64(seed).random_raw(len(labels))
     held_out = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):

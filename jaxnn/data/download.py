@@ -1,7 +1,7 @@
-"""Fetching one published file so that it is there whole and right, or not at all."""
+"""Downloads one published file, whole and checked, or not at all."""
 
-# Why not a library: `pooch`, the one that data sets are usually fetched with, starts a broken transfer again
-# from nothing, and 170 MB over a poor line may then never arrive. urllib is enough for one GET with a Range.
+# Why not a library: `pooch`, which usually downloads data sets, restarts an interrupted transfer from nothing, and
+# 170 MB over a poor line may then never arrive. urllib is enough for one GET with a Range.
 
 import contextlib
 import hashlib
@@ -22,11 +22,11 @@ from jaxnn.data.progress import DownloadProgress
 from jaxnn.files import locked
 
 _CHUNK = 1 << 16
-_MAY_HELP = {408, 416, 425, 429, 500, 502, 503, 504}  # other statuses of HTTP refuse for good
+_MAY_HELP = {408, 416, 425, 429, 500, 502, 503, 504}  # with any other status of HTTP a second try fails too
 
 
 class DownloadError(OSError):
-    """A file could not be fetched, or is not what was published."""
+    """A file could not be downloaded, or differs from the published one."""
 
 
 class _FailedError(Exception):
@@ -39,12 +39,12 @@ class _FailedError(Exception):
 
 
 class Checks(NamedTuple):
-    """What is known beforehand of a published file; None is not checked.
+    """Known facts about a published file; None is not checked.
 
     Attributes:
-        md5: hexadecimal MD5.
-        sha256: hexadecimal SHA-256.
-        size: length in bytes.
+        md5: Hexadecimal MD5.
+        sha256: Hexadecimal SHA-256.
+        size: Length in bytes.
     """
 
     md5: str | None = None
@@ -52,7 +52,7 @@ class Checks(NamedTuple):
     size: int | None = None
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with the file at `path`; None where it is as published."""
+        """Describes how the file at `path` differs from the published one; None if it does not."""
         got = path.stat().st_size
         if self.size is not None and got != self.size:
             return f"it has {got:,} bytes, the published file {self.size:,}"
@@ -80,43 +80,42 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetches `url` to `target` unless it is there already, and checks it before anybody can use it.
+    """Downloads `url` to `target`, unless it exists, and checks it before anybody can use it.
 
-    The bytes arrive in `target` + `.part`, which is renamed once its size and checksums are right. A broken
-    transfer is tried again and goes on where it stopped, in this call or in a later one (HTTP Range; If-Range
-    where the server gives a strong ETag). It starts from nothing where the server cannot do that, where its
-    file has changed, where nothing could tell a wrong continuation (neither ETag nor checksum), or where the
-    checksum proves one wrong. Of several processes or threads that want the same target, one fetches it and
-    the others wait.
+    The bytes arrive in `target` + `.part`, which is renamed when its size and checksums are right. An interrupted
+    transfer is tried again and resumes where it stopped, in this call or in a later one (HTTP Range; If-Range if the
+    server gives a strong ETag). It restarts from nothing if the server cannot resume, if the server's file has
+    changed, if neither an ETag nor a checksum could detect a wrong continuation, or if the checksum is wrong. When
+    several processes or threads want the same target, one downloads it and the others wait.
 
     Args:
-        url: an `http` or `https` address. The usual environment variables for proxies count.
-        target: the file to make; missing folders are made too.
-        md5: hexadecimal MD5 of the published file.
-        sha256: hexadecimal SHA-256 of the published file.
-        size: its length in bytes.
-        progress: show a bar on stderr (plain lines where rich is missing or nobody watches).
-        attempts: how often in a row it may fail without getting any further.
-        backoff: seconds before the second attempt; doubled before each further one.
-        timeout: seconds within which the server must answer or send something.
+        url: An `http` or `https` address. The usual environment variables for proxies apply.
+        target: The file to make; missing folders are made too.
+        md5: Hexadecimal MD5 of the published file.
+        sha256: Hexadecimal SHA-256 of the published file.
+        size: Its length in bytes.
+        progress: Whether to show a bar on stderr (plain lines without rich or without a terminal).
+        attempts: Number of attempts in a row that may fail without any new byte.
+        backoff: Seconds before the second attempt; doubled before each further one.
+        timeout: Seconds within which the server must answer or send something.
 
     Returns:
         `target`.
 
     Raises:
-        DownloadError: the server cannot be reached, has no such file, or has another one than was published;
-            the message says what to fetch by hand and where to put it.
-        ValueError: `url` is not HTTP, `attempts` is below 1, or another file than the published one is at
-            `target` already (it is left as it is).
+        DownloadError: If the server cannot be reached, has no such file, or has another file than the published one;
+            the message says how to download the file by hand.
+        ValueError: If `url` is not HTTP, `attempts` is below 1, or `target` is another file than the published one
+            (which is not changed).
 
     Example:
         >>> download("https://example.org/pictures.tar.gz", "pictures.tar.gz", size=1_234)  # doctest: +SKIP
         PosixPath('pictures.tar.gz')
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"url must start with http:// or https://; got {url!r}")
+        raise ValueError(f"url: expected an address with http:// or https://, got {url!r}")
     if attempts < 1:
-        raise ValueError(f"attempts must be 1 or more; got {attempts}")
+        raise ValueError(f"attempts: expected 1 or more, got {attempts}")
     target, checks = Path(target), Checks(md5, sha256, size)
     if _is_there(target, checks):
         return target
@@ -155,12 +154,14 @@ def _is_there(target: Path, checks: Checks) -> bool:
         return False
     problem = checks.problem(target)
     if problem:
-        raise ValueError(f"{target} is not the published file: {problem}. Move it away and run again to fetch it anew")
+        raise ValueError(
+            f"{target}: expected the published file, got another one: {problem}; move it away and run again."
+        )
     return True
 
 
 class _Part:
-    """What has arrived so far, and the ETag under which it came; both outlive the process."""
+    """The bytes that have arrived and their ETag; both outlive the process."""
 
     def __init__(self, target: Path) -> None:
         self.file = target.with_name(target.name + ".part")
@@ -170,12 +171,12 @@ class _Part:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def etag(self) -> str | None:
-        # Latin-1, as headers are. What a crash left of a note is no ETag, and not sent.
+        # Latin-1, as headers are. A note that a crash truncated is no ETag and is not sent.
         note = self._note.read_text(encoding="latin-1") if self._note.exists() else ""
         return note if re.fullmatch(r'"[!#-~\x80-\xff]*"', note) else None
 
     def start(self, etag: str | None) -> None:
-        """Forgets what there was; what comes now is of `etag`."""
+        """Removes the old bytes; the next bytes belong to `etag`."""
         self.drop()
         self.file.touch()
         # A weak one, W/"...", promises the same meaning, not the same bytes.
@@ -183,7 +184,7 @@ class _Part:
             self._note.write_text(etag, encoding="latin-1")
 
     def drop(self) -> None:
-        # The note goes first: it must never stand beside bytes that did not come under it.
+        # The note is removed first: an ETag must never lie beside bytes of another file.
         self._note.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
 
@@ -194,15 +195,15 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: Downl
     if not could_tell or (checks.size is not None and part.size() > checks.size):
         part.drop()
     before = part.size()
-    # A process can be stopped between the last byte and the renaming; then there is nothing left to ask for.
+    # A process can be stopped between the last byte and the renaming; then nothing is left to download.
     if not before or before != checks.size:
         with _network_errors():
             _receive(url, part, checks.size, timeout, shown)
     problem = checks.problem(part.file)
     if problem:
         part.drop()
-        # Where all of it came just now, it would only come again.
-        raise _FailedError(f"what came is not the published file: {problem}", may_help=before > 0)
+        # A file that arrived whole in this attempt would only arrive again.
+        raise _FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)
 
 
 def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: DownloadProgress) -> None:
@@ -224,7 +225,7 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: Dow
             stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if stated is None or int(stated[1]) != done:
                 part.drop()
-                raise _FailedError("the server sent another part than it was asked for", may_help=True)
+                raise _FailedError("the server sent another part than the requested one", may_help=True)
             length = stated[2]
         else:
             done = 0
@@ -240,7 +241,7 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: Dow
         with part.file.open("ab") as file:
             while chunk := response.read(_CHUNK):
                 done += len(chunk)
-                if size is not None and done > size:  # it need not have stated a length, nor ever end
+                if size is not None and done > size:  # a server that states no length may never end
                     raise _FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
                 file.write(chunk)
                 shown(done, total)
@@ -250,7 +251,7 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: Dow
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Turns what the network can do to a transfer into `_FailedError`; errors of the disk pass."""
+    """Turns errors of the network into `_FailedError`; errors of the disk pass."""
     try:
         yield
     except urllib.error.HTTPError as error:  # a URLError too, so it comes first

@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST and of the data sets made in its image (Fashion-MNIST, KMNIST, ...)."""
+"""IDX, the file format of MNIST and of similar data sets (Fashion-MNIST, KMNIST, ...)."""
 
 import gzip
 import io
@@ -20,19 +20,19 @@ _CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    r"""Reads one IDX file, plain or gzip (told by its first bytes, not its name).
+    r"""Reads one IDX file, plain or gzip (detected by its first bytes, not its name).
 
     A file is two zero bytes, one byte for the dtype (0x08 uint8, 0x09 int8, 0x0B int16, 0x0C int32,
-    0x0D float32, 0x0E float64), one byte for the number of axes, one big-endian uint32 an axis for its size,
+    0x0D float32, 0x0E float64), one byte for the number of axes, one big-endian uint32 per axis for its size,
     and the values, big-endian, last axis fastest.
 
-    No more is read, or unpacked, than the header states.
+    No more bytes are read, or unpacked, than the header states.
 
     Args:
         path: The file.
 
     Returns:
-        The array, of the shape that the file states, in this machine's byte order.
+        The array, with the shape that the file states, in this machine's byte order.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -58,58 +58,61 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 return _parse(path, unpacked)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}); fetch it again") from error
+            raise ValueError(
+                f"{path}: expected a whole gzip file, got a truncated or damaged one ({error}); download it again."
+            ) from error
 
 
 def _parse(path: Path, file: io.BufferedIOBase) -> npt.NDArray[Any]:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0":
-        raise ValueError(f"{path} is not an IDX file: it must start with two zero bytes; got {start.hex(' ')!r}")
+        raise ValueError(f"{path}: expected an IDX file, which starts with two zero bytes, got {start.hex(' ')!r}")
     code, axes = start[2:]
     if code not in _DTYPES:
         known = ", ".join(f"0x{known:02x}" for known in _DTYPES)
-        raise ValueError(f"{path} is not an IDX file: its dtype code must be one of {known}; got 0x{code:02x}")
+        raise ValueError(f"{path}: expected an IDX file, with a dtype code of {known}, got 0x{code:02x}")
     sizes = file.read(4 * axes)
     if len(sizes) < 4 * axes:
-        raise ValueError(f"{path} ends inside its header: {axes} axes need {4 + 4 * axes} bytes; got {4 + len(sizes)}")
+        raise ValueError(f"{path}: expected a header of {4 + 4 * axes} bytes for {axes} axes, got {4 + len(sizes)}")
     shape = struct.unpack(f">{axes}I", sizes)
     dtype = np.dtype(_DTYPES[code])
     expected = math.prod(shape) * dtype.itemsize
     content = bytearray()
-    # No more is read than the header states, and no more memory taken than there are bytes. The one byte beyond shows
-    # what the header leaves out; on the way to it gzip checks its own checksum.
+    # Read no more than the header states, and take no more memory than there are bytes. One byte more shows whether the
+    # file is longer; before gzip returns that byte it checks its checksum.
     while chunk := file.read(min(expected + 1 - len(content), _CHUNK)):
         content += chunk
     if len(content) != expected:
         short = len(content) < expected
         raise ValueError(
-            f"{path} {'is truncated' if short else 'has trailing bytes'}: it states shape {shape} of {dtype.name}, "
-            f"{expected:,} bytes after the header; got {f'{len(content):,}' if short else 'more'}. Fetch it again"
+            f"{path}: expected {expected:,} bytes after the header, which states shape {shape} of {dtype.name}, got "
+            f"{f'{len(content):,} (truncated)' if short else 'more (trailing bytes)'}; download it again."
         )
     try:
         array = np.frombuffer(content, dtype).reshape(shape)
-    except ValueError as error:  # more axes, or longer ones beside an empty one, than NumPy has
-        raise ValueError(f"{path} states shape {shape}, which NumPy cannot hold ({error})") from error
+    except ValueError as error:  # too many axes, or too long ones beside an empty one
+        raise ValueError(f"{path}: expected a shape that NumPy can hold, got {shape} ({error})") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:
-    """Reads a folder in MNIST's format: MNIST itself, Fashion-MNIST, KMNIST and the like.
+    """Loads a folder in MNIST's format: MNIST itself, Fashion-MNIST, KMNIST and similar ones.
 
     The folder holds four files, `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
     `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or with `.gz`, also spelled with a dot
     (`train-images.idx3-ubyte`).
 
     Args:
-        data_dir: the folder.
+        data_dir: The folder.
 
     Returns:
-        Images `(N, H, W, 1)` uint8 and labels `(N,)` int32. The files name no classes: they are called
-        "0", "1", ... up to the highest label. The data set is called as its folder.
+        Images `(N, H, W, 1)` uint8 and labels `(N,)` int32. The files name no classes, so the names are "0", "1", ...
+        up to the highest label. The data set has the name of its folder.
 
     Raises:
-        FileNotFoundError: one of the four files is not there; the message lists the names that were tried.
-        ValueError: a file is damaged (see `read_idx`), has other axes or another dtype, or counts differ.
+        FileNotFoundError: If one of the four files is missing; the message lists the names that were tried.
+        ValueError: If a file is damaged (see `read_idx`), has other axes or another dtype, or numbers of examples
+            differ.
 
     Example:
         >>> from pathlib import Path
@@ -140,9 +143,9 @@ def _read_ubytes(folder: Path, split: str, kind: str, *, axes: int) -> npt.NDArr
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(
-            f"{folder} has no {names[0]}: an MNIST-format folder must hold one of {', '.join(names)}"
+            f"{folder}: expected an MNIST-format folder with one of {', '.join(names)}, got no such file"
         )
     array = read_idx(path)
     if array.ndim != axes or array.dtype != np.uint8:
-        raise ValueError(f"{path} must hold {axes} axes of uint8; got shape {array.shape} of {array.dtype}")
+        raise ValueError(f"{path}: expected {axes} axes of uint8, got shape {array.shape} of {array.dtype}")
     return array

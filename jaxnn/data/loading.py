@@ -1,4 +1,4 @@
-"""A data set by its name, as a command line gives it."""
+"""Data sets by name, as a command line gives it."""
 
 import os
 from typing import Literal, TypeAlias, get_args
@@ -23,14 +23,17 @@ def load(
     Args:
         name: `"digits"` (8x8 grey, comes with scikit-learn), `"cifar10"` (32x32 colour) or `"idx"` (a folder
             in MNIST's format).
-        data_dir: where the files are: needed for `"idx"`, optional for `"cifar10"` (see `load_cifar10`), not
-            for `"digits"`, which has no files.
-        download: whether `"cifar10"` may be fetched.
-        progress: show a bar on stderr while it is.
+        data_dir: The folder of the files: required for `"idx"`, optional for `"cifar10"` (see `load_cifar10`), not
+            allowed for `"digits"`, which has no files.
+        download: Whether `"cifar10"` may be downloaded.
+        progress: Whether to show a bar on stderr during the download.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: there is no such name, or `data_dir` is missing or makes no sense. What the loader itself
-            raises passes through.
+        ValueError: If there is no such name, or `data_dir` is missing or does not apply. Errors of the loader pass
+            through.
 
     Example:
         >>> load("digits").train.images.shape
@@ -38,19 +41,21 @@ def load(
         >>> load("mnist")
         Traceback (most recent call last):
             ...
-        ValueError: name must be one of 'digits', 'cifar10', 'idx'; got 'mnist'
+        ValueError: name: expected one of 'digits', 'cifar10', 'idx', got 'mnist'
     """
     if name == "digits":
         if data_dir is not None:
             raise ValueError(
-                f"data_dir has no meaning for 'digits', which come with scikit-learn: "
-                f"leave it out, or load 'cifar10' or 'idx'; got {os.fspath(data_dir)!r}"
+                f"data_dir: expected None for 'digits', which scikit-learn contains, got {os.fspath(data_dir)!r}; "
+                "leave it out, or load 'cifar10' or 'idx'."
             )
         return load_digits()
     if name == "cifar10":
         return load_cifar10(data_dir, download=download, progress=progress)
     if name == "idx":
         if data_dir is None:
-            raise ValueError("data_dir is needed for 'idx': the folder that holds train-images-idx3-ubyte and the like")
+            raise ValueError(
+                "data_dir: expected a folder for 'idx', got None; name the one that holds train-images-idx3-ubyte."
+            )
         return load_idx(data_dir)
-    raise ValueError(f"name must be one of {', '.join(map(repr, get_args(Name)))}; got {name!r}")
+    raise ValueError(f"name: expected one of {', '.join(map(repr, get_args(Name)))}, got {name!r}")

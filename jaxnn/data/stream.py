@@ -1,4 +1,4 @@
-"""Batches of a data set that does not fit on the device, or not in memory: read ahead, in a given order, by grain."""
+"""Batches of a data set that does not fit on the device or in memory, read ahead by grain in a given order."""
 
 import dataclasses
 import os
@@ -19,24 +19,31 @@ class WorkerDiedError(RuntimeError):
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by their number, such as grain's `ArrayRecordDataSource` or any sequence.
+    """Examples by number: grain's `ArrayRecordDataSource`, for example, or any sequence.
 
-    With worker processes it is pickled, so it should hold names of files rather than what is in them. A source that
-    can read many examples faster together also has `take(indices) -> batch`.
+    Worker processes receive the source by pickle, so it should hold names of files and not their contents. A source
+    that reads many examples faster together also has `take(indices) -> batch`.
     """
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """Number of examples."""
 
     def __getitem__(self, index: int, /) -> Any:
         """One example: a pytree of arrays and numbers."""
 
 
 class ArrayFiles:
-    """NumPy files as examples, memory-mapped: only what is asked for is read.
+    """NumPy files as examples, memory-mapped: only the requested examples are read.
+
+    Args:
+        files: A pytree of paths of `.npy` files, arrays `(examples, ...)` of one length.
 
     Attributes:
-        files: A pytree of paths.
+        files: The pytree of paths.
+
+    Raises:
+        ValueError: If a file holds no array, or lengths differ.
+        OSError: If a file cannot be read.
 
     Example:
         >>> import numpy as np
@@ -49,15 +56,6 @@ class ArrayFiles:
     """
 
     def __init__(self, files: Any) -> None:
-        """Opens the files.
-
-        Args:
-            files: A pytree of paths of `.npy` files, arrays `(examples, ...)` of one length.
-
-        Raises:
-            ValueError: If a file holds no array, or lengths differ.
-            OSError: If one cannot be read.
-        """
         self.files = files
         self._arrays = jax.tree.map(_open, files)
         self._length = _length(self._arrays)
@@ -69,7 +67,14 @@ class ArrayFiles:
         return jax.tree.map(lambda array: np.array(array[index]), self._arrays)
 
     def take(self, indices: np.ndarray) -> Any:
-        """The examples with these numbers, `(batch, ...)`."""
+        """Reads the examples with these numbers.
+
+        Args:
+            indices: Numbers `(batch,)`.
+
+        Returns:
+            A pytree of arrays `(batch, ...)`.
+        """
         return jax.tree.map(lambda array: array[indices], self._arrays)
 
     def __reduce__(self) -> Any:
@@ -78,14 +83,14 @@ class ArrayFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A data set that is read batch by batch: what `train.fit` takes in place of arrays.
+    """A data set that is read batch by batch; `train.fit` takes it instead of arrays.
 
     Attributes:
         source: A `Source`, or a pytree of NumPy arrays (memory-mapped ones too) that share their leading length.
-        workers: Processes that read. 0 reads in threads of this process, which is enough where reading waits for a
-            disk or copies arrays; decoding in Python needs processes.
-        threads: Threads that read, in each process.
-        ahead: Batches that each process holds ready.
+        workers: Number of processes that read. 0 reads in threads of this process, which is enough if reading waits
+            for a disk or copies arrays; decoding in Python needs processes.
+        threads: Number of threads that read, in each process.
+        ahead: Number of batches that each process reads ahead.
 
     Raises:
         ValueError: If there are no examples, or a number is out of range.
@@ -111,20 +116,20 @@ class Stream:
 
     @property
     def examples(self) -> int:
-        """How many examples there are."""
+        """Number of examples."""
         return len(self.source) if _by_number(self.source) else _length(self.source)
 
     def batches(self, indices: np.ndarray) -> Iterator[Any]:
-        """Reads batches in the given order, several ahead; to go on somewhere, leave out what was seen.
+        """Reads batches in the given order, several ahead; to resume, leave out the batches already seen.
 
         Args:
-            indices: `(batches, batch)`, which examples each batch holds.
+            indices: `(batches, batch)`, the numbers of each batch's examples.
 
         Yields:
             Batches, pytrees of NumPy arrays `(batch, ...)`.
 
         Raises:
-            WorkerDiedError: If a worker process died. What the source itself raises passes through.
+            WorkerDiedError: If a worker process died. Errors of the source pass through.
             ImportError: If grain is not installed.
         """
         grain = _grain()
@@ -144,9 +149,8 @@ class Stream:
                     if "terminated unexpectedly" not in str(error):
                         raise
                     raise WorkerDiedError(
-                        f"a process that reads data died after batch {done} of {len(indices)}: {error} If the system "
-                        "ended it for want of memory, take fewer workers or a smaller ahead; training can go on from "
-                        "the last checkpoint"
+                        f"workers: a process that reads data died after batch {done} of {len(indices)}: {error} If it "
+                        "ran out of memory, take fewer workers or a smaller ahead; resume from the last checkpoint."
                     ) from error
                 yield batch
                 done += 1
@@ -155,7 +159,7 @@ class Stream:
 
 
 class _Batches:
-    """Batches by their number: what grain reads from."""
+    """Batches by number, for grain."""
 
     def __init__(self, source: Any, indices: np.ndarray) -> None:
         self._source, self._indices = source, indices
@@ -174,7 +178,7 @@ class _Batches:
 
 
 def _by_number(source: Any) -> bool:
-    """Whether this is a source rather than a pytree of arrays: tuples, lists and dictionaries are pytrees."""
+    """Whether this is a source and not a pytree of arrays; tuples, lists and dictionaries are pytrees."""
     return isinstance(source, Source) and not isinstance(source, tuple | list | dict | np.ndarray)
 
 
@@ -192,20 +196,25 @@ def _open(path: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the header is Python's syntax
-        raise ValueError(f"files: {os.fspath(path)} is not a whole .npy file of numbers ({error})") from error
+        raise ValueError(
+            f"files: expected {os.fspath(path)} to be a whole .npy file of numbers, got another one ({error})"
+        ) from error
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"files: {os.fspath(path)} is an archive; save each array as a .npy file of its own")
-    # A header that is damaged may state fewer examples than there are.
+        raise ValueError(
+            f"files: expected {os.fspath(path)} to be a .npy file, got an archive; save each array as a separate "
+            ".npy file."
+        )
+    # A damaged header may state fewer examples than the file holds.
     if isinstance(array, np.memmap) and array.offset + array.nbytes != (got := os.path.getsize(path)):
         raise ValueError(
-            f"files: {os.fspath(path)} states shape {array.shape} of {array.dtype}, a file of "
-            f"{array.offset + array.nbytes:,} bytes, but has {got:,}; write it again"
+            f"files: expected {array.offset + array.nbytes:,} bytes in {os.fspath(path)}, which states shape "
+            f"{array.shape} of {array.dtype}, got {got:,}; write it again."
         )
     return array
 
 
 def _on_cpu(worker: int, workers: int) -> None:
-    """Keeps the accelerator, of which there may be one, from the processes that read."""
+    """Keeps reading processes off the accelerator, which the training process needs."""
     del worker, workers
     jax.config.update("jax_platforms", "cpu")
 
@@ -214,9 +223,9 @@ def _grain() -> Any:
     try:
         import grain
     except ImportError as error:
-        raise ImportError(f"streams need the package grain: {extras.install('data')}") from error
+        raise ImportError(f"data.Stream: grain is not installed; install it with: {extras.install('data')}") from error
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain's worker processes read flags, which only absl's own programs parse
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read flags, which only programs of absl parse
     return grain

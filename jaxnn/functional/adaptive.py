@@ -1,4 +1,4 @@
-"""Pooling to a given output size, whatever the input's is."""
+"""Pooling to a given output size, for inputs of any size."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,26 +11,27 @@ from jaxnn.kernels.geometry import Sizes, known
 
 
 def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
-    r"""The mean over windows that cut each spatial axis into `output` parts.
+    r"""Averages over windows that cut each spatial axis into `output` parts.
 
     Window i of an axis of n elements covers :math:`[\lfloor i n / o \rfloor, \lceil (i + 1) n / o \rceil)`, as in
     PyTorch; the windows overlap where o does not divide n.
 
     Args:
-      x: `(*batch, *spatial, channels)`, floats.
-      output: the output's size, one entry per spatial axis, which tells how many there are; None keeps an axis as it
-        is; a single int is a square over two.
+        x: `(*batch, *spatial, channels)`, floats.
+        output: The output's size, one entry per spatial axis, which tells how many there are; None keeps an axis as it
+            is; a single int is a square over two.
 
     Returns:
-      `(*batch, *output, channels)`, in the dtype of `x`. Half precision accumulates in float32.
+        `(*batch, *output, channels)`, in the dtype of `x`. Half precision accumulates in float32.
 
     Raises:
-      ValueError: shapes or dtypes that do not fit; the message names the argument.
+        ValueError: If shapes or dtypes do not fit; the message names the argument.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> F.adaptive_avg_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
-    Array([1., 3.], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> F.adaptive_avg_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
+        Array([1., 3.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
@@ -38,23 +39,24 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
 
 
 def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
-    """The maximum over windows that cut each spatial axis into `output` parts; windows as in `adaptive_avg_pool`.
+    """Takes the maximum over windows that cut each spatial axis into `output` parts; windows as in `adaptive_avg_pool`.
 
     Args:
-      x: `(*batch, *spatial, channels)`, floats or integers.
-      output: as in `adaptive_avg_pool`.
+        x: `(*batch, *spatial, channels)`, floats or integers.
+        output: As in `adaptive_avg_pool`.
 
     Returns:
-      `(*batch, *output, channels)`, in the dtype of `x`. The gradient goes where that of `max_pool` does: to the first
-      maximum of each window in row-major order.
+        `(*batch, *output, channels)`, in the dtype of `x`. The first maximum of each window, in row-major order,
+        gets the gradient.
 
     Raises:
-      ValueError: shapes or dtypes that do not fit; the message names the argument.
+        ValueError: If shapes or dtypes do not fit; the message names the argument.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> F.adaptive_max_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
-    Array([2., 4.], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> F.adaptive_max_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
+        Array([2., 4.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
     return _adaptive(widened(x), output, pool.max_pool).astype(x.dtype)
@@ -71,19 +73,19 @@ def _adaptive(
     if not all(map(known, spatial)):
         raise ValueError(
             f"x: expected spatial axes of known size, got {x.shape}; export a program for each size, or for an output "
-            "of size 1 take global_avg_pool or global_max_pool"
+            "of size 1 take global_avg_pool or global_max_pool."
         )
     wanted = output if isinstance(output, Sequence) else (output,) * n
     size = arguments.sizes(
         "output", [o if o is not None else max(1, s) for o, s in zip(wanted, spatial, strict=True)], n
     )
     if not all(spatial):
-        raise ValueError(f"x has no position to pool over: its spatial axes are {spatial}")
+        raise ValueError(f"x: expected spatial axes of at least 1 element, got {spatial}")
     return _along_axes(x, size, spatial, pooling)
 
 
 def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[..., jax.Array]) -> jax.Array:
-    """Windows are boxes, so the axes are pooled one after the other; means of equal parts are exact means.
+    """Pools one axis after the other, since windows are boxes; means of equal parts are exact means.
 
     The last axis comes first: a window's first maximum in row-major order is the first of the first row that has it.
     """

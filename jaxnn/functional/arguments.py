@@ -1,4 +1,4 @@
-"""Reading the arguments that layers share, and saying clearly what is wrong with them."""
+"""Reads the arguments that layers share, and reports what is wrong with them."""
 
 import math
 import operator
@@ -26,43 +26,43 @@ PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "ci
 
 
 def axes_of(window: SizesLike) -> int:
-    """How many spatial axes a window has: a single int is a square over two."""
+    """Returns the number of spatial axes of a window; a single int is a square over two."""
     return len(window) if isinstance(window, Sequence) else 2
 
 
 def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
-    """One int per spatial axis, each at least `least`."""
+    """Reads one int per spatial axis, each at least `least`."""
     try:
         if isinstance(value, Sequence):
             result = tuple(operator.index(v) for v in value)
         else:
             result = (operator.index(value),) * spatial
     except TypeError:
-        raise ValueError(f"{name} must be an int or one int per spatial axis ({spatial} here), not {value!r}") from None
+        raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {value!r}") from None
     if not spatial:
-        raise ValueError(f"{name} must have an entry for at least one spatial axis, not {value!r}")
+        raise ValueError(f"{name}: expected an entry for at least one spatial axis, got {value!r}")
     if len(result) != spatial:
-        raise ValueError(
-            f"{name} must have one entry per spatial axis: {spatial} expected, {len(result)} given in {value!r}"
-        )
+        raise ValueError(f"{name}: expected one entry per spatial axis, {spatial}, got {len(result)} in {value!r}")
     if any(v < least for v in result):
-        raise ValueError(f"{name} must be at least {least} along every axis, not {value!r}")
+        raise ValueError(f"{name}: expected at least {least} along every axis, got {value!r}")
     return result
 
 
 def integer(name: str, value: Any, least: int) -> int:
-    """An int of at least `least`, which must be known while tracing."""
-    expected = f"{name}: expected an integer of at least {least}"
+    """Reads an int of at least `least` that is known while tracing."""
+    expected = f"an integer of at least {least}"
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"{expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})")
+        raise ValueError(
+            f"{name}: expected {expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})."
+        )
     result = whole(value)
     if result is None or result < least:
-        raise ValueError(f"{expected}, got {value!r}")
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return result
 
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
-    """A real scalar as float32. A concrete one must be finite and fit; what a traced one is, the caller looks after."""
+    """Reads a real scalar as float32. A concrete one must be finite and fit; the caller checks a traced one."""
     traced = isinstance(value, jax.core.Tracer)
     given = value if traced else np.asarray(value)
     real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
@@ -74,12 +74,12 @@ def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], 
 
 
 def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
-    """The (low, high) padding of each spatial axis.
+    """Returns the (low, high) padding of each spatial axis.
 
     With the window's extent e = dilation · (window - 1) + 1:
 
-    - `"SAME"` makes the output ceil(size / stride) long; what is odd goes to the high side,
-      with `"SAME_LOWER"` to the low.
+    - `"SAME"` makes the output ceil(size / stride) long; an odd extra element is added at the end, with
+      `"SAME_LOWER"` at the start.
     - `"VALID"` pads nothing.
     - `"CAUSAL"` pads e - 1 before and nothing after: no output sees a later input.
     """
@@ -98,10 +98,10 @@ def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: S
 
 
 def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
-    """The (low, high) pairs of a padding that is given as numbers."""
+    """Reads the (low, high) pairs of a padding given as numbers."""
     expected = (
-        f"padding must be one of {', '.join(map(repr, NAMES))}, an int, or a (low, high) pair per spatial axis "
-        f"({spatial} here, so for instance {((1, 1),) * spatial}), not {padding!r}"
+        f"padding: expected one of {', '.join(map(repr, NAMES))}, an int, or a (low, high) pair per spatial axis "
+        f"(for example {((1, 1),) * spatial}), got {padding!r}"
     )
     if isinstance(padding, str):
         raise ValueError(expected)
@@ -115,7 +115,7 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
     if len(pairs) != spatial:
         raise ValueError(expected)
     if any(v < 0 for pair in pairs for v in pair):
-        raise ValueError(f"padding must not be negative, not {padding!r}; slice the array to crop it")
+        raise ValueError(f"padding: expected no negative number, got {padding!r}; slice the array to crop it.")
     return pairs
 
 
@@ -140,21 +140,21 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
 
 
 def as_arrays(*values: Any) -> tuple[Any, ...]:
-    """NumPy's arrays in the dtype that JAX keeps them in (float64 is float32 unless x64 is enabled); None stays."""
+    """Converts NumPy arrays to the dtype of JAX (float64 to float32 unless x64 is enabled); None stays None."""
     return tuple(None if value is None else jnp.asarray(value) for value in values)
 
 
 def real(name: str, array: jax.Array) -> None:
-    """Raises where an array is complex; no advice to cast it, which drops the imaginary part."""
+    """Raises if an array is complex; does not advise a cast, which drops the imaginary part."""
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise ValueError(
             f"{name}: expected real numbers, got {array.dtype}; give real and imaginary parts as real arrays, for "
-            "example side by side: jnp.concatenate([z.real, z.imag], axis=-1)"
+            "example side by side: jnp.concatenate([z.real, z.imag], axis=-1)."
         )
 
 
 def cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
-    """The array in a dtype of real numbers; raises where it is complex."""
+    """Casts an array to a dtype of real numbers; raises if it is complex."""
     real(name, array)
     return array.astype(dtype)
 
@@ -166,17 +166,17 @@ def floating(**arrays: jax.Array | None) -> None:
         real(name, array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
-                f"{name} must have a floating dtype, not {array.dtype}: convert it with {name}.astype(jnp.float32)"
+                f"{name}: expected a floating dtype, got {array.dtype}; convert it: {name}.astype(jnp.float32)."
             )
     if len({array.dtype for array in given.values()}) > 1:
         listed = ", ".join(f"{name} {array.dtype}" for name, array in given.items())
-        raise ValueError(f"the arrays must share one dtype, but they are {listed}: cast them to the one you mean")
+        raise ValueError(f"{', '.join(given)}: expected one dtype, got {listed}; cast them to one of these.")
 
 
 def rank(name: str, array: jax.Array, least: int, form: str) -> None:
     """Raises unless the array has at least this many axes."""
     if array.ndim < least:
-        raise ValueError(f"{name} must have the shape {form}, not {array.shape}")
+        raise ValueError(f"{name}: expected {form}, got shape {array.shape}")
 
 
 def bias_of(bias: jax.Array | None, channels: int) -> None:
@@ -186,6 +186,6 @@ def bias_of(bias: jax.Array | None, channels: int) -> None:
 
 
 def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:
-    """The array with its batch axes made one, in front of `trailing` others, and what the batch axes were."""
+    """Joins the batch axes, in front of `trailing` other axes, into one; returns the batch axes too."""
     batch = x.shape[: x.ndim - trailing]
     return x.reshape(math.prod(batch), *x.shape[x.ndim - trailing :]), batch

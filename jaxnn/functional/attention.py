@@ -20,7 +20,7 @@ def attention(
 ) -> tuple[jax.Array, jax.Array]:
     r"""Scaled dot-product attention.
 
-    $$a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v$$
+    .. math:: a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v
 
     Args:
         query: Array of shape `(*batch, queries, d)`.
@@ -54,13 +54,13 @@ def attention(
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
             raise ValueError(
-                f"{name} must have the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
+                f"{name}: expected the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
             )
         if a.dtype != query.dtype:
-            raise ValueError(f"{name} must have the dtype of query, {query.dtype}, got {a.dtype}")
+            raise ValueError(f"{name}: expected the dtype of query, {query.dtype}, got {a.dtype}")
     if query.ndim < 2 or keys.shape[-1] != query.shape[-1]:
         raise ValueError(
-            f"query (*batch, queries, d) and keys (*batch, time, d) must agree in d, got {query.shape} and {keys.shape}"
+            f"query, keys: expected (*batch, queries, d) and (*batch, time, d), got {query.shape} and {keys.shape}"
         )
     if values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
@@ -97,15 +97,15 @@ def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
-    """Which steps count: bool `(*batch, time)`."""
+    """Returns which steps are valid: bool `(*batch, time)`."""
     n = jnp.asarray(lengths)
     if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
         raise ValueError(
-            f"lengths must be integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
+            f"lengths: expected integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
         )
     if not isinstance(lengths, jax.core.Tracer):
         known = np.asarray(lengths)
         bad = known[(known < 0) | (known > time)]
         if bad.size:
-            raise ValueError(f"lengths must lie in 0..{time}, the number of steps of keys; got {bad[:5].tolist()}")
+            raise ValueError(f"lengths: expected 0..{time}, the number of steps of keys, got {bad[:5].tolist()}")
     return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n.astype(jnp.int32)[..., None]

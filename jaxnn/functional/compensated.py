@@ -1,4 +1,4 @@
-"""Long sums in float32 that lose nothing."""
+"""Long sums in float32 without rounding errors."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class Total(NamedTuple):
-    """A sum that keeps what float32 rounds off: `high + low`, with `high` the sum to the nearest float32."""
+    """A sum with its rounding error: `high + low`, with `high` the nearest float32 of the sum."""
 
     high: jax.Array
     low: jax.Array

@@ -79,28 +79,28 @@ def conv(
 
 
 def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
-    r"""Convolution as mathematics defines it, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
+    r"""Convolves as mathematics does, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
 
     Args:
-      x: `(*batch, *spatial, in)`.
-      kernel: `(*window, in / groups, out)`; flipped along every window axis before it slides.
-      bias: `(out,)`, or None.
-      **options: those of `conv`.
+        x: `(*batch, *spatial, in)`.
+        kernel: `(*window, in / groups, out)`; flipped along every window axis before it slides.
+        bias: `(out,)`, or None.
+        **options: Options of `conv`.
 
     Returns:
-      `(*batch, *out, out)`. With `padding` of window - 1 on every side it is the full convolution of `numpy.convolve`
-      and `scipy.signal.convolve`.
+        `(*batch, *out, out)`; with a `padding` of window - 1 on every side the full convolution of `numpy.convolve`.
 
     Raises:
-      ValueError: as `conv`.
+        ValueError: As for `conv`.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> x, k = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.5])
-    >>> F.true_convolution(x[:, None], k[:, None, None], padding=2)[:, 0]
-    Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
-    >>> jnp.convolve(x, k)
-    Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> x, k = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.5])
+        >>> F.true_convolution(x[:, None], k[:, None, None], padding=2)[:, 0]
+        Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
+        >>> jnp.convolve(x, k)
+        Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
     """
     (kernel,) = arguments.as_arrays(kernel)
     return conv(x, jnp.flip(kernel, range(kernel.ndim - 2)), bias, **options)
@@ -118,7 +118,7 @@ def conv_transpose(
     groups: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    r"""The transpose of `conv` with the same numbers: its gradient with respect to its input, as a layer of its own.
+    r"""Applies the transpose of `conv` with the same numbers: its gradient with respect to its input.
 
     Every input element adds the kernel, times itself, to the output. For one spatial axis,
 
@@ -126,7 +126,7 @@ def conv_transpose(
 
     Padding pairs are those of the convolution that is transposed, so they *crop* here, as in PyTorch and ONNX.
     With the window's extent e = dilation · (window - 1) + 1, the output's size along an axis is
-    (size - 1) · stride + e - low - high + output_padding; names stand for
+    (size - 1) · stride + e - low - high + output_padding. Names mean
 
     - `"VALID"`: no cropping;
     - `"SAME"`, `"SAME_LOWER"`: the output is size · stride long, that is the transpose of the `"SAME"` convolution that
@@ -134,32 +134,34 @@ def conv_transpose(
     - `"CAUSAL"`: size · stride long and cropped at the end only, so that no output depends on a later input.
 
     Args:
-      x: `(*batch, *spatial, in)`.
-      kernel: `(*window, in, out / groups)`: the kernel of the transposed convolution with its channel axes swapped.
-      bias: `(out,)`, or None.
-      stride: of the transposed convolution: how much longer the output is.
-      padding: a name above, an int, or a (low, high) pair per spatial axis.
-      output_padding: how much the output is longer at the high side, where several input sizes of the convolution give
-        the same output size; less than the stride or the dilation. Only with padding given as numbers or `"VALID"`.
-      dilation: distance between the taps of the kernel.
-      groups: number of groups of channels.
-      precision: of the products, as in `jax.lax`.
+        x: `(*batch, *spatial, in)`.
+        kernel: `(*window, in, out / groups)`: the kernel of the transposed convolution with its channel axes swapped.
+        bias: `(out,)`, or None.
+        stride: Stride of the convolution that is transposed: the factor by which the output is longer.
+        padding: A name above, an int, or a (low, high) pair per spatial axis.
+        output_padding: Number of elements by which the output is longer at the end, since several input sizes of the
+            convolution give the same output size; less than the stride or the dilation. Only with padding given as
+            numbers or `"VALID"`.
+        dilation: Distance between the taps of the kernel.
+        groups: Number of groups of channels.
+        precision: Precision of the products, as in `jax.lax`.
 
     Returns:
-      `(*batch, *out, out)`, in the dtype of `x`.
+        `(*batch, *out, out)`, in the dtype of `x`.
 
     Raises:
-      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+        ValueError: If shapes, dtypes or options do not fit; the message names the argument.
 
-    Source:
-      Dumoulin & Visin, 2016, chapter 4; ONNX operator ConvTranspose; `torch.nn.ConvTranspose2d`.
+    References:
+        Dumoulin & Visin, 2016, chapter 4; ONNX operator ConvTranspose; `torch.nn.ConvTranspose2d`.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> x = jnp.array([1.0, 2.0, 3.0])[:, None]
-    >>> kernel = jnp.array([1.0, 10.0])[:, None, None]
-    >>> F.conv_transpose(x, kernel, stride=2, padding="VALID")[:, 0]
-    Array([ 1., 10.,  2., 20.,  3., 30.], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> x = jnp.array([1.0, 2.0, 3.0])[:, None]
+        >>> kernel = jnp.array([1.0, 10.0])[:, None, None]
+        >>> F.conv_transpose(x, kernel, stride=2, padding="VALID")[:, 0]
+        Array([ 1., 10.,  2., 20.,  3., 30.], dtype=float32)
     """
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     n = kernel.ndim - 2
@@ -170,17 +172,14 @@ def conv_transpose(
     arguments.floating(x=x, kernel=kernel, bias=bias)
     inputs, outputs = x.shape[-1], kernel.shape[-1] * groups
     if inputs % groups:
-        raise ValueError(f"groups must divide the input channels: {inputs} channels, {groups} groups")
+        raise ValueError(f"groups: expected a divisor of the {inputs} input channels, got {groups}")
     window = kernel.shape[:-2]
     _check_window(window)
     arguments.bias_of(bias, outputs)
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     extra = arguments.sizes("output_padding", output_padding, n, least=0)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
-        raise ValueError(
-            f"output_padding must be less than the stride or the dilation, not {extra} "
-            f"(stride {stride}, dilation {dilation})"
-        )
+        raise ValueError(f"output_padding: expected less than the stride {stride} or dilation {dilation}, got {extra}")
 
     x, batch = arguments.with_one_batch(x, n + 1)
     spatial, pairs = _transposed_sizes(x.shape[1:-1], window, stride, padding, extra, dilation)
@@ -201,7 +200,7 @@ def _read(
     groups: int,
     precision: Any,
 ) -> tuple[Sizes, ConvGeometry, Padding]:
-    """The window, the geometry of the convolution and, where the padding is not zeros, what is padded before."""
+    """Returns the window, the geometry of the convolution, and the padding pairs, which `_pad` adds if not zeros."""
     arguments.rank("kernel", kernel, 3, "(*window, in / groups, out) with at least one window axis")
     n = kernel.ndim - 2
     _check_groups(groups)
@@ -215,7 +214,7 @@ def _read(
     _check_window(window)
     arguments.bias_of(bias, outputs)
     if pad_mode not in arguments.PAD_MODES:
-        raise ValueError(f"pad_mode must be one of {', '.join(map(repr, arguments.PAD_MODES))}, not {pad_mode!r}")
+        raise ValueError(f"pad_mode: expected one of {', '.join(map(repr, arguments.PAD_MODES))}, got {pad_mode!r}")
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     pairs = arguments.padding_pairs(padding, spatial, window, stride, dilation)
     for axis, (size, pair) in enumerate(zip(spatial, pairs, strict=True)):
@@ -224,33 +223,33 @@ def _read(
         longest = {"zeros": math.inf, "reflect": size - 1, "replicate": math.inf, "circular": size}[pad_mode]
         if max(pair) > longest or (pad_mode == "replicate" and not size and any(pair)):
             raise ValueError(
-                f"padding {pair} of spatial axis {axis} is longer than pad_mode={pad_mode!r} can fill "
-                f"from its {size} elements"
+                f"padding: expected no more than pad_mode={pad_mode!r} can fill from the {size} elements of "
+                f"spatial axis {axis}, got {pair}"
             )
     inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
     for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
         if known(size) and size and size + low + high < d * (k - 1) + 1:
             raise ValueError(
-                f"the kernel's window does not fit: along spatial axis {axis} it reaches over {d * (k - 1) + 1} "
-                f"elements, but x has {size} and the padding {low} + {high}; pad more "
-                "(padding='SAME'), or take a smaller kernel"
+                f"kernel: expected a window that fits along spatial axis {axis}, where x has {size} elements and the "
+                f"padding {low} + {high}, got an extent of {d * (k - 1) + 1}; pad more "
+                "(padding='SAME'), or take a smaller kernel."
             )
     return window, ConvGeometry(stride, inside, dilation, groups, precision), pairs
 
 
 def _check_groups(groups: int) -> None:
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"groups must be a positive int, not {groups!r}")
+        raise ValueError(f"groups: expected a positive int, got {groups!r}")
 
 
 def _check_window(window: Sizes) -> None:
     if not all(window):
-        raise ValueError(f"kernel must have a window of at least one tap along every axis, not {window}")
+        raise ValueError(f"kernel: expected a window of at least one tap along every axis, got {window}")
 
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
-    # An element that is repeated gets a sum of cotangents: `widened`, so that it is not made in half precision.
-    # An example at a time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
+    # A repeated element gets a sum of cotangents: `widened`, so that the sum is not in half precision.
+    # One example at a time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
     pad = jax.vmap(lambda example: jnp.pad(example, (*pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]))
     return pad(widened(x)).astype(x.dtype)
 
@@ -258,14 +257,15 @@ def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
 def _transposed_sizes(
     spatial: Sizes, window: Sizes, stride: Sizes, padding: PaddingLike, extra: Sizes, dilation: Sizes
 ) -> tuple[Sizes, Padding]:
-    """The output's spatial size, and the padding of the convolution that takes it back to `spatial`."""
+    """Returns the spatial size of the output, and the padding of the convolution from it back to `spatial`."""
     named = isinstance(padding, str) and padding in ("SAME", "SAME_LOWER", "CAUSAL")
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True))
     if named:
         if any(extra):
             raise ValueError(
-                f"output_padding must be 0 with padding={padding!r}, which makes the output size · stride long; "
-                "give the padding as (low, high) pairs to choose the output's size"
+                f"output_padding: expected 0 with padding={padding!r}, which makes the output size · stride long, got "
+                f"{extra}; "
+                "give the padding as (low, high) pairs to choose the output's size."
             )
         out = tuple(n * s for n, s in zip(spatial, stride, strict=True))
         if padding == "CAUSAL":
@@ -277,6 +277,8 @@ def _transposed_sizes(
         for n, s, e, (low, high), p in zip(spatial, stride, extent, pairs, extra, strict=True)
     )
     if any(known(o) and o < 0 for o in out):
-        raise ValueError(f"padding {pairs} crops more than the output has: its size would be {out}")
-    # Whole strides of output padding are further places of the convolution's window, so it pads less there, or crops.
+        raise ValueError(
+            f"padding: expected one that crops no more than the output has, got {pairs}, an output of size {out}"
+        )
+    # Whole strides of output padding are more places of the convolution's window, so it pads less there, or crops.
     return out, tuple((low, high - p // s * s) for (low, high), p, s in zip(pairs, extra, stride, strict=True))

@@ -10,24 +10,25 @@ from jaxnn.kernels.accumulate import accumulator
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, precision: Any = None) -> jax.Array:
-    r"""The affine map :math:`y = x W + b`, on the last axis.
+    r"""Applies the affine map :math:`y = x W + b` to the last axis.
 
     Args:
-      x: `(*batch, in)`; any number of batch axes, none too.
-      kernel: W, `(in, out)`.
-      bias: b, `(out,)`, or None.
-      precision: of the product, as in `jax.lax`.
+        x: Array of shape `(*batch, in)`, with any number of batch axes.
+        kernel: :math:`W`, array of shape `(in, out)`.
+        bias: :math:`b`, array of shape `(out,)`, or None.
+        precision: Precision of the product, as in `jax.lax`.
 
     Returns:
-      `(*batch, out)`, in the dtype of `x`. Half precision accumulates in float32.
+        Array of shape `(*batch, out)`, in the dtype of `x`. Half precision accumulates in float32.
 
     Raises:
-      ValueError: shapes or dtypes that do not fit; the message names the argument.
+        ValueError: If shapes or dtypes do not fit; the message names the argument.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
-    Array([1.5, 2.5, 8.5], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
+        Array([1.5, 2.5, 8.5], dtype=float32)
     """
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     if kernel.ndim != 2:

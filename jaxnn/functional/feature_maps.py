@@ -1,4 +1,4 @@
-"""Sliding given kernels over pictures: feature maps."""
+"""Feature maps: given kernels slide over pictures."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxnn.kernels.accumulate import broadcast
 
 
 def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
-    r"""What given kernels see on pictures: each kernel slides over every channel, and the channels' results are added.
+    r"""Slides given kernels over pictures: each kernel over every channel, and adds the results of the channels.
 
     .. math:: y[i, j, m] = \sum_{u, v, c} x[i + u, j + v, c]\; K_m[u, v],
 
@@ -19,28 +19,29 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
     mathematics.
 
     Args:
-      pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
-      kernels: `(maps, height, width)`, or one kernel `(height, width)`.
-      **options: those of `conv`: stride, padding, pad_mode and so on; the padding is `"VALID"` unless said.
+        pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
+        kernels: `(maps, height, width)`, or one kernel `(height, width)`.
+        **options: Options of `conv`: stride, padding, pad_mode and so on; the default padding is `"VALID"`.
 
     Returns:
-      `(*batch, height', width', maps)`.
+        `(*batch, height', width', maps)`.
 
     Raises:
-      ValueError: shapes, dtypes or options that do not fit; the message names the argument.
+        ValueError: If shapes, dtypes or options do not fit; the message names the argument.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import functional as F
-    >>> K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
-    >>> K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
-    >>> picture = jnp.arange(16.0).reshape(4, 4, 1)
-    >>> F.feature_maps(picture, K1)[..., 0]
-    Array([[5., 5., 5.],
-           [5., 5., 5.],
-           [5., 5., 5.]], dtype=float32)
-    >>> F.feature_maps(picture, K2)[..., 0]
-    Array([[-32., -32.],
-           [-32., -32.]], dtype=float32)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
+        >>> K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
+        >>> picture = jnp.arange(16.0).reshape(4, 4, 1)
+        >>> F.feature_maps(picture, K1)[..., 0]
+        Array([[5., 5., 5.],
+               [5., 5., 5.],
+               [5., 5., 5.]], dtype=float32)
+        >>> F.feature_maps(picture, K2)[..., 0]
+        Array([[-32., -32.],
+               [-32., -32.]], dtype=float32)
     """
     pictures, kernels = arguments.as_arrays(pictures, kernels)
     if kernels.ndim not in (2, 3):

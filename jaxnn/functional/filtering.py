@@ -1,4 +1,4 @@
-"""Shaping a distribution over tokens before one is drawn: temperature, the most probable tokens, the nucleus."""
+"""Shapes a distribution over tokens before sampling: temperature, the most probable tokens, the nucleus."""
 
 import jax
 import jax.numpy as jnp
@@ -48,13 +48,13 @@ def filter_logits(
     """
     logits = jnp.asarray(logits)
     if logits.ndim < 1:
-        raise ValueError("logits: expected (*batch, vocabulary), got a scalar; give it an axis of tokens")
+        raise ValueError("logits: expected (*batch, vocabulary), got a scalar; give it an axis of tokens.")
     real("logits", logits)
     if not logits.shape[-1]:
-        raise ValueError(f"logits: expected at least one token, got shape {logits.shape}; widen the vocabulary")
+        raise ValueError(f"logits: expected at least one token, got shape {logits.shape}; widen the vocabulary.")
     # Not of their maximum, in which XLA on CPU may lose NaN.
     sound = ~jnp.any(jnp.isnan(logits), axis=-1, keepdims=True)
-    hint = "smaller is nearer to the most probable token, which top_k=1 keeps alone"
+    hint = "smaller is nearer to the most probable token, which top_k=1 keeps alone."
     temperature = number("temperature", temperature, "a finite number above 0", lambda t: t > 0, hint)
     if top_k is not None:
         top_k = integer("top_k", top_k, 1)
@@ -63,7 +63,7 @@ def filter_logits(
         least = jax.lax.top_k(logits, top_k)[0][..., -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
     if top_p is not None:
-        top_p = number("top_p", top_p, "a number in (0, 1]", lambda p: 0 < p <= 1, "None or 1.0 keeps every token")
+        top_p = number("top_p", top_p, "a number in (0, 1]", lambda p: 0 < p <= 1, "None or 1.0 keeps every token.")
         logits = _nucleus(logits, top_p)
     return jnp.where(sound, logits, jnp.nan)
 
@@ -79,10 +79,10 @@ def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
 
 
 def _nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
-    r"""Keeps a token where those before it, with probability \(h\), have not reached `top_p` \(= p\).
+    r"""Keeps a token where those before it, with probability :math:`h`, have not reached `top_p` :math:`= p`.
 
-    With \(t\) the probability of the token and those after it, \(h < p\) is \(h (1 - p) < t p\), because
-    \(h + t = 1\). So nothing is normalised, and both sums are as exact relatively, also where one of them is tiny.
+    With :math:`t` the probability of the token and those after it, :math:`h < p` is :math:`h (1 - p) < t p`, because
+    :math:`h + t = 1`. So nothing is normalised, and both sums are as exact relatively, also where one of them is tiny.
     """
     order = jnp.argsort(logits, axis=-1, descending=True, stable=True)
     falling = jnp.take_along_axis(logits, order, axis=-1)

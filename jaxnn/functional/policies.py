@@ -1,4 +1,4 @@
-"""What rematerialisation keeps: a policy for `jax.checkpoint`."""
+"""A policy for `jax.checkpoint` that keeps convolutions."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _CONVOLUTIONS = (conv_p, conv_dx_p, conv_dw_p, lax.conv_general_dilated_p)
 
 
 def convolutions_saveable(primitive: Any, *args: Any, **params: Any) -> bool:
-    """Keeps the results of convolutions, and lets `jax.checkpoint` compute what lies between them again.
+    """Keeps the results of convolutions; `jax.checkpoint` recomputes everything between them.
 
     `jax.checkpoint_policies.dots_saveable` keeps matrix products and the convolutions of `jax.lax`. It does not know
     those of this library; compose the two policies as in the example.

@@ -1,9 +1,9 @@
 """Eager calls that compile once: a second equal call finds the program of the first.
 
-JAX finds a program by the function object that was traced, and a layer that builds its scan anew has a new one in every
-call. There are two ways out. Where every function is known to stay what it is (`lasting`), a jitted function of this
-library takes it as a static argument. Where a person's function closes over arrays, which may be others in the next
-call, it is traced in every call, and only the compiled program is kept (`once`).
+JAX finds a program by the traced function object, and a layer that builds a new scan has a new object in every call.
+There are two solutions. A function that is known not to change (`lasting`) is a static argument of a jitted function
+of this library. A user's function that closes over arrays, which may change, is traced in every call, and only the
+compiled program is kept (`once`).
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def parts(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """A hashable value that stays what it is, as an argument of `Bound`: a function of it is `lasting`.
+    """A hashable value that does not change, as an argument of `Bound`: a function of it is `lasting`.
 
     Attributes:
         value: The value.
@@ -60,8 +60,8 @@ class Static:
 def lasting(function: Any) -> bool:
     """Whether a function computes the same as long as it exists, so that its program may be kept by its identity.
 
-    Functions of JAX, jitted ones and those that a module defines do. One that is made in a function, a lambda or a
-    method may hold something that changes, and may be another object in every call.
+    Functions of JAX, jitted functions and functions that a module defines are lasting. A function made in a function, a
+    lambda or a method may hold something that changes, and may be another object in every call.
     """
     if isinstance(function, types.MethodType):
         return False
@@ -73,7 +73,7 @@ def lasting(function: Any) -> bool:
 
 
 def _stays(value: Any) -> bool:
-    """Whether an option stays what it is."""
+    """Whether an option does not change."""
     if isinstance(value, tuple):
         return all(map(_stays, value))
     return lasting(value) if callable(value) else isinstance(value, str | int | float | Static | None)
@@ -83,17 +83,17 @@ _JITTED = type(jax.jit(lambda: None))
 
 
 def once(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, compiled only where no equal program ran before, whatever object `function` is.
+    """Calls `function(*args)`; compiles only if no equal program ran before, whatever object `function` is.
 
-    The function is traced in every call, so that arrays that it closes over may change; they are arguments of the
-    program, which keeps none of them. Under a transformation it is called as it is.
+    The function is traced in every call, so arrays that it closes over may change; they are arguments of the program,
+    which keeps none of them. Under a transformation the function is called directly.
 
     Args:
         function: A function of pytrees of arrays.
         *args: Its arguments.
 
     Returns:
-        What `function` returns.
+        The result of `function`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -116,13 +116,13 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
     program: Any = jax.jit(run)
     arrays = (*closed.consts, *jax.tree.leaves(args))
     text = program.lower(*arrays).as_text()
-    if "callback" not in text:  # a program names a Python function that it calls by a number of its own
+    if "callback" not in text:  # a program refers to a Python callback by a number that differs in every program
         program = _first(_Program(hashlib.sha256(text.encode()).digest(), program)).run
     return jax.tree.unflatten(jax.tree.structure(out), program(*arrays))
 
 
 class _Program:
-    """A jitted function, known by what it is lowered to."""
+    """A jitted function, identified by its lowered program."""
 
     def __init__(self, text: bytes, run: Callable[..., Any]) -> None:
         self.text = text

@@ -1,7 +1,7 @@
-"""Explicit sharding: what accompanies a sequence is sharded as the sequence is.
+"""Explicit sharding: arrays that accompany a sequence are sharded as the sequence is.
 
-There shardings are part of types: a scan requires the type of its state to stay the same, and a choice between arrays
-requires one type of all.
+Explicit shardings are part of types: a scan requires that the type of its state does not change, and a choice between
+arrays requires one type.
 """
 
 import contextlib
@@ -58,8 +58,8 @@ def sharded(tree: Any) -> bool:
 def mesh_of(x: jax.Array) -> contextlib.AbstractContextManager[Any]:
     """Sets the mesh of an array while tracing, where it has explicit axes.
 
-    The gradient of a scan sums cotangents of what every step shares. JAX 0.12 finds their sharding only where a mesh is
-    set, and a person may have set none.
+    The gradient of a scan sums cotangents of values that every step shares. JAX 0.12 finds their sharding only if a
+    mesh is set, and the user may have set none.
     """
     mesh = jax.typeof(x).sharding.mesh
     return jax.sharding.use_abstract_mesh(mesh) if AxisType.Explicit in mesh.axis_types else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a model or a program costs, and how far its probabilities can be trusted."""
+"""Costs of models and programs, and calibration of their probabilities."""
 
 from jaxnn.inspect.calibration import Reliability, Scores, reliability, scores
 from jaxnn.inspect.cost import Cost, cost

@@ -1,4 +1,4 @@
-"""Whether a classifier's probabilities mean what they say: calibration, and the prediction of an ensemble."""
+"""Calibration: whether the probabilities of a classifier are the frequencies with which it is right."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from jaxnn.counts import check_count
 
 
 class Reliability(NamedTuple):
-    """Predictions grouped by how sure they were.
+    """Predictions grouped by their confidence.
 
     Attributes:
         confidence: Mean probability of the predicted class in each bin, `(bins,)`; NaN where a bin is empty.
         accuracy: Share of right predictions in each bin, `(bins,)`; NaN where it is empty.
-        size: How many predictions each bin holds, `(bins,)`.
+        size: Number of predictions in each bin, `(bins,)`.
     """
 
     confidence: np.ndarray
@@ -23,18 +23,18 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        r"""The expected calibration error, \(\sum_b \frac{n_b}{n} | \mathrm{acc}_b - \mathrm{conf}_b |\)."""
+        r"""The expected calibration error, :math:`\sum_b \frac{n_b}{n} | \mathrm{acc}_b - \mathrm{conf}_b |`."""
         filled = self.size > 0
         gaps = np.abs(self.accuracy - self.confidence)[filled]
         return float(np.average(gaps, weights=self.size[filled]))
 
 
 class Scores(NamedTuple):
-    r"""How good probabilities are.
+    r"""Scores of predicted probabilities.
 
     Attributes:
         accuracy: Share of examples whose most probable class is right.
-        negative_log_likelihood: Mean of \(-\log p\) of the right class, in nats.
+        negative_log_likelihood: Mean of :math:`-\log p` of the right class, in nats.
         calibration_error: The expected calibration error over 15 bins, 0 to 1.
     """
 
@@ -46,19 +46,19 @@ class Scores(NamedTuple):
 def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> Reliability:
     r"""Groups predictions into bins of equal width by the probability of the predicted class.
 
-    Bin \(b\) of \(B\) holds those with a probability in \((b / B, (b + 1) / B]\). Where a classifier is calibrated
-    the share of right ones is that probability.
+    Bin :math:`b` of :math:`B` holds predictions with a probability in :math:`(b / B, (b + 1) / B]`. For a calibrated
+    classifier the share of right predictions is that probability.
 
     Args:
         probabilities: `(examples, classes)`, rows that sum to 1.
         labels: Right classes, integers `(examples,)`.
-        bins: How many bins.
+        bins: Number of bins.
 
     Returns:
         Confidence, accuracy and size of each bin.
 
     Raises:
-        ValueError: If shapes do not fit, rows are no probabilities, or there are no bins.
+        ValueError: If shapes do not fit, rows are not probabilities, or there are no bins.
 
     References:
         Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
@@ -81,7 +81,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
 
 
 def scores(probabilities: ArrayLike, labels: ArrayLike) -> Scores:
-    """Accuracy, negative log-likelihood and calibration error of a classifier's probabilities.
+    """Computes accuracy, negative log-likelihood and calibration error of a classifier's probabilities.
 
     For an ensemble give the mean of its members' probabilities, `probabilities.mean(0)`.
 
@@ -93,7 +93,7 @@ def scores(probabilities: ArrayLike, labels: ArrayLike) -> Scores:
         The three numbers.
 
     Raises:
-        ValueError: If shapes do not fit or rows are no probabilities.
+        ValueError: If shapes do not fit or rows are not probabilities.
 
     Example:
         >>> import numpy as np
@@ -104,7 +104,7 @@ def scores(probabilities: ArrayLike, labels: ArrayLike) -> Scores:
         (1.0, 0.434)
     """
     table, truth = _checked(probabilities, labels)
-    # The smallest number that can be told from zero stands for zero, as no classifier means it.
+    # Zero is replaced by the smallest normal number, so that one wrong certainty does not make the mean infinite.
     likelihood = np.maximum(table[np.arange(len(truth)), truth], np.finfo(np.float32).tiny)
     return Scores(
         accuracy=float((table.argmax(-1) == truth).mean()),
@@ -118,10 +118,14 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
     if table.ndim != 2 or not table.size:
         raise ValueError(f"probabilities: expected (examples, classes), at least one, got shape {table.shape}")
     if not (table >= 0).all() or not np.allclose(table.sum(-1), 1, atol=1e-3):
-        raise ValueError("probabilities: expected rows that sum to 1, with nothing negative; pass a softmax of logits")
+        raise ValueError(
+            f"probabilities: expected rows that sum to 1, with nothing negative, got sums {table.sum(-1).min():.4g} to "
+            f"{table.sum(-1).max():.4g} and a minimum of {table.min():.4g}; pass a softmax of logits."
+        )
     if truth.shape != table.shape[:1] or truth.dtype.kind not in "iu":
         raise ValueError(
-            f"labels: expected integers, one a row of probabilities, {table.shape[:1]}, got {truth.dtype} {truth.shape}"
+            f"labels: expected integers, one per row of probabilities, {table.shape[:1]}, "
+            f"got {truth.dtype} {truth.shape}"
         )
     if truth.min() < 0 or truth.max() >= table.shape[1]:
         raise ValueError(f"labels: expected classes from 0 to {table.shape[1] - 1}, got {truth.min()} to {truth.max()}")

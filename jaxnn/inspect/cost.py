@@ -1,4 +1,4 @@
-"""What a function costs before it has run once: FLOPs, memory, and the time to compile it."""
+"""Costs of a function before it runs: FLOPs, memory, and the time to compile it."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from jaxnn.inspect.memory import Memory, memory_of
 
 
 class Cost(NamedTuple):
-    """What `cost` finds.
+    """Result of `cost`.
 
     Attributes:
-        flops: As `flops` counts them, for all devices together.
-        memory: Of the compiled program, on each device; None if the backend does not tell.
-        seconds: How long tracing and compiling took.
+        flops: Number of FLOPs as `flops` counts them, for all devices together.
+        memory: Memory of the compiled program on each device; None if the backend does not report it.
+        seconds: Time of tracing and compiling.
     """
 
     flops: int
@@ -25,14 +25,14 @@ class Cost(NamedTuple):
 
 
 def cost(function: Callable[..., Any], *args: Any) -> Cost:
-    """Compiles a function for its arguments without running it, and tells what it costs.
+    """Compiles a function for its arguments, without running it, and returns its cost.
 
     Args:
-        function: Any function; one that is jitted as it is, with what it donates.
-        *args: Its arguments, or `jax.ShapeDtypeStruct`s in their place, with shardings where there are several devices.
+        function: Any function; a jitted one is compiled with its options, for example donated arguments.
+        *args: Its arguments, or `jax.ShapeDtypeStruct`s instead, with shardings for several devices.
 
     Returns:
-        FLOPs, memory and the time to compile. JAX's persistent cache, where it is on, makes that time short.
+        FLOPs, memory and the time to compile. JAX's persistent cache, if it is on, shortens that time.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -1,8 +1,8 @@
-"""How many floating-point operations a function takes, counted in what JAX traced and not in what XLA made of it.
+"""Floating-point operations of a function, counted in the jaxpr that JAX traces and not in the program that XLA makes.
 
-XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, however often it runs, and does not look
-into what a library computes for it. Loops are where training is: the steps of an epoch, the time of a recurrent layer,
-the blocks of a batch that `jaxnn.kernels` goes over on CPU.
+XLA's count (`compiled.cost_analysis()`) counts the body of a loop once, however often it runs, and does not count the
+work of a library that it calls. Training consists of loops: the steps of an epoch, the time of a recurrent layer, the
+blocks of a batch in `jaxnn.kernels` on CPU.
 """
 
 import math
@@ -19,25 +19,25 @@ from jaxnn.kernels.platform import formulation
 
 
 def flops(function: Callable[..., Any], *args: Any) -> int:
-    r"""Floating-point operations of the products in a function, 2 for each multiply-add.
+    r"""Counts the floating-point operations of the products in a function, 2 for each multiply-add.
 
-    Counted are products of matrices and convolutions, which is nearly all that a network computes and what is meant by
-    its FLOPs: of \((m, k)\) and \((k, n)\) it takes \(2 m k n\), of a convolution
+    The products are those of matrices and convolutions: nearly all work of a network, and what its FLOPs usually mean.
+    A product of :math:`(m, k)` and :math:`(k, n)` counts :math:`2 m k n`, a convolution
 
-    \[ 2 \cdot \text{batch} \cdot \text{out} \cdot \frac{\text{in}}{\text{groups}} \cdot P \]
+    .. math:: 2 \cdot \text{batch} \cdot \text{out} \cdot \frac{\text{in}}{\text{groups}} \cdot P
 
-    with \(P\) how often a tap of the window meets an input: where it meets padding nothing is multiplied. So a
-    convolution and its two gradients count the same, and stand for the same work on every platform, whichever way
-    `jaxnn.kernels` computes them. Element-wise work, sums and comparisons are not counted.
+    with :math:`P` the number of times that a tap of the window meets an input and not padding. So a convolution and its
+    two gradients count the same, on every platform and for every formulation of `jaxnn.kernels`. Element-wise work,
+    sums and comparisons are not counted.
 
-    A `scan` counts as often as it runs, and so does a loop of known length that is one for JAX; a `while` loop counts
-    once, since nobody knows how often it will run. Of the branches of a `cond` the one with the most counts. What
-    nobody reads is not counted, as it is not computed. In `shard_map` the parts of all devices count, of a Pallas
-    kernel all its programs; what a foreign call computes is not known and counts nothing.
+    The body of a `scan`, or of another loop of known length, counts once per iteration; a `while` loop counts once,
+    since its length is unknown. A `cond` counts as its most expensive branch. Unused results do not count, as they are
+    not computed. A `shard_map` counts the parts of all devices, a Pallas kernel all its programs; a foreign call counts
+    nothing, since its work is unknown.
 
     Args:
-        function: Any function, jitted or not; its gradient for instance.
-        *args: Its arguments, or `jax.ShapeDtypeStruct`s in their place: nothing is computed.
+        function: Any function, jitted or not, for example a gradient.
+        *args: Its arguments, or `jax.ShapeDtypeStruct`s instead: nothing is computed.
 
     Returns:
         The number, for all devices together.
@@ -53,14 +53,14 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
         >>> w = jnp.ones((100, 100))
         >>> inspect.flops(layers, w, x)  # five times 2 * 8 * 100 * 100
         800000
-        >>> inspect.flops(jax.grad(layers), w, x)  # as many again for the gradient of w, and of x
+        >>> inspect.flops(jax.grad(layers), w, x)  # the same again for the gradient of w, and of x
         2400000
     """
     return of_jaxpr(jax.make_jaxpr(function)(*args))
 
 
 def of_jaxpr(closed: ClosedJaxpr) -> int:
-    """`flops` of what is traced already: `jax.jit(function).trace(*args).jaxpr`."""
+    """Counts the FLOPs of a jaxpr: `jax.jit(function).trace(*args).jaxpr`."""
     live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
     return _total(live)
 
@@ -86,7 +86,7 @@ def _of(equation: JaxprEqn) -> int:
 
 
 def _repeats(name: str, params: dict[str, Any]) -> int:
-    """How often an equation runs the programs in it."""
+    """Returns how often an equation runs its inner programs."""
     if name == "scan":
         return int(params["length"])
     if name == "shard_map":
@@ -118,7 +118,7 @@ def _convolution(equation: JaxprEqn) -> int:
 
 
 def _meetings(places: np.ndarray, taps: np.ndarray, size: int, hole: int) -> int:
-    """How many pairs of a window's place and a tap meet one of `size` inputs that stand `hole` apart, along an axis."""
+    """Counts the pairs of a window's place and a tap that meet one of `size` inputs, `hole` apart, along an axis."""
     few, many = sorted((places, taps), key=len)
     total = 0
     for one in few:

@@ -1,4 +1,4 @@
-"""How much memory a compiled program needs, and how much there is for it."""
+"""Memory: the need of a compiled program, and the free memory of devices."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 import jax
 
 SHARE = 0.9
-"""Of the free memory, what a program may take: allocators leave gaps."""
+"""Share of the free memory that a program may take, since allocators leave gaps."""
 
 UNLIMITED = 1 << 60
-"""From here on a number of free bytes says that no limit is known."""
+"""This number of free bytes, or more, means that no limit is known."""
 
 
 class Memory(NamedTuple):
-    """What a compiled program takes on each device, in bytes.
+    """Memory of a compiled program on each device, in bytes.
 
     Attributes:
-        arguments: What it is given.
-        outputs: What it returns.
-        reused: How much of its outputs lies where donated arguments were, and takes nothing more.
-        temporaries: What it needs in between.
+        arguments: Size of its arguments.
+        outputs: Size of its results.
+        reused: Part of the outputs that reuses the memory of donated arguments.
+        temporaries: Size of its temporaries.
     """
 
     arguments: int
@@ -31,12 +31,12 @@ class Memory(NamedTuple):
 
     @property
     def peak(self) -> int:
-        """All of it together, while the program runs."""
+        """Largest total while the program runs."""
         return self.arguments + self.outputs - self.reused + self.temporaries
 
 
 def memory_of(compiled: jax.stages.Compiled) -> Memory | None:
-    """What a compiled program takes; None if the backend does not tell."""
+    """Returns the memory of a compiled program; None if the backend does not report it."""
     found: Any = compiled.memory_analysis()
     if found is None:
         return None
@@ -49,7 +49,7 @@ def memory_of(compiled: jax.stages.Compiled) -> Memory | None:
 
 
 def bytes_needed(compiled: jax.stages.Compiled) -> int:
-    """What a program allocates on each device beside its arguments: results that reuse none of them, and temporaries.
+    """Returns the bytes that a program allocates on each device: temporaries, and results that reuse no argument.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -80,10 +80,10 @@ def bytes_held(tree: Any) -> int:
 
 
 def bytes_free(devices: Sequence[jax.Device]) -> int:
-    """What each of the devices has left for a program; devices that are the host share what the host has left.
+    """Returns the bytes free on each device; devices that are the host share its free memory.
 
     Returns:
-        Bytes; at least `UNLIMITED` where there is no limit.
+        The smallest number of free bytes; at least `UNLIMITED` if there is no limit.
     """
     free = []
     for device in devices:
@@ -96,7 +96,7 @@ def bytes_free(devices: Sequence[jax.Device]) -> int:
 
 
 def _host_free() -> int:
-    """What the host, or the container that this process is in, has left."""
+    """Returns the free bytes of the host, or of the container of this process."""
     free = [1 << 62]
     meminfo = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines())
     if "MemAvailable" in meminfo:
@@ -115,7 +115,7 @@ def _read(path: str) -> str:
 
 
 def readable(size: float) -> str:
-    """Bytes as a person reads them.
+    """Formats a number of bytes for people.
 
     Example:
         >>> from jaxnn.inspect.memory import readable

@@ -1,4 +1,4 @@
-"""The parameters of a model as a table, a line a layer."""
+"""The parameters of a model as a table, one line per layer."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxnn.inspect.memory import readable
 
 
 def summary(model: Any) -> str:
-    """A table of a model's parameters: of each layer their names and shapes, how many numbers they are, and the bytes.
+    """Formats the parameters of a model as a table: names, shapes, dtypes, counts and bytes by layer.
 
     Args:
         model: A `flax.nnx.Module`, of which the `nnx.Param`s count; or any pytree of arrays: a functional model's
@@ -40,7 +40,7 @@ def summary(model: Any) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         layers.setdefault(_name(path[:-1]), []).append((_name(path[-1:]), leaf))
     if not layers:
-        raise ValueError("model: it has no parameters to list")
+        raise ValueError("model: expected parameters to list, got none")
     rows = [["layer", "parameters", "dtype", "count", "bytes"]]
     for layer, arrays in layers.items():
         arrays = sorted(arrays, key=lambda array: -len(array[1].shape))  # the kernel before its bias
@@ -62,7 +62,7 @@ def _size(arrays: Sequence[Any]) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Rows of cells as lines, each column as wide as its widest cell; `sides` says l or r for each.
+    """Formats rows of cells as lines with aligned columns; `sides` is l or r for each.
 
     Example:
         >>> from jaxnn.inspect.summary import aligned

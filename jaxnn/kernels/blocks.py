@@ -1,4 +1,4 @@
-"""Going over a batch in blocks, so that temporaries stay in cache and memory stays bounded."""
+"""Loops over blocks of a batch, so that temporaries stay in cache and memory stays bounded."""
 
 from collections.abc import Callable
 
@@ -7,29 +7,29 @@ import jax.numpy as jnp
 from jax import lax
 
 BLOCK_BYTES = 5 << 20
-"""Temporaries of the examples of a block: small enough for a cache, large enough to keep threads busy."""
+"""Size of the temporaries of a block: small enough for a cache, large enough to keep threads busy."""
 
 
 def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
-    """`function(*arrays)`, which maps examples to examples, computed block by block."""
+    """Computes `function(*arrays)`, which maps examples to examples, block by block."""
     batch = arrays[0].shape[0]
     block = _block(batch, bytes_an_example)
     if block == batch:
         return function(*arrays)
 
     def step(i: jax.Array, y: jax.Array) -> jax.Array:
-        # Where blocks do not fill the batch, the last one goes over some examples again and puts the same there.
+        # If blocks do not fill the batch, the last block computes some examples again and writes the same results.
         first = jnp.minimum(i * block, batch - block)
         return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
 
     one = jax.eval_shape(function, *_cut(arrays, 0, block))
-    # An array to be written over. Were it zeros, loops of the same shape would share them, and each copy them first.
+    # A buffer to write to. Loops of the same shape would share one buffer of zeros, and each would copy it first.
     unset = jnp.broadcast_to(arrays[0].reshape(-1)[0].astype(one.dtype), (batch, *one.shape[1:]))
     return lax.fori_loop(0, -(-batch // block), step, unset)
 
 
 def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
-    """`function(*arrays)`, which sums over examples, computed block by block."""
+    """Computes `function(*arrays)`, which sums over examples, block by block."""
     batch = arrays[0].shape[0]
     block = _block(batch, bytes_an_example)
     if block == batch:
@@ -40,12 +40,12 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
 
 
 def _block(batch: int, bytes_an_example: int) -> int:
-    """As few equal blocks as keep to the limit."""
+    """Returns the size of a block: the fewest equal blocks within the limit."""
     if batch * bytes_an_example <= BLOCK_BYTES:
         return batch
     largest = max(1, BLOCK_BYTES // max(1, bytes_an_example))
     block = -(-batch // -(-batch // largest))
-    # Rather somewhat smaller ones that come out even.
+    # Prefer slightly smaller blocks that divide the batch.
     return next((b for b in range(block, block // 2, -1) if batch % b == 0), block)
 
 

@@ -6,9 +6,9 @@ computation only. In the body of a loop, where a training step of a compiled epo
 is as fast in a loop as outside:
 
     conv_dx   g, dilated by the stride, with the kernel flipped and its channels exchanged
-    conv_dw   x with g as the kernel, which sums over the batch in place of the channels
+    conv_dw   x with g as the kernel, which sums over the batch instead of the channels
 
-`convolve(x, kernel, geometry)` computes them: `lax_conv`, or another library that knows the forward convolution.
+`convolve(x, kernel, geometry)` computes them: `lax_conv`, or the forward convolution of another library.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Convolve = Callable[[jax.Array, jax.Array, ConvGeometry], jax.Array]
 
 
 def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+    """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
     *window, inputs, outputs = kernel.shape
     groups = geometry.groups
     flipped = jnp.flip(kernel, range(len(window))).reshape(*window, inputs, groups, outputs // groups)
@@ -35,7 +35,7 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
             window, geometry.dilation, geometry.stride, geometry.padding, spatial, g.shape[1:-1], strict=True
         )
     ]
-    # Outputs that saw only padding are cropped. What is padded in turn is left to the convolution, unless g is dilated.
+    # Outputs that saw only padding are cropped. The convolution pads g, unless g is dilated.
     here = [edge if edge[2] else (min(edge[0], 0), min(edge[1], 0), 0) for edge in edges]
     there = tuple((0, 0) if edge[2] else (max(edge[0], 0), max(edge[1], 0)) for edge in edges)
     ones = (1,) * len(window)
@@ -43,7 +43,7 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
 
 
 def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+    """Maps `x (batch, *spatial, in)` and `g (batch, *out, out)` to `(*window, in / groups, out)`."""
     n, groups = x.ndim - 2, geometry.groups
     axes = tuple(range(1, n + 1))
     edges = [
@@ -52,7 +52,7 @@ def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geome
             geometry.padding, geometry.dilation, window, geometry.stride, g.shape[1:-1], x.shape[1:-1], strict=True
         )
     ]
-    # Padded here, which the transposition copies anyway: a library that pads by itself may skip a NaN of g there.
+    # Padded here, since the transposition copies x anyway: a library that pads by itself may skip a NaN of g there.
     x = _pad(x, edges)
     x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).transpose(n + 2, *axes, n + 1, 0)
     x = x.reshape(*x.shape[:-2], -1)

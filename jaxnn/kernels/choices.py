@@ -1,9 +1,9 @@
 """Which formulation of a convolution XLA:CPU gets: one table, each row with the measurement behind it.
 
-`python -m experiments.bench.choices` measures every formulation over a spread of shapes, and prints where another row
-would be faster on the machine at hand. Times below are milliseconds inside a compiled loop, on two threads of an AMD
-EPYC with AVX2, with JAX 0.10.2 / 0.12.0; "YNNPACK" and "Eigen" are what XLA hands convolutions to by default, and with
-the compiler options of `jaxnn.train`.
+`python -m experiments.bench.choices` measures every formulation over many shapes, and prints where another row would be
+faster on this machine. Times below are milliseconds inside a compiled loop, on two threads of an AMD
+EPYC with AVX2, with JAX 0.10.2 / 0.12.0; XLA hands convolutions to "YNNPACK" by default, and to "Eigen" with the
+compiler options of `jaxnn.train`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Formulation = Literal["by channel", "taps", "onednn", "canonical"]
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a choice depends on.
+    """The work of one pass, on which the choice depends.
 
     Attributes:
         kind: The convolution, or its transpose in the input or in the kernel.
@@ -30,9 +30,9 @@ class Work:
         window: Size of the kernel along each spatial axis.
         inputs: Channels of the input in each group.
         outputs: Channels of the output, of all groups.
-        stride: Along each spatial axis.
-        groups: Feature groups.
-        eigen: Whether Eigen computes XLA's own convolutions, and not YNNPACK.
+        stride: Stride along each spatial axis.
+        groups: Number of feature groups.
+        eigen: Whether Eigen, and not YNNPACK, computes XLA's convolutions.
         onednn: Whether oneDNN may be called.
     """
 
@@ -50,7 +50,7 @@ class Work:
 
     @property
     def multiplications(self) -> int:
-        """Of the whole pass."""
+        """Number of multiplications of the whole pass."""
         return self.batch * math.prod(self.places) * math.prod(self.window) * self.inputs * self.outputs
 
     @property
@@ -60,16 +60,16 @@ class Work:
 
     @property
     def by_taps(self) -> bool:
-        """Whether the taps are few enough to compile each, and what they see of an example small enough to copy."""
+        """Whether each tap can be compiled, and the inputs of all taps of an example can be copied."""
         views = math.prod(self.places) * math.prod(self.window) * self.inputs * self.groups * 4
         return not many(self.window) and views <= LARGE_BYTES
 
     @property
     def onednn_computes(self) -> bool:
-        """Whether oneDNN has this pass, and the work is worth a call of some 50 microseconds."""
+        """Whether oneDNN computes this pass, and the work is worth a call of about 50 microseconds."""
         if not self.onednn or self.multiplications < SMALL:
             return False
-        if self.kind == "conv_dx":  # it dilates no input; with few channels as the result it is slow
+        if self.kind == "conv_dx":  # oneDNN dilates no input, and is slow if the result has few channels
             return set(self.stride) == {1} and self.inputs * self.groups >= 8
         return self.kind == "conv" or (self.batch >= 4 and self.inputs >= 8) or math.prod(self.window) > LARGE_WINDOW
 
@@ -78,20 +78,20 @@ SMALL = 2_500_000
 """Multiplications below which a call of oneDNN costs more than it saves."""
 
 SMALL_DW = 50_000_000
-"""The same for the gradient of the kernel, whose operands are laid out anew, where products of taps serve."""
+"""The same for the gradient of the kernel, whose operands need another layout, where products of taps serve."""
 
 LARGE_WINDOW = 25
 """Taps above which oneDNN computes the gradient of a kernel faster than Eigen."""
 
 MANY_PLACES = 2_000
-"""Places of the window in a picture above which it does."""
+"""Places of the window in a picture above which oneDNN computes that gradient faster too."""
 
 LARGE_BYTES = 1 << 26
-"""What all taps see of one example, above which it is not copied: memory stays bounded."""
+"""Largest size of the inputs of all taps of one example, in bytes, that is copied: memory stays bounded."""
 
 
 class Row(NamedTuple):
-    """A formulation, the passes and the work it is chosen for, and why."""
+    """A formulation, the passes and the work for which it is chosen, and why."""
 
     formulation: Formulation
     kinds: tuple[Pass, ...]
@@ -160,5 +160,5 @@ TABLE = (
 
 
 def choose(work: Work) -> Formulation:
-    """The formulation of the first row that serves."""
+    """Returns the formulation of the first row that serves."""
     return next(row.formulation for row in TABLE if work.kind in row.kinds and row.serves(work))

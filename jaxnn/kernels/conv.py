@@ -4,9 +4,9 @@
     conv_dx  (g, k) -> dx    dx[i]   = Σ_t  g[o] k[t]ᵀ        where s o + d t - low = i
     conv_dw  (x, g) -> dk    dk[t]   = Σ_o  x[s o + d t - low]ᵀ g[o]
 
-with stride s and dilation d. Arrays stand as `(batch, *spatial, channels)`, kernels as `(*window, in / groups, out)`.
-Each may be differentiated again, forwards and backwards, and mapped over either operand. Mapping over both, as in an
-ensemble of networks, puts one more axis first on both operands, and `members` says so.
+with stride s and dilation d. Arrays have the shape `(batch, *spatial, channels)`, kernels `(*window, in / groups,
+out)`. Each can be differentiated again, forward and backward, and mapped over either operand. Mapping over both, as in
+an ensemble of networks, adds a first axis to both operands, and sets `members`.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ from jaxnn.kernels.settings import conv_precision
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """Cross-correlation of `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
+    """Cross-correlates `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
     return _bind(conv_p, x, kernel, geometry=geometry, members=False)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: tuple[int, ...], geometry: ConvGeometry) -> jax.Array:
-    """The transpose of `conv` in its input of size `spatial`: from `(batch, *out, out)` to `(batch, *spatial, in)`."""
+    """Transposes `conv` in its input of size `spatial`: maps `(batch, *out, out)` to `(batch, *spatial, in)`."""
     return _bind(conv_dx_p, g, kernel, spatial=spatial, geometry=geometry, members=False)
 
 
@@ -40,7 +40,7 @@ def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeo
     return bind(primitive, a, b, geometry=geometry, **params)
 
 
-# What jax.lax does. Transposing the convolution gives the very program that jax.grad of it gives.
+# The programs of `jax.lax`. Transposing the convolution gives the same program as `jax.grad` of it.
 
 
 def _lax_conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
@@ -84,7 +84,7 @@ conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
 conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw)
 
 
-# Derivatives. Spatial sizes and windows are told by the operand that is being transposed away.
+# Derivatives. The operand that is transposed away has the spatial sizes or the window.
 
 
 def _spatial(aval: Any, members: bool) -> tuple[int, ...]:
@@ -124,10 +124,10 @@ ad.defbilinear(conv_dx_p, _dx_g, _dx_k)
 ad.defbilinear(conv_dw_p, _dw_x, _dw_g)
 
 
-# Mapping. Where only one operand is mapped, the mapped axis joins the batch, or channels that the other operand does
-# not have, and it stays one ordinary convolution.
+# Mapping. If only one operand is mapped, the mapped axis joins the batch, or channels that the other operand does not
+# have, and the result is one ordinary convolution.
 
-# The operand's axis that the mapped one joins and the result's that is split again; None: the batch.
+# The axis of the operand that the mapped axis joins, and the axis of the result that is split; None: the batch.
 _Join = tuple[int, int] | None
 
 
@@ -154,7 +154,7 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
 
 
 def _join(array: jax.Array, axis: int, join: _Join) -> tuple[jax.Array, int]:
-    """The array with its mapped axis in another one, and how long that one was."""
+    """Joins the mapped axis into another one; returns the size of that one too."""
     target = 1 if join is None else array.ndim + join[0]
     array = jnp.moveaxis(array, axis, target - 1)
     shape = array.shape

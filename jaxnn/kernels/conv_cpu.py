@@ -1,9 +1,9 @@
 """Convolution and its transposes for XLA:CPU, in the formulation that `choices` names.
 
-by channel   element by element, where each channel is convolved alone (`depthwise_cpu`)
+by channel   element by element, for depthwise convolutions (`depthwise_cpu`)
 taps         products of matrices, one for each tap of the window (`tap_products`)
 onednn       a call of oneDNN, in the canonical form (`onednn`)
-canonical    XLA's own convolution, in the form that it has fast kernels for (`canonical`)
+canonical    XLA's convolution, in the form for which it has fast kernels (`canonical`)
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ Program = Literal["one device", "sharded", "exported"]
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, program: Program) -> jax.Array:
-    """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
         places = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
@@ -38,7 +38,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
 def conv_dx(
     g: jax.Array, kernel: jax.Array, *, spatial: Sizes, geometry: ConvGeometry, members: bool, program: Program
 ) -> jax.Array:
-    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+    """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
 
     def one(g: jax.Array, kernel: jax.Array) -> jax.Array:
         how = _how("conv_dx", g, g.shape[1:-1], kernel.shape, geometry, members, program)
@@ -50,7 +50,7 @@ def conv_dx(
 def conv_dw(
     x: jax.Array, g: jax.Array, *, window: Sizes, geometry: ConvGeometry, members: bool, program: Program
 ) -> jax.Array:
-    """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+    """Maps `x (batch, *spatial, in)` and `g (batch, *out, out)` to `(*window, in / groups, out)`."""
 
     def one(x: jax.Array, g: jax.Array) -> jax.Array:
         kernel = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
@@ -63,7 +63,7 @@ def conv_dw(
 def compute_conv(
     how: Formulation, x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
-    """`conv` in this formulation."""
+    """Computes `conv` in a formulation."""
     if how == "by channel":
         return depthwise_cpu.conv(x, kernel, geometry)
     if how == "taps":
@@ -74,7 +74,7 @@ def compute_conv(
 def compute_conv_dx(
     how: Formulation, g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
-    """`conv_dx` in this formulation."""
+    """Computes `conv_dx` in a formulation."""
     if how == "by channel":
         return depthwise_cpu.conv_dx(g, kernel, spatial, geometry)
     if how == "taps":
@@ -85,7 +85,7 @@ def compute_conv_dx(
 def compute_conv_dw(
     how: Formulation, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
-    """`conv_dw` in this formulation."""
+    """Computes `conv_dw` in a formulation."""
     if how == "by channel":
         return depthwise_cpu.conv_dw(x, g, window, geometry, blocked)
     if how == "taps":
@@ -117,11 +117,11 @@ def _how(
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(array.dtype, geometry),
     )
-    # Products alone are sharded well by XLA in every case: over a batch that they sum over, and over members.
+    # XLA shards only products well in every case: over a batch that they sum over, and over members.
     if program == "sharded" and (members or kind == "conv_dw") and not work.by_channel and not many(work.window):
         return "taps"
     how = choose(work)
-    # Asked last: the first time on a machine it starts a process, which small convolutions need not wait for.
+    # Checked last: the first check on a machine starts a process, for which small convolutions need not wait.
     if how == "onednn" and not onednn.available():
         how = choose(dataclasses.replace(work, onednn=False))
     return how
@@ -137,9 +137,9 @@ def _lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Ar
 
 
 def _members(function: Callable[[Any, Any], jax.Array], a: jax.Array, b: jax.Array, program: Program) -> jax.Array:
-    """The function of each member's operands: their products are separate ones anyway.
+    """Maps a function over the operands of all members, whose products are separate anyway.
 
-    One after another, so that what stays in cache for one network does so for an ensemble of them, unless members may
-    be sharded over devices.
+    The members run one after another, so that an ensemble uses the cache as one network does, unless members may be
+    sharded over devices.
     """
     return jax.vmap(function)(a, b) if program == "sharded" else lax.map(lambda both: function(*both), (a, b))

@@ -1,7 +1,7 @@
 """Depthwise convolution and its transposes for XLA:CPU, element by element over the taps of the window.
 
-Each channel is convolved alone, so a tap is no product of matrices but a multiplication, and what a compiler does best
-is to run over whole pictures with all channels at once.
+Each channel is convolved alone, so a tap is a multiplication and not a product of matrices. Such code is fastest over
+whole pictures with all channels at once.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxnn.kernels.taps import padded, put, seen
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """`x (batch, *spatial, channels)`, `kernel (*window, 1, channels)` -> `(batch, *out, channels)`."""
+    """Maps `x (batch, *spatial, channels)` and `kernel (*window, 1, channels)` to `(batch, *out, channels)`."""
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
     taps = seen(padded(x, window), window, x.shape[1:-1])
     weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
@@ -26,7 +26,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`g (batch, *out, channels)`, `kernel (*window, 1, channels)` -> `(batch, *spatial, channels)`."""
+    """Maps `g (batch, *out, channels)` and `kernel (*window, 1, channels)` to `(batch, *spatial, channels)`."""
     wide = accumulator(g.dtype)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]
@@ -34,7 +34,7 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    """`x (batch, *spatial, channels)`, `g (batch, *out, channels)` -> `(*window, 1, channels)`."""
+    """Maps `x (batch, *spatial, channels)` and `g (batch, *out, channels)` to `(*window, 1, channels)`."""
     window, wide = geometry.window(size), accumulator(x.dtype)
     large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
 

@@ -1,4 +1,4 @@
-"""Windows that slide over spatial axes: what a layer does besides its arrays, as one hashable value."""
+"""Windows that slide over spatial axes, as one hashable value."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ Padding = tuple[tuple[int, int], ...]
 
 
 def known(size: Any) -> bool:
-    """Whether a size is a number while tracing, and not one that an exported program learns when it is called."""
+    """Whether a size is a number while tracing; an exported program may learn a size only when it is called."""
     return isinstance(size, int)
 
 
@@ -28,7 +28,7 @@ class Window:
     dilation: Sizes
 
     def out(self, spatial: Sizes) -> Sizes:
-        """The number of places of the window along each axis."""
+        """Returns the number of places of the window along each axis."""
         return tuple(
             max_dim(0, (n + low + high - d * (k - 1) - 1) // s + 1)
             for n, k, s, (low, high), d in zip(
@@ -46,7 +46,7 @@ class Window:
         )
 
     def taps(self) -> Iterator[Sizes]:
-        """Where, in row-major order, each tap's first sample lies on the padded input."""
+        """Yields the position of each tap's first sample on the padded input, in row-major order."""
         for tap in itertools.product(*map(range, self.size)):
             yield tuple(t * d for t, d in zip(tap, self.dilation, strict=True))
 
@@ -62,12 +62,12 @@ class ConvGeometry:
     precision: Any = None
 
     def window(self, size: Sizes) -> Window:
-        """The window of a kernel of this size."""
+        """Returns the window of a kernel of this size."""
         return Window(size, self.stride, self.padding, self.dilation)
 
 
 def lax_reduce(operands: Any, start: Any, reducer: Any, window: Window) -> Any:
-    """`jax.lax.reduce_window` over arrays `(batch, *spatial, channels)`."""
+    """Calls `jax.lax.reduce_window` over arrays `(batch, *spatial, channels)`."""
     return lax.reduce_window(
         operands,
         start,
@@ -80,7 +80,7 @@ def lax_reduce(operands: Any, start: Any, reducer: Any, window: Window) -> Any:
 
 
 def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, channels last, any number of spatial axes."""
+    """Calls `jax.lax.conv_general_dilated`, channels last, with any number of spatial axes."""
     n = x.ndim - 2
     channels_last = (0, n + 1, *range(1, n + 1))
     padding = geometry.padding

@@ -70,7 +70,7 @@ def _along_after(w_h_t: jax.Array, s: _SavedAfter, d: Carry, e: tuple[jax.Array,
     return (new.astype(d_h.dtype),)
 
 
-# Reset before the product: n sees q = r h.
+# Reset before the product: n depends on q = r h.
 
 
 class _SavedBefore(NamedTuple):
@@ -85,7 +85,7 @@ class _SavedBefore(NamedTuple):
 
 
 def _halves(w_h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The recurrent weights of r and z, and those of n."""
+    """Splits the recurrent weights into those of r and z, and those of n."""
     at = 2 * w_h.shape[0]
     return w_h[:, :at], w_h[:, at:]
 

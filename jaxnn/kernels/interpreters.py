@@ -1,6 +1,6 @@
-"""What `jax.experimental` makes of our primitives: what it makes of the operations of `jax.lax`.
+"""Rules of `jax.experimental` for these primitives, the same as for the operations of `jax.lax`.
 
-`jet` and `checkify` look up each operation in a table. One that is not there `jet` refuses and `checkify` skips.
+`jet` and `checkify` look up each operation in a table. `jet` refuses an unknown operation, and `checkify` skips it.
 """
 
 import functools
@@ -20,7 +20,7 @@ Series = Sequence[Sequence[jax.Array]]
 
 
 def _as_lax(plain: Any, primals: Sequence[jax.Array], series: Series, **params: Any) -> Any:
-    # Rules are handed Taylor coefficients, which `jet` itself multiplies by factorials only at its ends.
+    # Rules receive Taylor coefficients; `jet` multiplies them by factorials only at its ends.
     return jet.jet(functools.partial(plain, **params), primals, series, factorial_scaled=False)
 
 

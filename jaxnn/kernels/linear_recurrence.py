@@ -1,4 +1,4 @@
-"""A linear recurrence over all steps at once, in a number of sequential operations that grows as the logarithm of time.
+"""A linear recurrence over all steps at once; sequential operations grow as the logarithm of time.
 
 Two steps of `h' = A h + b` are one of the same form, `A₂ (A₁ h + b₁) + b₂`, so the steps can be joined pair by pair, as
 in a sum by a tree: `jax.lax.associative_scan`.
@@ -15,7 +15,7 @@ from jaxnn.kernels.masks import choose, zeros
 def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | None = None, reverse: bool = False) -> Any:
     r"""Solves a linear recurrence for all steps.
 
-    $$h_t = A_t h_{t-1} + b_t$$
+    .. math:: h_t = A_t h_{t-1} + b_t
 
     Args:
         a: $A_t$, an array or a tree of arrays: of the shape of `b` where every element acts on itself alone, and
@@ -27,7 +27,7 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
         reverse: Whether to go from the last step to the first.
 
     Returns:
-        $h_t$, of the shape of `b`.
+        :math:`h_t`, of the shape of `b`.
 
     References:
         Blelloch: Prefix sums and their applications, 1990.
@@ -53,8 +53,8 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
 
 
 def applied(a: jax.Array, h: jax.Array) -> jax.Array:
-    """`A_t h_t` for all steps, with `a` as `linear_recurrence` takes it."""
-    # Sums of products of elements, as blocks are small: what a fusion computes needs no product of matrices.
+    """Computes `A_t h_t` for all steps, with `a` as in `linear_recurrence`."""
+    # Sums of products of elements: blocks are small, and one fusion is faster than products of matrices.
     return a * h if a.ndim == h.ndim else jnp.sum(a * h[:, None], axis=2)
 
 

@@ -1,11 +1,12 @@
 """Max pooling, whose derivative takes for each window the tangent at the window's winner.
 
-The winner is the first maximum in row-major order; a NaN wins over every number, and the last of several, as in
-PyTorch. Padding never wins, not even where all that a window sees is minus infinity.
+The winner is the first maximum in row-major order. A NaN wins over every number, and the last of several NaN wins, as
+in PyTorch. Padding never wins, not even if all elements of a window are minus infinity.
 
-The derivatives of `jax.lax` give the gradient to padding there, the tangent of minus infinity as zero, and what meets a
-NaN to its neighbour. So these are other programs than those of `jax.lax`, on every platform: the winner is found tap by
-tap, in operations that vectorise, or in windows of many taps by one reduction over values with their places.
+The derivatives of `jax.lax` give the gradient of such a window to padding, take zero as the tangent of minus infinity,
+and give the gradient of a NaN to its neighbour. So these programs differ from those of `jax.lax` on every platform:
+they find the winner tap by tap, in operations that vectorise, or, in windows of many taps, by one reduction over values
+with their places.
 """
 
 import math
@@ -24,15 +25,15 @@ from jaxnn.kernels.taps import many, padded, put, seen
 
 
 def max_pool(x: jax.Array, window: Window) -> jax.Array:
-    """The maximum of each window: `(batch, *spatial, channels)` -> `(batch, *out, channels)`."""
+    """Takes the maximum of each window: maps `(batch, *spatial, channels)` to `(batch, *out, channels)`."""
     return bind(max_pool_p, x, window=window)
 
 
 def lowest(dtype: Any) -> np.ndarray:
-    """The neutral element of the maximum."""
+    """Returns the neutral element of the maximum."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return np.asarray(jnp.iinfo(dtype).min, dtype)
-    infinity = np.asarray(-np.inf, dtype)  # what has none makes it NaN, or its lowest number
+    infinity = np.asarray(-np.inf, dtype)  # a dtype without infinity makes it NaN, or its lowest number
     return infinity if np.isinf(infinity) else np.asarray(jnp.finfo(dtype).min, dtype)
 
 
@@ -68,7 +69,7 @@ def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
 def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
     if many(window.size) or not window.tiles(x.shape[1:-1]):
         return _give(g, x, window=window)
-    # Tiles: every input element belongs to one window, so it asks that window whether it won.
+    # Tiles: every input element belongs to one window, and is compared with the winner of that window.
     winner, zero = _winner(x, window), jnp.zeros((), g.dtype)
     out, n = winner.shape[1:-1], len(window.size)
     number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
@@ -83,7 +84,7 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _winner(x: jax.Array, window: Window) -> jax.Array:
-    """The number of the winning tap of each window."""
+    """Finds the number of the winning tap of each window."""
     taps = seen(padded(x, window, lowest(x.dtype)), window, x.shape[1:-1])
     best = taps[0]
     winner = jnp.zeros_like(best, jnp.int8 if len(taps) < 128 else jnp.int32)
@@ -97,7 +98,7 @@ def _winner(x: jax.Array, window: Window) -> jax.Array:
 
 
 def _first(window: Window, out: Sizes) -> jax.Array:
-    """The number of the first tap of each window that is past the low padding: `(1, *out, 1)`."""
+    """Finds the number of the first tap of each window past the low padding: `(1, *out, 1)`."""
     number = jnp.zeros((1,) * (len(out) + 2), jnp.int32)
     shape = (1, *out, 1)
     for axis, (k, s, (low, _), d) in enumerate(
@@ -109,12 +110,12 @@ def _first(window: Window, out: Sizes) -> jax.Array:
 
 
 def _flat(x: jax.Array) -> jax.Array:
-    """`(batch, *spatial, channels)` with all positions along one axis."""
+    """Joins the spatial axes of `(batch, *spatial, channels)` into one."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _place(x: jax.Array, window: Window) -> jax.Array:
-    """Where each window's winner lies among the positions of `x`; beyond them where a window sees only padding."""
+    """Finds the position of each window's winner in `x`; past the end if a window sees only padding."""
     spatial = x.shape[1:-1]
     nowhere = np.int32(math.prod(spatial))
     place = lax.broadcasted_iota(jnp.int32, (nowhere, 1), 0).reshape(1, *spatial, 1)
@@ -122,7 +123,7 @@ def _place(x: jax.Array, window: Window) -> jax.Array:
     def better(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         (x, i), (y, j) = a, b
         lost, wins = x != x, (y > x) | (y != y)
-        # Of numbers the first place, of NaN the last; what is nowhere loses to what is somewhere.
+        # Of equal numbers the first place wins, of NaN the last; padding loses to any place.
         later = jnp.where(lost & (y != y), (j > i) & (j < nowhere), (x == y) & (j < i))
         second = (wins & ~lost) | later
         return jnp.where(second, y, x), jnp.where(second, j, i)

@@ -1,8 +1,8 @@
-r"""The p-norm of each window, which neither overflows nor underflows on the way.
+r"""The p-norm of each window, without overflow and underflow.
 
-The powers of 1e20 have no place in float32, those of 1e-30 neither. So each window is divided by a scale near its own
-maximum, :math:`\lVert x \rVert = m \lVert x / m \rVert`. The norm does not depend on the scale, so that derivatives,
-second ones too, take it for a constant.
+Float32 can hold neither the powers of 1e20 nor those of 1e-30. So each window is divided by a scale near its maximum,
+:math:`\lVert x \rVert = m \lVert x / m \rVert`. The norm does not depend on the scale, so derivatives, second ones too,
+treat the scale as a constant.
 """
 
 from typing import TypeVar
@@ -19,11 +19,11 @@ from jaxnn.kernels.taps import many, padded, seen
 T = TypeVar("T")
 
 EXACT = 60
-"""Exponents up to which the scale is the power of two nearest to the maximum: dividing by one rounds nothing."""
+"""Largest exponent for which the scale is the power of two nearest to the maximum; dividing by it is exact."""
 
 
 def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
-    """The p-norm of each window of `x (batch, *spatial, channels)`, in at least float32; padding adds nothing."""
+    """Takes the p-norm of each window of `x (batch, *spatial, channels)`, in at least float32; padding adds nothing."""
     if p == 1:
         return sum_pool(_magnitude(x), window)
     if not many(window.size):
@@ -45,7 +45,7 @@ def _only(values: tuple[T, ...], axis: int, nothing: T) -> tuple[T, ...]:
 
 
 def _side_by_side(x: jax.Array, window: Window, axis: int) -> jax.Array:
-    """What the taps of a window along one axis see, along a last axis."""
+    """Gathers the inputs of the taps of a window along one axis into a new last axis."""
     out = window.out(x.shape[1:-1])[axis]
     firsts, taps = jnp.arange(out) * window.stride[axis], jnp.arange(window.size[axis]) * window.dilation[axis]
     seen_by_all = jnp.take(padded(x, window), firsts[:, None] + taps[None], axis=1 + axis)
@@ -53,10 +53,11 @@ def _side_by_side(x: jax.Array, window: Window, axis: int) -> jax.Array:
 
 
 def _norm(x: jax.Array, taps: list[jax.Array], window: Window, p: float) -> jax.Array:
-    """The norm over the taps, and over the axis that an array of several taps has more than `x`."""
+    """Takes the norm over the taps, and over the extra axis of an array of several taps."""
     info = jnp.finfo(x.dtype)
     largest = max_pool(jnp.abs(lax.stop_gradient(x)), window)
-    # For zeros it is 1, not the smallest number: XLA squares a constant scale's inverse, which would overflow.
+    # The scale of zeros is 1, not the smallest number: XLA squares the inverse of a constant scale, which would
+    # overflow.
     scale = jnp.where(largest > 0, jnp.clip(largest, info.tiny, info.max), jnp.ones_like(largest))
     if p <= EXACT:
         scale = lax.reduce_precision(jnp.minimum(scale, info.max / 2), info.nexp, 0)
@@ -73,7 +74,7 @@ def _norm(x: jax.Array, taps: list[jax.Array], window: Window, p: float) -> jax.
 
 
 def _power(x: jax.Array, p: float) -> jax.Array:
-    r""":math:`|x|^p`, with the derivatives at zero that it has there, and zero for those that it has not."""
+    r"""Computes :math:`|x|^p`; derivatives at zero that do not exist are zero."""
     if p == int(p):
         return (x if p % 2 == 0 else _magnitude(x)) ** int(p)
     zero = x == 0
@@ -81,5 +82,5 @@ def _power(x: jax.Array, p: float) -> jax.Array:
 
 
 def _magnitude(x: jax.Array) -> jax.Array:
-    """`|x|`, with a slope of zero at zero, where `jnp.abs` has 1."""
+    """Computes `|x|` with a slope of 0 at zero, where `jnp.abs` has 1."""
     return x * jnp.sign(x)

@@ -1,10 +1,10 @@
-"""The forward convolution of oneDNN, the library of direct convolutions that XLA:CPU brings on x86.
+"""The forward convolution of oneDNN, a library of direct convolutions inside XLA:CPU on x86.
 
-It lays nothing out, on all threads, and a window of many taps costs it no more a multiplication than one of few. XLA
-calls it by a custom call whose format has no promise to stay as it is, and a wrong one ends the process. So each
-release of jaxlib is asked once on each processor, in a process of its own (`works`), and the answer is kept in the
-user's cache folder. A compiled program with such a call cannot be written to a file: none is made where a persistent
-compilation cache is set, in exported programs, or with `JAXNN_ONEDNN=0` in the environment.
+It copies nothing to another layout, uses all threads, and a multiplication costs the same in large and small windows.
+XLA calls it by a custom call whose format may change in any release, and a wrong format ends the process. So each
+release of jaxlib is tried once on each processor, in a separate process (`works`), and the answer is kept in the user's
+cache folder. A compiled program with such a call cannot be written to a file, so there is none in exported programs,
+with a persistent compilation cache, or with `JAXNN_ONEDNN=0` in the environment.
 """
 
 import contextlib
@@ -28,23 +28,23 @@ from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.processor import facts, features
 
 PATIENCE = 120.0
-"""Seconds until the process that tries it is ended."""
+"""Seconds until the process that tries oneDNN is ended."""
 
 
 def available() -> bool:
-    """Whether programs that are compiled now may call it."""
+    """Whether programs that are compiled now may call oneDNN."""
     kept = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and works()
 
 
 def knows(dtype: Any, geometry: ConvGeometry) -> bool:
-    """Whether it computes convolutions of this dtype and geometry."""
+    """Whether oneDNN computes convolutions of this dtype and geometry."""
     return dtype == np.float32 and 1 <= len(geometry.stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
 
 
 @functools.cache
 def works() -> bool:
-    """Whether this jaxlib computes right by it on this processor; tried in a process of its own, once for each."""
+    """Whether oneDNN computes right with this jaxlib on this processor; tried once for each, in a separate process."""
     processor = _processor()
     if processor is None or not sys.executable:
         return False
@@ -63,11 +63,11 @@ def works() -> bool:
 
 
 def _processor() -> str | None:
-    """Model and features of the processor; None where oneDNN has no more than plain loops for it."""
-    told = facts()
+    """Returns model and features of the processor; None if oneDNN has only plain loops for it."""
+    known = facts()
     if platform.machine() not in ("x86_64", "AMD64") or "avx2" not in features():
         return None
-    return f"{told.get('model name')} {told.get('flags')}"
+    return f"{known.get('model name')} {known.get('flags')}"
 
 
 def _tried() -> bool:
@@ -90,7 +90,7 @@ def _tried() -> bool:
 
 
 def check() -> None:
-    """Convolves by it, in one to three axes, with every option; raises, or ends the process, if it cannot."""
+    """Convolves by oneDNN, in one to three axes, with every option; raises, or ends the process, on failure."""
     rng = np.random.default_rng(0)
     for n in (1, 2, 3):
         for stride, dilation, groups in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
@@ -102,7 +102,7 @@ def check() -> None:
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
     n = x.ndim - 2
     out = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
     channels_last = {"dims": n + 2, "data": {"batch_dim": 0, "feature_dim": n + 1, "spatial_dims": [*range(1, n + 1)]}}

@@ -27,19 +27,19 @@ def by_platform(
     spread: Formulation | None = None,
     exported: Formulation | None = None,
 ) -> Primitive:
-    """Makes a primitive that computes `default`, and on CPU the same function as `cpu` does.
+    """Makes a primitive that is computed by `default`, and on CPU by `cpu`, which is the same function.
 
     Args:
-      name: what jaxprs show.
-      default: `(*arrays, **params) -> array` in terms of `jax.lax`; it also tells shape, dtype and sharding.
-      cpu: the same function, formulated for XLA:CPU.
-      spread: what to take instead of `cpu` where XLA itself spreads the program over several devices; it must not loop
-        over what may be spread, or every device would gather the whole.
-      exported: what to take instead of `cpu` in a program that `jax.export` writes: nothing but what XLA promises to
-        know later, on another machine.
+        name: Name of the primitive in jaxprs.
+        default: `(*arrays, **params) -> array` in terms of `jax.lax`; it also determines shape, dtype and sharding.
+        cpu: The same function, formulated for XLA:CPU.
+        spread: Used instead of `cpu` in a program that XLA shards over several devices; it must not loop over axes that
+            may be sharded, or every device would gather the whole array.
+        exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
+            and on another machine.
 
     Returns:
-      The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
+        The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
     """
     primitive = Primitive(name)
 
@@ -63,11 +63,11 @@ def by_platform(
     to_keep = _lowering(exported or cpu)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
-        # Formulations for CPU divide by sizes and compare them, which neither zero nor an unknown size allows.
+        # Formulations for CPU divide by sizes and compare them, so a size must be known and not zero.
         ordinary = all(known(size) and size > 0 for aval in ctx.avals_in for size in aval.shape)
-        # Reshapes of what is explicitly sharded need to be told the result's sharding; `jax.lax` knows it.
+        # A reshape of an explicitly sharded array needs the sharding of its result; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
-        # Inside `shard_map` the context is another one, without a number of devices: there each sees its own part.
+        # Inside `shard_map` the context has no number of devices: there each device sees one part.
         devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
         for_export = ctx.module_context.lowering_parameters.for_export
         rule = plain if sharded or not ordinary else among if devices > 1 else to_keep if for_export else alone
@@ -89,12 +89,12 @@ def _lowering(function: Formulation) -> Callable[..., Any]:
 
 
 def formulation(primitive: Primitive) -> Formulation | None:
-    """What a primitive computes, `(*arrays, **params) -> array` in terms of `jax.lax`; None if not made here."""
+    """Returns the function of a primitive, `(*arrays, **params) -> array` in terms of `jax.lax`; None if unknown."""
     return _FORMULATIONS.get(primitive)
 
 
 def _without_dead_code(function: Formulation) -> Formulation:
-    """The same function; a derivative of `jax.lax` also computes its primal, which nobody asked for."""
+    """Removes unused results: a derivative of `jax.lax` also computes its primal."""
 
     def live(*arrays: jax.Array, **params: Any) -> jax.Array:
         traced = jax.make_jaxpr(functools.partial(function, **params))(*arrays)
@@ -105,7 +105,7 @@ def _without_dead_code(function: Formulation) -> Formulation:
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
-    """Calls `primitive`, inside `shard_map` too, where operands that vary over a mesh axis meet others that do not."""
+    """Calls `primitive`, inside `shard_map` too, where only some operands may vary over a mesh axis."""
     for like in arrays:
         arrays = tuple(varying_as(like, array) for array in arrays)
     return primitive.bind(*arrays, **params)
@@ -114,28 +114,28 @@ def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
 def transpose(
     function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...], g: jax.Array, spec: Sequence[Any]
 ) -> jax.Array:
-    """The transpose of a linear function of an array of this shape, at `g`.
+    """Applies the transpose of a linear function of an array of this shape to `g`.
 
-    `spec` says over which explicit axes of a mesh the result is sharded. Inside `shard_map` it varies as `g` does: the
-    transpose of `jax.lax` with operands that vary would sum it over the devices.
+    `spec` is the sharding of the result over explicit axes of a mesh. Inside `shard_map` the result varies as `g` does;
+    the transpose of `jax.lax` with varying operands would sum it over the devices.
     """
     mesh = jax.typeof(g).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype)))[1](g)[0]
-    # Only where a mesh is set does a new array take a sharding; a person may have set none.
+    # A new array takes a sharding only if a mesh is set, and the user may have set none.
     with jax.sharding.use_abstract_mesh(mesh):
         zeros = jnp.zeros(shape, g.dtype, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
         return jax.vjp(function, varying_as(g, zeros))[1](g)[0]
 
 
 def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
-    """The array, inside `shard_map` typed as one that differs over the mesh axes over which `like` differs."""
+    """Marks an array, inside `shard_map`, as varying over the mesh axes over which `like` varies."""
     axes = _varying(like) - _varying(array)
     return jax.lax.pcast(array, tuple(axes), to="varying") if axes else array
 
 
 def _varying(array: jax.Array) -> frozenset[str]:
-    """The mesh axes of an enclosing `shard_map` over which the array differs."""
+    """Returns the mesh axes of an enclosing `shard_map` over which the array varies."""
     aval = jax.typeof(array)
     if hasattr(aval, "vma"):  # its name until jax 0.10.1
         return aval.vma
@@ -143,9 +143,9 @@ def _varying(array: jax.Array) -> frozenset[str]:
 
 
 def linear_in_first(primitive: Primitive, transpose: Primitive) -> None:
-    """Says that `primitive(a, *rest)` is linear in `a`, piecewise constant in `rest`, and what transposes it.
+    """Registers that `primitive(a, *rest)` is linear in `a` and piecewise constant in `rest`, and its transpose.
 
-    `transpose` takes the cotangent in the place of `a`, and the same `rest` and parameters.
+    `transpose` takes the cotangent instead of `a`, and the same `rest` and parameters.
     """
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -165,7 +165,7 @@ def linear_in_first(primitive: Primitive, transpose: Primitive) -> None:
 
 
 def batch_leading(primitive: Primitive) -> None:
-    """Says that the first axis of every operand and of the result is a batch: `vmap` makes it longer."""
+    """Registers that the first axis of every operand and of the result is a batch, which `vmap` makes longer."""
 
     def rule(arrays: Sequence[jax.Array], axes: Sequence[Any], **params: Any) -> tuple[jax.Array, int]:
         size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
@@ -178,7 +178,7 @@ def batch_leading(primitive: Primitive) -> None:
 
 
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:
-    """The array with its vmapped axis first; one that has none is repeated `size` times."""
+    """Moves the vmapped axis of an array to the front; repeats an array without one `size` times."""
     if axis is None:
         return broadcast(array[None], (size, *array.shape))
     return jnp.moveaxis(array, axis, 0)

@@ -1,6 +1,6 @@
-"""JAX's settings, read where a person's program is traced, as operations of `jax.lax` read them.
+"""Settings of JAX, read while a user's program is traced, as operations of `jax.lax` read them.
 
-Our primitives are lowered, and our derivatives traced, later: after a `with` around the call is over.
+The primitives of this package are lowered, and derivatives traced, later: after a `with` around the call has ended.
 """
 
 import contextlib
@@ -12,27 +12,27 @@ from typing import Any
 import jax
 from jax import lax
 
-# Whether what is traced here is compiled with convolutions by Eigen; None: as the environment says.
+# Whether the traced program is compiled with convolutions by Eigen; None: as in the environment.
 eigen_context = jax.make_user_context(default_value=None)
 
 
 def default_precision() -> str | None:
-    """What `jax.default_matmul_precision` says here."""
+    """Returns the value of `jax.default_matmul_precision` here."""
     name: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return name
 
 
 def conv_precision(precision: Any) -> Any:
-    """The precision of a convolution, in one hashable form: None, a `jax.lax.Precision` or a pair of them.
+    """Reads the precision of a convolution, in one hashable form: None, a `jax.lax.Precision` or a pair of them.
 
     Args:
-        precision: What `jax.lax.conv_general_dilated` takes. None is what `default_precision` says.
+        precision: As in `jax.lax.conv_general_dilated`. None is the `default_precision`.
 
     Returns:
-        The precision. A `DotAlgorithm` says nothing of convolutions, so `jax.lax` gives them the default one.
+        The precision. A `DotAlgorithm` does not apply to convolutions, which get the default precision in `jax.lax`.
 
     Raises:
-        ValueError: If it is nothing that `jax.lax` takes.
+        ValueError: If `jax.lax` does not accept it.
     """
     precision = default_precision() if precision is None else precision
     if precision is None or isinstance(precision, lax.Precision):
@@ -47,16 +47,16 @@ def conv_precision(precision: Any) -> Any:
     except ValueError:
         raise ValueError(
             f"precision: expected None, a jax.lax.Precision, its name or a pair of them, got {precision!r}; "
-            "take for example 'highest'"
+            "take for example 'highest'."
         ) from None
 
 
 @contextlib.contextmanager
 def settled(arrays: Any, precision: str | None = None) -> Iterator[None]:
-    """Computes as where the arrays come from: in their dtypes, and in this precision where none is given.
+    """Sets the dtypes of arrays and a default precision as they were where the arrays come from.
 
     Args:
-        arrays: A tree of arrays. If one has 64 bits, what is computed of them may have 64 bits too.
+        arrays: A tree of arrays. If one has 64 bits, results may have 64 bits too.
         precision: As in `jax.default_matmul_precision`; `None` is JAX's own default.
     """
     wide = any(leaf.dtype.itemsize == 8 for leaf in jax.tree.leaves(arrays))
@@ -67,8 +67,8 @@ def settled(arrays: Any, precision: str | None = None) -> Iterator[None]:
 def convolutions_by_eigen() -> bool:
     """Whether XLA:CPU hands the convolutions that are traced here to Eigen, and none to YNNPACK.
 
-    Compiler options are not visible where a program is traced, so whoever compiles with some says so by
-    `eigen_context`. Without its word the environment's `XLA_FLAGS` decide.
+    Compiler options are not visible where a program is traced, so code that compiles with options sets
+    `eigen_context`. Without it the `XLA_FLAGS` of the environment decide.
 
     Example:
         >>> from jaxnn.kernels import settings
@@ -76,8 +76,8 @@ def convolutions_by_eigen() -> bool:
         ...     settings.convolutions_by_eigen()
         True
     """
-    told: bool | None = eigen_context.value
-    return _flags_leave_convolutions(os.environ.get("XLA_FLAGS", "")) if told is None else told
+    given: bool | None = eigen_context.value
+    return _flags_leave_convolutions(os.environ.get("XLA_FLAGS", "")) if given is None else given
 
 
 def _flags_leave_convolutions(flags: str) -> bool:
@@ -86,10 +86,10 @@ def _flags_leave_convolutions(flags: str) -> bool:
 
 
 def leaves_convolutions(fusions: str) -> bool:
-    """Whether what `xla_cpu_experimental_ynn_fusion_type` is set to takes convolutions from YNNPACK.
+    """Whether a value of `xla_cpu_experimental_ynn_fusion_type` takes convolutions from YNNPACK.
 
     Args:
-        fusions: A list of what it computes, or changes (`+dot`, `-dot`) to XLA's own list; either separated by commas.
+        fusions: A list of fusions, or changes (`+dot`, `-dot`) to XLA's list; separated by commas.
 
     Example:
         >>> from jaxnn.kernels.settings import leaves_convolutions

@@ -1,4 +1,4 @@
-"""The sum over each window, and its transpose, which XLA:CPU would compute as one more sliding window."""
+"""The sum over each window, and its transpose, which XLA:CPU would compute as another sliding window."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxnn.kernels.taps import many, padded, put, seen
 
 
 def sum_pool(x: jax.Array, window: Window) -> jax.Array:
-    """The sum of each window: `(batch, *spatial, channels)` -> `(batch, *out, channels)`; padding counts zero."""
+    """Sums each window: maps `(batch, *spatial, channels)` to `(batch, *out, channels)`; padding counts zero."""
     return bind(sum_pool_p, x, window=window, spatial=x.shape[1:-1])
 
 

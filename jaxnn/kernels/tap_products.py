@@ -1,8 +1,8 @@
 """Convolution and its transposes as products of matrices, one for each tap of the window.
 
-Products are compiled alike in loops and out of them, for every dtype, and over a sharded batch. They go over the batch
-in blocks, so that what a tap sees stays in the cache and memory stays bounded; `blocked=False` for a batch that may be
-sharded over devices.
+Products compile to the same code in loops and outside, for every dtype, and over a sharded batch. They loop over blocks
+of the batch, so that the inputs of a tap stay in the cache and memory stays bounded; `blocked=False` for a batch that
+may be sharded over devices.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxnn.kernels.taps import padded, put, seen
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    """`x (batch, *spatial, in)`, `kernel (*window, in / groups, out)` -> `(batch, *out, out)`."""
+    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
     size, groups = kernel.shape[:-2], geometry.groups
     window = geometry.window(size)
     taps = kernel.reshape(math.prod(size), kernel.shape[-2], groups, -1)
@@ -35,7 +35,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    """`g (batch, *out, out)`, `kernel (*window, in / groups, out)` -> `(batch, *spatial, in)`."""
+    """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
     size, groups, inputs = kernel.shape[:-2], geometry.groups, kernel.shape[-2]
     taps = kernel.reshape(math.prod(size), inputs, groups, -1)
 
@@ -50,19 +50,19 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    """`x (batch, *spatial, in)`, `g (batch, *out, out)` -> `(*window, in / groups, out)`."""
+    """Maps `x (batch, *spatial, in)` and `g (batch, *out, out)` to `(*window, in / groups, out)`."""
     window, groups = geometry.window(size), geometry.groups
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
         views = seen(padded(x, window), window, x.shape[1:-1])
-        # XLA's product of two tall matrices is the faster the smaller its left operand.
+        # XLA's product of two tall matrices is faster with the smaller one on the left.
         if x.shape[-1] < g.shape[-1]:
             left = [_product("ngi,ngo->igo", _rows(view, groups), _rows(g, groups), geometry) for view in views]
             return jnp.stack(left)
         right = [_product("ngo,ngi->ogi", _rows(g, groups), _rows(view, groups), geometry) for view in views]
         return jnp.stack(right).transpose(0, 3, 2, 1)
 
-    if not blocked or math.prod(size) == 1:  # a single tap sees the input itself
+    if not blocked or math.prod(size) == 1:  # the input of a single tap is the input itself
         total = block(x, g)
     else:
         total = sum_blocks(block, (x, g), math.prod(x.shape[1:]) * 4)
@@ -78,11 +78,11 @@ def _rows(x: jax.Array, groups: int) -> jax.Array:
 
 
 def _product(spec: str, a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """A product, axis g the groups, that accumulates half precision in float32."""
+    """Multiplies, with axis g the groups; half precision accumulates in float32."""
     options = {"precision": geometry.precision, "preferred_element_type": accumulator(a.dtype)}
     if geometry.groups > 1:
         return jnp.einsum(spec, a, b, **options)
-    # Without the axis of one group XLA:CPU sees a plain matrix product, and copies nothing to make it one.
+    # Without the axis of one group XLA:CPU sees a plain matrix product, and copies nothing.
     left, right, out = spec.replace("->", ",").split(",")
     a, b = a.squeeze(left.index("g")), b.squeeze(right.index("g"))
     return jnp.expand_dims(jnp.einsum(spec.replace("g", ""), a, b, **options), out.index("g"))

@@ -1,4 +1,4 @@
-"""What each tap of a sliding window sees, and its transpose: putting back what each tap gives."""
+"""Views of the input by the taps of a sliding window (im2col), and the transpose (col2im)."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, Window
 
 MOST_TAPS = 128
-"""What has more taps is left to `jax.lax`: each tap is an operation to compile."""
+"""Most taps of a window that are compiled one by one; `jax.lax` computes larger windows."""
 
 
 def many(size: Sizes) -> bool:
@@ -21,7 +21,7 @@ def many(size: Sizes) -> bool:
 
 
 def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = None) -> jax.Array:
-    """`x (batch, *spatial, channels)` with the window's padding around it: zeros, or `value`."""
+    """Pads `x (batch, *spatial, channels)` as the window says, with zeros or `value`."""
     if not any(low or high for low, high in window.padding):
         return x
     fill = jnp.zeros((), x.dtype) if value is None else value
@@ -29,7 +29,7 @@ def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = No
 
 
 def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
-    """What each tap sees of the padded `x`: a list of `(batch, *out, channels)`, in row-major order of the taps.
+    """Views the padded `x` by each tap: a list of `(batch, *out, channels)`, in row-major order of the taps.
 
     `spatial` is the size without padding.
     """
@@ -52,9 +52,9 @@ def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
 
 
 def put(shares: list[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
-    """What taps give back, each `(batch, *out, channels)`, added up where they saw: `(batch, *spatial, channels)`.
+    """Adds the shares of taps, each `(batch, *out, channels)`, at their inputs: `(batch, *spatial, channels)`.
 
-    Half precision is added up in float32 and rounded once.
+    Half precision is summed in float32 and rounded once.
     """
     batch, *out, channels = shares[0].shape
     if not all(out):
@@ -63,7 +63,7 @@ def put(shares: list[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
     for share, first in zip(shares, window.taps(), strict=True):
         middle = []
         for f, (low, _), s, o, n in zip(first, window.padding, window.stride, out, spatial, strict=True):
-            # Negative where the tap lay in the padding: lax.pad crops there.
+            # Negative if the tap lies in the padding: lax.pad crops there.
             middle.append((f - low, n - (f - low + s * (o - 1) + 1), s - 1))
         placed.append(widened(lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *middle, (0, 0, 0)))))
     return functools.reduce(operator.add, placed).astype(shares[0].dtype)

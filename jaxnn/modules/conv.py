@@ -20,20 +20,40 @@ _bias_init = jax.nn.initializers.zeros
 
 @explained
 class Conv(nnx.Module):
-    """A convolution that owns its kernel and bias; `functional.conv` with these.
+    """A convolution, `functional.conv`, that owns its kernel and bias.
 
     Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
 
-    Attributes:
-      kernel: `(*window, in_features / groups, out_features)`.
-      bias: `(out_features,)`, or None.
+    Args:
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        stride: As in `functional.conv`, and so are `padding`, `pad_mode`, `dilation`, `groups`, `precision`.
+        padding: `"SAME"` unless said.
+        pad_mode: `"zeros"` unless said.
+        dilation: Distance between taps.
+        groups: Number of groups of channels.
+        use_bias: Whether the layer has a bias.
+        dtype: Dtype of the computation; None is that of the input.
+        param_dtype: Dtype of the parameters.
+        precision: Precision of the products, as in `jax.lax`.
+        kernel_init: Initialiser of the kernel.
+        bias_init: Initialiser of the bias.
+        kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
+        bias_metadata: Metadata of the bias's `nnx.Param`.
+        rngs: Random streams; the parameters come from the stream `params`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import modules
-    >>> layer = modules.Conv(3, 32, (3, 3), padding="VALID", rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((8, 32, 32, 3))).shape
-    (8, 30, 30, 32)
+    Attributes:
+        kernel: `(*window, in_features / groups, out_features)`.
+        bias: `(out_features,)`, or None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import modules
+        >>> layer = modules.Conv(3, 32, (3, 3), padding="VALID", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((8, 32, 32, 3))).shape
+        (8, 30, 30, 32)
     """
 
     def __init__(
@@ -57,27 +77,6 @@ class Conv(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the parameters.
-
-        Args:
-          in_features: channels of the input.
-          out_features: channels of the output.
-          window: the kernel's size, one int per spatial axis; a single int is a square over two.
-          stride: as in `functional.conv`, and so are `padding`, `pad_mode`, `dilation`, `groups`, `precision`.
-          padding: `"SAME"` unless said.
-          pad_mode: `"zeros"` unless said.
-          dilation: distance between taps.
-          groups: number of groups of channels.
-          use_bias: whether there is a bias.
-          dtype: to compute in; None: that of the input.
-          param_dtype: to keep the parameters in.
-          precision: of the products.
-          kernel_init: initialiser of the kernel.
-          bias_init: initialiser of the bias.
-          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
-          bias_metadata: of the bias's `nnx.Param`.
-          rngs: the stream `params` is drawn from.
-        """
         size = arguments.sizes("window", window, arguments.axes_of(window))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
@@ -92,7 +91,14 @@ class Conv(nnx.Module):
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
+        """Applies the layer.
+
+        Args:
+            x: Array of shape `(*batch, *spatial, in_features)`.
+
+        Returns:
+            Array of shape `(*batch, *out, out_features)`.
+        """
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv(
             x,
@@ -109,20 +115,41 @@ class Conv(nnx.Module):
 
 @explained
 class ConvTranspose(nnx.Module):
-    """A transposed convolution that owns its kernel and bias; `functional.conv_transpose` with these.
+    """A transposed convolution, `functional.conv_transpose`, that owns its kernel and bias.
 
     Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
 
-    Attributes:
-      kernel: `(*window, in_features, out_features / groups)`.
-      bias: `(out_features,)`, or None.
+    Args:
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        stride: As in `functional.conv_transpose`, and so are the options that follow.
+        padding: `"SAME"` unless said: the output is the input's size times the stride.
+        output_padding: How much longer the output is at the high side.
+        dilation: Distance between taps.
+        groups: Number of groups of channels.
+        use_bias: Whether the layer has a bias.
+        dtype: Dtype of the computation; None is that of the input.
+        param_dtype: Dtype of the parameters.
+        precision: Precision of the products, as in `jax.lax`.
+        kernel_init: Initialiser of the kernel; None: LeCun's normal, by the `in_features / groups` channels that each
+            output sees.
+        bias_init: Initialiser of the bias.
+        kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
+        bias_metadata: Metadata of the bias's `nnx.Param`.
+        rngs: Random streams; the parameters come from the stream `params`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import modules
-    >>> layer = modules.ConvTranspose(8, 3, (4, 4), stride=2, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((16, 16, 8))).shape
-    (32, 32, 3)
+    Attributes:
+        kernel: `(*window, in_features, out_features / groups)`.
+        bias: `(out_features,)`, or None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import modules
+        >>> layer = modules.ConvTranspose(8, 3, (4, 4), stride=2, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((16, 16, 8))).shape
+        (32, 32, 3)
     """
 
     def __init__(
@@ -146,28 +173,6 @@ class ConvTranspose(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the parameters.
-
-        Args:
-          in_features: channels of the input.
-          out_features: channels of the output.
-          window: the kernel's size, one int per spatial axis; a single int is a square over two.
-          stride: as in `functional.conv_transpose`, and so are the options that follow.
-          padding: `"SAME"` unless said: the output is the input's size times the stride.
-          output_padding: how much longer the output is at the high side.
-          dilation: distance between taps.
-          groups: number of groups of channels.
-          use_bias: whether there is a bias.
-          dtype: to compute in; None: that of the input.
-          param_dtype: to keep the parameters in.
-          precision: of the products.
-          kernel_init: initialiser of the kernel; None: LeCun's normal, by the `in_features / groups` channels that each
-            output sees.
-          bias_init: initialiser of the bias.
-          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
-          bias_metadata: of the bias's `nnx.Param`.
-          rngs: the stream `params` is drawn from.
-        """
         size = arguments.sizes("window", window, arguments.axes_of(window))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
@@ -183,7 +188,14 @@ class ConvTranspose(nnx.Module):
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
+        """Applies the layer.
+
+        Args:
+            x: Array of shape `(*batch, *spatial, in_features)`.
+
+        Returns:
+            Array of shape `(*batch, *out, out_features)`.
+        """
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv_transpose(
             x,
@@ -211,9 +223,11 @@ def _by_group(groups: int) -> Initializer:
 
 def _check_features(in_features: int, out_features: int, groups: int) -> None:
     if in_features < 1 or out_features < 1:
-        raise ValueError(f"in_features and out_features must be positive, not {in_features} and {out_features}")
+        raise ValueError(f"in_features, out_features: expected positive numbers, got {in_features} and {out_features}")
     if groups < 1 or in_features % groups or out_features % groups:
-        raise ValueError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}")
+        raise ValueError(
+            f"groups: expected a divisor of in_features={in_features} and out_features={out_features}, got {groups}"
+        )
 
 
 def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:

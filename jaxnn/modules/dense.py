@@ -17,19 +17,33 @@ _kernel_init = jax.nn.initializers.lecun_normal()
 
 @explained
 class Dense(nnx.Module):
-    """An affine map that owns its kernel and bias; `functional.dense` with these.
+    """An affine map, `functional.dense`, that owns its kernel and bias.
 
     Maps `(*batch, in_features)` to `(*batch, out_features)`.
 
-    Attributes:
-      kernel: `(in_features, out_features)`.
-      bias: `(out_features,)`, or None.
+    Args:
+        in_features: Features of the input.
+        out_features: Features of the output.
+        use_bias: Whether the layer has a bias.
+        dtype: Dtype of the computation; None is that of the input.
+        param_dtype: Dtype of the parameters.
+        precision: Precision of the product, as in `jax.lax`.
+        kernel_init: Initialiser of the kernel.
+        bias_init: Initialiser of the bias.
+        kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
+        bias_metadata: Metadata of the bias's `nnx.Param`.
+        rngs: Random streams; the parameters come from the stream `params`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import modules
-    >>> modules.Dense(4, 2, rngs=nnx.Rngs(0))(jnp.ones((3, 4))).shape
-    (3, 2)
+    Attributes:
+        kernel: `(in_features, out_features)`.
+        bias: `(out_features,)`, or None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import modules
+        >>> modules.Dense(4, 2, rngs=nnx.Rngs(0))(jnp.ones((3, 4))).shape
+        (3, 2)
     """
 
     def __init__(
@@ -47,29 +61,23 @@ class Dense(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the parameters.
-
-        Args:
-          in_features: features of the input.
-          out_features: features of the output.
-          use_bias: whether there is a bias.
-          dtype: to compute in; None: that of the input.
-          param_dtype: to keep the parameters in.
-          precision: of the product.
-          kernel_init: initialiser of the kernel.
-          bias_init: initialiser of the bias.
-          kernel_metadata: of the kernel's `nnx.Param`, sharding for instance.
-          bias_metadata: of the bias's `nnx.Param`.
-          rngs: the stream `params` is drawn from.
-        """
         if in_features < 1 or out_features < 1:
-            raise ValueError(f"in_features and out_features must be positive, not {in_features} and {out_features}")
+            raise ValueError(
+                f"in_features, out_features: expected positive numbers, got {in_features} and {out_features}"
+            )
         self.kernel = parameter(kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.dtype = dtype
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, in_features)` -> `(*batch, out_features)`."""
+        """Applies the layer.
+
+        Args:
+            x: Array of shape `(*batch, in_features)`.
+
+        Returns:
+            Array of shape `(*batch, out_features)`.
+        """
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.dense(x, kernel, bias, precision=self.precision)

@@ -1,4 +1,4 @@
-"""How modules own parameters: their creation, and the dtype they are used in."""
+"""Parameters of modules: their creation, and the dtype of their use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,13 +21,13 @@ def parameter(
     dtype: Any,
     metadata: Mapping[str, Any] | None = None,
 ) -> nnx.Param:
-    """A new parameter, with the sharding metadata that its initialiser or `metadata` gives it."""
+    """Creates a parameter, with the sharding metadata of its initialiser or of `metadata`."""
     named = {name: hashable(value) for name, value in (metadata or {}).items()}
     return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **named)
 
 
 def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:
-    """The input and the parameters in the dtype to compute in: `dtype`, or where that is None the input's."""
+    """Casts the input and the parameters to `dtype`, or, if that is None, to the dtype of the input."""
     x = jnp.asarray(x)
     target = x.dtype if dtype is None else dtype
     held = (None if p is None else arguments.cast("a parameter", p[...], target) for p in params)

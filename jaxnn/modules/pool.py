@@ -1,4 +1,4 @@
-"""Pooling and flattening as modules, to stand between others in `nnx.Sequential`. They own nothing."""
+"""Pooling and flattening as modules for `nnx.Sequential`; they own no parameters."""
 
 import math
 
@@ -14,12 +14,20 @@ from jaxnn.modules.names import explained
 
 @explained
 class MaxPool(nnx.Module):
-    """`functional.max_pool` with these options.
+    """Maximum pooling, `functional.max_pool`.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import modules
-    >>> modules.MaxPool(2)(jnp.ones((8, 30, 30, 32))).shape
-    (8, 15, 15, 32)
+    Args:
+        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        stride: As in `functional.max_pool`.
+        padding: As in `functional.max_pool`.
+        dilation: As in `functional.max_pool`.
+        ceil_mode: As in `functional.max_pool`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import modules
+        >>> modules.MaxPool(2)(jnp.ones((8, 30, 30, 32))).shape
+        (8, 15, 15, 32)
     """
 
     def __init__(
@@ -31,7 +39,6 @@ class MaxPool(nnx.Module):
         dilation: SizesLike = 1,
         ceil_mode: bool = False,
     ) -> None:
-        """Keeps the options, which are those of `functional.max_pool`."""
         axes = arguments.axes_of(window)
         self.window = arguments.sizes("window", window, axes)
         self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
@@ -40,7 +47,14 @@ class MaxPool(nnx.Module):
         self.ceil_mode = ceil_mode
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
+        """Applies the layer.
+
+        Args:
+            x: Array of shape `(*batch, *spatial, channels)`.
+
+        Returns:
+            Array of shape `(*batch, *out, channels)`.
+        """
         return F.max_pool(
             x,
             self.window,
@@ -53,12 +67,21 @@ class MaxPool(nnx.Module):
 
 @explained
 class AvgPool(nnx.Module):
-    """`functional.avg_pool` with these options.
+    """Average pooling, `functional.avg_pool`.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import modules
-    >>> modules.AvgPool((3, 3), stride=2, padding="SAME")(jnp.ones((8, 30, 30, 32))).shape
-    (8, 15, 15, 32)
+    Args:
+        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        stride: As in `functional.avg_pool`.
+        padding: As in `functional.avg_pool`.
+        dilation: As in `functional.avg_pool`.
+        ceil_mode: As in `functional.avg_pool`.
+        count_include_pad: As in `functional.avg_pool`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import modules
+        >>> modules.AvgPool((3, 3), stride=2, padding="SAME")(jnp.ones((8, 30, 30, 32))).shape
+        (8, 15, 15, 32)
     """
 
     def __init__(
@@ -71,7 +94,6 @@ class AvgPool(nnx.Module):
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:
-        """Keeps the options, which are those of `functional.avg_pool`."""
         axes = arguments.axes_of(window)
         self.window = arguments.sizes("window", window, axes)
         self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
@@ -81,7 +103,14 @@ class AvgPool(nnx.Module):
         self.count_include_pad = count_include_pad
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
+        """Applies the layer.
+
+        Args:
+            x: Array of shape `(*batch, *spatial, channels)`.
+
+        Returns:
+            Array of shape `(*batch, *out, channels)`.
+        """
         return F.avg_pool(
             x,
             self.window,
@@ -95,23 +124,36 @@ class AvgPool(nnx.Module):
 
 @explained
 class Flatten(nnx.Module):
-    """Makes the last `axes` axes one: from pictures to what a dense layer takes.
+    """Joins the last `axes` axes into one, for example those of pictures before a dense layer.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn import modules
-    >>> modules.Flatten()(jnp.ones((8, 6, 6, 64))).shape
-    (8, 2304)
+    Args:
+        axes: Number of axes that become one.
+
+    Raises:
+        ValueError: If `axes` is below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import modules
+        >>> modules.Flatten()(jnp.ones((8, 6, 6, 64))).shape
+        (8, 2304)
     """
 
     def __init__(self, axes: int = 3) -> None:
-        """Keeps how many axes to join: 3 for pictures, height, width and channels."""
         if axes < 1:
-            raise ValueError(f"axes must be a positive int, not {axes}")
+            raise ValueError(f"axes: expected a positive int, got {axes}")
         self.axes = axes
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(*batch, *joined)` -> `(*batch, features)`."""
+        """Joins the axes.
+
+        Args:
+            x: Array of shape `(*batch, *joined)`.
+
+        Returns:
+            Array of shape `(*batch, features)`.
+        """
         if x.ndim < self.axes:
-            raise ValueError(f"x must have at least the {self.axes} axes to be joined, not the shape {x.shape}")
+            raise ValueError(f"x: expected at least the {self.axes} axes to join, got shape {x.shape}")
         batch = x.shape[: x.ndim - self.axes]
         return x.reshape(*batch, math.prod(x.shape[x.ndim - self.axes :]))

@@ -16,8 +16,8 @@ _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
 class ByReference:
     """A function that is compared, copied and pickled by reference, as plain functions of Python are.
 
-    `jnp.tanh`, `jax.nn.relu` and all that `jax.jit` returns are objects which `copy.deepcopy` turns into other
-    functions, and which `pickle` refuses.
+    `copy.deepcopy` turns `jnp.tanh`, `jax.nn.relu` and all results of `jax.jit` into other functions, and `pickle`
+    refuses them.
 
     Args:
         function: The function.
@@ -63,12 +63,12 @@ class ByReference:
 
 
 def _held(value: Any) -> Any:
-    """What a partial function holds: functions by reference too."""
+    """Holds an argument of a partial function; functions by reference."""
     return ByReference(value) if callable(value) else value
 
 
 def hashable(value: Any) -> Any:
-    """Lists as tuples."""
+    """Turns lists into tuples."""
     return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
@@ -84,12 +84,12 @@ def _named(module: str, name: str) -> ByReference:
 
 
 def static_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Options as pairs of names and values, which are hashable; `keywords` undoes it."""
+    """Turns options into hashable pairs of names and values; the inverse is `keywords`."""
     return tuple((name, static_function(value) if callable(value) else value) for name, value in options.items())
 
 
 def keywords(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """Options as they were given."""
+    """Turns pairs of names and values into options."""
     return {name: _given(value) for name, value in options}
 
 
@@ -98,5 +98,5 @@ def _given(value: Any) -> Any:
 
 
 def static_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function by reference; one that holds arrays (a module, a pytree) stays, for Flax to see them."""
+    """Returns the function by reference; one that holds arrays (a module, a pytree) itself, so that Flax sees them."""
     return ByReference(function) if jax.tree_util.all_leaves([function]) else function

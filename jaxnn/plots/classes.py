@@ -1,4 +1,4 @@
-"""How a classifier did: the confusion matrix."""
+"""The confusion matrix of a classifier."""
 
 from collections.abc import Sequence
 
@@ -52,12 +52,12 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, path: Path, class_names: 
 
 
 def as_classes(labels: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted classes as integers from 0, as many of each."""
+    """Reads true and predicted classes: integers from 0, one of each per example."""
     truth, guess = np.asarray(labels), np.asarray(predicted)
     for name, array in (("labels", truth), ("predicted", guess)):
         if array.ndim != 1 or array.shape != truth.shape or not array.size or array.dtype.kind not in "iu":
             raise ValueError(
-                f"{name}: expected integer classes (examples,), as many as labels and at least one, "
+                f"{name}: expected integer classes (examples,), one per label and at least one, "
                 f"got {array.dtype} {array.shape}"
             )
         if array.min() < 0:
@@ -66,7 +66,7 @@ def as_classes(labels: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.
 
 
 def as_names(class_names: Sequence[str] | None, classes: int) -> list[str]:
-    """A name for each class."""
+    """Returns a name for each class."""
     names = [str(i) for i in range(classes)] if class_names is None else list(class_names)
     if len(names) < classes:
         raise ValueError(f"class_names: expected at least {classes}, one for each class, got {len(names)}")

@@ -12,14 +12,14 @@ from jaxnn.plots.figure import INK, TEST, TRAIN, Path, new_figure, over_epochs, 
 def spread(
     groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: Path, metric: str = "test_accuracy"
 ) -> None:
-    """Draws one metric over the epochs: each setting's mean in a band from the lowest run to the highest.
+    """Draws one metric over the epochs: the mean of each setting in a band from the lowest run to the highest.
 
     Runs that ended early, because they diverged, are left out and counted in the legend.
 
     Args:
         groups: The histories of each setting's runs, by the setting's name.
         path: The PNG to write.
-        metric: Which number of the records; accuracies are shown in percent.
+        metric: Name of a number in the records; accuracies are shown in percent.
 
     Raises:
         ValueError: If there is no history.
@@ -50,7 +50,7 @@ def spread(
         last = f"{mean[-1]:.2f} ± {deviation:.2f}{unit}" if percent else f"{mean[-1]:.3g} ± {deviation:.2g}"
         low, high, faint = values.min(0), values.max(0), {"color": f"C{number}", "alpha": 0.18}
         axes.fill_between(epochs, low, high, linewidth=0, **faint)
-        if len(epochs) == 1:  # a band without width is not seen
+        if len(epochs) == 1:  # a band without width is invisible
             axes.vlines(epochs, low, high, linewidth=8, **faint)
         axes.plot(
             epochs,
@@ -68,14 +68,14 @@ def spread(
 
 
 def by_setting(results: Mapping[float, Sequence[float]], path: Path, *, x: str, y: str, log: bool = True) -> None:
-    """Draws what each value of a hyper-parameter gave: every run a dot, their mean and standard deviation.
+    """Draws results by the value of a hyper-parameter: each run as a dot, with mean and standard deviation.
 
     Args:
-        results: Each run's result by the hyper-parameter's value; one that is not finite is drawn as a cross at
-            the bottom: it diverged.
+        results: Results of all runs by the value of the hyper-parameter; a result that is not finite (the run diverged)
+            is drawn as a cross at the bottom.
         path: The PNG to write.
-        x: What to write below.
-        y: What to write beside.
+        x: Label of the horizontal axis.
+        y: Label of the vertical axis.
         log: Whether the hyper-parameter's axis is logarithmic.
 
     Raises:
@@ -120,10 +120,10 @@ def by_setting(results: Mapping[float, Sequence[float]], path: Path, *, x: str, 
 
 
 def reliability(groups: Mapping[str, Reliability], path: Path) -> None:
-    """Draws accuracy against confidence, one line a classifier; calibrated ones follow the diagonal.
+    """Draws accuracy against confidence, one line per classifier; calibrated classifiers follow the diagonal.
 
     Args:
-        groups: From `inspect.reliability`, by the name to show.
+        groups: Results of `inspect.reliability` by name.
         path: The PNG to write.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A figure of its own for each picture, written whole or not at all."""
+"""One figure per picture, written whole or not at all."""
 
 import os
 from typing import Any
@@ -11,19 +11,21 @@ Path = str | os.PathLike[str]
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of its own, without pyplot's global state or any window."""
+    """Creates a figure without the global state of pyplot and without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"plots need matplotlib: {extras.install('experiments')}") from error
+        raise ImportError(
+            f"jaxnn.plots: matplotlib is not installed; install it with: {extras.install('experiments')}"
+        ) from error
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Any, path: Path) -> None:
-    """Writes the figure as a PNG, beside first and then renamed."""
+    """Writes the figure as a PNG, under another name first, then renames it."""
     with replacing(path) as beside:
         figure.savefig(beside, format="png")
 
@@ -42,7 +44,7 @@ def over_epochs(axes: Any) -> None:
 
 
 def words(metric: str) -> str:
-    """What an axis says of a metric: `test_grad_norm` as "test gradient norm", accuracies in percent.
+    """Names a metric for an axis: `test_grad_norm` is "test gradient norm", accuracies are in percent.
 
     Example:
         >>> from jaxnn.plots.figure import words

@@ -1,4 +1,4 @@
-"""How a run went: loss and accuracy over its epochs."""
+"""Loss and accuracy of runs over their epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from jaxnn.plots.figure import TEST, TRAIN, Path, new_figure, over_epochs, save,
 
 
 def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws loss and, where there is one, accuracy over the epochs, training and test.
+    """Draws loss and, if recorded, accuracy over the epochs, training and test.
 
     Args:
-        history: From `fit`, or `RunFolder.metrics()`.
+        history: Records of `fit`, or of `RunFolder.metrics()`.
         path: The PNG to write.
 
     Raises:
@@ -57,9 +57,9 @@ def compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, me
     """Draws one metric of several runs over their epochs.
 
     Args:
-        histories: From `fit`, by the name to show.
+        histories: Records of `fit` by the name of the run.
         path: The PNG to write.
-        metric: Which number of the records; accuracies are shown in percent.
+        metric: Name of a number in the records; accuracies are shown in percent.
 
     Raises:
         ValueError: If there is no history, or one without the metric.
@@ -78,7 +78,7 @@ def compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, me
     for name, history in histories.items():
         points = [(record["epoch"], record[metric]) for record in history if record.get(metric) is not None]
         if not points:
-            raise ValueError(f"histories: {name!r} has no record of {metric!r}")
+            raise ValueError(f"histories: expected records of {metric!r}, got none in {name!r}")
         epochs, values = np.array(points, float).T
         last = f"{100 * values[-1]:.2f} %" if percent else f"{values[-1]:.4g}"
         scale = 100 if percent else 1

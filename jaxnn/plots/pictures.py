@@ -1,4 +1,4 @@
-"""Pictures in a grid: feature maps, filters, and what a classifier takes pictures for."""
+"""Pictures in a grid: feature maps, filters, and predictions of a classifier."""
 
 import math
 import textwrap
@@ -27,10 +27,10 @@ def images(
         pictures: `(n, height, width)`, `(n, height, width, 1)` grey or `(n, height, width, 3)` colour; or a sequence
             of pictures of any sizes.
         path: The PNG to write.
-        titles: One above each picture.
-        columns: Pictures a row.
-        title: One above all.
-        side: Inches that a picture takes.
+        titles: A title for each picture.
+        columns: Pictures per row.
+        title: A title above all.
+        side: Size of a picture in inches.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -55,7 +55,7 @@ def predictions(
     title: str | None = None,
     most: int | None = None,
 ) -> None:
-    """Draws pictures with what the model takes them for; wrong ones in red, with the true class.
+    """Draws pictures with their predicted classes; wrong ones in red, with the true class.
 
     Args:
         images: `(n, height, width, channels)` with 1 or 3 channels.
@@ -103,19 +103,19 @@ def predictions(
 
 
 def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
-    """Draws the kernels of a convolution that looks at pictures: the first layer's.
+    """Draws the kernels of a convolution over pictures, usually the first layer.
 
-    Kernels on three channels are drawn in colour: the weight of each channel is how bright that colour is, and grey
-    is zero. Others are drawn as the mean over their input channels, where red is positive and blue negative. All
-    share one scale, which is drawn beside them, so strong kernels look strong.
+    Kernels on three channels are drawn in colour: the weight of each channel is the brightness of that colour, and
+    grey is zero. Others are drawn as the mean over their input channels, where red is positive and blue negative. All
+    share one scale, drawn beside them, so strong kernels look strong.
 
     Args:
         kernel: `(height, width, in, out)`.
         path: The PNG to write.
-        columns: Kernels a row.
+        columns: Kernels per row.
 
     Raises:
-        ValueError: If `kernel` has not four axes.
+        ValueError: If `kernel` does not have four axes.
         ImportError: If matplotlib is absent.
 
     Example:
@@ -162,7 +162,7 @@ def _grid(
 ) -> None:
     n = len(pictures)
     if titles is not None and len(titles) != n:
-        raise ValueError(f"titles: expected one a picture, {n}, got {len(titles)}")
+        raise ValueError(f"titles: expected one per picture, {n}, got {len(titles)}")
     if columns < 1:
         raise ValueError(f"columns: expected a positive number, got {columns}")
     columns = min(columns, n)
@@ -195,7 +195,7 @@ def _grid(
 
 
 def _pictures(pictures: ArrayLike | Sequence[ArrayLike]) -> list[np.ndarray]:
-    """As matplotlib wants them: grey without a channel axis, colour in [0, 1] or uint8."""
+    """Converts pictures for matplotlib: grey without a channel axis, colour in [0, 1] or uint8."""
     shown = [_picture(np.asarray(picture)) for picture in pictures]  # type: ignore[union-attr]
     if not shown:
         raise ValueError("pictures: expected at least one, got none")

@@ -1,4 +1,4 @@
-"""Numerical testing of layers, one's own too: oracles, derivatives, invariances, counters."""
+"""Numerical tests of layers: oracles, derivatives, invariances, counters."""
 
 from jaxnn.testing.cells import assert_cell
 from jaxnn.testing.comparison import assert_close

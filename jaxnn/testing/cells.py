@@ -1,4 +1,4 @@
-"""What a recurrent cell promises to the engine: shapes, purity, the optional parts, time, and every algorithm."""
+"""Checks of a recurrent cell: shapes, purity, the optional parts, time, and every algorithm."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -25,14 +25,13 @@ def assert_cell(
     roundings: int | None = None,
     seed: int = 0,
 ) -> None:
-    """Asserts that a recurrent cell keeps what it promises to `functional.recurrent`.
+    """Asserts that a recurrent cell keeps the contract of `functional.recurrent`.
 
-    All of it is checked in the dtype of `x`; where float64 is enabled, float64 inputs and parameters make the
-    comparisons sharper.
+    The checks use the dtype of `x`; if float64 is enabled, float64 inputs and parameters make the comparisons sharper.
 
     - `"step"`: `zero_state`, `step` and `output` return arrays `(*batch, ...)`; `step` keeps the state's shapes and
-      dtypes, and returns the same for the same arguments, when it is traced anew too. The cell is hashable.
-    - `"batch"`: each sequence of a batch gives what it gives by itself, and any number of batch axes serves.
+      dtypes, and returns the same for the same arguments, also in a new trace. The cell is hashable.
+    - `"batch"`: each sequence of a batch gives the same as alone, with any number of batch axes.
     - `"project"`: `advance` after `project` is `step`, in values and gradients, and `project` gives the same for all
       steps at once and for one.
     - `"affine"`: `a * state + b` is `step`, in values and gradients.
@@ -48,16 +47,16 @@ def assert_cell(
         cell: The cell.
         params: Its parameters.
         x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps.
-        checks: Which checks to make. Default: all that concern the cell.
-        state: The state to check at, `(batch, ...)`. Default: normal numbers; give one where not all numbers are a
-            state.
+        checks: Names of the checks. Default: all that concern the cell.
+        state: The state to check at, `(batch, ...)`. Default: normal numbers; give a state if not every number
+            is a valid state.
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
-        roundings: See `tolerance`. Default: 8 a time step.
-        seed: Seed of all that is random.
+        roundings: See `tolerance`. Default: 8 per time step.
+        seed: Seed of all random numbers.
 
     Raises:
-        AssertionError: If a check fails; names the part of the cell and the worst element.
+        AssertionError: If a check fails; the message names the part of the cell and the worst element.
         ValueError: If a check is unknown or the cell lacks the part that it checks, or `x` does not fit.
 
     Example:
@@ -80,7 +79,7 @@ def assert_cell(
     """
     unknown = set(checks or ()) - set(CHECKS)
     if unknown:
-        raise ValueError(f"checks must be among {sorted(CHECKS)}, got {sorted(unknown)}")
+        raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")
     parts = [name for name in get_args(CellCheck) if getattr(cell, name, True) is not None]
     lacks = sorted(set(checks or ()) - set(parts))
     if lacks:
@@ -98,7 +97,7 @@ def assert_cell(
             f"least 2 sequences of at least 4 steps, got {values.dtype} {values.shape}"
         )
     with jax.default_matmul_precision("highest"):
-        # Shapes first, whatever is chosen: the other checks would fail with another message.
+        # Shapes first, whichever checks are chosen: the other checks would fail with another message.
         check_shapes(cell, params, values)
         subject = Subject(cell, params, values, state, reduction, roundings, seed)
         for check in parts if checks is None else checks:

@@ -1,4 +1,4 @@
-"""Comparing two trees element by element, with a message that leads to the fault."""
+"""Compares two trees element by element, with a message that names the worst element."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -31,18 +31,18 @@ def assert_close(
 
     Args:
         got: Tree of arrays; the dtype of each leaf decides the tolerance.
-        expected: Tree of the same structure and shapes, of a precision at least as good.
+        expected: Tree of the same structure and shapes, of at least the same precision.
         reduction: Number of products in each sum.
         roundings: See `tolerance`.
-        magnitude: Tree of arrays ``Σ |a_i| |b_i|`` behind each element. Default: the largest ``|expected|`` of each
+        magnitude: Tree of arrays `Σ |a_i| |b_i|` behind each element. Default: the largest `|expected|` of each
             leaf.
         accumulate: See `tolerance`.
-        what: Name of what is compared, for the message.
+        what: Name of the result, for the message.
 
     Raises:
-        AssertionError: If the structure, a shape or a value differs. Names the worst element by its path in the tree
-            and its index, gives both values and the error in units of the tolerance, and says where all elements are
-            off by one common factor.
+        AssertionError: If the structure, a shape or a value differs. The message names the worst element by its
+            path in the tree and its index, both values, the error in units of the tolerance, and a common factor of all
+            elements, if there is one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,9 +70,9 @@ def assert_close(
 def assert_within(
     got: Tree, expected: Tree, allowed: Allowed, *, what: str, paths: Sequence[str] | None = None
 ) -> None:
-    """Asserts ``|got - expected| <= allowed`` at every element, and otherwise says what `assert_close` says.
+    """Asserts `|got - expected| <= allowed` at every element; fails with the message of `assert_close`.
 
-    ``paths`` names the leaves in the message; by default their paths in the tree do.
+    `paths` are the names of the leaves in the message; by default their paths in the tree.
     """
     chex.assert_trees_all_equal_structs(got, expected, custom_message=what)
     leaves = [
@@ -103,7 +103,7 @@ def assert_within(
 
 
 def largest(array: np.ndarray) -> float:
-    """Returns the largest finite magnitude, 0 where there is none."""
+    """Returns the largest finite magnitude, 0 if there is none."""
     finite = np.abs(array[np.isfinite(array)])
     return float(finite.max()) if finite.size else 0.0
 
@@ -126,7 +126,7 @@ class _Leaf:
     bound: np.ndarray = dataclasses.field(init=False)
 
     def excess(self, factor: float = 1.0) -> np.ndarray:
-        """Error in units of the bound, where ``factor`` times the expected value is due.
+        """Returns the error in units of the bound, relative to `factor` times the expected value.
 
         Infinite where only one of the two is NaN or infinite.
         """
@@ -148,13 +148,13 @@ class _Leaf:
 
 
 def _common_factor(leaves: list[_Leaf]) -> float | None:
-    """The one factor by which everything is off, if there is one: a gradient scaled by two shows at once."""
+    """Finds a common factor of all elements, if there is one, for example of a gradient scaled by two."""
     if sum(np.count_nonzero(leaf.expected) for leaf in leaves) < 2:
-        return None  # a lone element is always off by a factor
+        return None  # a single element always differs by a factor
     with np.errstate(invalid="ignore"):
         overlap = sum(np.vdot(leaf.expected, leaf.got).real for leaf in leaves)
         factor = float(overlap / sum(np.vdot(leaf.expected, leaf.expected).real for leaf in leaves))
-    # The same for nothing and for NaN: neither is a factor that helps anyone.
+    # A factor of zero or NaN helps nobody.
     if not np.isfinite(factor) or abs(factor) < 1e-3:
         return None
     return factor if all(np.all(leaf.excess(factor) <= 4) for leaf in leaves) else None

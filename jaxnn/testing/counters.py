@@ -13,8 +13,8 @@ import jax
 def record_traces() -> Iterator[collections.Counter[str]]:
     """Counts every trace of a jitted function while the block runs, by the function's name.
 
-    For functions that are jitted out of reach, inside a library or a training loop. A function that is jitted inside
-    another jitted one is part of that one. JAX's own helpers that are jitted are counted as well.
+    For functions that are jitted inside a library or a training loop. A function that is jitted inside another jitted
+    one is part of that one. Jitted helpers of JAX are counted too.
 
     Yields:
         Counter of traces by name; it fills as the block runs.
@@ -83,7 +83,7 @@ def assert_traces(n: int, name: str) -> Iterator[None]:
 
 
 def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = True) -> collections.Counter[str]:
-    """Counts the operations of the compiled program by their HLO names, those inside fusions too.
+    """Counts the operations of the compiled program by their HLO names, also those inside fusions.
 
     Args:
         function: A function, jitted or not.
@@ -91,7 +91,7 @@ def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = Tru
         optimized: Whether to count after XLA's optimisations, which differ by device, or before them.
 
     Returns:
-        Counter such as ``{"convolution": 1, "transpose": 2}``. A call of a library or of Python is counted as
+        Counter, for example `{"convolution": 1, "transpose": 2}`. A call of a library or of Python is counted as
         "custom-call" and under its target, as in "custom-call:xla_ffi_python_cpu_callback".
 
     Example:

@@ -1,4 +1,4 @@
-"""The floating leaves of a tree: casting them, and seeing a function as one of them alone."""
+"""The floating leaves of a tree: casts, and functions restricted to them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 Tree = Any
-# From one list of floating arrays to another: what is left of a function once its other arguments are fixed.
+# From one list of floating arrays to another: a function with its other arguments fixed.
 FloatingFunction = Callable[[Sequence[jax.typing.ArrayLike]], list[jax.Array]]
 
 
@@ -20,17 +20,17 @@ def is_floating(leaf: Any) -> bool:
 
 
 def cast_floating(tree: Tree, dtype: DTypeLike) -> Tree:
-    """Returns the tree as JAX arrays, its floating leaves in ``dtype`` and the others as they are."""
+    """Returns the tree as JAX arrays, its floating leaves in `dtype` and the others unchanged."""
     return jax.tree.map(lambda leaf: as_array(np.asarray(leaf).astype(dtype) if is_floating(leaf) else leaf), tree)
 
 
 def as_array(leaf: Any) -> jax.Array:
-    """As `jnp.asarray`; but that compiles a program for every shape of a NumPy array, and a mere copy needs none."""
+    """Converts as `jnp.asarray` does, without the program that it compiles for every shape of a NumPy array."""
     return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
 def to_float64(tree: Tree) -> Tree:
-    """Returns the tree as NumPy arrays, its floating leaves in float64 and the others as they are."""
+    """Returns the tree as NumPy arrays, its floating leaves in float64 and the others unchanged."""
 
     def convert(leaf: Any) -> Any:
         if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
@@ -42,7 +42,7 @@ def to_float64(tree: Tree) -> Tree:
 
 @contextlib.contextmanager
 def computing_in(dtype: DTypeLike, precision: str | None = "highest") -> Iterator[None]:
-    """Lets float64 be float64, and products keep the precision of their dtype.
+    """Enables float64, and products in the precision of their dtype.
 
     By default GPUs and TPUs round the factors of a product to fewer bits than float32 has.
     """
@@ -54,11 +54,11 @@ def computing_in(dtype: DTypeLike, precision: str | None = "highest") -> Iterato
 def restrict_to_floating(
     function: Callable[..., Tree], args: tuple[Tree, ...], argnums: Sequence[int] | None = None
 ) -> tuple[FloatingFunction, list[jax.Array], list[str]]:
-    """Sees a function as one from floating arrays to floating arrays, all other leaves fixed.
+    """Restricts a function to one from floating arrays to floating arrays, with all other leaves fixed.
 
     Returns:
-        The function from the floating leaves of the arguments at ``argnums`` (all by default) to the floating leaves of
-        the result; these leaves of ``args``; and their paths, for messages.
+        The function from the floating leaves of the arguments at `argnums` (all by default) to the floating leaves of
+        the result; these leaves of `args`; and their paths, for messages.
     """
     flat, structure = jax.tree.flatten_with_path(args)
     chosen = range(len(args)) if argnums is None else argnums

@@ -40,25 +40,25 @@ def assert_gradients(
     J v formed from the gradient wᵀ J (reverse mode). Its error is of the order ε^{2/3}: 4e-11 in float64. Where they
     differ, the whole gradient is formed element by element, to name the worst.
 
-    At a kink (ReLU at 0, a tie in max pooling) no finite difference tells which of the derivatives is meant: choose
+    At a kink (ReLU at 0, a tie in max pooling) finite differences cannot decide which derivative is right: choose
     inputs away from kinks, and compare the gradient at the kink with an oracle by `assert_close_to_oracle`.
 
     Args:
-        function: Takes the arguments, returns a tree of arrays. Its floating leaves are differentiated.
+        function: Function of the arguments that returns a tree of arrays, whose floating leaves are differentiated.
         args: Positional arguments, pytrees of arrays of about unit size. Leaves that are not floating stay fixed.
         modes: "fwd" (`jax.jvp`), "rev" (`jax.vjp`) or both.
         order: 2 checks second derivatives as well: the gradient's own derivatives, in all modes; and so on.
         argnums: Positions of the arguments to differentiate. Default: all.
-        dtype: Dtype of the computation. float64, the default, works without the global x64 flag; what a device or
-            kernel does not offer in float64 is checked in float32, coarsely: 0.5 %.
+        dtype: Dtype of the computation. float64, the default, works without the global x64 flag; check a
+            device or kernel without float64 in float32, with a coarse tolerance of 0.5 %.
         directions: Number of random directions.
         rtol: Allowed difference relative to the largest value and derivative. Default: 200 ε^{2/3}.
-        search_limit: Most elements to look at, chosen at random, when the worst one is searched for.
+        search_limit: Largest number of elements, chosen at random, in the search for the worst one.
         seed: Seed of the directions.
 
     Raises:
-        AssertionError: If a derivative is wrong. Names the mode, the worst input element (argument, path, index), both
-            values and the common factor, if there is one.
+        AssertionError: If a derivative is wrong. The message names the mode, the worst input element (argument, path,
+            index), both values and the common factor, if there is one.
         ValueError: If a mode is unknown, the order is not positive, or nothing in the inputs or outputs is floating.
 
     Example:
@@ -79,14 +79,14 @@ def assert_gradients(
           every element is 2 times what is expected
     """
     if order < 1 or not modes or any(mode not in ("fwd", "rev") for mode in modes):
-        raise ValueError(f"order must be at least 1 and modes a choice of 'fwd', 'rev'; got {order} and {modes}")
+        raise ValueError(f"order, modes: expected at least 1, and some of 'fwd', 'rev', got {order} and {modes}")
     with computing_in(dtype):
         given = cast_floating(tuple(args), dtype)
         restricted, leaves, paths = restrict_to_floating(function, given, argnums)
         smooth: FloatingFunction = jax.jit(restricted)
         inputs = _to_numpy(leaves)
         if not any(leaf.size for leaf in inputs):
-            raise ValueError("none of the chosen arguments holds floating-point numbers to differentiate")
+            raise ValueError("args: expected floating-point numbers to differentiate, got none in the chosen arguments")
         rng = np.random.default_rng(seed)
         for level in range(1, order + 1):
             derivatives = _Derivatives(smooth, inputs, modes, rng, rtol)
@@ -99,7 +99,7 @@ def assert_gradients(
                     except AssertionError as error:
                         failure = error
                 if failure is not None:
-                    # Slower, but it names the element. Should the fault hide there, the first message stands.
+                    # Slower, but it names the element. If it finds no fault, the first message is raised.
                     derivatives.check_elements(mode, what, paths, search_limit)
                     raise failure
             if level < order:
@@ -107,9 +107,9 @@ def assert_gradients(
 
 
 class _Derivatives:
-    """The derivatives of one function at one point: by finite differences, and as JAX forms them.
+    """The derivatives of one function at one point: by finite differences, and by JAX.
 
-    What is not the function itself is computed in NumPy, which has nothing to compile.
+    Everything except the function is computed in NumPy, which compiles nothing.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class _Derivatives:
         return _to_numpy(self.compiled(x, self.inputs)[0])
 
     def difference(self, tangent: list[np.ndarray]) -> list[np.ndarray]:
-        """J v by the central difference."""
+        """Computes J v by the central difference."""
         ahead, behind = (
             self.values([x + np.asarray(h * v, x.dtype) for x, v in zip(self.inputs, tangent, strict=True)])
             for h in (self.step, -self.step)
@@ -166,7 +166,7 @@ class _Derivatives:
             assert_within(slope, _dot(self.cotangent, expected), lambda *_: self.rtol * scale, what=what)
 
     def check_elements(self, mode: Mode, what: str, paths: list[str], limit: int) -> None:
-        """Compares the gradient of wᵀ f element by element, all of them or ``limit`` random ones."""
+        """Compares the gradient of wᵀ f element by element, all of them or `limit` random ones."""
         places = [(leaf, i) for leaf, array in enumerate(self.inputs) for i in range(array.size)]
         if len(places) > limit:
             places = [places[i] for i in self.rng.choice(len(places), limit, replace=False)]
@@ -185,14 +185,14 @@ class _Derivatives:
         assert_within(got, expected, lambda *_: self.rtol * scale, what=what, paths=paths)
 
     def gradient(self, mode: Mode) -> FloatingFunction:
-        """The function to differentiate next: the gradient of wᵀ f, or the slope along a direction."""
+        """Returns the function to differentiate next: the gradient of wᵀ f, or the slope along a direction."""
         if mode == "rev":
             return lambda x: self.pull(x, self.cotangent)
         direction = self._random_unit(self.inputs)
         return lambda x: self.push(x, direction)
 
     def _random_unit(self, like: list[np.ndarray]) -> list[np.ndarray]:
-        """A random direction of length one over all arrays together."""
+        """Draws a random direction of length one over all arrays together."""
         draws = [self.rng.normal(size=leaf.shape) for leaf in like]
         norm = math.sqrt(_dot(draws, draws)) or 1.0
         return [np.asarray(draw / norm, leaf.dtype) for draw, leaf in zip(draws, like, strict=True)]

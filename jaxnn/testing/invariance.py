@@ -1,4 +1,4 @@
-"""What no transformation may change: jit, vmap, remat, batching, and the dtype that comes in."""
+"""Checks that no transformation changes a function: jit, vmap, remat, batching, dtype."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -29,33 +29,33 @@ def assert_invariant(
     reduction: int | None = None,
     roundings: int = 2,
 ) -> None:
-    """Asserts that a function is the same function under every transformation.
+    """Asserts that a function gives the same under every transformation.
 
-    - ``"jit"``: two plain calls agree bit for bit (no state that leaks from call to call); the compiled call agrees
+    - `"jit"`: two plain calls agree bit for bit (no state that leaks from call to call); the compiled call agrees
       with the plain one, also for other values of the same shapes, which must not trace again; no tracer escapes.
-    - ``"vmap"``: `jax.vmap` over ``batch_axes`` equals a Python loop, and so does the gradient.
-    - ``"batch"``: the function itself, given one and two leading batch axes, equals the loop. For functions that take
+    - `"vmap"`: `jax.vmap` over `batch_axes` equals a Python loop, and so does the gradient.
+    - `"batch"`: the function itself, given one and two leading batch axes, equals the loop. For functions that take
       any number of batch axes, with arguments whose batch axis is 0 or None.
-    - ``"remat"``: `jax.checkpoint` changes neither values nor gradients.
-    - ``"dtype"``: bfloat16, float16, float32 and float64 come out as they went in, and nothing is promoted half way
+    - `"remat"`: `jax.checkpoint` changes neither values nor gradients.
+    - `"dtype"`: bfloat16, float16, float32 and float64 come out as they went in, and no intermediate result is promoted
       (traced under strict dtype promotion, with x64 enabled and without).
 
-    Other values are made by shuffling each array's elements, so that whatever holds for the set of values (lengths,
-    labels, no ties) still holds. Each check compares within the tolerance of `tolerance`, since fusing reorders sums.
+    Other values are the shuffled elements of each array, so that properties of the set of values (lengths, labels, no
+    ties) still hold. Each check compares within the tolerance of `tolerance`, since fusing reorders sums.
 
     Args:
-        function: Takes the arguments, returns a tree of arrays.
+        function: Function of the arguments that returns a tree of arrays.
         args: Positional arguments for one example, pytrees of arrays.
-        checks: Which checks to make.
-        batch_axes: As ``in_axes`` of `jax.vmap`: where each argument's batch axis stands, None for what is shared.
+        checks: Names of the checks.
+        batch_axes: As `in_axes` of `jax.vmap`: the batch axis of each argument, None for a shared argument.
         dtypes: Floating dtypes to check.
-        output_dtype: From the dtype of the inputs to that of the outputs, as one dtype or as a prefix of the output
-            tree. Default: the same. A cell state that stays float32 is said so here.
+        output_dtype: Function from the dtype of the inputs to that of the outputs, one dtype or a prefix of the output
+            tree. Default: the same dtype. For example for a cell state that stays float32.
         reduction: Number of products in each sum. Default: the size of the largest argument.
         roundings: See `tolerance`.
 
     Raises:
-        AssertionError: If a check fails; names the check and the worst element.
+        AssertionError: If a check fails; the message names the check and the worst element.
         ValueError: If a check is unknown.
 
     Example:
@@ -70,7 +70,7 @@ def assert_invariant(
     """
     unknown = set(checks) - set(_CHECKS)
     if unknown:
-        raise ValueError(f"checks must be among {sorted(_CHECKS)}, got {sorted(unknown)}")
+        raise ValueError(f"checks: expected some of {sorted(_CHECKS)}, got {sorted(unknown)}")
     given: tuple[Tree, ...] = jax.tree.map(as_array, tuple(args))
     if reduction is None:
         reduction = max([1, *(leaf.size for leaf in jax.tree.leaves(given))])
@@ -78,7 +78,7 @@ def assert_invariant(
         batch_axes = (batch_axes,) * len(given)
 
     def close(got: Tree, expected: Tree, what: str) -> None:
-        # Both sides round: the roundings of two results part them.
+        # Both results round, so their roundings add.
         assert_close(
             got,
             expected,
@@ -140,7 +140,7 @@ def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tup
 
 def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
     if any(axis not in (0, None) for axis in jax.tree.leaves(axes)):
-        raise ValueError(f"the check 'batch' needs batch axes in front, 0 or None; got {axes}")
+        raise ValueError(f"batch_axes: expected 0 or None for the check 'batch', got {axes}")
     examples, stacked = _examples(args, axes, 4)
     compiled = jax.jit(function)
     expected = _stack(*(compiled(*example) for example in examples))
@@ -228,7 +228,7 @@ def _with_gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> lis
 
 
 def _shapes(tree: Tree, dtype: DTypeLike) -> Tree:
-    """Shapes and dtypes of a tree, as they would be with its floating leaves in ``dtype``."""
+    """Returns the shapes and dtypes of a tree with its floating leaves in `dtype`."""
 
     def shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, dtype if is_floating(leaf) else leaf.dtype)
@@ -237,27 +237,27 @@ def _shapes(tree: Tree, dtype: DTypeLike) -> Tree:
 
 
 def _shuffle(tree: Tree, seed: int) -> Tree:
-    """Other values of the same kind: each array's own elements in another order; random keys stay."""
+    """Makes other values of the same kind: the elements of each array in another order; random keys stay."""
     rng = np.random.default_rng(seed)
 
     def shuffle(leaf: jax.Array) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
-        # In NumPy, as all that is not the function itself: nothing to compile.
+        # In NumPy, as everything except the function: nothing to compile.
         return as_array(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
 
     return jax.tree.map(shuffle, tree)
 
 
 def _map_axes(function: Callable[..., Tree], axes: tuple[Any, ...], *trees: tuple[Tree, ...]) -> tuple[Tree, ...]:
-    """Calls ``function(axis, *subtrees)`` wherever ``axes``, a prefix of the trees, has an axis or None."""
+    """Calls `function(axis, *subtrees)` wherever `axes`, a prefix of the trees, has an axis or None."""
     return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
 
 
 def _examples(
     args: tuple[Tree, ...], axes: tuple[Any, ...], count: int
 ) -> tuple[list[tuple[Tree, ...]], tuple[Tree, ...]]:
-    """Examples that differ in what is batched: one by one, and stacked along the batch axes."""
+    """Makes examples that differ in the batched arguments: one by one, and stacked along the batch axes."""
     shuffled = [args, *(_shuffle(args, seed) for seed in range(1, count))]
     examples = [
         _map_axes(lambda axis, plain, other: plain if axis is None else other, axes, args, others)

@@ -26,21 +26,21 @@ def assert_close_to_oracle(
     accumulate: DTypeLike | None = None,
     precision: str | None = "highest",
 ) -> None:
-    """Asserts that a function computed in ``dtype`` agrees with an oracle computed in float64.
+    """Asserts that a function computed in `dtype` agrees with an oracle computed in float64.
 
-    The floating leaves of ``args`` are rounded to ``dtype`` first, and the oracle gets float64 copies of the rounded
-    values, so that what remains is the error of the function alone. The function runs under `jax.jit`.
+    The floating leaves of `args` are rounded to `dtype` first, and the oracle gets float64 copies of the rounded
+    values, so that only the error of the function remains. The function runs under `jax.jit`.
 
     Args:
-        function: Takes the arguments as JAX arrays, returns a tree of arrays.
-        oracle: Takes the same arguments as NumPy float64 arrays, returns a tree of the same structure.
-        args: Positional arguments, pytrees of arrays. Integer leaves (lengths, labels) and random keys stay as they
-            are.
+        function: Function of JAX arrays that returns a tree of arrays.
+        oracle: Function of NumPy float64 arrays that returns a tree of the same structure.
+        args: Positional arguments, pytrees of arrays. Integer leaves (lengths, labels) and random keys stay
+            unchanged.
         reduction: Number of products in each sum, from which the tolerance follows; see `tolerance`.
         dtype: Floating dtype of the computation, float64 too.
         roundings: See `tolerance`.
         sum_of_products: Whether each result is a sum of products of the arguments with constant, non-negative factors,
-            as in a convolution, a dense layer or a mean. The scale of the error at each element, ``Σ |a_i| |b_i|``, is
+            as in a convolution, a dense layer or a mean. The scale of the error at each element, `Σ |a_i| |b_i|`, is
             then the oracle itself on the arguments' absolute values. Otherwise it is the largest value of each leaf of
             the result.
         accumulate: See `tolerance`.
@@ -83,6 +83,6 @@ def assert_close_to_oracle(
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Returns the name of a function, also of what a `functools.partial` wraps."""
+    """Returns the name of a function, also inside a `functools.partial`."""
     function = getattr(function, "func", function)
     return getattr(function, "__name__", type(function).__name__)

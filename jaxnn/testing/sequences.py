@@ -1,4 +1,4 @@
-"""What every recurrent layer promises about time: padding, streaming, direction, gradients, resets."""
+"""Checks of a recurrent layer over time: padding, streaming, direction, gradients, resets."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -27,48 +27,48 @@ def assert_sequence_invariant(
     state: Tree | None = None,
     seed: int = 0,
 ) -> None:
-    """Asserts that a recurrent layer treats time as it should, whatever its formula is.
+    """Asserts that a recurrent layer treats time right, whatever its formula is.
 
-    The lengths are chosen here, from 0 to the whole time, and so are the mask, the resets and, unless it is given, the
-    initial state. `layer(params, x[n])` on one sequence without padding is the truth that the rest is compared with.
+    The function chooses the lengths, from 0 to the whole time, the mask, the resets and, unless given, the initial
+    state. All results are compared with `layer(params, x[n])` on one sequence without padding.
 
-    - `"padding"`: with `lengths`, each sequence gives what it gives by itself, cut to its length: outputs, final
-      state, and zeros past the end; length 0 returns the initial state. What stands past the end has no effect, not
-      even NaN and infinity. With `reverse=True` too.
+    - `"padding"`: with `lengths`, each sequence gives the same as alone, cut to its length: outputs, final state, and
+      zeros past the end; length 0 returns the initial state. Inputs past the end have no effect, not even NaN and
+      infinity. With `reverse=True` too.
     - `"streaming"`: a loop of `step` gives the layer's outputs and final state.
-    - `"chunks"`: a sequence cut in chunks, each started with the final state of the one before, gives what the whole
-      gives. A layer that goes backwards gets its chunks last to first.
-    - `"reversal"`: `reverse=True` gives the outputs of the sequence turned round within its length, turned back,
-      and the same final state: that of the first step, not of the last.
-    - `"gradients"`: gradients with respect to parameters, inputs and initial state are those of the sequences by
-      themselves: zero for what stands past a length and finite though it is NaN. No output depends on an input that
+    - `"chunks"`: a sequence cut in chunks, each started with the final state of the one before, gives the same as
+      the whole. A layer that runs backward gets its chunks last to first.
+    - `"reversal"`: `reverse=True` gives the outputs of the sequence reversed within its length, reversed back, and
+      the same final state: that of the first step, not of the last.
+    - `"gradients"`: gradients with respect to parameters, inputs and initial state are those of the sequences
+      alone: zero for inputs past a length, and finite even if these are NaN. No output depends on an input that
       comes later in the layer's direction, nor on another sequence of the batch.
-    - `"resets"`: a sequence with `resets` gives what its parts give by themselves, each from the state that
-      `state=None` stands for; the gradient of a part's outputs with respect to other parts is zero.
-    - `"mask"`: with `mask`, each sequence gives what it gives by itself without the steps that do not count: outputs,
-      final state and gradients, and zeros at those steps, whatever stands there.
+    - `"resets"`: a sequence with `resets` gives the same as its parts alone, each from the state of `state=None`; the
+      gradient of a part's outputs with respect to other parts is zero.
+    - `"mask"`: with `mask`, each sequence gives the same as alone without the masked steps: outputs, final state and
+      gradients, and zeros at the masked steps, whatever their inputs are.
 
     Args:
         layer: `layer(params, x, state=None, *, lengths=None, reverse=False, resets=None) -> (y, state)` with `x`
             of shape `(*batch, time, *features)`, states and resets as in `functional.lstm`; for `"mask"` it takes
-            `mask=None` too. Outputs and states are arrays or trees of arrays of any rank. Options are bound with
+            `mask=None` too. Outputs and states are arrays or trees of arrays of any rank. Bind options with
             `functools.partial`.
         params: Its parameters, any pytree.
         x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps; their number is that of the
             lengths tried.
-        checks: Which checks to make. Default: all but `"mask"`, and `"streaming"` where `step` is given.
+        checks: Names of the checks. Default: all but `"mask"`, and `"streaming"` where `step` is given.
         step: `step(params, state, x) -> state` with `x` of shape `(*batch, *features)`. For `"streaming"`.
         output: `output(params, state) -> y`, the output after a step; by default the state's first leaf. For
             `"streaming"`.
         directions: Directions to check padding, chunks, gradients, resets and masks in; "backward" is `reverse=True`.
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
-        roundings: See `tolerance`. Default: 8 a time step.
-        state: The initial state, `(batch, ...)`. Default: normal numbers; give one where not all numbers are a state.
+        roundings: See `tolerance`. Default: 8 per time step.
+        state: The initial state, `(batch, ...)`. Default: normal numbers; give a state if not every number is valid.
         seed: Seed of the initial state and the mask.
 
     Raises:
-        AssertionError: If a check fails; names the check and the worst element.
+        AssertionError: If a check fails; the message names the check and the worst element.
         ValueError: If a check is unknown, `x` does not fit, or `"streaming"` lacks its `step`.
 
     Example:
@@ -87,18 +87,18 @@ def assert_sequence_invariant(
     """
     unknown = set(checks or ()) - set(CHECKS)
     if unknown:
-        raise ValueError(f"checks must be among {sorted(CHECKS)}, got {sorted(unknown)}")
+        raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")
     chosen = [c for c in CHECKS if c != "mask" and (c != "streaming" or step)] if checks is None else checks
     if "streaming" in chosen and step is None:
-        raise ValueError("the check 'streaming' needs step=, the layer's own step")
+        raise ValueError("step: expected the layer's step for the check 'streaming', got None")
     values = as_array(x)
     if values.ndim < 3 or values.shape[0] < 2 or values.shape[1] < 4 or not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(
-            "x must be floats (batch, time, features), or with more feature axes, at least 2 sequences of at least 4 "
-            f"steps, got {values.dtype} {values.shape}"
+            "x: expected floats (batch, time, *features), at least 2 sequences of at least 4 steps, "
+            f"got {values.dtype} {values.shape}"
         )
     if not directions or set(directions) - {"forward", "backward"}:
-        raise ValueError(f"directions must be a choice of 'forward', 'backward', got {directions}")
+        raise ValueError(f"directions: expected some of 'forward', 'backward', got {directions}")
     reverses = [d == "backward" for d in directions]
     with jax.default_matmul_precision("highest"):
         subject = Subject(layer, params, values, step, output, reverses, reduction, roundings, state, seed)

@@ -1,4 +1,4 @@
-"""How far a correct result may lie from the exact one, from the dtype and the length of the sums."""
+"""The largest error of a correct result, from the dtype and the length of the sums."""
 
 import math
 from typing import NamedTuple
@@ -13,11 +13,11 @@ _LAMBDA = 6.0
 
 
 class Tolerance(NamedTuple):
-    """The error allowed at one element: ``rtol * |expected| + scale * magnitude + floor``.
+    """The error allowed at one element: `rtol * |expected| + scale * magnitude + floor`.
 
     Attributes:
         rtol: Part that grows with the element itself: the rounding of the result.
-        scale: Part that grows with the magnitude of what was summed, ``Σ |a_i| |b_i|``; by cancellation it can be far
+        scale: Part that grows with the magnitude of the summed terms, `Σ |a_i| |b_i|`; by cancellation it can be far
             larger than the sum.
         floor: The smallest normal number of the dtype; below it accelerators flush to zero.
     """
@@ -27,14 +27,22 @@ class Tolerance(NamedTuple):
     floor: float
 
     def allowed(self, expected: np.ndarray, magnitude: np.ndarray | float) -> np.ndarray:
-        """Returns the error allowed at each element of ``expected``."""
+        """Computes the error allowed at each element.
+
+        Args:
+            expected: Exact values.
+            magnitude: `Σ |a_i| |b_i|` behind each element.
+
+        Returns:
+            The allowed errors, in the shape of `expected`.
+        """
         return self.rtol * np.abs(expected) + self.scale * magnitude + self.floor
 
 
 def tolerance(
     dtype: DTypeLike, reduction: int, *, roundings: int = 2, accumulate: DTypeLike | None = None
 ) -> Tolerance:
-    r"""Tolerance for a sum of ``reduction`` products computed in ``dtype``.
+    r"""Returns the tolerance for a sum of `reduction` products computed in `dtype`.
 
     With the unit roundoff u, a sum of n products computed in any order differs from the exact one by at most
 
@@ -48,7 +56,7 @@ def tolerance(
     Args:
         dtype: Floating dtype of the result. For integers and booleans nothing is allowed.
         reduction: Number of products in each sum: for a convolution, window size times input channels per group.
-        roundings: How often a value is rounded to ``dtype`` on its way to the result: 2 for a sum of products and a
+        roundings: How often a value is rounded to `dtype` on its way to the result: 2 for a sum of products and a
             bias; for a recurrence, about the number of steps times the roundings in one. They too grow as min(n, λ√n).
         accumulate: Dtype in which sums accumulate. Default: at least float32.
 
@@ -56,10 +64,11 @@ def tolerance(
         The parts of the tolerance.
 
     Raises:
-        ValueError: If ``reduction`` or ``roundings`` is not positive.
+        ValueError: If `reduction` or `roundings` is not positive.
 
-    Source: N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput.
-    41(5), 2019, Theorem 3.1.
+    References:
+        Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019,
+        Theorem 3.1.
 
     Example:
         >>> from jaxnn.testing import tolerance
@@ -69,13 +78,13 @@ def tolerance(
         3.9e-03
     """
     if reduction < 1 or roundings < 1:
-        raise ValueError(f"reduction and roundings count terms and must be at least 1, got {reduction} and {roundings}")
+        raise ValueError(f"reduction, roundings: expected numbers of at least 1, got {reduction} and {roundings}")
     if not jnp.issubdtype(dtype, jnp.inexact):
         return Tolerance(0.0, 0.0, 0.0)
     if accumulate is None:
         accumulate = dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
     unit = float(jnp.finfo(dtype).eps) / 2
-    # One term more than the products: the bias, or what the sum is added to.
+    # One term more than the products: the bias, or another addend.
     summed = _growth(reduction + 1) * float(jnp.finfo(accumulate).eps) / 2
     rounded = _growth(roundings - 1) * unit
     return Tolerance(rtol=2 * unit, scale=summed + rounded, floor=float(jnp.finfo(dtype).tiny))

@@ -1,9 +1,9 @@
-"""Noticing when numbers leave the device for the host.
+"""Detects reads of device arrays by the host.
 
-On GPU and TPU `jax.transfer_guard` stops implicit transfers in both directions. On CPU it lets reads pass, since host
-and device share their memory; but a training loop that reads its loss on every step stalls an accelerator all the same,
-and the tests that should notice run on CPU. So the ways in which Python reads an array are watched there, on the array
-type itself.
+On GPU and TPU `jax.transfer_guard` stops implicit transfers in both directions. On CPU it allows reads, since host
+and device share their memory. But a training loop that reads its loss on every step stalls an accelerator, and the
+tests that should detect this run on CPU. So this module watches the ways in which Python reads an array, on the array
+type.
 """
 
 import collections
@@ -29,12 +29,12 @@ _CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortra
 
 @contextlib.contextmanager
 def count_host_transfers() -> Iterator[collections.Counter[str]]:
-    """Counts how often this thread reads a JAX array from Python, by the way it is read.
+    """Counts how often this thread reads a JAX array from Python, by the kind of read.
 
-    Seen on every device: ``float``, ``int``, ``bool`` and conditions, ``.item()``, ``.tolist()``, printing and
-    f-strings, pickling, ``np.asarray`` and its like and `jax.device_get` (called by these names), the latter as
-    "explicit", once for each array. Not seen on CPU: C code that takes the memory by the buffer protocol, as
-    ``memoryview(x)``, ``np.exp(x)`` and ``a[:] = x`` do. Calls back to Python from inside a compiled program
+    Counted on every device: `float`, `int`, `bool` and conditions, `.item()`, `.tolist()`, printing and
+    f-strings, pickling, `np.asarray` and similar functions, and `jax.device_get` (called by these names), the latter as
+    "explicit", once for each array. Not counted on CPU: C code that reads the memory by the buffer protocol, as in
+    `memoryview(x)`, `np.exp(x)` and `a[:] = x`. Calls back to Python from inside a compiled program
     (`jax.debug.print`) are part of the program: `compiled_ops` counts those.
 
     Yields:
@@ -61,11 +61,12 @@ def count_host_transfers() -> Iterator[collections.Counter[str]]:
 
 @contextlib.contextmanager
 def forbid_host_transfers() -> Iterator[None]:
-    """Lets no array pass implicitly between host and device while the block runs.
+    """Forbids implicit transfers of arrays between host and device while the block runs.
 
-    To the host: what `count_host_transfers` sees, but for `jax.device_get`, which says what it does. To the device:
-    what `jax.transfer_guard` stops, such as NumPy arrays given to a compiled function; `jax.device_put` passes. The
-    constants of a program may go to the device when it is first called: call it once before the block.
+    To the host: everything that `count_host_transfers` counts, except the explicit `jax.device_get`. To the device:
+    everything that `jax.transfer_guard` stops, for example NumPy arrays as arguments of a compiled function;
+    `jax.device_put` is allowed. The first call of a program may copy its constants to the device: call it once before
+    the block.
 
     Raises:
         AssertionError: At the line that transfers.
@@ -84,14 +85,14 @@ def forbid_host_transfers() -> Iterator[None]:
         ...     print(x)
         Traceback (most recent call last):
         ...
-        AssertionError: implicit transfer to the host: __str__ of a float32[3] array; jax.device_get is...
+        AssertionError: implicit transfer to the host: __str__ of a float32[3] array; use the...
     """
 
     def refuse(way: str, array: Any) -> None:
         if way != "explicit":
             raise AssertionError(
                 f"implicit transfer to the host: {way} of a {array.aval.str_short()} array; "
-                "jax.device_get is the explicit way"
+                "use the explicit jax.device_get."
             )
 
     try:
@@ -105,11 +106,11 @@ def forbid_host_transfers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
-    """Calls ``report(way, array)`` whenever this thread reads an array."""
+    """Calls `report(way, array)` whenever this thread reads an array."""
     with jax.transfer_guard("allow"):
         array_type = type(jnp.zeros(()))
     thread = threading.get_ident()
-    explicit = False  # inside of `jax.device_get`
+    explicit = False  # inside `jax.device_get`
     inside = False  # reading one way often reads another way underneath
 
     def watch(way: str, read: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Trees of arrays as the checks of recurrent layers need them: random ones, parts, and numbers to differentiate."""
+"""Trees of arrays for the checks of recurrent layers: random ones, parts, and sums to differentiate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Tree = Any
 
 
 def random_like(tree: Tree, seed: int) -> Tree:
-    """Normal numbers, complex ones where the leaves are, in the shapes and dtypes of a tree."""
+    """Draws normal numbers, complex for complex leaves, in the shapes and dtypes of a tree."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf: Any) -> jax.Array:
@@ -26,7 +26,7 @@ def random_like(tree: Tree, seed: int) -> Tree:
 
 
 def total(tree: Tree, weights: Tree | None = None) -> jax.Array:
-    """The sum of all elements, weighted, as one real number to differentiate; integers are left out."""
+    """Sums all elements, weighted, to one real number to differentiate; integers do not count."""
     leaves = jax.tree.leaves(tree)
     factors = [None] * len(leaves) if weights is None else jax.tree.leaves(weights)
     parts = [
@@ -38,7 +38,7 @@ def total(tree: Tree, weights: Tree | None = None) -> jax.Array:
 
 
 def gradients(function: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., Any]:
-    """Gradients by the three arguments, zeros for integers; `(gradients, aux)` with an auxiliary result."""
+    """Returns the gradients by the three arguments, zeros for integers; `(gradients, aux)` with an auxiliary result."""
     gradient = jax.grad(function, argnums=(0, 1, 2), has_aux=has_aux, allow_int=True)
 
     def numbers(g: Any) -> jax.Array:
@@ -54,7 +54,7 @@ def gradients(function: Callable[..., Any], *, has_aux: bool = False) -> Callabl
 
 
 def at(tree: Tree, index: Any) -> Tree:
-    """What stands at an index in every array."""
+    """Indexes every array of a tree."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 

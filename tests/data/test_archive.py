@@ -59,7 +59,7 @@ def test_root_becomes_the_folder():
 @pytest.mark.parametrize("root", [None, "a"])
 def test_a_path_that_leads_out_is_refused_before_anything_is_written(name, root):
     pack(("a/good", b"x"), (name, b"evil"))
-    with pytest.raises(ValueError, match=r"a path that could lead out of its folder; nothing was unpacked"):
+    with pytest.raises(ValueError, match=r"which could lead out; nothing was unpacked"):
         unpack_tar(ARCHIVE, "in/out", root=root)
     assert sorted(os.listdir()) == [ARCHIVE, "in"]
     assert os.listdir("in") == []
@@ -68,20 +68,20 @@ def test_a_path_that_leads_out_is_refused_before_anything_is_written(name, root)
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_are_refused(kind):
     pack(("good", b"x"), special("bad", kind, "good"), ("bad/evil", b"y"))
-    with pytest.raises(ValueError, match=r"'bad', which is a link or a device or sparse"):
+    with pytest.raises(ValueError, match=r"'bad', which is a link, a device or sparse"):
         unpack_tar(ARCHIVE, "out")
     assert os.listdir() == [ARCHIVE]
 
 
 @pytest.mark.parametrize("name", ["other/a", "packed/a", "pack"])
 def test_what_stands_outside_the_root_is_refused(name):
-    with pytest.raises(ValueError, match=r"outside its folder 'pack'"):
+    with pytest.raises(ValueError, match=r"all members in its folder 'pack', got .* outside"):
         unpack_tar(pack((name, b"x")), "out", root="pack")
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")])
 def test_members_in_each_others_way_are_refused(names):
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         unpack_tar(pack(*((name, b"x") for name in names)), "out")
     assert os.listdir() == [ARCHIVE]
 
@@ -92,7 +92,7 @@ def test_a_truncated_archive_is_named(mode, keep):
     pack(("a", np.random.default_rng(0).bytes(50_000)), mode=mode)
     content = Path(ARCHIVE).read_bytes()
     Path(ARCHIVE).write_bytes(content[: int(keep * 50_000)])
-    with pytest.raises(ValueError, match=rf"{ARCHIVE} is truncated or damaged"):
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: expected a whole archive, got a truncated or damaged one"):
         unpack_tar(ARCHIVE, "out")
     assert os.listdir() == [ARCHIVE]
 
@@ -110,7 +110,7 @@ def test_a_flipped_byte_in_a_gzip_is_noticed(at):
 def test_a_folder_that_exists_is_left_alone():
     Path("out").mkdir()
     Path("out/mine").touch()
-    with pytest.raises(FileExistsError, match="out exists already"):
+    with pytest.raises(FileExistsError, match="out: expected no such folder"):
         unpack_tar(pack(("a", b"x")), "out")
     assert os.listdir("out") == ["mine"]
 
@@ -170,7 +170,7 @@ END = bytes(1024)
         (GOOD, "it ends early"),
         (GOOD + bytes(512), "it ends early"),
         (GOOD + bytes(512) + b"x" * 512, "the end marks are not whole"),
-        (GOOD + END + GOOD, "something follows the end marks"),
+        (GOOD + END + GOOD, "continues after the end marks"),
         (GOOD + header("b", b"\xff" * 10 + b"\xfe\0") + END, "size of -512 bytes"),
         (GOOD + header("b", b"-0000001000\0") + END, "size of -512 bytes"),
         (GOOD + header("b", b"\x80" + bytes(3) + b"\x7f" + bytes(7)) + END, "it ends early"),
@@ -191,13 +191,13 @@ END = bytes(1024)
         (header("x", b"00000000012\0", b"x") + filled(b"-9 path=b\n") + GOOD + END, "a pax header is malformed"),
         (pax(GNU__sparse__size="8000000000") + GOOD + END, "it holds a sparse file"),
         (pax(b"g", path="b") + GOOD + END, "one path or size is stated for all members"),
-        (header("b", kind=b"S") + END, "a link or a device or sparse"),
-        (header("b", kind=b"K") + END, "a link or a device or sparse"),
+        (header("b", kind=b"S") + END, "a link, a device or sparse"),
+        (header("b", kind=b"K") + END, "a link, a device or sparse"),
         (pax(path="../b") + GOOD + END, "could lead out"),
-        (pax(path="b" * 300) + GOOD + END, "a path that is too long"),
-        (pax(path="b/" * 900) + GOOD + END, "a path that is too long"),
-        (pax(path="/".join(["b" * 99] * 20)) + GOOD + END, "a path that is too long"),
-        (header(".") + END, "comes twice"),
+        (pax(path="b" * 300) + GOOD + END, "which is too long"),
+        (pax(path="b/" * 900) + GOOD + END, "which is too long"),
+        (pax(path="/".join(["b" * 99] * 20)) + GOOD + END, "which is too long"),
+        (header(".") + END, "occurs twice"),
     ],
 )
 @pytest.mark.parametrize("open_", [open, gzip.open])

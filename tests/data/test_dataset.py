@@ -38,18 +38,21 @@ def test_a_sound_one_is_returned_as_it_came():
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (examples()._replace(labels=np.arange(2, dtype=np.int32)), "mine: train has 3 images but 2 labels"),
+        (
+            examples()._replace(labels=np.arange(2, dtype=np.int32)),
+            "mine: train: expected one label per image, got 3 images and 2 labels",
+        ),
         (
             examples()._replace(images=np.zeros((3, 4, 5), np.uint8)),
-            r"train\.images must be .*\(3, 4, 5\) of uint8",
+            r"train\.images: expected .*\(3, 4, 5\) of uint8",
         ),
-        (examples()._replace(images=np.zeros((3, 4, 5, 1))), r"train\.images must be .* of float64"),
-        (examples(labels=np.arange(3)), r"train\.labels must be .* of int64"),
-        (examples(labels=np.zeros((3, 1), np.int32)), r"train\.labels must be .*\(3, 1\)"),
-        (examples(0), "mine: train has no pixels"),
-        (examples(4), r"train\.labels\[3\] is 3, but there are 3 classes: labels must be in 0\.\.2"),
-        (examples(labels=np.array([0, -1, 1], np.int32)), r"train\.labels\[1\] is -1"),
-        (examples(shape=(4, 5, 3)), r"one shape \(H, W, C\); got \(4, 5, 3\) and \(4, 5, 1\)"),
+        (examples()._replace(images=np.zeros((3, 4, 5, 1))), r"train\.images: expected .* of float64"),
+        (examples(labels=np.arange(3)), r"train\.labels: expected .* of int64"),
+        (examples(labels=np.zeros((3, 1), np.int32)), r"train\.labels: expected .*\(3, 1\)"),
+        (examples(0), r"mine: train\.images: expected at least one pixel"),
+        (examples(4), r"train\.labels: expected 0\.\.2, one of 3 classes, got 3 at index 3"),
+        (examples(labels=np.array([0, -1, 1], np.int32)), r"train\.labels: .*got -1 at index 1"),
+        (examples(shape=(4, 5, 3)), r"one shape \(H, W, C\), got \(4, 5, 3\) and \(4, 5, 1\)"),
     ],
 )
 def test_what_does_not_fit_is_named(train, message):
@@ -58,7 +61,7 @@ def test_what_does_not_fit_is_named(train, message):
 
 
 def test_the_test_part_is_checked_too():
-    with pytest.raises(ValueError, match="mine: test has no pixels"):
+    with pytest.raises(ValueError, match=r"mine: test\.images: expected at least one pixel"):
         check_dataset(dataset(examples(), examples(0)))
 
 
@@ -97,9 +100,9 @@ def test_load_digits_is_the_default_split():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mnist",), r"name must be one of 'digits', 'cifar10', 'idx'; got 'mnist'"),
-        (("digits", "here"), r"data_dir has no meaning for 'digits'.*got 'here'"),
-        (("idx",), r"data_dir is needed for 'idx'"),
+        (("mnist",), r"name: expected one of 'digits', 'cifar10', 'idx', got 'mnist'"),
+        (("digits", "here"), r"data_dir: expected None for 'digits'.*got 'here'"),
+        (("idx",), r"data_dir: expected a folder for 'idx'"),
     ],
 )
 def test_load_names_what_is_allowed(arguments, message):

@@ -52,18 +52,18 @@ def test_the_seed_chooses_the_split():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 20, float("nan")])
 def test_fraction_out_of_range_is_named(fraction):
-    with pytest.raises(ValueError, match="test_fraction must be above 0 and below 1"):
+    with pytest.raises(ValueError, match="test_fraction: expected a number above 0 and below 1"):
         load_digits(test_fraction=fraction)
 
 
 @pytest.mark.parametrize("fraction", [1e-6, 1 - 1e-6])
 def test_a_fraction_that_leaves_one_side_empty_is_refused(fraction):
-    with pytest.raises(ValueError, match="has no pixels"):
+    with pytest.raises(ValueError, match="expected at least one pixel"):
         load_digits(test_fraction=fraction)
 
 
 def test_negative_seed_is_named():
-    with pytest.raises(ValueError, match="seed must be 0 or above; got -1"):
+    with pytest.raises(ValueError, match="seed: expected 0 or above, got -1"):
         load_digits(seed=-1)
 
 

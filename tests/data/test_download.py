@@ -56,7 +56,7 @@ def test_a_file_that_is_there_is_checked_and_not_fetched(served, body):
 
 def test_another_file_at_the_target_is_named_and_left_alone(served, body):
     Path(NAME).write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"it has 4 bytes, the published file 300,001\. Move it away"):
+    with pytest.raises(ValueError, match=r"it has 4 bytes, the published file 300,001; move it away"):
         fetch(served, size=len(body))
     with pytest.raises(ValueError, match="its SHA256 is"):
         fetch(served, sha256=sha256(body))
@@ -146,7 +146,7 @@ def test_a_part_that_was_whole_already_is_only_checked(served, body):
 
 
 def test_a_wrong_checksum_is_refused_at_once_and_nothing_is_kept(served):
-    with pytest.raises(DownloadError, match=r"not the published file: its SHA256 is .*put it at pictures"):
+    with pytest.raises(DownloadError, match=r"not the published one: its SHA256 is .*by hand to pictures"):
         fetch(served, sha256="0" * 64)
     assert len(served.requests) == 1
     assert left() == []
@@ -162,8 +162,8 @@ def test_missing_file_is_told_at_once_with_what_to_do(site):
     with pytest.raises(DownloadError) as caught:
         fetch(site)
     assert str(caught.value) == (
-        f"could not download {site.url(NAME)}: the server answered 404 Not Found. "
-        f"Run again later, or fetch that file by hand and put it at {NAME}"
+        f"{site.url(NAME)}: the download failed: the server answered 404 Not Found; "
+        f"run again later, or download that file by hand to {NAME}."
     )
     assert len(site.requests) == 1
 
@@ -221,12 +221,12 @@ def test_trouble_with_the_disk_is_not_taken_for_the_network(served):
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://example.org/x", "x"])
 def test_only_http_is_fetched(url):
-    with pytest.raises(ValueError, match="url must start with http"):
+    with pytest.raises(ValueError, match="url: expected an address with http"):
         download(url, "x")
 
 
 def test_attempts_must_be_positive(served):
-    with pytest.raises(ValueError, match="attempts must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match="attempts: expected 1 or more, got 0"):
         fetch(served, attempts=0)
 
 
@@ -250,7 +250,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(served, body):
     first = _child(served)
     assert served.arrived.wait(30)
     second = _child(served)
-    assert second.stderr.readline() == f"{NAME}: another process is fetching it; waiting\n"
+    assert second.stderr.readline() == f"{NAME}: another process is downloading it; waiting\n"
     served.gate.set()
     for child in (first, second):
         _, errors = child.communicate(timeout=30)

@@ -38,8 +38,8 @@ def test_eight_devices_leave_the_run_folder_of_one():
     ("change", "message"),
     [
         ({"devices": 9}, "--devices: expected 1 to 8"),
-        ({"devices": 8, "batch_size": 100}, "--batch-size: 100 examples cannot be split evenly over 8 devices"),
-        ({"devices": 8, "shard_state": 3}, "--shard-state: 3 does not divide the 8 devices"),
+        ({"devices": 8, "batch_size": 100}, "--batch-size: expected a multiple of the 8 devices, got 100"),
+        ({"devices": 8, "shard_state": 3}, "--shard-state: expected a divisor of the 8 devices, got 3"),
         ({"processes": 2}, "--coordinator, --processes and --process-id: expected all three or none"),
     ],
 )

@@ -60,7 +60,7 @@ def test_integers_have_a_maximum_but_no_mean():
     y = F.adaptive_max_pool(x, (3,))
     assert y.dtype == jnp.uint8
     np.testing.assert_array_equal(y[:, 0], [2, 4, 6])
-    with pytest.raises(ValueError, match="x must have a floating dtype, not uint8"):
+    with pytest.raises(ValueError, match="x: expected a floating dtype, got uint8"):
         F.adaptive_avg_pool(x, (3,))
 
 
@@ -97,14 +97,14 @@ x = jnp.ones((2, 6, 7, 4))
 @pytest.mark.parametrize(
     ("x", "output", "message"),
     [
-        (x, 0, r"output must be at least 1"),
-        (x, (2, -1), r"output must be at least 1 .*-1"),
-        (x, 2.5, r"output must be an int .*2\.5"),
-        (x, (2, "a"), "output must be an int"),
-        (x, (), r"output must have an entry for at least one spatial axis, not \[\]"),
-        (x, (1, 2, 3, 4), r"x must have the shape .*4 spatial axes.*not \(2, 6, 7, 4\)"),
-        (x[0, 0], 2, r"x must have the shape .*as output=2 says, not \(7, 4\)"),
-        (x[:, :0], 2, r"x has no position to pool over: its spatial axes are \(0, 7\)"),
+        (x, 0, r"output: expected at least 1"),
+        (x, (2, -1), r"output: expected at least 1 .*-1"),
+        (x, 2.5, r"output: expected an int .*2\.5"),
+        (x, (2, "a"), "output: expected an int"),
+        (x, (), r"output: expected an entry for at least one spatial axis, got \[\]"),
+        (x, (1, 2, 3, 4), r"x: expected .*4 spatial axes.*got shape \(2, 6, 7, 4\)"),
+        (x[0, 0], 2, r"x: expected .*as output=2 says, got shape \(7, 4\)"),
+        (x[:, :0], 2, r"x: expected spatial axes of at least 1 element, got \(0, 7\)"),
         (x.astype(complex), 2, "x: expected real numbers, got complex64"),
     ],
 )

@@ -31,15 +31,15 @@ def test_no_features_are_a_sum_of_nothing():
 x, k = jnp.ones((2, 4)), jnp.ones((4, 6))
 
 ERRORS = {
-    "kernel of a convolution": ((x, jnp.ones((1, 4, 6))), r"kernel must have the shape \(in, out\), not \(1, 4, 6\)"),
-    "x of one number": ((jnp.ones(()), k), r"x must have the shape \(\*batch, in\), not \(\)"),
-    "features": ((jnp.ones((2, 1)), k), r"x must end in the kernel's input axis of 4, not have the shape \(2, 1\)"),
-    "bias": ((x, k, jnp.ones((1, 6))), r"bias must have .*shape \(6,\), not \(1, 6\)"),
-    "integers": ((x.astype(int), k), "x must have a floating dtype, not int32"),
+    "kernel of a convolution": ((x, jnp.ones((1, 4, 6))), r"kernel: expected \(in, out\), got shape \(1, 4, 6\)"),
+    "x of one number": ((jnp.ones(()), k), r"x: expected \(\*batch, in\), got shape \(\)"),
+    "features": ((jnp.ones((2, 1)), k), r"x: expected .*ends in the kernel's input axis, got shape \(2, 1\)"),
+    "bias": ((x, k, jnp.ones((1, 6))), r"bias: expected .*shape \(6,\), got \(1, 6\)"),
+    "integers": ((x.astype(int), k), "x: expected a floating dtype, got int32"),
     "complex": ((x, k.astype(complex)), "kernel: expected real numbers, got complex64"),
     "mixed": (
         (x, k, jnp.ones(6, jnp.float16)),
-        "share one dtype, but they are x float32, kernel float32, bias float16",
+        "x, kernel, bias: expected one dtype, got x float32, kernel float32, bias float16",
     ),
 }
 

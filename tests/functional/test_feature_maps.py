@@ -40,10 +40,10 @@ def test_several_kernels_are_several_maps_and_options_are_those_of_conv():
 @pytest.mark.parametrize(
     ("pictures", "kernels", "message"),
     [
-        (jnp.ones((8, 8, 1)), jnp.ones(3), r"kernels must have the shape .*not \(3,\)"),
-        (jnp.ones((8, 8)), K1, r"pictures must have the shape .*not \(8, 8\)"),
-        (jnp.ones((8, 8, 1), jnp.uint8), K1, "x must have a floating dtype, not uint8"),
-        (jnp.ones((1, 8, 1)), K1, "does not fit"),
+        (jnp.ones((8, 8, 1)), jnp.ones(3), r"kernels: expected .*got shape \(3,\)"),
+        (jnp.ones((8, 8)), K1, r"pictures: expected .*got shape \(8, 8\)"),
+        (jnp.ones((8, 8, 1), jnp.uint8), K1, "x: expected a floating dtype, got uint8"),
+        (jnp.ones((1, 8, 1)), K1, "expected a window that fits"),
     ],
 )
 def test_what_does_not_fit_is_named(pictures, kernels, message):

@@ -294,31 +294,31 @@ def test_batch_axes_are_free_and_an_empty_batch_stays_empty(pool):
 x = jnp.ones((2, 6, 7, 4))
 
 ERRORS = {
-    "x without an axis": (x[0, 0], 2, {}, r"x must have the shape .*2 spatial axes, as window=2 says, not \(7, 4\)"),
-    "window of nothing": (x, 0, {}, "window must be at least 1 .*not 0"),
-    "window of a float": (x, 2.0, {}, r"window must be an int .*not 2\.0"),
-    "no window": (x, (), {}, r"window must have an entry for at least one spatial axis, not \(\)"),
-    "stride": (x, 2, {"stride": 0}, "stride must be at least 1 .*not 0"),
-    "stride for other axes": (x, 2, {"stride": (1, 1, 1)}, "stride must have one entry per spatial axis: 2 .*3 given"),
-    "dilation": (x, 2, {"dilation": -1}, "dilation must be at least 1 .*not -1"),
-    "padding": (x, 2, {"padding": "FULL"}, "padding must be one of 'SAME'.*not 'FULL'"),
-    "negative padding": (x, 2, {"padding": -1}, "padding must not be negative"),
+    "x without an axis": (x[0, 0], 2, {}, r"x: expected .*2 spatial axes, as window=2 says, got shape \(7, 4\)"),
+    "window of nothing": (x, 0, {}, "window: expected at least 1 .*got 0"),
+    "window of a float": (x, 2.0, {}, r"window: expected an int .*got 2\.0"),
+    "no window": (x, (), {}, r"window: expected an entry for at least one spatial axis, got \(\)"),
+    "stride": (x, 2, {"stride": 0}, "stride: expected at least 1 .*got 0"),
+    "stride for other axes": (x, 2, {"stride": (1, 1, 1)}, "stride: expected one entry per spatial axis, 2, got 3"),
+    "dilation": (x, 2, {"dilation": -1}, "dilation: expected at least 1 .*got -1"),
+    "padding": (x, 2, {"padding": "FULL"}, "padding: expected one of 'SAME'.*got 'FULL'"),
+    "negative padding": (x, 2, {"padding": -1}, "padding: expected no negative number"),
     "padding of a whole window": (
         x,
         2,
         {"padding": 2},
-        r"padding \(2, 2\) of spatial axis 0 must be less .*extent of 2",
+        r"padding: expected less .*extent of 2 along spatial axis 0, got \(2, 2\)",
     ),
-    "padding of one side": (x, 2, {"padding": ((0, 0), (0, 3))}, r"padding \(0, 3\) of spatial axis 1 must be less"),
+    "padding of one side": (x, 2, {"padding": ((0, 0), (0, 3))}, r"padding: expected less .* axis 1, got \(0, 3\)"),
     "window beyond x": (
         x,
         (7, 2),
         {},
-        "window does not fit: along spatial axis 0 it reaches over 7 elements, but x has 6",
+        "window: expected one that fits along spatial axis 0, where x has 6 elements .*got an extent of 7",
     ),
-    "dilated beyond x": (x, 2, {"dilation": (1, 7)}, "window does not fit: along spatial axis 1 it reaches over 8"),
+    "dilated beyond x": (x, 2, {"dilation": (1, 7)}, "window: .*along spatial axis 1, .*an extent of 8"),
     "complex": (x.astype(complex), 2, {}, "x: expected real numbers, got complex64"),
-    "truths": (x > 0, 2, {}, "x must .*not bool"),
+    "truths": (x > 0, 2, {}, "x: expected .*got bool"),
 }
 
 
@@ -331,15 +331,15 @@ def test_what_does_not_fit_is_named(pool, x, window, options, message):
 
 @pytest.mark.parametrize("p", [0, 0.5, -1, float("inf"), float("nan"), True, "2"])
 def test_what_is_no_norm_is_named(p):
-    with pytest.raises(ValueError, match="p must be a finite number of at least 1"):
+    with pytest.raises(ValueError, match="p: expected a finite number of at least 1"):
         F.lp_pool(x, 2, p=p)
 
 
 @pytest.mark.parametrize("pool", [F.avg_pool, F.lp_pool])
 def test_integers_have_no_mean(pool):
-    with pytest.raises(ValueError, match="x must have a floating dtype, not int32"):
+    with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):
         pool(x.astype(int), 2)
-    with pytest.raises(ValueError, match="x must have a floating dtype, not int32"):
+    with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):
         F.global_avg_pool(x.astype(int))
 
 
@@ -347,11 +347,11 @@ def test_integers_have_no_mean(pool):
 @pytest.mark.parametrize(
     ("x", "spatial", "message"),
     [
-        (x, 0, "spatial must be a positive int.*not 0"),
-        (x, True, "spatial must be a positive int.*not True"),
-        (x, (1, 2), r"spatial must be a positive int.*not \(1, 2\)"),
-        (x, 4, r"x must have the shape .*4 spatial axes, not \(2, 6, 7, 4\)"),
-        (x[:, :0], 2, r"x has no position to pool over: its spatial axes are \(0, 7\)"),
+        (x, 0, "spatial: expected a positive int.*got 0"),
+        (x, True, "spatial: expected a positive int.*got True"),
+        (x, (1, 2), r"spatial: expected a positive int.*got \(1, 2\)"),
+        (x, 4, r"x: expected .*4 spatial axes, got shape \(2, 6, 7, 4\)"),
+        (x[:, :0], 2, r"x: expected spatial axes of at least 1 element, got \(0, 7\)"),
     ],
 )
 def test_what_no_global_pool_can_do_is_named(pool, x, spatial, message):

@@ -62,7 +62,7 @@ def test_probability_zero_of_what_came_is_no_infinity():
         (lambda: inspect.scores([[2.0, -1.0]], [0]), "pass a softmax of logits"),
         (lambda: inspect.scores([[0.5, 0.4]], [0]), "pass a softmax of logits"),
         (lambda: inspect.scores([[np.nan, 0.5]], [0]), "pass a softmax of logits"),
-        (lambda: inspect.scores([[0.5, 0.5]], [0, 1]), "labels: expected integers, one a row"),
+        (lambda: inspect.scores([[0.5, 0.5]], [0, 1]), "labels: expected integers, one per row"),
         (lambda: inspect.scores([[0.5, 0.5]], [0.0]), "labels: expected integers"),
         (lambda: inspect.scores([[0.5, 0.5]], [2]), "labels: expected classes from 0 to 1, got 2 to 2"),
     ],

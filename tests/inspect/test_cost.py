@@ -108,5 +108,5 @@ def test_other_dtypes_shapes_and_functional_parameters():
 
 
 def test_no_parameters_are_told():
-    with pytest.raises(ValueError, match="model: it has no parameters to list"):
+    with pytest.raises(ValueError, match="model: expected parameters to list, got none"):
         inspect.summary(nnx.Dropout(0.5))

@@ -92,7 +92,7 @@ def test_parameter_count_and_seed():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"features must name at least the input's and the output's, not \(5,\)"):
         models.MLP((5,), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="in_features and out_features must be positive, not 5 and 0"):
+    with pytest.raises(ValueError, match="in_features, out_features: expected positive numbers, got 5 and 0"):
         models.MLP((5, 0, 2), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"x must end in the kernel's input axis of 5, not have the shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"x: expected \(\*batch, 5\).*got shape \(2, 4\)"):
         models.MLP((5, 3), rngs=nnx.Rngs(0))(jnp.ones((2, 4)))

@@ -119,7 +119,7 @@ def test_one_seed_gives_one_kernel(layer):
 
 @with_params
 def test_integers_are_told_and_not_cast_to(layer):
-    with pytest.raises(ValueError, match="x must have a floating dtype, not int32"):
+    with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):
         layer.new()(layer.x().astype(jnp.int32))
 
 

@@ -58,22 +58,28 @@ def test_flatten_joins_the_axes_it_is_told_to():
 
 
 ERRORS = {
-    "no features": (lambda **o: Conv(0, 4, 3, **o), "in_features and out_features must be positive, not 0 and 4"),
-    "groups and inputs": (lambda **o: Conv(3, 4, 3, groups=2, **o), "groups=2 must divide in_features=3"),
-    "groups of none": (lambda **o: Conv(3, 4, 3, groups=0, **o), "groups=0 must divide"),
+    "no features": (
+        lambda **o: Conv(0, 4, 3, **o),
+        "in_features, out_features: expected positive numbers, got 0 and 4",
+    ),
+    "groups and inputs": (
+        lambda **o: Conv(3, 4, 3, groups=2, **o),
+        "groups: expected a divisor of in_features=3 and .*got 2",
+    ),
+    "groups of none": (lambda **o: Conv(3, 4, 3, groups=0, **o), "groups: expected a divisor of .*got 0"),
     "transposed groups": (
         lambda **o: ConvTranspose(4, 3, 3, groups=4, **o),
-        "groups=4 must divide in_features=4 and out",
+        "groups: expected a divisor of in_features=4 and out",
     ),
-    "window of nothing": (lambda **o: Conv(3, 4, 0, **o), "window must be at least 1 .*not 0"),
-    "window of words": (lambda **o: ConvTranspose(3, 4, "33", **o), "window must be an int .*not '33'"),
-    "no window": (lambda **o: Conv(3, 4, (), **o), r"window must have an entry .*not \(\)"),
-    "no padding": (lambda **o: Conv(3, 4, 3, padding=None, **o), "padding must be one of .*not None"),
-    "unknown padding": (lambda **o: Conv(3, 4, 3, padding="same", **o), "padding must be one of .*not 'same'"),
-    "padding of numbers": (lambda **o: Conv(3, 4, 3, padding=(1, 1), **o), r"padding must be .*not \(1, 1\)"),
-    "dense": (lambda **o: Dense(4, 0, **o), "in_features and out_features must be positive, not 4 and 0"),
-    "pool padding": (lambda **_: MaxPool(2, padding=(1, 1)), r"padding must be .*not \(1, 1\)"),
-    "flatten": (lambda **_: Flatten(0), "axes must be a positive int, not 0"),
+    "window of nothing": (lambda **o: Conv(3, 4, 0, **o), "window: expected at least 1 .*got 0"),
+    "window of words": (lambda **o: ConvTranspose(3, 4, "33", **o), "window: expected an int .*got '33'"),
+    "no window": (lambda **o: Conv(3, 4, (), **o), r"window: expected an entry .*got \(\)"),
+    "no padding": (lambda **o: Conv(3, 4, 3, padding=None, **o), "padding: expected one of .*got None"),
+    "unknown padding": (lambda **o: Conv(3, 4, 3, padding="same", **o), "padding: expected one of .*got 'same'"),
+    "padding of numbers": (lambda **o: Conv(3, 4, 3, padding=(1, 1), **o), r"padding: expected .*got \(1, 1\)"),
+    "dense": (lambda **o: Dense(4, 0, **o), "in_features, out_features: expected positive numbers, got 4 and 0"),
+    "pool padding": (lambda **_: MaxPool(2, padding=(1, 1)), r"padding: expected .*got \(1, 1\)"),
+    "flatten": (lambda **_: Flatten(0), "axes: expected a positive int, got 0"),
 }
 
 
@@ -84,7 +90,7 @@ def test_what_does_not_fit_is_told_at_creation(make, message):
 
 
 def test_flatten_wants_its_axes():
-    with pytest.raises(ValueError, match=r"x must have at least the 3 axes to be joined, not the shape \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"x: expected at least the 3 axes to join, got shape \(4, 5\)"):
         Flatten()(jnp.ones((4, 5)))
 
 

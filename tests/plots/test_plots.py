@@ -178,7 +178,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         (lambda: plots.confusion([0, 2], [0, 2], "p.png", ["a", "b"]), "class_names: expected at least 3"),
         (lambda: plots.filters(np.ones((3, 3)), "p.png"), r"kernel: expected .*got shape \(3, 3\)"),
         (lambda: plots.images(np.ones((2, 4, 4, 2)), "p.png"), "pictures: expected"),
-        (lambda: plots.images(np.ones((2, 4, 4)), "p.png", ["one"]), "titles: expected one a picture, 2, got 1"),
+        (lambda: plots.images(np.ones((2, 4, 4)), "p.png", ["one"]), "titles: expected one per picture, 2, got 1"),
         (lambda: plots.images(np.ones((2, 4, 4)), "p.png", columns=0), "columns: "),
         (lambda: plots.spread({"a": [[]]}, "p.png"), "groups: expected at least one history"),
         (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),

@@ -378,7 +378,7 @@ class TestAlgorithms:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"checks": ["afine"]}, "checks must be among"),
+        ({"checks": ["afine"]}, "checks: expected some of"),
         ({"checks": ["affine"], "cell": HEADS, "params": HEADS_PARAMS}, "got 'affine' without cell.affine"),
         ({"x": X[0]}, r"x: expected floats \(batch, time, \*features\) with 3 axes for feature_axes=1"),
         ({"x": X[:, :3]}, "at least 4 steps"),

@@ -240,10 +240,10 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"checks": ["paddin"]}, "checks must be among"),
-            ({"checks": ["streaming"]}, "needs step="),
-            ({"directions": ["up"]}, "directions must be a choice"),
-            ({"x": X[0]}, r"x must be floats \(batch, time, features\)"),
+            ({"checks": ["paddin"]}, "checks: expected some of"),
+            ({"checks": ["streaming"]}, "step: expected the layer's step"),
+            ({"directions": ["up"]}, "directions: expected some of"),
+            ({"x": X[0]}, r"x: expected floats \(batch, time, \*features\)"),
             ({"x": X[:, :3]}, "at least 4 steps"),
         ],
     )

@@ -29,7 +29,7 @@ def test_integers_are_exact():
 
 @pytest.mark.parametrize(("reduction", "roundings"), [(0, 1), (1, 0)])
 def test_counts_must_be_positive(reduction, roundings):
-    with pytest.raises(ValueError, match="must be at least 1, got"):
+    with pytest.raises(ValueError, match="expected numbers of at least 1, got"):
         tolerance(jnp.float32, reduction, roundings=roundings)
 
 

@@ -1,4 +1,4 @@
-"""What is said about checkpoints: where, how often, how many, and what goes with the state."""
+"""Options of checkpoints: where, how often, how many, and the data beside the state."""
 
 import dataclasses
 import os
@@ -10,20 +10,20 @@ from jaxnn.counts import check_count
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or of another model, configuration or data, or another process is at work on it."""
+    """A checkpoint is damaged, or of another model, configuration or data, or in use by another process."""
 
 
 class CheckpointWarning(RuntimeWarning):
-    """A checkpoint could not be written or read, and training goes on without it."""
+    """A checkpoint could not be written or read, and training continues without it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Where, how often and how many checkpoints `fit` keeps, or a loop of your own with a `train.checkpoint.Saver`.
+    """Options of the checkpoints of `fit`, or of your own loop with a `train.checkpoint.Saver`.
 
-    A checkpoint holds everything that training follows from: parameters, optimiser state, variables, random
-    key, step (and so the position in the data), the history so far and `config`. Orbax writes it while training
-    goes on, beside its final place, and renames it when it is whole.
+    A checkpoint holds everything that determines the run: parameters, optimiser state, variables, random key, step
+    (and so the position in the data), the history so far and `config`. Orbax writes it while training continues, under
+    a temporary name, and renames it when it is whole.
 
     Attributes:
         folder: Where they are; made if it does not exist.
@@ -75,12 +75,12 @@ class Checkpoints:
 
 @dataclasses.dataclass
 class Position:
-    """How far training is, apart from its state: what the history needs to go on. JSON must know what is in it.
+    """The position of a run beside its state, as JSON can hold it: the data to continue the history.
 
     Attributes:
         history: The records so far; of `fit`, those of whole epochs.
-        sums: Of the epoch that is under way: the sum over its examples of each metric, and of `examples`.
-        seconds: How long that epoch has trained so far; in a loop of your own whatever you count.
+        sums: Sums of each metric, and of `examples`, over the examples of the current epoch so far.
+        seconds: Training time of that epoch so far; any time in your own loop.
     """
 
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -89,7 +89,7 @@ class Position:
 
 
 class MetricsFolder(Protocol):
-    """A folder whose `metrics.jsonl` has to agree with the checkpoints, such as a `train.RunFolder`."""
+    """A folder whose `metrics.jsonl` must agree with the checkpoints, for example a `train.RunFolder`."""
 
     def __truediv__(self, name: str) -> Path:
         """Returns the path of a file in the folder."""

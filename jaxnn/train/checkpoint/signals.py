@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish that is granted at the next good moment."""
+"""Defers SIGTERM and Ctrl-C to the next safe point."""
 
 import signal
 import threading
@@ -12,13 +12,19 @@ import jax
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, saved a checkpoint, and stopped.
+    """A signal stopped training, after a checkpoint.
+
+    Args:
+        which: The signal.
+        step: The step after which training stopped.
+        saved: Whether that step is on the disk.
+        folder: The folder of the checkpoints.
 
     Attributes:
-        signal: Which signal asked, `signal.SIGINT` (Ctrl-C) or `signal.SIGTERM`.
-        step: The step after which it stopped.
+        signal: The signal, `signal.SIGINT` (Ctrl-C) or `signal.SIGTERM`.
+        step: The step after which training stopped.
         saved: Whether that step is on the disk; if not, a `CheckpointWarning` said why.
-        folder: Where the checkpoints are.
+        folder: The folder of the checkpoints.
     """
 
     def __init__(self, which: signal.Signals, step: int, *, saved: bool, folder: Path):
@@ -29,22 +35,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Wish:
-    """Whether somebody asked to stop; `asked` is the signal, or None."""
+    """A request to stop; `asked` is the signal, or None."""
 
     asked: signal.Signals | None = None
 
 
 @contextmanager
 def on_signals(say: Any) -> Iterator[Wish]:
-    """Turns the first SIGINT or SIGTERM into a wish to look at; a second one ends the process at once.
+    """Turns the first SIGINT or SIGTERM into a request to stop; a second one ends the process at once.
 
-    In threads other than the main one Python has no signals, and nothing changes.
+    Python handles signals in the main thread only; in other threads nothing changes.
 
     Args:
         say: Called with a sentence when a signal comes.
 
     Yields:
-        The wish.
+        The request.
     """
     wish = Wish()
     if threading.current_thread() is not threading.main_thread():
@@ -66,6 +72,6 @@ def on_signals(say: Any) -> Iterator[Wish]:
 
 
 def fetch(arrays: Any) -> Any:
-    """`jax.device_get` during which signals are noticed: the main thread waits in Python, not inside of XLA."""
+    """Calls `jax.device_get`; signals arrive meanwhile, since the main thread waits in Python and not in XLA."""
     with ThreadPoolExecutor(1) as waiting:
         return waiting.submit(jax.device_get, arrays).result()

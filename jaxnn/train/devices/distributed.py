@@ -1,4 +1,4 @@
-"""Several processes as one job: how they find each other, and what is said when one of them is gone."""
+"""Several processes as one job: how they find each other, and the error when one of them is lost."""
 
 import contextlib
 import os
@@ -44,23 +44,23 @@ def initialize(
 
     Either all of `coordinator`, `processes` and `process_id` are given, or none: then SLURM (`srun` with several
     tasks), Open MPI and TPU pods whose environment names several workers are recognised, and any other process is
-    a job of its own.
+    a separate job.
 
     Args:
         coordinator: `host:port` of process 0, a free port there that all others reach.
-        processes: How many processes there are.
-        process_id: Which one this is, from 0.
+        processes: Number of processes.
+        process_id: Number of this process, from 0.
         detect: Lets `jax.distributed` look for a job even where the environment does not show one: on Cloud TPU
             machines and Kubernetes it asks the machine's metadata.
         timeout: Seconds to wait for all processes to come.
-        heartbeat: Seconds of silence after which a process counts as dead; the others are then ended.
+        heartbeat: Seconds without a signal after which a process counts as dead; then the others are ended.
 
     Returns:
-        Whether this is a job of several processes. Where not all of them come in time it does not return: the process
-        says so and ends with status 1, as nothing else can end the waiting.
+        Whether this is a job of several processes. If not all of them join in time, the call does not return: the
+        process prints an error and ends with status 1, since nothing else can end the waiting.
 
     Raises:
-        ValueError: If the three do not fit together, or the environment does not tell enough.
+        ValueError: If the three do not fit together, or the environment does not describe a job.
 
     Example:
         >>> from jaxnn.train.devices import distributed
@@ -120,7 +120,7 @@ def tell_of_lost_processes() -> Iterator[None]:
     GPU and TPU, the writing of a checkpoint), JAX ends the process itself, with a message, after `heartbeat` seconds.
 
     Raises:
-        ProcessLostError: In place of the error of a collective that another process left.
+        ProcessLostError: Instead of the error of a collective that another process left.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Training spread over the devices of a mesh: where state, data and batches lie, and nothing else.
+"""Training sharded over the devices of a mesh: the placement of state, data and batches, and nothing else.
 
 The program stays the one of a single device. Arrays are global, `jax.jit` splits the work by their shardings and adds
 the communication, so batch size, seeds, metrics and checkpoints mean the same at every scale.
@@ -29,16 +29,16 @@ Step = Callable[..., tuple[TrainState, Metrics]]
 """`(state, batch, weights=None) -> (state, metrics)`."""
 
 SMALLEST = 4096
-"""Elements below which an array is kept whole on each device: to gather it costs more than to hold it."""
+"""Elements below which an array is replicated: gathering it would cost more than holding it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """How training is spread over devices: made by `parallel`, taken by `fit`.
+    """How training is sharded over devices: the result of `parallel`, an argument of `fit`.
 
-    Every batch is split over all devices. The state is split over the axis `shard` and repeated along `data`, so
-    with `shard` of 1 each device holds all of it (plain data parallelism), with `data` of 1 it is held once
-    altogether (ZeRO's third stage, or FSDP), and between the two it is held once in every group of `shard` devices.
+    Every batch is sharded over all devices. The state is sharded over the axis `shard` and replicated along `data`. So
+    with `shard` of 1 each device holds all of the state (plain data parallelism), with `data` of 1 all devices together
+    hold it once (ZeRO's third stage, or FSDP), and otherwise every group of `shard` devices holds it once.
 
     Attributes:
         mesh: The devices, with axes `data` and `shard`.
@@ -49,7 +49,7 @@ class Parallel:
         >>> def loss_fn(w, batch, key):
         ...     x, y = batch
         ...     return (x @ w - y) ** 2, {}
-        >>> parallel = train.parallel(devices=1)  # all devices unless said
+        >>> parallel = train.parallel(devices=1)  # by default all devices
         >>> state = parallel.state(train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0)))
         >>> step = parallel.step(train.make_step(loss_fn))
         >>> state, metrics = step(state, parallel.batch((jnp.eye(2), jnp.array([1.0, 3.0]))))
@@ -61,44 +61,50 @@ class Parallel:
 
     @property
     def devices(self) -> int:
-        """Over how many devices a batch is split."""
+        """Number of devices over which a batch is sharded."""
         return self.mesh.size
 
     def check_batch_size(self, batch_size: int, name: str = "batch_size") -> None:
-        """Raises a ValueError where a batch does not divide over the devices."""
+        """Raises a ValueError if a batch does not divide over the devices; `name` is the argument in the message."""
         if batch_size % self.devices:
             lower = batch_size // self.devices * self.devices
             near = f"{lower} or {lower + self.devices}" if lower else f"{self.devices}"
             raise ValueError(
-                f"{name}: {batch_size} examples cannot be split evenly over {self.devices} devices; take {near}, "
-                "or fewer devices"
+                f"{name}: expected a multiple of the {self.devices} devices, got {batch_size}; take {near}, or fewer "
+                "devices."
             )
 
     def up(self, batch_size: int) -> int:
-        """The batch size, or the next larger one that divides over the devices: where results do not depend on it."""
+        """Rounds a batch size up to one that divides over the devices, where results do not depend on it."""
         return -(-batch_size // self.devices) * self.devices
 
     def state_shardings(self, state: TrainState) -> TrainState:
-        """Where each array of a state lies, as a state of shardings.
+        """Returns the sharding of each array of a state, as a state of shardings.
 
         Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are split along their
         longest axis that divides by the mesh's `shard`; what has none, and all else, is on every device.
 
         Args:
             state: A state, or its shapes (`jax.eval_shape`).
+
+        Returns:
+            The shardings.
         """
         everywhere = jax.tree.map(lambda _: self._sharding(P()), state)
         large = {name: getattr(state, name) for name in ("params", "opt_state", "frozen", "ema")}
         return dataclasses.replace(everywhere, **jax.tree.map(self._split, large))
 
     def state(self, state: TrainState) -> TrainState:
-        """Places a state on the mesh. Use the returned one: it may share memory with the one given.
+        """Places a state on the mesh. Use the returned one: it may share memory with the argument.
 
         Args:
-            state: The same in every process, as it follows from the same seed; one placed before may come again.
+            state: A state, equal in every process (from the same seed); it may be on the mesh already.
+
+        Returns:
+            The state on the mesh.
 
         Raises:
-            ValueError: If processes give different states.
+            ValueError: If processes have different states.
         """
         check_state(state)
         shardings = self.state_shardings(state)
@@ -110,27 +116,30 @@ class Parallel:
         return jax.tree.map(_from_every_process, state, shardings)
 
     def data(self, data: T) -> T:
-        """Places a whole data set on every device, in the dtype it is stored in.
+        """Places a whole data set on every device, in its stored dtype.
 
-        With several processes each one reads only its own part of the arrays (memory-mapped files do), and the
-        devices exchange them.
+        With several processes each one reads only its part of the arrays (as memory-mapped files allow), and the
+        devices exchange the parts.
 
         Args:
-            data: A pytree of arrays that share their leading length, the same in every process.
+            data: A pytree of arrays that share their leading length, equal in every process.
+
+        Returns:
+            The data, replicated.
         """
         if jax.process_count() == 1:
             return jax.device_put(data, self._sharding(P()))
         return jax.tree.map(self._exchanged, data)
 
     def batch(self, batch: T) -> T:
-        """Places a batch: each device gets its own examples.
+        """Places a batch: each device gets its part of the examples.
 
         Args:
-            batch: A pytree of arrays on the host, `(batch, ...)`; with several processes those rows of the global
-                batch that `rows` names.
+            batch: A pytree of arrays on the host, `(batch, ...)`; with several processes the rows of the
+                global batch that `rows` returns.
 
         Returns:
-            Global arrays, split along their first axis.
+            Global arrays, sharded along their first axis.
         """
         sharding, processes = self.batch_sharding, self._processes
         return jax.tree.map(
@@ -138,16 +147,16 @@ class Parallel:
         )
 
     def rows(self, batch_size: int) -> np.ndarray:
-        """Which rows of a global batch this process's devices hold, ascending."""
+        """Returns the rows of a global batch that the devices of this process hold, ascending."""
         self.check_batch_size(batch_size)
         held = self.batch_sharding.addressable_devices_indices_map((batch_size,))
         return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))
 
     def step(self, step: Step) -> Step:
-        """The step, with its batch split over the devices and its state kept where `state` put it.
+        """Makes a step whose batch is sharded over the devices and whose state stays where `state` placed it.
 
         Args:
-            step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
+            step: A step of `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
 
         Returns:
             The same step, jitted, the state donated; metrics are on every device.
@@ -161,11 +170,11 @@ class Parallel:
         return spread
 
     def kept(self, state: TrainState) -> TrainState:
-        """Inside `jit`: the state, where `state` put it, so that the next call finds it where the last one did."""
+        """Constrains a state, inside `jit`, to the shardings of `state`, so that the next call finds it there."""
         return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
-        """The preprocessing, of batches that are split over the devices first: for `evaluate` and `predict`."""
+        """Makes a preprocessing (None is none) that shards batches first, for `evaluate` and `predict`."""
 
         def spread(key: jax.Array | None, batch: Any) -> Any:
             batch = self.split(batch)
@@ -174,18 +183,18 @@ class Parallel:
         return spread
 
     def split(self, batch: T) -> T:
-        """Inside `jit`: the batch, split over the devices along its first axis."""
+        """Shards a batch, inside `jit`, over the devices along its first axis."""
         for array in jax.tree.leaves(batch):
             self.check_batch_size(array.shape[0])
         return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
 
     def everywhere(self, tree: T) -> T:
-        """The arrays, each whole on every device: what a process needs to read them. Inside `jit` too."""
+        """Replicates arrays over all devices, so that every process can read them; inside `jit` too."""
         return jax.lax.with_sharding_constraint(tree, self._sharding(P()))
 
     @property
     def batch_sharding(self) -> NamedSharding:
-        """How a batch lies: split over all devices along its first axis."""
+        """The sharding of a batch: over all devices along its first axis."""
         return self._sharding(P(("data", "shard")))
 
     @property
@@ -216,7 +225,7 @@ class Parallel:
 
 
 def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
-    """A global array of what every process holds whole."""
+    """Makes a global array of one that every process holds whole."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         words = _from_every_process(jax.random.key_data(array), sharding)
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
@@ -231,7 +240,8 @@ def _check_same(state: TrainState) -> None:
     sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
     if not (multihost_utils.process_allgather(sums) == sums).all():
         raise ValueError(
-            "state: the processes of the job hold different states; make it from the same seed or checkpoint in each"
+            "state: expected the same in all processes of the job, got different ones; make it from the same seed or "
+            "checkpoint in each."
         )
 
 
@@ -239,15 +249,15 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
     """Chooses the devices to train on, of all processes together.
 
     Args:
-        devices: How many; all there are unless said. With several processes it must be all.
-        shard: Over how many devices one copy of parameters and optimiser state is spread. 1: each device holds all
-            of it; `devices`: it is held once altogether. It divides `devices`.
+        devices: Number of devices; all by default. With several processes it must be all.
+        shard: Number of devices over which one copy of parameters and optimiser state is sharded. With 1 each device
+            holds all of it, with `devices` all devices together hold it once. It divides `devices`.
 
     Returns:
-        What `fit` takes, and what places states, data and batches by hand.
+        An argument of `fit`, which also places states, data and batches by hand.
 
     Raises:
-        ValueError: If there are not so many devices, or `shard` does not divide them.
+        ValueError: If there are fewer devices, or `shard` does not divide them.
 
     Example:
         >>> import jax
@@ -257,7 +267,7 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
         >>> train.parallel(1, shard=2)
         Traceback (most recent call last):
             ...
-        ValueError: shard: 2 does not divide the 1 device
+        ValueError: shard: expected a divisor of the 1 device, got 2
     """
     there = jax.devices()
     count = len(there) if devices is None else check_count("devices", devices)
@@ -266,15 +276,15 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
         raise ValueError(
             f"devices: expected 1 to {len(there)}, since JAX sees {kinds} here, got {count}"
             + (
-                "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU"
+                "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU."
                 if there[0].platform == "cpu"
                 else ""
             )
         )
     if jax.process_count() > 1 and count != len(there):
-        raise ValueError(f"devices: a job of {jax.process_count()} processes uses all its {len(there)} devices")
+        raise ValueError(f"devices: expected all {len(there)} of a job of {jax.process_count()} processes, got {count}")
     if count % check_count("shard", shard):
-        raise ValueError(f"shard: {shard} does not divide the {count} device{'s' if count > 1 else ''}")
+        raise ValueError(f"shard: expected a divisor of the {count} device{'s' if count > 1 else ''}, got {shard}")
     mesh = jax.make_mesh(
         (count // shard, shard), ("data", "shard"), axis_types=(AxisType.Auto,) * 2, devices=there[:count]
     )

@@ -1,4 +1,4 @@
-"""Memory that ran out, said in a sentence: JAX tells it in several ways, and with a traceback."""
+"""Out-of-memory errors in one sentence; JAX raises several kinds, with long texts."""
 
 import re
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ class OutOfMemoryError(MemoryError):
 
 
 def shortage(error: BaseException | None) -> str:
-    """Says what memory could not be had, or nothing where an error has another cause.
+    """Describes the missing memory; empty if an error has another cause.
 
     Args:
-        error: What a call of JAX or NumPy raised.
+        error: An error of JAX or NumPy.
 
     Example:
         >>> import jax
@@ -44,13 +44,13 @@ def shortage(error: BaseException | None) -> str:
 
 @contextmanager
 def tell_of_shortage(advice: str) -> Iterator[None]:
-    """Turns what memory that ran out raises into an `OutOfMemoryError`; decorates functions too.
+    """Turns out-of-memory errors into an `OutOfMemoryError`; decorates functions too.
 
     Args:
         advice: What to do.
 
     Raises:
-        OutOfMemoryError: In place of the error of JAX or NumPy, which is its cause.
+        OutOfMemoryError: Instead of the error of JAX or NumPy, which is its cause.
     """
     try:
         yield

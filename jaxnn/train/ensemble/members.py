@@ -1,4 +1,4 @@
-"""The members of an ensemble: a table of what they differ in, and their states as one stacked pytree."""
+"""The members of an ensemble: a table of their differences, and their states as one stacked pytree."""
 
 import dataclasses
 import itertools
@@ -20,20 +20,20 @@ Init = Callable[[jax.Array], Any]
 """`(key) -> model`: an NNX module, or the pytree of a functional model."""
 
 Table = Mapping[str, Any]
-"""A column `seed` and one for each hyper-parameter that varies; a row a member."""
+"""A column `seed` and one for each hyper-parameter that varies; one row per member."""
 
-# Hyper-parameters that an optimiser can only have above zero.
+# Hyper-parameters that must be positive.
 _POSITIVE = frozenset({"learning_rate"})
 
 
 def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
-    """Every combination of the values, as a table: one column an argument, one row a member.
+    """Makes a table of every combination of the values: one column per argument, one row per member.
 
-    The last argument varies fastest. Any other table serves `create_ensemble` as well: random search is one
-    with random columns.
+    The last argument varies fastest. `create_ensemble` takes any other table too: random search is one with random
+    columns.
 
     Args:
-        **axes: The values of each column, such as `seed=range(16)`.
+        **axes: The values of each column, for example `seed=range(16)`.
 
     Returns:
         Arrays `(members,)` by name.
@@ -49,7 +49,7 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     """
     values = {name: list(each) for name, each in axes.items()}
     if not values:
-        raise ValueError("axes: expected at least one, such as seed=range(16), got none")
+        raise ValueError("axes: expected at least one, for example seed=range(16), got none")
     for name, each in values.items():
         if not each:
             raise ValueError(f"{name}: expected at least one value, got none")
@@ -70,8 +70,8 @@ def create_ensemble(
     """Makes the states of many training runs, stacked: each array of a `TrainState` has a leading axis of members.
 
     Member `i` is the state that `create_state(init(key), tx, key)` gives for `key = jax.random.key(seed[i])`,
-    with the hyper-parameters of row `i` in place of those that `tx` was made with. They are arrays in the
-    optimiser's state (`optax.inject_hyperparams`): no value of them compiles anew. All members are initialised
+    with the hyper-parameters of row `i` instead of those of `tx`. They are arrays in the optimiser's state
+    (`optax.inject_hyperparams`), so other values do not recompile. All members are initialised
     by one compiled program.
 
     Args:
@@ -87,8 +87,8 @@ def create_ensemble(
         The stacked states. `train.member` takes one out.
 
     Raises:
-        ValueError: If a column is no list of finite numbers, a learning rate is not positive, lengths differ,
-            a seed is no integer, or `tx` has no such hyper-parameter or has it follow a schedule.
+        ValueError: If a column is not a list of finite numbers, a learning rate is not positive, lengths differ, a seed
+            is not an integer, or `tx` does not have the hyper-parameter or schedules it.
 
     Example:
         >>> from flax import nnx
@@ -117,7 +117,7 @@ def create_ensemble(
 
 
 def count_members(states: TrainState) -> int:
-    """How many members the stacked states hold.
+    """Counts the members of stacked states.
 
     Raises:
         ValueError: If it is the state of one run.
@@ -132,11 +132,11 @@ def count_members(states: TrainState) -> int:
 
 
 def member(states: TrainState, index: int) -> TrainState:
-    """One member's state, an ordinary `TrainState`: go on training with it, evaluate it, `member(...).model()`.
+    """Returns the state of one member, an ordinary `TrainState`, to train, to evaluate, or for its `model()`.
 
     Args:
-        states: Stacked, from `create_ensemble` or after training; they stay whole.
-        index: Which one, from 0; negative ones count from the end.
+        states: Stacked states, from `create_ensemble` or after training; they do not change.
+        index: Number of the member, from 0; negative numbers count from the end.
 
     Returns:
         Its state, copied.
@@ -156,12 +156,12 @@ def member(states: TrainState, index: int) -> TrainState:
     """
     n = count_members(states)
     if not -n <= index < n:
-        raise ValueError(f"index: there are {n} members, numbered from 0, so there is no {index}")
+        raise ValueError(f"index: expected a number of the {n} members, from 0, got {index}")
     return jax.tree.map(lambda x: x[index], states)
 
 
 def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
-    """The seeds, and the other columns as float32 arrays."""
+    """Reads the seeds, and the other columns as float32 arrays."""
     if "seed" not in members:
         raise ValueError(f"members: expected a column 'seed', got {', '.join(members) or 'no column'}")
     columns = {name: _column(name, values) for name, values in members.items()}
@@ -170,13 +170,13 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
         raise ValueError(f"members: expected columns of one length, at least 1, got lengths {lengths}")
     seeds = columns.pop("seed")
     if seeds.dtype.kind not in "iu" or (seeds < 0).any():
-        raise ValueError(f"members: seed must hold integers that are not negative, got {_some(seeds)}")
+        raise ValueError(f"members: expected seed to hold integers that are not negative, got {_some(seeds)}")
     for name, column in columns.items():
         low = column <= 0 if name in _POSITIVE else np.zeros(len(column), bool)
         wrong = ~np.isfinite(column) | low
         if wrong.any():
             what = "positive numbers" if name in _POSITIVE else "finite numbers"
-            raise ValueError(f"members: {name} must hold {what}, got {column[wrong][0]}")
+            raise ValueError(f"members: expected {name} to hold {what}, got {column[wrong][0]}")
     return [int(seed) for seed in seeds], {name: jnp.asarray(c, jnp.float32) for name, c in columns.items()}
 
 
@@ -184,7 +184,7 @@ def _column(name: str, values: Sequence[Any]) -> np.ndarray:
     _check_no_keys(f"members: {name}", values)
     column = np.asarray(list(values))
     if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):
-        raise ValueError(f"members: {name} must hold numbers, one a member, got {_some(column)}")
+        raise ValueError(f"members: expected {name} to hold numbers, one per member, got {_some(column)}")
     return column
 
 

@@ -1,4 +1,4 @@
-"""Many training runs as one compiled program: mapped over members, in chunks, spread over devices."""
+"""Many training runs as one compiled program: mapped over members, in chunks, sharded over devices."""
 
 import dataclasses
 import math
@@ -26,13 +26,13 @@ Function = Callable[..., tuple[TrainState, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How members lie on devices and in time.
+    """The placement of members on devices and in time.
 
     Attributes:
-        members: How many there are.
-        devices: Over how many devices they are spread, in equal parts.
-        chunks: How many chunks each device computes one after the other.
-        members_per_chunk: How many members a device computes at once.
+        members: Number of members.
+        devices: Number of devices over which they are sharded, in equal parts.
+        chunks: Number of chunks that each device computes one after the other.
+        members_per_chunk: Number of members that a device computes at once.
     """
 
     members: int
@@ -42,7 +42,7 @@ class Layout:
 
     @classmethod
     def of(cls, members: int, devices: int, most: int) -> "Layout":
-        """The layout with the fewest chunks of at most `most` members, and no more devices than that needs."""
+        """Makes the layout with the fewest chunks of at most `most` members, on no more devices than needed."""
         each = math.ceil(members / devices)
         devices = math.ceil(members / each)
         chunks = math.ceil(each / most)
@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def each(self) -> int:
-        """Members a device."""
+        """Members per device."""
         return math.ceil(self.members / self.devices)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Layout:
 class Ensemble:
     """A training function of one state, for stacked states: `(states, *args) -> (states, results)`.
 
-    From `make_ensemble`. Call it like the function that it was made from.
+    The result of `make_ensemble`. Call it like its function.
     """
 
     def __init__(
@@ -76,10 +76,9 @@ class Ensemble:
         memory: int | None,
         compiler_options: Options | None,
     ):
-        """See `make_ensemble`."""
         self._options = options_for(function, compiler_options)
         self._function, self._members_per_chunk, self._memory = function, members_per_chunk, memory
-        # Each process trains on its own devices: members have nothing to tell each other.
+        # Each process trains on its devices: members do not communicate.
         self._devices = list(jax.local_devices() if devices is None else devices)
         self._prepared: dict[Any, tuple[Layout, Jitted, jax.stages.Compiled]] = {}
 
@@ -92,7 +91,7 @@ class Ensemble:
         return compiled(*self.put(states, *args))
 
     def prepare(self, states: TrainState, *args: Any) -> Layout:
-        """Compiles the program for states and arguments of these shapes, once, and tells how members are laid out.
+        """Compiles the program for states and arguments of these shapes, once, and returns the layout.
 
         Raises:
             ValueError: If the states are not stacked, or not even one member at a time fits the memory.
@@ -100,7 +99,7 @@ class Ensemble:
         return self._prepare(states, args)[0]
 
     def put(self, states: TrainState, *args: Any) -> tuple[Any, ...]:
-        """States and arguments where the program wants them; what is there already is not copied."""
+        """Places states and arguments on the devices of the program, without needless copies."""
         own, shared = self._shardings(self.prepare(states, *args))
         return jax.device_put(states, own), *(jax.device_put(each, shared) for each in args)
 
@@ -113,7 +112,7 @@ class Ensemble:
         return self._prepared[key]
 
     def _compile(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
-        """The program with as many members at once as fit."""
+        """Compiles the program with as many members at once as fit."""
         members = count_members(states)
         most = self._members_per_chunk or members
         while True:
@@ -133,10 +132,10 @@ class Ensemble:
                 return layout, program, compiled
             if layout.members_per_chunk == 1:
                 raise ValueError(
-                    f"memory: one member at a time needs {readable(needed)} on a device, and there are "
-                    f"{readable(free)}: train fewer members, or with smaller batches, also in evaluation"
+                    f"memory: expected at least {readable(needed)} on a device, for one member at a time, got "
+                    f"{readable(free)}; train fewer members, or with smaller batches, also in evaluation."
                 )
-            # What is needed grows with the members of a chunk, and not faster.
+            # The need grows at most in proportion to the members of a chunk.
             fitting = int(layout.members_per_chunk * free / needed)
             most = max(1, min(fitting, layout.members_per_chunk - 1))
 
@@ -151,7 +150,7 @@ class Ensemble:
         )
 
     def _shardings(self, layout: Layout) -> tuple[NamedSharding, NamedSharding]:
-        """Where stacked arrays go, and where shared ones go."""
+        """Returns the shardings of stacked and of shared arrays."""
         mesh, even = self._mesh(layout), layout.members == layout.devices * layout.each
         whole = NamedSharding(mesh, PartitionSpec())
         return (NamedSharding(mesh, PartitionSpec("members")) if even else whole), whole
@@ -171,23 +170,22 @@ def make_ensemble(
     """Makes a step, an epoch, or anything else that trains one state, into one program that trains many.
 
     The function is traced once and mapped over the members by `jax.vmap`: shuffling, augmentation and noise
-    follow from each member's key, hyper-parameters are arrays in each member's optimiser state. Every member
-    becomes what it would have become alone, to rounding, and one that diverges leaves the others as they are.
+    follow from each member's key, hyper-parameters are arrays in each member's optimiser state. Every member equals
+    the run trained alone, to rounding, and one that diverges does not change the others.
 
-    Where there are several devices each trains members of its own, and they have nothing to tell each other
-    (several processes: give each its own seeds). Where not all of a device's members fit its memory at once,
-    they are trained in chunks, one after the other, in the same program.
+    Each of several devices trains different members, without communication (give each of several processes different
+    seeds). If not all members of a device fit its memory at once, they are trained in chunks, one after the other, in
+    the same program.
 
     Args:
-        function: `(state, *args) -> (state, results)`, from `make_step` or `make_epoch` for instance; to
-            evaluate, `lambda state, data: (state, train.evaluate(state, data, loss_fn))`. Arguments are
-            shared by all members.
-        members_per_chunk: How many members a device trains at once. None: all of them if the compiled
-            program says that they fit, and as many as fit otherwise.
-        devices: The devices to spread over; all that this process has by default. As many are used as make
-            equal parts. Where members leave a part unfilled, it is filled with copies that are trained and
-            dropped, and the states are kept on every device: a number that divides saves that memory.
-        memory: Bytes that a device may use beside states and data; what it has left by default.
+        function: `(state, *args) -> (state, results)`, for example of `make_step` or `make_epoch`; to evaluate, `lambda
+            state, data: (state, train.evaluate(state, data, loss_fn))`. All members share the arguments.
+        members_per_chunk: Number of members that a device trains at once. None: all if they fit by the memory of the
+            compiled program, otherwise as many as fit.
+        devices: The devices; by default all of this process. The number in use gives equal parts. An incomplete part is
+            filled with copies that are trained and dropped, and then every device holds all states: a number that
+            divides saves that memory.
+        memory: Bytes that a device may use beside states and data; by default its free memory.
         compiler_options: As for `make_step`; those of the step or epoch if None is given.
 
     Returns:
@@ -222,31 +220,31 @@ def make_ensemble(
     if memory is not None:
         memory = check_count("memory", memory)
     if devices is not None and not len(devices):
-        raise ValueError("devices: expected at least one, got none; None takes all that there are")
+        raise ValueError("devices: expected at least one, got none; None takes all.")
     return Ensemble(function, members_per_chunk, devices, memory, compiler_options)
 
 
 def _traced(*trees: Any) -> bool:
-    """Whether this is inside another `jit`."""
+    """Whether an array is traced."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _run(function: Function, layout: Layout, mesh: Mesh, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
-    """All members."""
+    """Trains all members."""
     states = _filled(states, layout.devices * layout.each)
-    # Not left to the partitioner: each device runs the very program of one, without a word to the others.
+    # By `shard_map`, not by the partitioner: each device runs the program of a single one, without communication.
     spread = jax.shard_map(
         partial(_on_a_device, function, layout),
         mesh=mesh,
         in_specs=(PartitionSpec("members"), *[PartitionSpec()] * len(args)),
         out_specs=PartitionSpec("members"),
-        check_vma=False,  # it would ask of every loop in a model or an optimiser that it knows of the mesh
+        check_vma=False,  # it would require every loop in a model or an optimiser to know the mesh
     )
     return jax.tree.map(lambda x: x[: layout.members], spread(states, *args))
 
 
 def _on_a_device(function: Function, layout: Layout, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
-    """A device's members, chunk by chunk."""
+    """Trains the members of a device, chunk by chunk."""
     if layout.chunks == 1:
         return _at_once(function, layout.members_per_chunk, states, *args)
     size, chunks = layout.members_per_chunk, layout.chunks
@@ -257,14 +255,14 @@ def _on_a_device(function: Function, layout: Layout, states: TrainState, *args: 
         put = partial(lax.dynamic_update_slice_in_dim, start_index=number * size, axis=0)
         return jax.tree.map(put, states, some), results
 
-    # The states are carried, so that each chunk is updated where it lies.
+    # The states are carried, so that each chunk is updated in place.
     states, results = lax.scan(body, _filled(states, chunks * size), jnp.arange(chunks))
     results = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), results)
     return jax.tree.map(lambda x: x[: layout.each], (states, results))
 
 
 def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
-    """A chunk of members, mapped; a single one as it is, which is the fastest program for it."""
+    """Trains a chunk of members by `vmap`; a single member without it, which is faster."""
 
     def checked(state: TrainState, *args: Any) -> tuple[TrainState, Any]:
         result = function(state, *args)
@@ -279,7 +277,7 @@ def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> t
 
 
 def _filled(states: TrainState, n: int) -> TrainState:
-    """The states, the first of them repeated at the end until there are `n`."""
+    """Fills the states up to `n` members by repeating the first ones."""
     members = states.step.shape[0]
     if members == n:
         return states

@@ -22,17 +22,17 @@ _SHUFFLE = np.uint32(2**32 - 1)
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
-    """The order in which an epoch visits the examples: a permutation, int32 `(examples,)`.
+    """Returns the order in which an epoch visits the examples.
 
-    It depends on the key and the epoch's number only, so a run that is taken up again finds its place.
+    It depends only on the key and the number of the epoch, so a resumed run finds its place.
 
     Args:
         key: The state's key.
         epoch: The epoch's number, from 0.
-        examples: How many examples there are.
+        examples: Number of examples.
 
     Returns:
-        The permutation.
+        A permutation, int32 `(examples,)`.
 
     Example:
         >>> import jax
@@ -100,7 +100,7 @@ def make_epoch(
         [1.0, -2.0]
     """
     options = options_for(step, compiler_options)
-    batching.steps(1, batch_size)  # a wrong batch size is told here, not at the first call
+    batching.steps(1, batch_size)  # a wrong batch size raises here, not in the first call
     if chunk is not None:
         chunk = check_count("chunk", chunk)
     if parallel is not None:
@@ -142,7 +142,7 @@ def _some(
     count: jax.Array,
     most: int,
 ) -> tuple[TrainState, Metrics]:
-    """A scan over `first` to `first + count - 1` whose length is traced; the rest of the outputs is zero."""
+    """Scans over `first` to `first + count - 1`, with a traced length; the rest of the outputs is zero."""
     _, shapes = jax.eval_shape(body, state, first)
     outputs = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
 

@@ -1,4 +1,4 @@
-"""A lost loss: where it was lost, and what to try."""
+"""A loss that became NaN or infinite: where, and what to try."""
 
 import re
 from collections.abc import Mapping
@@ -19,9 +19,15 @@ Lost = tuple[int, str, float]
 class NonFiniteLossError(RuntimeError):
     """The loss or gradient became NaN or infinite.
 
+    Args:
+        message: What happened, and what to try.
+        epoch: The epoch in which it happened, from 1.
+        step: The step in which it happened, from 1.
+        history: The records so far.
+
     Attributes:
-        epoch: The epoch in which it did, from 1.
-        step: The step in which it did, from 1; the last of the epoch if only the test loss shows it.
+        epoch: The epoch in which it happened, from 1.
+        step: The step in which it happened, from 1; the last of the epoch if only the test loss shows it.
         history: The records of the epochs so far, that one included.
     """
 
@@ -51,7 +57,7 @@ def stop(found: Lost, history: History, advice: str) -> NoReturn:
     step, what, value = found
     epoch = int(history[-1]["epoch"])
     raise NonFiniteLossError(
-        f"the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
+        f"fit: the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
         epoch=epoch,
         step=step,
         history=history,
@@ -59,16 +65,16 @@ def stop(found: Lost, history: History, advice: str) -> NoReturn:
 
 
 def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:
-    """What to try: looks at the labels, then at the inputs, and where both are good advises a lower learning rate.
+    """Advises what to try: checks the labels, then the inputs, and otherwise advises a lower learning rate.
 
     Args:
-        data: What the loss was lost on: a data set, or a batch of a stream.
-        check: How labels are looked at.
-        name: Which data it is, `training` or `test`.
-        numbers: Of a batch: which examples of the set it holds.
+        data: The data of the loss: a data set, or a batch of a stream.
+        check: The check of labels.
+        name: Name of the data, `training` or `test`.
+        numbers: Numbers of the examples in a batch.
     """
-    if told := check.found(data, numbers):
-        return f"labels of the {name} data are no class: {told}"
+    if fault := check.found(data, numbers):
+        return f"labels of the {name} data are no class: {fault}"
     for path, x in jax.tree.leaves_with_path(data):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             continue

@@ -1,4 +1,4 @@
-"""An epoch over a data set that is read batch by batch, for what does not fit on the device."""
+"""An epoch over a data set that is read batch by batch, since it does not fit on the device."""
 
 import collections
 import dataclasses
@@ -24,11 +24,11 @@ Weighted = tuple[Any, jax.Array | None]
 
 @dataclasses.dataclass(frozen=True)
 class StreamedEpoch:
-    """The epoch `(state, stream) -> (state, metrics)`: what `make_epoch` makes, for a `data.Stream`.
+    """The epoch `(state, stream) -> (state, metrics)`, as `make_epoch` makes it, for a `data.Stream`.
 
-    It visits the examples in the very order of `make_epoch`'s, in batches that are put on the device while the steps
-    before them run. Which batch is next follows from `state.step` alone, so a state saved anywhere goes on
-    where it stopped. With several processes each one reads only the examples that its own devices train on.
+    It visits the examples in the order of `make_epoch`, in batches that are copied to the device while earlier steps
+    run. The next batch follows from `state.step` alone, so a saved state resumes where it stopped. Each of several
+    processes reads only the examples on which its devices train.
 
     Attributes:
         step: A jitted step that donates the state, from `make_step`.
@@ -73,19 +73,19 @@ class StreamedEpoch:
             object.__setattr__(self, "step", self.parallel.step(self.step))
 
     def __call__(self, state: TrainState, stream: Stream, steps: int | None = None) -> tuple[TrainState, Metrics]:
-        """Trains to the end of the epoch that the state is in, or for so many steps if that is sooner.
+        """Trains to the end of the epoch of the state, or for `steps` steps if that is sooner.
 
         Args:
             state: The state; donated.
             stream: The training set.
-            steps: How many steps at most; all that are left unless said.
+            steps: Largest number of steps; None trains to the end of the epoch.
 
         Returns:
-            The new state, and metrics `(steps taken,)` as from `make_epoch`.
+            The new state, and metrics `(steps taken,)` as of `make_epoch`.
 
         Raises:
-            ValueError: If `steps` is no positive whole number.
-            WorkerDiedError: If a process that reads died.
+            ValueError: If `steps` is not a positive whole number.
+            WorkerDiedError: If a reading process died.
         """
         check_state(state)
         if steps is not None:
@@ -94,13 +94,18 @@ class StreamedEpoch:
         for batch, weights in self._placed(state, stream, steps):
             state, each = self.step(state, batch, weights)
             metrics.append(each)
-            # Python is faster than the device: without this wait it would put the whole epoch there.
+            # Python is faster than the device: without this wait it would copy the whole epoch there.
             if len(metrics) > self.ahead:
                 jax.block_until_ready(metrics[-1 - self.ahead])
         return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
 
     def compile(self, state: TrainState, stream: Stream) -> None:
-        """Compiles the step, so that the first epoch's time is training alone."""
+        """Compiles the step, so that the time of the first epoch is that of training.
+
+        Args:
+            state: A state.
+            stream: The training set.
+        """
         batch, weights = next(self._placed(state, stream, 1))
         self.step.lower(state, batch, weights).compile()  # type: ignore[attr-defined]
 
@@ -109,22 +114,22 @@ class StreamedEpoch:
         return batching.steps(examples, self.batch_size, self.drop_last)
 
     def batch(self, state: TrainState, stream: Stream, step: int) -> tuple[Any, np.ndarray]:
-        """Reads the batch of a step of the state's run again, on the host.
+        """Reads the batch of an earlier step again, on the host.
 
         Args:
-            state: Its key tells the order.
+            state: A state, whose key determines the order.
             stream: The training set.
             step: The step, from 0.
 
         Returns:
-            The batch, and the numbers of its examples; of several processes each has its own part.
+            The batch, and the numbers of its examples; each of several processes gets its part.
         """
         at = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))
         numbers = self._numbers(at, stream, 1)
         return next(stream.batches(numbers)), numbers[0]
 
     def _placed(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[Weighted]:
-        """Batches on the device, `ahead` of the one that is yielded."""
+        """Yields batches on the device, with `ahead` more on the way."""
         queue: collections.deque[Weighted] = collections.deque()
         for batch, weights in self._on_host(state, stream, steps):
             queue.append((self._place(batch), None if weights is None else self._place(weights)))
@@ -149,7 +154,7 @@ class StreamedEpoch:
         return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
 
     def _flat(self, step: Any) -> np.ndarray:
-        """The positions in the epoch's order that steps hold, of this process's devices alone."""
+        """Returns the positions of steps in the order of the epoch, for the devices of this process."""
         rows = np.arange(self.batch_size) if self.parallel is None else self.parallel.rows(self.batch_size)
         return np.asarray(step * self.batch_size + rows)
 
@@ -158,7 +163,7 @@ class StreamedEpoch:
 
 
 def order_on_host(key: jax.Array, epoch: int, examples: int) -> np.ndarray:
-    """`epoch_order`, computed by the host's processor: the device's memory is not for what does not fit there."""
+    """Computes `epoch_order` on the host, to save memory of the device."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = np.asarray(jax.random.key_data(key) if typed else key)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):

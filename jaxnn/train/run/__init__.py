@@ -1,4 +1,4 @@
-"""What a run leaves behind and shows: its folder, metrics, TensorBoard files, progress."""
+"""Output of a run: its folder, metrics, TensorBoard files, progress."""
 
 from jaxnn.train.run.begin import resume_run, start_run
 from jaxnn.train.run.folder import RunFolder

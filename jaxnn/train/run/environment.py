@@ -1,4 +1,4 @@
-"""On what a run ran, and how it was started: what is needed to repeat it."""
+"""The environment and the command line of a run, to repeat it."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and commit. It asks JAX for its devices, which starts JAX if nothing has yet.
+    """Collects versions, devices and commit; starts JAX if it has not started yet.
 
     Returns:
-        What JSON can hold: `versions`, `platform` (the operating system), `backend`, `devices` (how many of each
-        kind, over all processes), `processes`, `compiler_options` (those of
-        `train.step.compiler_options`), `settings` (environment variables that change what JAX does), and
+        Values that JSON can hold: `versions`, `platform` (the operating system), `backend`, `devices` (the number of
+        each kind, over all processes), `processes`, `compiler_options` (those of
+        `train.step.compiler_options`), `settings` (environment variables that change JAX), and
         `git`: the commit of the working directory's checkout and whether tracked files differ from it; None
         outside a checkout or without git.
 
@@ -49,10 +49,10 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> str | None:
-    """The line for a shell that starts this program again, in the same working directory.
+    """Returns the shell command that starts this program again, in the same working directory.
 
     Returns:
-        The line, or None where there is no program: in an interactive session or with `python -c`.
+        The command, or None without a program: in an interactive session or with `python -c`.
 
     Example:
         >>> from unittest import mock
@@ -66,9 +66,9 @@ def command_line() -> str | None:
 
 
 def program_line() -> list[str] | None:
-    """How this program is started, without its arguments; None where there is none.
+    """Returns the command of this program without its arguments; None without a program.
 
-    The interpreter is written `python`, wherever it lies, and a module as `-m NAME`.
+    The interpreter is `python`, whatever its path, and a module is `-m NAME`.
     """
     if sys.argv[0] in ("", "-c"):
         return None
@@ -79,7 +79,7 @@ def program_line() -> list[str] | None:
 def _git() -> dict[str, Any] | None:
     try:
         commit = _ask("git", "rev-parse", "HEAD")
-        # Files that git does not know are mostly results of runs.
+        # Untracked files are mostly results of runs.
         dirty = _ask("git", "status", "--porcelain", "--untracked-files=no") != ""
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None

@@ -1,4 +1,4 @@
-"""The folder that holds what a run leaves behind."""
+"""The folder of a run."""
 
 import dataclasses
 import io
@@ -16,10 +16,16 @@ from jaxnn.train.run.environment import command_line, environment
 
 
 class RunFolder:
-    """A folder with a run's configuration, metrics and plots.
+    """A folder with the configuration, metrics and plots of a run.
+
+    Args:
+        path: A folder that exists; `RunFolder.create` makes one.
 
     Attributes:
         path: The folder.
+
+    Raises:
+        ValueError: If there is no such folder.
 
     Example:
         >>> from jaxnn import train
@@ -32,29 +38,26 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Opens a folder that exists.
-
-        Raises:
-            ValueError: If there is no such folder.
-        """
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ValueError(f"path: there is no run folder {self.path}; RunFolder.create makes one")
+            raise ValueError(
+                f"path: expected a run folder, got {os.fspath(path)!r}, which does not exist; RunFolder.create "
+                "makes one."
+            )
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: Any = None) -> "RunFolder":
-        """Makes a new folder, and never uses one that exists: `runs/lenet5` becomes `runs/lenet5-2`, `-3` and
-        so on.
+        """Makes a new folder, never an existing one: `runs/lenet5` becomes `runs/lenet5-2`, `-3` and so on.
 
         Args:
-            path: The folder wished for; the run folder's `path` tells which it became.
-            config: What the run was started with, a mapping or dataclass; written to `config.json`.
+            path: The preferred folder; the final one is `path` of the result.
+            config: The configuration of the run, a mapping or dataclass; written to `config.json`.
 
         Returns:
             The run folder.
 
         Raises:
-            ValueError: If the path ends with no name.
+            ValueError: If the path does not end with a name.
             OSError: If the folder cannot be made.
         """
         path = Path(path)
@@ -65,7 +68,7 @@ class RunFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
-                    path.mkdir()  # atomic: of two runs that start together one gets the name
+                    path.mkdir()  # atomic: only one of two runs that start together gets the name
                     break
                 except FileExistsError:
                     number += 1
@@ -74,7 +77,7 @@ class RunFolder:
             blocked = path.parent.exists() and not path.parent.is_dir()
             reason = f"{path.parent} is a file" if blocked else error.strerror
             raise OSError(
-                f"path: the run folder {path} cannot be made ({reason}); choose one that can be written to"
+                f"path: the run folder {path} cannot be made ({reason}); choose one that can be written to."
             ) from error
         run = cls(path)
         if config is not None:
@@ -91,7 +94,7 @@ class RunFolder:
         """Writes `config.json`.
 
         Args:
-            config: A mapping or dataclass; what JSON does not know is written as text.
+            config: A mapping or dataclass; values that JSON cannot hold are written as text.
         """
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
             config = dataclasses.asdict(config)
@@ -110,9 +113,9 @@ class RunFolder:
             beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def save_environment(self) -> None:
-        """Writes `environment.json`, on what the run runs, and `command.txt`, the line that starts it again.
+        """Writes `environment.json`, the environment of the run, and `command.txt`, the command that starts it again.
 
-        Without a program to start, in an interactive session, there is no `command.txt`.
+        An interactive session has no program to start, and so no `command.txt`.
         """
         self.write_json("environment.json", environment())
         command = command_line()
@@ -136,14 +139,13 @@ class RunFolder:
                 raise
 
     def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
-        """Makes `metrics.jsonl` end with `history`: what a run had logged beyond its checkpoint goes.
+        """Makes `metrics.jsonl` end with `history`, without lines after the checkpoint.
 
-        A file with lines that are no records is first renamed to `metrics-damaged.jsonl`, with a warning; its other
-        lines are kept.
+        A file with damaged lines is first renamed to `metrics-damaged.jsonl`, with a warning; its other lines are kept.
 
         Args:
             history: Records of epochs after `after`.
-            after: Lines whose `epoch` is up to this one stay as they are.
+            after: Lines whose `epoch` is up to this one do not change.
         """
         path = self / "metrics.jsonl"
         if not history and not path.exists():
@@ -160,32 +162,42 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records logged so far, one a line of `metrics.jsonl`.
+        """Reads the records logged so far, one per line of `metrics.jsonl`.
+
+        Returns:
+            The records.
 
         Raises:
-            ValueError: If a line is no record; the message names the file and the line.
+            ValueError: If a line is not a record; the message names the file and the line.
         """
         records, damage = self._read()
         if damage:
-            raise ValueError(f"{damage}; mend or remove that line")
+            raise ValueError(f"{damage}; repair or remove that line.")
         return records
 
     def holds_metrics(self, after: int = 0) -> bool:
-        """Whether `metrics.jsonl` holds anything of epochs after `after`, readable or not."""
+        """Whether `metrics.jsonl` holds lines of epochs after `after`, readable or not.
+
+        Args:
+            after: The epoch.
+
+        Returns:
+            Whether it does.
+        """
         records, damage = self._read()
         return bool(damage) or any(_epoch(record) > after for record in records)
 
     def _read(self) -> tuple[list[dict[str, Any]], str]:
-        """The records, and what is wrong with the first line that is none."""
+        """Reads the records, and describes the first damaged line."""
         path = self / "metrics.jsonl"
         records, damage = [], ""
-        # What follows the last line's end was cut off by a process that was killed.
+        # A killed process may have left the rest of a line at the end.
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line.decode("utf-8"))
                 if not isinstance(record, dict):
-                    raise ValueError(f"a {type(record).__name__}")
+                    raise ValueError(f"a {type(record).__name__}")  # quoted below
                 records.append(record)
             except (ValueError, RecursionError) as error:
                 damage = damage or f"{path}, line {number}: expected a record, names and values in JSON, got {error}"
@@ -193,13 +205,13 @@ class RunFolder:
 
 
 def _epoch(record: Mapping[str, Any]) -> float:
-    """The epoch of a record; one that has none is of no epoch that stays."""
+    """Returns the epoch of a record; infinity without one, so that the record does not stay."""
     epoch = record.get("epoch", math.inf)
     return epoch if isinstance(epoch, int | float) else math.inf
 
 
 def _free(path: Path) -> Path:
-    """The path, or one with a number if that exists."""
+    """Returns the path, or one with a number if that exists."""
     number, free = 1, path
     while free.exists():
         number += 1
@@ -220,5 +232,5 @@ def _plain(value: Any) -> Any:
 
 def _write_all(file: io.FileIO, text: bytes) -> None:
     view = memoryview(text)
-    while view:  # a file without a buffer may take a part only
+    while view:  # a file without a buffer may write only a part
         view = view[file.write(view) :]

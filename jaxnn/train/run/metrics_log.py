@@ -1,4 +1,4 @@
-"""A run's metrics on the disk, line by line, and what happens while the disk is full."""
+"""Metrics of a run on the disk, line by line, also after a full disk."""
 
 import dataclasses
 import warnings
@@ -10,11 +10,11 @@ from jaxnn.train.run.record import History
 
 @dataclasses.dataclass
 class MetricsLog:
-    """Writes the newest record to the run folder; what a full disk refuses is told, and written with the next one.
+    """Writes the newest record to the run folder; after a failed write it warns, and writes again with the next record.
 
     Attributes:
-        run: Where to; None writes nothing.
-        after: The history begins after this epoch; lines up to it stay as they are.
+        run: The run folder; None writes nothing.
+        after: The history begins after this epoch; earlier lines do not change.
         behind: Whether lines are missing.
 
     Example:
@@ -31,7 +31,7 @@ class MetricsLog:
     behind: bool = False
 
     def __call__(self, history: History) -> None:
-        """Writes the last record of a history, and before it those that are missing."""
+        """Writes the last record of a history, and the missing ones before it."""
         if self.run is None:
             return
         try:
@@ -43,7 +43,7 @@ class MetricsLog:
         except OSError as error:
             self.behind = True
             text = (
-                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training goes on, and what "
-                "is missing is written with the next line"
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training continues, and "
+                "the missing lines are written with the next line"
             )
             warnings.warn(text, CheckpointWarning, stacklevel=3)

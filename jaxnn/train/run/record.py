@@ -1,4 +1,4 @@
-"""What the host keeps of an epoch."""
+"""The record of an epoch on the host."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A run's metrics for TensorBoard, written by tensorboardX."""
+"""Metrics of a run for TensorBoard, written by tensorboardX."""
 
 import contextlib
 import importlib.util
@@ -11,19 +11,25 @@ from jaxnn import extras
 from jaxnn.train.devices import distributed
 from jaxnn.train.run.folder import RunFolder
 
-_OURS = ".jaxnn"  # how the names of our files end, so that none of another's is removed
+_OURS = ".jaxnn"  # suffix of these files, so that files of others are not removed
 _PARTS = ("train_", "test_")
 
 
 class TensorBoard:
     """Writes the records of a run to `tensorboard/` in its folder: a sink of `fit`.
 
-    Scalars go by the step. `train_loss` is called `loss/train` and `test_loss` is `loss/test`, so that both stand side
-    by side; `epoch`, `seconds` and `examples_per_second` keep their names. A record is on the disk before the next
-    epoch starts. A run that goes on has each epoch once, also those from before it wrote for TensorBoard: the file is
-    written anew from the run's `metrics.jsonl`, with earlier epochs as far apart in time as they took to train. Of
-    several processes the first one writes. What cannot be written, to a full disk for instance, is a warning, and is
-    written with the next record.
+    Scalars are written by step. `train_loss` is `loss/train` and `test_loss` is `loss/test`, so that TensorBoard shows
+    both in one chart; `epoch`, `seconds` and `examples_per_second` keep their names. A record is on the disk before the
+    next epoch starts. A resumed run has each epoch once, also those from before it wrote for TensorBoard: the file is
+    rewritten from the run's `metrics.jsonl`, with wall times from the training times of earlier epochs. Only the first
+    of several processes writes. A failed write, for example to a full disk, gives a warning, and the record is written
+    with the next one.
+
+    Args:
+        run: The folder to which `fit` logs.
+
+    Raises:
+        ImportError: If tensorboardX is not installed.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -41,14 +47,6 @@ class TensorBoard:
     """
 
     def __init__(self, run: RunFolder):
-        """Prepares to write; there is no file before the first record.
-
-        Args:
-            run: The folder that `fit` logs to.
-
-        Raises:
-            ImportError: If tensorboardX is not installed.
-        """
         need_tensorboardx()
         self._run, self._folder = run, run / "tensorboard"
         self._writer: Any = None
@@ -71,20 +69,20 @@ class TensorBoard:
         except OSError as error:
             self.close()
             text = (
-                f"{self._folder} could not be written to ({error.strerror}); training goes on, and what is missing is "
-                "written with the next epoch"
+                f"{self._folder} could not be written to ({error.strerror}); training continues, and the missing "
+                "records are written with the next epoch"
             )
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def close(self) -> None:
-        """Closes the file; a record that comes afterwards writes a new one."""
+        """Closes the file; a later record writes a new one."""
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # it was told already, and metrics.jsonl has the numbers
+            with contextlib.suppress(OSError):  # a warning was given, and metrics.jsonl has the numbers
                 self._writer.close()
             self._writer = None
 
     def _start(self, record: Mapping[str, Any]) -> None:
-        """Opens a file that has the whole run, and only then removes those in whose place it stands."""
+        """Writes a file of the whole run, and then removes the older ones."""
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.record_writer import RecordWriter
 
@@ -96,7 +94,7 @@ class TensorBoard:
         first = history[0]["step"]
         for event in (
             Event(wall_time=time.time(), file_version="brain.Event:2"),
-            # A TensorBoard that is open on the run forgets what it read in the files of before.
+            # An open TensorBoard drops the contents of the older files.
             Event(wall_time=time.time(), step=first, session_log=SessionLog(status=SessionLog.START)),
         ):
             self._writer.write(event.SerializeToString())
@@ -105,7 +103,7 @@ class TensorBoard:
             path.unlink()
 
     def _write(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Appends records, of which the last one is of now, and puts them on the disk."""
+        """Appends records, the last of which is of now, and flushes them to the disk."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -119,13 +117,15 @@ class TensorBoard:
 
 
 def need_tensorboardx() -> None:
-    """Raises an ImportError that says what to install, where tensorboardX is missing."""
+    """Raises an ImportError with the command to install tensorboardX, if it is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise ImportError(f"writing for TensorBoard needs tensorboardX: {extras.install('tensorboard')}")
+        raise ImportError(
+            f"train.run.TensorBoard: tensorboardX is not installed; install it with: {extras.install('tensorboard')}"
+        )
 
 
 def scalars(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Tags and numbers of a record; what was NaN or infinite in `metrics.jsonl` is left out.
+    """Returns tags and numbers of a record, without NaN and infinity.
 
     Example:
         >>> from jaxnn.train.run.tensorboard import scalars

@@ -1,4 +1,4 @@
-"""Random changes to pictures, on the device: pure functions of a key, each picture its own draw.
+"""Random changes to pictures, on the device: pure functions of a key, with one draw per picture.
 
 All take `(*batch, height, width, channels)` with one batch axis or none, of any dtype, and keep shape and
 dtype. They are meant for the `preprocess` of `make_step`, where they are compiled into the step.
@@ -27,7 +27,7 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
         The pictures, same shape and dtype.
 
     Raises:
-        ValueError: If `images` has not three or four axes.
+        ValueError: If `images` does not have three or four axes.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -41,7 +41,7 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Array:
-    """Shifts each picture by up to `pixels` in both directions; the border is reflected into what comes free.
+    """Shifts each picture by up to `pixels` in both directions; free places are filled by reflection at the border.
 
     Vertical and horizontal shifts are uniform over -`pixels` to `pixels`. The border pixel itself is not
     repeated (`jnp.pad` calls that "reflect").
@@ -55,7 +55,7 @@ def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Arra
         The pictures, same shape and dtype.
 
     Raises:
-        ValueError: If `images` has not three or four axes, or `pixels` is negative or not below height and
+        ValueError: If `images` does not have three or four axes, or `pixels` is negative or not below height and
             width.
 
     Example:
@@ -87,14 +87,14 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax
     Args:
         key: Random key.
         images: `(*batch, height, width, channels)`.
-        size: The square's side in pixels.
+        size: Side of the square in pixels.
         fill: The value inside; 0 is the mean of normalised pictures.
 
     Returns:
         The pictures, same shape and dtype.
 
     Raises:
-        ValueError: If `images` has not three or four axes, or `size` is negative.
+        ValueError: If `images` does not have three or four axes, or `size` is negative.
 
     References:
         DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
@@ -117,7 +117,7 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax
 
 
 def compose(*augmentations: Augmentation) -> Augmentation:
-    """One augmentation out of several, applied in order, each with a key of its own.
+    """Composes several augmentations, applied in order, each with a different key.
 
     Args:
         *augmentations: `(key, images) -> images`; further arguments are fixed with `functools.partial`.
@@ -142,7 +142,7 @@ def compose(*augmentations: Augmentation) -> Augmentation:
 
 
 def _inside(centre: jax.Array, length: int, size: int) -> jax.Array:
-    """Which of `length` pixels lie in the `size` pixels around `centre`, `(*batch, length)`."""
+    """Returns which of `length` pixels lie in the `size` pixels around `centre`, `(*batch, length)`."""
     start = centre[..., None] - size // 2
     pixel = jnp.broadcast_to(jnp.arange(length), (*centre.shape, length))
     start = jnp.broadcast_to(start, pixel.shape)

@@ -1,4 +1,4 @@
-"""Equal batches out of any number of examples, and means in which the filling counts for nothing."""
+"""Equal batches of any number of examples, and means in which filled-up examples do not count."""
 
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ Metrics = dict[str, jax.Array]
 
 
 def count(data: Any, name: str = "data") -> int:
-    """The number of examples: the leading length that all arrays of `data` share.
+    """Counts the examples: the leading length that all arrays of `data` share.
 
     Raises:
         ValueError: If there are no arrays or no examples, or the lengths differ.
@@ -63,17 +63,17 @@ def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False)
 
 
 def take(data: Any, index: jax.Array) -> Any:
-    """The examples at `index` of every array in `data`; indices are in bounds by construction."""
+    """Takes the examples at `index` of every array in `data`; indices are in bounds by construction."""
     return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), data)
 
 
 def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Array | None]:
-    """Losses and metrics as one dictionary of float `(batch,)`, checked, and how much each example counts.
+    """Checks losses and metrics; returns them as one dictionary of float `(batch,)`, and the weight of each example.
 
-    The second is None where the loss function does not say, and every example counts once.
+    The weights are None if the loss function returns none; then every example counts once.
 
     Raises:
-        ValueError: If one of them is not one number an example.
+        ValueError: If one of them is not one number per example.
     """
     n, values = count(batch, "batch"), _named(losses, metrics)
     for name, value in values.items():
@@ -134,14 +134,14 @@ RESERVED = frozenset({"loss", "penalty", "grad_norm", "loss_scale", "skipped"})
 
 
 def both(weights: jax.Array | None, counted: jax.Array | None) -> jax.Array | None:
-    """The product of two weights an example, of which None is all ones."""
+    """Multiplies two weights per example; None is all ones."""
     if weights is None or counted is None:
         return counted if weights is None else weights
     return weights * counted
 
 
 def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
-    """Sums over the batch, `(batch,) -> ()`; an example of weight 0 adds nothing, NaN included."""
+    """Sums over the batch, `(batch,) -> ()`; an example of weight 0 adds nothing, also if it is NaN."""
     if weights is None:
         return {name: jnp.sum(value) for name, value in values.items()}
     return {
@@ -150,7 +150,7 @@ def weighted_sums(values: Metrics, weights: jax.Array | None) -> Metrics:
 
 
 def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
-    r"""Means over the batch, \(\sum_i w_i x_i / \sum_i w_i\), `(batch,) -> ()`; 0 where all weights are 0."""
+    r"""Averages over the batch, :math:`\sum_i w_i x_i / \sum_i w_i`, `(batch,) -> ()`; 0 if all weights are 0."""
     sums = weighted_sums(values, weights)
     if weights is None:
         return {name: total / values[name].shape[0] for name, total in sums.items()}
@@ -158,7 +158,7 @@ def weighted_means(values: Metrics, weights: jax.Array | None) -> Metrics:
 
 
 def nonzero(x: jax.Array) -> jax.Array:
-    """The sum of weights to divide by: 1 in place of 0."""
+    """Replaces a sum of weights of 0 by 1, to divide by it."""
     return jnp.where(x == 0, jnp.ones_like(x), x)
 
 

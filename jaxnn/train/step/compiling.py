@@ -1,4 +1,4 @@
-"""What training programs are compiled with: options of XLA from one table, given to the outermost `jit` alone."""
+"""Compiler options of training programs: options of XLA from one table, for the outermost `jit` only."""
 
 import functools
 import os
@@ -26,9 +26,9 @@ class Row(NamedTuple):
     """An option for CPUs.
 
     Attributes:
-        option: Its name.
-        value: What it is set to.
-        feature: What the processor must have, as Linux names it; "" for every processor.
+        option: Name of the option.
+        value: Value of the option.
+        feature: Feature that the processor must have, by its name in Linux; "" for every processor.
     """
 
     option: str
@@ -37,25 +37,25 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    # YNNPACK, which XLA hands convolutions to since jaxlib 0.10, computes kernels' gradients 1.5 to 15 times slower
-    # than Eigen does; products and reductions stay with it. On two cores with AVX2, with jaxlib 0.10.2 and 0.12.0: the
-    # gradient of a kernel 3x3, 32 to 64 channels, 15x15 pictures, batch 128, takes 14.3 ms in place of 54.7, and 14.4
-    # in place of 36.0; the CIFAR-10 network's step 83 in place of 91, and 77 in place of 84.
+    # YNNPACK, to which XLA hands convolutions since jaxlib 0.10, computes gradients of kernels 1.5 to 15 times slower
+    # than Eigen; it keeps products and reductions. On two cores with AVX2, with jaxlib 0.10.2 and 0.12.0: the
+    # gradient of a kernel 3x3, 32 to 64 channels, 15x15 pictures, batch 128, takes 14.3 ms instead of 54.7, and 14.4
+    # instead of 36.0; a step of the CIFAR-10 network 83 instead of 91, and 77 instead of 84.
     Row(_YNN, "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"),
-    # LLVM uses half of AVX-512's width unless told otherwise. On one core of a Xeon, with YNNPACK off besides: a
+    # LLVM uses half of AVX-512's width by default. On one core of a Xeon, also with YNNPACK off: a
     # training step of an LSTM of 128 units, batch 64, 28 steps of 28 features, takes 377 microseconds instead of 559.
     Row("xla_cpu_prefer_vector_width", 512, feature="avx512f"),
 )
 
 
 def compiler_options() -> dict[str, Value]:
-    """The options with which `jaxnn.train` compiles in this process, unless it is given others.
+    """Returns the options with which `jaxnn.train` compiles in this process by default.
 
-    They are those of `TABLE` for this processor which this jaxlib knows. An option that the environment's `XLA_FLAGS`
-    set is left as it is there. It starts JAX if nothing has yet.
+    These are the options of `TABLE` for this processor that this jaxlib knows. Options in the `XLA_FLAGS` of the
+    environment take precedence. The call starts JAX if it has not started yet.
 
     Returns:
-        What `jax.jit(compiler_options=)` takes; nothing where JAX's default devices are not CPUs.
+        Options for `jax.jit(compiler_options=)`; empty if JAX's default devices are not CPUs.
 
     Example:
         >>> import jax
@@ -77,7 +77,7 @@ def compiler_options() -> dict[str, Value]:
 
 
 def effective_options(given: Options | None) -> dict[str, Value]:
-    """Those given, which must be known; the table's without.
+    """Returns the given options, which must be known, or those of the table.
 
     Raises:
         ValueError: If this jaxlib does not know an option, or not with that value.
@@ -88,7 +88,7 @@ def effective_options(given: Options | None) -> dict[str, Value]:
         if refusal := _refusal(name, value):
             raise ValueError(
                 f"compiler_options: expected options of this jaxlib's XLA, got {name}={value!r} ({refusal}); leave it "
-                "out, or give None for the options that suit this processor"
+                "out, or give None for the options that suit this processor."
             )
     return dict(given)
 
@@ -102,9 +102,9 @@ def jit(
 ) -> "Jitted":
     """`jax.jit` for training loops of your own: compiled with the options that make `jaxnn.train` fast.
 
-    Options belong to the outermost program, and `jax.jit` refuses them inside another. What this returns takes its
-    options where it is called by itself; called while something is traced (inside `jit`, `vmap`, `lax.scan`) it is the
-    plain jitted function, compiled as what is around it.
+    Options belong to the outermost program, and `jax.jit` refuses them inside another. The result uses its options when
+    it is called directly; inside a trace (`jit`, `vmap`, `lax.scan`) it is the plain jitted function, compiled with the
+    options of the outermost program.
 
     Args:
         function: As for `jax.jit`.
@@ -119,8 +119,8 @@ def jit(
         The jitted function.
 
     Raises:
-        ValueError: If `compiler_options` is no mapping from names to values, or, at the first call, if this jaxlib does
-            not know one of them.
+        ValueError: If `compiler_options` is not a mapping from names to values, or, at the first call, if this jaxlib
+            does not know one of them.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -198,31 +198,31 @@ class Jitted:
             return _Traced(outermost.trace(*args, **kwargs), eigen)
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        """As `jax.stages.Wrapped.lower`."""
+        """Lowers as `jax.stages.Wrapped.lower` does."""
         outermost, eigen = self._outermost
         with eigen_context(eigen):
             return outermost.lower(*args, **kwargs)
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """The shapes and dtypes of its results."""
+        """Returns the shapes and dtypes of the results."""
         return jax.eval_shape(self._inner, *args, **kwargs)
 
     def clear_cache(self) -> None:
-        """Forgets what was traced and compiled."""
+        """Removes all traces and compiled programs."""
         self._inner.clear_cache()
         self._outermost[0].clear_cache()
 
     @functools.cached_property
     def _outermost(self) -> tuple[Any, bool | None]:
-        """The function with its options, and whether they take convolutions from YNNPACK; None: XLA_FLAGS tell."""
-        # Not before the first call: it starts JAX, and a job of several processes may not have been joined yet.
+        """The function with its options, and whether they take convolutions from YNNPACK; None: see `XLA_FLAGS`."""
+        # Not before the first call: it starts JAX, and the process may not have joined its job yet.
         options = effective_options(self.compiler_options)
         eigen = leaves_convolutions(str(options[_YNN])) if _YNN in options else None
         return self._jit(compiler_options=options), eigen
 
 
 class _Traced:
-    """A `jax.stages.Traced` that is lowered as it was traced."""
+    """A `jax.stages.Traced` that is lowered with the settings of its trace."""
 
     def __init__(self, traced: Any, eigen: bool | None):
         self._traced, self._eigen = traced, eigen
@@ -231,7 +231,7 @@ class _Traced:
         return getattr(self._traced, name)
 
     def lower(self, **options: Any) -> jax.stages.Lowered:
-        """As `jax.stages.Traced.lower`."""
+        """Lowers as `jax.stages.Traced.lower` does."""
         with eigen_context(self._eigen):
             return self._traced.lower(**options)
 
@@ -248,19 +248,19 @@ def _checked(options: Options) -> dict[str, Value]:
             return dict(options)
     raise ValueError(
         f"compiler_options: expected XLA's options by name, each a str, bool, int or float, got {wrong!r}; take for "
-        "example {'xla_cpu_enable_fast_math': False}, {} for none, or None for those that suit this processor"
+        "example {'xla_cpu_enable_fast_math': False}, {} for none, or None for those that suit this processor."
     )
 
 
 @functools.lru_cache(maxsize=None, typed=True)
 def _refusal(option: str, value: Value) -> str:
-    """Why this jaxlib does not compile with an option; nothing if it does."""
+    """Returns the reason why this jaxlib does not compile with an option; empty if it does."""
 
     def compile_alone() -> None:
         jax.jit(lambda x: x, compiler_options={option: value}).lower(jax.ShapeDtypeStruct((), jnp.float32)).compile()
 
     try:
-        # A thread of its own: what a person's `with` sets around the call, a mesh for instance, does not reach it.
+        # A separate thread, so that a `with` around the call, for example of a mesh, does not reach it.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(compile_alone).result()
     except jax.errors.JaxRuntimeError as error:

@@ -1,4 +1,4 @@
-"""Losses, metrics and outputs over a whole set, in evaluation mode, compiled."""
+"""Losses, metrics and outputs over a whole data set, in evaluation mode, compiled."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +29,9 @@ def evaluate(
     ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Metrics:
-    """Mean loss and metrics over the whole of `data`, every example counting once.
+    """Computes the mean loss and metrics over all of `data`; every example counts once.
 
-    The model is in evaluation mode, and `loss_fn` and `preprocess` get None for a key: nothing is random.
+    The model is in evaluation mode, and `loss_fn` and `preprocess` get None as the key: nothing is random.
     Compiled once for each `loss_fn` and `preprocess` *object*, so define them once and not in a loop.
 
     Args:
@@ -52,7 +52,7 @@ def evaluate(
 
     Raises:
         ValueError: If there are no examples, lengths differ, `batch_size` is not positive, or a label for
-            `classification_loss` is no class.
+            `classification_loss` is not a class.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -134,7 +134,7 @@ def predict(
     ema: bool = False,
     compiler_options: Options | None = None,
 ) -> Any:
-    """The model's outputs for every example of `data`, in order, such as logits for a confusion matrix.
+    """Computes the outputs of the model for every example of `data`, in order, for example logits.
 
     Args:
         state: The state to evaluate; it is neither changed nor donated.
@@ -146,7 +146,7 @@ def predict(
         compiler_options: As for `make_step`.
 
     Returns:
-        What `apply_fn` returns, for all examples: `(examples, ...)`.
+        The results of `apply_fn` for all examples: `(examples, ...)`.
 
     Raises:
         ValueError: If there are no examples, lengths differ, or `batch_size` is not positive.
@@ -179,7 +179,7 @@ def _predict(
         expected = batching.count(batch, "batch")
         if batching.count(result, "apply_fn: outputs") != expected:
             raise ValueError(
-                f"apply_fn: outputs must have leading length {expected}, one row an example, "
+                f"apply_fn: expected outputs of leading length {expected}, one row per example, "
                 f"got {jax.tree.map(jnp.shape, result)}"
             )
         return result
@@ -196,7 +196,7 @@ def _over_batches(
     batch_size: int,
     drop_last: bool = False,
 ) -> Any:
-    """`function(batch, weights)` of batch after batch, in order, the results stacked."""
+    """Calls `function(batch, weights)` batch by batch, in order, and stacks the results."""
     examples = batching.count(data)
 
     def body(number: jax.Array) -> Any:

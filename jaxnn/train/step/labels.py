@@ -29,7 +29,7 @@ class LabelCheck:
         self._state = jax.tree.map(_shape, state)
 
     def __call__(self, data: Any, name: str = "data", numbers: np.ndarray | None = None) -> None:
-        """Raises where a label is no class, or where none counts.
+        """Raises if a label is not a class, or if all labels are ignored.
 
         Args:
             data: A data set or a batch, a pytree of arrays; None is none.

@@ -1,4 +1,4 @@
-"""Optax's optimisers and schedules by name, for command lines."""
+"""Optimisers and schedules of Optax by name, for command lines."""
 
 import math
 from typing import Any, Literal, get_args
@@ -25,10 +25,10 @@ def optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""An Optax optimiser whose learning rate follows a schedule over a run of `steps` steps.
+    r"""Makes an Optax optimiser whose learning rate follows a schedule over a run of `steps` steps.
 
     Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so
-    that a sweep may vary them without compiling anew.
+    that a sweep can vary them without a new compilation.
 
     Parameters in half precision are updated in float32: momenta and second moments are float32 arrays, and each
     update is rounded once, to the parameters' dtype. In bfloat16 a second moment would stop moving, since 0.999 v
@@ -37,15 +37,15 @@ def optimizer(
     Args:
         name: `adam`; `adamw` (decoupled weight decay); `sgd` (Nesterov momentum 0.9).
         learning_rate: The highest learning rate of the run.
-        steps: Steps of the whole run: epochs times steps an epoch.
+        steps: Steps of the whole run: epochs times steps per epoch.
         schedule: `constant`; `cosine`: linear warm-up, then half a cosine down to 0; `one-cycle`: the one of
             Smith and Topin, cosine-shaped: from 1/25 of the learning rate up over 30 % of the run and down to
             1/250,000.
         warmup: Share of the run over which `cosine` warms up.
-        weight_decay: \(\lambda\) of \(w \leftarrow w - \eta \lambda w\) on weights, not on biases
+        weight_decay: :math:`\lambda` of :math:`w \leftarrow w - \eta \lambda w` on weights, not on biases
             (`weight_mask`); for `sgd` it is added to the gradient. Not for `adam`, where it would not decay
             weights.
-        clip_norm: Scales a gradient that is longer than this down to it.
+        clip_norm: Largest norm of the gradient; a longer gradient is scaled down.
 
     Returns:
         The transformation for `train.create_state`.
@@ -68,7 +68,9 @@ def optimizer(
     if name not in get_args(Optimizer):
         raise ValueError(f"name: expected one of {', '.join(get_args(Optimizer))}, got {name!r}")
     if weight_decay and name == "adam":
-        raise ValueError("weight_decay: adam has none; use adamw, or train.l2 for a penalty on the loss")
+        raise ValueError(
+            f"weight_decay: expected 0 for adam, got {weight_decay}; use adamw, or train.l2 for a penalty on the loss."
+        )
     for what, number in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
         if not 0 <= number < math.inf:
             raise ValueError(f"{what}: expected a finite number that is not negative, got {number}")
@@ -95,7 +97,7 @@ def optimizer(
 
 
 def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The transformation on float32 copies of what is in half precision; `optax.apply_updates` rounds its updates."""
+    """Transforms float32 copies of arrays in half precision; `optax.apply_updates` rounds the updates."""
     tx = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> Any:
@@ -108,7 +110,7 @@ def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformatio
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:
-    """What share of the highest learning rate a step has."""
+    """Returns the share of the highest learning rate in each step."""
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule: expected one of {', '.join(get_args(Schedule))}, got {schedule!r}")
     check_count("steps", steps)

@@ -1,4 +1,4 @@
-"""From stored pictures to what a network takes, inside the compiled step."""
+"""Preprocessing of stored pictures for a network, inside the compiled step."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def image_preprocess(
 ) -> Preprocess:
     r"""Makes the `preprocess` that turns stored pictures into floats: scaling, normalisation, augmentation.
 
-    \[ x = \frac{p / 255 - \mu}{\sigma} \]
+    .. math:: x = \frac{p / 255 - \mu}{\sigma}
 
     for uint8 pictures; floating-point ones are not divided. Augmentation follows, in training only, so that
     training and evaluation can never be normalised differently.

@@ -203,15 +203,15 @@ CALLS = {
         lambda: F.conv_lstm(P._replace(peephole=jnp.ones((3, 3, 4, 3))), X, padding="VALID"),
         r"params\.peephole: expected \(3, \*spatial, hidden\) = \(3, 1, 3, 3\)",
     ),
-    "window": (lambda: F.conv_lstm(P, X[..., :1, :, :], padding="VALID"), "window does not fit"),
+    "window": (lambda: F.conv_lstm(P, X[..., :1, :, :], padding="VALID"), "expected a window that fits"),
     "size": (
         lambda: F.recurrent(F.conv_lstm_cell((4, 4)), P, X),
         r"x: expected pictures of the size \(4, 4\).*got \(3, 4\)",
     ),
     "size of one number": (lambda: F.conv_lstm_cell(4), "size: expected one int per spatial axis, got 4"),
-    "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride must have one entry per spatial axis"),
+    "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride: expected one entry per spatial axis"),
     "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding must be one of"),
-    "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window must have an entry"),
+    "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
     "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden must be at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),
 }

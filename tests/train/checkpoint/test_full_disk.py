@@ -49,8 +49,8 @@ def test_training_goes_on_and_catches_up(how, tmp_path):
         assert len(others) == 2
     for told in others:
         assert told == (
-            f"{folder}/run/metrics.jsonl could not be written ({reason}); training goes on, and what is missing is "
-            "written with the next line"
+            f"{folder}/run/metrics.jsonl could not be written ({reason}); training continues, and the missing lines "
+            "are written with the next line"
         )
     assert seen["metrics"]
     assert seen["checkpoints"] == ["15", "18"]

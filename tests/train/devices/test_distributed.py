@@ -117,7 +117,7 @@ def check_everything(folder, processes, alone):
         assert result["devices"] == 4
         assert result["split"]
         assert result["text"] == "from process 0"
-        assert "state: the processes of the job hold different states" in result["told"]
+        assert "state: expected the same in all processes of the job, got different ones" in result["told"]
         assert_near(final(folder, number), leaves(state))
         for record, expected in zip(result["history"], history, strict=True):
             for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):

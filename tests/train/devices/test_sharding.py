@@ -184,16 +184,16 @@ def test_state_and_data_come_back_as_they_were():
     [
         (lambda: train.parallel(9), "devices: expected 1 to 8, since JAX sees 8 cpu devices here, got 9"),
         (lambda: train.parallel(0), "devices: expected a whole number of at least 1, got 0"),
-        (lambda: train.parallel(8, shard=3), "shard: 3 does not divide the 8 devices"),
+        (lambda: train.parallel(8, shard=3), "shard: expected a divisor of the 8 devices, got 3"),
         (lambda: train.parallel(8, shard=0), "shard: expected a whole number of at least 1, got 0"),
         (
             lambda: train.parallel(8).rows(12),
-            "batch_size: 12 examples cannot be split evenly over 8 devices; take 8 or",
+            "batch_size: expected a multiple of the 8 devices, got 12; take 8 or",
         ),
         (lambda: train.parallel(8).rows(4), "take 8, or fewer devices"),
         (
             lambda: train.make_epoch(lambda *_: None, batch_size=20, parallel=train.parallel(8)),
-            "batch_size: 20 examples cannot be split evenly over 8 devices; take 16 or 24",
+            "batch_size: expected a multiple of the 8 devices, got 20; take 16 or 24",
         ),
     ],
 )

@@ -182,7 +182,9 @@ def test_chunks_follow_from_the_memory():
     chunked = ensemble(less).prepare(states, data)
     assert chunked.chunks > 1
     assert needed(chunked) <= less
-    with pytest.raises(ValueError, match=r"memory: one member at a time needs .* and there are 10 B.*smaller batches"):
+    with pytest.raises(
+        ValueError, match=r"memory: expected at least .* for one member at a time, got 10 B.*smaller batches"
+    ):
         ensemble(10).prepare(states, data)
 
 
@@ -256,22 +258,26 @@ def test_a_member_is_an_ordinary_state():
         (ADAM, {}, "expected a column 'seed', got no column"),
         (ADAM, {"seed": []}, "columns of one length, at least 1"),
         (ADAM, {"seed": [0, 1], "learning_rate": [0.1]}, "columns of one length, at least 1"),
-        (ADAM, {"seed": [0.5]}, "seed must hold integers"),
-        (ADAM, {"seed": [-1]}, "seed must hold integers that are not negative"),
-        (ADAM, {"seed": [0], "learning_rate": [0.0]}, "learning_rate must hold positive numbers, got 0.0"),
-        (ADAM, {"seed": [0], "learning_rate": [np.nan]}, "learning_rate must hold positive numbers, got nan"),
-        (ADAM, {"seed": [0], "weight_decay": [np.inf]}, "weight_decay must hold finite numbers, got inf"),
-        (ADAM, {"seed": [0], "learning_rate": ["fast"]}, "learning_rate must hold numbers, one a member"),
-        (ADAM, {"seed": [0], "momentum": [0.9]}, "no hyper-parameter momentum, only learning_rate, weight_decay"),
+        (ADAM, {"seed": [0.5]}, "expected seed to hold integers"),
+        (ADAM, {"seed": [-1]}, "expected seed to hold integers that are not negative"),
+        (ADAM, {"seed": [0], "learning_rate": [0.0]}, "expected learning_rate to hold positive numbers, got 0.0"),
+        (ADAM, {"seed": [0], "learning_rate": [np.nan]}, "expected learning_rate to hold positive numbers, got nan"),
+        (ADAM, {"seed": [0], "weight_decay": [np.inf]}, "expected weight_decay to hold finite numbers, got inf"),
+        (ADAM, {"seed": [0], "learning_rate": ["fast"]}, "expected learning_rate to hold numbers, one per member"),
+        (
+            ADAM,
+            {"seed": [0], "momentum": [0.9]},
+            "expected hyper-parameters of tx, learning_rate, weight_decay, got momentum",
+        ),
         (
             optax.adam(1e-3),
             {"seed": [0], "learning_rate": [0.1]},
-            r"no injected hyper-parameters; use train\.optimizer",
+            r"expected tx with injected hyper-parameters, .*use train\.optimizer",
         ),
         (
             optax.inject_hyperparams(optax.sgd)(learning_rate=optax.constant_schedule(0.1)),
             {"seed": [0], "learning_rate": [0.1]},
-            "learning_rate follows a schedule in tx",
+            "that tx does not schedule, got learning_rate",
         ),
     ],
 )
@@ -296,7 +302,10 @@ def test_a_table_that_does_not_fit_is_named(tx, table, message):
             lambda: train.make_ensemble(lambda state: state)(train.create_ensemble(MLP, ADAM, {"seed": [0]})),
             r"function: expected \(state, results\) from it, got a TrainState",
         ),
-        (lambda: train.member(train.create_ensemble(MLP, ADAM, {"seed": [0]}), 1), "there are 1 members.* no 1"),
+        (
+            lambda: train.member(train.create_ensemble(MLP, ADAM, {"seed": [0]}), 1),
+            "index: expected a number of the 1 members, from 0, got 1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message):

@@ -75,7 +75,7 @@ def test_every_line_of_metrics_is_strict_json():
 
 
 def test_opening_what_is_not_there_is_an_error():
-    with pytest.raises(ValueError, match="there is no run folder"):
+    with pytest.raises(ValueError, match="path: expected a run folder"):
         train.RunFolder("runs/nothing")
 
 

@@ -172,6 +172,8 @@ def test_numbers_that_were_lost_are_left_out(run):
 def test_without_tensorboardx_the_extra_is_named_before_there_is_a_run_folder(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else find(name))
-    with pytest.raises(ImportError, match=r"needs tensorboardX: pip install .*\[tensorboard\]"):
+    with pytest.raises(
+        ImportError, match=r"tensorboardX is not installed; install it with: pip install .*\[tensorboard\]"
+    ):
         lenet5.main(lenet5.Options(tensorboard=True))
     assert not Path("runs").exists()

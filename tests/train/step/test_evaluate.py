@@ -81,7 +81,7 @@ def test_predictions_come_in_order(batch_size):
 
 def test_predictions_that_lost_the_batch_are_named():
     state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
-    with pytest.raises(ValueError, match="apply_fn: outputs must have leading length 4"):
+    with pytest.raises(ValueError, match="apply_fn: expected outputs of leading length 4"):
         train.predict(state, jnp.ones(8), lambda w, x: (w * x)[:2], batch_size=4)
 
 

@@ -159,7 +159,7 @@ def test_a_sweep_of_learning_rates_needs_no_second_compile():
     [
         ({"name": "adagrad"}, "name: expected one of adam, adamw, sgd, got 'adagrad'"),
         ({"schedule": "linear"}, "schedule: expected one of constant, cosine, one-cycle, got 'linear'"),
-        ({"weight_decay": 0.1}, "weight_decay: adam has none; use adamw"),
+        ({"weight_decay": 0.1}, "weight_decay: expected 0 for adam, got 0.1; use adamw"),
         ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative, got -1"),
         ({"learning_rate": np.nan}, "learning_rate: expected a finite number"),
         ({"name": "sgd", "weight_decay": np.inf}, "weight_decay: expected a finite number"),

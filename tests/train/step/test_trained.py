@@ -135,7 +135,7 @@ def test_checkpoints_ensembles_and_shards_hold_what_is_frozen():
 
 def test_names_of_arrays_in_checkpoints_stay_those_of_states_without_either():
     state = train.create_state({"w": jnp.ones(2)}, optax.sgd(0.1), KEY)
-    assert set(restoring.arrays(state)) == {".params['w']", ".key", ".step"}
+    assert set(fingerprint.arrays(state)) == {".params['w']", ".key", ".step"}
 
 
 def test_the_summary_counts_all():
