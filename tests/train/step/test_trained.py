@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxnn import inspect, models, train
+from jaxnn.train.checkpoint import fingerprint
 from tests.train.toys import MLP, ConvNet, blobs, copy, equal, pictures
 
 LOSS = train.classification_loss()
