@@ -35,7 +35,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts, expect_numbers
 from experiments.cli.command import run
-from experiments.cli.options import run_folder
+from experiments.cli.options import Kept, checkpoints_of, folder_of
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.modules import Dense
@@ -79,8 +79,12 @@ GONE = 1e-12
 """Gradients below are not drawn."""
 
 
+CHUNK = 400
+"""Steps of a compiled program; between programs a checkpoint is saved once a minute has passed."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Kept):
     """What to train."""
 
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
@@ -99,10 +103,9 @@ class Options:
     """The longest gradient; longer ones are scaled down."""
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
-    seed: int = 0
-    """Everything random follows from it."""
+    profile: bool = False
+    """Write a trace of one compiled program of each network to profile/ in the run folder, for Perfetto and XProf."""
     run: Path = Path("runs/memory")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
 
 
 class Batch(NamedTuple):
@@ -174,14 +177,15 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    expect_counts(options, "steps", "batch_size", "hidden")
+    expect_counts(options, "steps", "batch_size", "hidden", "checkpoint_every")
     expect_counts(options, "seed", least=0)
     expect("delays", "none", len(options.delays) > 0, "at least one")
     expect_counts(options, "delays", least=2)
     expect_numbers(options, "learning_rate")
     expect("clip", options.clip, options.clip > 0, "a positive number")
     cells = chosen(options.cells)
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    delays = sorted(options.delays)
+    folder = folder_of(options, [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells])
     scores: dict[str, dict[str, list[dict[str, float]]]] = {
         task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
     }
@@ -189,10 +193,10 @@ def main(options: Options) -> None:
     longest = max(options.delays)
     began = time.perf_counter()
     for task in TASKS:
-        for delay in sorted(options.delays):
+        for delay in delays:
             for cell in cells:
                 name, network = CELLS[cell].name, Network(cell, task, delay, options)
-                trained, score = learn(network, task, delay, options)
+                trained, score = learn(network, task, delay, options, folder)
                 scores[task][name].append(score)
                 if (task, delay) == ("adding", longest):
                     examples = adding(jax.random.key(options.seed), 256, longest).inputs
@@ -202,8 +206,8 @@ def main(options: Options) -> None:
                 f"{task:>7}, delay {delay:>4}, right:  {line(scores[task])}  without memory {GUESS[task]:.1%}",
                 flush=True,
             )
-    draw(sorted(options.delays), scores, gradients, folder / "memory.png")
-    result = {"delays": sorted(options.delays), "scores": scores, "gradients": gradients}
+    draw(delays, scores, gradients, folder / "memory.png")
+    result = {"delays": delays, "scores": scores, "gradients": gradients}
     folder.write_json("result.json", result)
     print(f"{time.perf_counter() - began:.0f} s; the picture and numbers are in {folder.path}")
 
@@ -226,28 +230,34 @@ def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
-def learn(network: Network, task: str, delay: int, options: Options) -> tuple[Network, dict[str, float]]:
-    """Trains a network on new examples in every step, as one compiled program; returns it and its scores on others.
+def learn(
+    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder | None = None
+) -> tuple[Network, dict[str, float]]:
+    """Trains a network on new examples in every step; returns it and its scores on others.
 
     The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
+    Checkpoints go to the run folder, where there is one.
     """
     tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
-    state = train.create_state(network, tx, jax.random.key(options.seed))
-    step = train.make_step(loss_fn)
-
-    @partial(train.jit, donate_argnums=0)
-    def training(state: train.TrainState, keys: jax.Array) -> train.TrainState:
-        return jax.lax.scan(lambda s, k: (step(s, TASKS[task](k, options.batch_size, delay))[0], None), state, keys)[0]
-
-    *split, test = jax.random.split(jax.random.key(options.seed + 1), options.steps + 1)
-    keys = jnp.stack(split)
-    program = training.lower(state, keys).compile()
-    began = time.perf_counter()
-    state = jax.block_until_ready(program(state, keys))
-    seconds = time.perf_counter() - began
-    scores = train.evaluate(state, TASKS[task](test, 1024, delay), loss_fn)
+    name = name_of(network.cell, task, delay)
+    state, history = train.fit(
+        train.create_state(network, tx, jax.random.key(options.seed)),
+        train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps),
+        loss_fn,
+        epochs=1,
+        chunk=min(options.steps, CHUNK),
+        checkpoints=None if folder is None else checkpoints_of(options, folder / "checkpoints" / name),
+        profile=folder / "profile" / name if folder is not None and options.profile else None,
+        progress=False,
+    )
+    scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
-    return state.model(), {**rated, "seconds_per_step": seconds / options.steps}
+    return state.model(), {**rated, "seconds_per_step": history[-1]["seconds"] / options.steps}
+
+
+def name_of(cell: str, task: str, delay: int) -> str:
+    """The folder of a network's checkpoints."""
+    return f"{task}-{delay}-{cell}"
 
 
 def reach(network: Network, inputs: jax.Array) -> np.ndarray:

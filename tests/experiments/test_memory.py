@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import memory
+from tests.experiments.stops import resume
 
 
 def test_adding_marks_two_numbers_one_early_and_one_late():
@@ -72,7 +73,7 @@ def test_gates_start_out_keeping_for_up_to_the_delay(cell):
     assert set(still.tolist()) <= {0.0, 1.0}
 
 
-def test_every_network_learns_over_a_short_delay(tmp_path, capsys):
+def test_every_network_learns_over_a_short_delay_and_resumes(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     memory.main(memory.Options(delays=(2,), steps=150, hidden=16, learning_rate=2e-2, run=run))
     result = json.loads((run / "result.json").read_text())
@@ -83,6 +84,8 @@ def test_every_network_learns_over_a_short_delay(tmp_path, capsys):
     assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
     assert (run / "memory.png").stat().st_size > 0
     assert "without memory" in capsys.readouterr().out
+    resume(memory, run, monkeypatch)  # there is nothing left to train
+    assert json.loads((run / "result.json").read_text()) == result
 
 
 def test_cells_are_chosen_by_name_with_commas_or_spaces():
