@@ -92,7 +92,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ("lenet5", ("--shift", "8"), "--shift: expected less than 8 pixels, for pictures of 8x8, got 8"),
         ("lenet5", ("--epochs", str(2**31 - 1)), "--epochs: expected at most 47721858 epochs of 45 steps"),
         ("lenet5", ("--weight-decay", "1"), "--weight-decay: expected 0 for --optimizer adam, got 1.0; --optimizer ad"),
-        ("lenet5", ("--data-dir", "."), "--data-dir has no meaning for 'digits'"),
+        ("lenet5", ("--data-dir", "."), "--data-dir: expected None for 'digits'"),
         ("lenet5", ("--run", "."), "--run: expected a path that ends with the new folder's name, got '.'"),
         ("lenet5", ("--devices", "999"), "--devices: expected 1 to "),
         ("lenet5", ("--process-id", "0"), "--coordinator, --processes and --process-id: expected all three or none"),

@@ -210,7 +210,7 @@ CALLS = {
     ),
     "size of one number": (lambda: F.conv_lstm_cell(4), "size: expected one int per spatial axis, got 4"),
     "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride: expected one entry per spatial axis"),
-    "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding must be one of"),
+    "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding: expected one of"),
     "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
     "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden must be at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),
