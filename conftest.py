@@ -74,27 +74,6 @@ def _few_programs_at_a_time():
         jax.clear_caches()
 
 
-programs = 0
-
-
-def _count_programs(event, seconds, **details):
-    global programs
-    programs += event == "/jax/core/compile/backend_compile_duration"
-
-
-jax.monitoring.register_event_duration_secs_listener(_count_programs)
-
-
-@pytest.fixture(autouse=True)
-def _few_programs_at_a_time():
-    """Beside a thousand programs in JAX's caches the next takes 40 % longer to compile, measured with JAX 0.10.2."""
-    global programs
-    yield
-    if programs > 100:
-        programs = 0
-        jax.clear_caches()
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _what_a_module_compiled_goes_with_it():
     """Thousands of programs would else be kept to the end, gigabytes for each worker."""

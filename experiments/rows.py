@@ -12,9 +12,8 @@ and checkpoints of both on the way: `python -m experiments.rows --resume runs/ro
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import optax
 from flax import nnx
 
 from experiments.cli.checks import expect_counts, expect_share
@@ -25,6 +24,8 @@ from jaxnn import models, plots, train
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
+NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
+"""What is trained where the LSTM is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +79,7 @@ def main(options: Options) -> None:
     print("LSTM and dense layers, trained jointly:")
     joint = fit(options, recipe, network(), pictures, folder, network="joint")
     print("dense layers alone, the LSTM frozen at its random start:")
-    alone = recipe._replace(tx=without_lstm(recipe.tx))
-    frozen = fit(options, alone, network(), pictures, folder, network="frozen", log=False)
+    frozen = fit(options, recipe, network(), pictures, folder, network="frozen", wrt=NOT_LSTM, log=False)
     if not train.distributed.is_first():
         return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
@@ -96,15 +96,6 @@ def main(options: Options) -> None:
         f"test accuracy {joint.accuracy:.2%} trained jointly ({joint.seconds:.0f} s), {frozen.accuracy:.2%} with the "
         f"LSTM frozen ({frozen.seconds:.0f} s); pictures and metrics are in {folder.path}"
     )
-
-
-def without_lstm(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser for everything but the LSTM, whose weights stay as they are."""
-
-    def parts(params: dict[str, Any]) -> dict[str, str]:
-        return {name: "still" if name == "lstm" else "trained" for name in params}
-
-    return optax.partition({"trained": tx, "still": optax.set_to_zero()}, parts)
 
 
 if __name__ == "__main__":

@@ -164,10 +164,12 @@ def foretell(options: Training, recipe: Recipe, model: nnx.Module, pictures: Dat
     print(train.loop.dry_run(state, pictures.train, recipe.loss_fn, **how, resume=options.resume))
 
 
-def create_state(options: Training, model: nnx.Module, tx: optax.GradientTransformation) -> train.TrainState:
-    """The state before the first step, with the loss scale that the precision needs."""
+def create_state(
+    options: Training, model: nnx.Module, tx: optax.GradientTransformation, wrt: Any = None
+) -> train.TrainState:
+    """The state before the first step, with the loss scale that the precision needs; `wrt` is what is trained."""
     scale = train.precision(options.precision).loss_scale
-    return train.create_state(model, tx, jax.random.key(options.seed), loss_scale=scale)
+    return train.create_state(model, tx, jax.random.key(options.seed), wrt=wrt, loss_scale=scale)
 
 
 @distributed.tell_of_lost_processes()
@@ -179,6 +181,7 @@ def fit(
     run: train.RunFolder,
     *,
     network: str = "",
+    wrt: Any = None,
     log: bool = True,
 ) -> Learned:
     """Trains a model by the recipe, from the checkpoints in the run folder if there are any.
@@ -190,10 +193,11 @@ def fit(
         pictures: The data.
         run: The run folder.
         network: The folder of its checkpoints, where a run trains several networks.
+        wrt: Which parameters to train, as for `train.create_state`; all by default.
         log: Whether to write metrics, curves and traces: those of one network.
     """
     how = _how(options, recipe, pictures)
-    state = create_state(options, model, recipe.tx)
+    state = create_state(options, model, recipe.tx, wrt)
     with train.run.TensorBoard(run) if log and options.tensorboard else nullcontext() as board:
         state, history = train.fit(
             state,

@@ -7,8 +7,11 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from experiments import rows
+from jaxnn import models, train
+from jaxnn.data import Examples
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 pytest.importorskip("sklearn", reason="the digits come inside scikit-learn")
@@ -37,11 +40,14 @@ def test_a_run_that_was_killed_at_the_second_network_goes_on_there(tmp_path, mon
 
 
 def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
-    params = {"lstm": {"cells": {0: {"w_x": np.ones((2, 3), np.float32)}}}, "dense1": {"kernel": np.ones((3, 2))}}
-    tx = rows.without_lstm(optax.sgd(0.1))
-    updates, _ = tx.update(jax.tree.map(np.ones_like, params), tx.init(params), params)
-    assert not np.any(updates["lstm"]["cells"][0]["w_x"])
-    assert np.all(np.asarray(updates["dense1"]["kernel"]) < 0)
+    network = models.RowReader((8, 8, 1), hidden=3, dense=4, rngs=nnx.Rngs(0))
+    state = train.create_state(network, optax.sgd(0.1), jax.random.key(0), wrt=rows.NOT_LSTM)
+    before, frozen = jax.tree.map(np.asarray, (state.params, state.frozen))
+    batch = Examples(np.ones((2, 8, 8, 1), np.float32), np.array([0, 1], np.int32))
+    state, _ = train.make_step(train.classification_loss())(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)
+    assert jax.tree.leaves(state.params["lstm"]) == []
+    assert np.any(state.params["dense1"]["kernel"] != before["dense1"]["kernel"])
 
 
 @pytest.mark.parametrize(
