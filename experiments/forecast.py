@@ -43,7 +43,7 @@ from flax import nnx
 
 from experiments.cli.checks import MOST, expect, expect_counts, expect_numbers, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, checkpoints_of, folder_of
+from experiments.cli.options import Kept, folder_of, keeping
 from experiments.data.series import (
     MONTHS,
     Floats,
@@ -121,7 +121,7 @@ def main(options: Options) -> None:
         + (" (the end is cut off to tune)" if options.tune else "")
     )
     started = time.perf_counter()
-    forecasts = forecast(series.values, cut, options, checkpoints_of(options, folder / "checkpoints"))
+    forecasts = forecast(series.values, cut, options, folder)
     seconds = time.perf_counter() - started
 
     origins = scored(series.values, cut, options.horizon)
@@ -172,9 +172,7 @@ def scored(values: Floats, cut: int, horizon: int) -> Ints:
     return np.arange(cut - 1, len(values) - horizon)
 
 
-def forecast(
-    values: Floats, cut: int, options: Options, checkpoints: train.Checkpoints | None = None
-) -> dict[str, Floats]:
+def forecast(values: Floats, cut: int, options: Options, folder: train.RunFolder | None = None) -> dict[str, Floats]:
     """Forecasts the end that starts at `cut` in every way, by name: each `(origins, horizon)`, in the series' unit.
 
     Nothing is estimated from `values[cut:]`, and the forecast from an origin sees no month after it.
@@ -184,7 +182,7 @@ def forecast(
     anomalies = values - scales.seasonal(np.arange(len(values)))
     seasonal = scales.seasonal(targets(origins, horizon))
     linear = Linear.select(anomalies[:cut], horizon, last=options.held_out * MONTHS)
-    beyond = train_and_predict(anomalies, scales, linear, cut, options, checkpoints)
+    beyond = train_and_predict(anomalies, scales, linear, cut, options, folder)
     base = linear.forecast(anomalies, origins)
     return {
         "seasonal-naive": seasonal_naive(values, origins, horizon),
@@ -200,7 +198,7 @@ def train_and_predict(
     linear: Linear,
     cut: int,
     options: Options,
-    checkpoints: train.Checkpoints | None,
+    folder: train.RunFolder | None,
 ) -> Floats:
     """What the networks' mean adds to the linear forecast, `(origins, horizon)`."""
     angle = 2 * np.pi * (np.arange(len(anomalies)) % MONTHS) / MONTHS
@@ -218,12 +216,12 @@ def train_and_predict(
     examples = Windows(pasts(learned), left / spread)
     origins = scored(anomalies, cut, options.horizon)
     judged = _float32(pasts(origins))
-    states = train_networks(jax.tree.map(_float32, examples), options, checkpoints)
+    states = train_networks(jax.tree.map(_float32, examples), options, folder)
     outputs = train.ensemble.predict(states, judged, lambda model, past: model(past))
     return np.asarray(outputs, np.float64).mean(axis=0) * spread
 
 
-def train_networks(examples: Windows, options: Options, checkpoints: train.Checkpoints | None) -> train.TrainState:
+def train_networks(examples: Windows, options: Options, folder: train.RunFolder | None) -> train.TrainState:
     """Trains all networks as one ensemble; returns their stacked states."""
     tx = train.optimizer(
         "adamw",
@@ -252,7 +250,7 @@ def train_networks(examples: Windows, options: Options, checkpoints: train.Check
     first = options.seed * options.seeds
     states = train.create_ensemble(network, tx, {"seed": range(first, first + options.seeds)})
     states, histories = train.fit_ensemble(
-        states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size, checkpoints=checkpoints
+        states, examples, loss_fn, epochs=options.epochs, batch_size=options.batch_size, **keeping(options, folder)
     )
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(f"{lost} of the {options.seeds} networks diverged: try a lower --learning-rate")

@@ -35,7 +35,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts, expect_numbers
 from experiments.cli.command import run
-from experiments.cli.options import Kept, checkpoints_of, folder_of
+from experiments.cli.options import Kept, folder_of, keeping
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.modules import Dense
@@ -103,8 +103,6 @@ class Options(Kept):
     """The longest gradient; longer ones are scaled down."""
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
-    profile: bool = False
-    """Write a trace of one compiled program of each network to profile/ in the run folder, for Perfetto and XProf."""
     run: Path = Path("runs/memory")
 
 
@@ -239,16 +237,14 @@ def learn(
     Checkpoints go to the run folder, where there is one.
     """
     tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
-    name = name_of(network.cell, task, delay)
     state, history = train.fit(
         train.create_state(network, tx, jax.random.key(options.seed)),
         train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps),
         loss_fn,
         epochs=1,
         chunk=min(options.steps, CHUNK),
-        checkpoints=None if folder is None else checkpoints_of(options, folder / "checkpoints" / name),
-        profile=folder / "profile" / name if folder is not None and options.profile else None,
         progress=False,
+        **keeping(options, folder, name_of(network.cell, task, delay)),
     )
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}

@@ -21,7 +21,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, checkpoints_of, folder_of, to_resume
+from experiments.cli.options import Kept, folder_of, keeping, to_resume
 from jaxnn import data, models, plots, train
 from jaxnn.train.step.step import Preprocess
 
@@ -75,8 +75,8 @@ def main(options: Options) -> None:
     for name, activation in ACTIVATIONS.items():
         state = start(activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
-        saved = checkpoints_of(options, folder / "checkpoints" / name)
-        state, history = train.fit(state, digits.train, loss_fn, **how, checkpoints=saved, progress=False)
+        kept = keeping(options, folder, name)
+        state, history = train.fit(state, digits.train, loss_fn, **how, **kept, progress=False)
         curves[name], accuracy = history, history[-1]["test_accuracy"]
         results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
         print(

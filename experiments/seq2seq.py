@@ -21,7 +21,7 @@ from flax import nnx
 
 from experiments.cli.checks import expect_counts, expect_numbers, expect_share, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, checkpoints_of, folder_of
+from experiments.cli.options import Kept, folder_of, keeping
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
 from jaxnn import plots, train
@@ -119,7 +119,7 @@ def main(options: Options) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         run=folder,
-        checkpoints=checkpoints_of(options, folder / "checkpoints", free=("read", "beams")),
+        **keeping(options, folder, free=("read", "beams")),
     )
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 

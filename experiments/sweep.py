@@ -27,7 +27,7 @@ from flax import nnx
 
 from experiments.cli.checks import MOST, as_typed, expect, expect_counts
 from experiments.cli.command import run
-from experiments.cli.options import checkpoints_of, folder_of
+from experiments.cli.options import folder_of, keeping
 from experiments.cli.pictures import Pictures, introduce, load, recipe_of
 from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
@@ -83,7 +83,7 @@ def main(options: Options) -> None:
         **recipe.how,
         members_per_chunk=options.at_once,
         run=folder,
-        checkpoints=checkpoints_of(options, folder / "checkpoints"),
+        **keeping(options, folder),
     )
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)

@@ -87,10 +87,11 @@ def as_typed(**options: str) -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         # Only what stands before the first colon names arguments.
         about, *rest = re.split("(?=:)", str(error), maxsplit=1)
         named = re.sub(r"\b\w+\b", lambda word: options.get(word[0], word[0]), about)
         if named == about:
             raise
-        raise ValueError(named + "".join(rest)) from error
+        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        raise kind(named + "".join(rest)) from error

@@ -26,6 +26,9 @@ class Kept:
     """Go on with the run in this folder, with its options, to the same end as if it had never stopped."""
     checkpoint_every: int = 1
     """Epochs from one checkpoint to the next."""
+    profile: bool = False
+    """Write a trace of one compiled program, for most an epoch, to profile/ in the run folder, for Perfetto
+    (perfetto_trace.json.gz) and XProf."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,3 +108,18 @@ def checkpoints_of(
     """Checkpoints in the folder that belong to these options, but for those that are free to change."""
     every, resume, config = options.checkpoint_every, options.resume is not None, kept(options, (*FREE, *free))
     return train.Checkpoints(folder, resume=resume, every=every, best=best, config=config)
+
+
+def keeping(options: Kept, folder: train.RunFolder | None, network: str = "", **how: Any) -> dict[str, Any]:
+    """What `train.fit` and `train.fit_ensemble` take to keep a run in its folder: checkpoints, and a trace on request.
+
+    Args:
+        options: The options.
+        folder: The run folder; None keeps nothing.
+        network: The network's folder in it, where a run trains several.
+        **how: As for `checkpoints_of`.
+    """
+    if folder is None:
+        return {}
+    profile = folder / "profile" / network if options.profile else None
+    return {"checkpoints": checkpoints_of(options, folder / "checkpoints" / network, **how), "profile": profile}

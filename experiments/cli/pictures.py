@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
-from experiments.cli.options import Devices, Kept, checkpoints_of, chosen, join, to_resume
+from experiments.cli.options import Devices, Kept, chosen, join, keeping, to_resume
 from jaxnn import data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.train.devices import distributed
@@ -73,9 +73,6 @@ class Training(Pictures, Devices):
     """What the layers compute in; parameters are float32 in each, and float16 has a loss scale that adjusts itself."""
     chunk: int | None = None
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
-    profile: bool = False
-    """Write a trace of one compiled program, an epoch or --chunk steps, to profile/ in the run folder, for Perfetto
-    (perfetto_trace.json.gz) and XProf."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
     dry_run: bool = False
@@ -194,7 +191,7 @@ def fit(
         run: The run folder.
         network: The folder of its checkpoints, where a run trains several networks.
         wrt: Which parameters to train, as for `train.create_state`; all by default.
-        log: Whether to write metrics, curves and traces: those of one network.
+        log: Whether to write metrics and curves: those of one network.
     """
     how = _how(options, recipe, pictures)
     state = create_state(options, model, recipe.tx, wrt)
@@ -205,8 +202,7 @@ def fit(
             recipe.loss_fn,
             **how,
             run=run if log else None,
-            checkpoints=checkpoints_of(options, run / "checkpoints" / network, best="test_accuracy"),
-            profile=run / "profile" if log and options.profile else None,
+            **keeping(options, run, network, best="test_accuracy"),
             sinks=[board] if board else [],
         )
     seconds = sum(record["seconds"] for record in history)  # of a run that was stopped, those before it too

@@ -67,7 +67,7 @@ def test_the_cifar10_network_reads_small_pictures_too_and_in_float16():
         ({"weight_decay": 0.1}, "--weight-decay: expected 0 for --optimizer adam"),
         ({"label_smoothing": 1.5}, "--label-smoothing: expected a number"),
         ({"data": "idx"}, "--data-dir is needed"),
-        ({"data": "cifar10", "data_dir": Path("nowhere")}, "has no CIFAR-10"),
+        ({"data": "cifar10", "data_dir": Path("nowhere")}, "--data-dir: expected nowhere to hold"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

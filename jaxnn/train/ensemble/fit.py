@@ -1,5 +1,6 @@
 """The loop that trains many runs at once: epochs, histories by member, and word of those that diverged."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ def fit_ensemble(
     memory: int | None = None,
     run: RunFolder | None = None,
     checkpoints: Checkpoints | None = None,
+    profile: str | os.PathLike[str] | None = None,
     sinks: Sequence[Sink] = (),
     progress: bool = True,
     compiler_options: Options | None = None,
@@ -82,6 +84,7 @@ def fit_ensemble(
         checkpoints: Where to save all members on the way, and whether to go on from there, as for `fit`: with the
             same devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
+        profile: As for `fit`.
         sinks: As for `fit`; each metric of a record is a list, one number per member.
         progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
         compiler_options: As for `make_step`.
@@ -181,6 +184,7 @@ def fit_ensemble(
             checkpoints=checkpoints,
             identity={} if checkpoints is None else same | {"data": identity(data), **_who(states)},
             sinks=sinks,
+            profile=profile,
         )
     return states, program.histories
 

@@ -45,7 +45,9 @@ class Whole:
     @property
     def identity(self) -> str:
         """What tells the data from other data: every bit of what is on the device."""
-        return repr(self._data) if isinstance(self._data, Generated) else identity(self._data)
+        if isinstance(self._data, Generated):
+            return f"generated batches, {self._data.steps} steps per epoch"
+        return identity(self._data)
 
     def compile(self, state: TrainState) -> None:
         """Compiles the epoch."""
