@@ -104,8 +104,8 @@ def initialize(
         )
     except ValueError as error:
         raise ValueError(
-            "the environment does not tell enough to join the processes of a job; give coordinator, processes and "
-            f"process_id ({reason(error)})"
+            "coordinator: expected one, or an environment that describes the job, got neither; give coordinator, "
+            f"processes and process_id ({reason(error)})."
         ) from error
     finally:
         watch.cancel()
@@ -130,7 +130,7 @@ def tell_of_lost_processes() -> Iterator[None]:
         raise ProcessLostError(
             f"process {jax.process_index()} of {jax.process_count()} lost the connection to another one, which died or "
             "was ended: see its own output; nothing more can be computed. Start all processes again, from the last "
-            f"checkpoint if there is one ({reason(error)})"
+            f"checkpoint if there is one ({reason(error)})."
         ) from error
 
 
@@ -167,7 +167,7 @@ def told(text: str) -> str:
     """The text of the first process that gives one, in every process; empty where none does.
 
     Args:
-        text: What this process has to tell, a trouble for instance.
+        text: The text of this process, for example an error.
     """
     if jax.process_count() == 1:
         return text

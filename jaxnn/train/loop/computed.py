@@ -17,7 +17,7 @@ _DATA = np.uint32(2**32 - 1)
 
 @runtime_checkable
 class Computed(Protocol):
-    """Data for `fit` and `make_epoch` in the place of arrays: a pytree that computes its batches while they are traced.
+    """Data for `fit` and `make_epoch` instead of arrays: a pytree that computes its batches while they are traced.
 
     Attributes:
         steps: Steps of an epoch.
@@ -33,6 +33,9 @@ class Computed(Protocol):
         Args:
             key: The state's key.
             step: How many steps were taken before, int32 `()`.
+
+        Returns:
+            A pytree of arrays that share their leading length.
         """
 
 
@@ -77,7 +80,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         values: `(streams, length + 1, ...)`. Its last element is only predicted, and comes again in the next chunk.
-        fresh: bool `(streams,)`. Whether a stream starts anew here.
+        fresh: Whether each stream restarts here, bool `(streams,)`.
     """
 
     values: Any
@@ -138,7 +141,7 @@ class TBPTT:
         if elements < self.streams * self.length:
             raise ValueError(
                 f"streams: expected at most {elements // self.length} of chunks of {self.length}, for a sequence of "
-                f"{elements:,}, got {self.streams}; take fewer streams or a smaller length"
+                f"{elements:,}, got {self.streams}; take fewer streams or a smaller length."
             )
         return (elements // self.streams) // self.length
 

@@ -32,7 +32,7 @@ def count(data: Any, name: str = "data") -> int:
 
 
 Reduction = Literal["examples", "batch"]
-"""What a loss function returns: a loss for each example, or one for the whole batch."""
+"""Whether a loss function returns a loss for each example, or one for the whole batch."""
 
 
 def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
@@ -81,7 +81,7 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
             raise ValueError(
                 f"loss_fn: expected a {name} for each example, shape {(n,)}, got {jnp.shape(value)}; do not average "
                 'over the batch (the step does, and leaves filled-up examples out), or pass reduction="batch" for a '
-                "loss that the batch has as a whole"
+                "loss that the batch has as a whole."
             )
     found = {name: _at_least_float32(value) for name, value in values.items()}
     counted = found.pop("examples", None)
@@ -100,7 +100,7 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
         if jnp.shape(value) not in shapes:
             raise ValueError(
                 f'loss_fn: expected a {name} of shape {" or ".join(map(str, shapes))} with reduction="batch", got '
-                f"{jnp.shape(value)}; leave reduction out for losses of each example"
+                f"{jnp.shape(value)}; leave reduction out for losses of each example."
             )
     found = {name: jnp.mean(_at_least_float32(value)) for name, value in values.items()}
     return {"examples": jnp.float32(n)} | found
@@ -118,7 +118,7 @@ def check_full(weights: Any, reduction: Reduction) -> None:
         raise ValueError(
             'weights: expected None with reduction="batch", got weights, as for a short last batch, which is filled up '
             "with examples of weight 0: a loss of the whole batch cannot leave them out; pass drop_last=True, or a "
-            "batch_size that divides the number of examples"
+            "batch_size that divides the number of examples."
         )
 
 
@@ -126,7 +126,9 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
     if not isinstance(metrics, dict):
         raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
     if taken := RESERVED.intersection(metrics):
-        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
+        raise ValueError(
+            f"loss_fn: expected metrics named otherwise than the step's, got {sorted(taken)}; choose other names."
+        )
     return {"loss": losses, **metrics}
 
 

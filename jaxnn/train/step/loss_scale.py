@@ -1,4 +1,4 @@
-"""A loss scale: what keeps small gradients from becoming zero in float16."""
+"""A loss scale, which keeps small gradients from becoming zero in float16."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _LOWEST, _HIGHEST = 1.0, 2.0**24
 class LossScale:
     r"""The factor by which a loss is multiplied before its gradient is taken, and the gradient divided afterwards.
 
-    \[ \nabla_\theta L = \frac{1}{s} \nabla_\theta (s L) \]
+    .. math:: \nabla_\theta L = \frac{1}{s} \nabla_\theta (s L)
 
     float16 has no numbers between 0 and 6e-8; gradients that are smaller become zero on their way back through the
     layers. The scale lifts them into its range, and both products are in float32. `create_state(..., loss_scale=)` puts
@@ -30,7 +30,7 @@ class LossScale:
     doubled after `period` steps that all were finite.
 
     Attributes:
-        value: \(s\), float32 `()`.
+        value: :math:`s`, float32 `()`.
         finite: How many steps were finite since the scale last changed, int32 `()`.
         period: After how many of them it is doubled; None keeps it as it is, a static scale.
 
@@ -57,11 +57,14 @@ class LossScale:
 
     @classmethod
     def dynamic(cls, value: float = 2.0**15, *, period: int = 2000) -> "LossScale":
-        """A scale that finds its value: halved where it is too high, doubled after `period` finite steps.
+        """Makes a scale that finds its value: halved where it is too high, doubled after `period` finite steps.
 
         Args:
             value: The first one, from 1 to 2^24.
             period: Finite steps until it is doubled.
+
+        Returns:
+            The scale.
 
         Raises:
             ValueError: If a number is out of range.
@@ -70,10 +73,13 @@ class LossScale:
 
     @classmethod
     def static(cls, value: float) -> "LossScale":
-        """A scale that stays. Where a gradient is not finite, the step is skipped and `fit` stops.
+        """Makes a scale that stays. Where a gradient is not finite, the step is skipped and `fit` stops.
 
         Args:
             value: The scale, from 1 to 2^24.
+
+        Returns:
+            The scale.
 
         Raises:
             ValueError: If it is out of range.
@@ -164,5 +170,5 @@ def check_loss_scale(value: Any) -> None:
     if value is not None and not isinstance(value, LossScale):
         raise ValueError(
             f"loss_scale: expected a LossScale or None, got {value!r}; take train.precision('float16').loss_scale, or "
-            "train.step.LossScale.static(...)"
+            "train.step.LossScale.static(...)."
         )
