@@ -29,7 +29,7 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
     Args:
         path: The file to make or replace; its name ends with `.npz`.
         model: A `flax.nnx.Module`, of which the `nnx.Param`s are written; or any pytree of arrays.
-        about: What else is needed to build the model anew, as JSON knows it. `load_about` returns it.
+        about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.
 
     Raises:
         ValueError: If the name does not end with `.npz`, or the model holds no weights, an array named `about`, or one
@@ -69,7 +69,7 @@ def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        Names and values; empty if there was nothing to say.
+        Names and values; empty if nothing was given.
 
     Raises:
         ValueError: If the file is damaged, or not one that `save_weights` wrote.

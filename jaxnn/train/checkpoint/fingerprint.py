@@ -17,7 +17,7 @@ def fingerprint(tree: Any) -> Any:
 
     over the array's bits :math:`b_i`, read as unsigned integers. A change of one element always changes it, because
     the factors are odd. The order of summation does not matter, so it is the same however the array is sharded, and
-    it is computed where the array lies.
+    it is computed on the devices of the array.
 
     Args:
         tree: Arrays of any dtype, random keys too.

@@ -1,4 +1,4 @@
-"""A folder of checkpoints before anything is in it: writable, shared by all processes, and of one job at a time."""
+"""Checks of a folder for checkpoints: writable, shared by all processes, and used by one job at a time."""
 
 import uuid
 from contextlib import ExitStack
@@ -49,10 +49,10 @@ def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -
     Args:
         folder: Where its checkpoints would be.
         run: The run folder that training would write to.
-        after: The epochs that would be trained are those after this one.
+        after: Training would start after this epoch.
 
     Raises:
-        CheckpointError: Then.
+        CheckpointError: If a checkpoint is damaged, or there is none while `run` holds metrics of later epochs.
     """
     left = ", ".join(damaged(folder))
     if not left and run is not None and run.holds_metrics(after):

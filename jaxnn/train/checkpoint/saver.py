@@ -87,7 +87,8 @@ class Saver:
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
             stack.enter_context(manager.quiet())
-            claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
+            # Before Orbax, which removes half-written checkpoints: another process may be writing them.
+            claim(self.folder, stack)
             self._manager = manager.open_folder(self.folder, options, self._meet)
             self._saved = self._newest()
             if not options.resume and distributed.anywhere(self._saved is not None or bool(damaged(self.folder))):
@@ -105,9 +106,9 @@ class Saver:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._stack:  # in the end signals are as they were, and the folder is free
+        with self._stack:  # restores the signal handlers and unlocks the folder
             if distributed.shows_lost_process(error):
-                return  # what was being written can never become whole
+                return  # the checkpoint in progress can never become whole
             if error is None:
                 self.wait()
             if self._troubled:
@@ -169,7 +170,7 @@ class Saver:
             wait: Whether to wait.
 
         Returns:
-            Whether it went well as far as is known; what went wrong is a `CheckpointWarning`.
+            Whether no failure is known; a failure gives a `CheckpointWarning`.
         """
         step = _step(state)
         self._saved_at = time.perf_counter()
@@ -182,7 +183,7 @@ class Saver:
         """Waits until every process has written its part of the checkpoint that is being written.
 
         Returns:
-            Whether all went well; what went wrong is a `CheckpointWarning`.
+            Whether all parts were written; a failure gives a `CheckpointWarning`.
         """
         error = None
         try:
@@ -209,7 +210,7 @@ class Saver:
             Interrupted: If a signal came.
         """
         if distributed.anywhere(self._wish.asked is not None):
-            which = self._wish.asked or signal.SIGTERM  # another process was asked
+            which = self._wish.asked or signal.SIGTERM  # another process got the signal
             whole = self.save(state, position, wait=True)
             raise signals.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
 
@@ -221,7 +222,7 @@ class Saver:
     def _meet(self, *, key: str, timeout_ms: int) -> None:
         """Waits for the other processes, for Orbax, where no collective can be used.
 
-        The name is one of this save alone: where a process could not come, the next save would wait for that one.
+        Each save has its own name: after a process failed to arrive, the next save must not wait at the same barrier.
         """
         self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
 
@@ -237,7 +238,7 @@ class Saver:
         }
         rank = self._rank(position)
         if distributed.is_first():
-            # Of a save that failed: the disk may be full of it.
+            # Left by a save that failed: it may fill the disk.
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:

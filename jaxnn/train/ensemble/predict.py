@@ -47,5 +47,5 @@ def predict(
     def outputs(state: TrainState, data: Any) -> tuple[TrainState, Any]:
         return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size)
 
-    states = jax.tree.map(jnp.copy, states)  # what goes in is donated
+    states = jax.tree.map(jnp.copy, states)  # the program donates its states
     return make_ensemble(outputs, members_per_chunk=members_per_chunk)(states, data)[1]

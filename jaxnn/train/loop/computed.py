@@ -92,8 +92,8 @@ class TBPTT:
     r"""One long sequence as chunks of parallel streams, for truncated back-propagation through time.
 
     The sequence is a circle, of which each stream reads its own arc, chunk after chunk. Every epoch turns the circle by
-    a random angle and starts anew, so that the ends of the arcs are elsewhere each time. Between epochs a stream
-    restarts at random: else a model would hardly see the state that every sequence begins with.
+    a random angle and restarts, so that the ends of the arcs differ each time. Between epochs a stream
+    restarts at random: otherwise a model would rarely see the initial state of a sequence.
 
     A step trains on a `Chunk`. The model carries its state from chunk to chunk, as `train.loop.Stateful` does, so
     gradients go back `length` steps and the state goes further.
@@ -102,7 +102,7 @@ class TBPTT:
         sequence: Array `(time, ...)`, or a pytree of arrays that share their leading length.
         streams: Number of parallel streams: the batch.
         length: Elements of each stream in a step, hence how far gradients go back.
-        restart: Probability that a stream starts anew before a chunk.
+        restart: Probability that a stream restarts before a chunk.
 
     Raises:
         ValueError: If the sequence is too short for the streams, or a number is out of range.

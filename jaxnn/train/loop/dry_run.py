@@ -104,7 +104,7 @@ def dry_run(
 
 
 def _placed(state: Any, data: Any, test_data: Any, parallel: Parallel | None) -> tuple[Any, Any, Any]:
-    """State, training and test set as shapes, each where it would lie."""
+    """State, training and test set as shapes, each with its sharding."""
     if parallel is None:
         return state, _shapes(data), _shapes(test_data)
     whole = NamedSharding(parallel.mesh, PartitionSpec())
@@ -169,12 +169,12 @@ def position(run: Path, steps: int, epochs: int) -> str:
     folder = run / "checkpoints"
     parts = sorted(path for path in folder.glob("*") if not path.name.isdigit() and path.is_dir() and saved_steps(path))
     named = [(part, f"{run}, {part.name},") for part in parts] or [(folder, str(run))]
-    return "\n".join(_goes_on(saved_steps(part), name, steps, epochs) for part, name in named)
+    return "\n".join(_resumes(saved_steps(part), name, steps, epochs) for part, name in named)
 
 
-def _goes_on(saved: list[int], name: str, steps: int, epochs: int) -> str:
+def _resumes(saved: list[int], name: str, steps: int, epochs: int) -> str:
     if not saved:
-        return f"{name} has no checkpoint: the run would start anew"
+        return f"{name} has no checkpoint: the run would start from the beginning"
     epoch, inside = divmod(saved[-1], steps)
     if epoch >= epochs:
         return f"{name} is at its end, after {epoch:,} epochs"

@@ -13,7 +13,7 @@ from jaxnn.train.step import fields
 from jaxnn.train.step.labels import LabelCheck
 
 Lost = tuple[int, str, float]
-"""The step, what was lost in it (loss, gradient or test loss), and its value."""
+"""The step, what was not finite in it (loss, gradient or test loss), and its value."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -37,7 +37,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
-    """The first step whose loss or gradient is not finite, which of them it is and what it became; or None.
+    """Finds the first step whose loss or gradient is not finite: the step, which of them, and its value; or None.
 
     Args:
         per_step: Metrics, `(steps,)`.

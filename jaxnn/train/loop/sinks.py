@@ -109,7 +109,7 @@ class TimeLimit:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leaves the clock as it is."""
+        """Does nothing; the clock does not stop."""
 
     def __call__(self, record: Record, state: TrainState | None = None) -> Stop | None:
         """Looks at the clock."""

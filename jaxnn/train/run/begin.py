@@ -53,7 +53,7 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
             networks one after another.
 
     Returns:
-        The folder. A run that ended before it left anything starts anew in it.
+        The folder. A run that ended before it wrote anything starts from the beginning in it.
 
     Raises:
         ValueError: If there is no such folder, or it holds results of a run without checkpoints: training would
@@ -65,7 +65,7 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
     folder = RunFolder(path)
     saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
     left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
-    # Those that must be there: all of a run that has a result, and in any run those before one that was begun.
+    # Checkpoints that must exist: all of a run that has a result, and in any run those before one that was begun.
     begun = [index for index, name in enumerate(networks) if name and (folder / "checkpoints" / name).is_dir()]
     needed = len(networks) if "result.json" in left else max([*begun, 1 if left else 0])
     gone = [name for name, there in zip(networks[:needed], saved, strict=False) if not there]
@@ -90,7 +90,7 @@ def _is_something(path: Path) -> bool:
 
 
 def _command(folder: RunFolder) -> str:
-    """The line that started the run, after a colon; nothing where it was not noted."""
+    """The command that started the run, after a colon; empty if the folder does not hold it."""
     try:
         return ": " + (folder / "command.txt").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

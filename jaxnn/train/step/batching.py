@@ -36,7 +36,7 @@ Reduction = Literal["examples", "batch"]
 
 
 def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
-    """How many batches it takes to see `n` examples, or how many full ones there are.
+    """Counts the batches of `n` examples, or only the full ones.
 
     Raises:
         ValueError: If `batch_size` is not a positive integer, or there is no full batch with `drop_last`.
@@ -50,11 +50,10 @@ def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
 
 
 def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False) -> tuple[jax.Array, jax.Array | None]:
-    """Which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
+    """Returns which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
 
-    Over all batches each position comes once with weight 1; what the last batch lacks is filled up from
-    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None, and so they
-    are with `drop_last`, which has no short batch.
+    Over all batches each position occurs once with weight 1. A short last batch is filled up from position 0 on,
+    repeatedly if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
     """
     flat = step * batch_size + jnp.arange(batch_size)
     if drop_last or n % batch_size == 0:
@@ -89,10 +88,10 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
 
 
 def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
-    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is how much it counts.
+    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight.
 
     Raises:
-        ValueError: If the loss is no scalar, or a metric neither a scalar nor one number an example.
+        ValueError: If the loss is not a scalar, or a metric neither a scalar nor one number per example.
     """
     n, values = count(batch, "batch"), _named(loss, metrics)
     for name, value in values.items():
@@ -107,10 +106,10 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
 
 
 def check_full(weights: Any, reduction: Reduction) -> None:
-    """Raises where a batch holds examples that shall not count, and its loss is one of the whole batch.
+    """Checks that a batch with a loss of the whole batch has no weights.
 
     Raises:
-        ValueError: Then, or if `reduction` is unknown.
+        ValueError: If it has weights, or `reduction` is unknown.
     """
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")

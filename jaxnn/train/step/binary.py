@@ -43,8 +43,8 @@ def binary_loss(
         positive and the label above 1/2, or neither.
 
     Raises:
-        ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
-            does not say what is what.
+        ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit, or the
+            batch does not show where its parts are.
 
     Example:
         >>> import jax.numpy as jnp

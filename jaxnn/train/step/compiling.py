@@ -133,12 +133,12 @@ def jit(
 
 
 def options_for(function: Callable[..., Any], given: Options | None) -> Options | None:
-    """Those given for a program around a function, or the function's own where none are."""
+    """The options given for a program around a function, or those of the function if none are given."""
     return function.compiler_options if given is None and isinstance(function, Jitted) else given
 
 
 class Jitted:
-    """A jitted function with compiler options, which are left to what is around it where it is traced; from `jit`.
+    """A jitted function with compiler options, which a trace around it ignores; the result of `jit`.
 
     Attributes:
         compiler_options: The options; None means those of the table.

@@ -21,11 +21,11 @@ def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...
         kwargs: Its keyword arguments.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
-        return  # the device's own trouble: what it was given may be used up since
+        return  # an error of the device, after which arguments may be donated already
     try:
         named = inspect.signature(function).bind(*args, **kwargs).arguments
     except TypeError:
-        return  # Python's own message says which argument there is not
+        return  # Python's own message names the wrong argument
     for name, value in list(named.items())[:2]:
         if is_used_up(value):
             raise ValueError(used_up(name)) from None
@@ -50,7 +50,7 @@ def used_up(name: str) -> str:
 
 
 def check_arrays(data: Any, name: str) -> None:
-    """Raises where something in a pytree is no array."""
+    """Raises if a leaf of a pytree is not an array."""
     if hasattr(data, "train") and hasattr(data, "test"):
         raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train.")
     # Of what is no pytree, JAX takes an iterator for a leaf, and will refuse it one day.
@@ -180,10 +180,10 @@ def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
 
 
 def check_examples(data: Any, name: str) -> None:
-    """Raises where data are no arrays with the examples along their first axis, but a list of batches for instance.
+    """Checks that data are arrays with the examples along their first axis.
 
     Raises:
-        ValueError: Then.
+        ValueError: If they are not, for example a list of batches.
     """
     check_arrays(data, name)
     several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)

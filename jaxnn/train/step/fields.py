@@ -88,7 +88,7 @@ def get(batch: Any, place: Place | None) -> Any:
 
 
 def replace(batch: Any, place: Place | None, value: Any) -> Any:
-    """The batch with another part at a place; the given one stays as it is.
+    """Returns a batch with another part at a place; the given batch does not change.
 
     Example:
         >>> from jaxnn.train.step import fields

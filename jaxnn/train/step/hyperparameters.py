@@ -9,7 +9,7 @@ import optax
 
 
 def hyperparameters(opt_state: Any) -> dict[str, Any]:
-    """The injected hyper-parameters of an optimiser's state that can be set, by name; none where it has none.
+    """Returns the injected hyper-parameters of an optimiser's state that can be set, by name.
 
     Those that follow a schedule are left out: the optimiser computes them anew in each step.
 
@@ -17,7 +17,7 @@ def hyperparameters(opt_state: Any) -> dict[str, Any]:
         opt_state: An optimiser's state, stacked or not.
 
     Returns:
-        Arrays by name.
+        Arrays by name; empty if there are none.
 
     Example:
         >>> import jax.numpy as jnp, optax

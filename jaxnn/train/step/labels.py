@@ -15,7 +15,7 @@ from jaxnn.train.step.supervised import Read, Supervised
 
 
 class LabelCheck:
-    """Looks whether labels are classes that the model has a logit for, and likewise for the package's other losses.
+    """Checks that the model has a logit for each label, and that targets of the package's other losses are valid.
 
     It checks labels that preprocessing leaves as they are stored. Others, and those of your own loss functions, are not
     checked: a label that is not a class then gives a loss of NaN.
@@ -37,12 +37,12 @@ class LabelCheck:
         """Raises if a label is not a class, or if all labels are ignored.
 
         Args:
-            data: A data set or a batch, a pytree of arrays; None is none.
-            name: What to call it.
-            numbers: Of a batch: which examples of the set it holds.
+            data: A data set or a batch, a pytree of arrays; None is not checked.
+            name: Its name in an error.
+            numbers: The numbers of the examples in a batch.
 
         Raises:
-            ValueError: Then, with the value and its position; or if the batch does not say what is what.
+            ValueError: If so, with the value and its position; or if the labels cannot be found in the batch.
         """
         if self._loss_fn is None or data is None:
             return

@@ -32,7 +32,7 @@ class LossScale:
     Attributes:
         value: :math:`s`, float32 `()`.
         finite: How many steps were finite since the scale last changed, int32 `()`.
-        period: After how many of them it is doubled; None keeps it as it is, a static scale.
+        period: After how many of them the scale is doubled; None for a static scale.
 
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018, https://arxiv.org/abs/1710.03740.
@@ -148,7 +148,7 @@ def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tup
 
     Returns:
         The state and the metrics, `loss_scale` (that of this step) and `skipped` (0 or 1) added. `grad_norm` is 0 for a
-        step that was skipped to be tried with a lower scale, and what it is where there is none.
+        step that was skipped and lowered the scale; without a lower scale it keeps its value.
     """
     scale = before.loss_scale
     if scale is None:
@@ -166,7 +166,7 @@ def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tup
 
 
 def check_loss_scale(value: Any) -> None:
-    """Raises where something is no loss scale."""
+    """Raises unless a value is a loss scale or None."""
     if value is not None and not isinstance(value, LossScale):
         raise ValueError(
             f"loss_scale: expected a LossScale or None, got {value!r}; take train.precision('float16').loss_scale, or "

@@ -57,7 +57,7 @@ def classification_loss(
 
     Raises:
         ValueError: If `label_smoothing` is outside [0, 1) or `ignore_label` is no integer, or, while tracing, if
-            shapes or dtypes do not fit or the batch does not say what is what.
+            shapes or dtypes do not fit, or the batch does not show where its parts are.
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016 (label
@@ -152,5 +152,5 @@ class Classification(Supervised):
     def none_counts(self) -> str:
         """The error where nothing counts."""
         if self.steps is None:
-            return f"expected one that is not ignore_label={self.ignore_label} at least, got none"
+            return f"expected at least one that is not ignore_label={self.ignore_label}, got none"
         return super().none_counts()

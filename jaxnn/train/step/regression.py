@@ -43,8 +43,8 @@ def regression_loss(
         last axis of size 1 that the targets lack is dropped.
 
     Raises:
-        ValueError: If `huber_delta` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
-            does not say what is what.
+        ValueError: If `huber_delta` is not positive, or, while tracing, if shapes or dtypes do not fit, or the
+            batch does not show where its parts are.
 
     References:
         Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics, 1964.

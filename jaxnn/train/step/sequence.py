@@ -46,7 +46,7 @@ def sequence_loss(
 
     Raises:
         ValueError: If both `lengths` and `mask` are given, `per` is unknown or `loss` is of another kind, or, while
-            tracing, if shapes or dtypes do not fit or the batch does not say what is what.
+            tracing, if shapes or dtypes do not fit, or the batch does not show where its parts are.
 
     Example:
         >>> import jax.numpy as jnp

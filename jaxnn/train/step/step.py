@@ -72,7 +72,7 @@ def make_step(
         compiler_options: Options of XLA instead of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
-        The step. `weights` are `(batch,)` floats, zero for examples that shall not count. Metrics are float32
+        The step. `weights` are `(batch,)` floats, zero for examples that do not count. Metrics are float32
         `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
         `grad_norm` :math:`\lVert \nabla_\theta L \rVert_2`, and `examples` (the sum of the weights). The
         optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and

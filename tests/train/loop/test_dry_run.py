@@ -15,7 +15,7 @@ from jaxnn.train.loop.dry_run import memory_rows, metric, position
 @pytest.mark.parametrize(
     ("steps", "told"),
     [
-        ([], "has no checkpoint: the run would start anew"),
+        ([], "has no checkpoint: the run would start from the beginning"),
         ([5, 10], "would resume after 2 of 4 epochs"),
         ([15, 20], "is at its end, after 4 epochs"),
     ],
