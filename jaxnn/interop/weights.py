@@ -18,7 +18,7 @@ from jaxnn.files import replacing
 T = TypeVar("T")
 
 ABOUT = "about"
-"""The entry of the file that holds what was said about the weights, as JSON."""
+"""The entry of the file that holds the argument `about`, as JSON."""
 SHOWN = 5
 """Arrays that an error names at most."""
 
@@ -29,7 +29,7 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
     Args:
         path: The file to make or replace; its name ends with `.npz`.
         model: A `flax.nnx.Module`, of which the `nnx.Param`s are written; or any pytree of arrays.
-        about: What else is needed to build the model anew, as JSON knows it. `load_about` returns it.
+        about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.
 
     Raises:
         ValueError: If the name does not end with `.npz`, or the model holds no weights, an array named `about`, or one
@@ -53,10 +53,10 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
     named = _named(_weights(model))
     if not named or ABOUT in named:
         found = "one named about" if named else "none"
-        raise ValueError(f"model: expected named arrays, got {found}; give a module or a pytree with names of its own")
+        raise ValueError(f"model: expected named arrays, got {found}; give a module, or a pytree with other names.")
     for name, array in named.items():
         if jnp.issubdtype(array.dtype, jax.dtypes.extended) or (_is_new(array.dtype) and array.dtype != jnp.bfloat16):
-            raise ValueError(f"model: expected arrays that .npz can hold, got {array.dtype} at {name}; convert it")
+            raise ValueError(f"model: expected arrays that .npz can hold, got {array.dtype} at {name}; convert it.")
     arrays: dict[str, Any] = {name: np.asarray(array) for name, array in named.items()}
     with replacing(path) as beside:
         np.savez(beside, about=np.frombuffer(json.dumps(dict(about or {})).encode(), np.uint8), **arrays)
@@ -69,7 +69,7 @@ def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        Names and values; empty if there was nothing to say.
+        Names and values; empty if nothing was given.
 
     Raises:
         ValueError: If the file is damaged, or not one that `save_weights` wrote.
@@ -83,7 +83,7 @@ def load_weights(path: str | os.PathLike[str], model: T) -> T:
 
     Args:
         path: The file.
-        model: The module or pytree to take the structure from; its own weights count for nothing, and may be
+        model: The module or pytree to take the structure from; its weights are not used, and may be
             `jax.ShapeDtypeStruct`s. It is not changed.
 
     Returns:
@@ -106,7 +106,7 @@ def load_weights(path: str | os.PathLike[str], model: T) -> T:
         more = f", and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
         raise ValueError(
             f"path: expected the weights of this model, got {os.fspath(path)}, which should hold the arrays "
-            f"{'; '.join(each[:SHOWN])}{more}; build the model as it was saved"
+            f"{'; '.join(each[:SHOWN])}{more}; build the model as it was saved."
         )
     loaded = jax.tree_util.tree_map_with_path(lambda at, _: jnp.asarray(arrays[_name(at)]), weights)
     if not isinstance(model, nnx.Module):
@@ -120,7 +120,7 @@ def load_weights(path: str | os.PathLike[str], model: T) -> T:
 
 def _npz(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path).endswith(".npz"):
-        raise ValueError(f"path: expected a name that ends with .npz, got {os.fspath(path)!r}; add it")
+        raise ValueError(f"path: expected a name that ends with .npz, got {os.fspath(path)!r}; add it.")
     return Path(path)
 
 
@@ -130,11 +130,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nd
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop(ABOUT).tobytes())
         if not isinstance(about, dict):
-            raise ValueError(f"{ABOUT} is a {type(about).__name__}")
+            raise ValueError(f"{ABOUT}: expected a dictionary, got a {type(about).__name__}")
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"path: expected a file that save_weights wrote, got {os.fspath(path)}, which is damaged or another "
-            f"({error}); save the weights again"
+            f"({error}); save the weights again."
         ) from error
     return about, arrays
 

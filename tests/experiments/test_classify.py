@@ -66,7 +66,7 @@ def test_the_cifar10_network_reads_small_pictures_too_and_in_float16():
         ({"cutout": -1}, "--cutout: expected a whole number of at least 0"),
         ({"weight_decay": 0.1}, "--weight-decay: expected 0 for --optimizer adam"),
         ({"label_smoothing": 1.5}, "--label-smoothing: expected a number"),
-        ({"data": "idx"}, "--data-dir is needed"),
+        ({"data": "idx"}, "--data-dir: expected a folder for .idx., got None"),
         ({"data": "cifar10", "data_dir": Path("nowhere")}, "--data-dir: expected nowhere to hold"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -68,7 +68,7 @@ def test_options_of_a_file_and_of_the_run_that_would_go_on(start):
     told = start(lenet5, "--config", "options.toml", "--resume", "runs/lenet5", "--dry-run")
     assert any(line.startswith("an epoch") and line.endswith("FLOP 6 steps") for line in told)
     assert any(line.startswith("the run") and "7 epochs" in line for line in told)
-    assert "runs/lenet5 would go on after 1 of 7 epochs and 3 steps" in told
+    assert "runs/lenet5 would resume after 1 of 7 epochs and 3 steps" in told
     assert everything() == before
 
 

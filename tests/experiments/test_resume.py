@@ -48,7 +48,7 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
         ValueError, match=f"--resume: runs/x holds .*{gone} .* nothing was changed: start a new run"
     ) as told:
         to_resume(Path("runs/x"), networks)
-    assert str(told.value).endswith("a folder of its own: python -m experiments.mlp --epochs 1")
+    assert str(told.value).endswith("a new folder: python -m experiments.mlp --epochs 1")
     assert sorted(run.path.rglob("*")) == before
 
 

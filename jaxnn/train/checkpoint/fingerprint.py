@@ -1,4 +1,4 @@
-"""What identifies arrays: their names, shapes, and a number that changes when any bit does."""
+"""Identity of arrays: names, shapes, and a number that changes when any bit does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from jaxnn.train.step.state import TrainState
 def fingerprint(tree: Any) -> Any:
     r"""Maps every array of a pytree to one uint32.
 
-    \[ f(x) = \sum_i (2 i + 1) \, b_i \bmod 2^{32} \]
+    .. math:: f(x) = \sum_i (2 i + 1) \, b_i \bmod 2^{32}
 
-    over the array's bits \(b_i\), read as unsigned integers. A change of one element always changes it, because the
-    factors are odd. The order of summation does not matter, so it is the same however the array is sharded, and
-    it is computed where the array lies.
+    over the array's bits :math:`b_i`, read as unsigned integers. A change of one element always changes it, because
+    the factors are odd. The order of summation does not matter, so it is the same however the array is sharded, and
+    it is computed on the devices of the array.
 
     Args:
         tree: Arrays of any dtype, random keys too.
 
     Returns:
-        The same structure, uint32 `()` in place of each array.
+        The same structure, uint32 `()` instead of each array.
 
     Example:
         >>> import jax.numpy as jnp
@@ -35,7 +35,7 @@ def fingerprint(tree: Any) -> Any:
 
 
 def identity(tree: Any) -> str:
-    """What tells one set of arrays from another: their dtypes, shapes and fingerprints as one line.
+    """Identifies a set of arrays: dtypes, shapes and fingerprints as one line.
 
     Args:
         tree: Arrays, NumPy's too.

@@ -1,4 +1,4 @@
-"""A folder of checkpoints before anything is in it: writable, shared by all processes, and of one job at a time."""
+"""Checks of a folder for checkpoints: writable, shared by all processes, and used by one job at a time."""
 
 import uuid
 from contextlib import ExitStack
@@ -13,11 +13,11 @@ from jaxnn.train.devices import distributed
 
 
 def claim(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder, and makes it this job's own until the stack is left.
+    """Makes the folder, and locks it for this job until the stack is closed.
 
     Args:
         folder: Where checkpoints will be.
-        stack: Gives it back.
+        stack: Unlocks it.
 
     Raises:
         CheckpointError: If another job has it.
@@ -49,10 +49,10 @@ def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -
     Args:
         folder: Where its checkpoints would be.
         run: The run folder that training would write to.
-        after: The epochs that would be trained are those after this one.
+        after: Training would start after this epoch.
 
     Raises:
-        CheckpointError: Then.
+        CheckpointError: If a checkpoint is damaged, or there is none while `run` holds metrics of later epochs.
     """
     left = ", ".join(damaged(folder))
     if not left and run is not None and run.holds_metrics(after):
@@ -60,7 +60,7 @@ def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -
     if left := distributed.told(left):
         raise CheckpointError(
             f"checkpoints: expected one that is whole in {folder}, got none, only {left} of a run that was "
-            "trained before; nothing of it was overwritten: start a new run in another folder"
+            "trained before; nothing of it was overwritten: start a new run in another folder."
         )
 
 
@@ -74,7 +74,7 @@ def _check_writable(folder: Path) -> None:
     except OSError as caught:
         error = caught
     if reason := distributed.told("" if error is None else error.strerror or type(error).__name__):
-        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can") from error
+        raise OSError(f"checkpoints: {folder} cannot be written to ({reason}); choose a folder that can.") from error
 
 
 def _check_shared(folder: Path) -> None:
@@ -93,7 +93,7 @@ def _check_shared(folder: Path) -> None:
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:
-    """Makes the folder this job's own until the stack is left; the first process takes it for all."""
+    """Locks the folder for this job until the stack is closed; the first process locks it for all."""
     free = True
     if distributed.is_first():
         try:
@@ -103,7 +103,7 @@ def _lock(folder: Path, stack: ExitStack) -> None:
     if distributed.anywhere(not free):
         raise CheckpointError(
             f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
-            "or start a new run in another folder"
+            "or start a new run in another folder."
         )
 
 

@@ -31,12 +31,12 @@ class Checkpoints:
             error if a run was trained there whose checkpoints are gone or all damaged: it would be overwritten.
             Without `resume` a folder that holds checkpoints is an error.
         every: Epochs from one checkpoint to the next; None saves by `seconds` alone. The end is always saved.
-        seconds: Also saves inside an epoch once so many seconds went by since the last one, if `fit` runs an epoch
-            in chunks. None never does. It is what makes `Saver.due` true.
+        seconds: Seconds after the last checkpoint at which another is saved inside an epoch, if `fit` runs an epoch in
+            chunks; None saves none there. `Saver.due` is true from then on.
         keep: How many of the newest ones to keep.
         best: Keeps the one that is best by this name of the history too: the lowest, or the highest where the name
             ends with `accuracy`. None keeps no such one.
-        config: What must be the same when a run is taken up again: names and values that JSON knows.
+        config: What must be the same when a run is resumed: names and values that JSON knows.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -42,7 +42,7 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any]) -> tuple[Tr
         before, saved_shapes = ({}, {}) if later else (about["config"], about["arrays"])
     run = folder.parent
     if later:
-        raise CheckpointError(f"checkpoints: {run} was written by a later jaxnn; use that one")
+        raise CheckpointError(f"checkpoints: {run} was written by a later jaxnn; use that one.")
     _check_same("the run in", run, before, config)
     named = arrays(state)
     _check_same("the model and optimiser in", run, saved_shapes, shapes(named))
@@ -53,7 +53,7 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any]) -> tuple[Tr
     with _damage():
         numbers = fingerprints(found)
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
-            raise ValueError(f"{changed[0]} is not what was saved")
+            raise ValueError(f"{changed[0]}: expected the values that were saved, got others")
     return _state_of(found, state), position
 
 
@@ -89,7 +89,7 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
         if was != is_now:
             raise CheckpointError(
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
-                "go on with what that run was started with, or start a new run in another folder"
+                "pass what that run was started with, or start a new run in another folder."
             )
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints of training: written beside it, whole or not at all, and never over those of another run.
+"""Checkpoints of training: written in the background, whole or not at all, and never over those of another run.
 
-With several processes all of them call everything here alike: each writes its own part, and whatever only one may see
-(a folder that it cannot write to, a damaged file, a full disk) is told to all first, so that they go the same way.
+Several processes make the same calls here. Each writes its own part, and what only one of them may see (a folder that
+it cannot write to, a damaged file, a full disk) is first sent to all, so that all decide alike.
 """
 
 import dataclasses
@@ -29,15 +29,26 @@ from jaxnn.train.step.state import TrainState
 
 
 class Saver:
-    """An open folder of checkpoints, for a training loop of your own; `fit` has one of these.
+    """An open folder of checkpoints, for your own training loop; `fit` uses one.
 
-    A context manager. While it is open the folder is its own: a second process that opens it gets an error. SIGTERM
-    and Ctrl-C become a wish that `stop_if_asked` grants; a second signal ends the process at once. On leaving it waits
-    for the last checkpoint to be written.
+    A context manager. While it is open, a second process that opens the folder gets an error. SIGTERM and Ctrl-C are
+    deferred to the next call of `stop_if_asked`; a second signal ends the process at once. On exit it waits until the
+    last checkpoint is written.
+
+    Args:
+        options: Where and how often to save.
+        config: What must be the same when the run is resumed, beyond `options.config`.
+        say: Called with a sentence when a signal comes; printed unless given.
 
     Attributes:
         options: What it was opened with.
         folder: Where the checkpoints are, as a path from the root.
+
+    Raises:
+        CheckpointError: If another process has the folder open.
+        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
+            every process.
+        OSError: If the folder cannot be written to.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -68,19 +79,6 @@ class Saver:
         *,
         say: Callable[[str], None] | None = None,
     ):
-        """Opens the folder.
-
-        Args:
-            options: Where and how often to save.
-            config: What must be the same when the run is taken up again, beyond `options.config`.
-            say: Called with a sentence when a signal comes; printed unless given.
-
-        Raises:
-            CheckpointError: If another process has it open.
-            ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
-                every process.
-            OSError: If it cannot be written to.
-        """
         import orbax.checkpoint as ocp  # a second of importing that only those pay who save
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
@@ -89,14 +87,15 @@ class Saver:
         self.folder = Path(options.folder).absolute()
         with ExitStack() as stack:
             stack.enter_context(manager.quiet())
-            claim(self.folder, stack)  # before Orbax: it removes what looks half-written, and may be being written
+            # Before Orbax, which removes half-written checkpoints: another process may be writing them.
+            claim(self.folder, stack)
             self._manager = manager.open_folder(self.folder, options, self._meet)
             self._saved = self._newest()
             if not options.resume and distributed.anywhere(self._saved is not None or bool(damaged(self.folder))):
                 self._manager.close()
                 raise ValueError(
-                    f"checkpoints: {self.folder} holds those of a run already; resume=True goes on with that run, "
-                    "another folder starts a new one"
+                    f"checkpoints: {self.folder} holds those of a run already; resume=True resumes that run, "
+                    "another folder starts a new one."
                 )
             self._stack = stack.pop_all()
         self._wish = signals.Wish()
@@ -107,24 +106,24 @@ class Saver:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._stack:  # in the end signals are as they were, and the folder is free
+        with self._stack:  # restores the signal handlers and unlocks the folder
             if distributed.shows_lost_process(error):
-                return  # what was being written can never become whole
+                return  # the checkpoint in progress can never become whole
             if error is None:
                 self.wait()
             if self._troubled:
                 manager.forget()
             try:
                 self._manager.close()
-            except Exception as trouble:  # what could not be written was told already
+            except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
     ) -> tuple[TrainState, Position]:
-        """The newest checkpoint that is whole, on the devices and in the shardings of `state`.
+        """Restores the newest checkpoint that is whole, on the devices and in the shardings of `state`.
 
-        A damaged one is put aside under another name, with a warning, and an older one is taken. Nothing else is
+        A damaged one is renamed, with a warning, and an older one is restored. Nothing else is
         changed before a checkpoint was read.
 
         Args:
@@ -171,7 +170,7 @@ class Saver:
             wait: Whether to wait.
 
         Returns:
-            Whether it went well as far as is known; what went wrong is a `CheckpointWarning`.
+            Whether no failure is known; a failure gives a `CheckpointWarning`.
         """
         step = _step(state)
         self._saved_at = time.perf_counter()
@@ -184,7 +183,7 @@ class Saver:
         """Waits until every process has written its part of the checkpoint that is being written.
 
         Returns:
-            Whether all went well; what went wrong is a `CheckpointWarning`.
+            Whether all parts were written; a failure gives a `CheckpointWarning`.
         """
         error = None
         try:
@@ -201,13 +200,17 @@ class Saver:
         return distributed.anywhere(self.options.seconds is not None and since >= self.options.seconds)
 
     def stop_if_asked(self, state: TrainState, position: Position) -> None:
-        """Saves and raises where SIGTERM or Ctrl-C came, in this process or in another one of the job.
+        """Saves and raises if SIGTERM or Ctrl-C came, in this process or in another one of the job.
+
+        Args:
+            state: The state to save.
+            position: The position in the run.
 
         Raises:
-            Interrupted: Then.
+            Interrupted: If a signal came.
         """
         if distributed.anywhere(self._wish.asked is not None):
-            which = self._wish.asked or signal.SIGTERM  # another process was asked
+            which = self._wish.asked or signal.SIGTERM  # another process got the signal
             whole = self.save(state, position, wait=True)
             raise signals.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
 
@@ -219,7 +222,7 @@ class Saver:
     def _meet(self, *, key: str, timeout_ms: int) -> None:
         """Waits for the other processes, for Orbax, where no collective can be used.
 
-        The name is one of this save alone: where a process could not come, the next save would wait for that one.
+        Each save has its own name: after a process failed to arrive, the next save must not wait at the same barrier.
         """
         self._ocp.multihost.get_barrier_sync_fn()(key=f"{key}.{self._started}", timeout_ms=timeout_ms)
 
@@ -235,7 +238,7 @@ class Saver:
         }
         rank = self._rank(position)
         if distributed.is_first():
-            # Of a save that failed: the disk may be full of it.
+            # Left by a save that failed: it may fill the disk.
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:
@@ -246,7 +249,7 @@ class Saver:
                 force=True,
             )
             self._saved = step
-        except Exception as error:  # a disk can fail in as many ways as there are file systems
+        except Exception as error:  # every file system fails in its own way
             if jax.process_count() > 1:
                 raise  # the others wait for this process where it will never come
             self._failed(step, distributed.reason(error))
@@ -262,7 +265,7 @@ class Saver:
         if name is None or position.sums or not position.history:
             return None
         if name not in position.history[-1]:
-            raise ValueError(f"best: the history has no {name!r}; choose one of {sorted(position.history[-1])}")
+            raise ValueError(f"best: expected one of the history, {sorted(position.history[-1])}, got {name!r}")
         value = position.history[-1][name]
         value = math.inf if value is None or not math.isfinite(value) else float(value)
         return {"rank": -value if name.endswith("accuracy") else value}

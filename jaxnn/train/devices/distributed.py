@@ -104,8 +104,8 @@ def initialize(
         )
     except ValueError as error:
         raise ValueError(
-            "the environment does not tell enough to join the processes of a job; give coordinator, processes and "
-            f"process_id ({reason(error)})"
+            "coordinator: expected one, or an environment that describes the job, got neither; give coordinator, "
+            f"processes and process_id ({reason(error)})."
         ) from error
     finally:
         watch.cancel()
@@ -130,7 +130,7 @@ def tell_of_lost_processes() -> Iterator[None]:
         raise ProcessLostError(
             f"process {jax.process_index()} of {jax.process_count()} lost the connection to another one, which died or "
             "was ended: see its own output; nothing more can be computed. Start all processes again, from the last "
-            f"checkpoint if there is one ({reason(error)})"
+            f"checkpoint if there is one ({reason(error)})."
         ) from error
 
 
@@ -142,7 +142,7 @@ def shows_lost_process(error: BaseException | None) -> bool:
 
 
 def leave(message: str, status: int = 1) -> NoReturn:
-    """Ends this process after an error without waiting for the others, who then learn of it.
+    """Ends this process after an error without waiting for the others, which then fail too.
 
     A usual exit would wait for them, and they for this one.
     """
@@ -157,17 +157,17 @@ def is_first() -> bool:
 
 
 def anywhere(here: bool) -> bool:
-    """Whether something holds in any process, so that all of them decide alike; with one process, `here` itself."""
+    """Whether `here` is true in any process, so that all of them decide alike."""
     if jax.process_count() == 1:
         return here
     return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
 
 
 def told(text: str) -> str:
-    """The text of the first process that gives one, in every process; empty where none does.
+    """Broadcasts the text of the first process that has one to every process; empty if none has.
 
     Args:
-        text: What this process has to tell, a trouble for instance.
+        text: The text of this process, for example an error.
     """
     if jax.process_count() == 1:
         return text
@@ -175,7 +175,7 @@ def told(text: str) -> str:
 
 
 def reason_anywhere(error: BaseException | None) -> str:
-    """Why something failed in any process, in every process; empty where nothing did.
+    """Broadcasts the reason of a failure in any process to every process; empty if none failed.
 
     Operating-system errors take precedence over time-outs of the processes that waited for the one that failed.
     """
@@ -193,7 +193,7 @@ def reason(error: BaseException) -> str:
 
 
 def same_text(text: str) -> str:
-    """The text that process 0 gives, in every process: a name that it has chosen, for instance.
+    """Broadcasts the text of process 0, for example a name that it chose, to every process.
 
     Raises:
         ValueError: If it is longer than 4096 bytes.

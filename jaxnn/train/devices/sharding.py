@@ -82,7 +82,7 @@ class Parallel:
         """Returns the sharding of each array of a state, as a state of shardings.
 
         Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are split along their
-        longest axis that divides by the mesh's `shard`; what has none, and all else, is on every device.
+        longest axis that divides by the mesh's `shard`; arrays without such an axis, and all others, are replicated.
 
         Args:
             state: A state, or its shapes (`jax.eval_shape`).
@@ -159,7 +159,7 @@ class Parallel:
             step: A step of `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
 
         Returns:
-            The same step, jitted, the state donated; metrics are on every device.
+            The same step, jitted, the state donated; metrics are replicated.
         """
 
         @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)

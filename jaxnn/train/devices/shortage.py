@@ -57,4 +57,4 @@ def tell_of_shortage(advice: str) -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, OutOfMemoryError) or not (what := shortage(error)):
             raise
-        raise OutOfMemoryError(f"{what}; {advice}") from error
+        raise OutOfMemoryError(f"{what}; {advice}.") from error

@@ -1,4 +1,4 @@
-"""The loop that trains many runs at once: epochs, histories by member, and word of those that diverged."""
+"""The loop that trains many runs at once: epochs, histories by member, and a report of those that diverged."""
 
 import os
 from collections.abc import Sequence
@@ -59,9 +59,9 @@ def fit_ensemble(
 ) -> tuple[TrainState, list[History]]:
     """Trains all members for some epochs, each one compiled program, evaluation included.
 
-    What `fit` is for one state. Each member's history is the one that `fit` would give, to rounding. One whose
-    loss or gradient becomes NaN or infinite has diverged: that is said, its history ends with that epoch, and the
-    others go on as if it were not there.
+    It does for stacked states what `fit` does for one. Each member's history is that of `fit`, up to rounding. A
+    member whose loss or gradient becomes NaN or infinite has diverged: a line reports it, its history ends with that
+    epoch, and the others train on unchanged.
 
     Args:
         states: Stacked, from `create_ensemble`; **donated**.
@@ -81,8 +81,8 @@ def fit_ensemble(
         devices: As for `make_ensemble`.
         memory: As for `make_ensemble`.
         run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member.
-        checkpoints: Where to save all members on the way, and whether to go on from there, as for `fit`: with the
-            same devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
+        checkpoints: Where to save all members, and whether to resume from there, as for `fit`: with the same
+            devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
         profile: As for `fit`.
         sinks: As for `fit`; each metric of a record is a list, one number per member.
@@ -90,8 +90,8 @@ def fit_ensemble(
         compiler_options: As for `make_step`.
 
     Returns:
-        The new states, and a history for each member, as `fit` gives it but without times. `diverged` tells
-        whether one ends with a lost loss.
+        The new states, and a history for each member, as `fit` gives it but without times. `diverged` says
+        whether a history ends with a loss that is not finite.
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
@@ -100,7 +100,7 @@ def fit_ensemble(
         NonFiniteLossError: If every member has diverged.
         OutOfMemoryError: If the memory of a device does not hold what training needs.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
-            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train members of their own.
+            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -192,18 +192,18 @@ def fit_ensemble(
 def _check(checkpoints: Checkpoints) -> None:
     if checkpoints.best is not None:
         raise ValueError(
-            f"checkpoints: best={checkpoints.best!r} ranks checkpoints by one number, and each member has its own; "
-            "leave it None, and take the best member when all are trained"
+            f"checkpoints: expected best=None, since no number ranks all members, got best={checkpoints.best!r}; take "
+            "the best member when all are trained."
         )
     if jax.process_count() > 1:
         raise ValueError(
-            "checkpoints: in a job of several processes each trains members of its own, and they cannot be saved "
-            "together; start processes that are no job, each with a folder of its own"
+            f"checkpoints: expected one process, got a job of {jax.process_count()}, each of which trains different "
+            "members; start independent processes instead of a job, each with its own folder."
         )
 
 
 def _who(states: TrainState) -> dict[str, Any]:
-    """What tells these members from others: how each is trained, and what it takes its random numbers from."""
+    """Identifies these members: by how each is trained, and by the key of its random numbers."""
     columns = {"keys": jax.random.key_data(states.key)} | hyperparameters(states.opt_state)
     return {f"the members' {name}": np.asarray(column).tolist() for name, column in columns.items()}
 

@@ -75,7 +75,7 @@ def create_ensemble(
     by one compiled program.
 
     Args:
-        init: `(key) -> model`, such as `lambda key: models.LeNet((8, 8, 1), rngs=nnx.Rngs(key))`.
+        init: `(key) -> model`, for example `lambda key: models.LeNet((8, 8, 1), rngs=nnx.Rngs(key))`.
         tx: An Optax optimiser, `train.optimizer(...)` for one whose learning rate and weight decay may vary.
         members: From `grid`, or any mapping of columns of the same length: `seed`, and hyper-parameters of
             `tx` by name.
@@ -191,7 +191,7 @@ def _column(name: str, values: Sequence[Any]) -> np.ndarray:
 def _check_no_keys(name: str, values: Iterable[Any]) -> None:
     """Raises where values are random keys, which seeds are taken for."""
     if any(isinstance(each, jax.Array) and jnp.issubdtype(each.dtype, jax.dtypes.prng_key) for each in values):
-        raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16)")
+        raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16).")
 
 
 def _some(column: np.ndarray) -> str:

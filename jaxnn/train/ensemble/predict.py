@@ -1,4 +1,4 @@
-"""What every member says of a data set, by one program."""
+"""Outputs of every member for a data set, by one program."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def predict(
     batch_size: int = 256,
     members_per_chunk: int | None = None,
 ) -> Any:
-    """The outputs of every member for every example: `train.predict` of stacked states.
+    """Computes the outputs of every member for every example: `train.predict` of stacked states.
 
     Args:
         states: Stacked, from `create_ensemble` or after training; neither changed nor donated.
@@ -32,7 +32,7 @@ def predict(
         members_per_chunk: As for `make_ensemble`.
 
     Returns:
-        What `apply_fn` returns, `(members, examples, ...)`.
+        The results of `apply_fn`, `(members, examples, ...)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,5 +47,5 @@ def predict(
     def outputs(state: TrainState, data: Any) -> tuple[TrainState, Any]:
         return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size)
 
-    states = jax.tree.map(jnp.copy, states)  # what goes in is donated
+    states = jax.tree.map(jnp.copy, states)  # the program donates its states
     return make_ensemble(outputs, members_per_chunk=members_per_chunk)(states, data)[1]

@@ -1,4 +1,4 @@
-"""`fit_ensemble`'s program: epochs of all members, a history for each, and word of those that diverged."""
+"""`fit_ensemble`'s program: epochs of all members, a history for each, and a report of those that diverged."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -82,7 +82,7 @@ class Members(Program):
                 lost = first_lost({name: values[i] for name, values in self._per_step.items()}, record["step"])
                 step = record["step"] if lost is None else lost[0]
                 self._display.say(
-                    f"{self._names[i]} diverged in epoch {record['epoch']}, step {step}; the others go on"
+                    f"{self._names[i]} diverged in epoch {record['epoch']}, step {step}; the others train on"
                 )
         if all(map(diverged, self.histories)):
             _stop(self.histories, self._advise())
@@ -104,6 +104,12 @@ class Members(Program):
 
 def diverged(history: History) -> bool:
     """Whether a history ends with a loss or gradient that is NaN or infinite.
+
+    Args:
+        history: The records of one member.
+
+    Returns:
+        Whether it diverged; an empty history did not.
 
     Example:
         >>> from jaxnn import train
@@ -135,7 +141,8 @@ def _stop(histories: list[History], what_to_try: str) -> NoReturn:
     history = max(histories, key=len)
     epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
     raise NonFiniteLossError(
-        f"every one of the {len(histories)} members diverged by epoch {epoch}, and training was stopped; {what_to_try}",
+        f"fit_ensemble: all {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
+        f"{what_to_try}",
         epoch=epoch,
         step=step,
         history=history,

@@ -17,7 +17,7 @@ _DATA = np.uint32(2**32 - 1)
 
 @runtime_checkable
 class Computed(Protocol):
-    """Data for `fit` and `make_epoch` in the place of arrays: a pytree that computes its batches while they are traced.
+    """Data for `fit` and `make_epoch` instead of arrays: a pytree that computes its batches while they are traced.
 
     Attributes:
         steps: Steps of an epoch.
@@ -33,6 +33,9 @@ class Computed(Protocol):
         Args:
             key: The state's key.
             step: How many steps were taken before, int32 `()`.
+
+        Returns:
+            A pytree of arrays that share their leading length.
         """
 
 
@@ -77,7 +80,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         values: `(streams, length + 1, ...)`. Its last element is only predicted, and comes again in the next chunk.
-        fresh: bool `(streams,)`. Whether a stream starts anew here.
+        fresh: Whether each stream restarts here, bool `(streams,)`.
     """
 
     values: Any
@@ -89,8 +92,8 @@ class TBPTT:
     r"""One long sequence as chunks of parallel streams, for truncated back-propagation through time.
 
     The sequence is a circle, of which each stream reads its own arc, chunk after chunk. Every epoch turns the circle by
-    a random angle and starts anew, so that the ends of the arcs are elsewhere each time. Between epochs a stream
-    restarts at random: else a model would hardly see the state that every sequence begins with.
+    a random angle and restarts, so that the ends of the arcs differ each time. Between epochs a stream
+    restarts at random: otherwise a model would rarely see the initial state of a sequence.
 
     A step trains on a `Chunk`. The model carries its state from chunk to chunk, as `train.loop.Stateful` does, so
     gradients go back `length` steps and the state goes further.
@@ -99,7 +102,7 @@ class TBPTT:
         sequence: Array `(time, ...)`, or a pytree of arrays that share their leading length.
         streams: Number of parallel streams: the batch.
         length: Elements of each stream in a step, hence how far gradients go back.
-        restart: Probability that a stream starts anew before a chunk.
+        restart: Probability that a stream restarts before a chunk.
 
     Raises:
         ValueError: If the sequence is too short for the streams, or a number is out of range.
@@ -138,7 +141,7 @@ class TBPTT:
         if elements < self.streams * self.length:
             raise ValueError(
                 f"streams: expected at most {elements // self.length} of chunks of {self.length}, for a sequence of "
-                f"{elements:,}, got {self.streams}; take fewer streams or a smaller length"
+                f"{elements:,}, got {self.streams}; take fewer streams or a smaller length."
             )
         return (elements // self.streams) // self.length
 

@@ -21,7 +21,7 @@ from jaxnn.train.step.state import TrainState
 
 
 class Program:
-    """One kind of training, for `drive`: what runs next, and what its metrics come to.
+    """One kind of training, for `drive`: what runs next, and the record of its metrics.
 
     `fit` and `fit_ensemble` have one each. Subclasses define `remaining`, `run` and `record`; the other methods have
     defaults that do nothing.
@@ -55,7 +55,7 @@ class Program:
         return state, ""
 
     def resume(self, state: TrainState, position: Position, display: Progress) -> None:
-        """Takes up a run from a checkpoint."""
+        """Resumes a run from a checkpoint."""
 
     def check(self, state: TrainState, history: History) -> None:
         """Looks at the newest record, once it is on the disk; raises where training has to end."""
@@ -81,12 +81,12 @@ def drive(
     Args:
         program: What to run.
         state: The state; **donated**.
-        display: What the person sees; nothing without.
+        display: Shows progress; None shows nothing.
         run: Where to write `metrics.jsonl`, one line per record, on the disk before the next program starts.
         after: The run trains the epochs after this one: lines of `metrics.jsonl` up to it stay.
         checkpoints: Where to save, and whether to resume. SIGTERM and Ctrl-C save and raise `Interrupted`.
-        identity: What has to be the same when the run is resumed, beyond `checkpoints.config`.
-        sinks: What sees each record.
+        identity: What must be the same when the run is resumed, beyond `checkpoints.config`.
+        sinks: Functions that receive each record.
         profile: A folder for a trace of the second call of `run`, or of the only one.
 
     Returns:

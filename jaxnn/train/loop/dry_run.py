@@ -1,4 +1,4 @@
-"""What a training would cost, told without training: parameters, FLOPs, memory, and the time to compile."""
+"""Costs of a training before it starts: parameters, FLOPs, memory, and the time to compile."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ def dry_run(
     parallel: Parallel | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Tells what `fit` would cost. Its program is compiled for shapes: nothing is trained or put on a device.
+    """Reports what `fit` would cost. Its program is compiled for shapes: nothing is trained or put on a device.
 
     Args:
         state: From `create_state`, or its shapes (`jax.eval_shape`).
@@ -47,7 +47,7 @@ def dry_run(
         preprocess: As for `fit`.
         chunk: As for `fit`.
         parallel: As for `fit`.
-        resume: A run folder: also tells where the run would go on.
+        resume: A run folder: also reports where the run would resume.
 
     Returns:
         Lines to print: the parameters by layer, the work of a step, an epoch and the run, what takes memory on each
@@ -72,7 +72,7 @@ def dry_run(
         ...
     """
     if isinstance(data, Stream):
-        raise ValueError("data: expected arrays, got a data.Stream; give a few batches of it as arrays")
+        raise ValueError("data: expected arrays, got a data.Stream; give a few batches of it as arrays.")
     step = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
     examples = batching.count(data)
     steps = batching.steps(examples, batch_size)
@@ -104,7 +104,7 @@ def dry_run(
 
 
 def _placed(state: Any, data: Any, test_data: Any, parallel: Parallel | None) -> tuple[Any, Any, Any]:
-    """State, training and test set as shapes, each where it would lie."""
+    """State, training and test set as shapes, each with its sharding."""
     if parallel is None:
         return state, _shapes(data), _shapes(test_data)
     whole = NamedSharding(parallel.mesh, PartitionSpec())
@@ -130,7 +130,7 @@ def _here(parallel: Parallel | None) -> list[jax.Device]:
 def memory_rows(
     state: Any, learned: Any, tested: Any, program: Memory | None, devices: list[jax.Device]
 ) -> list[list[str]]:
-    """What takes memory on a device, each with its size and a remark."""
+    """Lists what takes memory on a device, each with its size and a remark."""
     held = memory.bytes_held(tested)
     rows = [
         ["state", memory.readable(memory.bytes_held(state)), "parameters, optimiser, random key"],
@@ -157,29 +157,29 @@ def memory_rows(
 
 
 def position(run: Path, steps: int, epochs: int) -> str:
-    """Where a run would go on, a line for each network if it trains several.
+    """Reports where a run would resume, a line for each network if it trains several.
 
     Checkpoints are named by their step; to look into them would touch them.
 
     Args:
         run: The run folder.
-        steps: Of an epoch.
-        epochs: Of the run.
+        steps: Number of steps of an epoch.
+        epochs: Number of epochs of the run.
     """
     folder = run / "checkpoints"
     parts = sorted(path for path in folder.glob("*") if not path.name.isdigit() and path.is_dir() and saved_steps(path))
     named = [(part, f"{run}, {part.name},") for part in parts] or [(folder, str(run))]
-    return "\n".join(_goes_on(saved_steps(part), name, steps, epochs) for part, name in named)
+    return "\n".join(_resumes(saved_steps(part), name, steps, epochs) for part, name in named)
 
 
-def _goes_on(saved: list[int], name: str, steps: int, epochs: int) -> str:
+def _resumes(saved: list[int], name: str, steps: int, epochs: int) -> str:
     if not saved:
-        return f"{name} has no checkpoint: the run would start anew"
+        return f"{name} has no checkpoint: the run would start from the beginning"
     epoch, inside = divmod(saved[-1], steps)
     if epoch >= epochs:
         return f"{name} is at its end, after {epoch:,} epochs"
     rest = f" and {inside:,} steps" if inside else ""
-    return f"{name} would go on after {epoch:,} of {epochs:,} epochs{rest}"
+    return f"{name} would resume after {epoch:,} of {epochs:,} epochs{rest}"
 
 
 def metric(number: float) -> str:

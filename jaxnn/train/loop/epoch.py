@@ -63,21 +63,21 @@ def make_epoch(
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
         batch_size: Examples a step, of all devices together.
-        chunk: Makes one call take so many steps in place of the whole epoch: from where the state is in its
-            epoch, up to the epoch's end. A few calls then are an epoch, with the same numbers, and between them
-            the host can save. Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
+        chunk: Steps of one call, instead of the whole epoch: from the position of the state in its epoch, up to the
+            epoch's end. Several calls make an epoch, with the same numbers, and the host can save between them.
+            Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
         parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
             it. The order of the examples is the same for any number of devices.
         drop_last: Leaves a short last batch out, for losses that need full ones (`reduction="batch"` of `make_step`):
             each epoch then trains on other examples, by its own order.
-        compiler_options: As for `make_step`, whose own they are if None is given.
+        compiler_options: As for `make_step`; None takes those of `step`.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in whatever
         dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`), so that it is not
         sent again for each epoch. It is read in place and not copied; the state is **donated**. Each metric is
         float32 `(steps,)`; weighted means by `metrics["examples"]` are those of the epoch. `data` may also be a
-        `train.loop.Computed`, whose batches have a size of their own.
+        `train.loop.Computed`, which determines the size of its batches.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there

@@ -44,7 +44,7 @@ class Whole:
 
     @property
     def identity(self) -> str:
-        """What tells the data from other data: every bit of what is on the device."""
+        """Identifies the data by every bit of what is on the device."""
         if isinstance(self._data, Generated):
             return f"generated batches, {self._data.steps} steps per epoch"
         return identity(self._data)
@@ -58,7 +58,7 @@ class Whole:
         return self._epoch(state, self._data)
 
     def advice(self, state: TrainState, step: int) -> str:
-        """What to try, where the loss was lost in a step."""
+        """Advises what to try after a step whose loss is not finite."""
         return nonfinite.advice(self._data, self._check)
 
 
@@ -85,7 +85,7 @@ class Streamed:
 
     @property
     def identity(self) -> str:
-        """What is known of the data without reading it."""
+        """Identifies the data by what is known without reading it."""
         return f"a stream of {self._stream.examples} examples"
 
     def compile(self, state: TrainState) -> None:
@@ -97,7 +97,7 @@ class Streamed:
         return self._epoch(state, self._stream, self._chunk)
 
     def advice(self, state: TrainState, step: int) -> str:
-        """What to try, where the loss was lost in a step."""
+        """Advises what to try after a step whose loss is not finite."""
         batch, numbers = self._epoch.batch(state, self._stream, step - 1)
         return nonfinite.advice(batch, self._check, numbers=numbers)
 
@@ -151,7 +151,7 @@ class Epochs(Program):
         return record
 
     def check(self, state: TrainState, history: History) -> None:
-        """Raises where the loss was lost."""
+        """Raises if the loss is not finite."""
         if self._lost is None:
             return
         step, what, _ = self._lost

@@ -1,4 +1,4 @@
-"""The loop that a person wants: epochs, progress, metrics, plots, checkpoints, and a stop when the loss is lost."""
+"""The training loop: epochs, progress, metrics, plots, checkpoints, and a stop at a loss that is not finite."""
 
 import os
 from collections.abc import Sequence
@@ -61,8 +61,8 @@ def fit(
     """Trains for some epochs, each one compiled program, and evaluates after each.
 
     Step, epoch and evaluation are compiled once. The host looks at the metrics once an epoch. Everything
-    random follows from the state's key. The state is **donated**: use the returned one. A state that has
-    trained before goes on with the next epoch.
+    random follows from the state's key. The state is **donated**: use the returned one. A state that was
+    trained before resumes with its next epoch.
 
     Args:
         state: From `create_state`.
@@ -72,7 +72,7 @@ def fit(
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
-        batch_size: Examples a step; of computed batches it is their own.
+        batch_size: Examples a step; computed batches determine their own.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `make_step`: `"batch"` for a loss that a batch has as a whole.
@@ -81,13 +81,13 @@ def fit(
         test_batch_size: Examples at a time in evaluation.
         run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
-        checkpoints: Where to save the state on the way, and whether to go on from there: the run then ends
-            where it would have ended, bit for bit, and `epochs` still counts from the state that is passed in.
+        checkpoints: Where to save the state, and whether to resume from there: the run then ends where it would have
+            ended without a stop, bit for bit, and `epochs` still counts from the state that is passed in.
             SIGTERM and Ctrl-C save and then raise `Interrupted`.
         chunk: Steps a compiled program, to save and to show progress inside long epochs; None makes the whole
             epoch one. The numbers are the same.
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
-        sinks: What sees each record, `(record, state) -> None`: `train.run.TensorBoard(run)`,
+        sinks: Functions that receive each record, `(record, state) -> None`: `train.run.TensorBoard(run)`,
             `train.early_stopping("test_loss")`, or your own. One that returns `train.STOP` ends the run.
         progress: Shows a bar on a terminal, a line an epoch elsewhere.
         parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
@@ -105,7 +105,7 @@ def fit(
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: If the checkpoint to resume from is of another run or another model, or damaged, or gone
             while the run folder holds metrics of these epochs.
-        NonFiniteLossError: If the loss or gradient is NaN or infinite; it tells where, and what to try.
+        NonFiniteLossError: If the loss or gradient is NaN or infinite; it says where, and what to try.
         OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or a label for `classification_loss` is no class.

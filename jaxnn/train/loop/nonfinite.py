@@ -13,7 +13,7 @@ from jaxnn.train.step import fields
 from jaxnn.train.step.labels import LabelCheck
 
 Lost = tuple[int, str, float]
-"""The step, what was lost in it (loss, gradient or test loss), and its value."""
+"""The step, what was not finite in it (loss, gradient or test loss), and its value."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -37,7 +37,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
-    """The first step whose loss or gradient is not finite, which of them it is and what it became; or None.
+    """Finds the first step whose loss or gradient is not finite: the step, which of them, and its value; or None.
 
     Args:
         per_step: Metrics, `(steps,)`.
@@ -82,17 +82,17 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
         if not bool(finite.all()):
             first = int(jnp.argmin(finite))
             where = f"{jax.tree_util.keystr(path)} in example {first if numbers is None else numbers[first]}".strip()
-            return f"the {name} data itself holds NaN or infinity, the first {where}: clean it first"
+            return f"the {name} data itself holds NaN or infinity, the first {where}: clean it first."
     before = "" if check.knows else _ranges(data)
     return before + (
         "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
         "the optimiser; "
-        "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN"
+        "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN."
     )
 
 
 def _ranges(data: Any) -> str:
-    """What integers the labels hold, where the loss function alone knows how many classes there are."""
+    """Describes the integers of the labels, if only the loss function knows the number of classes."""
     try:
         labels = fields.get(data, fields.find(data, "targets"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What sees the record of each epoch, and may stop the run."""
+"""Sinks: functions that receive the record of each epoch, and may stop the run."""
 
 import enum
 import time
@@ -24,7 +24,10 @@ class Stop(enum.Enum):
 
 
 STOP = Stop.STOP
-"""What a sink returns to end the run after this record; checkpoints and plots are written as at the planned end."""
+"""The value that a sink returns to end the run after this record.
+
+Checkpoints and plots are written as at the planned end.
+"""
 
 Sink = Callable[[Record, TrainState], Stop | None]
 """`(record, state) -> None`, or `STOP`. The next step donates `state`: copy what has to last.
@@ -51,7 +54,7 @@ class EarlyStopping:
         if self._metric not in record:
             raise ValueError(
                 f"metric: expected one of the record, {', '.join(sorted(record))}, got {self._metric!r}; "
-                "test metrics need test_data"
+                "test metrics need test_data."
             )
         value = self._sign * np.asarray(record[self._metric], float)  # NaN and None are never better
         better = value < self._best - self._delta
@@ -106,7 +109,7 @@ class TimeLimit:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leaves the clock as it is."""
+        """Does nothing; the clock does not stop."""
 
     def __call__(self, record: Record, state: TrainState | None = None) -> Stop | None:
         """Looks at the clock."""
@@ -182,7 +185,7 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
     if not isinstance(sinks, Sequence) or not all(map(callable, sinks)):
         raise ValueError(
             f"sinks: expected a list of callables (record, state) -> None or train.STOP, got {sinks!r}; "
-            "for example [train.early_stopping('test_loss')]"
+            "for example [train.early_stopping('test_loss')]."
         )
     return sinks
 

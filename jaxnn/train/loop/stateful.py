@@ -21,12 +21,12 @@ class Stateful(nnx.Module):
     Gradients do not reach the call before: this is truncated back-propagation through time.
 
     Args:
-        model: A module called as `(x, state) -> (outputs, state)`, with `zero_state(batch_axes) -> state`, such as
-            `models.LanguageModel`. The state is a pytree of arrays `(*batch_axes, ...)`.
+        model: A module called as `(x, state) -> (outputs, state)`, with `zero_state(batch_axes) -> state`, for
+            example `models.LanguageModel`. The state is a pytree of arrays `(*batch_axes, ...)`.
         streams: Number of parallel streams.
 
     Attributes:
-        model: As given.
+        model: The module.
         carried: The arrays of the state, `(streams, ...)`.
 
     Example:
@@ -45,7 +45,7 @@ class Stateful(nnx.Module):
         if not callable(getattr(model, "zero_state", None)):
             raise ValueError(
                 f"model: expected a module with zero_state(batch_axes), got {type(model).__name__}; define it, and "
-                "call the module as (x, state) -> (outputs, state)"
+                "call the module as (x, state) -> (outputs, state)."
             )
         self.model = model
         self.carried = nnx.data([Carried(array) for array in jax.tree.leaves(model.zero_state((streams,)))])
@@ -55,7 +55,7 @@ class Stateful(nnx.Module):
 
         Args:
             x: `(streams, time, ...)`.
-            fresh: bool `(streams,)`. Streams that start anew.
+            fresh: Which streams restart, bool `(streams,)`.
 
         Returns:
             The outputs of the model, `(streams, time, ...)`.

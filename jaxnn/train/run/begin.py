@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, or that of a run that goes on."""
+"""The folder of a run: a new one, or that of a run to resume."""
 
 import os
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ def start_run(path: str | os.PathLike[str], config: Any = None) -> RunFolder:
         return RunFolder(distributed.same_text(made))
     except ValueError as error:
         raise ValueError(
-            f"path: process {jax.process_index()} does not see the folder that process 0 made; it must be on a disk "
-            f"that all machines share ({error})"
+            f"path: expected a folder that every process sees, got one that process 0 made and process "
+            f"{jax.process_index()} does not see; choose a disk that all machines share ({error})."
         ) from error
 
 
 def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) -> RunFolder:
-    """Opens the folder of a run that goes on, and checks that it has the checkpoints to go on from.
+    """Opens the folder of a run to resume, and checks that it holds the checkpoints to resume from.
 
     Args:
         path: The run folder, with checkpoints in `checkpoints/`.
@@ -53,19 +53,19 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
             networks one after another.
 
     Returns:
-        The folder. A run that ended before it left anything starts anew in it.
+        The folder. A run that ended before it wrote anything starts from the beginning in it.
 
     Raises:
-        ValueError: If there is no such folder, or it holds what a run left whose checkpoints are gone: training would
-            overwrite it.
+        ValueError: If there is no such folder, or it holds results of a run without checkpoints: training would
+            overwrite them.
     """
     path = Path(path)
     if not path.is_dir():
-        raise ValueError(f"path: expected the folder of a run, got {path}, which is none")
+        raise ValueError(f"path: expected the folder of a run, got {path}, which is not a folder")
     folder = RunFolder(path)
     saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
     left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
-    # Those that must be there: all of a run that has a result, and in any run those before one that was begun.
+    # Checkpoints that must exist: all of a run that has a result, and in any run those before one that was begun.
     begun = [index for index, name in enumerate(networks) if name and (folder / "checkpoints" / name).is_dir()]
     needed = len(networks) if "result.json" in left else max([*begun, 1 if left else 0])
     gone = [name for name, there in zip(networks[:needed], saved, strict=False) if not there]
@@ -74,7 +74,7 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
         of = f" of {' and '.join(gone)}" if any(gone) else ""
         raise ValueError(
             f"path: {path} holds {' and '.join(left) or 'a run'} but no checkpoints{of}, so there is nothing to "
-            f"resume from; nothing was changed: start a new run, which gets a folder of its own{_command(folder)}"
+            f"resume from; nothing was changed: start a new run, which gets a new folder{_command(folder)}"
         )
     return folder
 
@@ -90,7 +90,7 @@ def _is_something(path: Path) -> bool:
 
 
 def _command(folder: RunFolder) -> str:
-    """The line that started the run, after a colon; nothing where it was not noted."""
+    """The command that started the run, after a colon; empty if the folder does not hold it."""
     try:
         return ": " + (folder / "command.txt").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

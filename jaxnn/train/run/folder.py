@@ -101,11 +101,11 @@ class RunFolder:
         self.write_json("config.json", dict(config))
 
     def write_json(self, name: str, values: Any) -> None:
-        """Writes a file of the folder whole, the results of a run for instance.
+        """Writes a file of the folder whole, for example the results of a run.
 
         Args:
-            name: Of the file, such as `result.json`.
-            values: What JSON knows; what it does not know is written as text.
+            name: Name of the file, for example `result.json`.
+            values: The contents; values that JSON cannot hold are written as text.
         """
         text = json.dumps(values, indent=2, default=str, ensure_ascii=False)
         with replacing(self / name) as beside:

@@ -30,7 +30,7 @@ class Progress(Display):
         self._last, self._done = first + epochs, 0
 
     def doing(self, what: str) -> None:
-        """Shows on the bar what is going on."""
+        """Shows on the bar what the run is doing."""
         self.update(description=what)
 
     def resume(self, epochs: int, text: str) -> None:

@@ -32,11 +32,11 @@ def count(data: Any, name: str = "data") -> int:
 
 
 Reduction = Literal["examples", "batch"]
-"""What a loss function returns: a loss for each example, or one for the whole batch."""
+"""Whether a loss function returns a loss for each example, or one for the whole batch."""
 
 
 def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
-    """How many batches it takes to see `n` examples, or how many full ones there are.
+    """Counts the batches of `n` examples, or only the full ones.
 
     Raises:
         ValueError: If `batch_size` is not a positive integer, or there is no full batch with `drop_last`.
@@ -50,11 +50,10 @@ def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
 
 
 def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False) -> tuple[jax.Array, jax.Array | None]:
-    """Which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
+    """Returns which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
 
-    Over all batches each position comes once with weight 1; what the last batch lacks is filled up from
-    position 0 on, as often as it takes, with weight 0. Where nothing is lacking the weights are None, and so they
-    are with `drop_last`, which has no short batch.
+    Over all batches each position occurs once with weight 1. A short last batch is filled up from position 0 on,
+    repeatedly if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
     """
     flat = step * batch_size + jnp.arange(batch_size)
     if drop_last or n % batch_size == 0:
@@ -81,7 +80,7 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
             raise ValueError(
                 f"loss_fn: expected a {name} for each example, shape {(n,)}, got {jnp.shape(value)}; do not average "
                 'over the batch (the step does, and leaves filled-up examples out), or pass reduction="batch" for a '
-                "loss that the batch has as a whole"
+                "loss that the batch has as a whole."
             )
     found = {name: _at_least_float32(value) for name, value in values.items()}
     counted = found.pop("examples", None)
@@ -89,10 +88,10 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
 
 
 def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
-    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is how much it counts.
+    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight.
 
     Raises:
-        ValueError: If the loss is no scalar, or a metric neither a scalar nor one number an example.
+        ValueError: If the loss is not a scalar, or a metric neither a scalar nor one number per example.
     """
     n, values = count(batch, "batch"), _named(loss, metrics)
     for name, value in values.items():
@@ -100,17 +99,17 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
         if jnp.shape(value) not in shapes:
             raise ValueError(
                 f'loss_fn: expected a {name} of shape {" or ".join(map(str, shapes))} with reduction="batch", got '
-                f"{jnp.shape(value)}; leave reduction out for losses of each example"
+                f"{jnp.shape(value)}; leave reduction out for losses of each example."
             )
     found = {name: jnp.mean(_at_least_float32(value)) for name, value in values.items()}
     return {"examples": jnp.float32(n)} | found
 
 
 def check_full(weights: Any, reduction: Reduction) -> None:
-    """Raises where a batch holds examples that shall not count, and its loss is one of the whole batch.
+    """Checks that a batch with a loss of the whole batch has no weights.
 
     Raises:
-        ValueError: Then, or if `reduction` is unknown.
+        ValueError: If it has weights, or `reduction` is unknown.
     """
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")
@@ -118,7 +117,7 @@ def check_full(weights: Any, reduction: Reduction) -> None:
         raise ValueError(
             'weights: expected None with reduction="batch", got weights, as for a short last batch, which is filled up '
             "with examples of weight 0: a loss of the whole batch cannot leave them out; pass drop_last=True, or a "
-            "batch_size that divides the number of examples"
+            "batch_size that divides the number of examples."
         )
 
 
@@ -126,7 +125,9 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
     if not isinstance(metrics, dict):
         raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
     if taken := RESERVED.intersection(metrics):
-        raise ValueError(f"loss_fn: metrics named {sorted(taken)} are the step's own; choose other names")
+        raise ValueError(
+            f"loss_fn: expected metrics named otherwise than the step's, got {sorted(taken)}; choose other names."
+        )
     return {"loss": losses, **metrics}
 
 

@@ -25,13 +25,13 @@ def binary_loss(
 
     The mean over all elements of an example's labels of
 
-    \[ \ell = -w \, y \log \sigma(z) - (1 - y) \log \sigma(-z) \]
+    .. math:: \ell = -w \, y \log \sigma(z) - (1 - y) \log \sigma(-z)
 
     computed in the log domain and in float32 at least. Labels outside 0 to 1 give NaN; `fit`, `fit_ensemble` and
     `evaluate` look at them first, as for `classification_loss`.
 
     Args:
-        positive_weight: \(w\), positive: how much more a positive label counts than a negative one, where they are
+        positive_weight: :math:`w`, positive: how much more a positive label counts than a negative one, where they are
             rare. The losses are not divided by it.
         inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
         labels: Key, attribute or position of the labels `(batch, ...)`: bools, integers 0 and 1, or floats from 0 to 1.
@@ -39,12 +39,12 @@ def binary_loss(
 
     Returns:
         `(model, batch, key) -> (losses, {"accuracy": ...})`, both `(batch,)`. The logits have the shape of the labels;
-        an axis of size 1 at the end that the labels have not is dropped. A prediction is right where the logit is
+        a last axis of size 1 that the labels lack is dropped. A prediction is right where the logit is
         positive and the label above 1/2, or neither.
 
     Raises:
-        ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
-            does not say what is what.
+        ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit, or the
+            batch does not show where its parts are.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,7 +61,7 @@ def binary_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Binary(Supervised):
-    """What `binary_loss` makes."""
+    """The loss that `binary_loss` makes."""
 
     positive_weight: float
 
@@ -71,7 +71,7 @@ class Binary(Supervised):
         """Both in the logits' dtype, float32 at least."""
         outputs = without_unit_axis(floating(outputs), targets, "logits")
         if jnp.issubdtype(targets.dtype, jnp.complexfloating):
-            raise ValueError(f"labels: expected bools, integers or floats, got {targets.dtype}; convert them")
+            raise ValueError(f"labels: expected bools, integers or floats, got {targets.dtype}; convert them.")
         return outputs, jnp.asarray(targets).astype(outputs.dtype)
 
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:

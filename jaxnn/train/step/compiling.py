@@ -108,12 +108,12 @@ def jit(
 
     Args:
         function: As for `jax.jit`.
-        compiler_options: Options of XLA, in place of those of `train.step.compiler_options`; `{}` for none. None takes
+        compiler_options: Options of XLA, instead of those of `train.step.compiler_options`; `{}` for none. None takes
             these, or, if `function` is from here itself (as the steps and epochs of `jaxnn.train` are), that one's.
         warn_of_retraces: Whether to give a `RetraceWarning` where a call compiles the function anew for other shapes,
             dtypes, weak types or shardings. The first argument is what a loop carries: for another structure or other
             shapes of it no warning is given.
-        **jit_options: As for `jax.jit`, such as `donate_argnums`.
+        **jit_options: As for `jax.jit`, for example `donate_argnums`.
 
     Returns:
         The jitted function.
@@ -133,15 +133,15 @@ def jit(
 
 
 def options_for(function: Callable[..., Any], given: Options | None) -> Options | None:
-    """Those given for a program around a function, or the function's own where none are."""
+    """The options given for a program around a function, or those of the function if none are given."""
     return function.compiler_options if given is None and isinstance(function, Jitted) else given
 
 
 class Jitted:
-    """A jitted function with compiler options, which are left to what is around it where it is traced; from `jit`.
+    """A jitted function with compiler options, which a trace around it ignores; the result of `jit`.
 
     Attributes:
-        compiler_options: As given; None stands for the table's.
+        compiler_options: The options; None means those of the table.
     """
 
     def __init__(

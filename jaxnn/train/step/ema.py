@@ -1,12 +1,14 @@
 r"""An exponential moving average of the parameters, which often generalises better than the parameters themselves.
 
-After step number \(t = 0, 1, \ldots\)
+After step number :math:`t = 0, 1, \ldots`
 
-\[ \bar\theta \leftarrow d_t \, \bar\theta + (1 - d_t) \, \theta, \qquad
-d_t = \min\!\left(d, \frac{1 + t}{10 + t}\right) \]
+.. math::
 
-from \(\bar\theta = \theta_0\) on: the decay warms up, so that the first parameters are soon forgotten and the average
-can be used at any time without a correction.
+    \bar\theta \leftarrow d_t \, \bar\theta + (1 - d_t) \, \theta, \qquad
+    d_t = \min\!\left(d, \frac{1 + t}{10 + t}\right)
+
+starting from :math:`\bar\theta = \theta_0`. The decay warms up, so that the first parameters are soon forgotten and
+the average can be used at any time without a correction.
 
 References:
     Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
@@ -28,7 +30,7 @@ def check_decay(decay: float) -> float:
         ValueError: If it is not from 0 to below 1.
     """
     if isinstance(decay, bool) or not isinstance(decay, float | int) or not 0 <= decay < 1:
-        raise ValueError(f"ema: expected a decay from 0 to below 1, such as 0.999, got {decay!r}")
+        raise ValueError(f"ema: expected a decay from 0 to below 1, for example 0.999, got {decay!r}")
     return float(decay)
 
 
@@ -43,8 +45,8 @@ def update(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     Args:
         average: The average before.
         params: The parameters after the step.
-        decay: \(d\).
-        step: \(t\), how many steps were taken before.
+        decay: :math:`d`.
+        step: :math:`t`, how many steps were taken before.
     """
     t = step.astype(jnp.float32)
     share = 1 - jnp.minimum(jnp.float32(decay), (1 + t) / (10 + t))

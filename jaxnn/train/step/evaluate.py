@@ -101,7 +101,7 @@ def evaluate_unchecked(
         raise ValueError(
             f'batch_size: expected a divisor of {examples}, the number of examples, with reduction="batch", got '
             f"{batch_size}; the loss of the short last batch, {used % batch_size} examples, is not that of a full "
-            "one: take another batch_size, or drop_last=True to leave it out"
+            "one: take another batch_size, or drop_last=True to leave it out."
         )
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:

@@ -1,4 +1,4 @@
-"""What a training function expects, said where it gets something else."""
+"""Checks of the arguments of training functions, with errors that say what to do."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,22 +10,22 @@ from flax import nnx
 
 
 def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raises in place of an error of `jax.jit` where its reason is an argument that is used up or no array.
+    """Replaces an error of `jax.jit` whose cause is a donated argument, or one that is not an array.
 
     It runs after an error alone, so a call that succeeds pays nothing for it.
 
     Args:
         error: What the call raised.
         function: What was called.
-        args: With what; the first two are the state, and the data or the batch.
-        kwargs: Likewise.
+        args: Its positional arguments; the first two are the state, and the data or the batch.
+        kwargs: Its keyword arguments.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
-        return  # the device's own trouble: what it was given may be used up since
+        return  # an error of the device, after which arguments may be donated already
     try:
         named = inspect.signature(function).bind(*args, **kwargs).arguments
     except TypeError:
-        return  # Python's own message says which argument there is not
+        return  # Python's own message names the wrong argument
     for name, value in list(named.items())[:2]:
         if is_used_up(value):
             raise ValueError(used_up(name)) from None
@@ -42,24 +42,24 @@ def is_used_up(tree: Any) -> bool:
 
 
 def used_up(name: str) -> str:
-    """What to say of a state whose arrays are gone."""
+    """The error for a state whose arrays were donated."""
     return (
         f"{name}: expected arrays that are still there, got ones that were donated to an earlier step, epoch or fit; "
-        f"use what that returned ({name}, ... = step({name}, ...)), or give it a copy: jax.tree.map(jnp.copy, {name})"
+        f"use what that returned ({name}, ... = step({name}, ...)), or give it a copy: jax.tree.map(jnp.copy, {name})."
     )
 
 
 def check_arrays(data: Any, name: str) -> None:
-    """Raises where something in a pytree is no array."""
+    """Raises if a leaf of a pytree is not an array."""
     if hasattr(data, "train") and hasattr(data, "test"):
-        raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train")
+        raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train.")
     # Of what is no pytree, JAX takes an iterator for a leaf, and will refuse it one day.
     leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
     for path, leaf in leaves:
         if not _is_array(leaf):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected arrays, or a pytree of them, got {described(leaf)}; "
-                "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream"
+                "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream."
             )
 
 
@@ -97,7 +97,7 @@ def check_tx(tx: Any) -> None:
         advice = f"call it: optax.{getattr(tx, '__name__', 'adam')}(1e-3)"
     else:
         advice = "give for example optax.adam(1e-3)"
-    raise ValueError(f"tx: expected an Optax optimiser, got {described(tx)}; {advice}")
+    raise ValueError(f"tx: expected an Optax optimiser, got {described(tx)}; {advice}.")
 
 
 def check_model(model: Any) -> None:
@@ -115,7 +115,7 @@ def check_model(model: Any) -> None:
             )
             raise ValueError(
                 f"model{jax.tree_util.keystr(path)}: expected a flax.nnx.Module or a pytree of arrays, got "
-                f"{described(leaf)}; {advice}"
+                f"{described(leaf)}; {advice}."
             )
 
 
@@ -124,17 +124,17 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
 
     Args:
         name: The argument.
-        function: What was given; None is not asked for.
+        function: The function; None is not checked.
         form: `"(model, batch, key) -> (losses, metrics)"`.
         advice: What to do.
 
     Raises:
-        ValueError: If it cannot be called with so many arguments.
+        ValueError: If it cannot be called with the arguments of the form.
     """
     if function is None:
         return
     if not callable(function) or isinstance(function, type):
-        raise ValueError(f"{name}: expected a function {form}, got {described(function)}; {advice}")
+        raise ValueError(f"{name}: expected a function {form}, got {described(function)}; {advice}.")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of a function in C
@@ -145,7 +145,7 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
     except TypeError:
         if getattr(function, "__module__", "").startswith("jaxnn.train"):
             advice = f"call it: {function.__name__}(...)"
-        raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}") from None
+        raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}.") from None
 
 
 def check_loss_fn(loss_fn: Any) -> None:
@@ -159,13 +159,13 @@ def check_loss_fn(loss_fn: Any) -> None:
         call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
         raise ValueError(
             f"loss_fn: expected a function {form}, got {described(loss_fn)}; write one: lambda model, batch, key: "
-            f"({call}, {{}}), or train.classification_loss()"
+            f"({call}, {{}}), or train.classification_loss()."
         )
     check_function("loss_fn", loss_fn, form, "take these three; key is None in evaluation")
 
 
 def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
-    """What a loss function returned, which must be two things.
+    """Returns what a loss function returned, and checks that it is a pair.
 
     Raises:
         ValueError: If it is not a pair.
@@ -174,21 +174,21 @@ def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
         got = f"an array of shape {returned.shape}" if isinstance(returned, jax.Array) else described(returned)
         raise ValueError(
             f"loss_fn: expected (losses, metrics) from it, losses of shape (batch,) and a dict of metrics, got {got}; "
-            "return losses, {} and leave the mean to the step"
+            "return losses, {} and leave the mean to the step."
         )
     return returned
 
 
 def check_examples(data: Any, name: str) -> None:
-    """Raises where data are no arrays with the examples along their first axis, but a list of batches for instance.
+    """Checks that data are arrays with the examples along their first axis.
 
     Raises:
-        ValueError: Then.
+        ValueError: If they are not, for example a list of batches.
     """
     check_arrays(data, name)
     several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)
     if several and len({jax.tree.structure(part) for part in data}) == 1:
         raise ValueError(
             f"{name}: expected a pytree of arrays with all examples along their first axis, got a list of {len(data)} "
-            f"batches; join them: jax.tree.map(lambda *parts: np.concatenate(parts), *{name})"
+            f"batches; join them: jax.tree.map(lambda *parts: np.concatenate(parts), *{name})."
         )

@@ -54,17 +54,23 @@ def find(batch: Any, part: str, given: Place | None = None, option: str | None =
             return _POSITIONS[part]
         raise ValueError(
             f"batch: expected a pair (inputs, targets), got a {type(batch).__name__} of {len(batch)}; give the "
-            f"position with {option}=, the first is 0"
+            f"position with {option}=, the first is 0."
         )
     found = candidates(batch, part)
     if len(found) == 1:
         return found[0]
     if not found and part == "inputs" and hasattr(batch, "dtype"):
         return None
-    expected = f"batch: expected the {option} under one of the names {_listed(NAMES[part])}"
+    names = _listed(NAMES[part])
     if found:
-        raise ValueError(f"{expected}, got {_listed(found)}; say which with {option}={found[0]!r}")
-    raise ValueError(f"{expected}, got {_kind(batch)}; say which with {option}=, or pass a pair (inputs, targets)")
+        raise ValueError(
+            f"batch: expected the {option} under one of the names {names}, got {_listed(found)}; say which with "
+            f"{option}={found[0]!r}."
+        )
+    raise ValueError(
+        f"batch: expected the {option} under one of the names {names}, got {_kind(batch)}; say which with {option}=, "
+        "or pass a pair (inputs, targets)."
+    )
 
 
 def candidates(batch: Any, part: str) -> list[str]:
@@ -82,7 +88,7 @@ def get(batch: Any, place: Place | None) -> Any:
 
 
 def replace(batch: Any, place: Place | None, value: Any) -> Any:
-    """The batch with another part at a place; the given one stays as it is.
+    """Returns a batch with another part at a place; the given batch does not change.
 
     Example:
         >>> from jaxnn.train.step import fields
@@ -129,7 +135,7 @@ def _is_plain(batch: Any) -> bool:
 
 
 def _kind(batch: Any) -> str:
-    """What the batch is, for a message."""
+    """Describes the batch for an error."""
     if isinstance(batch, Mapping):
         return f"a dictionary with the keys {_listed(batch)}"
     if _is_plain(batch):

@@ -1,4 +1,4 @@
-"""A state, where something else was given."""
+"""Checks that an argument is a state."""
 
 from typing import Any
 
@@ -23,6 +23,6 @@ def check_state(state: Any, name: str = "state") -> None:
             advice = "make it once: state = train.create_state(model, tx, key)"
         else:
             advice = "make it with train.create_state, and give it first"
-        raise ValueError(f"{name}: expected a TrainState, got {described(state)}; {advice}")
+        raise ValueError(f"{name}: expected a TrainState, got {described(state)}; {advice}.")
     if is_used_up(state):
         raise ValueError(used_up(name))

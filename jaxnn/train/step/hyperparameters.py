@@ -9,7 +9,7 @@ import optax
 
 
 def hyperparameters(opt_state: Any) -> dict[str, Any]:
-    """The injected hyper-parameters of an optimiser's state that can be set, by name; none where it has none.
+    """Returns the injected hyper-parameters of an optimiser's state that can be set, by name.
 
     Those that follow a schedule are left out: the optimiser computes them anew in each step.
 
@@ -17,7 +17,7 @@ def hyperparameters(opt_state: Any) -> dict[str, Any]:
         opt_state: An optimiser's state, stacked or not.
 
     Returns:
-        Arrays by name.
+        Arrays by name; empty if there are none.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -38,7 +38,7 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
     Args:
         opt_state: An optimiser's state.
         values: New values by name.
-        argument: What to call `values` in an error.
+        argument: Name of `values` in an error.
 
     Returns:
         The optimiser's state with these values, in the dtypes of those before.
@@ -63,14 +63,14 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         if name in scheduled:
             raise ValueError(
                 f"{argument}: {name} follows a schedule in tx, which would overwrite it; give the optimiser a number, "
-                "or use train.optimizer(..., schedule=...), whose highest learning rate may vary"
+                "or use train.optimizer(..., schedule=...), whose highest learning rate may vary."
             )
         if not available:
             raise ValueError(
                 f"{argument}: {name} cannot vary: tx has no injected hyper-parameters; use train.optimizer, or "
-                f"optax.inject_hyperparams(optax.adam)({name}=...) in place of optax.adam({name}=...)"
+                f"optax.inject_hyperparams(optax.adam)({name}=...) instead of optax.adam({name}=...)."
             )
-        raise ValueError(f"{argument}: tx has no hyper-parameter {name}, only {', '.join(sorted(available))}")
+        raise ValueError(f"{argument}: expected hyper-parameters of tx, {', '.join(sorted(available))}, got {name}")
 
     def put(node: Any) -> Any:
         if not _is_injected(node):

@@ -1,4 +1,4 @@
-"""Labels and targets that cannot be right, found on the host before any training is lost to them."""
+"""Labels and targets that cannot be right, found on the host before training starts."""
 
 from functools import partial
 from typing import Any
@@ -15,14 +15,19 @@ from jaxnn.train.step.supervised import Read, Supervised
 
 
 class LabelCheck:
-    """Looks whether labels are classes that the model has a logit for, and likewise for the package's other losses.
+    """Checks that the model has a logit for each label, and that targets of the package's other losses are valid.
 
-    It can say so where preprocessing leaves the labels as they are stored; elsewhere, and for loss functions of other
-    people, it says nothing, and a label that is no class gives a loss of NaN.
+    It checks labels that preprocessing leaves as they are stored. Others, and those of your own loss functions, are not
+    checked: a label that is not a class then gives a loss of NaN.
+
+    Args:
+        state: As for `fit` and `evaluate`; only its shapes are kept.
+        loss_fn: As for `fit` and `evaluate`.
+        preprocess: As for `fit` and `evaluate`.
+        batch_size: As for `fit` and `evaluate`.
     """
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
-        """Takes what `fit` and `evaluate` take; of the state the shapes alone."""
         check_state(state)
         self._loss_fn = loss_fn if isinstance(loss_fn, Supervised) else None
         self._preprocess, self._batch_size = preprocess, batch_size
@@ -32,12 +37,12 @@ class LabelCheck:
         """Raises if a label is not a class, or if all labels are ignored.
 
         Args:
-            data: A data set or a batch, a pytree of arrays; None is none.
-            name: What to call it.
-            numbers: Of a batch: which examples of the set it holds.
+            data: A data set or a batch, a pytree of arrays; None is not checked.
+            name: Its name in an error.
+            numbers: The numbers of the examples in a batch.
 
         Raises:
-            ValueError: Then, with the value and its position; or if the batch does not say what is what.
+            ValueError: If so, with the value and its position; or if the labels cannot be found in the batch.
         """
         if self._loss_fn is None or data is None:
             return
@@ -56,7 +61,7 @@ class LabelCheck:
         return self._loss_fn is not None
 
     def found(self, data: Any, numbers: np.ndarray | None = None) -> str:
-        """What is wrong with the labels of data that led to a lost loss, as the loss function saw them."""
+        """Describes the fault in the labels of data whose loss is not finite, as the loss function got them."""
         if self._loss_fn is None:
             return ""
         made = data
@@ -89,7 +94,7 @@ def _outputs(state: TrainState, batch: Any, loss_fn: Supervised, preprocess: Pre
 
 
 def _read(loss_fn: Supervised, data: Any, *, strict: bool) -> Read | None:
-    """What decides about labels; None where data are stored in a form that only preprocessing knows."""
+    """The arrays that decide about labels; None if only preprocessing knows the form of the data."""
     try:
         return loss_fn.read(data)
     except ValueError:

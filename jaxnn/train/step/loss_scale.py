@@ -1,4 +1,4 @@
-"""A loss scale: what keeps small gradients from becoming zero in float16."""
+"""A loss scale, which keeps small gradients from becoming zero in float16."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _LOWEST, _HIGHEST = 1.0, 2.0**24
 class LossScale:
     r"""The factor by which a loss is multiplied before its gradient is taken, and the gradient divided afterwards.
 
-    \[ \nabla_\theta L = \frac{1}{s} \nabla_\theta (s L) \]
+    .. math:: \nabla_\theta L = \frac{1}{s} \nabla_\theta (s L)
 
     float16 has no numbers between 0 and 6e-8; gradients that are smaller become zero on their way back through the
     layers. The scale lifts them into its range, and both products are in float32. `create_state(..., loss_scale=)` puts
@@ -30,9 +30,9 @@ class LossScale:
     doubled after `period` steps that all were finite.
 
     Attributes:
-        value: \(s\), float32 `()`.
+        value: :math:`s`, float32 `()`.
         finite: How many steps were finite since the scale last changed, int32 `()`.
-        period: After how many of them it is doubled; None keeps it as it is, a static scale.
+        period: After how many of them the scale is doubled; None for a static scale.
 
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018, https://arxiv.org/abs/1710.03740.
@@ -57,11 +57,14 @@ class LossScale:
 
     @classmethod
     def dynamic(cls, value: float = 2.0**15, *, period: int = 2000) -> "LossScale":
-        """A scale that finds its value: halved where it is too high, doubled after `period` finite steps.
+        """Makes a scale that finds its value: halved where it is too high, doubled after `period` finite steps.
 
         Args:
             value: The first one, from 1 to 2^24.
             period: Finite steps until it is doubled.
+
+        Returns:
+            The scale.
 
         Raises:
             ValueError: If a number is out of range.
@@ -70,10 +73,13 @@ class LossScale:
 
     @classmethod
     def static(cls, value: float) -> "LossScale":
-        """A scale that stays. Where a gradient is not finite, the step is skipped and `fit` stops.
+        """Makes a scale that stays. Where a gradient is not finite, the step is skipped and `fit` stops.
 
         Args:
             value: The scale, from 1 to 2^24.
+
+        Returns:
+            The scale.
 
         Raises:
             ValueError: If it is out of range.
@@ -142,7 +148,7 @@ def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tup
 
     Returns:
         The state and the metrics, `loss_scale` (that of this step) and `skipped` (0 or 1) added. `grad_norm` is 0 for a
-        step that was skipped to be tried with a lower scale, and what it is where there is none.
+        step that was skipped and lowered the scale; without a lower scale it keeps its value.
     """
     scale = before.loss_scale
     if scale is None:
@@ -160,9 +166,9 @@ def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tup
 
 
 def check_loss_scale(value: Any) -> None:
-    """Raises where something is no loss scale."""
+    """Raises unless a value is a loss scale or None."""
     if value is not None and not isinstance(value, LossScale):
         raise ValueError(
             f"loss_scale: expected a LossScale or None, got {value!r}; take train.precision('float16').loss_scale, or "
-            "train.step.LossScale.static(...)"
+            "train.step.LossScale.static(...)."
         )

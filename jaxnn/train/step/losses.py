@@ -24,8 +24,10 @@ def classification_loss(
 ) -> LossFn:
     r"""Makes the cross-entropy of a model's logits, with accuracy for a metric.
 
-    \[ \ell = -\sum_k q_k \log \mathrm{softmax}(z)_k = \log \sum_k e^{z_k} - \sum_k q_k z_k, \qquad
-    q_k = (1 - \varepsilon) [k = y] + \varepsilon / K \]
+    .. math::
+
+        \ell = -\sum_k q_k \log \mathrm{softmax}(z)_k = \log \sum_k e^{z_k} - \sum_k q_k z_k, \qquad
+        q_k = (1 - \varepsilon) [k = y] + \varepsilon / K
 
     computed in the log domain and in float32 at least, so that large logits lose nothing.
 
@@ -37,7 +39,7 @@ def classification_loss(
     `evaluate` look at the labels first, and raise a `ValueError` that names the value and its position.
 
     Args:
-        label_smoothing: \(\varepsilon\), from 0 (the labels as they are) to below 1. Evaluation uses it too,
+        label_smoothing: :math:`\varepsilon`, from 0 (the labels as they are) to below 1. Evaluation uses it too,
             so that losses of training and test compare.
         ignore_label: Where a label has this value, the position is left out of loss, metrics and means: padding,
             pixels that nobody labelled. It may be any integer, -100 or 255 for instance, or a class. A batch of which
@@ -55,7 +57,7 @@ def classification_loss(
 
     Raises:
         ValueError: If `label_smoothing` is outside [0, 1) or `ignore_label` is no integer, or, while tracing, if
-            shapes or dtypes do not fit or the batch does not say what is what.
+            shapes or dtypes do not fit, or the batch does not show where its parts are.
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016 (label
@@ -86,7 +88,7 @@ def classification_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Supervised):
-    """What `classification_loss` makes."""
+    """The loss that `classification_loss` makes."""
 
     label_smoothing: float
     ignore_label: int | None
@@ -101,11 +103,11 @@ class Classification(Supervised):
             raise ValueError(
                 "model: expected logits (batch, classes) for labels (batch,), or both with positions after the batch, "
                 f"got {jnp.shape(outputs)} for {jnp.shape(targets)}"
-                + ("; make class numbers of one-hot labels: jnp.argmax(labels, -1)" if one_hot else "")
+                + ("; make class numbers of one-hot labels: jnp.argmax(labels, -1)." if one_hot else "")
             )
         if not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(
-                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)"
+                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
             )
         return outputs, jnp.asarray(targets)
 
@@ -148,7 +150,7 @@ class Classification(Supervised):
         )
 
     def none_counts(self) -> str:
-        """What to say where nothing counts."""
+        """The error where nothing counts."""
         if self.steps is None:
-            return f"expected one that is not ignore_label={self.ignore_label} at least, got none"
+            return f"expected at least one that is not ignore_label={self.ignore_label}, got none"
         return super().none_counts()

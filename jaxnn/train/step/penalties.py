@@ -33,13 +33,13 @@ def weight_mask(params: Any) -> Any:
 def l2(scale: float) -> Penalty:
     r"""Makes the L2 penalty of the weights, biases left out (`weight_mask`), for `make_step`.
 
-    \[ R(\theta) = \lambda \sum_{w \in \text{weights}} \lVert w \rVert_2^2 \]
+    .. math:: R(\theta) = \lambda \sum_{w \in \text{weights}} \lVert w \rVert_2^2
 
-    Without the factor 1/2 that some texts have: its gradient is \(2 \lambda w\). With plain gradient descent
+    Without the factor 1/2 that some texts have: its gradient is :math:`2 \lambda w`. With plain gradient descent
     that is weight decay; with Adam it is not, and `optax.adamw` is what decays weights there.
 
     Args:
-        scale: \(\lambda\), not negative.
+        scale: :math:`\lambda`, not negative.
 
     Returns:
         `(params) -> ()`, float32 at least.

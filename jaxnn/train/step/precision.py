@@ -15,7 +15,7 @@ _COMPUTE = {"float32": jnp.float32, "bf16": jnp.bfloat16, "mixed": jnp.bfloat16,
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """What `precision` chooses. `**` of it gives a module its `dtype` and `param_dtype`.
+    """The result of `precision`. `**` of it gives a module its `dtype` and `param_dtype`.
 
     Attributes:
         dtype: The dtype that layers compute in.

@@ -28,9 +28,9 @@ def image_preprocess(
     training and evaluation can never be normalised differently.
 
     Args:
-        mean: \(\mu\), a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
-        std: \(\sigma\), likewise, positive.
-        augmentation: `(key, images) -> images`, such as `augment.compose(augment.random_flip, ...)`.
+        mean: :math:`\mu`, a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
+        std: :math:`\sigma`, likewise, positive.
+        augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
         inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
             where `classification_loss` finds its inputs unless given; a batch may also be the images alone.
 

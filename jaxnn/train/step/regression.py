@@ -23,26 +23,28 @@ def regression_loss(
 ) -> LossFn:
     r"""Makes the squared error, or Huber's loss, with the mean absolute error for a metric.
 
-    With the residual \(r = z - y\), the mean over all elements of an example's targets of
+    With the residual :math:`r = z - y`, the mean over all elements of an example's targets of
 
-    \[ \ell = r^2 \qquad \text{or} \qquad
-    \ell_\delta = \begin{cases} r^2 / 2 & |r| \le \delta \\ \delta (|r| - \delta / 2) & |r| > \delta \end{cases} \]
+    .. math::
+
+        \ell = r^2 \qquad \text{or} \qquad
+        \ell_\delta = \begin{cases} r^2 / 2 & |r| \le \delta \\ \delta (|r| - \delta / 2) & |r| > \delta \end{cases}
 
     computed in float32 at least.
 
     Args:
-        huber_delta: \(\delta\), positive, for Huber's loss; None is the squared error.
+        huber_delta: :math:`\delta`, positive, for Huber's loss; None is the squared error.
         inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
         targets: Key, attribute or position of the targets, floats `(batch, ...)`.
         apply_fn: `(model, batch) -> outputs`; `model(inputs)` by default.
 
     Returns:
-        `(model, batch, key) -> (losses, {"mae": ...})`, both `(batch,)`. The outputs have the shape of the targets; an
-        axis of size 1 at the end that the targets have not is dropped.
+        `(model, batch, key) -> (losses, {"mae": ...})`, both `(batch,)`. The outputs have the shape of the targets; a
+        last axis of size 1 that the targets lack is dropped.
 
     Raises:
-        ValueError: If `huber_delta` is not positive, or, while tracing, if shapes or dtypes do not fit or the batch
-            does not say what is what.
+        ValueError: If `huber_delta` is not positive, or, while tracing, if shapes or dtypes do not fit, or the
+            batch does not show where its parts are.
 
     References:
         Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics, 1964.
@@ -65,7 +67,7 @@ def regression_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regression(Supervised):
-    """What `regression_loss` makes."""
+    """The loss that `regression_loss` makes."""
 
     huber_delta: float | None
 
@@ -74,7 +76,7 @@ class Regression(Supervised):
         outputs = without_unit_axis(floating(outputs), targets, "outputs")
         if not jnp.issubdtype(targets.dtype, jnp.floating):
             raise ValueError(
-                f"targets: expected floats, got {targets.dtype}; convert them: targets.astype(jnp.float32)"
+                f"targets: expected floats, got {targets.dtype}; convert them: targets.astype(jnp.float32)."
             )
         return outputs, jnp.asarray(targets, outputs.dtype)
 

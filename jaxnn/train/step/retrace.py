@@ -37,7 +37,7 @@ def compilations() -> int:
 
 
 class Watch:
-    """What a function was compiled for, and a warning where it is compiled for something else.
+    """Records what a function was compiled for, and warns where it is compiled for something else.
 
     Another structure of the arguments, or other shapes in the first of them (the state: another model), is another use
     of the function and no reason to warn. It warns once.
@@ -87,14 +87,14 @@ class Watch:
         more = f" (and {len(told) - _SHOWN} more)" if len(told) > _SHOWN else ""
         advice = _advice(changed[0][1], changed[0][2])
         warnings.warn(
-            f"{self._function.__name__} was compiled again: {', '.join(told[:_SHOWN])}{more}; {advice}",
+            f"{self._function.__name__} was compiled again: {', '.join(told[:_SHOWN])}{more}; {advice}.",
             RetraceWarning,
             stacklevel=3,
         )
 
 
 class _Kind(NamedTuple):
-    """What a program is compiled for in an array: JAX compiles anew where one of these changes."""
+    """Properties of an array that a program is compiled for: JAX compiles anew where one of these changes."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -128,5 +128,5 @@ def _advice(was: _Kind, now: _Kind) -> str:
     if was.dtype != now.dtype:
         return "convert it once, before the loop"
     if was.weak != now.weak:
-        return "give it a dtype of its own: jnp.asarray(x, jnp.float32) in place of a number of Python"
+        return "give it a dtype: jnp.asarray(x, jnp.float32) instead of a number of Python"
     return "place it once, before the loop: jax.device_put, or state and batch of train.parallel()"

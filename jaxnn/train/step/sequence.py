@@ -18,12 +18,14 @@ def sequence_loss(
 ) -> LossFn:
     r"""Makes a loss of every step of sequences out of one of single targets.
 
-    With the losses \(\ell_{it}\) of the steps and \(m_{it}\), 1 where a step counts and 0 elsewhere, the mean over a
-    batch, a set or an epoch is exactly
+    With the losses :math:`\ell_{it}` of the steps and :math:`m_{it}`, 1 where a step counts and 0 elsewhere, the mean
+    over a batch, a set or an epoch is exactly
 
-    \[ \frac{\sum_{it} m_{it} \ell_{it}}{\sum_{it} m_{it}} \quad \text{(per step)} \qquad \text{or} \qquad
-    \frac{1}{\lvert \{i : \sum_t m_{it} > 0\} \rvert} \sum_i
-    \frac{\sum_t m_{it} \ell_{it}}{\max(1, \sum_t m_{it})} \quad \text{(per sequence)} \]
+    .. math::
+
+        \frac{\sum_{it} m_{it} \ell_{it}}{\sum_{it} m_{it}} \quad \text{(per step)} \qquad \text{or} \qquad
+        \frac{1}{\lvert \{i : \sum_t m_{it} > 0\} \rvert} \sum_i
+        \frac{\sum_t m_{it} \ell_{it}}{\max(1, \sum_t m_{it})} \quad \text{(per sequence)}
 
     however sequences fall into batches. Metrics are averaged alike. A step that does not count adds nothing to loss or
     metrics and has a gradient of zero, whatever outputs and targets hold there, NaN too.
@@ -44,7 +46,7 @@ def sequence_loss(
 
     Raises:
         ValueError: If both `lengths` and `mask` are given, `per` is unknown or `loss` is of another kind, or, while
-            tracing, if shapes or dtypes do not fit or the batch does not say what is what.
+            tracing, if shapes or dtypes do not fit, or the batch does not show where its parts are.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,13 +57,13 @@ def sequence_loss(
         ([2.5, 9.0], [1.0, 0.5])
     """
     if lengths is not None and mask is not None:
-        raise ValueError(f"lengths: expected lengths or a mask, got both {lengths!r} and mask={mask!r}; leave one out")
+        raise ValueError(f"lengths: expected lengths or a mask, got both {lengths!r} and mask={mask!r}; leave one out.")
     if per not in get_args(Per):
         raise ValueError(f"per: expected 'step' or 'sequence', got {per!r}")
     loss = classification_loss() if loss is None else loss
     if not isinstance(loss, Supervised) or loss.steps is not None:
         raise ValueError(
             "loss: expected one that classification_loss, regression_loss or binary_loss made, got "
-            f"{type(loss).__name__}; a loss function of your own averages over steps itself"
+            f"{type(loss).__name__}; your own loss function averages over steps itself."
         )
     return dataclasses.replace(loss, steps=Steps(lengths, mask, per))

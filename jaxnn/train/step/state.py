@@ -1,4 +1,4 @@
-"""What training carries from step to step, as one pytree."""
+"""The state that training carries from step to step, as one pytree."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class TrainState:
 
     Attributes:
         params: The trained parameters: nested dictionaries of arrays for an NNX module, by the names of its
-            attributes; the pytree itself for a functional model. None stands where one is frozen.
+            attributes; the pytree itself for a functional model. None where one is frozen.
         opt_state: The state of the Optax transformation.
         variables: Everything in an NNX module that is not a parameter: batch statistics, the keys and counts
             of its random streams. Empty for a functional model.
@@ -39,7 +39,7 @@ class TrainState:
         loss_scale: The scale of the loss where gradients are float16; None for none.
         frozen: The parameters that are not trained, of the structure of `params` with None where one is trained; None
             where all are trained.
-        ema: The moving average of `params`, at least float32; None unless asked for.
+        ema: The moving average of `params`, at least float32; None where `create_state` got no `ema`.
         ema_decay: Its decay.
     """
 
@@ -61,13 +61,15 @@ class TrainState:
         return self.params if self.frozen is None else trained.join(self.params, self.frozen)
 
     def averaged(self) -> "TrainState":
-        """This state with the moving average in place of the parameters, in their dtypes: what `ema=True` uses.
+        """This state with the moving average instead of the parameters, in their dtypes: what `ema=True` uses.
 
         Raises:
             ValueError: If there is no average.
         """
         if self.ema is None:
-            raise ValueError("ema: expected a state with an average, got one without; use create_state(..., ema=0.999)")
+            raise ValueError(
+                "ema: expected a state with an average, got one without; use create_state(..., ema=0.999)."
+            )
         params = jax.tree.map(lambda average, p: average.astype(p.dtype), self.ema, self.params)
         return dataclasses.replace(self, params=params)
 
@@ -103,19 +105,19 @@ def create_state(
 
     Args:
         model: A `flax.nnx.Module`, or any pytree of floating-point arrays: a functional model's parameters.
-            Loss functions then receive that pytree in place of the module.
+            Loss functions then receive that pytree instead of the module.
         tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
         key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
         loss_scale: That of `train.precision("float16")`, which the steps then use and adjust; None for none.
-        wrt: Which parameters to train; all by default. A `flax.nnx` filter for a module, such as
+        wrt: Which parameters to train; all by default. A `flax.nnx` filter for a module, for example
             `nnx.PathContains("head")`, `nnx.Not(nnx.PathContains("embed"))` or `nnx.LoRAParam`; for a functional model
             a tree of bools of the parameters' structure (a bool may stand for a whole part), or a function from
             parameters to it. The others are frozen: they take no memory of the optimiser and no gradient, but belong to
             the model and to checkpoints. Batch statistics are no parameters and follow the data all the same.
-        ema: Decay of a moving average of the parameters that is kept in the state, such as 0.999:
-            \(\bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta\) with \(d_t = \min(d, (1 + t) / (10 + t))\) after
-            step \(t\), in float32 at least. `evaluate`, `predict` and `model` use it with `ema=True`. Batch statistics
-            are those of the parameters themselves.
+        ema: Decay of a moving average of the parameters that is kept in the state, for example 0.999:
+            :math:`\bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta` with
+            :math:`d_t = \min(d, (1 + t) / (10 + t))` after step :math:`t`, in float32 at least. `evaluate`, `predict`
+            and `model` use it with `ema=True`. Batch statistics are those of the parameters themselves.
 
     Returns:
         The state before the first step.
@@ -209,8 +211,8 @@ def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, train
     before, after = jax.tree.map(_describe, state.variables), jax.tree.map(_describe, variables)
     if before != after:
         raise ValueError(
-            f"model: its variables must keep names, shapes and dtypes in a step, expected {before}, got {after}; "
-            "create every nnx.Variable in the module's __init__"
+            f"model: expected variables that keep names, shapes and dtypes in a step, {before}, got {after}; "
+            "create every nnx.Variable in the module's __init__."
         )
     return result, variables
 
@@ -226,7 +228,7 @@ def _describe(x: jax.Array) -> str:
 
 
 def _own(x: Any) -> jax.Array:
-    """A copy of its own, and never weakly typed."""
+    """Copies an array; the copy is never weakly typed."""
     # A weak type would be lost in the first step, and the second would compile again.
     x = x if isinstance(x, jax.Array) else jnp.asarray(x)
     return jnp.copy(x) if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.array(x, x.dtype, copy=True)
@@ -241,17 +243,20 @@ def _check_key(key: Any) -> None:
         got = f"{key.dtype} {key.shape}"
     else:
         got = repr(key)
-    raise ValueError(f"key: expected one random key, got {got}; make it with jax.random.key(seed)")
+    raise ValueError(f"key: expected one random key, got {got}; make it with jax.random.key(seed).")
 
 
 def _check_params(params: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
-        raise ValueError("model: it has nothing to train; pass a flax.nnx.Module with nnx.Param, or a pytree of arrays")
+        raise ValueError(
+            "model: expected parameters to train, got none; pass a flax.nnx.Module with nnx.Param, or a pytree of "
+            "arrays."
+        )
     for path, leaf in leaves:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.inexact):
             raise ValueError(
-                f"model: parameter {jax.tree_util.keystr(path)} must be floating-point, got {dtype}; "
-                "convert it, or hold it as another nnx.Variable than nnx.Param if it is not trained"
+                f"model: expected floating-point parameters, got {dtype} at {jax.tree_util.keystr(path)}; "
+                "convert it, or hold it as another nnx.Variable than nnx.Param if it is not trained."
             )

@@ -42,16 +42,16 @@ def make_step(
 
     The step minimises
 
-    \[ L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta) \]
+    .. math:: L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta)
 
-    where \(\ell_i\) are the losses of the examples, \(w_i\) their weights (all 1 without `weights`; times the
-    loss function's own, if it has any; where all are 0 the mean is 0) and \(R\) the penalty. The state is
+    where :math:`\ell_i` are the losses of the examples, :math:`w_i` their weights (all 1 without `weights`; times the
+    loss function's own, if it has any; where all are 0 the mean is 0) and :math:`R` the penalty. The state is
     **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from
     the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
     state, so a run that is resumed repeats what it would have done.
 
     It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
-    and `step.lower(state, batch).compile()` tells its cost.
+    and `step.lower(state, batch).compile()` gives its cost.
 
     Where the optimiser refuses a gradient that is not finite (`optax.apply_if_finite`, `optax.MultiSteps` with
     `should_skip_update_fn`), the step's metrics are zero, `examples` too, so that means leave the batch out and `fit`
@@ -62,19 +62,19 @@ def make_step(
             dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
             how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
             in training mode, or the pytree of a functional model. `key` is None in evaluation.
-        penalty: `(params) -> ()`, added to the mean loss, such as `train.l2(1e-4)`.
+        penalty: `(params) -> ()`, added to the mean loss, for example `train.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
-        reduction: `"batch"` for a loss that a batch has as a whole, of which \(L\) is the loss itself and not a mean
-            (contrastive losses, CTC with a mean of its own): `loss_fn` returns a scalar, and metrics that are scalars
+        reduction: `"batch"` for a loss that a batch has as a whole, where :math:`L` is the loss itself and not a mean
+            (contrastive losses, CTC with its own mean): `loss_fn` returns a scalar, and metrics that are scalars
             or `(batch,)`. Every batch must be full: give `make_epoch` or `fit` `drop_last=True` where the batch size
             does not divide the number of examples.
-        compiler_options: Options of XLA in place of those of `train.step.compiler_options`; `{}` for none.
+        compiler_options: Options of XLA instead of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
-        The step. `weights` are `(batch,)` floats, zero for examples that shall not count. Metrics are float32
+        The step. `weights` are `(batch,)` floats, zero for examples that do not count. Metrics are float32
         `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
-        `grad_norm` \(\lVert \nabla_\theta L \rVert_2\), and `examples` (the sum of the weights). The
+        `grad_norm` :math:`\lVert \nabla_\theta L \rVert_2`, and `examples` (the sum of the weights). The
         optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
         `optax.contrib.reduce_on_plateau` work. A state with a `LossScale` adds `loss_scale` and `skipped`, 1 where the
         gradient overflowed and the step changed nothing else.
@@ -198,7 +198,7 @@ def _like_before(after: Any, before: Any) -> Any:
             raise ValueError(
                 f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
                 f"{jax.tree_util.keystr(path)} as {was} before and {is_now} after; use train.optimizer, or give the "
-                "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32"
+                "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32."
             )
     # A weak type alone would make the second step compile again.
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), after)
@@ -210,7 +210,7 @@ def _describe(x: Any) -> str:
 
 def _scalar(value: Any, dtype: Any) -> jax.Array:
     if jnp.shape(value) != ():
-        raise ValueError(f"penalty: expected a scalar, shape (), got {jnp.shape(value)}; sum over the parameters")
+        raise ValueError(f"penalty: expected a scalar, shape (), got {jnp.shape(value)}; sum over the parameters.")
     return jnp.asarray(value).astype(dtype)
 
 

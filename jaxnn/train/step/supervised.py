@@ -1,4 +1,4 @@
-"""What all losses of outputs against targets share: finding both in a batch, what counts, and how means are taken."""
+"""Losses of outputs against targets: how both are found in a batch, what counts, and how means are taken."""
 
 import dataclasses
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class Steps:
         found = [(part, name) for part in ("lengths", "mask") for name in fields.candidates(batch, part)]
         if len(found) > 1:
             names = ", ".join(repr(name) for _, name in found)
-            raise ValueError(f"batch: expected lengths or a mask, got {names}; say which with lengths= or mask=")
+            raise ValueError(f"batch: expected lengths or a mask, got {names}; say which with lengths= or mask=.")
         return found[0] if found else None
 
     def counted(self, read: Read) -> Any:
@@ -65,7 +65,7 @@ class Steps:
         if len(shape) < 2:
             raise ValueError(
                 f"targets: expected sequences, (batch, time) and further axes if any, got {shape}; take the loss "
-                "without sequence_loss"
+                "without sequence_loss."
             )
         if read.lengths is not None:
             _check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
@@ -123,7 +123,7 @@ class Supervised:
         return _means(_kept(losses, counted), weights), metrics
 
     def outputs(self, model: Any, batch: Any) -> Any:
-        """What the model makes of the batch."""
+        """The outputs of the model for a batch."""
         if self.apply_fn is not None:
             return self.apply_fn(model, batch)
         if not callable(model):
@@ -183,18 +183,18 @@ class Supervised:
         if bad is None or not (bad := bad if counted is None else bad & counted).any():
             return "targets", ""
         expected, advice = self.expected(outputs)
-        return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}; {advice}"
+        return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}; {advice}."
 
     def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
         """Which targets have a value that none can have; None where any can, or the loss says so while tracing."""
         return None
 
     def expected(self, outputs: Any) -> tuple[str, str]:
-        """What was expected of a bad target, and what to do."""
+        """The expected target in words, and what to do about another one."""
         raise NotImplementedError
 
     def none_counts(self) -> str:
-        """What to say where nothing counts."""
+        """The error where nothing counts."""
         return "expected a step that lengths or the mask let count, got none"
 
 
@@ -210,12 +210,12 @@ def floating(outputs: Any) -> jax.Array:
             "apply_fn=lambda model, batch: ..."
         )
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
-        raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}; return them before any argmax")
+        raise ValueError(f"model: expected floating-point outputs, got {outputs.dtype}; return them before any argmax.")
     return widened(jnp.asarray(outputs))
 
 
 def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
-    """Outputs of the targets' shape; an axis of size 1 at the end that the targets have not is dropped.
+    """Outputs of the targets' shape; a last axis of size 1 that the targets lack is dropped.
 
     Raises:
         ValueError: If the shapes differ otherwise.
@@ -224,7 +224,7 @@ def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
     if len(shape) < 1 or outputs.shape not in (shape, (*shape, 1)):
         raise ValueError(
             f"model: expected {what} of shape {shape}, that of the targets, got {outputs.shape}; reshape one of them, "
-            "outputs with apply_fn"
+            "outputs with apply_fn."
         )
     return outputs.reshape(shape)
 
@@ -247,7 +247,7 @@ def _check_counts(name: str, array: Any, shape: tuple[int, ...], kind: Any, what
     if tuple(array.shape) != shape or not jnp.issubdtype(array.dtype, kind):
         raise ValueError(
             f"{name}: expected {what} of shape {shape}, got {array.dtype} of shape {tuple(array.shape)}; convert it "
-            "with astype, or say which array it is with lengths= or mask="
+            "with astype, or say which array it is with lengths= or mask=."
         )
 
 

@@ -22,7 +22,7 @@ def mask_of_module(model: nnx.Module, params: Any, wrt: Wrt) -> Any:
 
 
 def mask_of_tree(params: Any, wrt: Wrt) -> Any:
-    """Bools of the structure of `params`, from a mask that may have a bool in place of a subtree."""
+    """Bools of the structure of `params`, from a mask that may have a bool instead of a subtree."""
     try:
         mask = wrt(params) if isinstance(wrt, Callable) else wrt  # type: ignore[arg-type]
         if not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(mask)):
@@ -54,6 +54,6 @@ def join(first: Any, second: Any) -> Any:
 
 def _expected(wrt: Wrt) -> str:
     return (
-        "wrt: expected a flax.nnx filter for a module, such as nnx.PathContains('head'), or for a functional model a "
-        f"tree of bools of the structure of its parameters, or a function from them to it, got {wrt!r}"
+        "wrt: expected a flax.nnx filter for a module, for example nnx.PathContains('head'), or for a functional "
+        f"model a tree of bools of the structure of its parameters, or a function from them to it, got {wrt!r}"
     )

@@ -1,4 +1,4 @@
-"""What a dry run tells: where a run would go on, memory, numbers; the whole of it is in tests/experiments."""
+"""What a dry run reports: where a run would resume, memory, numbers; the whole of it is in tests/experiments."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from jaxnn.train.loop.dry_run import memory_rows, metric, position
 @pytest.mark.parametrize(
     ("steps", "told"),
     [
-        ([], "has no checkpoint: the run would start anew"),
-        ([5, 10], "would go on after 2 of 4 epochs"),
+        ([], "has no checkpoint: the run would start from the beginning"),
+        ([5, 10], "would resume after 2 of 4 epochs"),
         ([15, 20], "is at its end, after 4 epochs"),
     ],
 )
@@ -30,7 +30,7 @@ def test_where_each_network_of_a_run_would_go_on():
     for made in ("joint/20", "frozen/5"):
         Path(f"run/checkpoints/{made}").mkdir(parents=True)
     lines = position(Path("run"), 5, 4).splitlines()
-    assert lines == ["run, frozen, would go on after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
+    assert lines == ["run, frozen, would resume after 1 of 4 epochs", "run, joint, is at its end, after 4 epochs"]
 
 
 def test_a_stream_is_refused():

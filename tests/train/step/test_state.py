@@ -74,10 +74,10 @@ def test_raw_keys_work():
 
 
 def test_nothing_to_train_is_an_error():
-    with pytest.raises(ValueError, match="nothing to train"):
+    with pytest.raises(ValueError, match="model: expected parameters to train, got none"):
         train.create_state(nnx.Dropout(0.5, rngs=nnx.Rngs(0)), optax.sgd(0.1), jax.random.key(0))
 
 
 def test_integer_parameters_are_named():
-    with pytest.raises(ValueError, match=r"\['n'\] must be floating-point, got int32"):
+    with pytest.raises(ValueError, match=r"model: expected floating-point parameters, got int32 at \['n'\]"):
         train.create_state({"n": jnp.arange(3), "w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
