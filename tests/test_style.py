@@ -25,8 +25,6 @@ NOT_YET: tuple[str, ...] = (
     "jaxnn/functional/recurrent",
     "jaxnn/kernels/accumulate.py",
     "jaxnn/kernels/masks.py",
-    "jaxnn/models",
-    "jaxnn/modules/recurrent",
     "jaxnn/testing/cell_checks.py",
     "jaxnn/testing/sequence_checks.py",
 )

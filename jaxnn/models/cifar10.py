@@ -14,18 +14,32 @@ from jaxnn.modules.names import explained
 
 @explained
 class Cifar10Net(nnx.Module):
-    """Conv 32 of 3x3, max pool, conv 64 of 3x3, max pool, dense 512, dense 10; ReLU between.
+    """The tutorial's CIFAR-10 network: conv 32 of 3x3, max pool, conv 64 of 3x3, max pool, dense 512, dense 10, ReLU.
 
-    Initialised as Keras does, whose curve it reproduces: Glorot's uniform weights and biases of zero. It has 1,204,682
-    parameters on pictures of 32x32x3.
+    Weights start as in Keras, whose curve the network reproduces: Glorot's uniform weights and biases of zero. On
+    pictures of 32x32x3 it has 1,204,682 parameters.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> models.Cifar10Net(rngs=nnx.Rngs(0))(jnp.ones((5, 32, 32, 3))).shape
-    (5, 10)
+    Args:
+        picture: Height, width and channels of the input; at least 10x10 with padding `"VALID"`.
+        filters: Output channels of the two convolutions.
+        hidden: Features of the first dense layer.
+        classes: Number of classes.
+        padding: Padding of the convolutions, `"VALID"` or `"SAME"`.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+        rngs: Random streams; parameters come from the stream `params`.
+
+    Raises:
+        ValueError: If `picture` or `padding` does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> models.Cifar10Net(rngs=nnx.Rngs(0))(jnp.ones((5, 32, 32, 3))).shape
+        (5, 10)
     """
 
     def __init__(
@@ -40,20 +54,8 @@ class Cifar10Net(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          picture: height, width and channels of the input; at least 10x10 with padding `"VALID"`.
-          filters: of the two convolutions.
-          hidden: features of the first dense layer.
-          classes: features of the second.
-          padding: of the convolutions, `"VALID"` or `"SAME"`.
-          dtype: Dtype to compute in; that of the input by default.
-          param_dtype: Dtype of the parameters.
-          rngs: the stream `params` is drawn from.
-        """
         if padding not in ("VALID", "SAME"):
-            raise ValueError(f"padding must be 'VALID' or 'SAME', not {padding!r}")
+            raise ValueError(f"padding: expected 'VALID' or 'SAME', got {padding!r}")
         lost = 2 if padding == "VALID" else 0
         self.picture = height, width, channels = check_picture(picture, least=10 if lost else 4)
         rows, columns = (((n - lost) // 2 - lost) // 2 for n in (height, width))

@@ -15,19 +15,19 @@ from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 class Forecaster(nnx.Module):
     """A recurrent layer reads the past, and a dense layer predicts all steps of the future from its last output.
 
-    The dense layer starts at zero, so that an untrained forecaster says "nothing beyond what is known": made for
-    targets that are what another forecast leaves over.
+    The dense layer starts at zero, so an untrained forecaster predicts zero: for targets that are the residuals of
+    another forecast.
 
     Args:
         in_features: Number of values of a time step.
-        horizon: How many steps ahead.
+        horizon: Number of steps to predict.
         hidden: Number of hidden units of the recurrent layer.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: What makes the layer's cell, in the place of `kind`: any `(in_features, hidden, *, rngs) -> cell` of a
-            cell that `modules.Recurrent` takes.
+        cell: Makes the layer's cell, instead of `kind`: any function `(in_features, hidden, *, rngs) -> cell` of a cell
+            that `modules.Recurrent` takes.
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
-        rngs: The stream `params` is drawn from.
+        rngs: Random streams; parameters come from the stream `params`.
 
     Raises:
         ValueError: If a size, `kind` or `cell` is out of range.

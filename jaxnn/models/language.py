@@ -20,32 +20,34 @@ State = tuple[Any, ...]
 class LanguageModel(nnx.Module):
     r"""An embedding, recurrent layers, dropout and a dense layer to the logits of the next token.
 
-    $$p(x_{t+1} \mid x_1 \dots x_t) = \mathrm{softmax}(h_t W + b), \qquad h_t = \mathrm{LSTM}(E_{x_1} \dots E_{x_t})$$
+    .. math::
 
-    It streams: the state that a call returns is what the next call starts from, so a text read in chunks, or token by
-    token with `step`, gives what the whole text gives. Embeddings start with a variance of 1, so that the layers see
-    their input from the start as well as they see their state.
+        p(x_{t+1} \mid x_1 \dots x_t) = \mathrm{softmax}(h_t W + b), \qquad h_t = \mathrm{LSTM}(E_{x_1} \dots E_{x_t})
+
+    It streams: each call returns the state that the next call starts from, so a text read in chunks, or token by token
+    with `step`, gives the same result as the whole text. Embeddings start with a variance of 1, as large as that of the
+    layers' state.
 
     Args:
         vocabulary: Number of tokens.
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: What makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) ->
-            cell` of a cell that `modules.Recurrent` takes. The dtypes of such a cell are its own.
-        layers: How many layers.
-        dropout: Rate of dropout between layers and before the dense layer (Zaremba et al. 2014), where one mask serves
-            all steps of a call (Gal and Ghahramani 2016).
+        cell: Makes the layers' cells, instead of `kind`: any function `(in_features, hidden_features, *, rngs) -> cell`
+            of a cell that `modules.Recurrent` takes. Such a cell chooses its dtypes.
+        layers: Number of layers.
+        dropout: Rate of dropout between layers and before the dense layer (Zaremba et al.); there all steps of a call
+            share one mask (Gal and Ghahramani).
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` where there is some.
+        rngs: `params`, and `dropout` if the rate is above 0.
 
     Raises:
         ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
 
     References:
-        Zaremba, Sutskever, Vinyals: Recurrent neural network regularization, 2014. Gal, Ghahramani: A theoretically
-        grounded application of dropout in recurrent neural networks, 2016.
+        Zaremba, Sutskever and Vinyals, Recurrent neural network regularization, 2014. Gal and Ghahramani, A
+        theoretically grounded application of dropout in recurrent neural networks, 2016.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -101,17 +103,17 @@ class LanguageModel(nnx.Module):
         return start(self.layers, self.embed.features, batch, self.embed.dtype)
 
     def __call__(self, tokens: jax.Array, state: State | None = None) -> tuple[jax.Array, State]:
-        """Reads tokens and predicts each one's successor.
+        """Reads tokens and predicts the successor of each.
 
         Args:
-          tokens: integers `(*batch, time)`.
-          state: the state after the tokens before; that before the first by default.
+            tokens: Integers `(*batch, time)`.
+            state: The state that the call before returned; `zero_state` by default.
 
         Returns:
-          Logits `(*batch, time, vocabulary)` and the state after the last token.
+            Logits `(*batch, time, vocabulary)` and the state after the last token.
 
         Raises:
-          ValueError: tokens that are not integers or, where concrete, not in the vocabulary; a state of another shape.
+            ValueError: If tokens are not integers or, if concrete, not in the vocabulary, or `state` has another shape.
         """
         x = self.embed(checked_tokens(tokens, self.vocabulary))
         h, state = self.layers(x, state=state, return_state=True)
@@ -134,27 +136,27 @@ class LanguageModel(nnx.Module):
         top_k: int | None = None,
         top_p: float | jax.Array | None = None,
     ) -> decoding.Generated:
-        """Reads a prompt and goes on writing, each token drawn from the model's distribution, in one compiled loop.
+        """Continues a prompt, each token drawn from the model's distribution, in one compiled loop.
 
         Args:
-          prompt: integers `(*batch, time)`, at least one token.
-          key: a random key.
-          max_length: how many tokens to write, at most.
-          state: the state after what was read before the prompt.
-          end: the token after which a sequence stops.
-          temperature: as in `functional.decoding.sample`.
-          top_k: as in `functional.decoding.sample`.
-          top_p: as in `functional.decoding.sample`.
+            prompt: Integers `(*batch, time)`, at least one token.
+            key: A random key.
+            max_length: The largest number of tokens to write.
+            state: The state before the prompt; `zero_state` by default.
+            end: The token after which a sequence stops.
+            temperature: As in `functional.decoding.sample`.
+            top_k: As in `functional.decoding.sample`.
+            top_p: As in `functional.decoding.sample`.
 
         Returns:
-          Tokens, without the prompt, their lengths and log-probabilities.
+            Tokens without the prompt, their lengths and log-probabilities.
 
         Raises:
-          ValueError: an empty prompt, or as `__call__` and `functional.decoding.sample`.
+            ValueError: If the prompt is empty, or as `__call__` and `functional.decoding.sample`.
         """
         prompt = checked_tokens(prompt, self.vocabulary)
         if prompt.ndim < 1 or prompt.shape[-1] == 0:
-            raise ValueError(f"prompt must hold at least one token to go on from, got shape {prompt.shape}")
+            raise ValueError(f"prompt: expected at least one token, got shape {prompt.shape}; begin with any token.")
         last = prompt[..., -1]
         if state is None:
             state = self.zero_state(prompt.shape[:-1])

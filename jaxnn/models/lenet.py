@@ -20,16 +20,29 @@ from jaxnn.modules.parameters import Initializer, in_dtype
 class LeNet(nnx.Module):
     """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
 
-    Convolutions keep the size, so that any picture of at least 4x4 fits. Train it with L2 regularisation of the
-    weights, `train.l2`.
+    Convolutions keep the size, so any picture of at least 4x4 fits. The tutorial trains it with L2 regularisation of
+    the weights, `train.l2`.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
-    (5, 10)
+    Args:
+        picture: Height, width and channels of the input.
+        filters: Output channels of the two convolutions.
+        hidden: Features of the first dense layer.
+        classes: Number of classes.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+        rngs: Random streams; parameters come from the stream `params`.
+
+    Raises:
+        ValueError: If `picture` is not a shape of at least 4x4.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
+        (5, 10)
     """
 
     def __init__(
@@ -43,17 +56,6 @@ class LeNet(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          picture: height, width and channels of the input.
-          filters: of the two convolutions.
-          hidden: features of the first dense layer.
-          classes: features of the second.
-          dtype: Dtype to compute in; that of the input by default.
-          param_dtype: Dtype of the parameters.
-          rngs: the stream `params` is drawn from.
-        """
         self.picture = height, width, channels = check_picture(picture, least=4)
         first, second = filters
         he, glorot = jax.nn.initializers.he_normal(), jax.nn.initializers.glorot_uniform()
@@ -74,7 +76,7 @@ class LeNet(nnx.Module):
         return self.dense2(x)
 
 
-# Which maps of S2 (rows) each map of C3 (columns) sees: table I of the paper.
+# Inputs of C3: which maps of S2 (rows) each map of C3 (columns) reads, table I of the paper.
 _C3_SEES = np.array(
     [
         [1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 1],
@@ -91,14 +93,23 @@ _C3_SEES = np.array(
 class Subsampling(nnx.Module):
     """LeNet-5's pooling: the mean of 2x2, times a trained coefficient, plus a trained bias, for each map.
 
-    >>> import jax.numpy as jnp
-    >>> from jaxnn.models.lenet import Subsampling
-    >>> Subsampling(6)(jnp.ones((28, 28, 6))).shape
-    (14, 14, 6)
+    Args:
+        maps: Number of maps.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+
+    Attributes:
+        coefficient: `(maps,)`, one at first.
+        bias: `(maps,)`, zero at first.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn.models.lenet import Subsampling
+        >>> Subsampling(6)(jnp.ones((28, 28, 6))).shape
+        (14, 14, 6)
     """
 
     def __init__(self, maps: int, *, dtype: Any = None, param_dtype: Any = jnp.float32) -> None:
-        """Creates a coefficient of one and a bias of zero for each map."""
         self.coefficient = nnx.Param(jnp.ones((maps,), param_dtype))
         self.bias = nnx.Param(jnp.zeros((maps,), param_dtype))
         self.dtype = dtype
@@ -114,21 +125,31 @@ class Subsampling(nnx.Module):
 class LeNet5(nnx.Module):
     r"""LeNet-5 of 1998: C1 (6 of 5x5), S2, C3 (16 of 5x5, not fully connected), S4, C5 (120), F6 (84), output.
 
-    Squashing is :math:`1.7159 \tanh(\tfrac{2}{3} a)`; the layers to F6 have the paper's 60,000 trained parameters.
-    The output is dense, for the softmax of cross-entropy; the paper measures distances to fixed bitmaps of characters.
+    The activation is :math:`1.7159 \tanh(\tfrac{2}{3} a)`; the layers to F6 have the paper's 60,000 trained parameters.
+    The output is a dense layer, for cross-entropy; the paper measures distances to fixed bitmaps of characters.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`. The paper's pictures are 32x32; smaller ones
     are padded with zeros to that, 28x28 by 2 on each side.
 
-    Source:
-      LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, Proceedings of the
-      IEEE 86(11), 1998.
+    Args:
+        picture: Height, width and channels of the input; height and width at most 32.
+        classes: Features of the output.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+        rngs: Random streams; parameters come from the stream `params`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> models.LeNet5((28, 28, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 28, 28, 1))).shape
-    (5, 10)
+    Raises:
+        ValueError: If `picture` is not a shape of at most 32x32.
+
+    References:
+        LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> models.LeNet5((28, 28, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 28, 28, 1))).shape
+        (5, 10)
     """
 
     def __init__(
@@ -140,18 +161,9 @@ class LeNet5(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          picture: height, width and channels of the input; height and width at most 32.
-          classes: features of the output.
-          dtype: Dtype to compute in; that of the input by default.
-          param_dtype: Dtype of the parameters.
-          rngs: the stream `params` is drawn from.
-        """
         height, width, channels = check_picture(picture, least=1)
         if max(height, width) > 32:
-            raise ValueError(f"picture must be at most 32x32, LeNet-5's input, not {height}x{width}")
+            raise ValueError(f"picture: expected at most 32x32, LeNet-5's input, got {height}x{width}")
         lecun = jax.nn.initializers.lecun_normal()
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.c1 = Conv(channels, 6, (5, 5), padding="VALID", kernel_init=lecun, **options)
@@ -179,16 +191,16 @@ def _squash(x: jax.Array) -> jax.Array:
 
 
 def _in_frame(x: jax.Array, channels: int) -> jax.Array:
-    """The picture in the middle of 32x32."""
+    """Pads a picture to 32x32, with the picture in the middle."""
     if x.ndim < 3 or x.shape[-1] != channels or max(x.shape[-3:-1]) > 32:
         advice = channels_advice(x.shape, 2, channels) or "crop or shrink larger ones"
-        raise ValueError(f"x: expected (*batch, height, width, {channels}) of at most 32x32, got {x.shape}; {advice}")
+        raise ValueError(f"x: expected (*batch, height, width, {channels}) of at most 32x32, got {x.shape}; {advice}.")
     pairs = [((32 - n) // 2, 32 - n - (32 - n) // 2) for n in x.shape[-3:-1]]
     return jnp.pad(x, [*([(0, 0)] * (x.ndim - 3)), *pairs, (0, 0)])
 
 
 def _scaled_to_fan(init: Initializer) -> Initializer:
-    """C3's maps see 3, 4 or 6 of the 6 maps: their weights are scaled up to the same variance of the sum."""
+    """Scales the weights of C3's maps, which read 3, 4 or 6 of the 6 maps, so that all sums have the same variance."""
 
     def scaled(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         scale = np.sqrt(6 / _C3_SEES.sum(0))

@@ -22,12 +22,24 @@ class MLP(nnx.Module):
 
     Maps `(*batch, features[0])` to `(*batch, features[-1])`.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> net = models.MLP((64, 100, 10), activation=jax.nn.sigmoid, rngs=nnx.Rngs(0))
-    >>> net(jnp.ones((5, 64))).shape
-    (5, 10)
+    Args:
+        features: Number of features of the input, of each hidden layer, and of the output.
+        activation: Activation of the hidden layers, for example `jax.nn.sigmoid` or `jax.nn.tanh`.
+        kernel_init: Initialiser of the weights.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+        rngs: Random streams; parameters come from the stream `params`.
+
+    Raises:
+        ValueError: If there are fewer than two features.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> net = models.MLP((64, 100, 10), activation=jax.nn.sigmoid, rngs=nnx.Rngs(0))
+        >>> net(jnp.ones((5, 64))).shape
+        (5, 10)
     """
 
     def __init__(
@@ -40,18 +52,8 @@ class MLP(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          features: of the input, of each hidden layer, and of the output.
-          activation: of the hidden layers, `jax.nn.sigmoid`, `jax.nn.tanh` or `jax.nn.relu` for instance.
-          kernel_init: initialiser of the weights.
-          dtype: Dtype to compute in; that of the input by default.
-          param_dtype: Dtype of the parameters.
-          rngs: the stream `params` is drawn from.
-        """
         if len(features) < 2:
-            raise ValueError(f"features must name at least the input's and the output's, not {features!r}")
+            raise ValueError(f"features: expected those of the input and the output at least, got {features!r}")
         self.activation = static_function(activation)
         self.layers = nnx.List(
             [

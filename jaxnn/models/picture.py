@@ -19,7 +19,7 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
         Height, width and channels.
 
     Raises:
-        ValueError: If it is no such shape, or smaller.
+        ValueError: If it is not such a shape, or is smaller.
     """
     try:
         height, width, channels = (operator.index(n) for n in picture)
@@ -27,14 +27,14 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
         height = width = channels = 0
     if min(height, width) < least or channels < 1:
         raise ValueError(
-            f"picture must be (height, width, channels), at least {least}x{least} with one channel, not {picture!r}"
+            f"picture: expected (height, width, channels), at least {least}x{least} with one channel, got {picture!r}"
         )
     return height, width, channels
 
 
 def check_images(x: jax.Array, picture: tuple[int, int, int]) -> None:
-    """Raises where pictures are not those that the network was made for."""
+    """Raises if pictures have another shape than that of the network."""
     if x.shape[-3:] != picture:
         height, width, channels = picture
         advice = channels_advice(x.shape, 2, channels) or f"make the network for pictures of {x.shape[-3:]}"
-        raise ValueError(f"x: expected (*batch, {height}, {width}, {channels}), got {x.shape}; {advice}")
+        raise ValueError(f"x: expected (*batch, {height}, {width}, {channels}), got {x.shape}; {advice}.")

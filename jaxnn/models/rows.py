@@ -14,18 +14,33 @@ from jaxnn.modules.names import explained
 
 @explained
 class RowReader(nnx.Module):
-    """An LSTM reads a picture row by row, from the top; two dense layers classify what it remembers at the bottom.
+    """An LSTM reads a picture row by row, from the top; two dense layers classify its last state.
 
     A row with all its channels is one time step, so a picture is a sequence of `height` steps of `width * channels`
     features. LSTM and dense layers are one network, trained together.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 
-    >>> import jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn import models
-    >>> models.RowReader((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
-    (5, 10)
+    Args:
+        picture: Height, width and channels of the input.
+        hidden: Number of memory cells of each LSTM layer.
+        layers: Number of LSTM layers.
+        dense: Features of the first dense layer.
+        classes: Number of classes.
+        dropout: Rate of dropout between LSTM layers and on the input of the dense layers.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
+        rngs: Random streams; parameters come from the stream `params`, dropout from `dropout`.
+
+    Raises:
+        ValueError: If `picture` is not a shape, or a size or `dropout` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn import models
+        >>> models.RowReader((8, 8, 1), rngs=nnx.Rngs(0))(jnp.ones((5, 8, 8, 1))).shape
+        (5, 10)
     """
 
     def __init__(
@@ -41,19 +56,6 @@ class RowReader(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        """Creates the layers.
-
-        Args:
-          picture: height, width and channels of the input.
-          hidden: memory cells of each LSTM layer.
-          layers: LSTM layers, one on top of another.
-          dense: features of the first dense layer.
-          classes: features of the second.
-          dropout: the rate of dropout, in training, between LSTM layers and on what the dense layers see.
-          dtype: Dtype to compute in; that of the input by default.
-          param_dtype: Dtype of the parameters.
-          rngs: the stream `params` is drawn from, and `dropout` where there is some.
-        """
         self.picture = _, width, channels = check_picture(picture, least=1)
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.lstm = LSTM(width * channels, hidden, layers=layers, dropout=dropout, **options)

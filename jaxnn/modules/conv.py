@@ -28,14 +28,14 @@ class Conv(nnx.Module):
         in_features: Channels of the input.
         out_features: Channels of the output.
         window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
-        stride: As in `functional.conv`, and so are `padding`, `pad_mode`, `dilation`, `groups`, `precision`.
-        padding: `"SAME"` unless said.
-        pad_mode: `"zeros"` unless said.
+        stride: As in `functional.conv`, like `padding`, `pad_mode`, `dilation`, `groups` and `precision`.
+        padding: Amount of padding; `"SAME"` by default.
+        pad_mode: Values of the padding; `"zeros"` by default.
         dilation: Distance between taps.
         groups: Number of groups of channels.
         use_bias: Whether the layer has a bias.
-        dtype: Dtype of the computation; None is that of the input.
-        param_dtype: Dtype of the parameters.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
         precision: Precision of the products, as in `jax.lax`.
         kernel_init: Initialiser of the kernel.
         bias_init: Initialiser of the bias.
@@ -123,14 +123,14 @@ class ConvTranspose(nnx.Module):
         in_features: Channels of the input.
         out_features: Channels of the output.
         window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
-        stride: As in `functional.conv_transpose`, and so are the options that follow.
-        padding: `"SAME"` unless said: the output is the input's size times the stride.
+        stride: As in `functional.conv_transpose`, like the options that follow.
+        padding: `"SAME"` by default: the size of the output is that of the input times the stride.
         output_padding: How much longer the output is at the high side.
         dilation: Distance between taps.
         groups: Number of groups of channels.
         use_bias: Whether the layer has a bias.
-        dtype: Dtype of the computation; None is that of the input.
-        param_dtype: Dtype of the parameters.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
         precision: Precision of the products, as in `jax.lax`.
         kernel_init: Initialiser of the kernel; None: LeCun's normal, by the `in_features / groups` channels that each
             output sees.
@@ -211,7 +211,7 @@ class ConvTranspose(nnx.Module):
 
 
 def _by_group(groups: int) -> Initializer:
-    """LeCun's normal for a kernel `(*window, in, out / groups)`: it would take all of `in` for what an output sees."""
+    """LeCun's normal initialiser for a kernel `(*window, in, out / groups)`, with the fan-in of one group."""
     init = jax.nn.initializers.lecun_normal(batch_axis=(-3,))
 
     def initialise(key: jax.Array, shape: Sequence[int], *args: Any, **kwargs: Any) -> jax.Array:
@@ -231,6 +231,6 @@ def _check_features(in_features: int, out_features: int, groups: int) -> None:
 
 
 def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:
-    """A name, or pairs as tuples: what is static in a module must be hashable, and a list is not."""
+    """The name of a padding, or its pairs as tuples: static attributes of a module must be hashable."""
     named = isinstance(padding, str) and padding in arguments.NAMES
     return padding if named else arguments.given_pairs(padding, spatial)

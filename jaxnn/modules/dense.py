@@ -25,8 +25,8 @@ class Dense(nnx.Module):
         in_features: Features of the input.
         out_features: Features of the output.
         use_bias: Whether the layer has a bias.
-        dtype: Dtype of the computation; None is that of the input.
-        param_dtype: Dtype of the parameters.
+        dtype: The dtype to compute in; that of the input by default.
+        param_dtype: The dtype of the parameters.
         precision: Precision of the product, as in `jax.lax`.
         kernel_init: Initialiser of the kernel.
         bias_init: Initialiser of the bias.

@@ -1,4 +1,4 @@
-"""Arguments of modules by the names that other libraries give them: which one was meant."""
+"""Errors that name the argument that was meant, for names of arguments from other libraries."""
 
 import functools
 import inspect
@@ -10,7 +10,7 @@ from flax import nnx
 
 T = TypeVar("T")
 
-# Each row is one idea under its names in Flax, PyTorch, Keras, Haiku and JAX; a module has at most one or two of them.
+# Each row has the names of one argument in this library, Flax, PyTorch, Keras, Haiku and JAX.
 _SAME = (
     ("layers", "num_layers", "n_layers", "depth"),
     ("in_features", "input_size", "in_channels", "input_dim", "in_dim"),
@@ -39,10 +39,10 @@ _SAME = (
 
 
 def explained(cls: type[T]) -> type[T]:
-    """Has a module's constructor say which argument was meant, where it has none of that name, and what `rngs` takes.
+    """Makes a constructor name the argument that was meant by an unknown name, and check `rngs`.
 
     Args:
-        cls: The module. One whose constructor takes any name passes those to its class `_cell`.
+        cls: The module class. If its constructor takes `**kwargs`, they are arguments of its class `_cell`.
 
     Returns:
         The same class.
@@ -70,22 +70,22 @@ def explained(cls: type[T]) -> type[T]:
 
 
 def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> None:
-    """Raises where an argument has a name that a module does not know.
+    """Raises if an argument has a name that a module does not know.
 
     Args:
         owner: The module's name.
         given: Names of arguments.
-        accepted: Those it knows.
+        accepted: The names that it knows.
 
     Raises:
-        TypeError: If there is an unknown one, as Python does; the message says which one was meant.
+        TypeError: If there is an unknown name; the message suggests a known one.
 
     Example:
         >>> from jaxnn.modules.names import check_names
         >>> check_names("LSTM", ["num_layers"], ["in_features", "layers"])
         Traceback (most recent call last):
             ...
-        TypeError: num_layers: expected an argument of LSTM, got an unknown name; write layers=
+        TypeError: num_layers: expected an argument of LSTM, got an unknown name; write layers=.
     """
     for name in given:
         if name in accepted:
@@ -97,7 +97,7 @@ def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> 
             advice = "write " + " or ".join(f"{other}=" for other in same)
         else:
             advice = f"it takes {', '.join(accepted)}"
-        raise TypeError(f"{name}: expected an argument of {owner}, got an unknown name; {advice}")
+        raise TypeError(f"{name}: expected an argument of {owner}, got an unknown name; {advice}.")
 
 
 def _check_rngs(rngs: Any) -> None:
@@ -107,4 +107,4 @@ def _check_rngs(rngs: Any) -> None:
         got, advice = f"a {rngs.dtype} array", "rngs=nnx.Rngs(key)"
     else:
         got, advice = repr(rngs), f"rngs=nnx.Rngs({rngs if isinstance(rngs, int) else 0})"
-    raise ValueError(f"rngs: expected nnx.Rngs, which parameters are drawn from, got {got}; write {advice}")
+    raise ValueError(f"rngs: expected nnx.Rngs, which parameters are drawn from, got {got}; write {advice}.")

@@ -205,19 +205,22 @@ def test_logits_and_a_step_of_adam_are_those_of_pytorch(name):
 ERRORS = {
     "too small for LeNet": (
         lambda **o: models.LeNet((3, 8, 1), **o),
-        r"at least 4x4 with one channel, not \(3, 8, 1\)",
+        r"at least 4x4 with one channel, got \(3, 8, 1\)",
     ),
     "no channels": (
         lambda **o: models.LeNet((8, 8), **o),
-        r"picture must be \(height, width, channels\).*not \(8, 8\)",
+        r"picture: expected \(height, width, channels\).*got \(8, 8\)",
     ),
-    "no channel": (lambda **o: models.LeNet((8, 8, 0), **o), r"with one channel, not \(8, 8, 0\)"),
-    "a number": (lambda **o: models.Cifar10Net(32, **o), "picture must be .*not 32"),
-    "too large for LeNet-5": (lambda **o: models.LeNet5((40, 32, 1), **o), "picture must be at most 32x32.*not 40x32"),
-    "too small for CIFAR-10": (lambda **o: models.Cifar10Net((9, 32, 3), **o), r"at least 10x10.*not \(9, 32, 3\)"),
+    "no channel": (lambda **o: models.LeNet((8, 8, 0), **o), r"with one channel, got \(8, 8, 0\)"),
+    "a number": (lambda **o: models.Cifar10Net(32, **o), "picture: expected .*got 32"),
+    "too large for LeNet-5": (
+        lambda **o: models.LeNet5((40, 32, 1), **o),
+        "picture: .* 32x32.*got 40x32",
+    ),
+    "too small for CIFAR-10": (lambda **o: models.Cifar10Net((9, 32, 3), **o), r"at least 10x10.*got \(9, 32, 3\)"),
     "padding": (
         lambda **o: models.Cifar10Net(padding="CAUSAL", **o),
-        "padding must be 'VALID' or 'SAME', not 'CAUSAL'",
+        "padding: expected 'VALID' or 'SAME', got 'CAUSAL'",
     ),
 }
 

@@ -30,7 +30,7 @@ def test_it_predicts_from_the_last_output_of_its_layer(options, last):
 
 
 def test_a_cell_in_the_place_of_what_makes_one_is_refused():
-    with pytest.raises(ValueError, match="cell: expected what makes a cell"):
+    with pytest.raises(ValueError, match="cell: expected a function"):
         Forecaster(3, 4, cell=nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
 
 

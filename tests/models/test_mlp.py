@@ -90,7 +90,7 @@ def test_parameter_count_and_seed():
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match=r"features must name at least the input's and the output's, not \(5,\)"):
+    with pytest.raises(ValueError, match=r"features: expected those of the input and the output at least, got \(5,\)"):
         models.MLP((5,), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="in_features, out_features: expected positive numbers, got 5 and 0"):
         models.MLP((5, 0, 2), rngs=nnx.Rngs(0))

@@ -70,7 +70,7 @@ def test_what_would_be_frozen_is_refused():
 def test_a_random_start_is_given_or_refused():
     cell = Random(2, 4, rngs=nnx.Rngs(0))
     layer = modules.Recurrent(cell)
-    message = "cell: expected initialize_carry to draw nothing at random"
+    message = "cell: expected an initialize_carry that draws nothing"
     with pytest.raises(ValueError, match=message):
         layer(X)
     start = cell.initialize_carry((3, 2), nnx.Rngs(5).carry)

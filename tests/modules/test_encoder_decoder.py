@@ -241,15 +241,15 @@ def test_it_learns_to_reverse():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e, d: e(TOKENS + 3), r"tokens must lie in 0\.\.6"),
-        (lambda e, d: e(TOKENS.astype(jnp.float32)), "tokens must be integers, got float32"),
+        (lambda e, d: e(TOKENS + 3), r"tokens: expected tokens of the vocabulary, 0\.\.6"),
+        (lambda e, d: e(TOKENS.astype(jnp.float32)), "tokens: expected integers, got float32"),
         (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
-        (lambda e, d: d(TARGET), "encoded: this decoder attends"),
+        (lambda e, d: d(TARGET), "encoded: expected Encoded .* got None"),
         (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
-        (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start must be integers"),
-        (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start must lie in"),
-        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method must be one of"),
-        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "needs a random key"),
+        (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start: expected integers"),
+        (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start: expected tokens of the vocabulary"),
+        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method: expected one of"),
+        (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "key: expected a random key"),
         (lambda e, d: e(TOKENS, mask=TOKENS), "mask must be bool, got int32"),
         (lambda e, d: Encoder(7, 3, 4, cell=nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)), "cell: .* a class"),
         (
@@ -257,7 +257,7 @@ def test_it_learns_to_reverse():
             r"cell: expected one vector .* \[\(6,\), \(6,\)\]",
         ),
         (lambda e, d: Encoder(7, 3, 4, cell=linear, rngs=nnx.Rngs(0)), "bidirectional: .* got complex64"),
-        (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind must be one of 'rnn', 'gru', 'lstm'"),
+        (lambda e, d: Encoder(7, 3, 4, kind="cnn", rngs=nnx.Rngs(0)), "kind: expected one of 'rnn', 'gru', 'lstm'"),
         (
             lambda e, d: Encoder(7, 3, 4, dropout=1.5, rngs=nnx.Rngs(0)),
             r"dropout: expected .*, got 1.5",
@@ -266,10 +266,10 @@ def test_it_learns_to_reverse():
             lambda e, d: Decoder(5, 3, 4, dropout=-0.1, rngs=nnx.Rngs(0)),
             r"dropout: expected .*, got -0.1",
         ),
-        (lambda e, d: Decoder(0, 3, 4, rngs=nnx.Rngs(0)), "vocabulary must be at least 1"),
+        (lambda e, d: Decoder(0, 3, 4, rngs=nnx.Rngs(0)), "vocabulary: expected at least 1"),
         (
             lambda e, d: Decoder(5, 3, 4, rngs=nnx.Rngs(0)).attention_weights(TARGET, e(TOKENS)),
-            "this decoder has no attention",
+            "attention_weights: expected a decoder with attention",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The decoder: writes a sequence of tokens, given what an encoder read, or nothing (a language model)."""
+"""The decoder: writes a sequence of tokens, from what an encoder read or from nothing (a language model)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,13 +23,16 @@ METHODS: dict[str, Callable[..., decoding.Generated]] = {
 
 
 class Attention(nnx.Module):
-    r"""Joins what a decoder's layers put out with what it finds in a memory (Luong et al. 2015).
+    r"""Joins the outputs of a decoder's layers with what attention reads from a memory.
 
-    $$\tilde h_t = \tanh([h_t; c_t] W), \qquad c_t = \mathrm{attention}(h_t W_q, m, m)$$
+    .. math:: \tilde h_t = \tanh([h_t; c_t] W), \qquad c_t = \mathrm{attention}(h_t W_q, m, m)
 
     Attributes:
-      query: $W_q$, from the layers' outputs to the memory's features.
-      join: $W$, from both to the outputs' features.
+        query: :math:`W_q`, from the layers' outputs to the memory's features.
+        join: :math:`W`, from both to the outputs' features.
+
+    References:
+        Luong, Pham and Manning, Effective approaches to attention-based neural machine translation, 2015.
     """
 
     def __init__(self, features: int, memory_features: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
@@ -44,36 +47,43 @@ class Attention(nnx.Module):
 
 @explained
 class Decoder(nnx.Module):
-    r"""Recurrent layers from tokens to the logits of the next token, with attention where there is a memory.
+    r"""Recurrent layers from tokens to the logits of the next token, with attention if there is a memory.
 
-    With `memory_features`, each output $h_t$ of the layers attends over the encoder's outputs and is joined with
-    what it finds, $\tilde h_t = \tanh([h_t; c_t] W)$ (Luong et al. 2015, without input feeding), so that all steps
-    of a training sequence are computed together.
+    With `memory_features`, each output :math:`h_t` of the layers attends over the encoder's outputs and is joined with
+    the result :math:`c_t`, :math:`\tilde h_t = \tanh([h_t; c_t] W)`. There is no input feeding, so all steps of a
+    training sequence are computed together.
 
     Args:
-      vocabulary: the number of tokens.
-      embed_features: the size of an embedding.
-      hidden_features: the number of hidden units of each layer.
-      memory_features: `out_features` of the encoder that is attended over; None for no attention.
-      kind: `"lstm"`, `"gru"` or `"rnn"`.
-      cell: what makes the layers' cells, in the place of `kind`; as in `Encoder`.
-      layers: how many layers.
-      dropout: the rate of dropout on the embeddings and between layers.
-      dtype: to compute in; that of the parameters by default.
-      param_dtype: of the parameters.
-      rngs: `params`, and `dropout` where there is some.
+        vocabulary: Number of tokens.
+        embed_features: Size of an embedding.
+        hidden_features: Number of hidden units of each layer.
+        memory_features: `out_features` of the encoder that is attended over; None for no attention.
+        kind: `"lstm"`, `"gru"` or `"rnn"`.
+        cell: Makes the layers' cells, instead of `kind`; as in `Encoder`.
+        layers: Number of layers.
+        dropout: Rate of dropout on the embeddings and between layers.
+        dtype: The dtype to compute in; that of the parameters by default.
+        param_dtype: The dtype of the parameters.
+        rngs: `params`, and `dropout` if the rate is above 0.
 
-    >>> import jax, jax.numpy as jnp
-    >>> from flax import nnx
-    >>> from jaxnn.modules import recurrent as modules
-    >>> encoder = modules.Encoder(11, 4, 5, return_state=True, rngs=nnx.Rngs(0))
-    >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
-    >>> encoded = encoder(jnp.ones((2, 7), int))
-    >>> logits, state = decoder(jnp.zeros((2, 6), int), encoded)
-    >>> logits.shape
-    (2, 6, 13)
-    >>> decoder.generate(encoded, start=0, end=1, max_length=8).tokens.shape
-    (2, 8)
+    Raises:
+        ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
+
+    References:
+        Luong, Pham and Manning, Effective approaches to attention-based neural machine translation, 2015.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxnn.modules import recurrent as modules
+        >>> encoder = modules.Encoder(11, 4, 5, return_state=True, rngs=nnx.Rngs(0))
+        >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
+        >>> encoded = encoder(jnp.ones((2, 7), int))
+        >>> logits, state = decoder(jnp.zeros((2, 6), int), encoded)
+        >>> logits.shape
+        (2, 6, 13)
+        >>> decoder.generate(encoded, start=0, end=1, max_length=8).tokens.shape
+        (2, 8)
     """
 
     def __init__(
@@ -129,8 +139,8 @@ class Decoder(nnx.Module):
         Args:
             tokens: Integers `(*batch, time)`: the target shifted by one, so that it begins with the start token.
             encoded: What the encoder read: the initial state, and the memory of attention.
-            state: Initial state of each layer, in the place of the encoder's; without either it is that of the cells.
-            lengths: How many tokens of each sequence count.
+            state: Initial state of each layer, instead of the encoder's; without either, the cells' zero state.
+            lengths: Number of tokens of each sequence that count.
             mask: Which tokens count, bool `(*batch, time)`; with `lengths`, those that count in both.
 
         Returns:
@@ -146,17 +156,22 @@ class Decoder(nnx.Module):
         return self._logits(h, encoded), final
 
     def attention_weights(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
-        """How much each step looks at each of the encoder's outputs: `(*batch, time, memory time)`, rows sum to 1.
+        """The weights with which each step attends to each of the encoder's outputs.
 
         Args:
-          tokens: integers `(*batch, time)`, as in `__call__`.
-          encoded: what the encoder read.
+            tokens: Integers `(*batch, time)`, as in `__call__`.
+            encoded: What the encoder read.
+
+        Returns:
+            Weights `(*batch, time, memory time)`; rows sum to 1.
 
         Raises:
-          ValueError: the decoder has no attention; or as `__call__`.
+            ValueError: If the decoder has no attention, or as `__call__`.
         """
         if self.attend is None:
-            raise ValueError("attention_weights: this decoder has no attention; build it with memory_features=")
+            raise ValueError(
+                "attention_weights: expected a decoder with attention, got one without; build it with memory_features=."
+            )
         x = self.embed(checked_tokens(tokens, self.vocabulary))
         h = self.layers(x, state=_checked(encoded).state, deterministic=True, return_state=False)
         return self.attend(h, encoded)[1]
@@ -181,27 +196,28 @@ class Decoder(nnx.Module):
         """Writes sequences, as one compiled loop.
 
         Args:
-          encoded: what the encoder read; its batch axes are those of the result.
-          start: the token to begin with, one for all or one each, `(*batch,)`.
-          state: the initial state of each layer, in the place of the encoder's: to go on after a prompt, what
-            `__call__` returned for all of it but its last token, with that token as `start`.
-          max_length: how many tokens at most.
-          end: the token after which a sequence stops.
-          method: `"greedy"`, `"sample"` or `"beam"`.
-          key: a random key, for `"sample"`.
-          **options: for `"sample"` `temperature`, `top_k`, `top_p`; for `"beam"` `beams`, `length_penalty`: as in
-            `functional.decoding`.
+            encoded: What the encoder read; its batch axes are those of the result.
+            start: The token to begin with, one for all or one each, `(*batch,)`.
+            state: Initial state of each layer, instead of the encoder's. To continue a prompt, give the state that
+                `__call__` returns for all its tokens but the last, and the last one as `start`.
+            max_length: The largest number of tokens.
+            end: The token after which a sequence stops.
+            method: `"greedy"`, `"sample"` or `"beam"`.
+            key: A random key, for `"sample"`.
+            **options: For `"sample"` `temperature`, `top_k`, `top_p`; for `"beam"` `beams`, `length_penalty`: as in
+                `functional.decoding`.
 
         Returns:
-          Tokens, lengths and log-probabilities, as in `functional.decoding`.
+            Tokens, lengths and log-probabilities, as in `functional.decoding`.
 
         Raises:
-          ValueError: an unknown method, a key that is missing or of no use, or as `functional.decoding`.
+            ValueError: If the method is unknown, a key is missing or unused, or as `functional.decoding`.
         """
         if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+            raise ValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
         if (method == "sample") != (key is not None):
-            raise ValueError(f"key: 'sample' needs a random key, no other method takes one; got {method!r}")
+            what, got = ("no key", "one") if key is not None else ("a random key", "None")
+            raise ValueError(f"key: expected {what} for method={method!r}, got {got}; only 'sample' draws at random.")
         first = checked_tokens(start, self.vocabulary, "start").astype(jnp.int32)
         if state is None and encoded is not None:
             state = _checked(encoded).state
@@ -225,13 +241,13 @@ class Decoder(nnx.Module):
         """`(*batch, time, hidden)` -> `(*batch, time, vocabulary)`."""
         if self.attend is not None:
             if encoded is None:
-                raise ValueError("encoded: this decoder attends over an encoder's outputs, so it needs them")
+                raise ValueError("encoded: expected Encoded for a decoder with attention, got None; call the encoder.")
             h, _ = self.attend(h, _checked(encoded))
         return self.out(h)
 
 
 def _checked(encoded: Encoded) -> Encoded:
-    """Raises where an encoder's outputs are given without its state."""
+    """Raises if `encoded` is not an `Encoded`: an encoder's outputs without its state."""
     if not isinstance(encoded, Encoded):
         raise ValueError(
             f"encoded: expected Encoded, got {type(encoded).__name__}; call the encoder with return_state=True."

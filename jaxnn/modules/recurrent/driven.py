@@ -1,4 +1,4 @@
-"""Cells of any make under the engine: Flax's, or a person's own, as functional cells."""
+"""Foreign cells (Flax's, or your own modules) run by the engine as functional cells."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Unpack
@@ -11,7 +11,7 @@ from jaxnn import functional as F
 from jaxnn.functional.programs import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
-from jaxnn.modules.recurrent.cells import Cell
+from jaxnn.modules.recurrent.cell import Cell
 
 
 def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[RunOptions]) -> tuple[Any, Any]:
@@ -20,15 +20,15 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     Args:
         cell: A `Cell`, or a module `(carry, x) -> (carry, y)` with `initialize_carry`, as `nnx.RNN` takes it.
         x: `(*batch, time, *features)`.
-        state: The initial state: the carry of a cell of another make.
+        state: The initial state; of a foreign cell, its carry.
         **options: As in `functional.recurrent`.
 
     Returns:
         The outputs and the final state.
 
     Raises:
-        ValueError: As `functional.recurrent`; if a cell of another make changes more than its carry in a step, or
-            starts at random where no `state` is given.
+        ValueError: As `functional.recurrent`; if a foreign cell changes more than its carry in a step, or draws its
+            initial state at random and no `state` is given.
     """
     if isinstance(cell, Cell):
         params, x = cell.cast(x)
@@ -37,7 +37,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     axes = getattr(cell, "num_feature_axes", 1)
     leading, features = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
     graph, arrays = nnx.split(cell)
-    # A state that is given takes the place of the start, unless a reset asks for it.
+    # A given state replaces the initial one, unless a reset needs that.
     replaced = state is not None and options.get("resets") is None
     definition = Static(_Definition(graph, features, replaced))
     driven = F.Cell(Bound(_zero_state, of=definition), Bound(_step, of=definition), _output, axes)
@@ -51,9 +51,9 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
 
 
 def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
-    """One step of a module cell: the new state and the output; raises where the cell does not return these two."""
+    """One step of a module cell: the new state and the output; raises if the cell does not return these two."""
     new = cell(state, x)
-    # A named tuple of two is a state alone.
+    # A named tuple with two fields is a state, not a pair.
     if type(new) is not tuple or len(new) != 2:
         raise ValueError(
             f"cell: expected {type(cell).__name__} to return (carry, y), got {type(new).__name__}; return both, as a "
@@ -63,19 +63,19 @@ def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
 
 
 def start(cell: Any, input_shape: tuple[int, ...]) -> Any:
-    """The state that a cell of another make starts from, for inputs of one step of this shape."""
+    """The initial state of a foreign cell, for inputs of one step of this shape."""
     return cell.initialize_carry(input_shape, _NothingDrawn())
 
 
 class _State(NamedTuple):
-    """State of a cell of another make while it runs: its carry, and the output, which the carry need not hold."""
+    """State of a foreign cell while it runs: its carry, and its output, which the carry need not contain."""
 
     carry: Any
     y: Any
 
 
 class _Definition(NamedTuple):
-    """What a functional cell is made of: the module without its arrays, and the feature axes of its inputs."""
+    """The static part of a functional cell: the module without its arrays, and the feature axes of its inputs."""
 
     graph: nnx.GraphDef
     features: tuple[int, ...]
@@ -105,8 +105,8 @@ def _output(arrays: Any, state: _State) -> Any:
 
 
 def _pure(function: Callable[[nnx.Module], Any], graph: nnx.GraphDef, arrays: Any) -> Any:
-    """What a function of the module gives; raises where it changes the module, since nobody would see that."""
-    # New variables: those of `arrays` may belong to an outer trace, and a merged module writes into what it is given.
+    """The result of a function of the module; raises if it changes the module, since the change would be lost."""
+    # New variables: those of `arrays` may belong to an outer trace, and a merged module writes into its variables.
     module = nnx.merge(graph, jax.tree.map(lambda a: a, arrays))
     result = function(module)
     after, new = nnx.split(module)
@@ -125,13 +125,13 @@ def _pure(function: Callable[[nnx.Module], Any], graph: nnx.GraphDef, arrays: An
 
 
 class _NothingDrawn:
-    """A random stream, and its keys, for starts that are not random: raises as soon as something is drawn."""
+    """A random stream, and its keys, for initial states that are not random: raises when something is drawn."""
 
     def __call__(self) -> "_NothingDrawn":
         return self
 
     def __getattr__(self, name: str) -> Any:
         raise ValueError(
-            "cell: expected initialize_carry to draw nothing at random, since every call would begin with the same "
-            "numbers; give the start as state=, made by cell.initialize_carry(shape, rngs)."
+            "cell: expected an initialize_carry that draws nothing, since every call would start from the same "
+            "numbers, got one that draws; give state=, made by cell.initialize_carry(shape, rngs)."
         )

@@ -16,13 +16,13 @@ from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
 
 @exportable
 class Encoded(NamedTuple):
-    """What an encoder hands to a decoder.
+    """The result of an encoder, as a decoder takes it.
 
     Attributes:
-        outputs: `(*batch, time, out_features)`, one vector for every token; zero where a token does not count.
+        outputs: `(*batch, time, out_features)`, one vector per token; zero for a token that does not count.
         state: Initial state of each layer of the decoder.
-        lengths: `(*batch,)`: how many tokens of each sequence count, or None.
-        mask: Bool `(*batch, time)`: which tokens count, or None. With `lengths`, those that count in both.
+        lengths: `(*batch,)`, the number of tokens of each sequence that count, or None.
+        mask: Bool `(*batch, time)`, which tokens count, or None. With `lengths`, those that count in both.
     """
 
     outputs: jax.Array
@@ -42,24 +42,24 @@ class Counted(TypedDict, total=False):
 class Encoder(nnx.Module):
     """Embeds tokens and reads them by recurrent layers, in both directions by default.
 
-    The state that a decoder of as many layers and hidden units starts from is each layer's final state; where the
-    layers are bidirectional, a dense layer with tanh joins the two directions.
+    A decoder with the same number of layers and hidden units starts from each layer's final state. If the layers are
+    bidirectional, a dense layer with tanh joins the two directions.
 
     Args:
         vocabulary: Number of tokens.
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer and direction.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: What makes the layers' cells, in the place of `kind`: any `(in_features, hidden_features, *, rngs) ->
-            cell` of a cell that `Recurrent` takes, `nnx.GRUCell` for instance. The dtypes of such a cell are its own.
-        layers: How many layers.
+        cell: Makes the layers' cells, instead of `kind`: any function `(in_features, hidden_features, *, rngs) -> cell`
+            of a cell that `Recurrent` takes, for example `nnx.GRUCell`. Such a cell chooses its dtypes.
+        layers: Number of layers.
         bidirectional: Whether the layers go both ways. The state of a cell is then arrays of real numbers `(*batch,
             features)`.
         dropout: Rate of dropout on the embeddings and between layers.
         return_state: Whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` where there is some.
+        rngs: `params`, and `dropout` if the rate is above 0.
 
     Raises:
         ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
@@ -115,7 +115,7 @@ class Encoder(nnx.Module):
             if leaf.ndim != 1 or not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise ValueError(
                     "bidirectional: expected a cell whose state is arrays of real numbers (*batch, features), which a "
-                    f"dense layer joins, got {leaf.dtype} {leaf.shape}; give bidirectional=False."
+                    f"dense layer joins, got {leaf.dtype} {leaf.shape}; use bidirectional=False."
                 )
             return Dense(2 * leaf.shape[-1], leaf.shape[-1], param_dtype=param_dtype, rngs=rngs)
 
@@ -143,14 +143,14 @@ class Encoder(nnx.Module):
         """Reads tokens `(*batch, time)`.
 
         Args:
-            tokens: Integers in 0..vocabulary - 1. Concrete ones elsewhere raise; traced ones cannot, and those above
-                give NaN.
-            lengths: How many tokens of each sequence count.
+            tokens: Integers in 0..vocabulary - 1. Concrete ones outside raise; traced ones cannot, and those above
+                the range give NaN.
+            lengths: Number of tokens of each sequence that count.
             mask: Which tokens count, bool `(*batch, time)`; with `lengths`, those that count in both.
             return_state: Whether to return what a decoder takes; the attribute by default.
 
         Returns:
-            The outputs `(*batch, time, out_features)`, zero where a token does not count; with `return_state` an
+            The outputs `(*batch, time, out_features)`, zero for tokens that do not count; with `return_state` an
             `Encoded` of outputs, the decoder's initial state, lengths and mask.
 
         Raises:

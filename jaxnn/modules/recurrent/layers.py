@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.modules.names import explained
-from jaxnn.modules.recurrent.cells import GRUCell, LSTMCell, RNNCell
+from jaxnn.modules.recurrent.classic import GRUCell, LSTMCell, RNNCell
 from jaxnn.modules.recurrent.stack import Layer, Recurrent
 
 Kind = Literal["rnn", "gru", "lstm"]
@@ -31,12 +31,18 @@ def cells_of(
     Args:
         make: Makes a cell for a number of input features.
         in_features: Number of input features of the lowest layer.
-        features: `(layer, in_features)`: how many features a layer puts out.
-        layers: How many layers.
+        features: `(layer, in_features)` to the number of features that a layer outputs.
+        layers: Number of layers.
         bidirectional: Whether every layer goes both ways.
+
+    Returns:
+        A cell, or a pair of them, for each layer.
+
+    Raises:
+        ValueError: If there are no layers.
     """
     if layers < 1:
-        raise ValueError(f"layers must be at least 1, got {layers}")
+        raise ValueError(f"layers: expected at least 1, got {layers}")
     cells: list[Layer] = []
     for _ in range(layers):
         if cells:
@@ -77,7 +83,7 @@ class Sized(Recurrent):
 
 
 def _features(layer: Layer, in_features: int = 0) -> int:
-    """How many features a layer of one of these kinds puts out, whatever its inputs."""
+    """Number of features that a layer of one of these kinds outputs, for any inputs."""
     del in_features
     cells: Any = layer if isinstance(layer, F.Directions) else (layer,)
     return sum(cell.params.output for cell in cells)
@@ -87,14 +93,14 @@ class RNN(Sized):
     """Layers of simple recurrent cells; `functional.rnn` in one direction or both, stacked.
 
     Args:
-        in_features: The number of input features.
-        hidden_features: The number of hidden units of each layer and direction.
-        layers: How many layers.
+        in_features: Number of input features.
+        hidden_features: Number of hidden units of each layer and direction.
+        layers: Number of layers.
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
-        dropout: The rate of dropout between layers.
-        return_state: Whether a call returns `(outputs, states)`, unless it says otherwise.
-        rngs: `params`, and `dropout` where there is some.
-        **cell: What `RNNCell` takes: `activation`, `dtype`, `param_dtype`, the initialisers. Sharding metadata comes
+        dropout: Rate of dropout between layers.
+        return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
+        rngs: `params`, and `dropout` if the rate is above 0.
+        **cell: Arguments of `RNNCell`: `activation`, `dtype`, `param_dtype`, the initialisers. Sharding metadata comes
             with `nnx.with_partitioning` on an initialiser.
 
     Example:
@@ -116,14 +122,14 @@ class GRU(Sized):
     """Layers of gated recurrent units; `functional.gru` in one direction or both, stacked.
 
     Args:
-        in_features: The number of input features.
-        hidden_features: The number of hidden units of each layer and direction.
-        layers: How many layers.
+        in_features: Number of input features.
+        hidden_features: Number of hidden units of each layer and direction.
+        layers: Number of layers.
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
-        dropout: The rate of dropout between layers.
-        return_state: Whether a call returns `(outputs, states)`, unless it says otherwise.
-        rngs: `params`, and `dropout` where there is some.
-        **cell: What `GRUCell` takes: `reset_after`, `activation`, `gate_activation`, `dtype`, `param_dtype`, the
+        dropout: Rate of dropout between layers.
+        return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
+        rngs: `params`, and `dropout` if the rate is above 0.
+        **cell: Arguments of `GRUCell`: `reset_after`, `activation`, `gate_activation`, `dtype`, `param_dtype`, the
             initialisers. Sharding metadata comes with `nnx.with_partitioning` on an initialiser.
 
     Example:
@@ -143,14 +149,14 @@ class LSTM(Sized):
     """Layers of long short-term memory; `functional.lstm` in one direction or both, stacked.
 
     Args:
-        in_features: The number of input features.
-        hidden_features: The number of memory cells of each layer and direction.
-        layers: How many layers.
+        in_features: Number of input features.
+        hidden_features: Number of memory cells of each layer and direction.
+        layers: Number of layers.
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
-        dropout: The rate of dropout between layers.
-        return_state: Whether a call returns `(outputs, states)`, unless it says otherwise.
-        rngs: `params`, and `dropout` where there is some.
-        **cell: What `LSTMCell` takes: `projection`, the number of output features of each layer and direction;
+        dropout: Rate of dropout between layers.
+        return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
+        rngs: `params`, and `dropout` if the rate is above 0.
+        **cell: Arguments of `LSTMCell`: `projection`, the number of output features of each layer and direction;
             `peephole`, `coupled`, `layer_norm`, `forget_bias`, `activation`, `gate_activation`, `dtype`, `param_dtype`,
             the initialisers. Sharding metadata comes with `nnx.with_partitioning` on an initialiser.
 
@@ -183,26 +189,29 @@ def layers_of(
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
 ) -> Recurrent:
-    """The layers of a model: of a kind, or of any cells.
+    """Makes the layers of a model, of a kind or of any cells.
 
     Args:
         kind: A key of `KINDS`.
-        cell: What makes the cells, in the place of `kind`. Their dtypes are their own.
+        cell: Makes the cells, instead of `kind`. They choose their dtypes.
         in_features: Number of input features.
         hidden_features: Number of hidden units of each layer and direction.
-        layers: How many layers.
+        layers: Number of layers.
         bidirectional: Whether every layer goes both ways.
         dropout: Rate of dropout between layers.
         dtype: The dtype to compute in; that of the inputs by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` where there is some.
+        rngs: `params`, and `dropout` if the rate is above 0.
+
+    Returns:
+        The layers.
 
     Raises:
         ValueError: If there is no such kind, or `cell` does not make cells.
     """
     if cell is None:
         if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+            raise ValueError(f"kind: expected one of {', '.join(map(repr, KINDS))}, got {kind!r}")
         return KINDS[kind](
             in_features,
             hidden_features,
@@ -215,8 +224,8 @@ def layers_of(
         )
     if not callable(cell) or isinstance(cell, nnx.Module):
         raise ValueError(
-            "cell: expected what makes a cell, (in_features, hidden_features, *, rngs) -> cell, got "
-            f"{type(cell).__name__}; give a class such as nnx.GRUCell, or a function that calls modules.Cell."
+            "cell: expected a function (in_features, hidden_features, *, rngs) -> cell, got "
+            f"{type(cell).__name__}; give a class, for example nnx.GRUCell, or a function that calls modules.Cell."
         )
 
     def make(features: int) -> nnx.Module:
@@ -233,17 +242,17 @@ def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[jax.ShapeD
     """The outputs and the states of layers for a sequence of one step, as shapes and dtypes.
 
     Raises:
-        ValueError: If a step puts out something else than one vector.
+        ValueError: If the output of a step is not one vector.
     """
     x = jax.ShapeDtypeStruct((1, in_features), dtype)
     y, states = jax.eval_shape(lambda x: layers(x, deterministic=True, return_state=True), x)
     if not isinstance(y, jax.ShapeDtypeStruct) or y.ndim != 2:
         got = [leaf.shape[1:] for leaf in jax.tree.leaves(y)]
-        raise ValueError(f"cell: expected one vector as the output of a step, got arrays {got}; join them to one.")
+        raise ValueError(f"cell: expected one vector as the output of a step, got arrays {got}; concatenate them.")
     return y, states
 
 
 def start(layers: Recurrent, in_features: int, batch: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
-    """The states before the first step, for cells of any make: those after no step."""
+    """The states before the first step, for any cells: the states after zero steps."""
     nothing = jnp.zeros((*batch, 0, in_features), dtype)
     return layers(nothing, deterministic=True, return_state=True)[1]

@@ -11,13 +11,13 @@ from jaxnn import functional as F
 from jaxnn.functional.recurrent import check
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent import driven
-from jaxnn.modules.recurrent.cells import Cell
+from jaxnn.modules.recurrent.cell import Cell
 
 Layer = nnx.Module | F.Directions[nnx.Module]
 
 
 class CallOptions(TypedDict, total=False):
-    """What a call of a recurrent module takes beside its inputs and `return_state`."""
+    """Options of a call of a recurrent module, other than `return_state`."""
 
     state: Sequence[Any] | None
     lengths: jax.typing.ArrayLike | None
@@ -37,26 +37,27 @@ class Recurrent(nnx.Module):
     """Layers of any cells over whole sequences; each call is one call of `functional.stack`.
 
     A cell is one of this library (`LSTMCell`, or a `Cell` of any functional cell and its parameters), one of Flax
-    (`nnx.GRUCell`), or a module of your own that does what `nnx.RNN` asks of a cell: `(carry, x) -> (carry, y)` and
-    `initialize_carry(input_shape, rngs)`, `num_feature_axes` where an input has other than one. All options serve all
-    cells. The state of a cell of another make is its carry, arrays `(*batch, ...)`. Such a cell is a pure function: one
-    that writes something else in a step (statistics, a random stream) is refused, and so is a start at random.
+    (`nnx.GRUCell`), or your own module with the protocol of `nnx.RNN`: `(carry, x) -> (carry, y)`,
+    `initialize_carry(input_shape, rngs)`, and `num_feature_axes` if an input has more or fewer than one. All options
+    work with all cells. The state of a cell from elsewhere is its carry, arrays `(*batch, ...)`. Such a cell must be a
+    pure function: one that changes anything else in a step (statistics, a random stream), or draws its initial state
+    at random, raises an error.
 
     Args:
-        cells: One cell, `Directions(forward, backward)` for both directions, whose outputs stand side by side, or a
+        cells: One cell, `Directions(forward, backward)` for both directions, whose outputs are concatenated, or a
             sequence of these, lowest layer first.
-        dropout: Rate of dropout between layers; switched off by `deterministic`, so by `model.eval()`.
-        return_state: Whether a call returns the final states beside the outputs, unless it says otherwise.
-        rngs: `dropout`, where there is some.
+        dropout: Rate of dropout between layers; `deterministic`, hence `model.eval()`, turns it off.
+        return_state: Whether a call returns the final states beside the outputs, unless the call says otherwise.
+        rngs: `dropout`, if the rate is above 0.
 
     Attributes:
-        cells: One cell a layer, lowest first, or a pair `Directions(forward, backward)`.
+        cells: One cell per layer, lowest first, or a pair `Directions(forward, backward)`.
         bidirectional: Whether a layer goes both ways.
         dropout: The rate.
         return_state: As given.
 
     Raises:
-        ValueError: If something is no cell, or `dropout` is not in [0, 1).
+        ValueError: If a value is not a cell, or `dropout` is not in [0, 1).
 
     Example:
         >>> import jax.numpy as jnp
@@ -82,7 +83,7 @@ class Recurrent(nnx.Module):
         several = isinstance(cells, Sequence) and not isinstance(cells, F.Directions | F.Cell)
         layers: list[Any] = [*cells] if several else [cells]  # type: ignore[misc]
         if not layers:
-            raise ValueError("cells: expected at least one cell, got none; give one a layer.")
+            raise ValueError("cells: expected at least one cell, got none; give one per layer.")
         for layer in layers:
             for cell in layer if isinstance(layer, F.Directions) else (layer,):
                 _check(cell)
@@ -111,8 +112,11 @@ class Recurrent(nnx.Module):
             batch: Batch axes of the inputs.
             dtype: Dtype of the inputs.
 
+        Returns:
+            The state of each layer, lowest first.
+
         Raises:
-            ValueError: If a cell of another make has no attribute `in_features`, which `initialize_carry` takes.
+            ValueError: If a cell from elsewhere has no attribute `in_features`, which `initialize_carry` needs.
         """
 
         def zero(cell: nnx.Module) -> Any:
@@ -155,22 +159,22 @@ class Recurrent(nnx.Module):
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Any:
-        """Runs all layers over a sequence; what is not said here is as in `functional.recurrent`.
+        """Runs all layers over a sequence; options work as in `functional.recurrent`.
 
         Args:
             x: `(*batch, time, *features)`.
             return_state: Whether the final states are returned beside the outputs; the attribute by default.
             state: The initial state of each layer, lowest first; zeros by default.
-            lengths: How many steps of each sequence count.
+            lengths: Number of steps of each sequence that count.
             mask: Which steps count, bool `(*batch, time)`.
             reverse: Whether to go from the last step to the first; not for bidirectional layers.
             resets: Where a new sequence starts.
             time_major: Whether time is the first axis.
             remat: Keep only every `remat`-th state for the backward pass.
-            truncate: Stop gradients every so many steps.
-            algorithm: How it is computed.
+            truncate: Stop gradients every `truncate` steps.
+            algorithm: The way to compute all steps.
             deterministic: Whether dropout is off; the attribute by default.
-            rngs: For dropout, or a key; those of the module by default.
+            rngs: Streams or a key for dropout; the module's streams by default.
 
         Returns:
             The outputs `(*batch, time, ...)`; with `return_state` also the final state of each layer, lowest first, as
@@ -208,7 +212,7 @@ class Recurrent(nnx.Module):
     ) -> tuple[tuple[Any, ...], jax.Array]: ...
 
     def step(self, state: Sequence[Any], x: jax.Array, *, return_output: bool = False) -> Any:
-        """One step of all layers, without dropout: a loop of these equals the whole call, up to rounding.
+        """One step of all layers, without dropout; a loop of steps equals the whole call, up to rounding.
 
         Args:
             state: The state of each layer, at first `zero_state(batch)`.
@@ -222,9 +226,12 @@ class Recurrent(nnx.Module):
             ValueError: If the layers are bidirectional, or as `functional.recurrent_step`.
         """
         if self.bidirectional:
-            raise ValueError("a bidirectional layer has to see the whole sequence, so it cannot be run step by step")
+            raise ValueError(
+                "step: expected layers of one direction, got bidirectional ones, which need the whole sequence; call "
+                "the layer."
+            )
         if len(state) != len(self.cells):
-            raise ValueError(f"states must be one for each of {len(self.cells)} layers, got {len(state)}")
+            raise ValueError(f"state: expected one per layer, {len(self.cells)}, got {len(state)}")
         news = []
         for cell, before in zip(self.cells, state, strict=True):
             new, x = driven.step(cell, before, x)
@@ -241,14 +248,12 @@ class Recurrent(nnx.Module):
 
 
 def _check(cell: Any) -> None:
-    """Raises where something is no module cell."""
+    """Raises if a value is not a module cell."""
     if isinstance(cell, F.Cell):
-        raise ValueError(
-            "cells: expected module cells, got a functional Cell; modules.Cell(cell, params) gives it its parameters."
-        )
+        raise ValueError("cells: expected module cells, got a functional Cell; use modules.Cell(cell, params).")
     if not (isinstance(cell, nnx.Module) and callable(cell) and hasattr(cell, "initialize_carry")):
         what = cell.__name__ if isinstance(cell, type) else type(cell).__name__
         raise ValueError(
-            f"cells: expected modules (carry, x) -> (carry, y) with initialize_carry, got {what}; make an instance of "
-            "LSTMCell, nnx.GRUCell or the like."
+            f"cells: expected modules (carry, x) -> (carry, y) with initialize_carry, got {what}; make an instance "
+            "of a cell, for example LSTMCell or nnx.GRUCell."
         )

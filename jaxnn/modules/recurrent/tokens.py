@@ -1,4 +1,4 @@
-"""What models of tokens begin with: integers of a vocabulary, and their embedding."""
+"""The inputs of models of tokens: integers of a vocabulary, and their embedding."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxnn.kernels.accumulate import widened
 
 
 class Embedding(nnx.Embed):
-    """`nnx.Embed`, whose gradient adds up what a token gets from all its places in float32, not in half precision."""
+    """`nnx.Embed` whose gradient sums over all places of a token in float32, also in half precision."""
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Integers `(*batch,)` -> `(*batch, features)`, in `dtype`."""
@@ -21,14 +21,14 @@ class Embedding(nnx.Embed):
 
 
 def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
-    """An embedding in the dtype to compute in.
+    """Makes an embedding in the dtype to compute in.
 
-    Its variance is 1, so that layers see their input from the start as well as their state; Flax's default of
-    1 / features is made for embeddings that also serve as the output's weights.
+    Its variance is 1, as large as that of the state that layers see beside it; Flax's default of 1 / features is for
+    embeddings that are also the output's weights.
     """
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
         if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+            raise ValueError(f"{name}: expected at least 1, got {size}")
     return Embedding(
         vocabulary,
         features,
@@ -40,14 +40,14 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
 
 
 def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
-    """Tokens as an array; raises where they are no integers or, if concrete, lie outside the vocabulary."""
+    """Tokens as an array; raises if they are not integers or, if concrete, lie outside the vocabulary."""
     if not isinstance(tokens, jax.core.Tracer):
         known = np.asarray(tokens)
         if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
             raise ValueError(
-                f"{name} must lie in 0..{vocabulary - 1}, the vocabulary, got {known.min()}..{known.max()}"
+                f"{name}: expected tokens of the vocabulary, 0..{vocabulary - 1}, got {known.min()}..{known.max()}"
             )
     t = jnp.asarray(tokens)
     if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"{name} must be integers, got {t.dtype}")
+        raise ValueError(f"{name}: expected integers, got {t.dtype}")
     return t

@@ -1,4 +1,4 @@
-"""Recurrent cells: a functional cell with its parameters, run one step at a time."""
+"""The classic recurrent cells made from sizes: simple, GRU and LSTM."""
 
 from typing import Any
 
@@ -7,126 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional import arguments
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
-from jaxnn.modules.static import keywords, static_options
+from jaxnn.modules.recurrent.cell import Cell
 
 Activation = F.Activation
-
-
-@explained
-class Cell(nnx.RNNCellBase):
-    """A cell of `jaxnn.functional` that owns its parameters; `functional.recurrent_step` with these.
-
-    It drives in `Recurrent`, and in Flax's `nnx.RNN` and `nnx.Bidirectional`, whose protocol it follows.
-
-    Args:
-        cell: The functional cell: `functional.gru_cell()`, or one of your own.
-        params: Its parameters, any pytree of arrays. Each becomes an `nnx.Param`; an `nnx.Variable` stays what it is.
-        dtype: The dtype to compute in; that of the inputs by default. `nnx.RNN` makes the carry without knowing it:
-            there inputs of another dtype than the parameters' need it.
-
-    Attributes:
-        params: The parameters, a pytree of `nnx.Variable`.
-        dtype: The dtype to compute in, or None.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from jaxnn import functional as F
-        >>> from jaxnn import modules
-        >>> cell = modules.Cell(F.gru_cell(reset_after=False), F.init_gru(jax.random.key(0), 3, 5))
-        >>> modules.Recurrent(cell)(jnp.ones((2, 7, 3))).shape, nnx.RNN(cell)(jnp.ones((2, 7, 3))).shape
-        ((2, 7, 5), (2, 7, 5))
-    """
-
-    def __init__(self, cell: F.Cell, params: Any, *, dtype: Any = None) -> None:
-        if not isinstance(cell, F.Cell):
-            raise ValueError(
-                f"cell: expected a functional Cell, got {type(cell).__name__}; make one of zero_state and step, or "
-                "take functional.lstm_cell()"
-            )
-        self.params = nnx.data(jax.tree.map(_variable, params, is_leaf=_is_variable))
-        self._cell = static_options(cell._asdict())
-        self.dtype = dtype
-
-    @property
-    def cell(self) -> F.Cell:
-        """The functional cell."""
-        return F.Cell(**keywords(self._cell))
-
-    @property
-    def num_feature_axes(self) -> int:
-        """Number of feature axes of an input, as Flax names it."""
-        return self.cell.feature_axes
-
-    def arrays(self, dtype: Any) -> Any:
-        """The parameters as the functions in `jaxnn.functional` take them, floats in `dtype`."""
-
-        def array(variable: Any) -> jax.Array:
-            a: jax.Array = variable[...]
-            return a.astype(dtype) if _is_float(a.dtype) and _is_float(dtype) else a
-
-        return jax.tree.map(array, self.params, is_leaf=_is_variable)
-
-    def cast(self, x: jax.typing.ArrayLike) -> tuple[Any, jax.Array]:
-        """The parameters and the inputs in the dtype to compute in."""
-        x = jnp.asarray(x)
-        dtype = x.dtype if self.dtype is None else self.dtype
-        return self.arrays(dtype), arguments.cast("x", x, dtype) if self.dtype is not None else x
-
-    def zero_state(self, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Any:
-        """The state before the first step, for inputs with these batch axes and this dtype."""
-        dtype = dtype if self.dtype is None else self.dtype
-        return self.cell.zero_state(self.arrays(dtype), batch, dtype)
-
-    def initialize_carry(
-        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer | None = None
-    ) -> Any:
-        """The state before the first step, as Flax asks for it; for inputs of the parameters' dtype, or of `dtype`.
-
-        Args:
-            input_shape: Shape of an input of one step, `(*batch, *features)`.
-            rngs: For `carry_init`: a stream, or `carry` of several.
-            carry_init: Draws every array of the state; `zero_state` by default.
-
-        Raises:
-            ValueError: If `carry_init` has no `rngs`.
-        """
-        batch = tuple(input_shape)[: len(input_shape) - self.num_feature_axes]
-        zero = self.zero_state(batch, param_dtype(self))
-        if carry_init is None:
-            return zero
-        stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
-        if stream is None:
-            raise ValueError("rngs: expected a stream for carry_init, got None; give nnx.Rngs.")
-        return jax.tree.map(lambda a: carry_init(stream(), a.shape, a.dtype), zero)
-
-    def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, Any]:
-        """One step: `(state, (*batch, *features))` -> the new state and the output."""
-        params, x = self.cast(x)
-        state = F.recurrent_step(self.cell, params, carry, x)
-        return state, self.cell.output(params, state)
-
-
-def param_dtype(module: nnx.Module) -> Any:
-    """The dtype of a module's first parameter of floats; float32 where there is none."""
-    dtypes = (a.dtype for a in jax.tree.leaves(nnx.state(module, nnx.Param)))
-    return next(filter(_is_float, dtypes), jnp.dtype(jnp.float32))
-
-
-def _is_float(dtype: Any) -> bool:
-    return bool(jnp.issubdtype(dtype, jnp.floating))
-
-
-def _is_variable(value: Any) -> bool:
-    """Whether it is a variable, or what an initialiser with sharding gives."""
-    return isinstance(value, nnx.Variable | nnx.VariableMetadata)
-
-
-def _variable(value: Any) -> nnx.Variable:
-    return value if isinstance(value, nnx.Variable) else nnx.Param(value)
 
 
 @explained
@@ -139,7 +24,7 @@ class RNNCell(Cell):
         activation: As in `functional.rnn_step`.
         dtype: The dtype to compute in; as in `Cell`.
         param_dtype: The dtype of the parameters.
-        kernel_init: Initialiser of `w_x`; as in `functional.init_rnn`, and so are the others.
+        kernel_init: Initialiser of `w_x`; as in `functional.init_rnn`, like the others.
         recurrent_kernel_init: Initialiser of `w_h`.
         bias_init: Initialiser of the biases.
         rngs: The stream `params` is drawn from.
@@ -186,12 +71,12 @@ class GRUCell(Cell):
     Args:
         in_features: Number of input features.
         hidden_features: Number of hidden units.
-        reset_after: As in `functional.gru_step`, and so are the activations.
-        activation: That of the candidate.
-        gate_activation: That of the gates.
+        reset_after: As in `functional.gru_step`, like the activations.
+        activation: Activation of the candidate.
+        gate_activation: Activation of the gates.
         dtype: The dtype to compute in; as in `Cell`.
         param_dtype: The dtype of the parameters.
-        kernel_init: Initialiser of `w_x`; as in `functional.init_gru`, and so are the others.
+        kernel_init: Initialiser of `w_x`; as in `functional.init_gru`, like the others.
         recurrent_kernel_init: Initialiser of `w_h`.
         bias_init: Initialiser of the biases.
         rngs: The stream `params` is drawn from.
@@ -241,7 +126,7 @@ class LSTMCell(Cell):
     Args:
         in_features: Number of input features.
         hidden_features: Number of memory cells.
-        projection: As in `functional.init_lstm`, and so are `peephole`, `coupled` and `layer_norm`.
+        projection: As in `functional.init_lstm`, like `peephole`, `coupled` and `layer_norm`.
         peephole: Whether the gates see the cell state.
         coupled: Whether the input gate is one minus the forget gate.
         layer_norm: Whether products and cell state are normalised.
@@ -250,9 +135,9 @@ class LSTMCell(Cell):
         gate_activation: As in `functional.lstm_step`.
         dtype: The dtype to compute in; as in `Cell`.
         param_dtype: The dtype of the parameters.
-        kernel_init: Initialiser of `w_x`; as in `functional.init_lstm`, and so are the others.
+        kernel_init: Initialiser of `w_x`; as in `functional.init_lstm`, like the others.
         recurrent_kernel_init: Initialiser of `w_h`.
-        bias_init: Initialiser of the biases, in the place of `forget_bias`.
+        bias_init: Initialiser of the biases, instead of `forget_bias`.
         projection_init: Initialiser of the projection.
         rngs: The stream `params` is drawn from.
 
