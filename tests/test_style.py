@@ -19,16 +19,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnn"
 
 NOT_YET: tuple[str, ...] = (
-    "jaxnn/data/progress.py",
-    "jaxnn/files/lock.py",
-    "jaxnn/functional/decoding.py",
-    "jaxnn/functional/recurrent",
-    "jaxnn/kernels/accumulate.py",
-    "jaxnn/kernels/masks.py",
     "jaxnn/models",
     "jaxnn/modules/recurrent",
-    "jaxnn/testing/cell_checks.py",
-    "jaxnn/testing/sequence_checks.py",
     "jaxnn/train/checkpoint/fingerprint.py",
     "jaxnn/train/checkpoint/folder.py",
     "jaxnn/train/checkpoint/saved.py",
