@@ -1,4 +1,4 @@
-"""What a person sees while something runs: lines, and on a terminal a bar below them."""
+"""Progress on a stream: lines, and on a terminal a bar below them."""
 
 import contextlib
 import warnings

@@ -12,7 +12,7 @@ class DownloadProgress(Display):
     """Shows on stderr how many bytes of a file have arrived.
 
     Args:
-        label: What stands before the numbers.
+        label: The text before the numbers.
         enabled: False shows nothing.
     """
 
@@ -21,7 +21,7 @@ class DownloadProgress(Display):
         self._label, self._shown = label, -1
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Shows `done` of `total` bytes; `total` is None where nobody knows it."""
+        """Shows `done` of `total` bytes; `total` is None if it is unknown."""
         self.update(completed=done, total=total)
         step = done * 10 // total if total else done // _STEP_WITHOUT_TOTAL
         if self.has_bar or step == self._shown:

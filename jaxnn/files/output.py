@@ -1,4 +1,4 @@
-"""Standard output and error that end no training: what they cannot show is escaped, what fails is left out."""
+"""Standard output and error that never abort a training: they escape what they cannot show and skip failed writes."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ import sys
 
 
 class _Unfailing(io.RawIOBase):
-    """A file whose writes never fail; the first one that does is told on `told`, as far as that can be written."""
+    """A file whose writes never raise; it reports the first failure to the descriptor `told`, if it can be written."""
 
     def __init__(self, file: int, name: str, told: int | None) -> None:
         self._file, self._name, self._told = file, name, told
@@ -36,8 +36,8 @@ class _Unfailing(io.RawIOBase):
 def steady_output() -> None:
     r"""Makes printing safe for the rest of the process.
 
-    A terminal or a log in ASCII gets `\xb0` for a degree sign, and a disk that is full costs what is printed, not what
-    is trained.
+    A terminal or a log in ASCII gets `\xb0` for a degree sign, and a full disk loses the printed text, not the
+    training.
     """
     for name, told in (("stdout", 2), ("stderr", None)):
         stream = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""The pure core: arrays in, arrays out; no Flax, no state. Channels stand last, time before features."""
+"""The pure core: arrays in, arrays out; no Flax, no state. Channels are the last axis; time comes before features."""
 
 from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention

@@ -120,7 +120,7 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
 
 
 def channels_advice(shape: tuple[int, ...], spatial: int, channels: int) -> str:
-    """What to do where the last axis of a shape is not the channels: nothing is said where nothing is known."""
+    """Advice where the last axis of a shape is not the channels; empty without a likely cause."""
     if len(shape) > spatial and shape[-1 - spatial] == channels and shape[-1] != channels:
         return f"channels come last: jnp.moveaxis(x, {-1 - spatial}, -1)"
     if len(shape) >= spatial and channels == 1 and shape[-1:] != (1,):
@@ -135,7 +135,7 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
     if (x.ndim == spatial and advice) or (x.ndim > spatial and x.shape[-1] != channels):
         raise ValueError(
             f"x: expected (*batch, *spatial, {channels}) for a kernel of shape {kernel.shape}, got {x.shape}; "
-            + (advice or "its last axis is the channels")
+            f"{advice or 'its last axis is the channels'}."
         )
 
 
@@ -182,7 +182,7 @@ def rank(name: str, array: jax.Array, least: int, form: str) -> None:
 def bias_of(bias: jax.Array | None, channels: int) -> None:
     """Raises unless there is no bias, or one number per channel."""
     if bias is not None and bias.shape != (channels,):
-        raise ValueError(f"bias must have one entry per output channel, shape ({channels},), not {bias.shape}")
+        raise ValueError(f"bias: expected one entry per output channel, shape ({channels},), got {bias.shape}")
 
 
 def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:

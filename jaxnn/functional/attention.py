@@ -63,7 +63,7 @@ def attention(
             f"query, keys: expected (*batch, queries, d) and (*batch, time, d), got {query.shape} and {keys.shape}"
         )
     if values.shape[-2] != keys.shape[-2]:
-        raise ValueError(f"values must have the {keys.shape[-2]} steps of keys, got shape {values.shape}")
+        raise ValueError(f"values: expected the {keys.shape[-2]} steps of keys, got shape {values.shape}")
     inside = None if mask is None else _bools(mask, keys.shape[:-1])
     if lengths is not None:
         within = _inside(lengths, query.shape[:-2], keys.shape[-2])
@@ -91,7 +91,7 @@ def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     if m.dtype != jnp.bool_ or m.shape != shape:
         raise ValueError(
             f"mask: expected bool of shape {shape}, (*batch, time) as keys have, got {m.dtype} of shape {m.shape}; "
-            "compare what says which steps count, for example tokens != padding"
+            "compare what says which steps count, for example tokens != padding."
         )
     return m
 

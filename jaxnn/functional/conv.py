@@ -206,7 +206,9 @@ def _read(
     _check_groups(groups)
     outputs = kernel.shape[-1]
     if x.ndim > n and (x.shape[-1] % groups or outputs % groups):
-        raise ValueError(f"groups must divide the channels: {x.shape[-1]} into {outputs} channels, {groups} groups")
+        raise ValueError(
+            f"groups: expected a divisor of the {x.shape[-1]} input and {outputs} output channels, got {groups}"
+        )
     arguments.channels_last(x, kernel, kernel.shape[-2] * groups)
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel {kernel.shape}")
     arguments.floating(x=x, kernel=kernel, bias=bias)

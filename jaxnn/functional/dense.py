@@ -32,11 +32,11 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     """
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     if kernel.ndim != 2:
-        raise ValueError(f"kernel must have the shape (in, out), not {kernel.shape}")
+        raise ValueError(f"kernel: expected (in, out), got shape {kernel.shape}")
     arguments.rank("x", x, 1, "(*batch, in)")
     arguments.floating(x=x, kernel=kernel, bias=bias)
     if x.shape[-1] != kernel.shape[0]:
-        raise ValueError(f"x must end in the kernel's input axis of {kernel.shape[0]}, not have the shape {x.shape}")
+        raise ValueError(f"x: expected (*batch, {kernel.shape[0]}) for a kernel of shape {kernel.shape}, got {x.shape}")
     arguments.bias_of(bias, kernel.shape[1])
     wide = accumulator(x.dtype)
     y = jnp.matmul(x, kernel, precision=precision, preferred_element_type=wide)

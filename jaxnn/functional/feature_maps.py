@@ -45,7 +45,7 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
     """
     pictures, kernels = arguments.as_arrays(pictures, kernels)
     if kernels.ndim not in (2, 3):
-        raise ValueError(f"kernels must have the shape (maps, height, width) or (height, width), not {kernels.shape}")
+        raise ValueError(f"kernels: expected (maps, height, width) or (height, width), got shape {kernels.shape}")
     arguments.rank("pictures", pictures, 3, "(*batch, height, width, channels)")
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
     channels = pictures.shape[-1]

@@ -35,7 +35,7 @@ class Bound(functools.partial[Any]):
 
 
 def parts(value: Any) -> Any:
-    """What a function is compared by: a partial one, and those that it holds, by what they are made of."""
+    """The key that functions are compared by: a partial function by its parts, and theirs likewise."""
     if not isinstance(value, functools.partial):
         return value
     keywords = tuple((name, parts(option)) for name, option in sorted(value.keywords.items()))

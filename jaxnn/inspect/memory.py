@@ -63,7 +63,7 @@ def bytes_needed(compiled: jax.stages.Compiled) -> int:
 
 
 def bytes_held(tree: Any) -> int:
-    """What the arrays of a pytree, or their shapes, take on each device.
+    """The bytes that the arrays of a pytree, or their shapes, take on each device.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""What sums are accumulated in, those of derivatives too.
+"""The dtype that sums accumulate in, those of derivatives too.
 
-The transpose of a broadcast is a sum, and JAX makes it in the dtype of the array: in bfloat16 a sum of ones sticks at
+The transpose of a broadcast is a sum, and JAX computes it in the dtype of the array: in bfloat16 a sum of ones stops at
 256. Where a parameter is broadcast, it is `widened` first, so that its cotangent is summed in float32 and rounded once.
-Of float32 and float64 nothing changes, not even the program.
+Programs in float32 and float64 stay the same.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 def accumulator(dtype: Any) -> Any:
-    """float32 for floats that are narrower, otherwise the dtype itself."""
+    """Returns float32 for narrower floats, otherwise the dtype itself."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
@@ -22,7 +22,7 @@ def widened(array: jax.Array) -> jax.Array:
 
 
 def narrowed(wide: Any, like: Any) -> Any:
-    """`widened` trees in the dtypes they had; what holds no floats, random keys too, as it is."""
+    """Casts `widened` trees back to their dtypes; arrays of other than floats, random keys too, stay as they are."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.floating) else a, wide, like)
 
 

@@ -1,4 +1,4 @@
-"""What happens around each step of a recurrence, whatever its cell: the one place that says it."""
+"""Masks, resets and truncation around each step of a recurrence, whatever its cell."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,10 @@ from jaxnn.kernels.accumulate import narrowed
 
 
 class Masks(NamedTuple):
-    """What happens around each step; `None` where it never does.
+    """Which steps count, reset the state or stop derivatives; `None` means never.
 
     Attributes:
-        inside: `(time, *batch)`: whether the step counts. Where not, the state stays and the output is zero.
+        inside: `(time, *batch)`: whether the step counts. Otherwise the state stays and the output is zero.
         reset: `(time, *batch)`: whether the state is set back to the start of a sequence before the step.
         apart: `(time,)`: whether derivatives stop before the step.
     """
@@ -23,7 +23,7 @@ class Masks(NamedTuple):
 
 
 def choose(mask: jax.Array, new: Any, old: Any) -> Any:
-    """Chooses between two trees of arrays by a mask of their leading axes, or by one truth for all."""
+    """Chooses between two trees of arrays by a mask of their leading axes, or by one bool for all."""
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
         spread = jax.lax.expand_dims(mask, range(mask.ndim, a.ndim)) if mask.ndim else mask
@@ -33,28 +33,28 @@ def choose(mask: jax.Array, new: Any, old: Any) -> Any:
 
 
 def zeros(tree: Any) -> Any:
-    """Zeros in the place of every array."""
+    """Replaces every array by zeros."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
 def counted(masks: Masks, xs: Any) -> Any:
-    """The inputs that count: what stands elsewhere, NaN included, must reach neither values nor derivatives."""
+    """The inputs that count. The others, NaN included, must reach neither values nor derivatives."""
     return xs if masks.inside is None else choose(masks.inside, xs, zeros(xs))
 
 
 def restarted(masks: Masks, state: Any, start: Any) -> Any:
-    """The state that a step sees, or its tangent: set back where a sequence begins.
+    """The state that a step sees, or its tangent: reset where a sequence begins.
 
     Args:
         masks: Whether a sequence begins.
         state: The state before the step.
-        start: What it is set back to, `widened`: every step adds to its gradient. None without resets.
+        start: The state after a reset, `widened`, as every step adds to its gradient. None without resets.
     """
     return state if masks.reset is None else choose(masks.reset, narrowed(start, state), state)
 
 
 def kept(masks: Masks, new: Any, old: Any, y: Any) -> tuple[Any, Any]:
-    """The state and the output after a step: those from before and zero, where the step does not count."""
+    """The state and the output after a step: the old state and zero if the step does not count."""
     if masks.inside is None:
         return new, y
     return choose(masks.inside, new, old), choose(masks.inside, y, zeros(y))

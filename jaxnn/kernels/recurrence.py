@@ -62,14 +62,14 @@ class Cell(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a cell runs over.
+    """The arrays that a cell runs over.
 
     Attributes:
         weights: The cell's weights.
         carry: The state before the first step.
         restart: The state at the start of a sequence, as `masks.restarted` takes it.
         xs: `(time, *batch, features)`.
-        masks: What happens around each step.
+        masks: Which steps count, reset the state or stop derivatives.
     """
 
     weights: Weights

@@ -17,14 +17,14 @@ def attention(
     titles: Sequence[str] | None = None,
     columns: int = 2,
 ) -> None:
-    """Draws for each pair of sequences how much each element that is written looks at each one that was read.
+    """Draws for each pair of sequences how much each written element attends to each element that was read.
 
     Args:
         weights: One array `(written, read)` a pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
         path: The PNG to write.
         read: The names of the elements that were read: of a text its characters.
         written: The names of the elements that were written.
-        titles: What stands below each pair.
+        titles: The text below each pair.
         columns: Pairs a row.
 
     Raises:
@@ -40,7 +40,7 @@ def attention(
     shapes = [(len(to), len(of)) for to, of in zip(written, read, strict=True)]
     if not maps or [each.shape for each in maps] != shapes:
         got = [each.shape for each in maps]
-        raise ValueError(f"weights: expected one (written, read) a pair, {shapes}, got {got}; cut padding off")
+        raise ValueError(f"weights: expected one (written, read) a pair, {shapes}, got {got}; cut padding off.")
     figure = new_figure(5.0 * columns, 2.9 * -(-len(maps) // columns))
     places = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
     shown = None

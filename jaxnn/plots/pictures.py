@@ -64,10 +64,10 @@ def predictions(
         path: The PNG to write.
         class_names: A name for each class; their numbers by default.
         columns: Pictures a row.
-        title: What stands above: of what the pictures are a selection, for instance. How many are right and wrong
-            unless given.
-        most: Pictures to show at most, a few dozen for instance: every second one a wrong one while there are wrong
-            ones, the first of each; the title says so. All unless given.
+        title: The text above the pictures, for example what they are selected from. By default the numbers of right
+            and wrong ones.
+        most: Largest number of pictures, for example a few dozen: right and wrong ones in turn while there are wrong
+            ones, the first of each; the title says so. All by default.
 
     Raises:
         ValueError: If shapes do not fit, or a class is negative or has no name.

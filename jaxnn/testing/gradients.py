@@ -128,7 +128,7 @@ class _Derivatives:
         self.pull = jax.jit(lambda x, cotangent: jax.vjp(function, x)[1](cotangent)[0])
         outputs = jax.eval_shape(function, inputs)
         if not outputs:
-            raise ValueError("the function returns no floating-point numbers to differentiate")
+            raise ValueError("function: expected floating-point results to differentiate, got none")
         self.cotangent = self._random_unit(outputs)
 
         @jax.jit

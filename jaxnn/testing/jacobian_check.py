@@ -47,7 +47,7 @@ def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed:
 
 
 def _acting(claim: Any, state: Tree) -> Callable[[bool, tuple[int, ...]], np.ndarray]:
-    """What a cell claims: `(of one array, shape) -> bool` of that shape, which elements may act on which."""
+    """The claim of a cell: `(of one array, shape) -> bool` of that shape, which elements may act on which."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     if claim == "diagonal":
         return lambda same, shape: np.eye(shape[0], shape[1]) * same > 0

@@ -253,7 +253,7 @@ CHECKS: dict[SequenceCheck, Callable[[Subject], None]] = {
 
 
 def sums(params: Tree, time: int, reduction: int | None, roundings: int | None) -> tuple[int, int]:
-    """What the tolerance of a recurrence follows from: the products in a sum, and the roundings over all steps."""
+    """The sources of a recurrence's tolerance: the products in a sum, and the roundings over all steps."""
     return reduction or max([1, *(np.size(leaf) for leaf in jax.tree.leaves(params))]), roundings or 8 * time
 
 

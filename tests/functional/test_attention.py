@@ -112,16 +112,16 @@ def test_half_precision_stays_half():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"keys": _random(3, 5, 3)}, r"keys must have the batch axes of query .*got shape \(3, 5, 3\)"),
-        ({"keys": _random(2, 5, 4)}, "agree in d"),
-        ({"values": _random(2, 6, 3)}, "values must have the 5 steps of keys"),
-        ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys must have the dtype of query"),
-        ({"lengths": jnp.array([1])}, "lengths must be integers with the batch axes of query"),
-        ({"lengths": jnp.array([1.0, 2.0])}, "lengths must be integers"),
-        ({"lengths": jnp.array([6, 2])}, r"lengths must lie in 0\.\.5, .* got \[6\]"),
+        ({"keys": _random(3, 5, 3)}, r"keys: expected the batch axes of query .*got shape \(3, 5, 3\)"),
+        ({"keys": _random(2, 5, 4)}, r"query, keys: expected .*got \(2, 4, 3\) and \(2, 5, 4\)"),
+        ({"values": _random(2, 6, 3)}, "values: expected the 5 steps of keys"),
+        ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys: expected the dtype of query"),
+        ({"lengths": jnp.array([1])}, "lengths: expected integers with the batch axes of query"),
+        ({"lengths": jnp.array([1.0, 2.0])}, "lengths: expected integers"),
+        ({"lengths": jnp.array([6, 2])}, r"lengths: expected 0\.\.5, .* got \[6\]"),
         ({"mask": np.ones((2, 5))}, r"mask: expected bool of shape \(2, 5\), .* got float32"),
         ({"mask": np.ones((2, 4), bool)}, r"mask: expected bool of shape \(2, 5\), .* shape \(2, 4\)"),
-        ({"lengths": np.array([5, -1])}, r"lengths must lie in 0\.\.5, .* got \[-1\]"),
+        ({"lengths": np.array([5, -1])}, r"lengths: expected 0\.\.5, .* got \[-1\]"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

@@ -136,23 +136,31 @@ def test_batch_axes_are_free_and_an_empty_batch_stays_empty():
 x, k = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 4, 6))
 
 ERRORS = {
-    "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel must have the shape .*not \(4, 6\)"),
-    "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x must have the shape .*2 spatial axes.*not \(6, 4\)"),
+    "kernel without a window": ((x, jnp.ones((4, 6))), {}, r"kernel: expected .*got shape \(4, 6\)"),
+    "x without an axis": ((jnp.ones((6, 4)), k), {}, r"x: expected .*2 spatial axes.*got shape \(6, 4\)"),
     "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"x: expected .*spatial, 5\) for a kernel of shape \(3, 2, 5, 6\)"),
-    "empty window": ((x, jnp.ones((0, 2, 4, 6))), {}, r"kernel must have a window .*not \(0, 2\)"),
-    "groups": ((x, k), {"groups": 3}, "groups must divide the input channels: 4 channels, 3 groups"),
-    "groups of none": ((x, k), {"groups": -1}, "groups must be a positive int, not -1"),
-    "bias": ((x, k, jnp.ones(6)), {"groups": 2}, r"bias must have .*shape \(12,\), not \(6,\)"),
-    "stride": ((x, k), {"stride": (2, 0)}, r"stride must be at least 1 .*not \(2, 0\)"),
-    "dilation": ((x, k), {"dilation": (2,)}, "dilation must have one entry per spatial axis: 2 expected, 1 given"),
-    "unknown padding": ((x, k), {"padding": "FULL"}, "padding must be one of 'SAME'.*not 'FULL'"),
-    "negative padding": ((x, k), {"padding": ((0, 0), (-1, 0))}, "padding must not be negative"),
-    "cropped away": ((x, k), {"padding": 9}, r"padding \(\(9, 9\), \(9, 9\)\) crops more than the output has"),
-    "output padding": ((x, k), {"padding": 0, "output_padding": 1}, r"output_padding must be less .*not \(1, 1\)"),
-    "negative output padding": ((x, k), {"output_padding": -1}, "output_padding must be at least 0"),
-    "output padding and a name": ((x, k), {"stride": 2, "output_padding": 1}, "output_padding must be 0 with.*'SAME'"),
-    "integers": ((x.astype(int), k), {}, "x must have a floating dtype, not int32"),
-    "mixed": ((x, k.astype(jnp.bfloat16)), {}, "share one dtype, but they are x float32, kernel bfloat16"),
+    "empty window": ((x, jnp.ones((0, 2, 4, 6))), {}, r"kernel: expected a window .*got \(0, 2\)"),
+    "groups": ((x, k), {"groups": 3}, "groups: expected a divisor of the 4 input channels, got 3"),
+    "groups of none": ((x, k), {"groups": -1}, "groups: expected a positive int, got -1"),
+    "bias": ((x, k, jnp.ones(6)), {"groups": 2}, r"bias: expected .*shape \(12,\), got \(6,\)"),
+    "stride": ((x, k), {"stride": (2, 0)}, r"stride: expected at least 1 .*got \(2, 0\)"),
+    "dilation": ((x, k), {"dilation": (2,)}, "dilation: expected one entry per spatial axis, 2, got 1"),
+    "unknown padding": ((x, k), {"padding": "FULL"}, "padding: expected one of 'SAME'.*got 'FULL'"),
+    "negative padding": ((x, k), {"padding": ((0, 0), (-1, 0))}, "padding: expected no negative number"),
+    "cropped away": (
+        (x, k),
+        {"padding": 9},
+        r"padding: expected one that crops no more than the output has, got \(\(9, 9\), \(9, 9\)\)",
+    ),
+    "output padding": ((x, k), {"padding": 0, "output_padding": 1}, r"output_padding: expected less .*got \(1, 1\)"),
+    "negative output padding": ((x, k), {"output_padding": -1}, "output_padding: expected at least 0"),
+    "output padding and a name": (
+        (x, k),
+        {"stride": 2, "output_padding": 1},
+        "output_padding: expected 0 with.*'SAME'",
+    ),
+    "integers": ((x.astype(int), k), {}, "x: expected a floating dtype, got int32"),
+    "mixed": ((x, k.astype(jnp.bfloat16)), {}, "expected one dtype, got x float32, kernel bfloat16"),
 }
 
 

@@ -245,7 +245,7 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
             "max_length: .* at least 1, got 0",
         ),
         (lambda m, s, t: decoding.greedy(m, s, t, max_length=3, end=4), r"end: .* 0\.\.3, got 4"),
-        (lambda m, s, t: decoding.greedy(m, s, t.astype(jnp.float32), max_length=3), "start must hold integers"),
+        (lambda m, s, t: decoding.greedy(m, s, t.astype(jnp.float32), max_length=3), "start: expected integers"),
         (
             lambda m, s, t: decoding.beam_search(m, s, t, beams=0, max_length=3),
             "beams: .* at least 1, got 0",
@@ -258,7 +258,7 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
             lambda m, s, t: decoding.beam_search(
                 lambda s, t: (jnp.zeros((2, 4)), s), {"h": jnp.ones(3)}, t, beams=2, max_length=3
             ),
-            r"state\['h'\] must have the batch axes of start, \(2,\), first, got shape \(3,\)",
+            r"state\['h'\]: expected the batch axes of start, \(2,\), first, got shape \(3,\)",
         ),
         (
             lambda m, s, t: filter_logits(jnp.ones(3), temperature=0.0),

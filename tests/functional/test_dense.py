@@ -33,7 +33,7 @@ x, k = jnp.ones((2, 4)), jnp.ones((4, 6))
 ERRORS = {
     "kernel of a convolution": ((x, jnp.ones((1, 4, 6))), r"kernel: expected \(in, out\), got shape \(1, 4, 6\)"),
     "x of one number": ((jnp.ones(()), k), r"x: expected \(\*batch, in\), got shape \(\)"),
-    "features": ((jnp.ones((2, 1)), k), r"x: expected .*ends in the kernel's input axis, got shape \(2, 1\)"),
+    "features": ((jnp.ones((2, 1)), k), r"x: expected \(\*batch, .* for a kernel of shape .*, got \(2, 1\)"),
     "bias": ((x, k, jnp.ones((1, 6))), r"bias: expected .*shape \(6,\), got \(1, 6\)"),
     "integers": ((x.astype(int), k), "x: expected a floating dtype, got int32"),
     "complex": ((x, k.astype(complex)), "kernel: expected real numbers, got complex64"),

@@ -101,11 +101,11 @@ def test_a_random_start_is_given_or_refused():
         ),
         (
             lambda: modules.Recurrent(nnx.GRUCell(2, 4, rngs=nnx.Rngs(0)))(X, state=(jnp.zeros((3, 5)),)),
-            r"must have shape \(3, 4\)",
+            r"expected shape \(3, 4\)",
         ),
         (
             lambda: modules.Recurrent(nnx.LSTMCell(2, 4, rngs=nnx.Rngs(0)))(X, state=(jnp.zeros((3, 4)),)),
-            "state must be tuple, got an array",
+            "state: expected tuple, got an array",
         ),
         (
             lambda: modules.Recurrent(nnx.GRUCell(2, 4, rngs=nnx.Rngs(0)))(X, algorithm="fused"),

@@ -243,14 +243,14 @@ def test_it_learns_to_reverse():
     [
         (lambda e, d: e(TOKENS + 3), r"tokens: expected tokens of the vocabulary, 0\.\.6"),
         (lambda e, d: e(TOKENS.astype(jnp.float32)), "tokens: expected integers, got float32"),
-        (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths must lie in 0\.\.6"),
+        (lambda e, d: e(TOKENS, lengths=jnp.array([7, 1, 1])), r"lengths: expected 0\.\.6"),
         (lambda e, d: d(TARGET), "encoded: expected Encoded .* got None"),
-        (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h must have shape \(2, 4\)"),
+        (lambda e, d: d(TARGET[:2], e(TOKENS)), r"state\.h: expected shape \(2, 4\)"),
         (lambda e, d: d.generate(e(TOKENS), start=1.5, max_length=3), "start: expected integers"),
         (lambda e, d: d.generate(e(TOKENS), start=99, max_length=3), "start: expected tokens of the vocabulary"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="best"), "method: expected one of"),
         (lambda e, d: d.generate(e(TOKENS), start=0, max_length=3, method="sample"), "key: expected a random key"),
-        (lambda e, d: e(TOKENS, mask=TOKENS), "mask must be bool, got int32"),
+        (lambda e, d: e(TOKENS, mask=TOKENS), "mask: expected bool, got int32"),
         (lambda e, d: Encoder(7, 3, 4, cell=nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)), "cell: .* a class"),
         (
             lambda e, d: Encoder(7, 3, 4, cell=trees, rngs=nnx.Rngs(0)),

@@ -1,7 +1,7 @@
 """Generating sequences token by token: greedy, by sampling, by beam search, each as one compiled loop.
 
-All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. What
-does not change from step to step (parameters, an encoder's outputs) the step holds by closure.
+All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. The
+step holds in its closure whatever does not change from step to step (parameters, an encoder's outputs).
 """
 
 from jaxnn.functional.decoding.beam import beam_search

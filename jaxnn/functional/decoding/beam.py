@@ -24,22 +24,22 @@ def beam_search(
 
     Sequences are ranked by
 
-    $$\frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}$$
+    .. math:: \frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}
 
-    with $|y|$ their number of tokens, the end token included, and $\alpha$ the length penalty. An ended sequence keeps
-    its place until better ones push it out. With as many beams as there are sequences the search is exhaustive; with
-    one beam it is `greedy`. Of equal continuations the first wins.
+    with :math:`|y|` their number of tokens, the end token included, and :math:`\alpha` the length penalty. An ended
+    sequence keeps its place until better ones replace it. With one beam per possible sequence the search is exhaustive;
+    with one beam it is `greedy`. Of equal continuations the first wins.
 
     Args:
         step: `(state, token) -> (logits, state)`; it is mapped over the beams, so it sees the same shapes as in
-            `greedy` and what it holds by closure needs no axis for the beams.
-        state: the state before the first step; every leaf has the batch axes of `start` first.
-        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
-        beams: How many sequences are kept; known while tracing.
-        max_length: How many tokens at most; known while tracing.
-        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
-        length_penalty: $\alpha$; 0 ranks by probability alone, more favours longer sequences. May be traced; a traced
-            one that is not finite makes the log-probabilities NaN.
+            `greedy`, and arrays in its closure need no axis for the beams.
+        state: The state before the first step; every leaf has the batch axes of `start` first.
+        start: Integers `(*batch,)`, the token that the first step sees; not returned.
+        beams: Number of sequences to keep; known while tracing.
+        max_length: Largest number of tokens; known while tracing.
+        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
+        length_penalty: :math:`\alpha`; 0 ranks by probability alone, more favours longer sequences. May be traced; a
+            traced one that is not finite makes the log-probabilities NaN.
 
     Returns:
         Tokens `(*batch, beams, max_length)`, lengths and log-probabilities `(*batch, beams)`, best first. Where
@@ -65,13 +65,13 @@ def beam_search(
     start, max_length, end = checked(step, state, start, max_length, end)
     beams = integer("beams", beams, 1)
     alpha = number(
-        "length_penalty", length_penalty, "a finite number", lambda _: True, "0.0 ranks by probability alone"
+        "length_penalty", length_penalty, "a finite number", lambda _: True, "0.0 ranks by probability alone."
     )
     batch, at = start.shape, start.ndim
     for path, leaf in jax.tree.leaves_with_path(state):
         if leaf.shape[:at] != batch:
             raise ValueError(
-                f"state{jax.tree_util.keystr(path)} must have the batch axes of start, {batch}, first, "
+                f"state{jax.tree_util.keystr(path)}: expected the batch axes of start, {batch}, first, "
                 f"got shape {leaf.shape}"
             )
     fill = 0 if end is None else end
@@ -93,7 +93,7 @@ def beam_search(
         logits, state = over_beams(state, token)
         logits = logits.astype(jnp.float32)
         size = logits.shape[-1]
-        # A step adds `gains - cost`: logits below the best one, and the logarithm of what they sum to, one for a beam.
+        # A step adds `gains - cost`: logits below the best one, and the logarithm of their sum, one per beam.
         gains = logits - jnp.max(logits, axis=-1, keepdims=True)
         cost = jnp.log(jnp.sum(jnp.exp(gains), axis=-1))
         # An ended sequence has one continuation, at no cost: the end token again. An impossible one stays impossible.
@@ -101,13 +101,13 @@ def beam_search(
         idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
         gains = jnp.where(settled[..., None], idle, gains)
         total = plus(total, jnp.where(settled, 0.0, -cost))
-        # Totals of long sequences differ by less than their own rounding, so they are ranked by what lies between each
-        # and the total of the best beam: for one beam that is `gains`, the order of the logits.
+        # Totals of long sequences differ by less than their rounding, so they are ranked by their differences to the
+        # total of the best beam: for one beam that is `gains`, the order of the logits.
         best = jnp.argmax(total.high, axis=-1, keepdims=True)
         high, low = (jnp.take_along_axis(part, best, axis=-1) for part in total)
         high = jnp.where(jnp.isfinite(high), high, 0.0)
         lead = ((total.high - high) + (total.low - low))[..., None] + gains
-        # (high + lead) * share - high, with the penalty of an ended sequence as a share of that of the others.
+        # (high + lead) * share - high, with the penalty of an ended sequence relative to that of the others.
         share = (jnp.float32(6 + t) / (6 + lengths).astype(jnp.float32)) ** alpha
         share = jnp.where(done, jnp.clip(share, tiny, huge), 1.0)
         rank = (high * (share - 1))[..., None] + lead * share[..., None]

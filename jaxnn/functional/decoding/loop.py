@@ -1,4 +1,4 @@
-"""What all ways of generating share: their arguments, their result and the compiled loop."""
+"""The common part of all ways of generating: their arguments, their result and the compiled loop."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,10 +20,10 @@ class Generated(NamedTuple):
     """Generated sequences.
 
     Attributes:
-        tokens: int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first. From a
-            sequence's end on, the end token.
-        lengths: int32, how many tokens stand before the end token; `max_length` where none came.
-        log_probs: float32, the log-probability of tokens and end token under the model's own distribution, before
+        tokens: Int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first. The end token
+            fills the rest of a sequence.
+        lengths: Int32, the number of tokens before the end token; `max_length` without one.
+        log_probs: Float32, the log-probability of tokens and end token under the model's own distribution, before
             temperature and filters; natural logarithm.
     """
 
@@ -35,18 +35,20 @@ class Generated(NamedTuple):
 def checked(
     step: Step, state: Any, start: jax.Array, max_length: int, end: int | None
 ) -> tuple[jax.Array, int, int | None]:
-    """The first tokens as int32, the largest length and the end token; raises where they do not fit the step."""
+    """Returns the first tokens as int32, the largest length and the end token; raises if they do not fit the step."""
     start = jnp.asarray(start)
     if not jnp.issubdtype(start.dtype, jnp.integer):
-        raise ValueError(f"start must hold integers (tokens), got {start.dtype}")
+        raise ValueError(f"start: expected integers (tokens), got {start.dtype}")
     max_length = integer("max_length", max_length, 1)
     start = start.astype(jnp.int32)
     logits, _ = jax.eval_shape(step, state, start)
     if logits.shape[:-1] != start.shape:
-        raise ValueError(f"step must return logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
+        raise ValueError(f"step: expected logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
     real("logits", logits)
     if not logits.shape[-1]:
-        raise ValueError(f"step: expected logits of at least one token, got shape {logits.shape}; widen the vocabulary")
+        raise ValueError(
+            f"step: expected logits of at least one token, got shape {logits.shape}; widen the vocabulary."
+        )
     if end is not None:
         end = integer("end", end, 0)
         if end >= logits.shape[-1]:
@@ -55,7 +57,7 @@ def checked(
 
 
 def run(going, body, start, carry):  # type: ignore[no-untyped-def]
-    """The loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
+    """Runs the loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
 
     def whole(start, t, *arrays):  # type: ignore[no-untyped-def]
         return jax.lax.while_loop(going, body, (t, *like_leading(start, arrays)))

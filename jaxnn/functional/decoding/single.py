@@ -15,10 +15,10 @@ def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: in
 
     Args:
         step: `(state, token) -> (logits, state)`.
-        state: the state before the first step.
-        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
-        max_length: How many tokens at most; known while tracing.
-        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
+        state: The state before the first step.
+        start: Integers `(*batch,)`, the token that the first step sees; not returned.
+        max_length: Largest number of tokens; known while tracing.
+        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
 
     Returns:
         Tokens, lengths and log-probabilities.
@@ -55,14 +55,14 @@ def sample(
 
     Args:
         step: `(state, token) -> (logits, state)`.
-        state: the state before the first step.
-        start: integers `(*batch,)`, the token that the first step sees; not part of what is returned.
-        key: a random key.
-        max_length: How many tokens at most; known while tracing.
-        end: The token after which a sequence stops; the loop stops when all have. Known while tracing.
-        temperature: as in `filter_logits`.
-        top_k: as in `filter_logits`.
-        top_p: as in `filter_logits`.
+        state: The state before the first step.
+        start: Integers `(*batch,)`, the token that the first step sees; not returned.
+        key: A random key.
+        max_length: Largest number of tokens; known while tracing.
+        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
+        temperature: As in `filter_logits`.
+        top_k: As in `filter_logits`.
+        top_p: As in `filter_logits`.
 
     Returns:
         Tokens, lengths and log-probabilities, which are NaN where a traced temperature or `top_p` is out of range.
@@ -84,7 +84,7 @@ def sample(
     def choose(logits: jax.Array, key: jax.Array) -> jax.Array:
         return jax.random.categorical(key, shaped(logits), axis=-1)
 
-    # Among logits that are NaN `categorical` draws a token all the same.
+    # `categorical` draws a token even if all logits are NaN.
     sound = jnp.all(jnp.isfinite(shaped(jnp.zeros(1))))
     made = _generate(step, state, start, choose, key, max_length, end)
     return made._replace(log_probs=jnp.where(sound, made.log_probs, jnp.nan))

@@ -1,4 +1,4 @@
-"""The one table of how a recurrence can be computed, whatever its cell, and the one choice among them.
+"""The table of the algorithms for a recurrence, whatever its cell, and the choice among them.
 
 An algorithm is a function `(cell, task, options) -> (ys, state)` with the contract of `scan.scan`. It raises
 `NotServedError` where it cannot serve; only "auto" chooses.
@@ -39,18 +39,18 @@ Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 
 def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
-    """On CPU "fused" where it serves, "scan" for the rest; on other platforms "scan".
+    """Runs "fused" on CPU where it serves, otherwise "scan".
 
-    The platform is that which the program is lowered for. Measured on one core of a server CPU, with all gradients, for
-    1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is no
-    rule by shape. "associative" is never taken: on CPU it was 7 to 14 times slower than "scan", and on other platforms
-    nothing was measured. Nor are "newton" and "quasi-newton": whether they converge depends on the weights (see
-    `Newton`).
+    The platform is the one that the program is lowered for. Measured on one core of a server CPU, with all gradients,
+    for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is
+    no rule by shape. "associative" is never taken: on CPU it was 7 to 14 times slower than "scan", and on other
+    platforms nothing was measured. Nor are "newton" and "quasi-newton": whether they converge depends on the weights
+    (see `Newton`).
 
-    Cells without a `fused` form get no derivative of that kind made by JAX: an LSTM so treated, with the products for
-    the weights outside of the loop and the rest of the step differentiated twice, took 287 ms where "scan" takes 214
-    and "fused" 158 (32 sequences, 100 steps, 128 features, 256 units, two cores; 8 sequences, 200 steps of 64: 19.9,
-    21.3, 11.1).
+    Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
+    products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
+    takes 214 and "fused" 158 (32 sequences, 100 steps, 128 features, 256 units, two cores; 8 sequences, 200 steps of
+    64: 19.9, 21.3, 11.1).
     """
     try:
         fused.check(cell, task)
@@ -71,9 +71,9 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def choose(name: str | Newton) -> Algorithm:
-    """The algorithm of that name, or with those settings; raises `ValueError` with the names that there are."""
+    """Returns the algorithm of that name or with those settings; raises `ValueError` with the names."""
     if isinstance(name, Newton):
         return name
     if name not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
+        raise ValueError(f"algorithm: expected one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
     return ALGORITHMS[name]

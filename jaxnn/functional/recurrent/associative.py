@@ -18,18 +18,18 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     Two such steps in a row are one step of the same kind,
 
-    $$a_2 (a_1 s + b_1) + b_2 = (a_1 a_2)\, s + (a_2 b_1 + b_2),$$
+    .. math:: a_2 (a_1 s + b_1) + b_2 = (a_1 a_2)\, s + (a_2 b_1 + b_2),
 
-    so neighbours are joined in pairs, the pairs in pairs, and so on (`kernels.linear_recurrence`): a sequence of $T$
-    steps takes $2 \log_2 T$ joins one after another. Every option is a change of `a` and `b`:
+    so neighbours are joined in pairs, the pairs in pairs, and so on (`kernels.linear_recurrence`): a sequence of
+    :math:`T` steps takes :math:`2 \log_2 T` joins one after another. Every option is a change of `a` and `b`:
 
     - A step that does not count has `a = 1` and `b = 0`.
     - Where the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it,
       not even NaN. It is known before the first step (the initial state), at a reset, and at a cut of `truncate`: there
       it is a constant, which a first scan computes.
 
-    It does about three times the arithmetic of a loop and keeps several arrays as large as all states. Products of many
-    `a` must stay finite: a cell whose state grows without bound needs "scan".
+    It takes about three times the arithmetic of a loop and keeps several arrays as large as all states. Products of
+    many `a` must stay finite: a cell whose state grows without bound needs "scan".
 
     Args:
         cell: The cell; its `affine`, `project` and `output` see all steps at once, with time as first batch axis.

@@ -1,4 +1,4 @@
-"""What a recurrent cell is: a few pure functions, which `recurrent` runs over time."""
+"""The definition of a recurrent cell: a few pure functions, which `recurrent` runs over time."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ State = Any
 
 
 def first_leaf(params: Any, state: State) -> Any:
-    """The first array of a state: what a cell puts out unless it says otherwise."""
+    """The first array of a state: the default output of a cell."""
     return jax.tree.leaves(state)[0]
 
 
@@ -37,8 +37,8 @@ class Cell(NamedTuple):
 
     `zero_state` and `step` are all that `recurrent` needs. Each of the optional parts lets it compute the same in
     another way; `jaxnn.testing.assert_cell` checks that they agree with `step`. Define the functions in a module, where
-    equal cells are equal objects: then equal eager calls share one compiled program. What a function needs beside its
-    arguments goes into the parameters, or is bound with `functools.partial`.
+    equal cells are equal objects: then equal eager calls share one compiled program. Put whatever else a function needs
+    into the parameters, or bind it with `functools.partial`.
 
     Attributes:
         zero_state: `(params, batch, dtype) -> state`: the start of a sequence, for inputs of that dtype. Every array is
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
         output: `(params, state) -> y`: the output after a step, `(*batch, ...)`. Default: the state's first array.
         feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures.
         check: `(params, x, axes) -> None`: raises `ValueError` where the parameters do not fit each other or `x`;
-            `axes` says how the shape of `x` reads.
+            `axes` names the axes of `x`.
         project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays, which
             "associative" and "newton" do for all steps at once; `xs` has any number of batch axes, time among them.
         advance: `(params, state, g) -> state`: the rest of the step, so that `step(params, state, x)` is

@@ -1,4 +1,4 @@
-"""What the arguments of a recurrent layer must be; each message names the argument."""
+"""Checks of a recurrent layer's arguments; each message names the argument."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from jaxnn.kernels.geometry import known
 def inputs(
     cell: Cell, params: Any, x: jax.Array, *, time: int, time_major: bool = False
 ) -> tuple[Any, tuple[Any, ...]]:
-    """The number of steps and the batch axes of inputs with or without time; raises where they do not fit the cell."""
+    """Returns the number of steps (if there is time) and the batch axes of `x`; raises if `x` does not fit the cell."""
     if not isinstance(cell, Cell):
         raise ValueError(
-            f"cell: expected a Cell, got {type(cell).__name__}; make one of zero_state and step, or take lstm_cell()"
+            f"cell: expected a Cell, got {type(cell).__name__}; make one of zero_state and step, or take lstm_cell()."
         )
     names = "features" if cell.feature_axes == 1 else f"{cell.feature_axes} feature axes"
     batch_axes = "time, *batch" if time_major and time else "*batch, time" if time else "*batch"
@@ -27,7 +27,7 @@ def inputs(
         cell.check(params, x, axes)
     least = cell.feature_axes + time
     if x.ndim < least:
-        raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
+        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}")
     leading = x.shape[: x.ndim - cell.feature_axes]
     if not time:
         return None, leading
@@ -35,24 +35,24 @@ def inputs(
 
 
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
-    """Raises where a state is not what the cell's `zero_state` looks like."""
+    """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        raise ValueError(f"state must be {_kind(expected)}, got {_kind(given)}")
+        raise ValueError(f"state: expected {_kind(expected)}, got {_kind(given)}")
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
         if not jnp.issubdtype(want.dtype, jnp.complexfloating):
             arguments.real(name, got)
         if got.shape != want.shape:
             raise ValueError(
-                f"{name} must have shape {want.shape}: the batch axes {batch} of x, then the "
-                f"layer's own; got {got.shape}"
+                f"{name}: expected shape {want.shape}, the batch axes {batch} of x before those of the layer, "
+                f"got {got.shape}"
             )
         if got.dtype != want.dtype:
-            raise ValueError(f"{name} must be {want.dtype} for x of {dtype}, got {got.dtype}; cast it")
+            raise ValueError(f"{name}: expected {want.dtype} for x of {dtype}, got {got.dtype}; cast it.")
 
 
 def step(cell: Cell, task: Task) -> None:
-    """Raises where the cell's step returns another state than it is given."""
+    """Raises unless the cell's step returns a state of the structure, shapes and dtypes that it takes."""
     x = jax.eval_shape(lambda xs: xs[0], task.xs) if task.xs.shape[0] else jnp.zeros(task.xs.shape[1:], task.xs.dtype)
     new = jax.eval_shape(cell.step, task.params, task.state, x)
     if not _alike(new, task.state):
@@ -61,7 +61,7 @@ def step(cell: Cell, task: Task) -> None:
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ValueError(
                 f"cell.step: expected it to return state{jax.tree_util.keystr(path)} as {want.dtype} {want.shape}, as "
-                f"zero_state does for x of {task.xs.dtype}, got {got.dtype} {got.shape}; cast it or reshape it"
+                f"zero_state does for x of {task.xs.dtype}, got {got.dtype} {got.shape}; cast it or reshape it."
             )
 
 
@@ -75,9 +75,9 @@ def _kind(tree: Any) -> str:
 
 
 def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
-    """Raises where the parameters are of another layer, or not all real and of the dtype of `main`."""
+    """Raises if the parameters are of another layer, or not all are real and of the dtype of `main`."""
     if not isinstance(p, kind):
-        raise ValueError(f"params must be {kind.__name__}, got {type(p).__name__}")
+        raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}")
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
     for path, leaf in jax.tree.leaves_with_path(p):
@@ -85,61 +85,60 @@ def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
 
 
 def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"), *, heads: bool = False) -> None:
-    """Raises where the parameters are of another layer, not all real and of one dtype, or `matrices` are none.
+    """Raises if the parameters are of another layer, not all real and of one dtype, or `matrices` have other axes.
 
-    The last of the matrices is that which the others must fit; its columns are the layer's own. With `heads` it may be
-    a stack of matrices.
+    The other matrices must fit the last one. With `heads` the last one may be a stack of matrices.
     """
     main = matrices[-1]
     kind_of(p, kind, main)
     for name in matrices:
         if getattr(p, name).ndim != 2 and not (heads and name == main and getattr(p, main).ndim == 3):
             raise ValueError(
-                f"params.{name} must have 2 axes, (rows, columns), got shape "
-                f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer"
+                f"params.{name}: expected 2 axes, (rows, columns), got shape "
+                f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer."
             )
     shape = getattr(p, main).shape
     if 0 in (shape[1:] if len(matrices) == 1 else shape):  # the rows of the only matrix are inputs, maybe none
-        raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units")
+        raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units.")
 
 
 def kernels(p: Any, kind: type[Any], gates: int) -> None:
-    """Raises where the parameters are of another layer, or their convolutions' kernels no stacks of gates."""
+    """Raises if the parameters are of another layer, or if their convolution kernels do not hold the gates."""
     kind_of(p, kind)
     w_x, w_h = p.w_x.shape, p.w_h.shape
     if len(w_h) < 3 or 0 in w_h or w_h[-1] != gates * w_h[-2]:
         raise ValueError(
-            f"params.w_h: expected (*window, hidden, {gates} * hidden), got {w_h}; join the gates in the last axis"
+            f"params.w_h: expected (*window, hidden, {gates} * hidden), got {w_h}; join the gates in the last axis."
         )
     if len(w_x) != len(w_h) or 0 in w_x or w_x[-1] != w_h[-1]:
         raise ValueError(
             f"params.w_x: expected (*window, features, {w_h[-1]}) with the {len(w_h) - 2} window axes of params.w_h, "
-            f"got shape {w_x}; give both kernels the same axes and columns"
+            f"got shape {w_x}; give both kernels the same axes and columns."
         )
 
 
 def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
-    """Raises where a parameter does not fit another one, `main`."""
+    """Raises if a parameter does not fit the parameter `main`."""
     for name, shape in expected.items():
         if getattr(p, name).shape != shape:
             raise ValueError(
-                f"params.{name} must have shape {shape} to fit params.{main} {getattr(p, main).shape}, "
+                f"params.{name}: expected shape {shape} to fit params.{main} {getattr(p, main).shape}, "
                 f"got {getattr(p, name).shape}"
             )
 
 
 def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
-    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` is how its shape reads."""
+    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` names the axes of `x`."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be floating point, got {x.dtype}; embed or cast it first")
+        raise ValueError(f"x: expected floating point, got {x.dtype}; embed or cast it first.")
     w = getattr(p, name)
     least = w.ndim - 1 + ("time" in axes)
     if x.ndim < least:
-        raise ValueError(f"x must be {axes}, so have at least {least} axes, got shape {x.shape}")
+        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}")
     if x.shape[-1] != w.shape[-2]:
         raise ValueError(
-            f"x must be {axes} with the {w.shape[-2]} features that params.{name} {w.shape} expects, "
+            f"x: expected {axes} with the {w.shape[-2]} features of params.{name} {w.shape}, "
             f"got {x.shape[-1]} features, shape {x.shape}"
         )
     _same_dtype("params", w.dtype, "x", x.dtype)
@@ -149,52 +148,54 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
     """Lengths as int32 of shape `batch`; concrete ones are checked to lie in 0..time."""
     n = jnp.asarray(value)
     if n.dtype == jnp.bool_:
-        raise ValueError("lengths must be integers, got bool; which steps count is mask=, bool (*batch, time)")
+        raise ValueError(
+            "lengths: expected integers, got bool; to choose single steps give mask=, bool (*batch, time)."
+        )
     if not jnp.issubdtype(n.dtype, jnp.integer):
-        raise ValueError(f"lengths must be integers, got {n.dtype}")
+        raise ValueError(f"lengths: expected integers, got {n.dtype}")
     if n.shape != batch:
-        raise ValueError(f"lengths must have the batch axes of x, {batch}, got shape {n.shape}")
+        raise ValueError(f"lengths: expected the batch axes of x, {batch}, got shape {n.shape}")
     if not isinstance(value, jax.core.Tracer):
         given = np.asarray(value)
         bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
         if bad.size:
-            raise ValueError(f"lengths must lie in 0..{time}, the number of time steps in x; got {bad[:5].tolist()}")
+            raise ValueError(f"lengths: expected 0..{time}, the number of time steps in x, got {bad[:5].tolist()}")
     return n.astype(jnp.int32)
 
 
 def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_major: bool) -> jax.Array:
-    """A bool for every step, of the shape of `x` without its features."""
+    """Returns one bool per step, of the shape of `x` without its features."""
     r = jnp.asarray(value)
     axes = "(time, *batch)" if time_major else "(*batch, time)"
     if r.dtype != jnp.bool_:
-        raise ValueError(f"{name} must be bool, got {r.dtype}")
+        raise ValueError(f"{name}: expected bool, got {r.dtype}")
     if r.shape != shape:
-        raise ValueError(f"{name} must be {axes} as x is, shape {shape}, got {r.shape}")
+        raise ValueError(f"{name}: expected {axes} as in x, shape {shape}, got {r.shape}")
     return r
 
 
 def count(name: str, value: int | None) -> None:
     """Raises where an optional number of steps is not positive."""
     if value is not None and value < 1:
-        raise ValueError(f"{name} must be at least 1 step, or None, got {value}")
+        raise ValueError(f"{name}: expected at least 1 step, or None, got {value}")
 
 
 def sizes(**named: int) -> None:
     """Raises where a size is not a positive number."""
     for name, size in named.items():
         if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+            raise ValueError(f"{name}: expected at least 1, got {size}")
 
 
 def rate(name: str, value: Any) -> bool:
-    """Whether a rate of dropout is more than zero, as one that is traced may be; raises for what is no rate."""
-    arguments.number(name, value, "a real number in [0, 1)", lambda r: 0 <= r < 1, "0.0 drops nothing")
+    """Whether a dropout rate may exceed zero (a traced one may); raises unless it is a number in [0, 1)."""
+    arguments.number(name, value, "a real number in [0, 1)", lambda r: 0 <= r < 1, "0.0 drops nothing.")
     return isinstance(value, jax.core.Tracer) or float(value) > 0
 
 
 def _same_dtype(what: str, got: jax.typing.DTypeLike, other: str, want: jax.typing.DTypeLike) -> None:
     if got != want:
         raise ValueError(
-            f"{what} must have the dtype of {other}, {want}, got {got}; cast one of them, for instance with "
-            "jax.tree.map(lambda a: a.astype(x.dtype), params)"
+            f"{what}: expected the dtype of {other}, {want}, got {got}; cast one of them, for example with "
+            "jax.tree.map(lambda a: a.astype(x.dtype), params)."
         )

@@ -1,4 +1,4 @@
-"""Gates that start out keeping: chrono initialisation."""
+"""Chrono initialisation: gates that keep the state at the start of training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from jaxnn.functional.recurrent.init import Initializer
 
 
 def chrono(keeps: Sequence[int], hidden: int, longest: float) -> Initializer:
-    r"""An initialiser of gate biases with which each unit keeps its state for a time of its own.
+    r"""Returns an initialiser of gate biases with which units keep their states for different times.
 
     A gate :math:`f = \sigma(b)` keeps the state for about :math:`1 / (1 - f) = 1 + e^b` steps, so
 
@@ -23,11 +23,11 @@ def chrono(keeps: Sequence[int], hidden: int, longest: float) -> Initializer:
         keeps: For each gate, in the layer's order, 1 where it keeps the state, -1 where it takes in the input, and 0
             where its bias is zero: `(-1, 1, 0, 0)` for an LSTM (i, f, g, o), `(0, 1, 0)` for a GRU (r, z, n).
         hidden: Hidden units.
-        longest: :math:`T`, the steps over which something has to be remembered.
+        longest: :math:`T`, the number of steps over which the layer has to remember.
 
     Returns:
-        An initialiser for `bias_init`. A bias of another shape than `(gates * hidden,)` becomes zero: a GRU has one of
-        its candidate apart.
+        An initialiser for `bias_init`. A bias of another shape than `(gates * hidden,)` becomes zero, as the separate
+        recurrent bias of a GRU's candidate.
 
     References:
         Tallec and Ollivier, Can recurrent neural networks warp time?, 2018.

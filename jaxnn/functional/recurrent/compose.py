@@ -1,4 +1,4 @@
-"""Layers built of layers: both directions, and one on top of another."""
+"""Layers made of layers: both directions, and stacks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -18,17 +18,17 @@ Layer = Callable[..., tuple[jax.Array, Any]]
 
 
 def layer_of(layer: Layer | Cell) -> Layer:
-    """A cell as the layer that runs it."""
+    """Returns the layer that runs a cell."""
     return Bound(recurrent, layer) if isinstance(layer, Cell) else layer
 
 
 @exportable
 class Directions(NamedTuple, Generic[T]):
-    """A pair for both directions of a bidirectional layer: of parameters or of states.
+    """The parameters or the states of the two directions of a bidirectional layer.
 
     Attributes:
-        forward: of the layer that goes from the first step to the last.
-        backward: of the layer that goes from the last step to the first.
+        forward: Those of the layer that runs from the first step to the last.
+        backward: Those of the layer that runs from the last step to the first.
     """
 
     forward: T
@@ -43,7 +43,7 @@ def bidirectional(
     state: tuple[Any, Any] | None = None,
     **options: Any,
 ) -> tuple[jax.Array, Directions[Any]]:
-    """Runs a layer over a sequence in both directions and puts the outputs side by side.
+    """Runs a layer over a sequence in both directions and concatenates the outputs.
 
     Args:
         layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
@@ -54,7 +54,7 @@ def bidirectional(
         **options: What `layer` takes (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
 
     Returns:
-        The outputs `(*batch, time, 2 * output)`, forward first, array by array where a cell puts out several, and the
+        The outputs `(*batch, time, 2 * output)`, forward first (array by array if a cell has several outputs), and the
         final states: forward after the last step, backward after step 0.
 
     Raises:
@@ -72,9 +72,11 @@ def bidirectional(
         ((2, 7, 10), (2, 5))
     """
     if "reverse" in options:
-        raise ValueError("reverse: a bidirectional layer runs both ways; leave it out")
+        raise ValueError(
+            f"reverse: expected none, as a bidirectional layer runs both ways, got {options['reverse']!r}; omit it."
+        )
     if state is not None and (not isinstance(state, tuple) or len(state) != 2):
-        raise ValueError(f"state must be a pair (forward, backward), got {type(state).__name__}")
+        raise ValueError(f"state: expected a pair (forward, backward), got {type(state).__name__}")
     layer = layer_of(layer)
     of_forward, of_backward = (None, None) if state is None else state
     y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)
@@ -97,21 +99,21 @@ def stack(
 
     Args:
         layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
-        params_per_layer: the parameters of each layer, lowest first. A layer whose parameters are a
+        params_per_layer: The parameters of each layer, lowest first. A layer whose parameters are a
             `Directions` is run in both directions.
         x: `(*batch, time, features)`.
-        states: the initial state of each layer; zeros by default.
-        dropout: the probability with which each output of every layer *but the last* is set to zero while the
-            others are divided by `1 - dropout`; a draw of its own for each element and step. May be traced; a
-            traced 1 sets all to zero.
-        key: the random key for dropout.
-        **options: what `layer` takes (`lengths`, `resets`, ...), the same for all.
+        states: The initial state of each layer; zeros by default.
+        dropout: The probability with which each output of every layer *but the last* is set to zero while the others
+            are divided by `1 - dropout`; drawn separately for each element and step. May be traced; a traced 1 sets all
+            to zero.
+        key: The random key for dropout.
+        **options: What `layer` takes (`lengths`, `resets`, ...), the same for all.
 
     Returns:
         The outputs of the last layer and the final states of all, lowest first.
 
     Raises:
-        ValueError: no parameters, the number of states differs from the number of layers, dropout is no
+        ValueError: If there are no parameters, the number of states differs from the number of layers, dropout is no
             number in [0, 1) or lacks a key, or what `layer` raises.
 
     Example:
@@ -127,7 +129,9 @@ def stack(
     starts = _matched(params_per_layer, states)
     drops = check.rate("dropout", dropout)
     if drops and key is None:
-        raise ValueError(f"dropout={dropout} needs a random key; pass key=, or dropout=0.0 when not training")
+        raise ValueError(
+            f"key: expected a random key for dropout={dropout}, got None; pass one, or dropout=0.0 when not training."
+        )
     finals = []
     for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):
         if depth > 0 and drops and key is not None:
@@ -147,22 +151,23 @@ def stack_step(
     x: jax.Array,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """One step of a stack.
+    """Runs one step of a stack.
 
     Args:
         step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them, whose state's `h` is the
             output.
-        params_per_layer: the parameters of each layer, lowest first.
-        states: the state of each layer.
+        params_per_layer: The parameters of each layer, lowest first.
+        states: The state of each layer.
         x: `(*batch, features)`.
-        **options: what `step` takes, the same for all.
+        **options: What `step` takes, the same for all.
 
     Returns:
         The new states, lowest first. The output of the last is the stack's: `states[-1].h`, or
         `cell.output(params_per_layer[-1], states[-1])`.
 
     Raises:
-        ValueError: a layer is bidirectional, as many states as there are not layers, or what `step` raises.
+        ValueError: If a layer is bidirectional, the number of states differs from the number of layers, or what `step`
+            raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -177,7 +182,10 @@ def stack_step(
     news = []
     for params, state in zip(params_per_layer, _matched(params_per_layer, states), strict=True):
         if isinstance(params, Directions):
-            raise ValueError("a bidirectional layer has to see the whole sequence, so it cannot be run step by step")
+            raise ValueError(
+                "params_per_layer: expected layers that run step by step, got a bidirectional one; run the whole "
+                "sequence with stack."
+            )
         if isinstance(step, Cell):
             news.append(recurrent_step(step, params, state, x))
             x = step.output(params, news[-1])
@@ -189,11 +197,11 @@ def stack_step(
 
 def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> Sequence[Any]:
     if not params_per_layer:
-        raise ValueError("params_per_layer must hold at least one layer, got none")
+        raise ValueError("params_per_layer: expected at least one layer, got none")
     if states is None:
         return [None] * len(params_per_layer)
     if len(states) != len(params_per_layer):
-        raise ValueError(f"states must be one for each of {len(params_per_layer)} layers, got {len(states)}")
+        raise ValueError(f"states: expected one for each of {len(params_per_layer)} layers, got {len(states)}")
     return states
 
 

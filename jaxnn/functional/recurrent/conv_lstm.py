@@ -29,28 +29,28 @@ def conv_lstm_step(
 ) -> ConvLSTMState:
     r"""One step of a convolutional LSTM.
 
-    $$
-    \begin{aligned}
-    (i_t, f_t, g_t, o_t) &= x_t * W_x + h_{t-1} * W_h + b \\
-    c_t &= \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t) \\
-    h_t &= \sigma(o_t) \odot \tanh(c_t)
-    \end{aligned}
-    $$
+    .. math::
 
-    The star is `conv`. Where `params` holds a *peephole* $p$, $p_i \odot c_{t-1}$ is added to $i_t$, $p_f \odot
-    c_{t-1}$ to $f_t$ and $p_o \odot c_t$ to $o_t$. Outside of the picture the state is zero: its convolution has the
-    padding `"SAME"`.
+        \begin{aligned}
+        (i_t, f_t, g_t, o_t) &= x_t * W_x + h_{t-1} * W_h + b \\
+        c_t &= \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t) \\
+        h_t &= \sigma(o_t) \odot \tanh(c_t)
+        \end{aligned}
+
+    The star is `conv`. Where `params` holds a *peephole* :math:`p`, :math:`p_i \odot c_{t-1}` is added to :math:`i_t`,
+    :math:`p_f \odot c_{t-1}` to :math:`f_t` and :math:`p_o \odot c_t` to :math:`o_t`. Outside of the picture the state
+    is zero: its convolution has the padding `"SAME"`.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, g, o.
+        params: The layer's parameters; the gates are ordered i, f, g, o.
         state: `h` and `c` of shape `(*batch, *spatial, hidden)`, with the spatial size of the inputs' convolution; `c`
             is at least float32.
         x: `(*batch, *spatial, features)`.
         stride: Of the inputs' convolution, as in `conv`.
         padding: Of the inputs' convolution, as in `conv`.
         dilation: Of the inputs' convolution, as in `conv`.
-        activation: The candidate's and the cell's, $\tanh$ in the formula.
-        gate_activation: The gates', $\sigma$ in the formula.
+        activation: The candidate's and the cell's, :math:`\tanh` in the formula.
+        gate_activation: The gates', :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
@@ -93,7 +93,7 @@ def conv_lstm_cell(
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
 ) -> Cell:
-    """The cell of `conv_lstm` on pictures of one size, for `recurrent` and what takes any cell.
+    """The cell of `conv_lstm` on pictures of one size, for `recurrent` and functions that take any cell.
 
     Args:
         size: The spatial size of the inputs, one int per spatial axis: parameters fit pictures of any size, and a state
@@ -121,7 +121,7 @@ def conv_lstm_cell(
     """
     if not isinstance(size, Sequence):
         raise ValueError(
-            f"size: expected one int per spatial axis, got {size!r}; give a tuple, ({size!r},) for one axis"
+            f"size: expected one int per spatial axis, got {size!r}; give a tuple, ({size!r},) for one axis."
         )
     axes = len(size)
     window: dict[str, Any] = {
@@ -152,20 +152,20 @@ def conv_lstm(
     gate_activation: Activation = jax.nn.sigmoid,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, ConvLSTMState]:
-    """A layer of convolutional LSTM: `conv_lstm_step`, which states the formula, over every time step.
+    """Runs a convolutional LSTM over every time step; `conv_lstm_step` states the formula.
 
-    One, two, three or more spatial axes, as the kernels have; any number of batch axes, none too. Half-precision inputs
-    give half-precision outputs; convolutions are summed in float32, and the cell state stays float32.
+    Accepts as many spatial axes as the kernels have, and any number of batch axes, including none. Half-precision
+    inputs give half-precision outputs; convolutions are summed in float32, and the cell state stays float32.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, g, o.
+        params: The layer's parameters; the gates are ordered i, f, g, o.
         x: `(*batch, time, *spatial, features)`.
         state: The initial state, as in `conv_lstm_step`; zeros by default.
         stride: As in `conv_lstm_step`.
         padding: As in `conv_lstm_step`.
         dilation: As in `conv_lstm_step`.
-        activation: As in `conv_lstm_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
-            compiled once, and so it is a pure function; another is traced in every call.
+        activation: As in `conv_lstm_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
+            jitted one is compiled once; any other is traced in every call.
         gate_activation: As in `conv_lstm_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
@@ -199,7 +199,7 @@ def conv_lstm(
 
 
 def _cell_for(params: ConvLSTMParams, x: jax.Array, leading: str, **options: Any) -> Cell:
-    """The cell for pictures of the size of `x`. Parameters are checked first: they say which axes are spatial."""
+    """Returns the cell for pictures of the size of `x`. Checks the parameters first: they tell the spatial axes."""
     check_kernels(params, x, f"({leading}, *spatial, features)")
     return conv_lstm_cell(x.shape[-1 - params.spatial : -1], **options)
 
@@ -210,14 +210,14 @@ def _check(params: ConvLSTMParams, x: jax.Array, axes: str, *, size: tuple[int, 
     if given != size:
         raise ValueError(
             f"x: expected pictures of the size {size}, for which conv_lstm_cell was made, got {given}; make a cell for "
-            "that size"
+            "that size."
         )
     if params.peephole is not None:
         expected = (3, *_output_size(params, x.dtype, given, window), params.hidden)
         if params.peephole.shape != expected:
             raise ValueError(
                 f"params.peephole: expected (3, *spatial, hidden) = {expected} for outputs of x {x.shape}, "
-                f"got shape {params.peephole.shape}; peepholes fit pictures of one size"
+                f"got shape {params.peephole.shape}; peepholes fit pictures of one size."
             )
 
 

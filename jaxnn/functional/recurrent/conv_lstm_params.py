@@ -1,4 +1,4 @@
-"""Parameters and state of a convolutional LSTM: what they are, what fits, and random ones."""
+"""Parameters and state of a convolutional LSTM: their definition, checks and initialisation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class ConvLSTMState(NamedTuple):
 
 @exportable
 class ConvLSTMParams(NamedTuple):
-    """Parameters of a convolutional LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
+    """Parameters of a convolutional LSTM; the gates are ordered i (input), f (forget), g (candidate), o (output).
 
     The kernels determine the number of spatial axes. Their windows may differ.
 
@@ -62,13 +62,13 @@ class ConvLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
-        """The state that `state=None` stands for, for inputs of `dtype`; `size` is that of the outputs."""
+        """The initial state where none is given, for inputs of `dtype`; `size` is that of the outputs."""
         h = jnp.zeros((*batch, *size, self.hidden), dtype)
         return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
 
 
 def check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:
-    """Raises where the parameters do not fit each other, or the inputs, whose shape reads as `axes` says."""
+    """Raises if the parameters do not fit each other or the inputs, whose axes `axes` names."""
     check.kernels(params, ConvLSTMParams, 4)
     check.shapes({"b": (params.w_h.shape[-1],)}, params)
     check.features(params, x, axes)
@@ -93,8 +93,8 @@ def init_conv_lstm(
         features: Number of input channels.
         hidden: Number of channels of the state.
         window: Size of both kernels: one int per spatial axis, or an int for a square over two.
-        peephole: The spatial size of the outputs, where the gates see the cell state (as in Shi et al. 2015, where each
-            place has weights of its own); None without peepholes.
+        peephole: The spatial size of the outputs, where the gates see the cell state (as in Shi et al. 2015, with
+            separate weights for each place); None without peepholes.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
         recurrent_kernel_init: For `w_h`, given its whole shape; orthogonal for each gate by default, with the window
             and the channels as rows.

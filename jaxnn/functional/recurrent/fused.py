@@ -15,7 +15,7 @@ from jaxnn.kernels.recurrence import Run, recurrence
 
 
 def check(cell: Cell, task: Task) -> None:
-    """Raises `NotServedError` where "fused" does not serve."""
+    """Raises `NotServedError` if "fused" does not serve."""
     if cell.fused is None:
         raise NotServedError("no fused form of this cell (Cell.fused)")
     if cell.output is not first_leaf:
@@ -27,7 +27,7 @@ def check(cell: Cell, task: Task) -> None:
 
 
 def check_activations(activation: Activation, gate_activation: Activation) -> None:
-    """Raises `NotServedError` where a gated cell has others than those whose derivatives the kernels know."""
+    """Raises `NotServedError` if the kernels do not have the derivatives of a gated cell's activations."""
     if activation is not jnp.tanh:
         raise NotServedError("no other activation than tanh")
     if gate_activation is not jax.nn.sigmoid:

@@ -31,12 +31,12 @@ class GRUState(NamedTuple):
 
 @exportable
 class GRUParams(NamedTuple):
-    """Parameters of a GRU; gates stand in the order r (reset), z (update), n (candidate).
+    """Parameters of a GRU; the gates are ordered r (reset), z (update), n (candidate).
 
     Attributes:
         w_x: `(features, 3 * hidden)`.
         w_h: `(hidden, 3 * hidden)`, or `(heads, hidden / heads, 3 * hidden / heads)`: then each head's gates see the
-            units of that head alone, and the columns of each head stand in the order of the gates.
+            units of that head alone, and the columns of each head are in the order of the gates.
         b: `(3 * hidden,)`.
         b_hn: `(hidden,)`, the candidate's recurrent bias: it sits inside the reset product, so it cannot be
             merged into `b`. The recurrent biases that other libraries keep for r and z are added to `b`.
@@ -58,7 +58,7 @@ class GRUParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         return GRUState(jnp.zeros((*batch, self.hidden), dtype))
 
 
@@ -73,30 +73,30 @@ def gru_step(
 ) -> GRUState:
     r"""One step of a gated recurrent unit.
 
-    $$
-    \begin{aligned}
-    r_t &= \sigma(x_t W_{xr} + h_{t-1} W_{hr} + b_r) \\
-    z_t &= \sigma(x_t W_{xz} + h_{t-1} W_{hz} + b_z) \\
-    n_t &= \tanh(x_t W_{xn} + b_n + r_t \odot (h_{t-1} W_{hn} + b_{hn})) && \text{reset after the product} \\
-    n_t &= \tanh(x_t W_{xn} + b_n + (r_t \odot h_{t-1}) W_{hn} + b_{hn}) && \text{reset before the product} \\
-    h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
-    \end{aligned}
-    $$
+    .. math::
+
+        \begin{aligned}
+        r_t &= \sigma(x_t W_{xr} + h_{t-1} W_{hr} + b_r) \\
+        z_t &= \sigma(x_t W_{xz} + h_{t-1} W_{hz} + b_z) \\
+        n_t &= \tanh(x_t W_{xn} + b_n + r_t \odot (h_{t-1} W_{hn} + b_{hn})) && \text{reset after the product} \\
+        n_t &= \tanh(x_t W_{xn} + b_n + (r_t \odot h_{t-1}) W_{hn} + b_{hn}) && \text{reset before the product} \\
+        h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+        \end{aligned}
 
     Args:
-        params: the layer's parameters; gates stand in the order r, z, n.
+        params: The layer's parameters; the gates are ordered r, z, n.
         state: `h` of shape `(*batch, hidden)`.
         x: `(*batch, features)`.
-        reset_after: whether the reset gate is applied after the recurrent product (PyTorch, cuDNN, Keras's
+        reset_after: Whether the reset gate is applied after the recurrent product (PyTorch, cuDNN, Keras's
             default) or before it (the paper).
-        activation: the candidate's, $\tanh$ in the formula.
-        gate_activation: the gates', $\sigma$ in the formula.
+        activation: The candidate's, :math:`\tanh` in the formula.
+        gate_activation: The gates', :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
 
     Raises:
-        ValueError: shapes or dtypes do not fit each other.
+        ValueError: If shapes or dtypes do not fit each other.
 
     References:
         Cho et al.: Learning phrase representations using RNN encoder-decoder, 2014.
@@ -143,7 +143,7 @@ def _step(
 def gru_cell(
     *, reset_after: bool = True, activation: Activation = jnp.tanh, gate_activation: Activation = jax.nn.sigmoid
 ) -> Cell:
-    """The cell of `gru`, for `recurrent` and what takes any cell.
+    """The cell of `gru`, for `recurrent` and functions that take any cell.
 
     Args:
         reset_after: As in `gru_step`.
@@ -172,15 +172,15 @@ def gru(
     gate_activation: Activation = jax.nn.sigmoid,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, GRUState]:
-    """A layer of gated recurrent units: `gru_step`, which states the formula, over every time step.
+    """Runs gated recurrent units over every time step; `gru_step` states the formula.
 
     Args:
-        params: The layer's parameters; gates stand in the order r, z, n.
+        params: The layer's parameters; the gates are ordered r, z, n.
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
         reset_after: As in `gru_step`.
-        activation: As in `gru_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
-            compiled once, and so it is a pure function; another is traced in every call.
+        activation: As in `gru_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
+            jitted one is compiled once; any other is traced in every call.
         gate_activation: As in `gru_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
@@ -217,16 +217,16 @@ def init_gru(
     """Random parameters of a GRU.
 
     Args:
-        key: a random key.
-        features: number of input features.
-        hidden: number of hidden units.
-        heads: number of heads, a divisor of `hidden`: the recurrent weights are block-diagonal, a block for each head.
+        key: A random key.
+        features: Number of input features.
+        hidden: Number of hidden units.
+        heads: Number of heads, a divisor of `hidden`: the recurrent weights are block-diagonal, a block for each head.
             None makes dense ones.
-        kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
-        recurrent_kernel_init: for `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
+        kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        recurrent_kernel_init: For `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
             default.
-        bias_init: for `b` and `b_hn`.
-        dtype: of all parameters.
+        bias_init: For `b` and `b_hn`.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters.

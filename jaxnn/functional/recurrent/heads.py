@@ -28,7 +28,7 @@ def product(h: jax.Array, w_h: jax.Array, gates: int) -> jax.Array:
         gates: The number of gates in the columns.
 
     Returns:
-        `(*batch, gates * size)`, gate after gate. Inside a gate the heads stand one after the other.
+        `(*batch, gates * size)`, gate after gate. The heads follow each other inside each gate.
     """
     if w_h.ndim == 2:
         return dot(h, w_h)
@@ -48,7 +48,7 @@ def product(h: jax.Array, w_h: jax.Array, gates: int) -> jax.Array:
 def initial(
     key: jax.Array, init: Initializer, rows: int, columns: int, heads: int | None, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
-    """Random recurrent weights; `init` draws those of each head by itself."""
+    """Random recurrent weights; `init` draws those of each head separately."""
     if heads is None:
         return init(key, (rows, columns), dtype)
     one = rows // heads, columns // heads
@@ -56,10 +56,10 @@ def initial(
 
 
 def divides(heads: int | None, **sizes: int) -> None:
-    """Raises where the heads are no positive number that divides the sizes."""
+    """Raises unless the number of heads is positive and divides the sizes."""
     if heads is None:
         return
     check.sizes(heads=heads)
     for name, size in sizes.items():
         if size % heads:
-            raise ValueError(f"heads: expected a divisor of {name}={size}, got {heads}; every head has equal parts")
+            raise ValueError(f"heads: expected a divisor of {name}={size}, got {heads}; every head has equal parts.")

@@ -1,4 +1,4 @@
-"""What an algorithm that iterates took, on request."""
+"""Reports of algorithms that iterate, on request."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from jaxnn.functional.recurrent.run import recurrent
 
 @exportable
 class NewtonInfo(NamedTuple):
-    """How Newton's method went.
+    """Convergence of Newton's method.
 
     Attributes:
-        iterations: Int32 scalar: how many it took, at most `Newton.iterations`.
-        residual: Float32 `(*batch,)`: by how much the states that it found miss the equations, the largest over time of
+        iterations: Int32 scalar: the number of iterations, at most `Newton.iterations`.
+        residual: Float32 `(*batch,)`: the error of the states in the equations, the largest over time of
             `|f(h_{t-1}, x_t) - h_t| / (1 + |h_t|)`.
         converged: Bool `(*batch,)`: whether the last iteration changed no state by more than the tolerance.
     """
@@ -38,9 +38,10 @@ def recurrent_with_info(
     algorithm: str | Newton = "newton",
     **options: Any,
 ) -> tuple[Any, State, NewtonInfo]:
-    """`recurrent` by Newton's method, with how it went: to find out whether a cell and its weights profit.
+    """Runs `recurrent` by Newton's method and reports its convergence.
 
-    A function apart, as every algorithm of `recurrent` returns the same pair, which layers, stacks and modules pass on.
+    The report shows whether a cell and its weights profit. This is a separate function because every algorithm of
+    `recurrent` returns the same pair, which layers, stacks and modules return too.
 
     Args:
         cell: As in `recurrent`.
@@ -48,7 +49,7 @@ def recurrent_with_info(
         x: As there.
         state: As there.
         algorithm: `"newton"`, `"quasi-newton"` or a `Newton`.
-        **options: The other options of `recurrent`. With `remat`, each block of steps iterates by itself; the info is
+        **options: The other options of `recurrent`. With `remat`, each block of steps iterates separately; the info is
             the largest of all blocks.
 
     Returns:
@@ -69,7 +70,7 @@ def recurrent_with_info(
     """
     chosen = algorithms.choose(algorithm)
     if not isinstance(chosen, Newton):
-        raise ValueError(f"algorithm: expected 'newton', 'quasi-newton' or a Newton, got {algorithm!r}; take recurrent")
+        raise ValueError(f"algorithm: expected 'newton', 'quasi-newton' or a Newton, got {algorithm!r}; use recurrent.")
     fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(Newton)}
     (ys, report), final = recurrent(cell, params, x, state, algorithm=ReportingNewton(**fields), **options)
     time = 0 if options.get("time_major") else report.residual.ndim - 1

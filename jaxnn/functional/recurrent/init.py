@@ -1,4 +1,4 @@
-"""What initialisers of recurrent weights share."""
+"""Initialisers of recurrent weights."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ Initializer = Callable[..., jax.Array]  # `(key, shape, dtype)`, as in jax.nn.in
 
 
 def per_gate(init: Initializer, gates: int) -> Initializer:
-    """An initialiser that draws each gate's block of columns by itself.
+    """Returns an initialiser that draws each gate's block of columns separately.
 
-    `init` then sees the shape of one gate, `(rows, hidden)`: an orthogonal recurrent matrix is orthogonal for
-    every gate, and a fan-out is that of one gate.
+    `init` then sees the shape of one gate, `(rows, hidden)`: an orthogonal recurrent matrix is orthogonal for every
+    gate, and the fan-out is that of one gate.
 
     Args:
-        init: an initialiser as in `jax.nn.initializers`.
-        gates: the number of blocks.
+        init: An initialiser as in `jax.nn.initializers`.
+        gates: The number of blocks.
 
     Returns:
         An initialiser for shapes `(rows, gates * hidden)`.
@@ -33,7 +33,7 @@ def per_gate(init: Initializer, gates: int) -> Initializer:
 
     def blocks(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
         if shape[-1] % gates:
-            raise ValueError(f"shape[-1] must be a multiple of the {gates} gates, got shape {tuple(shape)}")
+            raise ValueError(f"shape[-1]: expected a multiple of the {gates} gates, got shape {tuple(shape)}")
         block = (*shape[:-1], shape[-1] // gates)
         return jnp.concatenate([init(k, block, dtype) for k in jax.random.split(key, gates)], axis=-1)
 
@@ -41,10 +41,10 @@ def per_gate(init: Initializer, gates: int) -> Initializer:
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """An orthogonal matrix in any dtype: the QR decomposition behind it knows no half precision.
+    """Draws an orthogonal matrix in any dtype: the QR decomposition behind it does not support half precision.
 
     Under `vmap` the matrices are drawn one after another. On CPU a batched decomposition waits, in a thread of XLA's
-    pool, for work that it hands to the same pool: as many of them in one program as there are threads wait for ever.
+    pool, for work that it submits to the same pool: a program with one per thread deadlocks.
     """
 
     def draw(key: jax.Array) -> jax.Array:

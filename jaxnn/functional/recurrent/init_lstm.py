@@ -11,12 +11,12 @@ from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams
 
 
 def forget_bias(value: float = 1.0, gates: int = 4) -> Initializer:
-    """An initialiser for an LSTM's bias: `value` for the forget gate, zero for the others.
+    """Returns an initialiser for an LSTM's bias: `value` for the forget gate, zero for the others.
 
     A positive value lets a fresh LSTM remember: at 1 the forget gate starts near 0.73 instead of 0.5.
 
     Args:
-        value: the forget gate's bias.
+        value: The forget gate's bias.
         gates: 4, or 3 for coupled gates.
 
     Returns:
@@ -60,21 +60,21 @@ def init_lstm(
     """Random parameters of an LSTM.
 
     Args:
-        key: a random key.
-        features: number of input features.
-        hidden: number of memory cells.
-        heads: number of heads, a divisor of `hidden` and `projection`: the recurrent weights are block-diagonal, a
+        key: A random key.
+        features: Number of input features.
+        hidden: Number of memory cells.
+        heads: Number of heads, a divisor of `hidden` and `projection`: the recurrent weights are block-diagonal, a
             block for each head (Beck et al. 2024). None makes dense ones.
-        projection: number of output features, where the output is projected (Sak et al. 2014).
-        peephole: whether the gates see the cell state (Gers and Schmidhuber 2000).
-        coupled: whether the input gate is one minus the forget gate (Greff et al. 2017).
-        layer_norm: whether products and cell state are layer-normalised (Ba et al. 2016).
-        kernel_init: for `w_x`, given its whole shape; Glorot uniform for each gate by default.
-        recurrent_kernel_init: for `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
+        projection: Number of output features, where the output is projected (Sak et al. 2014).
+        peephole: Whether the gates see the cell state (Gers and Schmidhuber 2000).
+        coupled: Whether the input gate is one minus the forget gate (Greff et al. 2017).
+        layer_norm: Whether products and cell state are layer-normalised (Ba et al. 2016).
+        kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
+        recurrent_kernel_init: For `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
             default.
-        bias_init: for `b`; `forget_bias(1.0)` by default.
-        projection_init: for the projection; LeCun normal by default.
-        dtype: of all parameters.
+        bias_init: For `b`; `forget_bias(1.0)` by default.
+        projection_init: For the projection; LeCun normal by default.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters. Peepholes start at zero, gains at one.

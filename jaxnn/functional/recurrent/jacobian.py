@@ -19,7 +19,7 @@ Groups = list[jax.Array]
 
 
 def check_structure(name: str, structure: Any) -> None:
-    """Raises where a structure of the Jacobian is none."""
+    """Raises unless a structure of the Jacobian is valid."""
     if structure != "diagonal" and not (isinstance(structure, Blocks) and structure.size >= 1):
         raise ValueError(f"{name}: expected 'diagonal' or Blocks(n) with n of at least 1, got {structure!r}")
 
@@ -66,7 +66,7 @@ def ungrouped(structure: Any, arrays: Groups, like: State) -> State:
 
 
 def coefficients(structure: Any, push: Callable[[State], State], state: State) -> Groups:
-    """The Jacobian of every step, for a step that has this structure: as many products with it as a block has rows.
+    """The Jacobian of every step, for a step of this structure, by one product with it for each row of a block.
 
     Args:
         structure: `"diagonal"` or `Blocks(n)`.
@@ -91,7 +91,7 @@ def coefficients(structure: Any, push: Callable[[State], State], state: State) -
 
 
 def part(structure: Any, push: Callable[[State], State], state: State, leading: int) -> Groups:
-    """The diagonal or the blocks of any Jacobian: a product with it for every element of the state of a sequence.
+    """The diagonal or the blocks of any Jacobian, by one product with it for each element of a sequence's state.
 
     Args:
         structure: As in `coefficients`.

@@ -18,8 +18,8 @@ from jaxnn.kernels.recurrence import dot
 class LRUState(NamedTuple):
     """State of a linear recurrent unit.
 
-    The output needs the input of its step too, for the term $D x_t$; so the state holds it. A state of `h` alone would
-    not be enough for it, and one that held the output would be no longer elementwise.
+    The state holds the input of its step, which the output needs for the term :math:`D x_t`. A state that held the
+    output instead would not be elementwise.
 
     Attributes:
         h: `(*batch, hidden)`, complex, as the paper has it: in real and imaginary parts the recurrence would not be
@@ -36,12 +36,12 @@ class LRUParams(NamedTuple):
     r"""Parameters of a linear recurrent unit, all real, named as in the paper.
 
     Attributes:
-        nu_log: `(hidden,)`, from which the modulus of $\lambda$ is made.
-        theta_log: `(hidden,)`, from which its phase is made.
+        nu_log: `(hidden,)`, which determines the modulus of :math:`\lambda`.
+        theta_log: `(hidden,)`, which determines the phase of :math:`\lambda`.
         gamma_log: `(hidden,)`, the logarithm of the normalisation.
-        b: `(features, 2 * hidden)`, $B$: real parts, then imaginary parts.
-        c: `(2 * hidden, output)`, $C$: real parts, then imaginary parts.
-        d: `(features, output)`, $D$. The paper's listing has a vector of features: that is `jnp.diag(d)`.
+        b: `(features, 2 * hidden)`, :math:`B`: real parts, then imaginary parts.
+        c: `(2 * hidden, output)`, :math:`C`: real parts, then imaginary parts.
+        d: `(features, output)`, :math:`D`. The paper's listing has a vector of features: that is `jnp.diag(d)`.
     """
 
     nu_log: jax.Array
@@ -62,7 +62,7 @@ class LRUParams(NamedTuple):
         return self.c.shape[1]
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LRUState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         part = jnp.zeros((*batch, self.hidden), accumulator(dtype))
         return LRUState(jax.lax.complex(part, part), jnp.zeros((*batch, self.b.shape[0]), dtype))
 
@@ -70,15 +70,15 @@ class LRUParams(NamedTuple):
 def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
     r"""One step of a linear recurrent unit.
 
-    $$
-    \begin{aligned}
-    \lambda &= \exp(-\exp(\nu^{\log}) + i \exp(\theta^{\log})) \\
-    h_t &= \lambda \odot h_{t-1} + \exp(\gamma^{\log}) \odot (B x_t) \\
-    y_t &= \mathrm{Re}(C h_t) + D x_t
-    \end{aligned}
-    $$
+    .. math::
 
-    $|\lambda| < 1$ whatever the parameters are, so the state stays bounded.
+        \begin{aligned}
+        \lambda &= \exp(-\exp(\nu^{\log}) + i \exp(\theta^{\log})) \\
+        h_t &= \lambda \odot h_{t-1} + \exp(\gamma^{\log}) \odot (B x_t) \\
+        y_t &= \mathrm{Re}(C h_t) + D x_t
+        \end{aligned}
+
+    :math:`|\lambda| < 1` whatever the parameters are, so the state stays bounded.
 
     Args:
         params: The layer's parameters.
@@ -111,7 +111,7 @@ def _step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
 
 
 def lru_cell() -> Cell:
-    """The cell of `lru`, for `recurrent` and what takes any cell.
+    """The cell of `lru`, for `recurrent` and functions that take any cell.
 
     Returns:
         The cell, of `LRUParams` and `LRUState`.
@@ -135,7 +135,7 @@ def lru_cell() -> Cell:
 def lru(
     params: LRUParams, x: jax.Array, state: LRUState | None = None, **options: Unpack[RunOptions]
 ) -> tuple[jax.Array, LRUState]:
-    """A layer of linear recurrent units: `lru_step`, which states the formula, over every time step.
+    """Runs linear recurrent units over every time step; `lru_step` states the formula.
 
     It is linear, so `algorithm="associative"` serves.
 
@@ -177,10 +177,11 @@ def init_lru(
 ) -> LRUParams:
     r"""Random parameters of a linear recurrent unit, as the paper draws them.
 
-    The eigenvalues $\lambda$ lie on a ring of the complex plane, uniformly by area: $|\lambda|^2$ between $r_{min}^2$
-    and $r_{max}^2$, the phase between 0 and `max_phase`. The normalisation is $\gamma = \sqrt{1 - |\lambda|^2}$, so
-    that states have the variance of $B x$ for white inputs however long the memory is. Entries of $B$, $C$ and $D$ are
-    normal, with standard deviations $1 / \sqrt{2\, features}$ (each part), $1 / \sqrt{hidden}$ (each part) and 1.
+    The eigenvalues :math:`\lambda` lie on a ring of the complex plane, uniformly by area: :math:`|\lambda|^2` between
+    :math:`r_{min}^2` and :math:`r_{max}^2`, the phase between 0 and `max_phase`. The normalisation is :math:`\gamma =
+    \sqrt{1 - |\lambda|^2}`, so that states have the variance of :math:`B x` for white inputs however long the memory
+    is. Entries of :math:`B`, :math:`C` and :math:`D` are normal, with standard deviations :math:`1 / \sqrt{2\,
+    features}` (each part), :math:`1 / \sqrt{hidden}` (each part) and 1.
 
     Args:
         key: A random key.
@@ -190,7 +191,7 @@ def init_lru(
         r_min: Smallest modulus, at least 0. Near 1, as is `r_max`, for long memory.
         r_max: Largest modulus, above `r_min` and at most 1.
         max_phase: Largest phase, in radians, above 0 and at most 2π. Small for very long sequences.
-        dtype: Of all parameters.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters.
@@ -211,9 +212,9 @@ def init_lru(
     output = hidden if output is None else output
     check.sizes(features=features, hidden=hidden, output=output)
     if not 0 <= r_min < r_max <= 1:
-        raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {r_min} and {r_max}; they are moduli")
+        raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {r_min} and {r_max}; they are moduli.")
     if not 0 < max_phase <= 2 * math.pi:
-        raise ValueError(f"max_phase: expected an angle in (0, 2π], got {max_phase}; give it in radians")
+        raise ValueError(f"max_phase: expected an angle in (0, 2π], got {max_phase}; give it in radians.")
     k_nu, k_theta, k_b, k_c, k_d = jax.random.split(key, 5)
     wide = accumulator(dtype)
     # A modulus of 0 or 1 and a phase of 0 have no logarithm.
@@ -251,7 +252,7 @@ def _eigenvalues(params: LRUParams) -> jax.Array:
 
 
 def _project(params: LRUParams, xs: jax.Array) -> LRUState:
-    """What the inputs add to the states: γ B x, and the inputs themselves."""
+    """The terms that the inputs add to the states: γ B x, and the inputs themselves."""
     parts = dot(xs, params.b)
     gamma = jnp.exp(params.gamma_log.astype(parts.dtype))
     gamma = jnp.broadcast_to(jnp.concatenate([gamma, gamma]), parts.shape)

@@ -50,21 +50,20 @@ class LSTMNorm(NamedTuple):
 
 @exportable
 class LSTMParams(NamedTuple):
-    """Parameters of an LSTM; gates stand in the order i (input), f (forget), g (candidate), o (output).
+    """Parameters of an LSTM; the gates are ordered i (input), f (forget), g (candidate), o (output).
 
-    What the parameters hold decides the variant, so that no flag can disagree with them: three gates instead
-    of four (f, g, o) make the input-forget pair coupled, `i = 1 - f`; each optional part is used where it is
-    present.
+    The parameters determine the variant, so no flag can contradict them: three gates (f, g, o) instead of four couple
+    the input and forget gates, `i = 1 - f`; each optional part is used if it is present.
 
     Attributes:
         w_x: `(features, gates * hidden)`.
         w_h: `(output, gates * hidden)`; `output` is `hidden` without a projection. With heads
             `(heads, output / heads, gates * hidden / heads)`: each head's gates see the outputs of that head alone,
-            and the columns of each head stand in the order of the gates.
+            and the columns of each head are in the order of the gates.
         b: `(gates * hidden,)`.
         peephole: `(gates - 1, hidden)`, diagonal weights from the cell state to i, f, o (coupled: f, o).
         projection: `(hidden, output)`.
-        norm: gains of the layer normalisation.
+        norm: Gains of the layer normalisation.
     """
 
     w_x: jax.Array
@@ -90,7 +89,7 @@ class LSTMParams(NamedTuple):
         return columns_of(self.w_h) // self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LSTMState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.output), dtype)
         return LSTMState(h, jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
@@ -105,38 +104,38 @@ def lstm_step(
 ) -> LSTMState:
     r"""One step of a long short-term memory.
 
-    $$
-    \begin{aligned}
-    (i_t, f_t, g_t, o_t) &= x_t W_x + h_{t-1} W_h + b \\
-    c_t &= \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t) \\
-    h_t &= \sigma(o_t) \odot \tanh(c_t)
-    \end{aligned}
-    $$
+    .. math::
 
-    What `params` holds beyond the three weights changes the formula:
+        \begin{aligned}
+        (i_t, f_t, g_t, o_t) &= x_t W_x + h_{t-1} W_h + b \\
+        c_t &= \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t) \\
+        h_t &= \sigma(o_t) \odot \tanh(c_t)
+        \end{aligned}
 
-    - *peephole* $p$: $p_i \odot c_{t-1}$ is added to $i_t$, $p_f \odot c_{t-1}$ to $f_t$, $p_o \odot c_t$ to
-      $o_t$.
-    - *projection* $P$: $h_t = (\sigma(o_t) \odot \tanh(c_t)) P$.
-    - *three gates* (f, g, o): coupled, $1 - \sigma(f_t)$ stands in the place of $\sigma(i_t)$.
-    - *heads*: $W_h$ is block-diagonal.
-    - *norm*: $\mathrm{LN}(x_t W_x) \odot \alpha_x + \mathrm{LN}(h_{t-1} W_h) \odot \alpha_h + b$ are the
-      gates, and the output sees $\tanh(\mathrm{LN}(c_t) \odot \alpha_c + \beta_c)$; each product is
-      normalised over all its gates together, as in the paper, with $\epsilon = 10^{-5}$ added to the
+    Optional parts of `params` change the formula:
+
+    - *peephole* :math:`p`: :math:`p_i \odot c_{t-1}` is added to :math:`i_t`, :math:`p_f \odot c_{t-1}` to :math:`f_t`,
+      :math:`p_o \odot c_t` to :math:`o_t`.
+    - *projection* :math:`P`: :math:`h_t = (\sigma(o_t) \odot \tanh(c_t)) P`.
+    - *three gates* (f, g, o): coupled, :math:`1 - \sigma(f_t)` replaces :math:`\sigma(i_t)`.
+    - *heads*: :math:`W_h` is block-diagonal.
+    - *norm*: :math:`\mathrm{LN}(x_t W_x) \odot \alpha_x + \mathrm{LN}(h_{t-1} W_h) \odot \alpha_h + b` are the
+      gates, and the output sees :math:`\tanh(\mathrm{LN}(c_t) \odot \alpha_c + \beta_c)`; each product is
+      normalised over all its gates together, as in the paper, with :math:`\epsilon = 10^{-5}` added to the
       variance.
 
     Args:
-        params: the layer's parameters; gates stand in the order i, f, g, o.
+        params: The layer's parameters; the gates are ordered i, f, g, o.
         state: `h` of shape `(*batch, output)` and `c` of shape `(*batch, hidden)`; `c` is at least float32.
         x: `(*batch, features)`.
-        activation: the candidate's and the cell's, $\tanh$ in the formula.
-        gate_activation: the gates', $\sigma$ in the formula.
+        activation: The candidate's and the cell's, :math:`\tanh` in the formula.
+        gate_activation: The gates', :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
 
     Raises:
-        ValueError: shapes or dtypes do not fit each other.
+        ValueError: If shapes or dtypes do not fit each other.
 
     References:
         Hochreiter, Schmidhuber: Long short-term memory, 1997. Gers, Schmidhuber, Cummins: Learning to forget,
@@ -186,7 +185,7 @@ def _step(
 
 
 def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation = jax.nn.sigmoid) -> Cell:
-    """The cell of `lstm`, for `recurrent` and what takes any cell.
+    """The cell of `lstm`, for `recurrent` and functions that take any cell.
 
     Args:
         activation: As in `lstm_step`.
@@ -214,19 +213,19 @@ def lstm(
     gate_activation: Activation = jax.nn.sigmoid,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, LSTMState]:
-    """A layer of long short-term memory: `lstm_step`, which states the formula, over every time step.
+    """Runs a long short-term memory over every time step; `lstm_step` states the formula.
 
-    Any number of batch axes, none too. Half-precision inputs give half-precision outputs; products are summed
-    and gates computed in float32, and the cell state stays float32.
+    Accepts any number of batch axes, including none. Half-precision inputs give half-precision outputs; products are
+    summed and gates computed in float32, and the cell state stays float32.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, g, o. Heads, peepholes, projection,
-            coupled gates and layer normalisation are used where `params` holds them.
+        params: The layer's parameters; the gates are ordered i, f, g, o. Heads, peepholes, projection, coupled gates
+            and layer normalisation are used if `params` holds them.
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, output)` and `c` of shape `(*batch, hidden)`; zeros
             by default.
-        activation: As in `lstm_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
-            compiled once, and so it is a pure function; another is traced in every call.
+        activation: As in `lstm_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
+            jitted one is compiled once; any other is traced in every call.
         gate_activation: As in `lstm_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
@@ -253,12 +252,12 @@ def lstm(
 def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
     check.weights(p, LSTMParams, heads=True)
     if p.projection is not None and p.projection.ndim != 2:
-        raise ValueError(f"params.projection must be (hidden, output), got shape {p.projection.shape}")
+        raise ValueError(f"params.projection: expected (hidden, output), got shape {p.projection.shape}")
     h, out, width = p.hidden, p.output, columns_of(p.w_h)
     if width not in (4 * h, 3 * h) or p.w_h.shape[-1] % p.gates:
         raise ValueError(
-            "params.w_h must have 4 * hidden columns (i, f, g, o), or 3 * hidden (f, g, o: coupled); "
-            f"hidden is {h}, got shape {p.w_h.shape}"
+            "params.w_h: expected 4 * hidden columns (i, f, g, o), or 3 * hidden (f, g, o: coupled), for hidden "
+            f"{h}, got shape {p.w_h.shape}"
         )
     check.shapes({"w_x": (p.w_x.shape[0], width), "b": (width,)}, p)
     if p.peephole is not None:
@@ -268,7 +267,7 @@ def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
     if p.norm is not None:
         for name, size in (("x", width), ("h", width), ("c", h), ("c_shift", h)):
             if getattr(p.norm, name).shape != (size,):
-                raise ValueError(f"params.norm.{name} must have shape {(size,)}, got {getattr(p.norm, name).shape}")
+                raise ValueError(f"params.norm.{name}: expected shape {(size,)}, got {getattr(p.norm, name).shape}")
     check.features(p, x, axes)
 
 

@@ -50,30 +50,30 @@ class MinGRUParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinGRUState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
 def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool = False) -> MinGRUState:
     r"""One step of a minimal gated recurrent unit.
 
-    $$
-    \begin{aligned}
-    z_t &= \sigma(x_t W_z + b_z) \\
-    \tilde h_t &= x_t W_h + b_h && \text{plain} \\
-    \tilde h_t &= g(x_t W_h + b_h), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
-      && \text{log-space} \\
-    h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t
-    \end{aligned}
-    $$
+    .. math::
+
+        \begin{aligned}
+        z_t &= \sigma(x_t W_z + b_z) \\
+        \tilde h_t &= x_t W_h + b_h && \text{plain} \\
+        \tilde h_t &= g(x_t W_h + b_h), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
+        && \text{log-space} \\
+        h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t
+        \end{aligned}
 
     Args:
         params: The layer's parameters: the gate z, then the candidate.
         state: `h` of shape `(*batch, hidden)`, at least float32.
         x: `(*batch, features)`.
-        log_space: Whether the candidate passes through $g$, which is positive: the form that the paper trains in
+        log_space: Whether the candidate passes through :math:`g`, which is positive: the form that the paper trains in
             log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
-            listing starts from $g(h_0)$ instead of $h_0$: pass such a state for the same numbers.
+            listing starts from :math:`g(h_0)` instead of :math:`h_0`: pass such a state for the same numbers.
 
     Returns:
         The new state.
@@ -95,7 +95,7 @@ def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_s
 
 
 def mingru_cell(*, log_space: bool = False) -> Cell:
-    """The cell of `mingru`, for `recurrent` and what takes any cell.
+    """The cell of `mingru`, for `recurrent` and functions that take any cell.
 
     Args:
         log_space: As in `mingru_step`.
@@ -119,7 +119,7 @@ def mingru(
     log_space: bool = False,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, MinGRUState]:
-    """A layer of minimal gated recurrent units: `mingru_step`, which states the formula, over every time step.
+    """Runs minimal gated recurrent units over every time step; `mingru_step` states the formula.
 
     Its gate does not depend on the state, so `algorithm="associative"` serves.
 
@@ -165,7 +165,7 @@ def init_mingru(
         hidden: Number of hidden units.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for the gate and the candidate by default.
         bias_init: For `b`.
-        dtype: Of all parameters.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters.

@@ -1,4 +1,4 @@
-"""What minGRU and minLSTM share: gates that see the input alone, so that a step is `a * h + b`."""
+"""The common part of minGRU and minLSTM: gates that see the input alone, so that a step is `a * h + b`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., 
     Args:
         kind: The type of its parameters, `w_x (features, gates * hidden)` and `b (gates * hidden,)`.
         checked: `Cell.check`.
-        affine: `Cell.affine`, of what the inputs give all gates.
+        affine: `Cell.affine`, a function of the gates' pre-activations.
     """
     return Cell(
         kind.zero_state,
@@ -51,7 +51,7 @@ def weights(
 
 
 def check_weights(params: Any, x: jax.Array, axes: str, kind: type[Any], gates: int) -> None:
-    """Raises where the parameters do not fit each other or the inputs."""
+    """Raises if the parameters do not fit each other or the inputs."""
     check.weights(params, kind, ("w_x",))
     features, width = params.w_x.shape[0], gates * params.hidden
     check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
@@ -59,7 +59,7 @@ def check_weights(params: Any, x: jax.Array, axes: str, kind: type[Any], gates: 
 
 
 def candidate(a: jax.Array, *, log_space: bool) -> jax.Array:
-    """What is added to the state: in log-space the papers' g, which is positive, continuous, and linear from 0 on."""
+    """The candidate for the state: in log-space the paper's g, which is positive, continuous, and linear from 0 on."""
     return jnp.where(a >= 0, a + 0.5, jax.nn.sigmoid(a)) if log_space else a
 
 

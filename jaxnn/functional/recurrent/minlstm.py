@@ -29,7 +29,7 @@ class MinLSTMState(NamedTuple):
 
 @exportable
 class MinLSTMParams(NamedTuple):
-    """Parameters of a minLSTM; gates stand in the order i (input), f (forget), g (candidate).
+    """Parameters of a minLSTM; the gates are ordered i (input), f (forget), g (candidate).
 
     Attributes:
         w_x: `(features, 3 * hidden)`.
@@ -50,33 +50,33 @@ class MinLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
 def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool = False) -> MinLSTMState:
     r"""One step of a minimal long short-term memory.
 
-    $$
-    \begin{aligned}
-    i_t &= \sigma(x_t W_i + b_i), \qquad f_t = \sigma(x_t W_f + b_f) \\
-    \tilde h_t &= x_t W_g + b_g && \text{plain} \\
-    \tilde h_t &= g(x_t W_g + b_g), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
-      && \text{log-space} \\
-    h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot \tilde h_t
-    \end{aligned}
-    $$
+    .. math::
 
-    The quotients are computed as $\sigma(-d_t)$ and $\sigma(d_t)$ with $d_t = \log i_t - \log f_t$, a difference of
-    two softplus: they stay exact where both gates are nearly closed.
+        \begin{aligned}
+        i_t &= \sigma(x_t W_i + b_i), \qquad f_t = \sigma(x_t W_f + b_f) \\
+        \tilde h_t &= x_t W_g + b_g && \text{plain} \\
+        \tilde h_t &= g(x_t W_g + b_g), \quad g(a) = \begin{cases} a + 0.5 & a \ge 0 \\ \sigma(a) & a < 0 \end{cases}
+        && \text{log-space} \\
+        h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot \tilde h_t
+        \end{aligned}
+
+    The quotients are computed as :math:`\sigma(-d_t)` and :math:`\sigma(d_t)` with :math:`d_t = \log i_t - \log f_t`, a
+    difference of two softplus: they stay exact where both gates are nearly closed.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, g.
+        params: The layer's parameters; the gates are ordered i, f, g.
         state: `h` of shape `(*batch, hidden)`, at least float32.
         x: `(*batch, features)`.
-        log_space: Whether the candidate passes through $g$, which is positive: the form that the paper trains in
+        log_space: Whether the candidate passes through :math:`g`, which is positive: the form that the paper trains in
             log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
-            listing starts from $g(h_0)$ instead of $h_0$: pass such a state for the same numbers.
+            listing starts from :math:`g(h_0)` instead of :math:`h_0`: pass such a state for the same numbers.
 
     Returns:
         The new state.
@@ -98,7 +98,7 @@ def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, lo
 
 
 def minlstm_cell(*, log_space: bool = False) -> Cell:
-    """The cell of `minlstm`, for `recurrent` and what takes any cell.
+    """The cell of `minlstm`, for `recurrent` and functions that take any cell.
 
     Args:
         log_space: As in `minlstm_step`.
@@ -122,7 +122,7 @@ def minlstm(
     log_space: bool = False,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, MinLSTMState]:
-    """A layer of minimal long short-term memory: `minlstm_step`, which states the formula, over every time step.
+    """Runs a minimal long short-term memory over every time step; `minlstm_step` states the formula.
 
     Its gates do not depend on the state, so `algorithm="associative"` serves.
 
@@ -169,7 +169,7 @@ def init_minlstm(
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
         bias_init: For `b`. A positive value for the forget gate, the second of three blocks, makes a fresh layer
             remember longer.
-        dtype: Of all parameters.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters.

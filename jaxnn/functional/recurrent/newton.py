@@ -32,12 +32,12 @@ from jaxnn.kernels.settings import default_precision
 
 # Measured over 256 steps with random weights: elementwise tanh, GRU and LSTM cells took 4 to 6 iterations, GRU and LSTM
 # with three times the recurrent weights 28 to 40. An iteration costs more than a forward pass of "scan" in arithmetic,
-# so there is a limit to what parallel hardware makes up for.
+# so parallel hardware makes up for a limited number of them.
 ITERATIONS = 16
 
 
 class Report(NamedTuple):
-    """How the iteration went, at every step `(time, *batch)`: `NewtonInfo` says what each means."""
+    """The convergence at every step `(time, *batch)`; `NewtonInfo` documents the fields."""
 
     iterations: jax.Array
     residual: jax.Array
@@ -48,34 +48,35 @@ class Report(NamedTuple):
 class Newton:
     r"""How Newton's method computes a recurrence: a value for `algorithm=`. `"newton"` is `Newton()`.
 
-    The states of all steps solve the equations $h_t = f(h_{t-1}, x_t)$. From a guess, $f(h_0, x_t)$ with the cell's
-    zero state $h_0$, each iteration evaluates all steps at once, linearises them, and solves the linear recurrence
+    The states of all steps solve the equations :math:`h_t = f(h_{t-1}, x_t)`. From a guess, :math:`f(h_0, x_t)` with
+    the cell's zero state :math:`h_0`, each iteration evaluates all steps at once, linearises them, and solves the
+    linear recurrence
 
-    $$h_t = f(g_{t-1}, x_t) + J_t (h_{t-1} - g_{t-1})$$
+    .. math:: h_t = f(g_{t-1}, x_t) + J_t (h_{t-1} - g_{t-1})
 
-    for the new states $h$ from the last ones $g$, in a number of sequential operations that grows as the logarithm of
-    time. Derivatives, of any order and in both modes, are those of the equations and not of the iterations: one linear
-    recurrence more (the implicit function theorem).
+    for the new states :math:`h` from the last ones :math:`g`, in a number of sequential operations that grows as the
+    logarithm of time. Derivatives, of any order and in both modes, are those of the equations and not of the
+    iterations: one linear recurrence more (the implicit function theorem).
 
-    It serves cells that declare the structure of $J$ in `Cell.jacobian`. `Newton(jacobian="diagonal")`, which is
-    `"quasi-newton"`, takes that part of any cell's Jacobian instead. What it computes is right too, but it takes more
+    It serves cells that declare the structure of :math:`J` in `Cell.jacobian`. `Newton(jacobian="diagonal")`, which is
+    `"quasi-newton"`, takes that part of any cell's Jacobian instead. Its results are correct too, but it takes more
     iterations, each of which multiplies by the Jacobian once for every element of the state; and the derivatives of a
     cell that declares no structure go through time step by step.
 
-    What to expect: it is made for hardware that computes many steps at once, long sequences, small batches and cells
-    whose steps forget, by gates or small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense
-    recurrent weights do not profit: measured, they took 29 iterations with the weights of their initialisation, and
-    with weights as large as training makes them did not converge. So `"auto"` never takes it, and `lstm_cell()`,
-    `gru_cell()` and `rnn_cell()` declare no structure. Under `vmap` the scan of `otherwise="scan"` is computed in any
-    case; give batch axes to the call instead. With `remat`, blocks of that many steps are solved one after the other.
+    It suits hardware that computes many steps at once, long sequences, small batches and cells whose steps forget, by
+    gates or small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense recurrent weights do not
+    profit: measured, they took 29 iterations with the weights of their initialisation, and with weights as large as
+    training makes them did not converge. So `"auto"` never takes it, and `lstm_cell()`, `gru_cell()` and `rnn_cell()`
+    declare no structure. Under `vmap` the scan of `otherwise="scan"` is computed in any case; give batch axes to the
+    call instead. With `remat`, blocks of that many steps are solved one after the other.
 
     Attributes:
-        tolerance: A sequence has converged when no element of its states changes by more than this, relative to
-            `1 + |state|`. Default: $\sqrt\epsilon$ of the widest $\epsilon$ among the state's dtypes (3.5e-4 for
+        tolerance: A sequence has converged when no element of its states changes by more than this, relative to `1 +
+            |state|`. Default: :math:`\sqrt\epsilon` of the widest :math:`\epsilon` among the state's dtypes (3.5e-4 for
             float32, 1.5e-8 for float64, 0.09 for bfloat16), as what remains after such a change is in proportion to its
-            square; $16 \epsilon$ where `jacobian` is given, as what remains there is in proportion to the change.
+            square; :math:`16 \epsilon` where `jacobian` is given, as what remains there is in proportion to the change.
         iterations: The largest number of iterations.
-        otherwise: What happens where sequences have not converged by then: `"scan"` computes all of them step by step,
+        otherwise: The action if sequences have not converged by then: `"scan"` computes all of them step by step,
             inside the same program; `"nan"` makes the states and outputs of those sequences NaN. `recurrent_with_info`
             returns which, too.
         jacobian: The part of the Jacobian that is used, `"diagonal"` or `Blocks(n)`; default: all of it, as the cell
@@ -179,14 +180,14 @@ class Newton:
         return jax.tree.map(lambda a: a[0 if reverse else -1], states), (ys, report)
 
     def _found(self, equations: Equations, part: Any, task: Task, zero: State, leading: int) -> tuple[State, Report]:
-        """The states after every step, or what takes their place, and the report."""
+        """The states after every step (as `otherwise` says if they did not converge), and the report."""
         time, tolerance = length(task.xs), self._tolerance(zero)
         guess = step_from(equations, task, jax.tree.map(lambda a: jnp.broadcast_to(a, (time, *a.shape)), zero))
         change = filled(jnp.max(largest(guess, guess, leading), axis=0), math.inf)
 
         def unsettled(carry: Any) -> jax.Array:
             count, _, change = carry
-            # A change that is NaN stays NaN, and keeps nobody waiting.
+            # A change that is NaN stays NaN, so it must not prolong the loop.
             return (count < self.iterations) & jnp.any(change > tolerance)
 
         def improved(carry: Any) -> Any:

@@ -52,26 +52,26 @@ class RNNParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> RNNState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         return RNNState(jnp.zeros((*batch, self.hidden), dtype))
 
 
 def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activation = jnp.tanh) -> RNNState:
     r"""One step of a simple recurrent layer.
 
-    $$h_t = \phi(x_t W_x + h_{t-1} W_h + b)$$
+    .. math:: h_t = \phi(x_t W_x + h_{t-1} W_h + b)
 
     Args:
-        params: the layer's parameters.
+        params: The layer's parameters.
         state: `h` of shape `(*batch, hidden)`.
         x: `(*batch, features)`.
-        activation: $\phi$.
+        activation: :math:`\phi`.
 
     Returns:
         The new state; its `h` is the step's output.
 
     Raises:
-        ValueError: shapes or dtypes do not fit each other.
+        ValueError: If shapes or dtypes do not fit each other.
 
     References:
         Elman: Finding structure in time, 1990.
@@ -93,7 +93,7 @@ def _step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activ
 
 
 def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
-    """The cell of `rnn`, for `recurrent` and what takes any cell.
+    """The cell of `rnn`, for `recurrent` and functions that take any cell.
 
     Args:
         activation: As in `rnn_step`.
@@ -123,14 +123,14 @@ def rnn(
     activation: Activation = jnp.tanh,
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, RNNState]:
-    """A simple (Elman) recurrent layer: `rnn_step`, which states the formula, over every time step.
+    """Runs a simple (Elman) recurrent layer over every time step; `rnn_step` states the formula.
 
     Args:
         params: The layer's parameters.
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
-        activation: As in `rnn_step`. Outside of `jax.jit` a function that a module defines, or a jitted one, is
-            compiled once, and so it is a pure function; another is traced in every call.
+        activation: As in `rnn_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
+            jitted one is compiled once; any other is traced in every call.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
 
@@ -164,14 +164,14 @@ def init_rnn(
     """Random parameters of a simple recurrent layer.
 
     Args:
-        key: a random key.
-        features: number of input features.
-        hidden: number of hidden units.
-        kernel_init: for `w_x`; Glorot uniform by default.
-        recurrent_kernel_init: for `w_h`; orthogonal by default, so that at first nothing vanishes or explodes
+        key: A random key.
+        features: Number of input features.
+        hidden: Number of hidden units.
+        kernel_init: For `w_x`; Glorot uniform by default.
+        recurrent_kernel_init: For `w_h`; orthogonal by default, so that at first nothing vanishes or explodes
             by the weights alone.
-        bias_init: for `b`.
-        dtype: of all parameters.
+        bias_init: For `b`.
+        dtype: Dtype of all parameters.
 
     Returns:
         The parameters.

@@ -1,4 +1,4 @@
-"""Running any cell over time: checks what was given, fills in what was not, and hands over to an algorithm."""
+"""Runs any cell over time: checks the arguments, fills in defaults, and calls an algorithm."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from jaxnn.kernels.platform import varying_as
 
 
 class RunOptions(TypedDict, total=False):
-    """How a sequence is run; `recurrent` says what each means."""
+    """Options of a run; `recurrent` documents them."""
 
     lengths: jax.typing.ArrayLike | None
     mask: jax.typing.ArrayLike | None
@@ -47,10 +47,10 @@ def recurrent(
 ) -> tuple[Any, Any]:
     """Runs a recurrent cell over every time step.
 
-    Any number of batch axes, none too.
+    Accepts any number of batch axes, including none.
 
     Args:
-        cell: The cell: `lstm_cell()`, `gru_cell()`, `rnn_cell()` or one of your own; see `Cell`.
+        cell: The cell: `lstm_cell()`, `gru_cell()`, `rnn_cell()` or another; see `Cell`.
         params: The cell's parameters.
         x: `(*batch, time, *features)`; `(*batch, time, features)` unless the cell has other `feature_axes`.
         state: The initial state; the cell's `zero_state` by default. The final state of one chunk is the initial state
@@ -58,14 +58,13 @@ def recurrent(
             to rounding: `"scan"` is compiled to the same bits, except where XLA turns a product over a single feature,
             row or column into a loop; `"fused"` sums the products of inputs and state in one.
         lengths: Integers `(*batch,)`: how many steps of each sequence count. Past its length a sequence's outputs are
-            zero, its state stays as it is, and what stands there in `x` has no effect, not even NaN; length 0 returns
-            the initial state. Concrete lengths outside 0..time raise; traced ones cannot, and act as if clipped to that
-            range.
+            zero, its state stays as it is, and `x` has no effect, not even NaN; length 0 returns the initial state.
+            Concrete lengths outside 0..time raise; traced ones cannot, and act as if clipped to that range.
         mask: Bool `(*batch, time)`: which steps count, anywhere in the sequence. A step that does not count leaves the
-            state as it is, its output is zero, and its input has no effect. With `lengths`, steps count where both say
-            so.
-        reverse: Whether to go from the last step (within its length) to the first. Outputs stay beside their inputs:
-            `y[t]` has seen `x[t]` and what follows; the final state is that after step 0.
+            state as it is, its output is zero, and its input has no effect. With `lengths`, a step counts if both
+            include it.
+        reverse: Whether to run from the last step (within its length) to the first. Outputs keep the positions of their
+            inputs: `y[t]` has seen `x[t]` and the steps after it; the final state is that after step 0.
         resets: Bool `(*batch, time)`: true where a new sequence starts, for documents packed in one row or episodes.
             The state is set to the cell's `zero_state`, also when `state` was given, between the steps t - 1 and t:
             going forward before step t, going back before step t - 1. So nothing passes that point in either direction,
@@ -79,9 +78,9 @@ def recurrent(
             needs 861 MiB without (`"scan"`: 939), 13 MiB with `remat=100`.
         truncate: Stop gradients between the steps t - 1 and t wherever t is a multiple of `truncate` (truncated
             back-propagation through time); values stay as they are.
-        algorithm: How it is computed. `"scan"` is the plain reference. `"fused"` computes the same, with a derivative
-            that is faster on CPU: what is scanned backwards is the state's gradient alone, and each weight's gradient
-            is one product over all steps; it serves cells with a `fused` form, and raises for others. `"associative"`
+        algorithm: How to compute it. `"scan"` is the plain reference. `"fused"` computes the same, with a derivative
+            that is faster on CPU: the backward scan computes the state's gradient alone, and each weight's gradient is
+            one product over all steps; it serves cells with a `fused` form, and raises for others. `"associative"`
             computes all states at once, in a number of steps that grows with the logarithm of the time: for processors
             with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
             `mingru`, `minlstm`), without `remat`, and raises for others. `"newton"` finds the states of all steps at
@@ -109,7 +108,7 @@ def recurrent(
     x = jnp.asarray(x)
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
-    # Inside `shard_map` zeros must be told that they differ over the devices as the inputs do.
+    # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
     zeros = jax.tree.map(partial(varying_as, x), cell.zero_state(params, batch, x.dtype))
     start = zeros if state is None else state
     check.state(start, zeros, batch, x.dtype)
@@ -128,8 +127,8 @@ def recurrent(
     )
     options = Options(bool(reverse), remat, truncate)
     compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
-    # Where even zeros are traced, a person's program is being made, and this is a part of it. A gradient or a `vmap` in
-    # an eager call traces its own arguments only.
+    # If even zeros are traced, the caller is tracing a program that includes this call. A gradient or a `vmap` in an
+    # eager call traces only its arguments.
     if isinstance(jnp.zeros(()), jax.core.Tracer):
         return compute(*arrays)
     if all(lasting(part) for part in cell if callable(part)):
@@ -160,7 +159,7 @@ def _compute(
             ys, final = algorithm(cell, task, options)
         except NotServedError as lacks:
             raise NotServedError(
-                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses what serves"
+                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses what serves."
             ) from None
         return jax.tree.map(lambda y: y if at == 0 else jnp.moveaxis(y, 0, at), ys), final
 
@@ -169,7 +168,7 @@ _compiled: Callable[..., Any] = jax.jit(_compute, static_argnums=(0, 1, 2, 3, 4)
 
 
 def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
-    """One step of a recurrent cell: a loop of these equals `recurrent`, for streaming.
+    """Runs one step of a recurrent cell, for streaming: a loop of these steps equals `recurrent`.
 
     Args:
         cell: The cell.

@@ -1,4 +1,4 @@
-"""The algorithm "scan": the plain reference. Every other one is tested against it."""
+"""The algorithm "scan": the plain reference, against which every other one is tested."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     Returns:
         The outputs, time first, and the final state.
     """
-    # Going back, a scan adds up what each step gives the parameters in the dtype in which they enter it.
+    # The backward scan sums the parameters' gradients in the dtype in which they enter the scan.
     wide = jax.tree.map(widened, task.params)
 
     def body(state: Any, inputs: tuple[Any, Masks]) -> tuple[Any, Any]:
@@ -43,7 +43,7 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
 
 def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, options: Options) -> tuple[Any, Any]:
-    """Does `run(state, inputs) -> (state, ys)` in blocks of `options.remat` steps, or in one go.
+    """Calls `run(state, inputs) -> (state, ys)` on blocks of `options.remat` steps, or on all steps at once.
 
     For the backward pass only the state at the start of each block is kept; the rest is computed again.
     """

@@ -40,7 +40,7 @@ class SLSTMState(NamedTuple):
 
 @exportable
 class SLSTMParams(NamedTuple):
-    """Parameters of an sLSTM; gates stand in the order i (input), f (forget), z (cell input), o (output).
+    """Parameters of an sLSTM; the gates are ordered i (input), f (forget), z (cell input), o (output).
 
     Attributes:
         w_x: `(features, 4 * hidden)`.
@@ -64,7 +64,7 @@ class SLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> SLSTMState:
-        """The state that `state=None` stands for, for inputs of `dtype`."""
+        """The initial state where none is given, for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.hidden), dtype)
         return SLSTMState(h, *(jnp.zeros(h.shape, accumulator(dtype)) for _ in range(3)))
 
@@ -74,28 +74,30 @@ def slstm_step(
 ) -> SLSTMState:
     r"""One step of an sLSTM.
 
-    $$
-    \begin{aligned}
-    (\tilde i_t, \tilde f_t, \tilde z_t, \tilde o_t) &= x_t W_x + h_{t-1} W_h + b \\
-    m_t &= \max(\log f_t + m_{t-1}, \tilde i_t) \\
-    i'_t &= \exp(\tilde i_t - m_t), \quad f'_t = \exp(\log f_t + m_{t-1} - m_t) \\
-    c_t &= f'_t \odot c_{t-1} + i'_t \odot \tanh(\tilde z_t) \\
-    n_t &= f'_t \odot n_{t-1} + i'_t \\
-    h_t &= \sigma(\tilde o_t) \odot c_t / n_t
-    \end{aligned}
-    $$
+    .. math::
 
-    The forget gate is $f_t = \sigma(\tilde f_t)$ or $f_t = \exp(\tilde f_t)$. The stabiliser $m_t$ cancels in $h_t$:
-    without it, $c_t$ and $n_t$ are sums with the weights $\exp(\tilde i_s) f_{s+1} \cdots f_t$, which overflow.
+        \begin{aligned}
+        (\tilde i_t, \tilde f_t, \tilde z_t, \tilde o_t) &= x_t W_x + h_{t-1} W_h + b \\
+        m_t &= \max(\log f_t + m_{t-1}, \tilde i_t) \\
+        i'_t &= \exp(\tilde i_t - m_t), \quad f'_t = \exp(\log f_t + m_{t-1} - m_t) \\
+        c_t &= f'_t \odot c_{t-1} + i'_t \odot \tanh(\tilde z_t) \\
+        n_t &= f'_t \odot n_{t-1} + i'_t \\
+        h_t &= \sigma(\tilde o_t) \odot c_t / n_t
+        \end{aligned}
 
-    At the first step, where $n_{t-1} = 0$, there is nothing to forget: $m_t = \tilde i_t$ and $f'_t = 0$, as with
-    $m_0 = -\infty$. So $c_1 = \tanh(\tilde z_1)$ and $n_1 = 1$, whatever $\tilde i_1$ and $\tilde f_1$ are.
+    The forget gate is :math:`f_t = \sigma(\tilde f_t)` or :math:`f_t = \exp(\tilde f_t)`. The stabiliser :math:`m_t`
+    cancels in :math:`h_t`: without it, :math:`c_t` and :math:`n_t` are sums with the weights :math:`\exp(\tilde i_s)
+    f_{s+1} \cdots f_t`, which overflow.
+
+    At the first step, where :math:`n_{t-1} = 0`, there is nothing to forget: :math:`m_t = \tilde i_t` and :math:`f'_t =
+    0`, as with :math:`m_0 = -\infty`. So :math:`c_1 = \tanh(\tilde z_1)` and :math:`n_1 = 1`, whatever :math:`\tilde
+    i_1` and :math:`\tilde f_1` are.
 
     The layer is the paper's cell alone. In the paper's block a convolution over time precedes the gates i and f, and
     the outputs of every head are normalised.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, z, o.
+        params: The layer's parameters; the gates are ordered i, f, z, o.
         state: Four arrays `(*batch, hidden)`; all but `h` are at least float32.
         x: `(*batch, features)`.
         forget_gate: `"sigmoid"` or `"exp"`.
@@ -125,7 +127,7 @@ def _step(params: SLSTMParams, state: SLSTMState, x: jax.Array, *, forget_gate: 
 
 
 def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
-    """The cell of `slstm`, for `recurrent` and what takes any cell.
+    """The cell of `slstm`, for `recurrent` and functions that take any cell.
 
     Args:
         forget_gate: As in `slstm_step`.
@@ -159,13 +161,13 @@ def slstm(
     forget_gate: ForgetGate = "sigmoid",
     **options: Unpack[RunOptions],
 ) -> tuple[jax.Array, SLSTMState]:
-    """A layer of sLSTM: `slstm_step`, which states the formula, over every time step.
+    """Runs an sLSTM over every time step; `slstm_step` states the formula.
 
-    Any number of batch axes, none too. Half-precision inputs give half-precision outputs; products are summed and
-    gates computed in float32, and the state but for `h` stays float32.
+    Accepts any number of batch axes, including none. Half-precision inputs give half-precision outputs; products are
+    summed and gates computed in float32, and the state except `h` stays float32.
 
     Args:
-        params: The layer's parameters; gates stand in the order i, f, z, o.
+        params: The layer's parameters; the gates are ordered i, f, z, o.
         x: `(*batch, time, features)`.
         state: The initial state; zeros by default.
         forget_gate: As in `slstm_step`.
@@ -239,7 +241,7 @@ def init_slstm(
 
 def _check_gate(forget_gate: str) -> None:
     if forget_gate not in get_args(ForgetGate):
-        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; take one of the two")
+        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; take one of the two.")
 
 
 def _check(params: SLSTMParams, x: jax.Array, axes: str) -> None:

@@ -1,4 +1,4 @@
-"""What an algorithm is given: the arrays of a run, time first, and the options that are known while tracing."""
+"""The input of an algorithm: the arrays of a run, time first, and the options that are known while tracing."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class Task(NamedTuple):
         state: The initial state.
         restart: The cell's `zero_state`, `widened`, to which `masks.reset` sets the state back; None without resets.
         xs: `(time, *batch, *features)`.
-        masks: What happens around each step.
+        masks: Which steps count, reset the state or stop derivatives.
     """
 
     params: Any
@@ -27,7 +27,7 @@ class Task(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How a sequence is run; `recurrent` says what each means."""
+    """Options of a run; `recurrent` documents them."""
 
     reverse: bool = False
     remat: int | None = None
@@ -37,7 +37,7 @@ class Options(NamedTuple):
 def masks_of(
     xs: jax.Array, lengths: jax.Array | None, mask: jax.Array | None, resets: jax.Array | None, options: Options
 ) -> Masks:
-    """The options of a call as masks.
+    """Converts the options of a call to masks.
 
     Args:
         xs: `(time, *batch, *features)`.

@@ -1,8 +1,9 @@
 r"""All steps of a recurrence at once: one step from each state, and the derivative of states that satisfy all of them.
 
-The states of a sequence solve the equations $h_t = f(h_{t-1}, x_t, \theta)$. However they were found, their derivative
-solves the linear equations $\dot h_t = J_t \dot h_{t-1} + \partial f / \partial (x, \theta) \cdot (\dot x, \dot\theta)$
-(the implicit function theorem). Masks are part of $f$: a step that does not count has $J = 1$, a reset has $J = 0$.
+The states of a sequence solve the equations :math:`h_t = f(h_{t-1}, x_t, \theta)`. However they were found, their
+derivative solves the linear equations :math:`\dot h_t = J_t \dot h_{t-1} + \partial f / \partial (x, \theta) \cdot
+(\dot x, \dot\theta)` (the implicit function theorem). Masks are part of :math:`f`: a step that does not count has
+:math:`J = 1`, a reset has :math:`J = 0`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +24,9 @@ from jaxnn.kernels.settings import default_precision, settled
 
 
 class Equations(NamedTuple):
-    """What is known of the equations of a trajectory while tracing.
+    """The part of a trajectory's equations that is known while tracing.
 
-    The arrays are those of a `Task`, whose `xs` is what `step` takes: an array, or what `Cell.project` makes of it.
+    The arrays are those of a `Task`, whose `xs` is the input of `step`: an array, or the result of `Cell.project`.
 
     Attributes:
         step: `(params, state, x) -> state`.
@@ -39,7 +40,7 @@ class Equations(NamedTuple):
 
 
 def step_of(equations: Equations, params: Any, restart: State, before: State, x: Any, masks: Masks) -> State:
-    """One step, with what happens around it."""
+    """Runs one step with its masks."""
     if masks.apart is not None:
         before = choose(masks.apart, jax.lax.stop_gradient(before), before)
     before = restarted(masks, before, restart)
@@ -81,7 +82,8 @@ def at_every_step(function: Callable[..., Any], params: Any, *arrays: Any) -> An
     """`function(params, *arrays)` for every step of arrays `(time, ...)`."""
     leaves, tree = jax.tree.flatten(params)
     time = length(arrays)
-    # What every step gives a vector is summed in float32. A matrix enters by a product, which sums that way itself.
+    # The gradients that all steps give a vector are summed in float32. A matrix enters by a product, which sums that
+    # way already.
     each = [
         jnp.issubdtype(leaf.dtype, jnp.floating) and accumulator(leaf.dtype) != leaf.dtype and leaf.ndim <= 1
         for leaf in leaves
@@ -107,7 +109,7 @@ def differentiable(equations: Equations, precision: str | None, states: State, t
     Args:
         equations: The equations.
         precision: `default_precision()` where the states are computed.
-        states: The states after every step, `(time, *batch, ...)`. How they were found has no derivative.
+        states: The states after every step, `(time, *batch, ...)`. The way they were found has no derivative.
         task: The arrays of the equations, by which the states are differentiated.
 
     Returns:
@@ -142,7 +144,7 @@ def _tangent(equations: Equations, states: State, task: Task, d_task: Task) -> S
 
 
 def _outside(equations: Equations, before: State, task: Task, d_task: Task) -> State:
-    """What the tangents of parameters and inputs add to the state after each step, the states before them given."""
+    """The change of the state after each step by the tangents of parameters and inputs, for given states before it."""
     leaves, tree = jax.tree.flatten((task.params, task.restart, task.xs))
     d_leaves = jax.tree.leaves((d_task.params, d_task.restart, d_task.xs))
     moving = [i for i, d in enumerate(d_leaves) if not isinstance(d, SymbolicZero)]
@@ -158,7 +160,7 @@ def _outside(equations: Equations, before: State, task: Task, d_task: Task) -> S
 
 
 def _along(equations: Equations, before: State, task: Task, start: State, added: State) -> State:
-    """The linear equations with a Jacobian of any structure, one step after the other."""
+    """Solves the linear equations with a Jacobian of any structure, one step after the other."""
 
     def body(d: State, step: Any) -> tuple[State, State]:
         before, added, x, masks = step

@@ -137,8 +137,8 @@ def test_options_reach_every_layer():
 
 CALLS = {
     "no layers": (lambda p, x: R.stack(R.gru, [], x), "params_per_layer"),
-    "states": (lambda p, x: R.stack(R.gru, p, x, [None]), "states must be one for each of 2 layers, got 1"),
-    "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "dropout=0.5 needs a random key"),
+    "states": (lambda p, x: R.stack(R.gru, p, x, [None]), "states: expected one for each of 2 layers, got 1"),
+    "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "key: expected a random key for dropout=0.5, got None"),
     "dropout": (
         lambda p, x: R.stack(R.gru, p, x, dropout=1.0, key=jax.random.key(0)),
         r"dropout: expected a real number in \[0, 1\)",
@@ -146,7 +146,7 @@ CALLS = {
     "reverse": (lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, reverse=True), "reverse"),
     "one state": (
         lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, p[0].zero_state((2,), x.dtype)),
-        "state must be a pair",
+        "state: expected a pair",
     ),
     "streaming": (
         lambda p, x: R.stack_step(R.gru_step, [R.Directions(p[0], p[0])], [None], x[:, 0]),

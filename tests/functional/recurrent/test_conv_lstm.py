@@ -178,17 +178,17 @@ def test_every_gate_starts_orthogonal_and_only_the_forget_gate_has_a_bias():
 P, X, STATE = setting()
 
 CALLS = {
-    "features": (lambda: F.conv_lstm(P, jnp.ones((2, 4, 3, 4, 5))), r"x must be .* the 2 features .* got 5 features"),
+    "features": (lambda: F.conv_lstm(P, jnp.ones((2, 4, 3, 4, 5))), r"x: expected .* the 2 features .* got 5 features"),
     "axes": (
         lambda: F.conv_lstm(P, jnp.ones((4, 3, 2))),
-        r"x must be \(\*batch, time, \*spatial, features\), so have at least 4 axes, got shape \(4, 3, 2\)",
+        r"x: expected \(\*batch, time, \*spatial, features\), at least 4 axes, got shape \(4, 3, 2\)",
     ),
-    "time-major": (lambda: F.conv_lstm(P, jnp.ones(2), time_major=True), r"x must be \(time, \*batch, \*spatial"),
-    "other layer": (lambda: F.conv_lstm(F.init_gru(KEY, 2, 3), X), "params must be ConvLSTMParams, got GRUParams"),
-    "dtypes": (lambda: F.conv_lstm(P, X.astype(jnp.bfloat16)), "params must have the dtype of x, bfloat16"),
+    "time-major": (lambda: F.conv_lstm(P, jnp.ones(2), time_major=True), r"x: expected \(time, \*batch, \*spatial"),
+    "other layer": (lambda: F.conv_lstm(F.init_gru(KEY, 2, 3), X), "params: expected ConvLSTMParams, got GRUParams"),
+    "dtypes": (lambda: F.conv_lstm(P, X.astype(jnp.bfloat16)), "params: expected the dtype of x, bfloat16"),
     "state": (
         lambda: F.conv_lstm(P, X, P.zero_state((2,), X.dtype, (3, 3))),
-        r"state\.h must have shape \(2, 3, 4, 3\).*got \(2, 3, 3, 3\)",
+        r"state\.h: expected shape \(2, 3, 4, 3\).*got \(2, 3, 3, 3\)",
     ),
     "state's kernel": (
         lambda: F.conv_lstm(P._replace(w_h=jnp.ones((3, 2, 3, 9))), X),
@@ -198,7 +198,7 @@ CALLS = {
         lambda: F.conv_lstm(P._replace(w_x=jnp.ones((3, 2, 12))), X),
         r"params\.w_x: expected \(\*window, features, 12\) with the 2 window axes",
     ),
-    "bias": (lambda: F.conv_lstm(P._replace(b=jnp.ones(3)), X), r"params\.b must have shape \(12,\)"),
+    "bias": (lambda: F.conv_lstm(P._replace(b=jnp.ones(3)), X), r"params\.b: expected shape \(12,\)"),
     "peephole": (
         lambda: F.conv_lstm(P._replace(peephole=jnp.ones((3, 3, 4, 3))), X, padding="VALID"),
         r"params\.peephole: expected \(3, \*spatial, hidden\) = \(3, 1, 3, 3\)",
@@ -212,7 +212,7 @@ CALLS = {
     "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride: expected one entry per spatial axis"),
     "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding: expected one of"),
     "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
-    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden must be at least 1"),
+    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),
 }
 

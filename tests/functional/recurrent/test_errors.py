@@ -11,45 +11,45 @@ X = jnp.ones((2, 5, 3))
 STATE = P.zero_state((2,), jnp.float32)
 
 CALLS = {
-    "features": (lambda: R.lstm(P, jnp.ones((2, 5, 7))), r"x must be .* the 3 features .* got 7 features"),
-    "no time axis": (lambda: R.lstm(P, jnp.ones(3)), r"x must be \(\*batch, time, features\).*got shape \(3,\)"),
+    "features": (lambda: R.lstm(P, jnp.ones((2, 5, 7))), r"x: expected .* the 3 features .* got 7 features"),
+    "no time axis": (lambda: R.lstm(P, jnp.ones(3)), r"x: expected \(\*batch, time, features\).*got shape \(3,\)"),
     "time-major": (lambda: R.lstm(P, jnp.ones(3), time_major=True), r"\(time, \*batch, features\)"),
-    "integers": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.int32)), "x must be floating point, got int32"),
+    "integers": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.int32)), "x: expected floating point, got int32"),
     "complex": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.complex64)), "x: expected real numbers, got complex64"),
-    "dtypes": (lambda: R.lstm(P, X.astype(jnp.bfloat16)), "params must have the dtype of x, bfloat16, got float32"),
+    "dtypes": (lambda: R.lstm(P, X.astype(jnp.bfloat16)), "params: expected the dtype of x, bfloat16, got float32"),
     "complex weights": (
         lambda: R.lstm(P._replace(w_h=P.w_h.astype(jnp.complex64)), X),
         r"params\.w_h: expected real numbers, got complex64",
     ),
-    "mixed weights": (lambda: R.lstm(P._replace(b=P.b.astype(jnp.bfloat16)), X), r"params\.b must have the dtype"),
-    "other layer": (lambda: R.gru(P, X), "params must be GRUParams, got LSTMParams"),
-    "batch of state": (lambda: R.lstm(P, X, P.zero_state((3,), X.dtype)), r"state\.h .* \(2, 4\).* got \(3, 4\)"),
-    "no batch of state": (lambda: R.lstm(P, X, P.zero_state((), X.dtype)), r"state\.h .* got \(4,\)"),
-    "state type": (lambda: R.lstm(P, X, (STATE.h, STATE.c)), "state must be LSTMState, got tuple"),
+    "mixed weights": (lambda: R.lstm(P._replace(b=P.b.astype(jnp.bfloat16)), X), r"params\.b: expected the dtype"),
+    "other layer": (lambda: R.gru(P, X), "params: expected GRUParams, got LSTMParams"),
+    "batch of state": (lambda: R.lstm(P, X, P.zero_state((3,), X.dtype)), r"state\.h: .* \(2, 4\).* got \(3, 4\)"),
+    "no batch of state": (lambda: R.lstm(P, X, P.zero_state((), X.dtype)), r"state\.h: .* got \(4,\)"),
+    "state type": (lambda: R.lstm(P, X, (STATE.h, STATE.c)), "state: expected LSTMState, got tuple"),
     "cell dtype": (
         lambda: R.lstm(P, X, STATE._replace(c=STATE.c.astype(jnp.bfloat16))),
-        r"state\.c must be float32 for x of float32, got bfloat16",
+        r"state\.c: expected float32 for x of float32, got bfloat16",
     ),
-    "lengths above": (lambda: R.lstm(P, X, lengths=jnp.array([5, 6])), r"lengths must lie in 0\.\.5.*\[6\]"),
-    "lengths below": (lambda: R.lstm(P, X, lengths=[-1, 3]), r"lengths must lie in 0\.\.5.*\[-1\]"),
-    "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths must have .* \(2,\), got shape \(1,\)"),
-    "lengths dtype": (lambda: R.lstm(P, X, lengths=[3.0, 2.0]), "lengths must be integers, got float32"),
-    "resets shape": (lambda: R.lstm(P, X, resets=[True, False]), r"resets must be .* shape \(2, 5\), got \(2,\)"),
+    "lengths above": (lambda: R.lstm(P, X, lengths=jnp.array([5, 6])), r"lengths: expected 0\.\.5.*\[6\]"),
+    "lengths below": (lambda: R.lstm(P, X, lengths=[-1, 3]), r"lengths: expected 0\.\.5.*\[-1\]"),
+    "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths: expected .* \(2,\), got shape \(1,\)"),
+    "lengths dtype": (lambda: R.lstm(P, X, lengths=[3.0, 2.0]), "lengths: expected integers, got float32"),
+    "resets shape": (lambda: R.lstm(P, X, resets=[True, False]), r"resets: expected .* shape \(2, 5\), got \(2,\)"),
     "lengths bool": (
         lambda: R.lstm(P, X, lengths=jnp.ones((2, 5), bool)),
-        r"lengths must be integers, got bool; which steps count is mask=, bool \(\*batch, time\)",
+        r"lengths: expected integers, got bool; to choose single steps give mask=, bool \(\*batch, time\)",
     ),
-    "mask dtype": (lambda: R.lstm(P, X, mask=jnp.ones((2, 5))), "mask must be bool, got float32"),
+    "mask dtype": (lambda: R.lstm(P, X, mask=jnp.ones((2, 5))), "mask: expected bool, got float32"),
     "mask shape": (
         lambda: R.lstm(P, X, mask=jnp.ones((5, 2), bool)),
-        r"mask must be \(\*batch, time\) as x is, shape \(2, 5\), got \(5, 2\)",
+        r"mask: expected \(\*batch, time\) as in x, shape \(2, 5\), got \(5, 2\)",
     ),
-    "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets must be bool, got float32"),
-    "remat": (lambda: R.lstm(P, X, remat=0), "remat must be at least 1 step"),
-    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate must be at least 1 step"),
+    "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets: expected bool, got float32"),
+    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected at least 1 step"),
+    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected at least 1 step"),
     "algorithm": (
         lambda: R.lstm(P, X, algorithm="cudnn2"),
-        "algorithm must be one of 'auto', 'scan', 'fused'.* 'cudnn2'",
+        "algorithm: expected one of 'auto', 'scan', 'fused'.* 'cudnn2'",
     ),
     "fused peephole": (
         lambda: R.lstm(P._replace(peephole=jnp.ones((3, 4))), X, algorithm="fused"),
@@ -87,19 +87,19 @@ CALLS = {
         lambda: R.rnn(R.init_rnn(jax.random.key(0), 3, 4), X, activation=jnp.sin, algorithm="fused"),
         "has no other activation than tanh, relu, sigmoid",
     ),
-    "gates": (lambda: R.lstm(P._replace(w_h=jnp.ones((4, 8))), X), r"params\.w_h must have 4 \* hidden columns"),
-    "w_x": (lambda: R.lstm(P._replace(w_x=jnp.ones((3, 12))), X), r"params\.w_x must have shape \(3, 16\)"),
-    "bias": (lambda: R.lstm(P._replace(b=jnp.ones(4)), X), r"params\.b must have shape \(16,\).* got \(4,\)"),
-    "stacked weights": (lambda: R.lstm(P._replace(w_x=jnp.ones((2, 3, 16))), X), r"params\.w_x .* jax\.vmap"),
-    "peephole": (lambda: R.lstm(P._replace(peephole=jnp.ones((2, 4))), X), r"params\.peephole .* \(3, 4\)"),
-    "projection": (lambda: R.lstm(P._replace(projection=jnp.ones(4)), X), r"params\.projection must be"),
+    "gates": (lambda: R.lstm(P._replace(w_h=jnp.ones((4, 8))), X), r"params\.w_h: expected 4 \* hidden columns"),
+    "w_x": (lambda: R.lstm(P._replace(w_x=jnp.ones((3, 12))), X), r"params\.w_x: expected shape \(3, 16\)"),
+    "bias": (lambda: R.lstm(P._replace(b=jnp.ones(4)), X), r"params\.b: expected shape \(16,\).* got \(4,\)"),
+    "stacked weights": (lambda: R.lstm(P._replace(w_x=jnp.ones((2, 3, 16))), X), r"params\.w_x: .* jax\.vmap"),
+    "peephole": (lambda: R.lstm(P._replace(peephole=jnp.ones((2, 4))), X), r"params\.peephole: .* \(3, 4\)"),
+    "projection": (lambda: R.lstm(P._replace(projection=jnp.ones(4)), X), r"params\.projection: expected"),
     "norm": (
         lambda: R.lstm(P._replace(norm=R.LSTMNorm(*(jnp.ones(16),) * 4)), X),
-        r"params\.norm\.c must have shape \(4,\), got \(16,\)",
+        r"params\.norm\.c: expected shape \(4,\), got \(16,\)",
     ),
     "step features": (lambda: R.lstm_step(P, STATE, jnp.ones((2, 7))), "3 features .* got 7 features"),
-    "step batch": (lambda: R.lstm_step(P, STATE, jnp.ones((3, 3))), r"state\.h .* got \(2, 4\)"),
-    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden must be at least 1, got 0"),
+    "step batch": (lambda: R.lstm_step(P, STATE, jnp.ones((3, 3))), r"state\.h: .* got \(2, 4\)"),
+    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden: expected at least 1, got 0"),
     "per gate": (
         lambda: R.per_gate(jax.nn.initializers.zeros, 4)(jax.random.key(0), (3, 10)),
         "multiple of the 4 gates",
@@ -120,5 +120,5 @@ def test_shapes_are_checked_while_tracing():
 
 
 def test_concrete_lengths_are_checked_inside_a_traced_function_too():
-    with pytest.raises(ValueError, match="lengths must lie in"):
+    with pytest.raises(ValueError, match=r"lengths: expected 0\.\.5"):
         jax.jit(lambda x: R.lstm(P, x, lengths=[5, 6]))(X)

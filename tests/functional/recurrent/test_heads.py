@@ -89,17 +89,17 @@ CALLS = {
         lambda: F.init_lstm(KEY, 3, 4, heads=2, projection=3),
         "heads: expected a divisor of projection=3, got 2",
     ),
-    "none": (lambda: F.init_slstm(KEY, 3, 4, heads=0), "heads must be at least 1, got 0"),
-    "lstm columns": (lambda: F.lstm(P._replace(w_h=jnp.ones((2, 2, 4))), X), r"params\.w_h must have 4 \* hidden"),
+    "none": (lambda: F.init_slstm(KEY, 3, 4, heads=0), "heads: expected at least 1, got 0"),
+    "lstm columns": (lambda: F.lstm(P._replace(w_h=jnp.ones((2, 2, 4))), X), r"params\.w_h: expected 4 \* hidden"),
     "lstm uneven": (
         lambda: F.lstm(P._replace(w_h=jnp.ones((2, 2, 6)), projection=jnp.ones((3, 4)), b=jnp.ones(12)), X),
-        r"params\.w_h must have 4 \* hidden",
+        r"params\.w_h: expected 4 \* hidden",
     ),
-    "gru columns": (lambda: F.gru(G._replace(w_h=jnp.ones((2, 2, 8))), X), r"params\.w_h must have shape \(2, 2, 6\)"),
-    "axes": (lambda: F.gru(G._replace(w_h=jnp.ones((1, 2, 2, 6))), X), r"params\.w_h must have 2 axes"),
+    "gru columns": (lambda: F.gru(G._replace(w_h=jnp.ones((2, 2, 8))), X), r"params\.w_h: expected shape \(2, 2, 6\)"),
+    "axes": (lambda: F.gru(G._replace(w_h=jnp.ones((1, 2, 2, 6))), X), r"params\.w_h: expected 2 axes"),
     "rnn": (
         lambda: F.rnn(F.RNNParams(jnp.ones((3, 4)), jnp.ones((2, 2, 2)), jnp.ones(4)), X),
-        r"params\.w_h must have 2 axes",
+        r"params\.w_h: expected 2 axes",
     ),
 }
 

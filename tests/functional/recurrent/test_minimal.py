@@ -178,31 +178,31 @@ GRU, LSTM, LRU = R.init_mingru(KEY, 3, 4), R.init_minlstm(KEY, 3, 4), R.init_lru
 CALLS = {
     "features": (
         lambda: R.mingru(GRU, jnp.ones((2, 5, 7))),
-        r"3 features that params\.w_x \(3, 8\) expects, got 7",
+        r"3 features of params\.w_x \(3, 8\), got 7",
     ),
     "features of B": (
         lambda: R.lru(LRU, jnp.ones((2, 5, 7))),
-        r"3 features that params\.b \(3, 8\) expects, got 7",
+        r"3 features of params\.b \(3, 8\), got 7",
     ),
-    "another layer": (lambda: R.minlstm(GRU, X), "params must be MinLSTMParams, got MinGRUParams"),
+    "another layer": (lambda: R.minlstm(GRU, X), "params: expected MinLSTMParams, got MinGRUParams"),
     "columns": (
         lambda: R.minlstm(LSTM._replace(w_x=jnp.ones((3, 11))), X),
-        r"params\.w_x must have shape \(3, 9\) .*got \(3, 11\)",
+        r"params\.w_x: expected shape \(3, 9\) .*got \(3, 11\)",
     ),
-    "bias": (lambda: R.mingru(GRU._replace(b=jnp.ones(4)), X), r"params\.b must have shape \(8,\) to fit params\.w_x"),
+    "bias": (lambda: R.mingru(GRU._replace(b=jnp.ones(4)), X), r"params\.b: expected shape \(8,\) to fit params\.w_x"),
     "no units": (lambda: R.mingru(GRU._replace(w_x=GRU.w_x[:, :0], b=GRU.b[:0]), X), "at least 1 unit"),
-    "C": (lambda: R.lru(LRU._replace(d=jnp.ones((3, 4))), X), r"params\.d must have shape \(3, 2\) to fit params\.c"),
+    "C": (lambda: R.lru(LRU._replace(d=jnp.ones((3, 4))), X), r"params\.d: expected shape \(3, 2\) to fit params\.c"),
     "complex C": (lambda: R.lru(LRU._replace(c=LRU.c.astype(jnp.complex64)), X), r"params\.c: expected real numbers"),
-    "stacked": (lambda: R.lru(LRU._replace(b=jnp.ones((2, 3, 8))), X), r"params\.b .* jax\.vmap"),
+    "stacked": (lambda: R.lru(LRU._replace(b=jnp.ones((2, 3, 8))), X), r"params\.b: .* jax\.vmap"),
     "real state": (
         lambda: R.lru(LRU, X, R.LRUState(jnp.ones((2, 4)), X[:, 0])),
-        r"state\.h must be complex64 for x of float32, got float32",
+        r"state\.h: expected complex64 for x of float32, got float32",
     ),
     "half state": (
         lambda: R.mingru(GRU, X, R.MinGRUState(jnp.ones((2, 4), jnp.bfloat16))),
-        r"state\.h must be float32 for x of float32, got bfloat16",
+        r"state\.h: expected float32 for x of float32, got bfloat16",
     ),
-    "sizes": (lambda: R.init_lru(KEY, 3, 4, output=0), "output must be at least 1, got 0"),
+    "sizes": (lambda: R.init_lru(KEY, 3, 4, output=0), "output: expected at least 1, got 0"),
     "ring": (lambda: R.init_lru(KEY, 3, 4, r_min=0.9, r_max=0.8), "r_min, r_max: expected 0 <= r_min < r_max <= 1"),
     "phase": (lambda: R.init_lru(KEY, 3, 4, max_phase=0.0), "max_phase: expected an angle"),
 }

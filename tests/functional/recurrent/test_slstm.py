@@ -110,9 +110,9 @@ def test_bad_input_is_named():
     for call in (F.slstm, lambda p, x, **o: F.slstm_step(p, p.zero_state((2,), x.dtype), x[:, 0], **o)):
         with pytest.raises(ValueError, match="forget_gate: expected 'sigmoid' or 'exp', got 'tanh'"):
             call(params, x, forget_gate="tanh")
-        with pytest.raises(ValueError, match=r"params\.w_h must have shape \(4, 16\)"):
+        with pytest.raises(ValueError, match=r"params\.w_h: expected shape \(4, 16\)"):
             call(params._replace(w_h=jnp.ones((4, 12))), x)
-        with pytest.raises(ValueError, match=r"params\.b must have shape \(16,\)"):
+        with pytest.raises(ValueError, match=r"params\.b: expected shape \(16,\)"):
             call(params._replace(b=jnp.ones(4)), x)
     with pytest.raises(ValueError, match="algorithm='fused' has no fused form"):
         F.slstm(params, x, algorithm="fused")
