@@ -180,7 +180,7 @@ def test_bad_input_is_named():
     layer = LSTM(2, 4, layers=2, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="2 features"):
         layer(jnp.ones((3, 6, 5)))
-    with pytest.raises(ValueError, match="one (for each of|per layer).*got 1"):
+    with pytest.raises(ValueError, match=r"one (for each of|per layer).*got 1"):
         layer(X, state=layer.zero_state((3,))[:1])
     with pytest.raises(ValueError, match="layers: expected at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
