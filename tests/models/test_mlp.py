@@ -94,5 +94,5 @@ def test_what_does_not_fit_is_named():
         models.MLP((5,), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="in_features, out_features: expected positive numbers, got 5 and 0"):
         models.MLP((5, 0, 2), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"x: expected \(\*batch, 5\).*got shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"x.* 5.*\(2, 4\)"):
         models.MLP((5, 3), rngs=nnx.Rngs(0))(jnp.ones((2, 4)))
