@@ -123,7 +123,7 @@ def download(
 
     lock = target.with_name(target.name + ".lock")
     shown = DownloadProgress(target.name, progress)
-    with locked(lock, on_wait=lambda: shown.say(f"{target.name}: another process is fetching it; waiting")), shown:
+    with locked(lock, on_wait=lambda: shown.say(f"{target.name}: another process is downloading it; waiting")), shown:
         if _is_there(target, checks):
             return target
         part = _Part(target)
@@ -133,13 +133,13 @@ def download(
                 _attempt(url, part, checks, timeout, shown)
                 break
             except _FailedError as failure:
-                # As long as attempts bring more, a poor line gets there in the end.
+                # While attempts bring new bytes, the download ends even over a poor line.
                 tries = 1 if part.size() > furthest else tries + 1
                 furthest = max(furthest, part.size())
                 if not failure.may_help or tries >= attempts:
                     raise DownloadError(
-                        f"could not download {url}: {failure}. "
-                        f"Run again later, or fetch that file by hand and put it at {target}"
+                        f"{url}: the download failed: {failure}; "
+                        f"run again later, or download that file by hand to {target}."
                     ) from failure
                 seconds = backoff * 2 ** (tries - 1)
                 shown.say(f"{target.name}: {failure}; trying again in {seconds:g} s")
@@ -190,7 +190,7 @@ class _Part:
 
 
 def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: DownloadProgress) -> None:
-    """Tries once; returns when all of the file stands in `part` and is right."""
+    """Tries once; returns when `part` is the whole published file."""
     could_tell = part.etag() or checks.md5 or checks.sha256
     if not could_tell or (checks.size is not None and part.size() > checks.size):
         part.drop()
@@ -207,7 +207,7 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: Downl
 
 
 def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: DownloadProgress) -> None:
-    """Appends to `part` what lies after its last byte, or fetches all where the server insists."""
+    """Appends the missing bytes to `part`, or downloads all of them if the server cannot resume."""
     done, etag = part.size(), part.etag()
     headers = {"User-Agent": "jaxnn", "Accept-Encoding": "identity"}
     if done:
@@ -245,7 +245,7 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: Dow
                     raise _FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
                 file.write(chunk)
                 shown(done, total)
-    if total is not None and done < total:  # http.client says nothing when a connection closes too early
+    if total is not None and done < total:  # http.client does not report a connection that closes too early
         raise _FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)
 
 
