@@ -133,7 +133,7 @@ def download(
                 _attempt(url, part, checks, timeout, shown)
                 break
             except _FailedError as failure:
-                # As long as attempts bring more, a poor line gets there in the end.
+                # While attempts bring more bytes, even a poor line completes the file in the end.
                 tries = 1 if part.size() > furthest else tries + 1
                 furthest = max(furthest, part.size())
                 if not failure.may_help or tries >= attempts:
@@ -190,7 +190,7 @@ class _Part:
 
 
 def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: DownloadProgress) -> None:
-    """Tries once; returns when all of the file stands in `part` and is right."""
+    """Tries once; returns when `part` holds the whole file and is correct."""
     could_tell = part.etag() or checks.md5 or checks.sha256
     if not could_tell or (checks.size is not None and part.size() > checks.size):
         part.drop()
@@ -202,12 +202,12 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: Downl
     problem = checks.problem(part.file)
     if problem:
         part.drop()
-        # A file that arrived whole in this attempt would only arrive again.
+        # A file that arrived whole in this attempt would arrive the same again.
         raise _FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)
 
 
 def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: DownloadProgress) -> None:
-    """Appends to `part` what lies after its last byte, or fetches all where the server insists."""
+    """Appends the missing bytes to `part`, or fetches the whole file if the server sends only that."""
     done, etag = part.size(), part.etag()
     headers = {"User-Agent": "jaxnn", "Accept-Encoding": "identity"}
     if done:

@@ -129,7 +129,7 @@ def test_it_learns_to_count():
         (lambda: _model(embed_features=0), "embed_features must be at least 1"),
         (lambda: _model()(jnp.array([[7]])), "tokens must lie in 0..6"),
         (lambda: _model()(jnp.ones((2, 3))), "tokens must be integers"),
-        (lambda: _model()(TOKENS, _model().zero_state((2,))), "must have shape"),
+        (lambda: _model()(TOKENS, _model().zero_state((2,))), "expected shape"),
         (lambda: _model().generate(TOKENS[:, :0], jax.random.key(0), max_length=3), "prompt must hold at least one"),
         (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=0), "max_length: expected an integer"),
         (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=3, temperature=0), "temperature: expected"),
