@@ -202,7 +202,7 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: Downl
     problem = checks.problem(part.file)
     if problem:
         part.drop()
-        # A file that arrived whole in this attempt would only arrive again.
+        # A file that arrived whole in this attempt would arrive the same again.
         raise _FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)
 
 

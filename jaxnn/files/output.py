@@ -26,7 +26,7 @@ class _Unfailing(io.RawIOBase):
             return os.write(self._file, text)
         except OSError as error:
             if self._told is not None:
-                said = f"{self._name} cannot be written ({error.strerror}); the experiment goes on without\n"
+                said = f"{self._name} cannot be written ({error.strerror}); the experiment continues without it\n"
                 with contextlib.suppress(OSError):
                     os.write(self._told, said.encode())
                 self._told = None

@@ -86,7 +86,7 @@ def attention(
 
 
 def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
-    """A mask as an array."""
+    """Returns a mask as an array."""
     m = jnp.asarray(mask)
     if m.dtype != jnp.bool_ or m.shape != shape:
         raise ValueError(

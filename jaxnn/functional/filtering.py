@@ -69,7 +69,7 @@ def filter_logits(
 
 
 def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Divides by the temperature. Where the best logit leaves float32 by that, all are taken relative to it."""
+    """Divides by the temperature; if the best logit then overflows float32, divides the differences to it."""
     best = jnp.max(logits, axis=-1, keepdims=True)
     fits = jnp.isfinite(best / temperature) | jnp.isneginf(best)
     relative = jnp.where(logits == best, 0.0, (logits - best) / temperature)

@@ -43,8 +43,8 @@ def max_pool(
             low padding.
 
     Returns:
-        `(*batch, *out, channels)`, in the dtype of `x`. A window that, by dilation, sees nothing but padding gives the
-        lowest number of the dtype (minus infinity for floats that have one).
+        `(*batch, *out, channels)`, in the dtype of `x`. A dilated window that covers only padding gives the lowest
+        number of the dtype (minus infinity for floats that have one).
 
     Raises:
         ValueError: If shapes, dtypes or options do not fit; the message names the argument.
@@ -91,8 +91,8 @@ def avg_pool(
         count_include_pad: Whether padding counts as zeros (PyTorch's default) or not at all.
 
     Returns:
-        `(*batch, *out, channels)`, in the dtype of `x`. Half precision accumulates in float32. A window that, by
-        dilation, sees nothing but padding gives zero.
+        `(*batch, *out, channels)`, in the dtype of `x`. Half precision accumulates in float32. A dilated window that
+        covers only padding gives zero.
 
     Raises:
         ValueError: If shapes, dtypes or options do not fit; the message names the argument.

@@ -22,7 +22,7 @@ def _of_x(w: Weights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, 
     return x if isinstance(x, tuple) else _project(w, x)
 
 
-# Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts stand apart.
+# Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts are separate.
 
 
 class _SavedAfter(NamedTuple):

@@ -13,7 +13,7 @@ from jaxnn.kernels.recurrence import Cell, Weights, dot, dot_transposed, gates, 
 Carry = tuple[jax.Array, jax.Array]
 
 
-# From how many hidden units on XLA:CPU multiplies faster by two halves of the weights, side by side on its threads.
+# Hidden units from which XLA:CPU multiplies faster by two halves of the weights, side by side on its threads.
 HALVES = 128
 
 

@@ -32,8 +32,8 @@ Weights = Any
 Carry = tuple[jax.Array, ...]
 Saved = Any
 
-# Up to how many sequences the inputs' products are made for all steps at once. With more, the product of a step has
-# rows enough to run at full speed, and what it computes is still in the cache when the gates read it.
+# Largest number of sequences for which the inputs' products are computed for all steps at once. With more, the product
+# of one step has enough rows to run at full speed, and its result is still in the cache when the gates read it.
 PROJECT_FIRST = 2
 
 
@@ -142,11 +142,11 @@ def _or_none(tangent: Any) -> Any:
 
 
 def _filled(tangents: Any, like: Carry) -> Carry:
-    """Tangents with zeros in the place of `None`."""
+    """Replaces missing tangents, `None`, by zeros."""
     return tuple(varying_as(c, jnp.zeros_like(c)) if d is None else d for c, d in zip(like, tangents, strict=True))
 
 
-# What cells are made of.
+# The parts of cells.
 
 
 def dot(a: jax.Array, w: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Where a decoder looks while it writes."""
+"""The attention weights of a decoder."""
 
 from collections.abc import Sequence
 

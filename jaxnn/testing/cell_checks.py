@@ -1,4 +1,4 @@
-"""The checks of `assert_cell`, and what they share: the cell under test, a state, and the tolerance."""
+"""The checks of `assert_cell`, and their common part: the cell under test, a state, and the tolerance."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -22,7 +22,7 @@ Function = Callable[[Tree, Tree, Tree], Tree]
 
 
 class Subject:
-    """The cell under test, with what all checks need: a state, and the tolerance."""
+    """The cell under test, with a state and the tolerance for all checks."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class Subject:
         self.step = jax.jit(lambda *args: _step(cell, *args))
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
-        """Asserts that two results agree; both sides round, so the roundings of two results part them."""
+        """Asserts that two results agree; both sides round, so they may differ by the roundings of two results."""
         got, expected = jax.tree.map(self._rounded, (got, expected))
         assert_close(got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=what)
 
     def _rounded(self, array: jax.Array) -> jax.Array:
-        # In half precision one way rounds where another does not, which shows in what of the state is float32.
+        # In half precision one way rounds where another does not, which shows in the float32 parts of the state.
         half = jnp.finfo(self.x.dtype).bits < 32 and jnp.issubdtype(array.dtype, jnp.floating)
         return array.astype(self.x.dtype) if half else array
 
@@ -67,7 +67,7 @@ class Subject:
         return self._weighed(self.cell.step)
 
     def _weighed(self, step: Function) -> Callable[..., Any]:
-        """The gradients of the weighed sum of a step's result, and the result."""
+        """The gradients of the weighted sum of a step's result, and the result."""
         weights = random_like(self.state, self.seed + 1)
 
         def run(params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:

@@ -154,7 +154,7 @@ def _common_factor(leaves: list[_Leaf]) -> float | None:
     with np.errstate(invalid="ignore"):
         overlap = sum(np.vdot(leaf.expected, leaf.got).real for leaf in leaves)
         factor = float(overlap / sum(np.vdot(leaf.expected, leaf.expected).real for leaf in leaves))
-    # A factor of zero or NaN helps nobody.
+    # A factor of zero or NaN explains nothing.
     if not np.isfinite(factor) or abs(factor) < 1e-3:
         return None
     return factor if all(np.all(leaf.excess(factor) <= 4) for leaf in leaves) else None

@@ -136,7 +136,7 @@ class _Derivatives:
             forward, reverse = "fwd" in modes, "rev" in modes
             return function(x), forward and self.push(x, tangent), reverse and self.pull(x, self.cotangent)
 
-        # One program for everything: to compile is what takes the time.
+        # One program for everything, because compilation takes most of the time.
         self.compiled = compiled
         # Rounding in f is divided by the step: f itself belongs to the scale of the difference's error.
         self.height = max(largest(leaf) for leaf in self.values(inputs))
@@ -160,7 +160,7 @@ class _Derivatives:
             scale = self.height + max(largest(leaf) for leaf in expected)
             assert_within(got, expected, lambda *_: self.rtol * scale, what=what)
         else:
-            # Terms cancel in the product with the cotangent, their errors do not.
+            # Terms cancel in the product with the cotangent; their errors do not.
             scale = self.height + math.sqrt(_dot(expected, expected))
             slope = _dot(self.compiled(self.inputs, direction)[2], direction)
             assert_within(slope, _dot(self.cotangent, expected), lambda *_: self.rtol * scale, what=what)

@@ -204,7 +204,8 @@ _CHECKS: dict[str, Callable[..., None]] = {
 def _with_gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> list[Callable[..., tuple[Tree, Any]]]:
     """The function and the gradient of a random projection by the floating leaves, as one function to compile.
 
-    None stands for the gradient where nothing is floating. Before a gradient that does not exist come the values alone.
+    Without floating leaves the gradient is None. If the gradient cannot be traced, a function of the
+    values alone comes first.
     """
 
     def values(*args: Tree) -> tuple[Tree, None]:
@@ -243,7 +244,7 @@ def _shuffle(tree: Tree, seed: int) -> Tree:
     def shuffle(leaf: jax.Array) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
-        # In NumPy, as everything except the function: nothing to compile.
+        # In NumPy, as everything except the function, so that nothing compiles.
         return as_array(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
 
     return jax.tree.map(shuffle, tree)

@@ -31,7 +31,7 @@ def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed:
     names = [f"state{jax.tree_util.keystr(path)}.ravel()" for path, _ in jax.tree.leaves_with_path(state)]
     for trial in range(3):
         noise, drawn, inputs = random_like((params, state, x), seed + trial)
-        # First at the parameters themselves, then beside them: zeros of an initialiser are none there.
+        # First at the parameters themselves, then near them, where zeros of an initialiser are no longer zero.
         moved = jax.tree.map(lambda p, n, trial=trial: p + (0.3 * trial * n).astype(p.dtype), params, noise)
         before = at(state if given else drawn, trial % x.shape[0])
         for source, of_source in zip(names, derivatives(moved, before, inputs[0, trial]), strict=True):

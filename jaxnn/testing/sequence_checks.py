@@ -1,4 +1,4 @@
-"""The checks of `assert_sequence_invariant`, and what they share: the layer under test and random arguments."""
+"""The checks of `assert_sequence_invariant`, and their common part: the layer under test and random arguments."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ SequenceCheck = Literal["padding", "streaming", "chunks", "reversal", "gradients
 
 
 class Subject:
-    """The layer under test, compiled, with what all checks need: a random state, lengths, a mask and the tolerance."""
+    """The layer under test, compiled, with a random state, lengths, a mask and the tolerance for all checks."""
 
     def __init__(
         self,
@@ -42,18 +42,18 @@ class Subject:
         self.output, like = jax.eval_shape(layer, params, x)
         self.state = random_like(like, seed) if state is None else state
         self.weights = jax.tree.map(np.asarray, random_like((self.output, self.state), 0))
-        # From nothing to everything, the ends included.
+        # From 0 to all steps, both included.
         self.lengths = np.linspace(0, self.time, self.batch).round().astype(np.int32)
         self.within = np.arange(self.time) < self.lengths[:, None]
-        # As many steps count as by the lengths, but anywhere: what is cut to them has the same few shapes. Of the last
-        # sequence neither the first step counts nor the last.
+        # The mask counts the same number of steps as the lengths, but anywhere, so that cut sequences have the same few
+        # shapes. The first and the last step of the last sequence do not count.
         rng = np.random.default_rng(seed)
         self.mask = np.stack([rng.permutation(self.time) < length for length in self.lengths])
         self.mask[-1] = [False, *(np.arange(self.time - 2) % 2 == 0), False]
         self.reduction, self.roundings = sums(params, self.time, reduction, roundings)
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
-        """Asserts that two results agree; both sides round, so the roundings of two results part them."""
+        """Asserts that two results agree; both sides round, so they may differ by the roundings of two results."""
         assert_close(
             got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=f"{self.name}, {what}"
         )
@@ -72,7 +72,7 @@ class Subject:
         return stacked(outputs), stacked(finals)
 
     def gradients_by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree, Tree]:
-        """Gradients of the weighed sum of what `by_themselves` returns: by parameters, inputs and initial state."""
+        """Gradients of the weighted sum of the results of `by_themselves`: by parameters, inputs and initial state."""
         of_params, of_x, of_state = [], [], []
         for n, steps in enumerate(map(np.flatnonzero, counts)):
             x, (y, final) = np.asarray(self.x)[n], at(self.weights, n)
@@ -85,7 +85,7 @@ class Subject:
         return jax.tree.map(lambda *each: sum(map(wide, each)), *of_params), stacked(of_x), stacked(of_state)
 
     def _derived(self, params: Tree, x: jax.Array, state: Tree, weights: Tree, *, reverse: bool) -> Any:
-        """Gradients of the weighed sum of outputs and final state, of one sequence of any length, zero included."""
+        """Gradients of the weighted sum of outputs and final state, of one sequence of any length, zero included."""
 
         def weighed(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
             result = self.layer(params, x, state, reverse=reverse) if len(x) else (weights[0], state)

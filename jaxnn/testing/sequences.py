@@ -27,7 +27,7 @@ def assert_sequence_invariant(
     state: Tree | None = None,
     seed: int = 0,
 ) -> None:
-    """Asserts that a recurrent layer treats time right, whatever its formula is.
+    """Asserts that a recurrent layer treats time correctly, whatever its formula.
 
     The function chooses the lengths, from 0 to the whole time, the mask, the resets and, unless given, the initial
     state. All results are compared with `layer(params, x[n])` on one sequence without padding.

@@ -31,7 +31,7 @@ if __name__ == "__main__":
     run(main, Options, "°C")
 """
 full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-GONE = "standard output cannot be written (No space left on device); the experiment goes on without"
+GONE = "standard output cannot be written (No space left on device); the experiment continues without it"
 
 
 def start(*typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"):
@@ -76,7 +76,7 @@ def test_a_reader_that_went_away_stops_nothing():
     with os.fdopen(write, "wb") as pipe:
         done = start(stdout=pipe)
     assert done.returncode == 0
-    assert b"(Broken pipe); the experiment goes on without" in done.stderr
+    assert b"(Broken pipe); the experiment continues without it" in done.stderr
     assert Path("done").exists()
 
 

@@ -96,7 +96,7 @@ def beam_search(
         # A step adds `gains - cost`: logits below the best one, and the logarithm of their sum, one per beam.
         gains = logits - jnp.max(logits, axis=-1, keepdims=True)
         cost = jnp.log(jnp.sum(jnp.exp(gains), axis=-1))
-        # An ended sequence has one continuation, at no cost: the end token again. An impossible one stays impossible.
+        # An ended sequence has one continuation, at no cost: the end token again. One of probability zero keeps it.
         settled = done | jnp.isneginf(total.high)
         idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
         gains = jnp.where(settled[..., None], idle, gains)

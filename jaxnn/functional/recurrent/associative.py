@@ -79,7 +79,7 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
     states = run(before, masks.reset)
     if masks.apart is not None:
         apart = cut = masks.apart
-        if masks.reset is not None:  # where a sequence also begins, its start is what the step sees
+        if masks.reset is not None:  # where a sequence also begins, the step sees its start
             apart = jax.lax.expand_dims(apart, range(1, masks.reset.ndim)) & ~masks.reset
             cut = apart | masks.reset
         constant = jax.tree.map(lambda s: jax.lax.stop_gradient(jnp.roll(s, -1 if reverse else 1, axis=0)), states)

@@ -21,7 +21,7 @@ def check(cell: Cell, task: Task) -> None:
     if cell.output is not first_leaf:
         raise NotServedError("no other output than the state's first array (Cell.output)")
     cell.fused(task.params)
-    # Where shardings are part of types, merging time and batch into the rows of one product would need a new one.
+    # Where shardings are part of types, merging time and batch into the rows of one product would need a new sharding.
     if sharded(task):
         raise NotServedError("no way over the devices of an explicit mesh")
 

@@ -135,8 +135,8 @@ def _step(
         at = 2 * params.w_h.shape[-2]
         r, z = jnp.split(gate_activation(of_x[..., :n_at] + product(state.h, params.w_h[..., :at], 2)), 2, axis=-1)
         n = activation(of_x[..., n_at:] + product((r * h).astype(x.dtype), params.w_h[..., at:], 1) + b_hn)
-    # The formula with h taken out: a closed update gate (z = 1) keeps h to the last bit, and with one product
-    # instead of two, compilers have no choice of which to fuse, so a step and a scan round alike.
+    # The formula, rearranged to h + (1 - z)(n - h): a closed update gate (z = 1) keeps h to the last bit, and with one
+    # product instead of two, compilers have no choice of which to fuse, so a step and a scan round alike.
     return GRUState((h + (1 - z) * (n - h)).astype(x.dtype))
 
 

@@ -227,7 +227,7 @@ def improve(equations: Equations, part: Any, task: Task, states: State, leading:
     a = coefficients(part, push, before) if part == equations.jacobian else part_of(part, push, before, leading)
     steps, last = groups(part, new), groups(part, states)
     d = linear_recurrence(a, [n - s for n, s in zip(steps, last, strict=True)], reverse=equations.reverse)
-    # `f(g) + J d` and not `g + d`: where nothing changes any more, states are exactly what the step computes.
+    # `f(g) + J d` and not `g + d`: after convergence, states are exactly those that the step computes.
     moved = shifted([filled(one[0], 0.0) for one in d], d, equations.reverse)
     better = [n + applied(*pair) for n, *pair in zip(steps, a, moved, strict=True)]
     return ungrouped(part, better, states), ungrouped(part, d, states)

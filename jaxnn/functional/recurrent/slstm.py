@@ -265,7 +265,7 @@ def _project(params: SLSTMParams, xs: jax.Array) -> jax.Array:
 def _advance(params: SLSTMParams, state: SLSTMState, of_x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:
     i, f, z, o = jnp.split(of_x + product(state.h, params.w_h, 4), 4, axis=-1)
     log_f = f if forget_gate == "exp" else jax.nn.log_sigmoid(f)
-    # Where nothing has been seen, the weight of what was before is exp(-inf): zero, and so are its derivatives.
+    # Before the first step, the weight of the old state is exp(-inf): zero, and so are its derivatives.
     before = jnp.where(state.n > 0, log_f + state.m, -jnp.inf)
     m = jnp.maximum(before, i)
     keep, add = jnp.exp(before - m), jnp.exp(i - m)
