@@ -89,7 +89,9 @@ def _check_shared(folder: Path) -> None:
     if distributed.is_first():
         trial.unlink()
     if reason:
-        raise ValueError(f"checkpoints: {folder} must be on a disk that all processes share ({reason})")
+        raise ValueError(
+            f"checkpoints: expected {folder} on a disk that all processes share, got one that is not ({reason})"
+        )
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:

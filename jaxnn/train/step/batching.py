@@ -126,7 +126,7 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
         raise ValueError(f"loss_fn: expected (losses, metrics) with a dict of metrics, got a {type(metrics).__name__}")
     if taken := RESERVED.intersection(metrics):
         raise ValueError(
-            f"loss_fn: expected metrics named otherwise than the step's, got {sorted(taken)}; choose other names."
+            f"loss_fn: expected metrics not named {sorted(RESERVED)}, got {sorted(taken)}; choose other names."
         )
     return {"loss": losses, **metrics}
 

@@ -62,13 +62,13 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
             continue
         if name in scheduled:
             raise ValueError(
-                f"{argument}: {name} follows a schedule in tx, which would overwrite it; give the optimiser a number, "
-                "or use train.optimizer(..., schedule=...), whose highest learning rate may vary."
+                f"{argument}: expected hyper-parameters that tx does not schedule, got {name}; give the optimiser a "
+                "number, or use train.optimizer(..., schedule=...), whose highest learning rate may vary."
             )
         if not available:
             raise ValueError(
-                f"{argument}: {name} cannot vary: tx has no injected hyper-parameters; use train.optimizer, or "
-                f"optax.inject_hyperparams(optax.adam)({name}=...) instead of optax.adam({name}=...)."
+                f"{argument}: expected tx with injected hyper-parameters, got one without {name}; use train.optimizer, "
+                f"or optax.inject_hyperparams(optax.adam)({name}=...) instead of optax.adam({name}=...)."
             )
         raise ValueError(f"{argument}: expected hyper-parameters of tx, {', '.join(sorted(available))}, got {name}")
 

@@ -139,7 +139,7 @@ def test_two_processes_train_as_one_does(alone, whole):
 def test_what_one_process_cannot_write_all_know(whole):
     for number in range(2):
         result = json.loads((whole / f"trouble-{number}.json").read_text())
-        assert "must be on a disk that all processes share (process 1: does not see" in result["apart"]
+        assert "on a disk that all processes share, got one that is not (process 1: does not see" in result["apart"]
         assert "cannot be written to (process 1: Not a directory); choose a folder that can" in result["blocked"]
         assert result["saved"] == [False, True]
     first, second = ((whole / f"log-{number}.txt").read_text() for number in range(2))
