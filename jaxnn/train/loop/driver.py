@@ -114,7 +114,7 @@ def drive(
         [{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 0.25}, {'step': 3, 'loss': 0.06}]
     """
     display, sinks = display or Progress(0, enabled=False), check_sinks(sinks)
-    position, saver, stopping = Position(), None, list[Sink]()
+    position, saver, stopped = Position(), None, False
     with ExitStack() as stack:
         if checkpoints is not None:
             saver = stack.enter_context(Saver(checkpoints, identity, say=display.say if display.enabled else None))
@@ -125,15 +125,15 @@ def drive(
         log = MetricsLog(run, after)
         if position.history or position.sums:
             program.resume(state, position, display)
-            stopping = resumed(sinks, position.history)
-        if program.remaining(state) > 0 and not stopping:
+            stopped = distributed.anywhere(bool(resumed(sinks, position.history)))
+        if program.remaining(state) > 0 and not stopped:
             display.doing("compiling")
             started = time.perf_counter()
             # Compiled ahead, so that the time of the first record is training alone.
             state, remark = program.compile(state)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
         began, calls = time.perf_counter(), 0
-        while (remaining := program.remaining(state)) > 0 and not stopping:
+        while (remaining := program.remaining(state)) > 0 and not stopped:
             if saver is not None:
                 saver.stop_if_asked(state, position)
             display.doing("training")

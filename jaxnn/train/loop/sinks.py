@@ -49,6 +49,13 @@ class EarlyStopping:
     def __repr__(self) -> str:
         return f"early_stopping({self._metric!r}, patience={self._patience})"
 
+    def __enter__(self) -> "EarlyStopping":
+        self._best, self._waited = np.inf, 0  # of another run
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Keeps the best value."""
+
     def __call__(self, record: Record, state: TrainState | None = None) -> Stop | None:
         """Compares the record's metric with the best one so far."""
         if self._metric not in record:

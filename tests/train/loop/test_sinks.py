@@ -70,6 +70,11 @@ def test_early_stopping_waits_for_no_improvement_of_the_best(metric, values, sto
     assert told.index(train.STOP) + 1 == stops
 
 
+def test_a_sink_that_has_stopped_a_run_serves_the_next():
+    stopping = train.early_stopping("train_loss", patience=1, min_delta=1e9)
+    assert [len(fit(stopping)[1]) for _ in range(2)] == [2, 2]
+
+
 def test_small_improvements_count_as_none():
     stopping = train.early_stopping("test_loss", patience=1, min_delta=0.1)
     assert [stopping({"test_loss": value}) for value in (1.0, 0.95)] == [None, train.STOP]
