@@ -11,8 +11,11 @@ from flax import struct
 from jaxnn.counts import check_count
 from jaxnn.train.step import batching
 
-# Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
-_DATA = np.uint32(2**32 - 1)
+OF_DATA = np.uint32(2**32 - 1)
+"""Folded into the state's key for the order or content of the data.
+
+Steps draw from `fold_in(key, step)` with int32 steps, so this number is never one of theirs.
+"""
 
 
 @runtime_checkable
@@ -72,7 +75,7 @@ class Generated:
 
     def batch_at(self, key: jax.Array, step: jax.Array) -> Any:
         """Returns a batch that `make` draws."""
-        return self.make(jax.random.fold_in(jax.random.fold_in(key, _DATA), step))
+        return self.make(jax.random.fold_in(jax.random.fold_in(key, OF_DATA), step))
 
 
 class Chunk(NamedTuple):
@@ -149,7 +152,7 @@ class TBPTT:
         """Returns the chunk that a step reads."""
         elements, number = batching.count(self.sequence, "sequence"), self.steps
         epoch, place = step // number, step % number
-        of_turns, of_restarts = jax.random.split(jax.random.fold_in(key, _DATA))
+        of_turns, of_restarts = jax.random.split(jax.random.fold_in(key, OF_DATA))
         turn = jax.random.randint(jax.random.fold_in(of_turns, epoch), (), 0, elements)
         starts = turn + jnp.arange(self.streams) * (elements // self.streams) + place * self.length
         positions = (starts[:, None] + jnp.arange(self.length + 1)[None]) % elements

@@ -6,19 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn.counts import check_count
 from jaxnn.train.devices.sharding import Parallel
-from jaxnn.train.loop.computed import Computed
+from jaxnn.train.loop.computed import OF_DATA, Computed
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
-
-# Steps draw from fold_in(key, step) with int32 steps, so this number is never one of theirs.
-_SHUFFLE = np.uint32(2**32 - 1)
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
@@ -40,7 +36,7 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Ar
         >>> sorted(train.loop.epoch_order(jax.random.key(0), 3, 5).tolist())
         [0, 1, 2, 3, 4]
     """
-    key = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch)
+    key = jax.random.fold_in(jax.random.fold_in(key, OF_DATA), epoch)
     return jax.random.permutation(key, examples)
 
 

@@ -123,6 +123,7 @@ def fit(
         >>> history[-1]["train_loss"] < history[0]["train_loss"] / 1000
         True
     """
+    check_sinks(sinks)
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     if isinstance(data, Computed):
         steps = data.steps
@@ -163,7 +164,6 @@ def fit(
 
     if not distributed.is_first():
         run, progress, profile = None, False, None
-    check_sinks(sinks)
     first = int(state.step) // steps
     same = {"batch_size": batch_size, "chunk": chunk, "data": training.identity}
     with Progress(epochs, first=first, enabled=progress) as display:

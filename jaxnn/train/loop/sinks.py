@@ -71,7 +71,6 @@ class EarlyStopping:
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
-        self._best, self._waited = np.inf, 0
         return [None, *(self(record) for record in history)][-1]
 
 
