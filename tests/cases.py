@@ -89,6 +89,7 @@ def conv_case(
     bias: bool = True,
     transpose: bool = False,
     suites: str = "all",
+    long_batch: int = 400,
     **options: Any,
 ) -> Case:
     inputs, outputs = channels
@@ -109,6 +110,7 @@ def conv_case(
         reduction=int(np.prod(window)) * inputs // groups,
         sum_of_products=True,
         suites=suites,
+        make_long_args=lambda rng: make_args(rng, (long_batch,)),
     )
 
 
@@ -506,7 +508,7 @@ def peak(rng: np.random.Generator) -> tuple[np.ndarray]:
 # What has hundreds of terms in the sums of its derivatives whatever the batch; Python loops are too slow for it.
 LONG_SUMS = [
     conv_case("replicate, padded by hundreds", (7,), (4,), pad_mode="replicate", padding=((300, 0),)),
-    conv_case("many taps", (20, 20), (12, 12)),
+    conv_case("many taps", (20, 20), (12, 12), long_batch=4),
     *(
         pool_case(layer, f"{window} x {window}", (2 * window - 1,) * 2, (window,) * 2, stride=1, make_long_args=peak)
         for layer in ("max_pool", "avg_pool", "lp_pool")

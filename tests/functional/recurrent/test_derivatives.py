@@ -27,21 +27,23 @@ def test_derivatives_of_both_modes_agree_with_finite_differences(name):
         testing.assert_gradients(run, (params, x, state), order=2 if name in ("gru", "lstm") else 1)
 
 
-@pytest.mark.parametrize(("name", "remat"), [("rnn", 1), ("rnn", 7), ("rnn", 50), ("gru", 3), ("lstm-projection", 3)])
-def test_remat_changes_neither_values_nor_gradients(name, remat):
+@pytest.mark.parametrize(
+    ("name", "remat", "reverse"),
+    [("rnn", 1, True), ("rnn", 7, False), ("rnn", 50, True), ("gru", 3, True), ("lstm-projection", 3, False)],
+)
+def test_remat_changes_neither_values_nor_gradients(name, remat, reverse):
     case = CASES[name]
     params = case.params()
     x, state, lengths = random_x(3, 7, 3), random_state(params, (3,)), jnp.array([7, 4, 0])
 
-    def run(remat, reverse):
+    def run(remat):
         def loss(params, x, state):
             y, final = case.layer(params, x, state, lengths=lengths, reverse=reverse, remat=remat)
             return sum(jnp.sum(jnp.sin(a)) for a in (y, *final)), (y, final)
 
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, state)
 
-    for reverse in (False, True):
-        assert_close(run(remat, reverse), run(None, reverse), 1e-6, 1e-6)
+    assert_close(run(remat), run(None), 1e-6, 1e-6)
 
 
 def test_remat_trades_memory_for_time():
@@ -88,28 +90,19 @@ def test_truncation_keeps_values_and_stops_gradients_between_chunks(name, revers
     assert_close(values, jax.jit(partial(case.layer, reverse=reverse))(params, x, state), 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("rnn", jnp.bfloat16), ("gru", jnp.bfloat16), ("lstm-everything", jnp.bfloat16), ("lstm", jnp.float16)],
-)
-def test_half_precision_stays_half_but_for_the_cell_and_is_near_float32(name, dtype):
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "lstm-everything"])
+def test_half_precision_stays_half_but_for_the_cell(name, dtype):
+    """Values and gradients in half precision stand in `tests/test_cases.py`."""
     case = CASES[name]
     params, x = case.params(dtype=dtype), random_x(2, 6, 3, dtype=dtype)
-
-    def run(params, x):
-        return case.layer(params, x)
-
-    y, state = jax.jit(run)(params, x)
+    y, state = jax.eval_shape(case.layer, params, x)
     assert y.dtype == state.h.dtype == dtype
-    if hasattr(state, "c"):
-        assert state.c.dtype == jnp.float32
-    d_params, d_x = jax.jit(jax.grad(lambda p, x: jnp.sum(run(p, x)[0].astype(jnp.float32)), argnums=(0, 1)))(params, x)
-    assert {a.dtype for a in (*jax.tree.leaves(d_params), d_x)} == {jnp.dtype(dtype)}
-    full = jax.tree.map(lambda a: a.astype(jnp.float32), (params, x))
-    d_full, y_full = jax.jit(jax.grad(lambda p, x: (jnp.sum(run(p, x)[0]), run(p, x)[0]), (0, 1), has_aux=True))(*full)
-    assert_close(y.astype(jnp.float32), y_full, 0, 0.05)
-    for a, b in zip(jax.tree.leaves((d_params, d_x)), jax.tree.leaves(d_full), strict=True):
-        assert np.linalg.norm(a.astype(jnp.float32) - b) < 0.05 * np.linalg.norm(b) + 0.05
+    assert getattr(state, "c", y).dtype == (jnp.float32 if hasattr(state, "c") else dtype)
+    gradients = jax.eval_shape(
+        jax.grad(lambda *args: jnp.sum(case.layer(*args)[0].astype(jnp.float32)), (0, 1)), params, x
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype(dtype)}
 
 
 def test_products_of_half_precision_accumulate_in_float32():
