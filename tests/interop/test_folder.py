@@ -1,0 +1,48 @@
+"""A model as a folder of the Hub's layout, read by `safetensors` alone and by this library."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors import safe_open
+
+from jaxnn import interop, models
+
+CONFIG = {"features": [4, 8, 3]}
+
+
+def build(config):
+    return models.MLP(config["features"], rngs=nnx.Rngs(1))
+
+
+def test_a_folder_has_the_layout_of_the_hub():
+    saved = models.MLP(CONFIG["features"], rngs=nnx.Rngs(0))
+    interop.save_folder("model", saved, CONFIG, card="---\nlicense: mit\n---\n# Ein größeres Modell\n")
+    assert sorted(path.name for path in Path("model").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert json.loads(Path("model/config.json").read_text("utf-8")) == CONFIG
+    assert Path("model/README.md").read_text("utf-8").endswith("größeres Modell\n")
+    with safe_open("model/model.safetensors", "np") as file:
+        assert file.metadata()["format"] == "flax"
+        assert sorted(file.keys()) == [f"layers/{i}/{name}" for i in (0, 1) for name in ("bias", "kernel")]
+    loaded = interop.load_folder("model", build)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(loaded, nnx.Param), nnx.state(saved, nnx.Param))
+
+
+def test_other_files_stay_and_what_is_wrong_is_named():
+    Path("model").mkdir()
+    Path("model/.gitattributes").write_text("*.safetensors filter=lfs\n")
+    with pytest.raises(TypeError):
+        interop.save_folder("model", build(CONFIG), {"features": {1, 2}})
+    assert len(list(Path("model").iterdir())) == 1
+    interop.save_folder("model", build(CONFIG), CONFIG)
+    assert Path("model/.gitattributes").exists()
+    for text in ("[1]", "{"):
+        Path("model/config.json").write_text(text)
+        with pytest.raises(ValueError, match="folder: expected a config.json that save_folder wrote, got"):
+            interop.load_folder("model", build)
+    Path("model/config.json").write_text(json.dumps({"features": [4, 3]}))
+    with pytest.raises(ValueError, match=r"layers/0/bias float32\[3\], not float32\[8\]; .* build it as"):
+        interop.load_folder("model", build)
