@@ -1,5 +1,6 @@
 """Arrays by name in one safetensors file: readable in every language, and never run as code."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,10 @@ _DTYPES = {
     *("bfloat16", "float16", "float32", "float64", "complex64"),
 }
 """Those that safetensors writes from NumPy's arrays and reads into them."""
+
+
+class _DamagedError(Exception):
+    """The arrays of a file are not those that were written; `_opened` quotes it."""
 
 
 def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, Any]) -> None:
@@ -46,7 +51,8 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
     arrays = {name: _held(name, leaf) for name, leaf in named.items()}
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in named.items() if _is_key(leaf)}
     # Hugging Face's tools read `format`.
-    metadata = {name: json.dumps(value) for name, value in {**about, "keys": keys}.items()} | {"format": "flax"}
+    texts = {name: json.dumps(value) for name, value in {**about, "keys": keys}.items()}
+    metadata = texts | {"format": "flax", "sha256": _digest(arrays)}
     with replacing(path) as beside:
         save_file(arrays, beside, metadata)
 
@@ -87,7 +93,10 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
     with _opened(path) as file:
         # A scalar may come as a NumPy number, not as an array.
         arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        keys = _json((file.metadata() or {}).get("keys", "{}"))
+        texts = file.metadata() or {}
+        if "sha256" in texts and texts["sha256"] != _digest(arrays):
+            raise _DamagedError("arrays: not those that were written")
+    keys = _json(texts.get("keys", "{}"))
     impls = keys if isinstance(keys, dict) else {}
     found: dict[str, Any] = {
         name: jax.random.wrap_key_data(jnp.asarray(array), impl=impls[name]) if name in impls else array
@@ -136,6 +145,16 @@ def shown(each: list[str]) -> str:
     return "; ".join(each[:SHOWN]) + (f"; and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
 
 
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A number that changes with any bit of arrays, or their names, dtypes and shapes; the format itself has none."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
@@ -143,7 +162,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with safe_open(Path(path), framework="np") as file:
             yield file
-    except (SafetensorError, AttributeError, TypeError) as error:  # AttributeError: a dtype that NumPy does not have
+    except (
+        SafetensorError,
+        _DamagedError,
+        AttributeError,
+    ) as error:  # AttributeError: a dtype that NumPy does not have
         raise ValueError(
             f"path: expected a whole safetensors file, got {os.fspath(path)}, which is damaged or another ({error}); "
             "save it again."

@@ -164,6 +164,4 @@ def to_numpy(array: Any) -> np.ndarray:
         array = array.detach().cpu()
         # NumPy has no bfloat16: as float32 no value changes.
         array = array.float() if str(array.dtype) == "torch.bfloat16" else array
-    elif hasattr(array, "numpy") and not isinstance(array, np.ndarray):
-        array = array.numpy()
     return np.asarray(array)

@@ -41,7 +41,7 @@ def test_other_files_stay_and_what_is_wrong_is_named():
     assert Path("model/.gitattributes").exists()
     for text in ("[1]", "{"):
         Path("model/config.json").write_text(text)
-        with pytest.raises(ValueError, match="folder: expected a config.json that save_folder wrote, got"):
+        with pytest.raises(ValueError, match=r"folder: expected a config.json that save_folder wrote, got"):
             interop.load_folder("model", build)
     Path("model/config.json").write_text(json.dumps({"features": [4, 3]}))
     with pytest.raises(ValueError, match=r"layers/0/bias float32\[3\], not float32\[8\]; .* build it as"):

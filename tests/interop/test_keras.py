@@ -16,6 +16,7 @@ from jaxnn import interop, modules
 keras = pytest.importorskip("keras", reason="the models to convert are Keras's; install keras")
 L = keras.layers
 RNGS = nnx.Rngs(0)
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras's own
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,8 @@ def there_and_back(ours, theirs, names):
     loaded, report = interop.from_keras(ours, theirs, names)
     assert {name for row in report.rows for name, _ in row.theirs} == {w.path for w in theirs.weights}
     theirs.set_weights(interop.to_keras(loaded, theirs, names))
-    again, _ = interop.from_keras(ours, theirs.weights, {k: f"{theirs.name}/{v}" for k, v in names.items()})
+    prefixed = {"": theirs.name} | {k: f"{theirs.name}/{v}" for k, v in names.items()}
+    again, _ = interop.from_keras(ours, theirs.weights, prefixed)
     jax.tree.map(np.testing.assert_array_equal, *(nnx.to_pure_dict(nnx.state(m)) for m in (loaded, again)))
     return loaded
 

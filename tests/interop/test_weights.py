@@ -64,7 +64,7 @@ def test_what_cannot_be_saved_is_named(path, model, message):
         ({"w": jnp.ones(3)}, r"w float32\[3\], not float32\[2\]"),
         ({"w": jnp.ones(2, jnp.bfloat16)}, r"w bfloat16\[2\], not float32\[2\]"),
         ({"v": jnp.ones(2)}, r"v float32\[2\], not nothing; w nothing, not float32\[2\]"),
-        ({**{f"{n:02}": jnp.ones(1) for n in range(9)}, "w": jnp.ones(2)}, r"04 float32\[1\], not nothing, and 4 more"),
+        ({**{f"{n:02}": jnp.ones(1) for n in range(9)}, "w": jnp.ones(2)}, r"04 float32\[1\], not nothing; and 4 more"),
     ],
     ids=["missing", "shape", "dtype", "name", "many"],
 )
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_and_no_code_is_run():
     interop.save_weights("a.safetensors", TREE)
     whole = Path("a.safetensors").read_bytes()
     np.savez("foreign.npz", w=np.ones(2))
-    for content in (whole[:40], b"", whole[:-1], Path("foreign.npz").read_bytes()):
+    for content in (whole[:40], b"", whole[:-1], whole[:-1] + b"x", Path("foreign.npz").read_bytes()):
         Path("a.safetensors").write_bytes(content)
         with pytest.raises(
             ValueError, match=r"path: expected a whole safetensors file, got a.safetensors, which is dam"

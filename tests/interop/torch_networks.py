@@ -3,6 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch", reason="the models to convert are PyTorch's; install torch")
+load_file = pytest.importorskip("safetensors.torch").load_file
 TF = torch.nn.functional
 
 
