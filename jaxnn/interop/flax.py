@@ -188,9 +188,8 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
 
 def _slots(model: Any, names: Mapping[str, str] | None, transpose_kernel: bool) -> list[matching.Slot]:
     table = LAYOUTS | ({"conv_transpose": (conv_transpose_kernel,)} if transpose_kernel else {})
-    renamed = {ours: _short(theirs) for ours, theirs in (names or {}).items()}
     return matching.slots_of(
-        model, "flax", table, matching.separate_long, renamed, lambda _, path: "/".join([*path, "{}"])
+        model, "Flax", table, matching.separate_long, names, lambda _, path: _short("/".join([*path, "{}"]))
     )
 
 

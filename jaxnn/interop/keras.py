@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxnn import extras
 from jaxnn import functional as F
-from jaxnn.extras import install
 from jaxnn.interop import matching
 from jaxnn.interop.layout import Layout, Part, moved, same, transposed
 from jaxnn.interop.report import Report
@@ -147,7 +147,7 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
 
 def _slots(model: Any, names: Mapping[str, str] | None, given: matching.Given) -> list[matching.Slot]:
     slots = matching.slots_of(
-        model, "keras", LAYOUTS, matching.separate, names, lambda _, path: "/".join([*path, "{}"])
+        model, "Keras", LAYOUTS, matching.separate, names, lambda _, path: _short("/".join([*path, "{}"]))
     )
     if not any(re.search(r"(^|/)vars/\d+$", name) for name in given):
         return slots
@@ -177,7 +177,9 @@ def _read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(f"h5py: not installed, and Keras's files need it; {install('interop')}.") from error
+        raise ImportError(
+            f"interop.from_keras: h5py is not installed; install it with: {extras.install('interop')}"
+        ) from error
     found: list[tuple[str, np.ndarray]] = []
 
     def visit(name: str, each: Any) -> None:

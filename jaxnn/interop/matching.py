@@ -79,14 +79,16 @@ def slots_of(
         One slot per layer.
 
     Raises:
-        ValueError: If the model is no module, the framework lacks a kind of layer, or `names` names none.
+        ValueError: If the model is no module, the framework lacks a kind of layer, or `names` names no layer, or two
+            alike.
     """
     if not isinstance(model, nnx.Module):
         raise ValueError(
-            f"model: expected a flax.nnx.Module, got {type(model).__name__}; for parameters alone use "
-            f"interop.{framework.lower()}.lstm.read and its like."
+            f"model: expected a flax.nnx.Module, got {type(model).__name__}; parameters alone are read by a layout, for "
+            "example interop.torch.lstm.read."
         )
-    slots, used, paths = [], set(), []
+    names = names or {}
+    slots, paths = [], []
     for layer in layers_of(model):
         if layer.kind not in table:
             raise ValueError(
@@ -95,12 +97,10 @@ def slots_of(
             )
         path = path_of(layer)
         paths.append("/".join(path))
-        key, rest = _longest(path, names or {})
-        used.add(key)
-        start = [] if key is None or not (names or {})[key] else [(names or {})[key]]
         layouts = tuple(layout.of(layer.variables) for layout in table[layer.kind])
-        slots.append(Slot(layer, layouts, join(layer, [*start, *path[len(path) - rest :]])))
-    if unknown := [key for key in names or {} if key not in used]:
+        slots.append(Slot(layer, layouts, join(layer, _renamed(path, names))))
+    _check_apart(slots)
+    if unknown := [key for key in names if key and not any(f"{path}/".startswith(f"{key}/") for path in paths)]:
         raise ValueError(
             f"names: expected paths of layers of this model, {', '.join(map(repr, paths))}, or their beginnings, got "
             f"{', '.join(map(repr, unknown))}; the model's names are the keys."
@@ -171,6 +171,18 @@ def write(slots: list[Slot], given: Given, argument: str, ignored: Collection[st
     return written
 
 
+def _check_apart(slots: list[Slot]) -> None:
+    """Raises if two layers have one name there: one would be written over the other."""
+    seen: dict[str, Layer] = {}
+    for slot in slots:
+        other = seen.setdefault(slot.pattern, slot.layer)
+        if other is not slot.layer:
+            raise ValueError(
+                f"names: expected another name for each layer, got {slot.name('...')} for {'/'.join(other.path)} and "
+                f"{'/'.join(slot.layer.path)}; rename one."
+            )
+
+
 def values_of(layer: Layer) -> dict[str, np.ndarray]:
     """The arrays of a layer by its own names."""
     return {name: np.asarray(variable[...]) for name, (_, variable) in layer.variables.items()}
@@ -214,12 +226,12 @@ def _separate(layer: Layer, path: tuple[str, ...]) -> tuple[str, ...]:
     return (*path, layer.direction) if layer.direction else path
 
 
-def _longest(path: tuple[str, ...], names: Mapping[str, str]) -> tuple[str | None, int]:
-    """The longest beginning of a path that is renamed, and how many parts of the path follow it."""
+def _renamed(path: tuple[str, ...], names: Mapping[str, str]) -> list[str]:
+    """A path whose longest beginning that has another name has that instead."""
     for size in range(len(path), -1, -1):
-        if "/".join(path[:size]) in names:
-            return "/".join(path[:size]), len(path) - size
-    return None, len(path)
+        if (name := names.get("/".join(path[:size]))) is not None:
+            return [*([name] if name else []), *path[size:]]
+    return [*path]
 
 
 def _matched(slots: list[Slot], given: Given, argument: str, ignored: Collection[str]) -> list[tuple[Slot, Layout]]:

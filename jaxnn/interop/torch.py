@@ -181,7 +181,7 @@ def to_torch(
 def _slots(
     model: Any, names: Mapping[str, str] | None, flattened: Mapping[str, tuple[int, ...]] | None
 ) -> list[matching.Slot]:
-    slots = matching.slots_of(model, "torch", LAYOUTS, lambda layer: layer.short, names, _join)
+    slots = matching.slots_of(model, "PyTorch", LAYOUTS, lambda layer: layer.short, names, _join)
     rows = {"/".join(slot.layer.short): slot.layer for slot in slots if slot.layer.kind == "dense"}
     for name, shape in (flattened or {}).items():
         if name not in rows or rows[name].variables["kernel"][1].shape[0] != np.prod(shape):

@@ -127,6 +127,17 @@ def test_a_network_of_nnx_has_the_same_names():
     equal(nnx.filter_state(again, weights), nnx.state(theirs, weights))
 
 
+def test_attributes_may_have_the_names_of_flax():
+    class Net(nnx.Module):
+        def __init__(self, seed):
+            self.cell = nnx.Linear(3, 2, rngs=nnx.Rngs(seed))
+            self.layers = nnx.List([nnx.Linear(2, 2, rngs=nnx.Rngs(seed))])
+
+    theirs = Net(0)
+    ours, _ = interop.from_flax(Net(1), theirs)
+    equal(nnx.state(ours, nnx.Param), nnx.state(theirs, nnx.Param))
+
+
 def test_what_does_not_fit_is_named():
     ours = modules.GRU(3, 5, rngs=nnx.Rngs(0))
     ours.cells[0].params.b_hn[...] = jnp.ones(5)

@@ -31,6 +31,27 @@ def test_a_folder_has_the_layout_of_the_hub():
     jax.tree.map(np.testing.assert_array_equal, nnx.state(loaded, nnx.Param), nnx.state(saved, nnx.Param))
 
 
+def test_the_hub_s_own_client_uploads_and_downloads_the_folder():
+    hub = pytest.importorskip("huggingface_hub", reason="its client reads the folder; install huggingface_hub")
+    saved = build(CONFIG)
+    interop.save_folder("model", saved, CONFIG)
+    commit, repository = "0" * 40, Path("cache/models--you--mlp")
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    # As a download leaves it: each file is kept once by its hash, and a snapshot links to it.
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for path in Path("model").iterdir():
+        upload = hub.CommitOperationAdd(path.name, path).upload_info
+        blob = repository / "blobs" / upload.sha256.hex()
+        blob.write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
+    downloaded = hub.snapshot_download("you/mlp", cache_dir="cache", local_files_only=True)
+    loaded = interop.load_folder(downloaded, lambda config: models.MLP(config["features"], rngs=nnx.Rngs(2)))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(loaded, nnx.Param), nnx.state(saved, nnx.Param))
+
+
 def test_other_files_stay_and_what_is_wrong_is_named():
     Path("model").mkdir()
     Path("model/.gitattributes").write_text("*.safetensors filter=lfs\n")

@@ -1,6 +1,7 @@
 """Keras's weights: layers and networks compute the same on both sides, from objects and from files."""
 
 import os
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -126,6 +127,12 @@ def test_parameters_without_modules():
     written = interop.keras.gru_reset_before.write(params)
     for name, array in zip(interop.keras.gru_reset_before.theirs, theirs.layers[0].get_weights(), strict=True):
         np.testing.assert_array_equal(written[name], array)
+
+
+def test_a_file_without_its_library_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"h5py is not installed; install it with: pip install .*interop"):
+        interop.from_keras(modules.Dense(3, 5, rngs=RNGS), "net.weights.h5")
 
 
 def test_what_does_not_fit_is_named():

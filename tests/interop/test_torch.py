@@ -242,9 +242,14 @@ WEIGHTS = {"a.weight": np.ones((4, 3), np.float32), "a.bias": np.ones(4, np.floa
             {"names": {"c": "d"}},
             "names: expected paths of layers of this model, 'a', 'b', or their .* got 'c'",
         ),
+        (
+            WEIGHTS,
+            {"names": {"a": "c", "b": "c"}},
+            "names: expected another name for each layer, got c.... for a and b",
+        ),
         (WEIGHTS, {"flattened": {"a": (2, 2)}}, r"flattened: expected dense layers \('a' of 3, 'b' of 4\) .* got 'a'"),
     ],
-    ids=["surplus", "missing", "shape", "dtype", "others", "names", "flattened"],
+    ids=["surplus", "missing", "shape", "dtype", "others", "names", "one name", "flattened"],
 )
 def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(weights, options, message):
     class Net(nnx.Module):
@@ -254,7 +259,8 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(weights, option
 
     net = Net()
     before = nnx.clone(net)
-    interop.from_torch(net, WEIGHTS)
+    interop.from_torch(net, {f"module.{n}": w for n, w in WEIGHTS.items()}, {"": "module"})
+    interop.from_torch(net, WEIGHTS, {"": "unused", "a": "a", "b": "b"})
     with pytest.raises(ValueError, match=message):
         interop.from_torch(net, weights, **options)
     same_weights(net, before)
@@ -265,12 +271,12 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(weights, option
     [
         (
             modules.GRU(3, 5, reset_after=False, rngs=RNGS),
-            "model: expected layers that torch has, got gru_reset_before",
+            "model: expected layers that PyTorch has, got gru_reset_before",
         ),
         (modules.LSTM(3, 5, peephole=True, rngs=RNGS), r"got another parameter at cells/0/params/\w+; convert"),
         (modules.Cell(F.mingru_cell(), F.init_mingru(jax.random.key(0), 3, 5)), "got another parameter at params/"),
         (nnx.MultiHeadAttention(2, 4, decode=False, rngs=RNGS), "got another parameter at"),
-        ({"kernel": np.ones(2)}, "model: expected a flax.nnx.Module, got dict; for parameters alone use interop.torch"),
+        ({"kernel": np.ones(2)}, "model: expected a flax.nnx.Module, got dict; parameters alone are read by a layout"),
     ],
     ids=["reset before", "peephole", "other cell", "attention", "pytree"],
 )
