@@ -84,8 +84,8 @@ def slots_of(
     """
     if not isinstance(model, nnx.Module):
         raise ValueError(
-            f"model: expected a flax.nnx.Module, got {type(model).__name__}; parameters alone are read by a layout, for "
-            "example interop.torch.lstm.read."
+            f"model: expected a flax.nnx.Module, got {type(model).__name__}; parameters alone are read by a layout: "
+            "interop.torch.lstm.read, for example."
         )
     names = names or {}
     slots, paths = [], []
