@@ -8,7 +8,7 @@
 
 Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
-model, model.npz, in the run folder.
+model, model.safetensors, in the run folder.
 
 Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume goes on from the
 last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for
@@ -105,7 +105,7 @@ def main(options: Options) -> None:
     elif options.resume is not None:
         raise ValueError("--resume trains on, --generate writes with the model in --run; give one of them")
     else:
-        model, vocabulary = model_file.load(options.run / "model.npz")
+        model, vocabulary = model_file.load(options.run / "model.safetensors")
         print(options.generate + write(model, vocabulary, options.generate, options))
 
 

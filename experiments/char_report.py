@@ -50,8 +50,8 @@ def show(record: Record) -> None:
 def leave(
     folder: train.RunFolder, model: LanguageModel, vocabulary: Vocabulary, sizes: dict[str, Any], records: list[Record]
 ) -> None:
-    """Writes model.npz, and samples.txt with the samples of all records."""
-    model_file.save(folder / "model.npz", model, vocabulary, sizes)
+    """Writes model.safetensors, and samples.txt with the samples of all records."""
+    model_file.save(folder / "model.safetensors", model, vocabulary, sizes)
     samples = "".join(f"{line(record)}\n\n{record['sample']}\n\n" for record in records if "sample" in record)
     with replacing(folder / "samples.txt") as beside:
         beside.write_text(samples, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A trained language model as one file, `model.npz`: its weights by name, and what is needed to build it anew."""
+"""A trained language model as one file, `model.safetensors`: its weights, and what is needed to build it anew."""
 
 from pathlib import Path
 from typing import Any

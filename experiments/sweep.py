@@ -11,7 +11,7 @@ of all runs of the best setting, whose prediction is the mean of their probabili
 
 Leaves config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png (validation
 accuracy over the epochs), learning_rates.png, reliability.png (calibration of the ensemble and of its members) and
-best.npz, the best run as an ordinary model; `experiments.sweep.load_best` reads it.
+best.safetensors, the best run as an ordinary model; `experiments.sweep.load_best` reads it.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ def main(options: Options) -> None:
     truth = pictures.test.labels
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
-    interop.save_weights(folder / "best.npz", train.member(states, best).model(), about=about)
+    interop.save_weights(folder / "best.safetensors", train.member(states, best).model(), about=about)
     print(settings_table(settings, scores))
     together = every[chosen.whole].mean(0)
     judged = [score for i in chosen.whole if (score := scores[i]) is not None]
@@ -128,7 +128,7 @@ def main(options: Options) -> None:
     folder.write_json("result.json", result)
     print(
         f"{len(histories)} runs in {seconds:.0f} s; {chosen.value:g} is the best learning rate; pictures, numbers and "
-        f"best.npz are in {folder.path}"
+        f"best.safetensors are in {folder.path}"
     )
 
 
@@ -150,7 +150,7 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
 
 
 def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
-    """The network, from what `best.npz` says about it."""
+    """The network, from what `best.safetensors` says about it."""
     picture, classes, rngs = tuple(about["picture"]), int(about["classes"]), nnx.Rngs(key)
     if about["model"] == "lenet5":
         return models.LeNet(picture, classes=classes, rngs=rngs)
@@ -160,7 +160,7 @@ def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
 
 
 def load_best(path: Path) -> nnx.Module:
-    """The best run of a sweep, from its `best.npz`, in evaluation mode.
+    """The best run of a sweep, from its `best.safetensors`, in evaluation mode.
 
     Raises:
         ValueError: If the file is damaged.

@@ -49,7 +49,9 @@ def test_links_and_files_that_a_page_names_exist(page):
 
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.stem)
 def test_names_that_a_page_mentions_exist(page):
-    names = re.findall(r"\b(F|data|inspect|models|modules|plots|testing|train)((?:\.[A-Za-z_]\w*)+)", _code(page))
+    names = re.findall(
+        r"\b(F|data|inspect|interop|models|modules|plots|testing|train)((?:\.[A-Za-z_]\w*)+)", _code(page)
+    )
     rooms = {"F": "jaxnn.functional"}
     missing = []
     for room, path in sorted(set(names)):

@@ -11,7 +11,7 @@ The names most programs need are here; each room has the rest:
 """
 
 from jaxnn.train import checkpoint, devices, ensemble, loop, run, step
-from jaxnn.train.checkpoint import Checkpoints
+from jaxnn.train.checkpoint import Checkpoints, load, save
 from jaxnn.train.devices import distributed, parallel
 from jaxnn.train.ensemble import create_ensemble, fit_ensemble, grid, make_ensemble, member
 from jaxnn.train.loop import STOP, Generated, early_stopping, fit, make_epoch, time_limit
@@ -57,6 +57,7 @@ __all__ = [
     "image_preprocess",
     "jit",
     "l2",
+    "load",
     "loop",
     "make_ensemble",
     "make_epoch",
@@ -68,6 +69,7 @@ __all__ = [
     "predict",
     "regression_loss",
     "run",
+    "save",
     "sequence_loss",
     "step",
     "time_limit",

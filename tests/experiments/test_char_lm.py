@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 
 from experiments import char_lm, model_file
 from experiments.char_training import Budget, bits_per_character, cosine
@@ -85,9 +86,9 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
     result = json.loads((run / "result.json").read_text())
     assert result["bits_per_character"] < 1.0  # 3.2 bits without learning
-    for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.npz"):
+    for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.safetensors"):
         assert (run / name).stat().st_size > 0
-    model, _ = model_file.load(run / "model.npz")
+    model, _ = model_file.load(run / "model.safetensors")
     text = read(book)
     bits = bits_per_character(model, jnp.asarray(text.held_out), jnp.asarray(text.train[-1]))
     assert float(bits) == pytest.approx(result["bits_per_character"], abs=1e-6)
@@ -102,13 +103,13 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
 
     char_lm.main(SMALL(text=book, run=run, epochs=1))
     assert json.loads((run / "result.json").read_text()) == result  # the second run has a folder of its own
-    assert (tmp_path / "run-2" / "model.npz").exists()
+    assert (tmp_path / "run-2" / "model.safetensors").exists()
 
 
 def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
     for name in ("a", "b"):
         char_lm.main(SMALL(text=book, run=tmp_path / name, epochs=1))
-    (a, _), (b, _) = (model_file.load(tmp_path / name / "model.npz") for name in ("a", "b"))
+    (a, _), (b, _) = (model_file.load(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
 
 
@@ -122,10 +123,9 @@ def test_a_run_that_was_killed_twice_ends_bit_for_bit_as_one_that_was_not(book, 
     die_before_checkpoint(5, monkeypatch, resume, char_lm, run, monkeypatch)
     resume(char_lm, run, monkeypatch)
     assert "resumed after step 80\n" in capsys.readouterr().out
-    with np.load(tmp_path / "whole" / "model.npz") as a, np.load(run / "model.npz") as b:
-        assert a.files == b.files
-        for name in a.files:
-            np.testing.assert_array_equal(a[name], b[name])
+    jax.tree.map(
+        np.testing.assert_array_equal, *(load_file(path / "model.safetensors") for path in (tmp_path / "whole", run))
+    )
     whole, parts = (train.RunFolder(path).metrics() for path in (tmp_path / "whole", run))
     assert [r | {"seconds": 0} for r in whole] == [r | {"seconds": 0} for r in parts]
     assert np.all(np.diff([r["seconds"] for r in parts]) > 0)  # those before it was killed count
@@ -203,12 +203,12 @@ def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options,
 
 @pytest.fixture
 def saved(tmp_path):
-    model_file.save(tmp_path / "model.npz", _model(), Vocabulary("abc d"), SIZES)
+    model_file.save(tmp_path / "model.safetensors", _model(), Vocabulary("abc d"), SIZES)
     return tmp_path
 
 
 def test_a_model_comes_back_from_its_file_bit_for_bit(saved):
-    model, vocabulary = model_file.load(saved / "model.npz")
+    model, vocabulary = model_file.load(saved / "model.safetensors")
     assert vocabulary.characters == "abc d"
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model, nnx.Param), nnx.state(_model(), nnx.Param))
 
@@ -231,13 +231,13 @@ def test_a_prompt_or_sampling_that_does_not_fit_is_named(saved, options, message
 
 
 def test_a_missing_or_damaged_model_is_named(saved):
-    path = saved / "model.npz"
+    path = saved / "model.safetensors"
     with pytest.raises(ValueError, match=r"there is no model .*nowhere.*train one first"):
         char_lm.main(SMALL(run=saved / "nowhere", generate="a"))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 nothing", whole[:-40] + bytes(40)):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.npz is damaged"):
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
             char_lm.main(SMALL(run=saved, generate="a"))
     model_file.save(path, _model(), Vocabulary("abc d"), SIZES | {"hidden_features": 9})
     with pytest.raises(ValueError, match="should hold the arrays"):

@@ -106,7 +106,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
             ("--temperature", "0"),
             "--temperature: expected a finite positive number, got 0.0; --top-k 1 always",
         ),
-        ("char_lm", ("--generate", "a"), "there is no model runs/char_lm/model.npz"),
+        ("char_lm", ("--generate", "a"), "there is no model runs/char_lm/model.safetensors"),
         ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
         ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
         (

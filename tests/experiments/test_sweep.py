@@ -35,7 +35,7 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model_and_goes_on_to_the_sam
         "sweep.png",
         "learning_rates.png",
         "reliability.png",
-        "best.npz",
+        "best.safetensors",
     }
     result = json.loads((folder / "result.json").read_text())
     assert result["learning_rate"] == 1e-3
@@ -50,7 +50,7 @@ def test_a_sweep_leaves_table_pictures_and_the_best_model_and_goes_on_to_the_sam
     learned, _ = data.split(digits.train, SMALL.validation)
     mean, std = learned.images.mean((0, 1, 2)) / 255, learned.images.std((0, 1, 2)) / 255
     images = train.image_preprocess(mean=mean, std=std)(None, jax.tree.map(jnp.asarray, digits.test)).images
-    scores = inspect.scores(jax.nn.softmax(sweep.load_best(folder / "best.npz")(images)), digits.test.labels)
+    scores = inspect.scores(jax.nn.softmax(sweep.load_best(folder / "best.safetensors")(images)), digits.test.labels)
     assert scores.accuracy == pytest.approx(result["best_run"]["accuracy"])
     assert scores.negative_log_likelihood == pytest.approx(result["best_run"]["negative_log_likelihood"], rel=1e-4)
     # As if it had been killed before the last epoch was saved.

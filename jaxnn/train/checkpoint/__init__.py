@@ -1,5 +1,6 @@
 """Checkpoints: saved whole or not at all, checked when read, resumed exactly."""
 
+from jaxnn.train.checkpoint.file import load, save
 from jaxnn.train.checkpoint.options import CheckpointError, Checkpoints, CheckpointWarning, Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.checkpoint.signals import Interrupted
@@ -11,4 +12,6 @@ __all__ = [
     "Interrupted",
     "Position",
     "Saver",
+    "load",
+    "save",
 ]

@@ -1,0 +1,205 @@
+"""Arrays by name in one safetensors file: readable in every language, and never run as code."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.files.replace import replacing
+
+SHOWN = 5
+"""Arrays that an error names at most."""
+
+_DTYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("bfloat16", "float16", "float32", "float64", "complex64"),
+}
+"""Those that safetensors writes from NumPy's arrays and reads into them."""
+
+
+class _DamagedError(Exception):
+    """The arrays of a file are not those that were written; `_opened` quotes it."""
+
+
+def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, Any]) -> None:
+    """Writes the arrays of a pytree by name, beside the path first, so that the file is whole or not there.
+
+    The name of an array is its path in the tree, `layers/0/kernel`. A random key is written as its data, uint32.
+
+    Args:
+        path: The file to make or replace; its name ends with `.safetensors`.
+        tree: A pytree of arrays.
+        about: Names and values that JSON can hold, for the file's metadata: each value is one JSON text.
+
+    Raises:
+        ValueError: If the name has another ending, or the tree holds no array, two of one name, or one of a dtype that
+            the format does not have.
+        OSError: If the file cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    if not os.fspath(path).endswith(".safetensors"):
+        raise ValueError(f"path: expected a name that ends with .safetensors, got {os.fspath(path)!r}; add it.")
+    named = names(tree)
+    arrays = {name: _held(name, leaf) for name, leaf in named.items()}
+    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in named.items() if _is_key(leaf)}
+    # Hugging Face's tools read `format`.
+    texts = {name: json.dumps(value) for name, value in {**about, "keys": keys}.items()}
+    metadata = texts | {"format": "flax", "sha256": _digest(arrays)}
+    with replacing(path) as beside:
+        save_file(arrays, beside, metadata)
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads the metadata of a file, without its arrays; a value that is not JSON is its text.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names and values.
+
+    Raises:
+        ValueError: If the file is damaged, or not a safetensors file.
+        OSError: If it cannot be read.
+    """
+    with _opened(path) as file:
+        return {name: _json(text) for name, text in (file.metadata() or {}).items()}
+
+
+def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
+    """Reads the arrays of a file into a pytree of the structure of another.
+
+    Args:
+        path: The file.
+        tree: A pytree of arrays, which are not used and may be `jax.ShapeDtypeStruct`s. If they are arrays, what is
+            read has their shardings.
+        what: What the error says that the file was expected to hold.
+
+    Returns:
+        The same structure with the arrays of the file.
+
+    Raises:
+        ValueError: If the file is damaged, or its arrays are not those of the tree: by name, shape or dtype.
+        OSError: If it cannot be read.
+    """
+    with _opened(path) as file:
+        # A scalar may come as a NumPy number, not as an array.
+        arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        texts = file.metadata() or {}
+        if "sha256" in texts and texts["sha256"] != _digest(arrays):
+            raise _DamagedError("arrays: not those that were written")
+    keys = _json(texts.get("keys", "{}"))
+    impls = keys if isinstance(keys, dict) else {}
+    found: dict[str, Any] = {
+        name: jax.random.wrap_key_data(jnp.asarray(array), impl=impls[name]) if name in impls else array
+        for name, array in arrays.items()
+    }
+    expected, got = ({name: _described(x) for name, x in each.items()} for each in (names(tree), found))
+    if expected != got:
+        differing = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
+        each = [f"{name} {expected.get(name, 'nothing')}, not {got.get(name, 'nothing')}" for name in differing]
+        raise ValueError(
+            f"path: expected {what}, got {os.fspath(path)}, which should hold the arrays {shown(each)}; build it as "
+            "it was saved."
+        )
+    return jax.tree.map_with_path(lambda at, like: _placed(found[_name(at)], like), tree)
+
+
+def names(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by name.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        The leaves, in the order of the tree.
+
+    Raises:
+        ValueError: If there is no leaf, or two have one name.
+    """
+    leaves = [(_name(at), leaf) for at, leaf in jax.tree.leaves_with_path(tree)]
+    named = dict(leaves)
+    if not named or len(named) < len(leaves):
+        found = "none" if not named else "two of one name"
+        raise ValueError(f"model: expected named arrays, got {found}; give a module, or a pytree with other names.")
+    return named
+
+
+def shown(each: list[str]) -> str:
+    """The first of several things, and how many more there are.
+
+    Args:
+        each: What to name.
+
+    Returns:
+        One line.
+    """
+    return "; ".join(each[:SHOWN]) + (f"; and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """A number that changes with any bit of arrays, or their names, dtypes and shapes; the format itself has none."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="np") as file:
+            yield file
+    except (
+        SafetensorError,
+        _DamagedError,
+        AttributeError,
+    ) as error:  # AttributeError: a dtype that NumPy does not have
+        raise ValueError(
+            f"path: expected a whole safetensors file, got {os.fspath(path)}, which is damaged or another ({error}); "
+            "save it again."
+        ) from error
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _held(name: str, leaf: Any) -> np.ndarray:
+    """A leaf as an array that the format can hold; raises if it cannot."""
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if array.dtype.name not in _DTYPES:
+        raise ValueError(f"model: expected arrays that a file can hold, got {array.dtype} at {name}; convert it.")
+    return np.require(array, requirements="C")  # safetensors writes the memory as it lies, transposed or not
+
+
+def _placed(found: Any, like: Any) -> jax.Array:
+    return jax.device_put(found, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(found)
+
+
+def _described(leaf: Any) -> str:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return f"{dtype}{list(np.shape(leaf) if not hasattr(leaf, 'shape') else leaf.shape)}"
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

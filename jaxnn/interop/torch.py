@@ -1,0 +1,216 @@
+"""PyTorch's layouts, and the `state_dict`s of whole models. PyTorch itself is not imported.
+
+Kernels lie `(out, in, *window)`, those of transposed convolutions `(in, out, *window)`, matrices `(out, in)`. Recurrent
+layers have two biases: their sum is ours, except that of a GRU's candidate, which is kept apart. On the way back the
+first is ours and the second is zero.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxnn import functional as F
+from jaxnn.interop import matching
+from jaxnn.interop.layers import Layer
+from jaxnn.interop.layout import Layout, Part, moved, same, transposed
+from jaxnn.interop.report import Report
+
+T = TypeVar("T")
+
+
+def _from_conv(a: np.ndarray) -> np.ndarray:
+    return np.transpose(a, (*range(2, a.ndim), 1, 0))
+
+
+def _to_conv(a: np.ndarray) -> np.ndarray:
+    return np.transpose(a, (a.ndim - 1, a.ndim - 2, *range(a.ndim - 2)))
+
+
+def _from_conv_transpose(a: np.ndarray) -> np.ndarray:
+    return np.transpose(a, (*range(2, a.ndim), 0, 1))
+
+
+def _to_conv_transpose(a: np.ndarray) -> np.ndarray:
+    return np.transpose(a, (a.ndim - 2, a.ndim - 1, *range(a.ndim - 2)))
+
+
+def _from_gru_biases(b_ih: np.ndarray, b_hh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    inner = 2 * (b_hh.size // 3)
+    return np.concatenate([b_ih[:inner] + b_hh[:inner], b_ih[inner:]]), b_hh[inner:]
+
+
+def _to_gru_biases(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])
+
+
+_products = (
+    moved("w_x", "weight_ih", transposed, transposed),
+    moved("w_h", "weight_hh", transposed, transposed),
+)
+_biases = Part(("b",), ("bias_ih", "bias_hh"), lambda a, b: (a + b,), lambda b: (b, np.zeros_like(b)))
+
+conv = Layout(
+    "PyTorch's convolution",
+    (moved("kernel", "weight", _from_conv, _to_conv), same("bias", "bias", optional=True)),
+)
+conv_transpose = Layout(
+    "PyTorch's transposed convolution",
+    (moved("kernel", "weight", _from_conv_transpose, _to_conv_transpose), same("bias", "bias", optional=True)),
+)
+dense = Layout(
+    "PyTorch's Linear",
+    (moved("kernel", "weight", transposed, transposed), same("bias", "bias", optional=True)),
+)
+embedding = Layout("PyTorch's Embedding", (same("embedding", "weight"),))
+batch_norm = Layout(
+    "PyTorch's BatchNorm",
+    (
+        same("scale", "weight", optional=True),
+        same("bias", "bias", optional=True),
+        same("mean", "running_mean"),
+        same("var", "running_var"),
+    ),
+)
+layer_norm = Layout(
+    "PyTorch's LayerNorm", (same("scale", "weight", optional=True), same("bias", "bias", optional=True))
+)
+rnn = Layout("PyTorch's RNN", (*_products, _biases), F.RNNParams)
+gru = Layout(
+    "PyTorch's GRU",
+    (*_products, Part(("b", "b_hn"), ("bias_ih", "bias_hh"), _from_gru_biases, _to_gru_biases)),
+    F.GRUParams,
+)
+lstm = Layout(
+    "PyTorch's LSTM",
+    (*_products, _biases, moved("projection", "weight_hr", transposed, transposed, optional=True)),
+    F.LSTMParams,
+)
+
+LAYOUTS = {
+    "conv": (conv,),
+    "conv_transpose": (conv_transpose,),
+    "dense": (dense,),
+    "embedding": (embedding,),
+    "batch_norm": (batch_norm,),
+    "layer_norm": (layer_norm,),
+    "rnn": (rnn,),
+    "gru": (gru,),
+    "lstm": (lstm,),
+}
+
+
+def from_torch(
+    model: T,
+    state_dict: Mapping[str, Any],
+    names: Mapping[str, str] | None = None,
+    *,
+    flattened: Mapping[str, tuple[int, ...]] | None = None,
+) -> tuple[T, Report]:
+    """Loads a PyTorch model's weights.
+
+    The names of layers are those of the attributes, `encoder.conv1.weight` for `model.encoder.conv1`; modules in
+    `nnx.Sequential` have numbers, as in PyTorch's. What is no weight has to be the same in both models: paddings,
+    activations, and the `epsilon` of norms.
+
+    Args:
+        model: The module to take the structure from. It is not changed.
+        state_dict: Weights by name, tensors or arrays. Floats become those of the model's dtype.
+        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
+            names there, for example `{"conv1": "features.0", "head": "classifier"}`.
+        flattened: Dense layers that see flattened pictures or volumes, by path: the shape `(*spatial, channels)` before
+            `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
+
+    Returns:
+        A copy of the model with the weights, and a report of what went where.
+
+    Raises:
+        ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
+
+    Example:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from jaxnn import interop, modules
+        >>> net = nnx.Sequential(modules.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0)), modules.Flatten())
+        >>> weights = {"features.weight": np.ones((2, 1, 3, 3)), "features.bias": np.zeros(2)}
+        >>> net, report = interop.from_torch(net, weights, {"0": "features"})
+        >>> net.layers[0].kernel.shape
+        (3, 3, 1, 2)
+    """
+    slots = _slots(model, names, flattened)
+    given = matching.given_of((name, name, array) for name, array in state_dict.items())
+    # Only PyTorch's average over all batches (momentum=None) reads the count.
+    ignored = {slot.name("num_batches_tracked") for slot in slots if slot.layer.kind == "batch_norm"}
+    return matching.read(model, slots, given, "state_dict", ignored)
+
+
+def to_torch(
+    model: Any,
+    names: Mapping[str, str] | None = None,
+    *,
+    flattened: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, np.ndarray]:
+    """Converts a model's weights to a PyTorch `state_dict`.
+
+    Args:
+        model: The module.
+        names: As in `from_torch`.
+        flattened: As in `from_torch`.
+
+    Returns:
+        Arrays by name. `torch_model.load_state_dict({name: torch.from_numpy(array) for name, array in ...})` loads and
+        checks them.
+
+    Raises:
+        ValueError: If PyTorch lacks a kind of layer, or `names` or `flattened` does not fit the model.
+
+    Example:
+        >>> from flax import nnx
+        >>> from jaxnn import interop, modules
+        >>> weights = interop.to_torch(modules.GRU(3, 5, bidirectional=True, rngs=nnx.Rngs(0)), {"": "rnn"})
+        >>> weights["rnn.weight_ih_l0_reverse"].shape
+        (15, 3)
+    """
+    return {
+        slot.name(name): np.array(array, order="C")  # own memory: the caller may write to it
+        for slot in _slots(model, names, flattened)
+        for name, array in slot.layouts[0].written(matching.values_of(slot.layer))
+    }
+
+
+def _slots(
+    model: Any, names: Mapping[str, str] | None, flattened: Mapping[str, tuple[int, ...]] | None
+) -> list[matching.Slot]:
+    slots = matching.slots_of(model, "PyTorch", LAYOUTS, lambda layer: layer.short, names, _join)
+    rows = {"/".join(slot.layer.short): slot.layer for slot in slots if slot.layer.kind == "dense"}
+    for name, shape in (flattened or {}).items():
+        if name not in rows or rows[name].variables["kernel"][1].shape[0] != np.prod(shape):
+            sizes = ", ".join(f"{path!r} of {layer.variables['kernel'][1].shape[0]}" for path, layer in rows.items())
+            raise ValueError(
+                f"flattened: expected dense layers ({sizes or 'none in this model'}) and shapes of as many values, got "
+                f"{name!r} and {tuple(shape)}; give (*spatial, channels)."
+            )
+    return [
+        slot._replace(layouts=(_after(tuple((flattened or {})[path]), slot.layouts[0]),))
+        if (path := "/".join(slot.layer.short)) in (flattened or {})
+        else slot
+        for slot in slots
+    ]
+
+
+def _after(shape: tuple[int, ...], layout: Layout) -> Layout:
+    """The layout of a dense layer whose rows are flattened features, with the channels first there."""
+    first = (shape[-1], *shape[:-1])
+
+    def from_rows(a: np.ndarray) -> np.ndarray:
+        return np.moveaxis(transposed(a).reshape(*first, -1), 0, len(shape) - 1).reshape(a.shape[1], -1)
+
+    def to_rows(a: np.ndarray) -> np.ndarray:
+        return transposed(np.moveaxis(a.reshape(*shape, -1), len(shape) - 1, 0).reshape(a.shape))
+
+    return Layout(layout.name, (moved("kernel", "weight", from_rows, to_rows), *layout.parts[1:]))
+
+
+def _join(layer: Layer, path: list[str]) -> str:
+    suffix = "" if layer.number is None else f"_l{layer.number}" + ("_reverse" if layer.direction == "backward" else "")
+    return ".".join([*path, "{}" + suffix])
