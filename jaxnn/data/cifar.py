@@ -52,7 +52,7 @@ def read_python(folder: Path, part: Part, published: Published) -> Examples:
     labels = np.empty((len(names), each), np.int32)
     for i, name in enumerate(names):
         batch = read_pickle(folder / name)
-        pixels, classes = (batch.get(key) for key in ("data", _LABELS[published.name]))
+        pixels, classes = (batch.get(key.encode()) for key in ("data", _LABELS[published.name]))
         if not isinstance(pixels, np.ndarray) or pixels.shape != (each, _PIXELS):
             raise ValueError(
                 f"{folder / name}: expected 'data' of shape ({each}, {_PIXELS}), got {_described(pixels)}; "

@@ -76,10 +76,10 @@ def test_the_superclass_is_not_taken_for_the_class():
         ({"labels": [0, 2**31 - 1, 2]}, r"expected labels 0\.\.9, got 2147483647 in record 1"),
         ({"labels": [0, 1]}, "expected 'labels' to be 3 integers, got a list of 2"),
         ({"labels": [0, 1, "2"]}, "expected 'labels' to be 3 integers, got a list of 3"),
-        ({"labels": "012"}, "expected 'labels' to be 3 integers, got str"),
+        ({"labels": "012"}, "expected 'labels' to be 3 integers, got bytes"),
         ({"data": np.zeros((3, 3071), np.uint8)}, r"expected 'data' of shape \(3, 3072\), got shape \(3, 3071\)"),
         ({"data": np.zeros((2, 3072), np.uint8)}, r"expected 'data' of shape \(3, 3072\), got shape \(2, 3072\)"),
-        ({"data": "none"}, r"expected 'data' of shape \(3, 3072\), got str"),
+        ({"data": "none"}, r"expected 'data' of shape \(3, 3072\), got bytes"),
     ],
     ids=str,
 )

@@ -27,12 +27,12 @@ def test_reads_what_pickle_reads(columns_first):
     content = pickled(VALUES, columns_first)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy.core is of old
-        expected = pickle.loads(content, encoding="latin1")
+        expected = pickle.loads(content, encoding="bytes")
     got = read(content)
     assert list(got) == list(expected)
     for key, value in expected.items():
         np.testing.assert_array_equal(got[key], value)
-    np.testing.assert_array_equal(got["data"], ROWS, strict=True)
+    np.testing.assert_array_equal(got[b"data"], ROWS, strict=True)
 
 
 class Evil:
@@ -91,7 +91,7 @@ def test_the_attacks_are_real(attack):
     [
         (b"", "damaged"),
         (b".", "too short"),
-        (SOUND[:-1], "ended before STOP|exhausted before seeing STOP"),
+        (SOUND[:-1], "it ends early"),
         (SOUND[:40], "damaged"),
         (b"\x80\x02q\0.", "damaged"),
         (b"\x80\x02h\7.", "damaged"),
@@ -99,7 +99,7 @@ def test_the_attacks_are_real(attack):
         (b"\x80\x02}(K\1K\2u.", "keys other than strings"),
         (b"\x80\x02}(U\1au.", "keys other than strings"),
         (b"\x80\x02K\1(K\2e.", "int where a list belongs"),
-        (b"\x80\x02]\x94.", "the opcode MEMOIZE at byte 3"),
+        (b"\x80\x02]\x94.", r"the opcode .*x94. at byte 3"),
         (b"T" + struct.pack("<i", 2**31 - 1) + b"x", "damaged"),
         (b"\x8e" + struct.pack("<Q", 2**62) + b"x", "damaged"),
         (b"\x80\x02K\1.", "expected a pickled dictionary, got int"),
