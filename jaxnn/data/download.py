@@ -32,12 +32,12 @@ class DownloadError(OSError):
 class FailedError(Exception):
     """A transfer failed; the message is the reason alone."""
 
-    def __init__(self, reason: str, *, may_help: bool, slow: bool = False) -> None:
+    def __init__(self, reason: str, *, may_help: bool, rate: float | None = None) -> None:
         super().__init__(reason)
         self.may_help = may_help
         """Whether trying again may help."""
-        self.slow = slow
-        """Whether the server sends, but more slowly than wanted."""
+        self.rate = rate
+        """Bytes a second, of a server that sends fewer than wanted."""
 
 
 def download(
@@ -253,8 +253,9 @@ def _receive(url: str, part: _Part, size: int | None, shown: DownloadProgress, t
                 seconds = time.monotonic() - since
                 if slowest and seconds >= timeout and done != total:
                     if done - before < slowest * seconds:
-                        rate = (done - before) / seconds / 1024
-                        raise FailedError(f"the server sends only {rate:.0f} KiB a second", may_help=False, slow=True)
+                        rate = (done - before) / seconds
+                        reason = f"the server sends only {rate / 1024:.0f} KiB a second"
+                        raise FailedError(reason, may_help=False, rate=rate)
                     since, before = since + seconds, done
     if total is not None and done < total:  # http.client does not report a connection that closes too early
         raise FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)

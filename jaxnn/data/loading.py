@@ -1,7 +1,7 @@
 """Data sets by name, as a command line gives it."""
 
 import os
-from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -44,7 +44,7 @@ def load(
     `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
     Keras's `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
     `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB a
-    second is left for the next; a slow one is asked again if no other has the file.
+    second is left for the next; if no other has the file, the fastest of the slow ones is asked again.
 
     Args:
         name: Which one.
@@ -148,21 +148,26 @@ def _anywhere(published: Published, download: bool, shown: DownloadProgress) -> 
 def _download(published: Published, home: Path, shown: DownloadProgress) -> list[str]:
     """Tries the hosts until one has all files of its form; returns the reasons of those that had not."""
     failures: list[str] = []
-    hosts = deque((host, _SLOWEST) for host in published.hosts)
-    while hosts:
-        host, slowest = hosts.popleft()
+    slow: list[tuple[float, Host]] = []
+
+    def turns() -> Iterator[tuple[Host, int]]:
+        yield from ((host, _SLOWEST) for host in published.hosts)
+        yield from ((host, 0) for _, host in sorted(slow, key=lambda one: -one[0]))
+
+    for host, slowest in turns():
         shown.say(f"{published.name}: downloading from {host.url}")
         try:
             _fetch_all(host, home, shown.enabled, slowest)
-            return failures
+            break
         except FailedError as failure:
             shown.say(f"{published.name}: {failure}")
-            if failure.slow:
-                hosts.append((host, 0))
+            if failure.rate is None:
+                failures.append(str(failure))
             else:
-                failures.append(f"{failure}")
+                slow.append((failure.rate, host))
         except OSError as error:  # a full disk, or a folder without write permission: no other host helps
-            return [*failures, str(error)]
+            failures.append(str(error))
+            break
     return failures
 
 
@@ -174,7 +179,7 @@ def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
             attempts = 2 if slowest else 4  # nobody else has it
             fetch(url, home / file.name, file.checks, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
         except FailedError as failure:
-            raise FailedError(f"{url}: {failure}", may_help=False, slow=failure.slow) from failure
+            raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure
         except ValueError as error:  # another file lies there
             raise FailedError(str(error), may_help=False) from error
 

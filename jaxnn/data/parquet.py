@@ -18,6 +18,10 @@ class _RowError(Exception):
     """A row is not a picture of the data set and its label."""
 
 
+# Of pyarrow and Pillow; a TypeError of a row without a picture, an IndexError of more rows than the file states.
+_DAMAGED = _RowError, ValueError, OSError, SyntaxError, TypeError, KeyError, IndexError, OverflowError
+
+
 def read_parquet(folder: Path, part: Part, published: Published) -> Examples:
     """Reads `train-*.parquet` or `test-*.parquet`, in the order of their names."""
     try:
@@ -42,10 +46,9 @@ def read_parquet(folder: Path, part: Part, published: Published) -> Examples:
                 for rows in file.iter_batches(_ROWS, columns=columns):
                     for row in rows.to_pylist():
                         images[done] = _decode(Image, row[columns[0]]["bytes"], published.shape)
-                        labels[done] = row[columns[1]]
+                        labels[done] = _expect_integer(row[columns[1]])
                         done += 1
-        # What pyarrow and Pillow find damaged is a ValueError or an OSError; a row without a value is a TypeError.
-        except (_RowError, ValueError, OSError, TypeError, KeyError, OverflowError, SyntaxError) as error:
+        except (*_DAMAGED, Image.DecompressionBombError) as error:
             raise ValueError(
                 f"{path}: expected rows of a PNG picture {published.shape} and a label, got a file that differs "
                 f"at row {done:,} ({error}); download it again."
@@ -58,6 +61,12 @@ def _column(file: Any, names: tuple[str, ...]) -> str:
     if not found:
         raise _RowError(f"no column {' or '.join(names)}")
     return found[0]
+
+
+def _expect_integer(label: Any) -> int:
+    if type(label) is not int:
+        raise _RowError(f"the label {label!r:.40}")
+    return label
 
 
 def _decode(pillow: Any, content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 import socket
@@ -263,19 +264,27 @@ def test_an_archive_in_data_dir_is_checked_and_unpacked_beside_itself(site, monk
     assert sorted(os.listdir("mine")) == sorted([name, "cifar-10-batches-py"])
 
 
-def test_a_slow_host_is_left_for_the_next_and_asked_again_if_no_other_has_it(site, monkeypatch, capsys):
-    clock = iter(range(0, 10**9, 20))
+def test_slow_hosts_are_left_for_the_next_and_the_fastest_of_them_is_asked_again(site, monkeypatch, capsys):
+    # Each host is given a first chunk: the slower one in 40 seconds, the other in 20.
+    clock = itertools.chain([0, 40, 60, 80], itertools.count(100, 20))
     download = sys.modules["jaxnn.data.download"]  # `data.download` is the function
     monkeypatch.setattr(download, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
-    monkeypatch.setattr(download, "_CHUNK", 4_096)
-    served = serve(monkeypatch, site, "cifar10", ("slow/", "read_binary"), ("none/", "read_python"))
-    del site.files["none/cifar-10-python.tar.gz"]
+    monkeypatch.setattr(download, "_CHUNK", 40_960)
+    hosts = [("slower/", "read_binary"), ("slow/", "read_python"), ("none/", "read_binary")]
+    serve(monkeypatch, site, "cifar10", *hosts)
+    del site.files["none/cifar-10-binary.tar.gz"]
     assert_is(load("cifar10"), "cifar10")
-    told = capsys.readouterr().err
-    assert "cifar-10-binary.tar.gz: the server sends only 0 KiB a second\n" in told
-    assert told.index("downloading from " + site.url("none/")) < told.rindex("downloading from " + site.url("slow/"))
-    assert site.requests[-1]["Range"] == "bytes=4096-"
-    assert served
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cifar10: ")]
+    assert told == [
+        f"cifar10: downloading from {site.url('slower/')}",
+        f"cifar10: {site.url('slower/cifar-10-binary.tar.gz')}: the server sends only 1 KiB a second",
+        f"cifar10: downloading from {site.url('slow/')}",
+        f"cifar10: {site.url('slow/cifar-10-python.tar.gz')}: the server sends only 2 KiB a second",
+        f"cifar10: downloading from {site.url('none/')}",
+        f"cifar10: {site.url('none/cifar-10-binary.tar.gz')}: the server answered 404 Not Found",
+        f"cifar10: downloading from {site.url('slow/')}",
+    ]
+    assert site.requests[-1]["Range"] == "bytes=40960-"
 
 
 def test_without_a_network_the_error_comes_at_once(monkeypatch):

@@ -1,5 +1,7 @@
 import io
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,12 @@ def picture(array=None, kind="PNG", **how):
     return {"bytes": content.getvalue(), "path": None}
 
 
+def enlarged(png):
+    """The same file, whose header states a hundred thousand rows and columns."""
+    header = b"IHDR" + struct.pack(">II", 100_000, 100_000) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
 NOISE = picture(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
 
 
@@ -42,9 +50,12 @@ def rows(last=None, label=1):
         (rows(picture(np.zeros((32, 32), np.uint8))), r"at row 2 \(a picture \(32, 32, 1\) of mode L\)"),
         (rows(picture(kind="BMP")), r"at row 2 \(cannot identify image file"),
         (rows({"bytes": NOISE["bytes"][:-40], "path": None}), "at row 2 "),
+        (rows({"bytes": enlarged(NOISE["bytes"]), "path": None}), "at row 2 .*decompression bomb"),
         (rows({"bytes": b"", "path": None}), "at row 2 "),
         (rows({"bytes": None, "path": "a.png"}), "at row 2 "),
-        (rows(label=None), "at row 2 "),
+        (rows(label=None), r"at row 2 \(the label None\)"),
+        ([row | {"label": 0.5} for row in rows()], r"at row 0 \(the label 0\.5\)"),
+        ([row | {"label": "1"} for row in rows()], r"at row 0 \(the label '1'\)"),
         (rows(label=2**40), "at row 2 "),
         (rows() * 2, r"at row 0 \(more than 3 rows\)"),
         ([{"text": "a", "label": 0}], r"at row 0 \(no column img or image\)"),
