@@ -1,7 +1,8 @@
 r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense 512, dense 10; Adam 1e-3, 10 epochs.
 
-    python -m experiments.cifar10                     # downloads CIFAR-10 once, 162 MiB
+    python -m experiments.cifar10                     # finds CIFAR-10, or downloads it once, 162 MiB
     python -m experiments.cifar10 --data-dir FOLDER   # a copy that is already there
+    python -m experiments.cifar10 --data cifar100     # a hundred classes
     python -m experiments.cifar10 --epochs 40 --normalize --flip --shift 4 --optimizer adamw \
         --learning-rate 3e-3 --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # the same network, helped
     python -m experiments.cifar10 --precision bf16                  # computes in half precision
@@ -12,7 +13,6 @@ confusion.png, filters.png and predictions.png in the run folder.
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 from flax import nnx
 
@@ -20,13 +20,14 @@ from experiments.cli.command import run
 from experiments.cli.options import folder_of
 from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of, report
 from jaxnn import models, plots, train
+from jaxnn.data.loading import Name
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(Training):
     """The network's options: the plain recipe."""
 
-    data: Literal["digits", "cifar10", "idx"] = "cifar10"
+    data: Name = "cifar10"
     run: Path = Path("runs/cifar10")
 
 

@@ -1,7 +1,7 @@
 """LeNet learns to read digits: two conv layers of 32 and 64 filters, pooling, dense 512 and 10, L2 regularisation.
 
     python -m experiments.lenet5
-    python -m experiments.lenet5 --model lenet5-1998 --data idx --data-dir FOLDER_WITH_MNIST_FILES
+    python -m experiments.lenet5 --model lenet5-1998 --data mnist
     python -m experiments.lenet5 --data cifar10 --epochs 10 --flip --shift 4
 
 Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png and predictions.png in the run folder.

@@ -1,7 +1,7 @@
 """An LSTM reads pictures row by row, and dense layers classify them: trained jointly, and beside it with a frozen LSTM.
 
     python -m experiments.rows
-    python -m experiments.rows --data idx --data-dir FOLDER_WITH_MNIST_FILES
+    python -m experiments.rows --data mnist
     python -m experiments.rows --data cifar10 --epochs 10 --flip --layers 2 --hidden 256
 
 Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers

@@ -248,7 +248,6 @@ NAMES: dict[str, set[str]] = {
         "check_dataset",
         "download",
         "load",
-        "load_cifar10",
         "load_digits",
         "load_idx",
         "read_idx",

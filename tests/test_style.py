@@ -47,7 +47,9 @@ FORBIDDEN = {
 
 AGREED = {
     "NotServedError": "completes the sentence `algorithm='…' has no …`",
-    "_FailedError": "is a cause that `DownloadError` quotes",
+    "FailedError": "is a cause that `DownloadError` quotes",
+    "_RefusedError": "is a cause that `read_pickle` quotes",
+    "_RowError": "is a cause that `read_parquet` quotes",
     "ReadError": "is a cause that `unpack_tar` quotes",
     "ExtractError": "is a cause that `unpack_tar` quotes",
     "AssertionError": "says which check of a layer failed",

@@ -15,6 +15,7 @@ from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbe
 from experiments.cli.options import Devices, Kept, chosen, join, keeping, to_resume
 from jaxnn import data, plots, train
 from jaxnn.data import Dataset
+from jaxnn.data.loading import Name
 from jaxnn.train.devices import distributed
 from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
@@ -26,10 +27,10 @@ from jaxnn.train.step.step import LossFn
 class Pictures(Kept):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
-    data: Literal["digits", "cifar10", "idx"] = "digits"
-    """The pictures: scikit-learn's digits (8x8, no network needed), CIFAR-10, or MNIST-format files (idx)."""
+    data: Name = "digits"
+    """The pictures: scikit-learn's digits (8x8, no network needed), a published set, or MNIST-format files (idx)."""
     data_dir: Path | None = None
-    """A folder with a copy of the data that is already there; CIFAR-10 is downloaded without."""
+    """A folder with a copy of the data, such as torchvision's or Keras's; without, they are found or downloaded."""
     epochs: int = 10
     """Passes over the training pictures."""
     batch_size: int = 128

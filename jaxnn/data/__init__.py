@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
-from jaxnn.data.cifar10 import load_cifar10
 from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
@@ -30,7 +29,6 @@ __all__ = [
     "check_dataset",
     "download",
     "load",
-    "load_cifar10",
     "load_digits",
     "load_idx",
     "read_idx",

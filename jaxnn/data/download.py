@@ -4,10 +4,10 @@
 # 170 MB over a poor line may then never arrive. urllib is enough for one GET with a Range.
 
 import contextlib
-import hashlib
 import http.client
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -16,8 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
 
+from jaxnn.data.checks import Checks
 from jaxnn.data.progress import DownloadProgress
 from jaxnn.files import locked
 
@@ -29,43 +29,15 @@ class DownloadError(OSError):
     """A file could not be downloaded, or differs from the published one."""
 
 
-class _FailedError(Exception):
-    """One attempt failed."""
+class FailedError(Exception):
+    """A transfer failed; the message is the reason alone."""
 
-    def __init__(self, reason: str, *, may_help: bool) -> None:
+    def __init__(self, reason: str, *, may_help: bool, rate: float | None = None) -> None:
         super().__init__(reason)
         self.may_help = may_help
         """Whether trying again may help."""
-
-
-class Checks(NamedTuple):
-    """Known facts about a published file; None is not checked.
-
-    Attributes:
-        md5: Hexadecimal MD5.
-        sha256: Hexadecimal SHA-256.
-        size: Length in bytes.
-    """
-
-    md5: str | None = None
-    sha256: str | None = None
-    size: int | None = None
-
-    def problem(self, path: Path) -> str | None:
-        """Describes how the file at `path` differs from the published one; None if it does not."""
-        got = path.stat().st_size
-        if self.size is not None and got != self.size:
-            return f"it has {got:,} bytes, the published file {self.size:,}"
-        for name, expected in (("md5", self.md5), ("sha256", self.sha256)):
-            if expected is None:
-                continue
-            digest = hashlib.new(name, usedforsecurity=False)  # Python in FIPS mode has no MD5 otherwise
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            if digest.hexdigest() != expected.lower():
-                return f"its {name.upper()} is {digest.hexdigest()}, the published file's {expected.lower()}"
-        return None
+        self.rate = rate
+        """Bytes a second, of a server that sends fewer than wanted."""
 
 
 def download(
@@ -116,37 +88,69 @@ def download(
         raise ValueError(f"url: expected an address with http:// or https://, got {url!r}")
     if attempts < 1:
         raise ValueError(f"attempts: expected 1 or more, got {attempts}")
-    target, checks = Path(target), Checks(md5, sha256, size)
+    target = Path(target)
+    shown = DownloadProgress(target.name, progress)
+    try:
+        fetch(url, target, Checks(md5, sha256, size), shown, attempts=attempts, backoff=backoff, timeout=timeout)
+    except FailedError as failure:
+        raise DownloadError(
+            f"{url}: the download failed: {failure}; run again later, or download that file by hand to {target}."
+        ) from failure
+    return target
+
+
+def fetch(
+    url: str,
+    target: Path,
+    checks: Checks,
+    shown: DownloadProgress,
+    *,
+    attempts: int = 4,
+    backoff: float = 1.0,
+    timeout: float = 30.0,
+    slowest: float = 0.0,
+) -> None:
+    """Does what `download` describes, for callers who know a second place to get the file.
+
+    Args:
+        url: As for `download`, as are `attempts`, `backoff` and `timeout`.
+        target: The file to make.
+        checks: What the published file is known by.
+        shown: Where to tell how far it is.
+        attempts: See `url`.
+        backoff: See `url`.
+        timeout: See `url`.
+        slowest: Bytes a second; a server that sends fewer over `timeout` seconds is given up, and what came is kept.
+
+    Raises:
+        FailedError: If the file cannot be had.
+        ValueError: If `target` is another file than the published one.
+    """
     if _is_there(target, checks):
-        return target
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
 
     lock = target.with_name(target.name + ".lock")
-    shown = DownloadProgress(target.name, progress)
     with locked(lock, on_wait=lambda: shown.say(f"{target.name}: another process is downloading it; waiting")), shown:
         if _is_there(target, checks):
-            return target
+            return
         part = _Part(target)
         tries, furthest = 0, part.size()
         while True:
             try:
-                _attempt(url, part, checks, timeout, shown)
+                _attempt(url, part, checks, shown, timeout, slowest)
                 break
-            except _FailedError as failure:
+            except FailedError as failure:
                 # While attempts bring new bytes, the download ends even over a poor line.
                 tries = 1 if part.size() > furthest else tries + 1
                 furthest = max(furthest, part.size())
                 if not failure.may_help or tries >= attempts:
-                    raise DownloadError(
-                        f"{url}: the download failed: {failure}; "
-                        f"run again later, or download that file by hand to {target}."
-                    ) from failure
+                    raise
                 seconds = backoff * 2 ** (tries - 1)
                 shown.say(f"{target.name}: {failure}; trying again in {seconds:g} s")
                 time.sleep(seconds)
         part.file.replace(target)
         part.drop()
-    return target
 
 
 def _is_there(target: Path, checks: Checks) -> bool:
@@ -189,7 +193,7 @@ class _Part:
         self.file.unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: DownloadProgress) -> None:
+def _attempt(url: str, part: _Part, checks: Checks, shown: DownloadProgress, timeout: float, slowest: float) -> None:
     """Tries once; returns when `part` is the whole published file."""
     could_tell = part.etag() or checks.md5 or checks.sha256
     if not could_tell or (checks.size is not None and part.size() > checks.size):
@@ -198,15 +202,15 @@ def _attempt(url: str, part: _Part, checks: Checks, timeout: float, shown: Downl
     # A process can be stopped between the last byte and the renaming; then nothing is left to download.
     if not before or before != checks.size:
         with _network_errors():
-            _receive(url, part, checks.size, timeout, shown)
+            _receive(url, part, checks.size, shown, timeout, slowest)
     problem = checks.problem(part.file)
     if problem:
         part.drop()
         # A file that arrived whole in this attempt would arrive the same again.
-        raise _FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)
+        raise FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)
 
 
-def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: DownloadProgress) -> None:
+def _receive(url: str, part: _Part, size: int | None, shown: DownloadProgress, timeout: float, slowest: float) -> None:
     """Appends the missing bytes to `part`, or downloads all of them if the server cannot resume."""
     done, etag = part.size(), part.etag()
     headers = {"User-Agent": "jaxnn", "Accept-Encoding": "identity"}
@@ -225,42 +229,51 @@ def _receive(url: str, part: _Part, size: int | None, timeout: float, shown: Dow
             stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if stated is None or int(stated[1]) != done:
                 part.drop()
-                raise _FailedError("the server sent another part than the requested one", may_help=True)
+                raise FailedError("the server sent another part than the requested one", may_help=True)
             length = stated[2]
         else:
             done = 0
             length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         if None not in (size, total) and size != total:
-            raise _FailedError(
+            raise FailedError(
                 f"the server offers a file of {total:,} bytes, the published one has {size:,}", may_help=False
             )
         if not done:
             part.start(response.headers.get("ETag"))
         shown(done, total)
+        since, before = time.monotonic(), done
         with part.file.open("ab") as file:
             while chunk := response.read(_CHUNK):
                 done += len(chunk)
                 if size is not None and done > size:  # a server that states no length may never end
-                    raise _FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
+                    raise FailedError(f"the server sends more than the {size:,} bytes published", may_help=False)
                 file.write(chunk)
                 shown(done, total)
+                seconds = time.monotonic() - since
+                if slowest and seconds >= timeout and done != total:
+                    if done - before < slowest * seconds:
+                        rate = (done - before) / seconds
+                        reason = f"the server sends only {rate / 1024:.0f} KiB a second"
+                        raise FailedError(reason, may_help=False, rate=rate)
+                    since, before = since + seconds, done
     if total is not None and done < total:  # http.client does not report a connection that closes too early
-        raise _FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)
+        raise FailedError(f"the connection closed after {done:,} of {total:,} bytes", may_help=True)
 
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Turns errors of the network into `_FailedError`; errors of the disk pass."""
+    """Turns errors of the network into `FailedError`; errors of the disk pass."""
     try:
         yield
     except urllib.error.HTTPError as error:  # a URLError too, so it comes first
         error.close()
-        raise _FailedError(
+        raise FailedError(
             f"the server answered {error.code} {error.reason}", may_help=error.code in _MAY_HELP
         ) from error
     except urllib.error.URLError as error:
-        untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise _FailedError(f"the server cannot be reached ({error.reason})", may_help=not untrusted) from error
+        # A name is not found where there is no network at all; a person had better hear of that at once.
+        final = isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror)
+        raise FailedError(f"the server cannot be reached ({error.reason})", may_help=not final) from error
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise _FailedError(f"the transfer broke off ({error or type(error).__name__})", may_help=True) from error
+        raise FailedError(f"the transfer broke off ({error or type(error).__name__})", may_help=True) from error

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnn.data.dataset import Dataset, Examples, check_dataset
+from jaxnn.data.published import Part, Published
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -126,16 +127,19 @@ def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:
         ((2, 1, 3, 1), array([1, 0], dtype=int32), ('0', '1'))
     """
     folder = Path(data_dir)
-    train, test = (
-        Examples(
-            _read_ubytes(folder, split, "images", axes=3)[..., None],
-            _read_ubytes(folder, split, "labels", axes=1).astype(np.int32),
-        )
-        for split in ("train", "t10k")
-    )
+    train, test = read_idx_part(folder, "train"), read_idx_part(folder, "test")
     highest = max((int(examples.labels.max()) for examples in (train, test) if examples.labels.size), default=0)
     classes = tuple(str(label) for label in range(highest + 1))
     return check_dataset(Dataset(folder.resolve().name or "idx", train, test, classes))
+
+
+def read_idx_part(folder: Path, part: Part, published: Published | None = None) -> Examples:
+    """Reads the pictures and labels of a part of a folder in MNIST's format, of whatever data set."""
+    split = "train" if part == "train" else "t10k"
+    return Examples(
+        _read_ubytes(folder, split, "images", axes=3)[..., None],
+        _read_ubytes(folder, split, "labels", axes=1).astype(np.int32),
+    )
 
 
 def _read_ubytes(folder: Path, split: str, kind: str, *, axes: int) -> npt.NDArray[np.uint8]:

@@ -1,14 +1,25 @@
 """Data sets by name, as a command line gives it."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
 
-from jaxnn.data.cifar10 import load_cifar10
+from jaxnn.data import copies
+from jaxnn.data.cache import cache_dir
 from jaxnn.data.dataset import Dataset
 from jaxnn.data.digits import load_digits
+from jaxnn.data.download import DownloadError, FailedError, fetch
 from jaxnn.data.idx import load_idx
+from jaxnn.data.progress import DownloadProgress
+from jaxnn.data.published import Host, Published
+from jaxnn.data.table import TABLE
 
-Name: TypeAlias = Literal["digits", "cifar10", "idx"]
+Name: TypeAlias = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "idx"]
+
+_SLOWEST = 256 << 10  # bytes a second: 170 MB take eleven minutes then
+_TIMEOUT = 15.0  # seconds
 
 
 def load(
@@ -20,42 +31,163 @@ def load(
 ) -> Dataset:
     """Loads a data set by name; images are `(N, H, W, C)` uint8, labels `(N,)` int32.
 
+    | name | pictures | training and test | classes |
+    |---|---|---|---|
+    | `"digits"` | 8x8 grey, within scikit-learn | 1,438 and 359 | 10 |
+    | `"cifar10"` | 32x32 colour | 50,000 and 10,000 | 10 |
+    | `"cifar100"` | 32x32 colour | 50,000 and 10,000 | 100 |
+    | `"mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
+    | `"fashion-mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
+    | `"idx"` | grey, a folder in MNIST's format | what the files hold | what the files hold |
+
+    Without `data_dir` a published data set is taken from the first of these that has it: the cache,
+    `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
+    Keras's `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
+    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB a
+    second is left for the next; if no other has the file, the fastest of the slow ones is asked again.
+
     Args:
-        name: `"digits"` (8x8 grey, comes with scikit-learn), `"cifar10"` (32x32 colour) or `"idx"` (a folder
-            in MNIST's format).
-        data_dir: The folder of the files: required for `"idx"`, optional for `"cifar10"` (see `load_cifar10`), not
-            allowed for `"digits"`, which has no files.
-        download: Whether `"cifar10"` may be downloaded.
-        progress: Whether to show a bar on stderr during the download.
+        name: Which one.
+        data_dir: A folder with a copy: required for `"idx"`, not allowed for `"digits"`, which has no files. It is
+            the folder of the files, a folder above it (torchvision's `root`, Keras's `datasets`), or a folder with a
+            published archive, which is checked and unpacked beside itself. The published files are known, torchvision's
+            and Keras's, and Parquet files of the Hugging Face Hub. Nothing is downloaded.
+        download: Whether to download what is not there.
+        progress: Whether to say on stderr where the data come from, and how far a download is.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If there is no such name, or `data_dir` is missing or does not apply. Errors of the loader pass
-            through.
+        ValueError: If there is no such name, `data_dir` is missing or does not apply, or a file is truncated, has a
+            wrong size or a label that is no class; the message names the file.
+        FileNotFoundError: If there is no copy, or a file of it is missing.
+        DownloadError: If no host has it; the message has the reason of each, and what to download by hand, whence and
+            whereto.
+        ModuleNotFoundError: If the copy is in Parquet files and pyarrow or Pillow is not installed.
+
+    References:
+        A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009 (CIFAR). Y. LeCun, C. Cortes and
+        C. Burges, The MNIST database of handwritten digits. H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a Novel
+        Image Dataset for Benchmarking Machine Learning Algorithms, 2017.
 
     Example:
         >>> load("digits").train.images.shape
         (1438, 8, 8, 1)
-        >>> load("mnist")
+        >>> cifar = load("cifar10")  # doctest: +SKIP
+        >>> cifar.train.images.shape, cifar.classes[cifar.train.labels[0]]  # doctest: +SKIP
+        ((50000, 32, 32, 3), 'frog')
+        >>> load("svhn")
         Traceback (most recent call last):
             ...
-        ValueError: name: expected one of 'digits', 'cifar10', 'idx', got 'mnist'
+        ValueError: name: expected one of 'digits', 'cifar10', 'cifar100', 'mnist', 'fashion-mnist', 'idx', got 'svhn'
     """
     if name == "digits":
         if data_dir is not None:
             raise ValueError(
                 f"data_dir: expected None for 'digits', which scikit-learn contains, got {os.fspath(data_dir)!r}; "
-                "leave it out, or load 'cifar10' or 'idx'."
+                "leave it out, or load 'mnist' or 'idx'."
             )
         return load_digits()
-    if name == "cifar10":
-        return load_cifar10(data_dir, download=download, progress=progress)
     if name == "idx":
         if data_dir is None:
             raise ValueError(
                 "data_dir: expected a folder for 'idx', got None; name the one that holds train-images-idx3-ubyte."
             )
         return load_idx(data_dir)
-    raise ValueError(f"name: expected one of {', '.join(map(repr, get_args(Name)))}, got {name!r}")
+    if name not in TABLE:
+        raise ValueError(f"name: expected one of {', '.join(map(repr, get_args(Name)))}, got {name!r}")
+    published = TABLE[name]
+    if data_dir is not None:
+        return _in_folder(published, Path(data_dir).expanduser())
+    return _anywhere(published, download, DownloadProgress(name, progress))
+
+
+def _in_folder(published: Published, data_dir: Path) -> Dataset:
+    copy = copies.find_in(published, data_dir)
+    if copy is None:
+        forms = [layout.marks[0] if layout.folders[0] == "." else layout.folders[0] for layout in published.layouts]
+        raise FileNotFoundError(
+            f"data_dir: expected {data_dir} to hold {published.name} as one of {', '.join(forms)}, got none of them; "
+            f"download {_by_hand(published)}, or leave data_dir out."
+        )
+    return copies.read(published, copy)
+
+
+def _anywhere(published: Published, download: bool, shown: DownloadProgress) -> Dataset:
+    home = cache_dir() / published.name
+    copy = copies.find_whole(published, home)
+    if copy is not None:
+        return copies.read(published, copy)
+    failures = []
+    for place in copies.usual_places():
+        for copy in copies.find_below(published, place):
+            try:
+                dataset = copies.read(published, copy)
+            except (OSError, ValueError, ModuleNotFoundError) as error:
+                shown.say(f"{published.name}: the copy in {copy.folder} cannot be read: {error}")
+                failures.append(str(error))
+            else:
+                shown.say(f"{published.name}: read from {copy.folder}")
+                return dataset
+    advice = (
+        f"Download {_by_hand(published)} by hand to {home}, or name a folder with a copy with data_dir (--data-dir in "
+        "the experiments); the environment variable JAXNN_DATA moves the cache."
+    )
+    if not download:
+        told = "".join(f"\n  {failure}" for failure in failures)
+        raise FileNotFoundError(f"{home}: expected {published.name}, since download=False, got none.{told}\n{advice}")
+    failures += _download(published, home, shown)
+    copy = copies.find_whole(published, home)
+    if copy is None:
+        told = "".join(f"\n  {failure}" for failure in failures)
+        raise DownloadError(f"{published.name}: expected one of these to have it, got none:{told}\n{advice}")
+    return copies.read(published, copy)
+
+
+def _download(published: Published, home: Path, shown: DownloadProgress) -> list[str]:
+    """Tries the hosts until one has all files of its form; returns the reasons of those that had not."""
+    failures: list[str] = []
+    slow: list[tuple[float, Host]] = []
+
+    def turns() -> Iterator[tuple[Host, int]]:
+        yield from ((host, _SLOWEST) for host in published.hosts)
+        yield from ((host, 0) for _, host in sorted(slow, key=lambda one: -one[0]))
+
+    for host, slowest in turns():
+        shown.say(f"{published.name}: downloading from {host.url}")
+        try:
+            _fetch_all(host, home, shown.enabled, slowest)
+            break
+        except FailedError as failure:
+            shown.say(f"{published.name}: {failure}")
+            if failure.rate is None:
+                failures.append(str(failure))
+            else:
+                slow.append((failure.rate, host))
+        except OSError as error:  # a full disk, or a folder without write permission: no other host helps
+            failures.append(str(error))
+            break
+    return failures
+
+
+def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
+    for file in host.layout.files:
+        url = host.url + file.name
+        shown = DownloadProgress(f"{file.name} from {urlsplit(url).hostname}", progress)
+        try:
+            attempts = 2 if slowest else 4  # nobody else has it
+            fetch(url, home / file.name, file.checks, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
+        except FailedError as failure:
+            raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure
+        except ValueError as error:  # another file lies there
+            raise FailedError(str(error), may_help=False) from error
+
+
+def _by_hand(published: Published) -> str:
+    """The addresses of the published files; of each form, the first host's."""
+    told: dict[tuple[str, ...], str] = {}
+    for host in published.hosts:
+        names = tuple(file.name for file in host.layout.files)
+        told.setdefault(names, host.url + names[0] if len(names) == 1 else f"{', '.join(names)} from {host.url}")
+    return " or ".join(told.values())

@@ -40,9 +40,9 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, path: Path, class_names: 
             if number:
                 colour = "white" if share[row, column] > 0.55 else INK
                 axes.text(column, row, f"{number}", ha="center", va="center", color=colour, fontsize=8)
-    slanted = max(map(len, names)) > 2
-    axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_yticks(range(k), names)
+    slanted, size = max(map(len, names)) > 2, min(10.0, 560 / k)
+    axes.set_xticks(range(k), names, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=size)
+    axes.set_yticks(range(k), names, fontsize=size)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(f"accuracy {100 * np.mean(truth == guess):.2f} % of {len(truth):,} examples", fontsize=11)

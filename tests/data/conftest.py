@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from jaxnn.data.table import TABLE
+from tests.data.forms import COUNTS
+
 
 class Site(ThreadingHTTPServer):
     """Serves `files`; everything else says what goes wrong, in order, a request each."""
@@ -93,3 +96,14 @@ def site(monkeypatch):
 def body():
     """A file longer than several blocks of the transfer."""
     return np.random.default_rng(7).bytes(300_001)
+
+
+@pytest.fixture
+def small_tables(monkeypatch, tmp_path):
+    """Published data sets of a few pictures, which nobody serves; a cache and a home of this test's own."""
+    for name, published in TABLE.items():
+        monkeypatch.setitem(TABLE, name, published._replace(counts=COUNTS, hosts=()))
+    monkeypatch.setenv("JAXNN_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("KERAS_HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)

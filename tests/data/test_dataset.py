@@ -8,18 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn.data import (
-    Dataset,
-    Examples,
-    channel_statistics,
-    check_dataset,
-    load,
-    load_cifar10,
-    load_digits,
-    load_idx,
-    loading,
-    split,
-)
+from jaxnn.data import Dataset, Examples, channel_statistics, check_dataset, load, load_digits, split
 
 
 def examples(n=3, shape=(4, 5, 1), labels=None):
@@ -72,46 +61,15 @@ def test_examples_are_a_pytree_that_goes_to_the_device():
 
 
 def test_importing_it_brings_neither_jax_nor_what_only_one_loader_needs():
-    heavy = ("jax", "flax", "sklearn", "rich", "jaxnn.models")
+    heavy = ("jax", "flax", "sklearn", "rich", "pyarrow", "PIL", "jaxnn.models")
     environment = {**os.environ, "PYTHONPATH": str(Path(jaxnn.__file__).parents[1])}
     code = f"import jaxnn.data, sys; sys.exit(str([name for name in {heavy!r} if name in sys.modules] or ''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.stderr.strip() == ""
 
 
-def test_load_passes_on_to_the_loader(monkeypatch):
-    calls = []
-    monkeypatch.setattr(loading, "load_cifar10", lambda *args, **options: calls.append((args, options)))
-    monkeypatch.setattr(loading, "load_idx", lambda *args: calls.append((args, {})))
-    load("cifar10")
-    load("cifar10", "here", download=False, progress=False)
-    load("idx", "there")
-    assert calls == [
-        ((None,), {"download": True, "progress": True}),
-        (("here",), {"download": False, "progress": False}),
-        (("there",), {}),
-    ]
-
-
 def test_load_digits_is_the_default_split():
     np.testing.assert_array_equal(load("digits").test.images, load_digits().test.images)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("mnist",), r"name: expected one of 'digits', 'cifar10', 'idx', got 'mnist'"),
-        (("digits", "here"), r"data_dir: expected None for 'digits'.*got 'here'"),
-        (("idx",), r"data_dir: expected a folder for 'idx'"),
-    ],
-)
-def test_load_names_what_is_allowed(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        load(*arguments)
-
-
-def test_loaders_are_reachable_by_their_own_names():
-    assert all(callable(loader) for loader in (load_cifar10, load_digits, load_idx))
 
 
 def test_a_part_to_choose_by_is_held_back_the_same_way_every_time():

@@ -72,7 +72,7 @@ def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
 def test_a_bad_value_names_what_is_allowed(monkeypatch, capsys):
     from experiments import lenet5
 
-    monkeypatch.setattr("sys.argv", ["lenet5", "--data", "mnist"])
+    monkeypatch.setattr("sys.argv", ["lenet5", "--data", "svhn"])
     with pytest.raises(SystemExit) as stop:
         command.run(lenet5.main, lenet5.Options, lenet5.__doc__)
     assert stop.value.code != 0

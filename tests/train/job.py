@@ -113,6 +113,24 @@ def stopped(parallel, folder):
     (folder / f"stopped-{me}.json").write_text(json.dumps(result))
 
 
+class Stopping:
+    """Ends the run after its second epoch, in the last process alone."""
+
+    def __call__(self, record, state):
+        last = jax.process_index() == jax.process_count() - 1
+        return train.STOP if last and record["epoch"] == 2 else None
+
+    def resume(self, history):
+        return self(history[-1], None) if history else None
+
+
+def ended(parallel, folder):
+    """A fit that a sink of the last process alone ends; and gone on with."""
+    histories = [fit(parallel, folder / "ended", sinks=[Stopping()])[1] for _ in range(2)]
+    told = [[record["epoch"] for record in history] for history in histories]
+    (folder / f"ended-{jax.process_index()}.json").write_text(json.dumps(told))
+
+
 def alone_in_trouble(parallel, folder):
     """What the processes do about a folder that one of them cannot use."""
     me, state = jax.process_index(), parallel.state(start())
@@ -161,7 +179,7 @@ def main():
     distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
-        tasks = everything, trained, stopped, alone_in_trouble
+        tasks = everything, trained, stopped, ended, alone_in_trouble
         for each in name.split("+"):
             {task.__name__: task for task in tasks}[each](train.parallel(shard=2), Path(folder))
     except train.devices.ProcessLostError as error:

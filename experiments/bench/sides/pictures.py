@@ -10,7 +10,7 @@ from jaxnn.data import Examples
 def pictures(network: str, number: int, data_dir: str | None = None) -> Examples:
     """So many pictures, uint8, and their labels; real ones of CIFAR-10 where there is a folder with them."""
     if data_dir is not None:
-        train = data.load_cifar10(data_dir, download=False).train
+        train = data.load("cifar10", data_dir).train
         return Examples(train.images[:number], train.labels[:number])
     rng = np.random.default_rng(0)
     return Examples(

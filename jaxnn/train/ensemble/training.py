@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxnn.train.checkpoint.options import Position
 from jaxnn.train.ensemble.program import Ensemble
+from jaxnn.train.loop import records
 from jaxnn.train.loop.driver import Program
 from jaxnn.train.loop.nonfinite import NonFiniteLossError, first_lost
 from jaxnn.train.run.progress import Progress
@@ -66,7 +67,9 @@ class Members(Program):
         """Makes a record whose metrics are lists, one number per member."""
         self._per_step, test = metrics
         step = int(states.step[0])
-        means = _means(self._per_step) | {f"test_{name}": values for name, values in test.items()}
+        learned = records.means(records.sums(self._per_step))  # of each member
+        means = {f"train_{name}": values for name, values in learned.items()}
+        means |= {f"test_{name}": values for name, values in test.items()}
         lists = {name: means[name].tolist() for name in sorted(means, key=_order)}
         return {"epoch": step // self._steps, "step": step, **lists, "seconds": seconds}
 
@@ -147,17 +150,6 @@ def _stop(histories: list[History], what_to_try: str) -> NoReturn:
         step=step,
         history=history,
     )
-
-
-def _means(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Means over an epoch's steps, `(members, steps) -> (members,)`, every example counting once."""
-    weights = per_step["examples"]
-    examples = weights.sum(axis=1)
-    return {
-        f"train_{name}": (values * weights).sum(axis=1) / np.where(examples == 0, 1, examples)
-        for name, values in per_step.items()
-        if name != "examples"
-    }
 
 
 def _order(name: str) -> tuple[bool, bool, str]:

@@ -16,6 +16,7 @@ from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import make_epoch
 from jaxnn.train.step import batching
+from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
 
@@ -30,6 +31,8 @@ def dry_run(
     batch_size: int = 128,
     penalty: Penalty | None = None,
     preprocess: Preprocess | None = None,
+    reduction: Reduction = "examples",
+    drop_last: bool = False,
     chunk: int | None = None,
     parallel: Parallel | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -45,6 +48,8 @@ def dry_run(
         batch_size: As for `fit`.
         penalty: As for `fit`.
         preprocess: As for `fit`.
+        reduction: As for `fit`.
+        drop_last: As for `fit`.
         chunk: As for `fit`.
         parallel: As for `fit`.
         resume: A run folder: also reports where the run would resume.
@@ -73,14 +78,14 @@ def dry_run(
     """
     if isinstance(data, Stream):
         raise ValueError("data: expected arrays, got a data.Stream; give a few batches of it as arrays.")
-    step = make_step(loss_fn, penalty=penalty, preprocess=preprocess)
+    step = make_step(loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction)
     examples = batching.count(data)
-    steps = batching.steps(examples, batch_size)
+    steps = batching.steps(examples, batch_size, drop_last)
     one = jax.eval_shape(lambda state: state, state)
     placed, learned, tested = _placed(one, data, test_data, parallel)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), data)
     once = inspect.flops(step, one, batch)
-    program = make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel)
+    program = make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel, drop_last=drop_last)
     cost = inspect.cost(program, placed, learned)
     work = [
         ["a step", metric(once) + "FLOP", f"{batch_size:,} examples"],

@@ -43,7 +43,7 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Ar
 def make_epoch(
     step: Callable[..., tuple[TrainState, Metrics]],
     *,
-    batch_size: int,
+    batch_size: int | None = None,
     chunk: int | None = None,
     parallel: Parallel | None = None,
     drop_last: bool = False,
@@ -58,7 +58,8 @@ def make_epoch(
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples a step, of all devices together.
+        batch_size: Examples a step, of all devices together; None for a `train.loop.Computed` alone, which determines
+            the size of its batches.
         chunk: Steps of one call, instead of the whole epoch: from the position of the state in its epoch, up to the
             epoch's end. Several calls make an epoch, with the same numbers, and the host can save between them.
             Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
@@ -73,11 +74,11 @@ def make_epoch(
         dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`), so that it is not
         sent again for each epoch. It is read in place and not copied; the state is **donated**. Each metric is
         float32 `(steps,)`; weighted means by `metrics["examples"]` are those of the epoch. `data` may also be a
-        `train.loop.Computed`, which determines the size of its batches.
+        `train.loop.Computed`.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
-            are no examples or lengths differ.
+            are no examples, lengths differ, or arrays have no `batch_size`.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -96,11 +97,13 @@ def make_epoch(
         [1.0, -2.0]
     """
     options = options_for(step, compiler_options)
-    batching.steps(1, batch_size)  # a wrong batch size raises here, not in the first call
+    if batch_size is not None:
+        batching.steps(1, batch_size)  # a wrong batch size raises here, not in the first call
     if chunk is not None:
         chunk = check_count("chunk", chunk)
     if parallel is not None:
-        parallel.check_batch_size(batch_size)
+        if batch_size is not None:
+            parallel.check_batch_size(batch_size)
         step = parallel.step(step)
 
     @partial(jit, compiler_options=options, warn_of_retraces=True, donate_argnums=0)
@@ -112,6 +115,8 @@ def make_epoch(
             def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
                 return step(state, data.batch_at(state.key, state.step))
 
+        elif batch_size is None:
+            raise ValueError("batch_size: expected examples a step for data in arrays, got None; give make_epoch one.")
         else:
             examples = batching.count(data)
             steps = batching.steps(examples, batch_size, drop_last)

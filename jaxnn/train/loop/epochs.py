@@ -35,9 +35,8 @@ class Whole:
         check: LabelCheck,
         drop_last: bool,
     ):
-        if parallel is not None and isinstance(data, Computed):
-            batch_size = parallel.up(batch_size)  # unused: computed batches have their own
-        self._epoch = make_epoch(step, batch_size=batch_size, chunk=chunk, drop_last=drop_last, parallel=parallel)
+        given = None if isinstance(data, Computed) else batch_size
+        self._epoch = make_epoch(step, batch_size=given, chunk=chunk, drop_last=drop_last, parallel=parallel)
         # To the device, once.
         self._data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
         self._check = check

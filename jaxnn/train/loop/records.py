@@ -9,21 +9,29 @@ from jaxnn.train.checkpoint.options import Position
 from jaxnn.train.run.record import Record
 
 
-def added(sums: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The sums over an epoch's examples, further steps of it added."""
+def sums(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums each metric over the examples of the steps, the last axis; `examples` is their number."""
     weights = np.asarray(per_step["examples"], np.float64)
-    more = {name: float(np.sum(weights * values)) for name, values in per_step.items() if name != "examples"}
-    more["examples"] = float(weights.sum())
-    return {name: sums.get(name, 0.0) + value for name, value in more.items()}
+    totals = {name: (weights * values).sum(-1) for name, values in per_step.items() if name != "examples"}
+    return {**totals, "examples": weights.sum(-1)}
+
+
+def means(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Divides sums by the number of examples; a mean of no examples is 0."""
+    examples = np.asarray(sums["examples"])
+    return {name: total / np.where(examples == 0, 1, examples) for name, total in sums.items() if name != "examples"}
+
+
+def added(before: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The sums over an epoch's examples, further steps of it added."""
+    return {name: before.get(name, 0.0) + float(total) for name, total in sums(per_step).items()}
 
 
 def of_epoch(epoch: int, step: int, position: Position) -> Record:
     """The record of an epoch that has ended."""
-    sums = dict(position.sums)
-    examples = sums.pop("examples")
-    means = {name: total / (examples or 1.0) for name, total in sums.items()}
-    times = {"seconds": position.seconds, "examples_per_second": examples / position.seconds}
-    return {"epoch": epoch, "step": step, **_named("train", means), **times}
+    rate = position.sums["examples"] / position.seconds
+    times = {"seconds": position.seconds, "examples_per_second": rate}
+    return {"epoch": epoch, "step": step, **_named("train", means(position.sums)), **times}
 
 
 def with_test(record: Record, test: Mapping[str, Any]) -> Record:

@@ -85,7 +85,9 @@ def alone():
 def whole(tmp_path_factory):
     """The folder of a job of two processes, two devices each, that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    assert end(begin(task("everything+alone_in_trouble+stopped", 2, folder), 2, 2, folder)) == [0, 0], logs(folder)
+    assert end(begin(task("everything+alone_in_trouble+stopped+ended", 2, folder), 2, 2, folder)) == [0, 0], logs(
+        folder
+    )
     return folder
 
 
@@ -134,6 +136,10 @@ def check_everything(folder, processes, alone):
 
 def test_two_processes_train_as_one_does(alone, whole):
     check_everything(whole, 2, alone)
+
+
+def test_a_sink_that_stops_in_one_process_stops_all_of_them_and_the_resumed_run_too(whole):
+    assert [json.loads((whole / f"ended-{number}.json").read_text()) for number in range(2)] == [[[1, 2], [1, 2]]] * 2
 
 
 def test_what_one_process_cannot_write_all_know(whole):

@@ -39,6 +39,16 @@ def test_a_stream_is_refused():
         train.loop.dry_run(state, data.Stream(np.eye(2)), lambda w, b, k: (w.sum(), {}))
 
 
+def test_a_short_last_batch_that_is_left_out_is_not_counted():
+    def loss_fn(w, batch, key):
+        return jnp.mean((batch @ w) ** 2), {}
+
+    state = train.create_state(jnp.zeros(2), optax.sgd(0.1), jax.random.key(0))
+    how = {"batch_size": 4, "epochs": 2, "reduction": "batch"}
+    told = train.loop.dry_run(state, np.ones((10, 2), np.float32), loss_fn, **how, drop_last=True)
+    assert "2 steps" in told
+
+
 def test_a_backend_that_does_not_tell_its_memory():
     shapes = jax.ShapeDtypeStruct((3, 4), "float32")
     rows = memory_rows(shapes, shapes, shapes, None, jax.devices()[:1])

@@ -147,10 +147,22 @@ def test_shuffling_differs_by_seed_and_epoch_but_not_by_call():
     assert order(0, 0) != order(1, 0)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, None])
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_a_wrong_batch_size_is_named(batch_size):
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1"):
         train.make_epoch(train.make_step(train.classification_loss()), batch_size=batch_size)
+
+
+def test_computed_batches_need_no_batch_size_and_arrays_do():
+    def loss_fn(w, batch, key):
+        return (w - batch) ** 2, {}
+
+    epoch = train.make_epoch(train.make_step(loss_fn))
+    state = train.create_state(jnp.zeros(()), optax.sgd(0.1), jax.random.key(0))
+    _, metrics = epoch(copy(state), train.Generated(lambda key: jax.random.normal(key, (5,)), steps=3))
+    assert metrics["examples"].tolist() == [5, 5, 5]
+    with pytest.raises(ValueError, match="batch_size: expected examples a step for data in arrays, got None"):
+        epoch(state, jnp.zeros(10))
 
 
 def test_no_examples_are_an_error():

@@ -1,0 +1,100 @@
+"""Where copies of published data sets lie, and how they are read."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxnn.data.archive import unpack_tar
+from jaxnn.data.dataset import Dataset, check_dataset
+from jaxnn.data.published import Layout, Published
+
+
+class Copy(NamedTuple):
+    """A folder, and the form of the data set in it."""
+
+    layout: Layout
+    folder: Path
+
+
+def usual_places() -> tuple[Path, ...]:
+    """The folders in which other libraries keep data sets: torchvision's by custom, Keras's, the Hugging Face Hub's."""
+    home = Path.home()
+    keras = Path(os.environ.get("KERAS_HOME") or home / ".keras").expanduser()
+    hub = os.environ.get("HF_HUB_CACHE")
+    if not hub:
+        caches = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+        hub = os.path.join(os.environ.get("HF_HOME") or os.path.join(caches, "huggingface"), "hub")
+    return Path("data"), keras / "datasets", Path(hub).expanduser()
+
+
+def find_below(published: Published, place: Path) -> Iterator[Copy]:
+    """Finds the copies in the folders that bear the names of their forms, below a place of many data sets."""
+    for layout in published.layouts:
+        for pattern in layout.folders:
+            for folder in [place] if pattern == "." else sorted(place.glob(pattern)):
+                if _holds(folder, layout):
+                    yield Copy(layout, folder)
+
+
+def find_in(published: Published, folder: Path) -> Copy | None:
+    """Finds the copy in a folder that a person names: its files themselves, their folder, or an archive."""
+    for layout in published.layouts:
+        if _holds(folder, layout):
+            return Copy(layout, folder)
+    return next(find_below(published, folder), None) or find_whole(published, folder, plain=False)
+
+
+def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Copy | None:
+    """Finds a form whose published files all lie in `folder`; checks them, and unpacks an archive beside itself.
+
+    Args:
+        published: The data set.
+        folder: The folder.
+        plain: Whether to find forms that are not packed, too.
+
+    Returns:
+        The copy, or None.
+
+    Raises:
+        ValueError: If a file differs from the published one, or an archive cannot be unpacked.
+    """
+    for layout in published.layouts:
+        unpacked = folder / layout.folders[0]
+        if layout.packed and unpacked.exists():
+            return Copy(layout, unpacked)
+        if layout.files and (layout.packed or plain) and all((folder / file.name).exists() for file in layout.files):
+            for file in layout.files:
+                problem = file.checks.problem(folder / file.name)
+                if problem:
+                    raise ValueError(
+                        f"{folder / file.name}: expected the published file, got another one: {problem}; move it away "
+                        "and download it again."
+                    )
+            if not layout.packed:
+                return Copy(layout, folder)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                unpack_tar(folder / layout.files[0].name, unpacked, root=unpacked.name)
+            return Copy(layout, unpacked)
+    return None
+
+
+def read(published: Published, copy: Copy) -> Dataset:
+    """Reads a copy; raises `ValueError` or `FileNotFoundError` where it is not the published data set."""
+    train, test = (copy.layout.read(copy.folder, part, published) for part in published.counts)
+    for part, examples in zip(published.counts, (train, test), strict=True):
+        expected = (published.counts[part], *published.shape)
+        if examples.images.shape != expected:
+            raise ValueError(
+                f"{copy.folder}: expected {part} pictures of shape {expected}, those of {published.name}, got "
+                f"{examples.images.shape}; this is another data set, or a part of it."
+            )
+    try:
+        return check_dataset(Dataset(published.name, train, test, published.classes))
+    except ValueError as error:
+        raise ValueError(f"{copy.folder}: {error}; the files are damaged, download them again.") from error
+
+
+def _holds(folder: Path, layout: Layout) -> bool:
+    return any(path.is_file() for mark in layout.marks for path in folder.glob(mark))
