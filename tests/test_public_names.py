@@ -223,6 +223,7 @@ NAMES: dict[str, set[str]] = {
         "reliability",
         "spread",
     },
+    "kernels": {"plain"},
     "files": {"locked", "replacing", "steady_output"},
     "data": {
         "ArrayFiles",
