@@ -63,8 +63,8 @@ def read_picture(path: Path, shape: tuple[int, int, int], invert: bool) -> np.nd
 def classify(program: Program, paths: list[Path], invert: bool) -> Iterator[str]:
     """A line for each picture: the most likely classes with their probabilities."""
     _, *shape = program.example.shape
-    if len(shape) != 3:
-        raise ValueError(f"--picture: expected a program for pictures, got one for arrays {program.example.shape}")
+    if len(shape) != 3 or not all(isinstance(size, int) for size in shape):
+        raise ValueError(f"--picture: expected a program for pictures of one size, got {program.example.shape}")
     pictures = np.stack([read_picture(path, tuple(shape), invert) for path in paths])
     logits = np.asarray(program.functions["call"](pictures), np.float64)
     probabilities = np.exp(logits - logits.max(-1, keepdims=True))
@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(compute(program, options.batch, options.out))
         else:
             print(json.dumps(program.contents, indent=2, ensure_ascii=False))
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, EOFError, ImportError) as error:
         sys.exit(f"error: {error}")
 
 
