@@ -11,7 +11,7 @@ TESTS ?=
 # Options of the benchmark, as `python -m experiments.bench --help` explains them.
 BENCH ?=
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow test-onnx lint format bench clean
 
 demo: $(VENV)/.experiments  ## train LeNet on real handwritten digits and leave pictures of it in runs/
 	$(BIN)/python -m experiments.lenet5
@@ -21,6 +21,10 @@ test: $(VENV)/.tests  ## all tests and doctests
 
 test-slow: $(VENV)/.tests  ## those that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-onnx:  ## models converted to ONNX, in an environment of their own: jax2onnx holds Orbax back
+	$(MAKE) VENV=.venv-onnx .venv-onnx/.onnx
+	.venv-onnx/bin/python -m pytest tests/interop/test_onnx.py
 
 lint: $(VENV)/.lint  ## formatting, style and types
 	$(BIN)/ruff check .
@@ -50,6 +54,10 @@ $(VENV)/.experiments: pyproject.toml $(VENV)/.made
 $(VENV)/.tests: pyproject.toml $(VENV)/.made
 	$(if $(TORCH),$(BIN)/pip install --quiet '$(TORCH)')
 	$(BIN)/pip install --quiet --editable '.[tests]'
+	touch $@
+
+$(VENV)/.onnx: pyproject.toml $(VENV)/.made
+	$(BIN)/pip install --quiet --editable '.[tests,onnx]'
 	touch $@
 
 $(VENV)/.lint: pyproject.toml $(VENV)/.made

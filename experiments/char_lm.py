@@ -8,7 +8,7 @@
 
 Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
-model, model.safetensors, in the run folder.
+model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
 Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume goes on from the
 last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for
@@ -25,7 +25,7 @@ import jax
 from flax import nnx
 
 from experiments import model_file
-from experiments.char_report import check_sampling, curves, evaluated, leave, write
+from experiments.char_report import check_sampling, curves, evaluated, export, leave, write
 from experiments.char_training import Budget, Segments, bits_per_character
 from experiments.cli.checks import as_typed, expect, expect_counts
 from experiments.cli.command import run
@@ -158,6 +158,7 @@ def learn(options: Options) -> None:
     model = evaluated(state)
     bits = float(bits_per_character(model, program.held_out, program.before))
     leave(folder, model, text.vocabulary, sizes, records)
+    export(folder, state, text)
     curves(records, folder / "curves.png")
     last = {name: value for name, value in records[-1].items() if name not in ("share", "sample")}
     result = {"bits_per_character": bits, "parameters": parameters, **last}

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import model_file
 from experiments.cli.checks import expect, expect_counts
-from experiments.data.text import Vocabulary
+from experiments.data.text import Text, Vocabulary
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
@@ -55,6 +55,21 @@ def leave(
     samples = "".join(f"{line(record)}\n\n{record['sample']}\n\n" for record in records if "sample" in record)
     with replacing(folder / "samples.txt") as beside:
         beside.write_text(samples, encoding="utf-8")
+
+
+def export(folder: train.RunFolder, state: train.TrainState, text: Text) -> None:
+    """Writes model.jaxprogram: the model for texts of any length, and one step for characters that come one by one."""
+    program = train.export(
+        state,
+        text.train[None, :1],
+        lambda reader, tokens: reader.model(tokens)[0],
+        shapes="b, t",
+        step_example=text.train[:1],
+        start_fn=lambda reader, tokens: reader.model.zero_state(tokens.shape),
+        step_fn=lambda reader, before, tokens: reader.model.step(before, tokens),
+        about={"characters": text.vocabulary.characters},
+    )
+    program.save(folder / "model.jaxprogram")
 
 
 def curves(records: list[Record], path: Path) -> None:

@@ -8,7 +8,8 @@ r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense
     python -m experiments.cifar10 --precision bf16                  # computes in half precision
 
 The plain recipe reproduces the curve of the same network in Keras. Leaves config.json, metrics.jsonl, curves.png,
-confusion.png, filters.png and predictions.png in the run folder.
+confusion.png, filters.png, predictions.png and model.jaxprogram, which `python -m experiments.serve` reads, in the run
+folder.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from flax import nnx
 
 from experiments.cli.command import run
 from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
 from jaxnn import models, plots, train
 from jaxnn.data.loading import Name
 
@@ -51,6 +52,7 @@ def main(options: Options) -> None:
     if train.distributed.is_first():
         plots.filters(learned.state.params["conv1"]["kernel"], folder / "filters.png")
         draw(folder, learned, pictures)
+        export(folder, recipe, learned, pictures)
         report(folder, learned, parameters)
 
 

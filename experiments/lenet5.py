@@ -4,7 +4,8 @@
     python -m experiments.lenet5 --model lenet5-1998 --data mnist
     python -m experiments.lenet5 --data cifar10 --epochs 10 --flip --shift 4
 
-Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png and predictions.png in the run folder.
+Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predictions.png and model.jaxprogram, which
+`python -m experiments.serve` reads, in the run folder.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from flax import nnx
 
 from experiments.cli.command import run
 from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
 from jaxnn import models, plots, train
 
 
@@ -51,6 +52,7 @@ def main(options: Options) -> None:
     if train.distributed.is_first():
         plots.filters(learned.state.params[first]["kernel"], folder / "filters.png")
         draw(folder, learned, pictures)
+        export(folder, recipe, learned, pictures)
         report(folder, learned, parameters)
 
 

@@ -6,8 +6,9 @@
 
 Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers
 learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
-metrics.jsonl and, of the joint network, confusion.png and predictions.png, and curves.png of both in the run folder,
-and checkpoints of both on the way: `python -m experiments.rows --resume runs/rows` goes on with a run that was stopped.
+metrics.jsonl and, of the joint network, confusion.png, predictions.png and model.jaxprogram, which `python -m
+experiments.serve` reads, and curves.png of both in the run folder, and checkpoints of both on the way:
+`python -m experiments.rows --resume runs/rows` goes on with a run that was stopped.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from flax import nnx
 from experiments.cli.checks import expect_counts, expect_share
 from experiments.cli.command import run
 from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, fit, foretell, introduce, load, recipe_of
+from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of
 from jaxnn import models, plots, train
 
 NETWORKS = ("joint", "frozen")
@@ -84,6 +85,7 @@ def main(options: Options) -> None:
         return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
     draw(folder, joint, pictures)
+    export(folder, recipe, joint, pictures)
     result = {
         "test_accuracy": joint.accuracy,
         "test_accuracy_frozen": frozen.accuracy,

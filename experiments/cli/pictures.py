@@ -221,6 +221,13 @@ def _how(options: Training, recipe: Recipe, pictures: Dataset) -> dict[str, Any]
     return {**recipe.how, "test_data": pictures.test, "chunk": options.chunk, "parallel": parallel}
 
 
+def export(run: train.RunFolder, recipe: Recipe, learned: Learned, pictures: Dataset) -> None:
+    """Writes model.jaxprogram, which `experiments.serve` reads: preprocessing and network, for a batch of any size."""
+    about = {"data": pictures.name, "classes": pictures.classes}
+    example, preprocess = pictures.test.images[:1], recipe.how["preprocess"]
+    train.export(learned.state, example, preprocess=preprocess, about=about).save(run / "model.jaxprogram")
+
+
 def draw(run: train.RunFolder, learned: Learned, pictures: Dataset) -> None:
     """Draws the confusion matrix, and some of the held-out pictures with what the network takes them for."""
     test, predicted = pictures.test, learned.predicted

@@ -21,6 +21,7 @@ from jax.interpreters import ad
 from jaxnn.kernels.accumulate import accumulator, widened
 from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
+from jaxnn.kernels.settings import is_plain
 from jaxnn.kernels.taps import many, padded, put, seen
 
 
@@ -38,7 +39,21 @@ def lowest(dtype: Any) -> np.ndarray:
 
 
 def _pool(x: jax.Array, *, window: Window) -> jax.Array:
+    if is_plain():
+        return _pool_by_axis(x, window)
     return lax_reduce(x, lowest(x.dtype), lax.max, window)
+
+
+def _pool_by_axis(x: jax.Array, window: Window) -> jax.Array:
+    """Pools along one axis after the other, of arrays with three axes; converters know no windows over more."""
+    for axis, size in enumerate(window.size, start=1):
+        at = slice(axis - 1, axis)
+        one = Window((size,), window.stride[at], window.padding[at], window.dilation[at])
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        flat = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
+        pooled = lax_reduce(flat, lowest(x.dtype), lax.max, one)
+        x = pooled.reshape(*before, pooled.shape[1], *after)
+    return x
 
 
 # The tangent at the winner, and its transpose: the cotangent at the winner, zero elsewhere.

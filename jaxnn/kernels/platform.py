@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn.kernels.accumulate import broadcast
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.settings import settled
+from jaxnn.kernels.settings import is_plain, settled
 
 Formulation = Callable[..., jax.Array]
 
@@ -105,9 +105,14 @@ def _without_dead_code(function: Formulation) -> Formulation:
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
-    """Calls `primitive`, inside `shard_map` too, where only some operands may vary over a mesh axis."""
+    """Calls `primitive`, inside `shard_map` too, where only some operands may vary over a mesh axis.
+
+    Inside `settings.plain` the operations of `jax.lax` stand for it.
+    """
     for like in arrays:
         arrays = tuple(varying_as(like, array) for array in arrays)
+    if is_plain():
+        return _FORMULATIONS[primitive](*arrays, **params)
     return primitive.bind(*arrays, **params)
 
 

@@ -26,7 +26,7 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted, zeros
 from jaxnn.kernels.platform import varying_as
-from jaxnn.kernels.settings import default_precision, settled
+from jaxnn.kernels.settings import default_precision, is_plain, settled
 
 Weights = Any
 Carry = tuple[jax.Array, ...]
@@ -81,11 +81,17 @@ class Run(NamedTuple):
 
 def recurrence(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
     """Runs a cell: the outputs `(time, *batch, output)`, and the last carry."""
+    if is_plain():
+        return _values(cell, reverse, run)
     return _recurrence(cell, reverse, default_precision(), run)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _recurrence(cell: Cell, reverse: bool, precision: str | None, run: Run) -> tuple[jax.Array, Carry]:
+    return _values(cell, reverse, run)
+
+
+def _values(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
     ys, carry, _ = _forward(cell, reverse, run._replace(xs=counted(run.masks, run.xs)), save=False)
     return ys, carry
 

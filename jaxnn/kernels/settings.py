@@ -14,6 +14,37 @@ from jax import lax
 
 # Whether the traced program is compiled with convolutions by Eigen; None: as in the environment.
 eigen_context = jax.make_user_context(default_value=None)
+_plain_context = jax.make_user_context(default_value=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Traces layers as operations of `jax.lax` alone, for tools that know no others, for example `jax2onnx`.
+
+    Elsewhere a convolution or a pool is one operation of this library, and a recurrent layer chooses its algorithm when
+    the program is lowered. Inside the `with`, convolutions and pools are those of `jax.lax`, recurrent layers are plain
+    scans, and derivatives are JAX's own. So the derivative of max pooling differs at padding, infinities and NaN, that
+    of dilated windows is missing, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative, which
+    JAX cannot find.
+
+    It holds for what this thread traces. `jax.jit` keeps programs traced inside and outside apart.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> from jaxnn import kernels
+        >>> with kernels.plain():
+        ...     traced = jax.make_jaxpr(F.conv)(jnp.ones((8, 8, 3)), jnp.ones((3, 3, 3, 4)))
+        >>> [str(equation.primitive) for equation in traced.eqns if "conv" in str(equation.primitive)]
+        ['conv_general_dilated']
+    """
+    with _plain_context(True):
+        yield
+
+
+def is_plain() -> bool:
+    """Whether the program that is traced here holds operations of `jax.lax` alone."""
+    return bool(_plain_context.value)
 
 
 def default_precision() -> str | None:

@@ -179,7 +179,7 @@ class LeNet5(nnx.Module):
         x = _squash(self.c1(_in_frame(x, self.c1.kernel.shape[-2])))
         x = _squash(self.s2(x))
         x, kernel, bias = in_dtype(self.c3.dtype, x, self.c3.kernel, self.c3.bias)
-        x = _squash(F.conv(x, jnp.where(_C3_SEES[None, None], kernel, 0), bias, padding="VALID"))
+        x = _squash(F.conv(x, jnp.where(_C3_SEES[None, None], kernel, jnp.zeros_like(kernel)), bias, padding="VALID"))
         x = _squash(self.s4(x))
         x = _squash(self.c5(x))
         x = x.reshape(*x.shape[:-3], 120)

@@ -86,7 +86,7 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
     result = json.loads((run / "result.json").read_text())
     assert result["bits_per_character"] < 1.0  # 3.2 bits without learning
-    for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.safetensors"):
+    for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.safetensors", "model.jaxprogram"):
         assert (run / name).stat().st_size > 0
     model, _ = model_file.load(run / "model.safetensors")
     text = read(book)

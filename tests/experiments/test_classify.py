@@ -38,6 +38,7 @@ def test_a_run_leaves_everything(capsys):
         "confusion.png",
         "filters.png",
         "predictions.png",
+        "model.jaxprogram",
     }
     assert len(list(folder.glob("profile/**/perfetto_trace.json.gz"))) == 1
     assert len(list(folder.glob("tensorboard/events.out.tfevents.*"))) == 1

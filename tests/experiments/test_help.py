@@ -16,7 +16,7 @@ import experiments
 from experiments.cli import command
 
 FOLDER = Path(experiments.__file__).parent
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if 'if __name__ == "__main__"' in path.read_text("utf-8"))
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "run(main, Options, __doc__)" in path.read_text("utf-8"))
 
 
 def explained(options):

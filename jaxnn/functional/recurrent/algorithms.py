@@ -15,6 +15,7 @@ from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
+from jaxnn.kernels.settings import is_plain
 
 # "scan" calls `step` also of cells with `project` and `advance`. The inputs' products over all steps at once, ahead of
 # the loop, pay only for the gradients of a single sequence. Processor time of a forward pass and of all gradients, in
@@ -41,17 +42,19 @@ Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """Runs "fused" on CPU where it serves, otherwise "scan".
 
-    The platform is the one that the program is lowered for. Measured on one core of a server CPU, with all gradients,
-    for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units, "fused" was nowhere slower than "scan", so there is
-    no rule by shape. "associative" is never taken: on CPU it was 7 to 14 times slower than "scan", and on other
-    platforms nothing was measured. Nor are "newton" and "quasi-newton": whether they converge depends on the weights
-    (see `Newton`).
+    The platform is the one that the program is lowered for; inside `kernels.plain` "scan" runs on all of them. Measured
+    on one core of a server CPU, with all gradients, for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units,
+    "fused" was nowhere slower than "scan", so there is no rule by shape. "associative" is never taken: on CPU it was 7
+    to 14 times slower than "scan", and on other platforms nothing was measured. Nor are "newton" and "quasi-newton":
+    whether they converge depends on the weights (see `Newton`).
 
     Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
     products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
     takes 214 and "fused" 158 (32 sequences, 100 steps, 128 features, 256 units, two cores; 8 sequences, 200 steps of
     64: 19.9, 21.3, 11.1).
     """
+    if is_plain():
+        return scan(cell, task, options)
     try:
         fused.check(cell, task)
     except NotServedError:

@@ -10,6 +10,7 @@ from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted
+from jaxnn.kernels.settings import is_plain
 
 
 def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
@@ -36,10 +37,18 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
         return kept(masks, new, state, cell.output(params, new))
 
     def run(state: Any, inputs: Any) -> tuple[Any, Any]:
+        if options.reverse and is_plain():
+            # Converters know scans that go forward only.
+            state, ys = jax.lax.scan(body, state, _flipped(inputs))
+            return state, _flipped(ys)
         return jax.lax.scan(body, state, inputs, reverse=options.reverse)
 
     final, ys = blocks(run, task.state, (task.xs, task.masks), options)
     return ys, final
+
+
+def _flipped(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.flip(a, 0), tree)
 
 
 def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, options: Options) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.binary import binary_loss
 from jaxnn.train.step.compiling import compiler_options, jit
 from jaxnn.train.step.evaluate import evaluate, predict
+from jaxnn.train.step.export import export
 from jaxnn.train.step.hyperparameters import hyperparameters, with_hyperparameters
 from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.losses import classification_loss
@@ -33,6 +34,7 @@ __all__ = [
     "compiler_options",
     "create_state",
     "evaluate",
+    "export",
     "hyperparameters",
     "image_preprocess",
     "jit",

@@ -1,0 +1,150 @@
+"""Serves an exported program: classes of pictures, characters one by one, outputs for a batch. JAX is all it needs.
+
+    python -m experiments.serve runs/lenet5/model.jaxprogram
+    python -m experiments.serve runs/lenet5/model.jaxprogram --picture digit.png
+    python -m experiments.serve runs/char_lm/model.jaxprogram --characters "The " --length 200
+    python -m experiments.serve runs/lenet5/model.jaxprogram --batch pictures.npy --out logits.npy
+
+It imports nothing of this project: this file and a `.jaxprogram` are enough on another machine, with JAX, flatbuffers,
+and Pillow for pictures. Without an option it tells what the program takes and returns. Serve only programs that you
+trust: JAX runs what they contain.
+"""
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Program(NamedTuple):
+    """An exported program.
+
+    Attributes:
+        contents: What `program.json` in it says.
+        functions: Its functions by name, compiled for each size that they are called with.
+        example: Shape and dtype of the first argument of `call`.
+    """
+
+    contents: dict[str, Any]
+    functions: dict[str, Callable[..., Any]]
+    example: Any
+
+
+def load(path: Path) -> Program:
+    """Reads a program; raises a ValueError where the file is none."""
+    from jax import export
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            contents = json.loads(file.read("program.json"))
+            exported = {name: export.deserialize(bytearray(file.read(name))) for name in contents["functions"]}
+        compiled: dict[str, Any] = {name: jax.jit(function.call) for name, function in exported.items()}
+        return Program(contents, compiled, exported["call"].in_avals[0])
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged or no exported program: {error}") from error
+
+
+def read_picture(path: Path, shape: tuple[int, int, int], invert: bool) -> np.ndarray:
+    """A picture file in the size and the number of channels of the network, uint8 `(height, width, channels)`."""
+    from PIL import Image
+
+    height, width, channels = shape
+    picture = Image.open(path).convert("L" if channels == 1 else "RGB").resize((width, height))
+    pixels = np.asarray(picture, np.uint8).reshape(shape)
+    return 255 - pixels if invert else pixels
+
+
+def classify(program: Program, paths: list[Path], invert: bool) -> Iterator[str]:
+    """A line for each picture: the most likely classes with their probabilities."""
+    _, *shape = program.example.shape
+    if len(shape) != 3 or not all(isinstance(size, int) for size in shape):
+        raise ValueError(f"--picture: expected a program for pictures of one size, got {program.example.shape}")
+    pictures = np.stack([read_picture(path, tuple(shape), invert) for path in paths])
+    logits = np.asarray(program.functions["call"](pictures), np.float64)
+    probabilities = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    classes = program.contents["about"].get("classes") or [str(n) for n in range(logits.shape[-1])]
+    for path, row in zip(paths, probabilities, strict=True):
+        best = [f"{classes[label]} {row[label]:.1%}" for label in np.argsort(-row)[:3]]
+        yield f"{path}: {', '.join(best)}"
+
+
+def write_on(program: Program, beginning: Iterable[str], length: int, temperature: float, seed: int) -> Iterator[str]:
+    """Reads characters one by one, and yields so many more, each as soon as it is drawn."""
+    characters = program.contents["about"].get("characters")
+    if "step" not in program.functions or characters is None:
+        raise ValueError("--characters: expected a program that reads characters, got another; char_lm leaves one")
+    tokens = {character: token for token, character in enumerate(characters)}
+    state, logits = program.functions["start"](np.zeros(1, np.int32)), None
+    for character in beginning:
+        if character not in tokens:
+            raise ValueError(f"--characters: expected characters of {characters!r}, got {character!r}")
+        logits, state = program.functions["step"](state, np.array([tokens[character]], np.int32))
+    if logits is None:
+        raise ValueError("--characters: expected at least one character to go on from, got none")
+    rng = np.random.default_rng(seed)
+    for _ in range(length):
+        # The largest of logits with Gumbel noise is a draw from their distribution.
+        token = int(np.argmax(np.asarray(logits[0], np.float64) / temperature + rng.gumbel(size=len(characters))))
+        yield characters[token]
+        logits, state = program.functions["step"](state, np.array([token], np.int32))
+
+
+def compute(program: Program, path: Path, out: Path | None) -> str:
+    """The outputs for the array in a .npy file; a line that tells what was computed."""
+    inputs = np.load(path, allow_pickle=False)
+    outputs = program.functions["call"](inputs)
+    if out is None:
+        return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
+    np.save(out, np.asarray(outputs))
+    return f"{len(inputs):,} examples; outputs {outputs.dtype} {outputs.shape} are in {out}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Reads the command line and serves."""
+    about, _, more = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        "python -m experiments.serve", description=about, epilog=more, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("program", type=Path, help="a file that train.export made, model.jaxprogram of a run")
+    parser.add_argument("--picture", type=Path, nargs="+", metavar="FILE", help="tell the classes of pictures")
+    parser.add_argument("--invert", action="store_true", help="dark on light: pictures whose background is not black")
+    parser.add_argument("--characters", metavar="TEXT", help="write on from this text; - reads standard input")
+    parser.add_argument("--length", type=int, default=500, help="characters to write")
+    parser.add_argument("--temperature", type=float, default=0.8, help="below 1: what is likely, above: surprising")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
+    parser.add_argument("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the outputs of --batch, .npy")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.temperature > 0:
+            raise ValueError(f"--temperature: expected a positive number, got {options.temperature}")
+        program = load(options.program)
+        if options.picture:
+            for line in classify(program, options.picture, options.invert):
+                print(line)
+        elif options.characters is not None:
+            text: Any = options.characters
+            if text == "-":
+                text = iter(lambda: sys.stdin.read(1), "")
+            else:
+                print(text, end="")
+            for character in write_on(program, text, options.length, options.temperature, options.seed):
+                print(character, end="", flush=True)
+            print()
+        elif options.batch:
+            print(compute(program, options.batch, options.out))
+        else:
+            print(json.dumps(program.contents, indent=2, ensure_ascii=False))
+    except (ValueError, OSError, EOFError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

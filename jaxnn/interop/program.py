@@ -1,0 +1,231 @@
+"""Functions with their weights as one file, which JAX alone can run: no `jaxnn`, and none of the model's code.
+
+The file is a zip. `program.json` names the functions, the shapes and dtypes of their arguments and results, and what
+is needed to use them. Each function is an entry that `jax.export` wrote. Nothing in it is a pickle.
+"""
+
+import importlib.util
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax import export
+
+from jaxnn import extras
+from jaxnn.files import replacing
+from jaxnn.interop import plain_trees
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+CONTENTS = "program.json"
+FORMAT = 1
+
+
+class Step(NamedTuple):
+    """One step of a recurrent model, for streams: `start` makes the state that `step` carries.
+
+    Attributes:
+        example: The input of one step, arrays `(batch, ...)`.
+        start: `(inputs) -> state`, before the first of those steps.
+        step: `(state, inputs) -> (outputs, state)`.
+    """
+
+    example: Any
+    start: Callable[[Any], Any]
+    step: Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Program:
+    """Functions with their weights, compiled for the device and the sizes of each call.
+
+    Args:
+        functions: Programs of `jax.export` by name: `call`, and for a stream also `start` and `step`.
+        about: What is needed to use them: names of classes, characters.
+
+    Attributes:
+        functions: The programs.
+        about: What was given with them.
+    """
+
+    def __init__(self, functions: Mapping[str, export.Exported], about: Mapping[str, Any]) -> None:
+        self.functions = dict(functions)
+        self.about = dict(about)
+        self._compiled = {name: jax.jit(function.call) for name, function in self.functions.items()}
+
+    def __call__(self, inputs: Any) -> Any:
+        """Returns the outputs for a batch of any size."""
+        return self._compiled["call"](inputs)
+
+    def start(self, inputs: Any) -> Any:
+        """Returns the state before the first of steps with inputs of this batch size."""
+        return self._streaming("start")(inputs)
+
+    def step(self, state: Any, inputs: Any) -> Any:
+        """Returns the outputs of one step, and the new state."""
+        return self._streaming("step")(state, inputs)
+
+    def _streaming(self, name: str) -> Callable[..., Any]:
+        if name not in self._compiled:
+            raise ValueError(f"{name}: expected a program with a step, got one without; export it with a step.")
+        return self._compiled[name]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the program, beside the path first, so that the file is whole or not there.
+
+        Args:
+            path: The file to make or replace.
+
+        Raises:
+            ValueError: If JSON cannot hold `about`.
+            ImportError: If flatbuffers, which `jax.export` writes with, is not installed.
+            OSError: If the file cannot be written.
+        """
+        _need_flatbuffers()
+        first = self.functions["call"]
+        contents = {
+            "format": FORMAT,
+            "jax": jax.__version__,
+            "platforms": first.platforms,
+            "functions": {name: _described(function) for name, function in self.functions.items()},
+            "about": self.about,
+        }
+        try:
+            text = json.dumps(contents, indent=2, ensure_ascii=False)
+        except TypeError as error:
+            raise ValueError(f"about: expected values that JSON can hold, got {error}; convert them.") from None
+        with replacing(path) as beside, zipfile.ZipFile(beside, "w") as file:
+            file.writestr(CONTENTS, text)
+            for name, function in self.functions.items():
+                file.writestr(name, bytes(function.serialize()))
+
+
+def export_program(
+    call: Callable[[Any], Any],
+    example: Any,
+    *,
+    shapes: Any = "b, ...",
+    step: Step | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+    about: Mapping[str, Any] | None = None,
+) -> Program:
+    """Makes a program of functions that hold their weights.
+
+    `train.export` makes one of a trained model, and explains `shapes`.
+
+    Args:
+        call: `(inputs) -> outputs`, of pytrees of arrays. Weights that it closes over become part of the program.
+        example: Inputs, arrays or `jax.ShapeDtypeStruct`s in tuples, lists, dictionaries and named tuples. Programs
+            know no classes, so a named tuple, here or in a result, is a dictionary of its fields in the program.
+        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`.
+        step: One step, for streams.
+        platforms: What the program runs on.
+        about: What is needed to use the program, values that JSON can hold.
+
+    Returns:
+        The program.
+
+    Raises:
+        ValueError: If `example`, `shapes` or the functions do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np
+        >>> from jaxnn import interop
+        >>> weights = jnp.arange(6.0).reshape(3, 2)
+        >>> program = interop.export_program(lambda x: x @ weights, np.ones((1, 3), np.float32))
+        >>> program.save("product.jaxprogram")
+        >>> interop.load_program("product.jaxprogram")(np.eye(3, dtype=np.float32)).tolist()
+        [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    """
+    platforms = tuple(platforms)
+    functions = {"call": _exported(call, (example,), (_specs(example, shapes),), platforms)}
+    if step is not None:
+        inputs = _specs(step.example, "b, ...")
+        functions["start"] = _exported(step.start, (step.example,), (inputs,), platforms)
+        state = jax.eval_shape(step.start, plain_trees.reader(step.example)(inputs))
+        _, after = jax.eval_shape(step.step, state, plain_trees.reader(step.example)(inputs))
+        if _sizes(state) != _sizes(after):
+            raise ValueError(
+                f"step: expected the state that start makes, {_sizes(state)}, got {_sizes(after)}; return the outputs "
+                "and the new state."
+            )
+        before = plain_trees.plain(state, "start")
+        functions["step"] = _exported(step.step, (state, step.example), (before, inputs), platforms)
+    return Program(functions, about or {})
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Reads a program that `Program.save` wrote.
+
+    Load only programs that you trust: JAX runs what they contain.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The program.
+
+    Raises:
+        ValueError: If the file is damaged, or another.
+        ImportError: If flatbuffers, which `jax.export` reads with, is not installed.
+        OSError: If it cannot be read.
+    """
+    _need_flatbuffers()
+    try:
+        with zipfile.ZipFile(Path(path)) as file:
+            contents = json.loads(file.read(CONTENTS))
+            functions = {name: export.deserialize(bytearray(file.read(name))) for name in contents["functions"]}
+        return Program(functions, contents["about"])
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"path: expected a file that Program.save wrote, got {os.fspath(path)}, which is damaged or another "
+            f"({error}); export it again."
+        ) from error
+
+
+def _exported(
+    function: Callable[..., Any], examples: tuple[Any, ...], specs: tuple[Any, ...], platforms: tuple[str, ...]
+) -> export.Exported:
+    readers = [plain_trees.reader(example) for example in examples]
+
+    def run(*arguments: Any) -> Any:
+        given = [read(argument) for read, argument in zip(readers, arguments, strict=True)]
+        return plain_trees.plain(function(*given), "result")
+
+    return export.export(jax.jit(run), platforms=platforms)(*specs)
+
+
+def _specs(example: Any, shapes: Any) -> Any:
+    tree = plain_trees.plain(example, "example")
+    if shapes is None:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+    try:
+        return export.symbolic_args_specs(tree, shapes)
+    except ValueError as error:
+        sizes = jax.tree.map(lambda a: a.shape, tree)
+        raise ValueError(
+            f"shapes: expected the axes of arrays of shapes {sizes}, got {shapes!r} ({error}); name every open axis, "
+            "for example 'b, t, ...'."
+        ) from error
+
+
+def _sizes(tree: Any) -> Any:
+    return jax.tree.map(lambda a: (a.shape, str(a.dtype)), tree)
+
+
+def _described(function: export.Exported) -> dict[str, Any]:
+    """Arguments and results as trees of texts, for example `float32[b, 8, 8, 1]`."""
+    arrays = [f"{aval.dtype}[{', '.join(map(str, aval.shape))}]" for aval in (*function.in_avals, *function.out_avals)]
+    count = len(function.in_avals)
+    arguments, _ = jax.tree.unflatten(function.in_tree, arrays[:count])
+    return {"arguments": arguments, "result": jax.tree.unflatten(function.out_tree, arrays[count:])}
+
+
+def _need_flatbuffers() -> None:
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ImportError(
+            "interop: flatbuffers, with which JAX writes and reads programs, is not installed; install it with: "
+            f"{extras.install('export')}"
+        )

@@ -1,0 +1,131 @@
+"""A trained model as a program that JAX alone can run."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.interop import Program, Step, export_program
+from jaxnn.interop.program import PLATFORMS
+from jaxnn.train.step.expected import check_function
+from jaxnn.train.step.given import check_state
+from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.step import Preprocess
+
+
+def export(
+    state: TrainState,
+    example: Any,
+    apply_fn: Callable[[Any, Any], Any] | None = None,
+    *,
+    shapes: Any = "b, ...",
+    preprocess: Preprocess | None = None,
+    step_example: Any = None,
+    start_fn: Callable[[Any, Any], Any] | None = None,
+    step_fn: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
+    ema: bool = False,
+    platforms: Sequence[str] = PLATFORMS,
+    about: Mapping[str, Any] | None = None,
+) -> Program:
+    """Makes a program of preprocessing and model, with the weights inside, that JAX runs without their code.
+
+    The model is in evaluation mode, and `preprocess` gets None as the key: no dropout, no augmentation, nothing random.
+    `Program.save` writes it as one file.
+
+    Args:
+        state: The state; it is neither changed nor donated.
+        example: Inputs before preprocessing, a pytree of arrays `(batch, ...)`, for example the first pictures of the
+            data. Only shapes and dtypes matter. The program takes a named tuple as a dictionary of its fields.
+        apply_fn: `(model, inputs) -> outputs`, with the inputs as `preprocess` leaves them; `model(inputs)` by default.
+            A sequence with traced lengths: `lambda model, inputs: model(inputs["x"], lengths=inputs["lengths"])`.
+        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`: the first axis of every array by
+            default, `"b, t, ..."` for batch and time, or a tree of such texts by the names in `example`. None takes the
+            shapes of `example` as they are, which may be `jax.ShapeDtypeStruct`s with symbolic sizes of your own.
+        preprocess: As for `make_step`; it changes the inputs of a step too.
+        step_example: Inputs of one step, `(batch, ...)`: the program gets the functions `start` and `step` for streams.
+        start_fn: `(model, inputs of a step) -> state`; `model.zero_state((batch,))` by default.
+        step_fn: `(model, state, inputs of a step) -> (outputs, state)`; `model.step(state, inputs)` by default, as
+            `models.LanguageModel` has it.
+        ema: Uses the moving average of the parameters (`create_state(..., ema=0.999)`).
+        platforms: What the program runs on, by the names of `jax.export`.
+        about: What is needed to use the program, values that JSON can hold: names of classes, characters.
+
+    Returns:
+        The program. Named tuples in its results, recurrent states for example, are dictionaries of their fields.
+
+    Raises:
+        ValueError: If `state` is used up or sharded over processes, or an argument does not fit the model.
+
+    Example:
+        >>> import jax, numpy as np, optax
+        >>> from flax import nnx
+        >>> from jaxnn import interop, models, train
+        >>> model = models.MLP((4, 8, 3), rngs=nnx.Rngs(0))
+        >>> state = train.create_state(model, optax.adam(1e-3), jax.random.key(0))
+        >>> program = train.export(state, np.ones((1, 4), np.float32), about={"classes": ["a", "b", "c"]})
+        >>> program.save("flowers.jaxprogram")
+        >>> interop.load_program("flowers.jaxprogram")(np.ones((5, 4), np.float32)).shape
+        (5, 3)
+    """
+    check_state(state)
+    check_function("apply_fn", apply_fn, "(model, inputs) -> outputs", "write lambda model, x: model(x)")
+    check_function("start_fn", start_fn, "(model, inputs) -> state", "write lambda model, x: model.zero_state(x.shape)")
+    check_function("step_fn", step_fn, "(model, state, inputs) -> (outputs, state)", "write a function")
+    if state.graphdef is None and apply_fn is None:
+        raise ValueError("apply_fn: expected a function for a functional model, got None; give (params, x) -> outputs.")
+    if step_example is None and (start_fn is not None or step_fn is not None):
+        raise ValueError(
+            "step_example: expected the inputs of one step with start_fn and step_fn, got None; give them."
+        )
+    held = _on_host(state.averaged() if ema else state)
+
+    def evaluated(function: Callable[..., Any], inputs: Any) -> Any:
+        inputs = inputs if preprocess is None else preprocess(None, inputs)
+        here = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, held)
+        return apply(here, here.params, lambda model: function(model, inputs), training=False)[0]
+
+    def stepped(carried: Any, inputs: Any) -> Any:
+        return evaluated(lambda model, inputs: (step_fn or _step)(model, carried, inputs), inputs)
+
+    step = None
+    if step_example is not None:
+        step = Step(step_example, lambda inputs: evaluated(start_fn or _start, inputs), stepped)
+    return export_program(
+        lambda inputs: evaluated(apply_fn or _call, inputs),
+        example,
+        shapes=shapes,
+        step=step,
+        platforms=platforms,
+        about=about,
+    )
+
+
+def _call(model: Any, inputs: Any) -> Any:
+    return model(inputs)
+
+
+def _start(model: Any, inputs: Any) -> Any:
+    return model.zero_state(jax.tree.leaves(inputs)[0].shape[:1])
+
+
+def _step(model: Any, state: Any, inputs: Any) -> Any:
+    return model.step(state, inputs)
+
+
+def _on_host(state: TrainState) -> TrainState:
+    """The state without optimiser and average, with arrays in the host's memory: a program holds them as they are, on no device."""
+
+    def fetched(array: Any) -> Any:
+        if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+            return array
+        if not (array.is_fully_addressable or array.is_fully_replicated):
+            raise ValueError(
+                f"state: expected arrays that this process holds, got {array.sharding} over processes; replicate it "
+                "first: parallel.everywhere(state)."
+            )
+        return np.asarray(array)
+
+    return jax.tree.map(fetched, dataclasses.replace(state, opt_state=None, loss_scale=None, ema=None))
