@@ -26,6 +26,7 @@ ROOMS = (
     "plots",
     "functional",
     "testing",
+    "pytest_plugin",
     "modules",
     "models",
     "interop",
