@@ -1,7 +1,7 @@
 """The properties of a layer that `layer_checks` checks, each with the dtypes in which it is checked."""
 
+import inspect
 import pickle
-import types
 from collections.abc import Callable
 from typing import Any
 from unittest import SkipTest
@@ -112,8 +112,8 @@ def _check_static(layer: Layer, dtype: str) -> None:
         raise AssertionError(f"{what}: expected static parts that are hashable and comparable, got {error}") from error
     if not same:
         raise AssertionError(f"{layer.name}, arguments: a pickle changes the structure of the tree")
-    if isinstance(layer.function, types.FunctionType | types.BuiltinFunctionType):
-        return  # pickled by its name; it has no options
+    if inspect.isroutine(inspect.unwrap(layer.function)):
+        return  # a function, jitted or not, has no options
     copy = _pickled(layer.function, layer.name)
     compares: Any = type(copy).__eq__
     if compares is not object.__eq__ and (copy != layer.function or hash(copy) != hash(layer.function)):

@@ -1,11 +1,13 @@
 """`layer_checks` on layers of this library: one test id for each property and dtype."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
 from unittest import SkipTest
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -78,6 +80,11 @@ def test_what_does_not_concern_a_layer_is_left_out():
     add_one.layer_checks["jit-float32"]()
     with pytest.raises(SkipTest, match="floating-point"):
         add_one.layer_checks["gradients-float64"]()
+
+
+def test_a_function_is_static_also_when_it_is_jitted_or_bound():
+    for layer in (jax.jit(lambda x: 2 * x), jax.nn.relu, functools.partial(jnp.sum, axis=0)):
+        testing.layer_checks(layer)(lambda rng: (rng.normal(size=3),)).layer_checks["static-float32"]()
 
 
 def test_wrong_arguments_are_named():
