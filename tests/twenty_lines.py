@@ -13,7 +13,7 @@ from jaxnn import functional as F
 def last_output(params: F.LSTMParams, x: jax.Array) -> jax.Array:
     y, state = F.lstm(params, x, lengths=np.array([3, 5]))
     cells: F.LSTMState = F.lstm_step(params, state, x[:, 0])
-    return jnp.concatenate([jaxnn.functional.max_pool(y, 2)[:, -1], cells.h], axis=-1)
+    return jnp.concatenate([jaxnn.functional.max_pool(y, (2,))[:, -1], cells.h], axis=-1)
 
 
 def trained(digits: data.Dataset, epochs: int = 1) -> train.TrainState:
@@ -27,3 +27,8 @@ def trained(digits: data.Dataset, epochs: int = 1) -> train.TrainState:
 @testing.layer_checks(F.dense, batch_axes=(0, None), batch=True, reduction=5)
 def test_dense(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     return rng.normal(size=5), rng.normal(size=(5, 3))
+
+
+def test_all_of_it() -> None:
+    assert trained(data.load_digits()).step == 11
+    assert last_output(F.init_lstm(jax.random.key(0), 3, 4), jnp.ones((2, 5, 3))).shape == (2, 8)
