@@ -13,6 +13,9 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 
+# As the installed package names it, so that it is loaded once; here for a checkout that is not installed.
+pytest_plugins = ["jaxnn.pytest_plugin"]
+
 OPTIMIZE_ALL = not jax.config.read("jax_disable_most_optimizations")
 
 # Eight devices on any machine, so that sharding is tested without eight chips. XLA reads it with the first device.

@@ -3,8 +3,7 @@
 import shlex
 from pathlib import Path
 
-DISTRIBUTION = "jaxnn-layers"
-"""The name on the package index, where `jaxnn` is somebody else's project; the import name is `jaxnn`."""
+from jaxnn.distribution import NAME
 
 
 def install(extra: str) -> str:
@@ -24,11 +23,11 @@ def install(extra: str) -> str:
     root = Path(__file__).parents[1]
     if _is_checkout(root):
         return shlex.join(["pip", "install", "-e", f"{root}[{extra}]"])
-    return shlex.join(["pip", "install", f"{DISTRIBUTION}[{extra}]"])
+    return shlex.join(["pip", "install", f"{NAME}[{extra}]"])
 
 
 def _is_checkout(root: Path) -> bool:
     try:
-        return f'name = "{DISTRIBUTION}"' in (root / "pyproject.toml").read_text("utf-8")
+        return f'name = "{NAME}"' in (root / "pyproject.toml").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return False

@@ -8,7 +8,6 @@ import pytest
 from jaxnn import testing
 from jaxnn.testing.floating import cast_floating, computing_in, restrict_to_floating, to_float64
 from tests.cases import CASES, LONG_SUMS, RECURRENT
-from tests.compilations import record_compilations
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 full_case = pytest.mark.parametrize("case", [case for case in CASES if case.suites == "all"], ids=str)
@@ -163,7 +162,7 @@ def test_a_second_equal_eager_call_compiles_nothing(case):
         return case.function(*args)
 
     call()
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         call()
     assert compiled == []
 
@@ -175,6 +174,6 @@ def test_a_second_equal_eager_gradient_compiles_nothing(case):
         return jax.grad(lambda args: sum(leaf.sum() for leaf in jax.tree.leaves(case.function(*args))))(args)
 
     gradient()
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         gradient()
     assert compiled == []

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import jaxnn
-from jaxnn import extras
+from jaxnn import distribution, extras
 
 PYPROJECT = Path(jaxnn.__file__).parents[1] / "pyproject.toml"
 
@@ -26,10 +26,10 @@ def test_elsewhere_the_distribution_is_named(tmp_path, monkeypatch):
 
 def test_the_name_is_that_of_the_project():
     project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
-    assert project["name"] == extras.DISTRIBUTION
+    assert project["name"] == distribution.NAME
     own = [line for lines in project["optional-dependencies"].values() for line in lines if line.startswith("jaxnn")]
     assert own
-    assert all(line.startswith(f"{extras.DISTRIBUTION}[") for line in own)
+    assert all(line.startswith(f"{distribution.NAME}[") for line in own)
 
 
 def test_no_message_installs_the_stranger_of_the_same_name():

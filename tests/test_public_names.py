@@ -292,6 +292,8 @@ NAMES: dict[str, set[str]] = {
         "compiled_ops",
         "count_host_transfers",
         "forbid_host_transfers",
+        "layer_checks",
+        "record_compilations",
         "record_traces",
         "tolerance",
     },

@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 ROOMS = (
+    "distribution",
+    "shapes",
     "counts",
     "processor",
     "cache",
@@ -24,6 +26,7 @@ ROOMS = (
     "plots",
     "functional",
     "testing",
+    "pytest_plugin",
     "modules",
     "models",
     "interop",
@@ -106,6 +109,7 @@ def test_files_form_no_circle():
     graph = {
         module: {imported_file(name) for name in names if name.split(".")[0] == "jaxnn"} - {module}
         for module, names in IMPORTS.items()
+        if module != "jaxnn"  # imports a room when it is used
     }
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 

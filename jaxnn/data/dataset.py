@@ -5,7 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn.shapes import shown
 
+
+@shown
 class Examples(NamedTuple):
     """Pictures and their classes, as NumPy arrays on the host.
 
@@ -20,6 +23,7 @@ class Examples(NamedTuple):
     labels: npt.NDArray[np.int32]
 
 
+@shown
 class Dataset(NamedTuple):
     """A data set with a fixed split into training and test examples.
 

@@ -5,8 +5,6 @@ import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 
 
@@ -23,6 +21,8 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     Raises:
         OSError: If the file cannot be made.
     """
+    from filelock import FileLock, Timeout  # here: `jaxnn.testing` works without it
+
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
         try:

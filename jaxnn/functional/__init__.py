@@ -1,5 +1,6 @@
 """The pure core: arrays in, arrays out; no Flax, no state. Channels are the last axis; time comes before features."""
 
+from jaxnn import distribution as distribution
 from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution

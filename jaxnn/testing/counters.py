@@ -47,6 +47,26 @@ def record_traces() -> Iterator[collections.Counter[str]]:
 
 
 @contextlib.contextmanager
+def record_compilations() -> Iterator[list[str]]:
+    """Records the names of all programs that are compiled while the block runs, or taken from a cache on disk.
+
+    Yields:
+        List of names; it fills as the block runs.
+    """
+    names: list[str] = []
+
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name", "?")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@contextlib.contextmanager
 def assert_traces(n: int, name: str) -> Iterator[None]:
     """Asserts that a jitted function is traced exactly `n` times while the block runs.
 

@@ -129,10 +129,10 @@ def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[A
 
 
 def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
-    examples, stacked = _examples(args, axes, 3)
+    single, stacked = examples(args, axes, 3)
     for each in _with_gradient(function, args):
         compiled = jax.jit(each)
-        expected = _stack(*(compiled(*example) for example in examples))
+        expected = _stack(*(compiled(*example) for example in single))
         got = jax.jit(jax.vmap(each, in_axes=axes))(*stacked)
         for kind, ours, theirs in zip(("values", "gradients"), got, expected, strict=True):
             close(ours, theirs, f"vmap against a loop, {kind}")
@@ -141,9 +141,9 @@ def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tup
 def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
     if any(axis not in (0, None) for axis in jax.tree.leaves(axes)):
         raise ValueError(f"batch_axes: expected 0 or None for the check 'batch', got {axes}")
-    examples, stacked = _examples(args, axes, 4)
+    single, stacked = examples(args, axes, 4)
     compiled = jax.jit(function)
-    expected = _stack(*(compiled(*example) for example in examples))
+    expected = _stack(*(compiled(*example) for example in single))
     close(compiled(*stacked), expected, "one batch axis against a loop")
 
     def fold(leaf: jax.Array) -> jax.Array:
@@ -152,7 +152,7 @@ def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tu
             return leaf.reshape(shape)
         return as_array(np.asarray(leaf).reshape(shape))
 
-    two_axes = _map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, stacked)
+    two_axes = map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, stacked)
     close(compiled(*two_axes), jax.tree.map(fold, expected), "two batch axes against a loop")
 
 
@@ -250,19 +250,18 @@ def _shuffle(tree: Tree, seed: int) -> Tree:
     return jax.tree.map(shuffle, tree)
 
 
-def _map_axes(function: Callable[..., Tree], axes: tuple[Any, ...], *trees: tuple[Tree, ...]) -> tuple[Tree, ...]:
+def map_axes(function: Callable[..., Tree], axes: tuple[Any, ...], *trees: tuple[Tree, ...]) -> tuple[Tree, ...]:
     """Calls `function(axis, *subtrees)` wherever `axes`, a prefix of the trees, has an axis or None."""
     return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
 
 
-def _examples(
+def examples(
     args: tuple[Tree, ...], axes: tuple[Any, ...], count: int
 ) -> tuple[list[tuple[Tree, ...]], tuple[Tree, ...]]:
     """Makes examples that differ in the batched arguments: one by one, and stacked along the batch axes."""
     shuffled = [args, *(_shuffle(args, seed) for seed in range(1, count))]
-    examples = [
-        _map_axes(lambda axis, plain, other: plain if axis is None else other, axes, args, others)
-        for others in shuffled
+    single = [
+        map_axes(lambda axis, plain, other: plain if axis is None else other, axes, args, others) for others in shuffled
     ]
 
     def stack(axis: int | None, *subtrees: Tree) -> Tree:
@@ -270,7 +269,7 @@ def _examples(
             return subtrees[0]
         return _stack(*subtrees, axis=axis)
 
-    return examples, _map_axes(stack, axes, *shuffled)
+    return single, map_axes(stack, axes, *shuffled)
 
 
 def _stack(*trees: Tree, axis: int = 0) -> Tree:

@@ -10,6 +10,7 @@ The names most programs need are here; each room has the rest:
 - `train.ensemble`: many runs as one program.
 """
 
+from jaxnn import distribution as distribution
 from jaxnn.train import checkpoint, devices, ensemble, loop, run, step
 from jaxnn.train.checkpoint import Checkpoints, load, save
 from jaxnn.train.devices import distributed, parallel

@@ -9,9 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn import models, modules
+from jaxnn import models, modules, testing
 from jaxnn.functional.programs import Bound, lasting, once
-from tests.compilations import record_compilations
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)), jnp.float32)
@@ -45,7 +44,7 @@ def test_recurrent_layers_and_their_gradients(name):
         return call(params), jax.grad(lambda p: call(p)[0].sum())(params)
 
     first = twice()
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         second = twice()
     assert compiled == []
     jax.tree.map(np.testing.assert_array_equal, first, second)
@@ -69,7 +68,7 @@ def test_decoding_whatever_object_the_step_is(method):
 
     tables = [jnp.asarray(np.random.default_rng(seed).normal(size=(4, 4)), jnp.float32) for seed in range(2)]
     first = generate(tables[0])
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         again, other = generate(tables[0]), generate(tables[1])
     assert compiled == []
     jax.tree.map(np.testing.assert_array_equal, first, again)
@@ -84,7 +83,7 @@ def test_a_model_that_has_learned_in_between_writes_by_its_new_parameters():
     prompt = jnp.array([[1, 2]])
     first = model.generate(prompt, KEY, max_length=3)
     model.out.bias[...] = jnp.array([0.0, 0, 0, 0, 50])
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         second = model.generate(prompt, KEY, max_length=3)
     assert compiled == []
     assert second.tokens.tolist() == [[4, 4, 4]]
@@ -96,7 +95,7 @@ def test_a_decoder_writes_without_compiling_again():
     decoder = modules.Decoder(7, 3, 4, memory_features=8, rngs=nnx.Rngs(0))
     encoded = encoder(jnp.ones((2, 4), int), lengths=LENGTHS)
     decoder.generate(encoded, start=0, max_length=3)
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         decoder.generate(encoder(jnp.ones((2, 4), int), lengths=LENGTHS), start=0, max_length=3)
     assert compiled == []
 

@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn import modules
-from tests.compilations import record_compilations
+from jaxnn import modules, testing
 from tests.modules.own_cells import AVERAGE, Leaky, average_params
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
@@ -137,7 +136,7 @@ def test_nothing_compiles_anew(cell):
         layer(X, lengths=LENGTHS)
     assert len(traces) == 1
     other = modules.Recurrent(make(rngs=nnx.Rngs(1)))
-    with record_compilations() as names:
+    with testing.record_compilations() as names:
         layer(X, lengths=LENGTHS)
         other(X, lengths=LENGTHS)
         run(other, X)

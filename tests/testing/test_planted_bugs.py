@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnn import testing
+from jaxnn.testing.layer_properties import PROPERTIES
 from tests import oracles
 from tests.testing import layers
+from tests.testing.planted import BUGS, RIGHT, caught, check_of, false_alarms
 
 SEEDS = range(25)
 
@@ -250,3 +252,26 @@ class TestTraces:
 
         with pytest.raises(AssertionError, match="was traced 3 times"):
             epoch()
+
+
+class TestLayerChecks:
+    """The list that `python -m tests.testing.planted` prints."""
+
+    @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+    def test_a_bug_is_caught(self, bug):
+        assert caught(bug)
+
+    @pytest.mark.parametrize(
+        ("layer", "check"), sorted({(name, bug.check) for bug in BUGS for name in RIGHT if bug.right is RIGHT[name]})
+    )
+    def test_the_right_layer_passes_the_same_check(self, layer, check):
+        check_of(RIGHT[layer], check)()
+
+    def test_there_are_many(self):
+        assert len({bug.name for bug in BUGS}) == len(BUGS) >= 40
+        assert {bug.check.split("-")[0] for bug in BUGS} == set(PROPERTIES)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("first", range(0, 1000, 100))
+    def test_right_layers_raise_no_false_alarm_over_a_thousand_seeds(self, first):
+        assert false_alarms(range(first, first + 100)) == []

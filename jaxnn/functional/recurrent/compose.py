@@ -12,6 +12,7 @@ from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
 from jaxnn.functional.sharding import like
+from jaxnn.shapes import shown
 
 T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]
@@ -23,6 +24,7 @@ def layer_of(layer: Layer | Cell) -> Layer:
 
 
 @exportable
+@shown
 class Directions(NamedTuple, Generic[T]):
     """The parameters or the states of the two directions of a bidirectional layer.
 

@@ -13,9 +13,11 @@ from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class ConvLSTMState(NamedTuple):
     """State of a convolutional LSTM.
 
@@ -29,6 +31,7 @@ class ConvLSTMState(NamedTuple):
 
 
 @exportable
+@shown
 class ConvLSTMParams(NamedTuple):
     """Parameters of a convolutional LSTM; the gates are ordered i (input), f (forget), g (candidate), o (output).
 

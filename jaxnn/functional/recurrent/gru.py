@@ -16,9 +16,11 @@ from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import gru as kernels
 from jaxnn.kernels.recurrence import projected, rows
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class GRUState(NamedTuple):
     """State of a GRU.
 
@@ -30,6 +32,7 @@ class GRUState(NamedTuple):
 
 
 @exportable
+@shown
 class GRUParams(NamedTuple):
     """Parameters of a GRU; the gates are ordered r (reset), z (update), n (candidate).
 

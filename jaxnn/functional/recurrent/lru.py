@@ -12,9 +12,11 @@ from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class LRUState(NamedTuple):
     """State of a linear recurrent unit.
 
@@ -32,6 +34,7 @@ class LRUState(NamedTuple):
 
 
 @exportable
+@shown
 class LRUParams(NamedTuple):
     r"""Parameters of a linear recurrent unit, all real, named as in the paper.
 

@@ -15,9 +15,11 @@ from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import lstm as kernels
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class LSTMState(NamedTuple):
     """State of an LSTM.
 
@@ -32,6 +34,7 @@ class LSTMState(NamedTuple):
 
 
 @exportable
+@shown
 class LSTMNorm(NamedTuple):
     """Gains and shift of a layer-normalised LSTM (Ba et al. 2016); the products' shifts are the bias `b`.
 
@@ -49,6 +52,7 @@ class LSTMNorm(NamedTuple):
 
 
 @exportable
+@shown
 class LSTMParams(NamedTuple):
     """Parameters of an LSTM; the gates are ordered i (input), f (forget), g (candidate), o (output).
 

@@ -13,9 +13,11 @@ from jaxnn.functional.recurrent.init import Initializer
 from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class MinGRUState(NamedTuple):
     """State of a minGRU.
 
@@ -28,6 +30,7 @@ class MinGRUState(NamedTuple):
 
 
 @exportable
+@shown
 class MinGRUParams(NamedTuple):
     """Parameters of a minGRU: the update gate z, then the candidate.
 

@@ -13,9 +13,11 @@ from jaxnn.functional.recurrent.init import Initializer
 from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class MinLSTMState(NamedTuple):
     """State of a minLSTM.
 
@@ -28,6 +30,7 @@ class MinLSTMState(NamedTuple):
 
 
 @exportable
+@shown
 class MinLSTMParams(NamedTuple):
     """Parameters of a minLSTM; the gates are ordered i (input), f (forget), g (candidate).
 

@@ -14,9 +14,11 @@ from jaxnn.functional.recurrent.init import Initializer, orthogonal
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import rnn as kernels
 from jaxnn.kernels.recurrence import dot, rows
+from jaxnn.shapes import shown
 
 
 @exportable
+@shown
 class RNNState(NamedTuple):
     """State of a simple recurrent layer.
 
@@ -28,6 +30,7 @@ class RNNState(NamedTuple):
 
 
 @exportable
+@shown
 class RNNParams(NamedTuple):
     """Parameters of a simple (Elman) recurrent layer.
 

@@ -16,11 +16,13 @@ from jaxnn.functional.recurrent.init_lstm import forget_bias
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import projected
+from jaxnn.shapes import shown
 
 ForgetGate = Literal["sigmoid", "exp"]
 
 
 @exportable
+@shown
 class SLSTMState(NamedTuple):
     """State of an sLSTM. All but `h` are at least float32, also where the inputs are half precision.
 
@@ -39,6 +41,7 @@ class SLSTMState(NamedTuple):
 
 
 @exportable
+@shown
 class SLSTMParams(NamedTuple):
     """Parameters of an sLSTM; the gates are ordered i (input), f (forget), z (cell input), o (output).
 

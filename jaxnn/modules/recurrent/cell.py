@@ -1,5 +1,6 @@
 """A recurrent cell of any kind: a functional cell with its parameters, run one step at a time."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -48,6 +49,13 @@ class Cell(nnx.RNNCellBase):
         self.params = nnx.data(jax.tree.map(_variable, params, is_leaf=_is_variable))
         self._cell = static_options(cell._asdict())
         self.dtype = dtype
+
+    def __nnx_repr__(self) -> Iterator[Any]:
+        """Prints named tuples of parameters with their names; Flax prints them as plain tuples."""
+        for part in super().__nnx_repr__():
+            if hasattr(value := getattr(part, "value", None), "_fields"):
+                part.value = _named(value)
+            yield part
 
     @property
     def cell(self) -> F.Cell:
@@ -109,6 +117,19 @@ class Cell(nnx.RNNCellBase):
         params, x = self.cast(x)
         state = F.recurrent_step(self.cell, params, carry, x)
         return state, self.cell.output(params, state)
+
+
+def _named(values: Any) -> Any:
+    """A named tuple in the form in which Flax prints a module."""
+    from flax.nnx import reprlib  # here: only printing depends on it
+
+    class Named(reprlib.Representable):
+        def __nnx_repr__(self) -> Iterator[Any]:
+            yield reprlib.Object(type(values))
+            for name, value in zip(values._fields, values, strict=True):
+                yield reprlib.Attr(name, _named(value) if hasattr(value, "_fields") else value)
+
+    return Named()
 
 
 def param_dtype(module: nnx.Module) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from jaxnn import shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
 from jaxnn.train.step.expected import check_model, check_tx, is_used_up, used_up
@@ -54,6 +55,10 @@ class TrainState:
     frozen: Any = None
     ema: Any = None
     ema_decay: float | None = struct.field(pytree_node=False, default=None)
+
+    def __repr__(self) -> str:
+        shown = (field.name for field in dataclasses.fields(self) if field.repr)
+        return shapes.call("TrainState", ((name, getattr(self, name)) for name in shown))
 
     @property
     def all_params(self) -> Any:

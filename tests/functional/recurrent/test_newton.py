@@ -15,7 +15,6 @@ from jaxnn import testing
 from jaxnn.kernels.accumulate import accumulator, widened
 from jaxnn.kernels.recurrence import rows
 from jaxnn.testing.floating import computing_in
-from tests.compilations import record_compilations
 from tests.oracles_recurrent import sigmoid
 
 TIME, FEATURES, HIDDEN = 7, 3, 4
@@ -331,7 +330,7 @@ def test_batch_axes_time_major_vmap_and_no_steps():
 @pytest.mark.optimized
 def test_equal_settings_compile_once():
     case, params, x, state = setting("tanh", (5,), 6)
-    with record_compilations() as compiled:
+    with testing.record_compilations() as compiled:
         for _ in range(3):
             F.recurrent(case.cell, params, x, state, algorithm=F.Newton(iterations=7))
     assert len([name for name in compiled if "_compute" in name]) == 1
