@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
 from jaxnn.data.cifar10 import load_cifar10
+from jaxnn.data.coco import Boxed, BoxedPictures, load_coco
 from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayFiles",
+    "Boxed",
+    "BoxedPictures",
     "Dataset",
     "DownloadError",
     "Examples",
@@ -31,6 +34,7 @@ __all__ = [
     "download",
     "load",
     "load_cifar10",
+    "load_coco",
     "load_digits",
     "load_idx",
     "read_idx",
