@@ -69,7 +69,7 @@ def put(name, value, *, of=("annotations", 0)):
     [
         (
             box(0, [20, 0, 30, 20]),
-            r"annotations.json: expected boxes inside their pictures, got x 20 to 50 and y 0 to 20 in wide.png of 40x20",
+            r"expected boxes inside their pictures, got x 20 to 50 and y 0 to 20 in wide.png of 40x20",
         ),
         (box(1, [0, -3, 5, 5]), "expected boxes inside their pictures, got x 0 to 5 and y -3 to 2 in wide.png"),
         (box(0, [1, 1, 0, 5]), r"annotations\[0\]: expected a bbox .* with a positive size, got \[1, 1, 0, 5\]"),
@@ -88,27 +88,27 @@ def test_what_is_wrong_in_the_file_is_told(change, message):
 
 
 def test_what_is_wrong_with_files_is_told():
-    with pytest.raises(FileNotFoundError, match="zoo: expected a folder with one JSON file .*, got no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"zoo: expected a folder with one JSON file .*, got no such folder"):
         data.load_coco("zoo", 20)
     root = folder()
     with pytest.raises(ValueError, match="side: expected at least 8 pixels, got 4"):
         data.load_coco(root, 4)
     (root / "more.json").write_text("{}")
-    with pytest.raises(ValueError, match="zoo: expected .* one JSON file .*, got annotations.json, more.json"):
+    with pytest.raises(ValueError, match=r"zoo: expected .* one JSON file .*, got annotations.json, more.json"):
         data.load_coco(root, 20)
     (root / "more.json").unlink()
     Image.new("RGB", (7, 30)).save(root / "high.png")
-    with pytest.raises(ValueError, match="high.png: expected at least 8 pixels on each side, got 7x30"):
+    with pytest.raises(ValueError, match=r"high.png: expected at least 8 pixels on each side, got 7x30"):
         data.load_coco(root, 20)
     (root / "high.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="high.png: cannot identify image file"):
+    with pytest.raises(ValueError, match=r"high.png: cannot identify image file"):
         data.load_coco(root, 20)
     (root / "high.png").unlink()
-    with pytest.raises(FileNotFoundError, match="high.png: expected a picture, which annotations.json lists"):
+    with pytest.raises(FileNotFoundError, match=r"high.png: expected a picture, which annotations.json lists"):
         data.load_coco(root, 20)
     (root / "annotations.json").write_text("{")
-    with pytest.raises(ValueError, match="annotations.json: expected JSON, got"):
+    with pytest.raises(ValueError, match=r"annotations.json: expected JSON, got"):
         data.load_coco(root, 20)
     (root / "annotations.json").unlink()
-    with pytest.raises(FileNotFoundError, match="zoo: expected a folder with one JSON file of annotations, got none"):
+    with pytest.raises(FileNotFoundError, match=r"zoo: expected a folder with one JSON file of annotations, got none"):
         data.load_coco(root, 20)

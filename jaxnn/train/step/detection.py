@@ -64,9 +64,8 @@ def heatmap_loss(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta
     there = jnp.exp(alpha * log_q) * log_p
     elsewhere = (1 - heat) ** beta * jnp.exp(alpha * log_p) * log_q
     axes = (-3, -2, -1)
-    return -jnp.sum(jnp.where(centre, there, elsewhere), axes) / jnp.maximum(
-        jnp.sum(centre, axes, dtype=logits.dtype), 1
-    )
+    count = jnp.maximum(jnp.sum(centre, axes, dtype=logits.dtype), 1)
+    return -jnp.sum(jnp.where(centre, there, elsewhere), axes) / count
 
 
 def detection_loss(

@@ -64,7 +64,9 @@ def test_losses_and_gradients_are_those_of_numpy(options):
         for sign in (1, -1):
             moved = [each + sign * step * direction * (n == part) for n, each in enumerate(maps)]
             ends.append(oracle(moved, batch, heat, **options).sum())
-        assert np.sum(gradient * direction) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-8)
+        assert np.sum(np.asarray(gradient) * direction) == pytest.approx(
+            (ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-8
+        )
 
 
 def test_the_heat_part_is_the_heatmap_loss_in_float32_at_least():
