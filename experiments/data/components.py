@@ -30,38 +30,39 @@ class Components:
     """
 
     def __init__(self, digits: Examples, scenes: Boxed) -> None:
-        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.neighbors import NearestNeighbors
 
         cut = [_small(image[_tight(image > 0.4 * image.max())]) for image in digits.images[..., 0] / 255]
-        self.nearest = KNeighborsClassifier(1).fit(np.stack(cut), digits.labels)
-        self.level = LEVELS[0]
+        self.nearest, self.labels = NearestNeighbors(n_neighbors=1).fit(np.stack(cut)), digits.labels
         reached = {}
-        for level in LEVELS:
-            self.level = level
+        for self.level in LEVELS:
             found = self.find(scenes.images)
-            reached[level] = metrics.mean_average_precision(*found, scenes.boxes, scenes.classes, thresholds=[0.5]).mean
+            reached[self.level] = metrics.mean_average_precision(
+                *found, scenes.boxes, scenes.classes, thresholds=[0.5]
+            ).mean
         self.level = max(LEVELS, key=lambda level: reached[level])
 
     def find(self, images: np.ndarray) -> Found:
         """Detections in pictures `(n, height, width, 1)` uint8; the nearer the digit, the higher the score."""
+        boxes, cut = [], []
+        for image in images[..., 0] / 255:
+            places, spots = self.spots(image)
+            boxes.append(np.array(places, float).reshape(-1, 4))
+            cut += spots
+        ends = np.cumsum([len(each) for each in boxes])[:-1]
+        distance, index = self.nearest.kneighbors(np.stack(cut)) if cut else (np.zeros((0, 1)), np.zeros((0, 1), int))
+        named = self.labels[index[:, 0]]
+        return Found(boxes, np.split(1 / (1 + distance[:, 0]), ends), np.split(named, ends))
+
+    def spots(self, image: np.ndarray) -> tuple[list[tuple[int, ...]], list[np.ndarray]]:
+        """The bright spots of a picture that hang together: their boxes, and each as 64 numbers."""
         from scipy import ndimage
 
-        found = Found([], [], [])
-        for image in images[..., 0] / 255:
-            dark, bright = np.median(image), image.max()
-            spots, _ = ndimage.label(image > dark + self.level * (bright - dark), structure=np.ones((3, 3)))
-            places = [(spot, p) for spot, p in enumerate(ndimage.find_objects(spots), 1) if _longer(p) >= SMALLEST]
-            boxes = np.array([(p[1].start, p[0].start, p[1].stop, p[0].stop) for _, p in places], float).reshape(-1, 4)
-            cut = [_small(np.where(spots[place] == spot, image[place], dark)) for spot, place in places]
-            distance = np.zeros(0)
-            named = np.zeros(0, int)
-            if cut:
-                far, index = self.nearest.kneighbors(np.stack(cut))
-                distance, named = far[:, 0], self.nearest.classes_[self.nearest._y[index[:, 0]]]
-            found.boxes.append(boxes)
-            found.scores.append(1 / (1 + distance))
-            found.classes.append(named)
-        return found
+        dark, bright = np.median(image), image.max()
+        spots, _ = ndimage.label(image > dark + self.level * (bright - dark), structure=np.ones((3, 3)))
+        found = [(n, place) for n, place in enumerate(ndimage.find_objects(spots), 1) if _longer(place) >= SMALLEST]
+        boxes = [(across.start, down.start, across.stop, down.stop) for _, (down, across) in found]
+        return boxes, [_small(np.where(spots[place] == n, image[place], dark)) for n, place in found]
 
 
 def _longer(place: tuple[slice, slice]) -> int:

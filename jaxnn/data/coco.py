@@ -18,7 +18,7 @@ SMALLEST = 8
 SLACK = 1.0
 """Pixels by which a box may exceed its picture: tools round differently. The box is cut off there."""
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
-"""What Pillow raises of files that are no pictures."""
+"""Exceptions of Pillow where a file is no picture."""
 
 
 class Boxed(NamedTuple):
@@ -185,13 +185,13 @@ class _Reader:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(path) as picture:
                     width, height = picture.size
-                    if min(width, height) < SMALLEST:
-                        raise ValueError(f"expected at least {SMALLEST} pixels on each side, got {width}x{height}")
                     longer = max(width, height)
                     small = [max(1, round(length * self.side / longer)) for length in (width, height)]
                     scaled = picture.convert("RGB").resize((small[0], small[1]), Image.Resampling.BILINEAR)
         except (*UNREADABLE, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{path}: expected a picture, got what cannot be read as one: {error}") from None
+        if min(width, height) < SMALLEST:
+            raise ValueError(f"{path}: expected at least {SMALLEST} pixels on each side, got {width}x{height}")
         return np.asarray(scaled), (width, height), (small[0] / width, small[1] / height)
 
     def inside(self, box: list[float], size: tuple[int, int], name: str) -> list[float]:

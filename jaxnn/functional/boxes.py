@@ -11,7 +11,7 @@ from jaxnn.functional.pool import max_pool
 
 
 class BoxMaps(NamedTuple):
-    """What a detector predicts in each cell of a grid over the picture.
+    """Predictions of a detector in each cell of a grid over the picture.
 
     Attributes:
         heat: Logits `(*batch, height, width, classes)` of a centre in the cell.
@@ -25,14 +25,14 @@ class BoxMaps(NamedTuple):
 
 
 class BoxTargets(NamedTuple):
-    """What a detector should predict for boxes that are known.
+    """Targets of a detector for boxes that are known.
 
     Attributes:
         heat: `(*batch, height, width, classes)`: 1 in the cell of a centre, falling to 0 around it.
-        cells: int32 `(*batch, n)`: the cell of each centre, in a map that is read row by row.
+        cells: The cell of each centre, int32 `(*batch, n)`, counted row by row.
         size: `(*batch, n, 2)`: width and height in cells.
         offset: `(*batch, n, 2)`: where in its cell the centre is.
-        present: bool `(*batch, n)`: which of the `n` are boxes, not padding.
+        present: Which of the `n` are boxes, not padding, bool `(*batch, n)`.
     """
 
     heat: jax.Array
@@ -48,7 +48,7 @@ class Detections(NamedTuple):
     Attributes:
         boxes: `(*batch, top, 4)`: left, top, right and bottom edge in pixels.
         scores: `(*batch, top)`, from 0 to 1.
-        classes: int32 `(*batch, top)`; -1 is padding, with score 0.
+        classes: Integers `(*batch, top)`, int32; -1 is padding, with score 0.
     """
 
     boxes: jax.Array

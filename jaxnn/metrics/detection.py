@@ -14,7 +14,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 class AveragePrecision(NamedTuple):
-    """What `mean_average_precision` computes.
+    """Results of `mean_average_precision`.
 
     Attributes:
         mean: The mean over thresholds and classes.
@@ -84,7 +84,7 @@ def match_boxes(
         threshold: The least intersection over union.
 
     Returns:
-        int64 `(n,)`: the index of the true box, -1 where none is hit.
+        The index of the true box, int64 `(n,)`, -1 where none is hit.
 
     Raises:
         ValueError: If a shape does not fit.
