@@ -135,12 +135,14 @@ def main(options: Options) -> None:
     kept = keeping(options, folder, free=("score",))
     state, history = train.fit(create(), work.training, LOSS, **how, run=folder, **kept)
     seconds = time.perf_counter() - began
-    found: F.Detections = jax.tree.map(np.asarray, train.predict(state, work.test, detect, preprocess=PREPROCESS))
+    found: Any = jax.tree.map(np.asarray, train.predict(state, work.test, detect, preprocess=PREPROCESS))
 
     result: dict[str, Any] = {"seconds": seconds, "parameters": parameters, "epochs": len(history)}
     ways: dict[str, Any] = {"network": found} | ({} if work.baseline is None else {"components": work.baseline()})
     for name, each in ways.items():
-        reached = metrics.mean_average_precision(*each, work.test.boxes, work.test.classes, crowd=work.test.crowd)
+        reached = metrics.mean_average_precision(
+            each.boxes, each.scores, each.classes, work.test.boxes, work.test.classes, crowd=work.test.crowd
+        )
         of_class = {work.classes[number]: value for number, value in reached.by_class.items()}
         at_half, mean = float(reached.by_threshold[0]), reached.mean
         result[name] = {"map_50": at_half, "map": mean, "map_by_class": of_class}

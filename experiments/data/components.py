@@ -61,7 +61,7 @@ class Components:
         dark, bright = np.median(image), image.max()
         spots, _ = ndimage.label(image > dark + self.level * (bright - dark), structure=np.ones((3, 3)))
         found = [(n, place) for n, place in enumerate(ndimage.find_objects(spots), 1) if _longer(place) >= SMALLEST]
-        boxes = [(across.start, down.start, across.stop, down.stop) for _, (down, across) in found]
+        boxes: list[tuple[int, ...]] = [(x.start, y.start, x.stop, y.stop) for _, (y, x) in found]
         return boxes, [_small(np.where(spots[place] == n, image[place], dark)) for n, place in found]
 
 

@@ -31,10 +31,10 @@ class Boxed(NamedTuple):
         crowd: `(N, n)` bool: which boxes are whole crowds, neither learned nor counted.
     """
 
-    images: npt.NDArray[np.uint8]
-    boxes: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int32]
-    crowd: npt.NDArray[np.bool_]
+    images: Any
+    boxes: Any
+    classes: Any
+    crowd: Any
 
 
 class BoxedPictures(NamedTuple):
