@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnn.metrics import match_boxes
+from jaxnn.metrics import box_iou, match_boxes
 from jaxnn.plots.figure import Path, new_figure, save
 
 RIGHT, FALSE, MISSED = "#51cf66", "#ff6b6b", "#ffd43b"
+SAME = 0.6
+"""The intersection over union from which on two boxes show one object."""
 
 
 def detections(
@@ -25,6 +27,8 @@ def detections(
     title: str = "",
 ) -> None:
     """Draws pictures with boxes, names and scores: right ones, false ones, and what was missed.
+
+    Of boxes that lie on each other, whatever their classes, only the one with the highest score is drawn.
 
     Args:
         images: `(n, height, width, channels)` with 1 or 3 channels.
@@ -65,7 +69,9 @@ def detections(
     for n, axes in enumerate(places[: len(shown)]):
         picture = shown[n, ..., 0] if shown.shape[-1] == 1 else shown[n]
         axes.imshow(picture, cmap="gray", interpolation="nearest", extent=(0, width, height, 0))
-        drawn, there = (scores[n] >= score) & (classes[n] >= 0), true_classes[n] >= 0
+        drawn = np.flatnonzero((scores[n] >= score) & (classes[n] >= 0))
+        drawn = drawn[_uppermost(boxes[n][drawn], scores[n][drawn])]
+        there = true_classes[n] >= 0
         hits = match_boxes(
             boxes[n][drawn],
             scores[n][drawn],
@@ -85,17 +91,29 @@ def detections(
     save(figure, path)
 
 
+def _uppermost(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which boxes to draw, by rising score, so that the surest are on top."""
+    kept: list[int] = []
+    overlaps = box_iou(boxes, boxes)
+    for n in np.argsort(-scores, kind="stable"):
+        if not (overlaps[n, kept] > SAME).any():
+            kept.append(int(n))
+    return np.array(kept[::-1], int)
+
+
 def _frame(axes: Any, box: Any, colour: str, text: str, style: str, *, below: bool = False) -> None:
-    """A box with its text above its left end, or inside at the top of the picture; `below` it for what was missed."""
+    """A box with its text above or below it, inside where that would leave the picture."""
     left, top, right, bottom = (float(edge) for edge in box)
     axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], style, color=colour, linewidth=1.3)
+    height = axes.get_images()[0].get_extent()[2]
+    inside = bottom > 0.92 * height if below else top < 0.08 * height
     axes.text(
         left,
         bottom if below else top,
         text,
         fontsize=6.5,
         color="black",
-        verticalalignment="top" if below else "bottom",
+        verticalalignment="top" if below != inside else "bottom",
         clip_on=True,
         bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
     )
