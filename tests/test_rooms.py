@@ -22,6 +22,7 @@ ROOMS = (
     "files",
     "kernels",
     "inspect",
+    "metrics",
     "data",
     "plots",
     "functional",

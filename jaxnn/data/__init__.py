@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
+from jaxnn.data.coco import Boxed, BoxedPictures, load_coco
 from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayFiles",
+    "Boxed",
+    "BoxedPictures",
     "Dataset",
     "DownloadError",
     "Examples",
@@ -29,6 +32,7 @@ __all__ = [
     "check_dataset",
     "download",
     "load",
+    "load_coco",
     "load_digits",
     "load_idx",
     "read_idx",

@@ -3,6 +3,7 @@
 from jaxnn import distribution as distribution
 from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention
+from jaxnn.functional.boxes import BoxMaps, BoxTargets, Detections, decode_boxes, encode_boxes
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
 from jaxnn.functional.decoding import Generated, beam_search, greedy, sample
 from jaxnn.functional.dense import dense
@@ -80,9 +81,12 @@ from jaxnn.functional.recurrent import (
 __all__ = [
     "Activation",
     "Blocks",
+    "BoxMaps",
+    "BoxTargets",
     "Cell",
     "ConvLSTMParams",
     "ConvLSTMState",
+    "Detections",
     "Directions",
     "GRUParams",
     "GRUState",
@@ -115,7 +119,9 @@ __all__ = [
     "conv_lstm_step",
     "conv_transpose",
     "convolutions_saveable",
+    "decode_boxes",
     "dense",
+    "encode_boxes",
     "feature_maps",
     "filter_logits",
     "forget_bias",

@@ -2,6 +2,7 @@
 
 from jaxnn.plots.attention import attention
 from jaxnn.plots.classes import confusion
+from jaxnn.plots.detections import detections
 from jaxnn.plots.ensemble import by_setting, reliability, spread
 from jaxnn.plots.history import compare, curves
 from jaxnn.plots.pictures import filters, images, predictions
@@ -12,6 +13,7 @@ __all__ = [
     "compare",
     "confusion",
     "curves",
+    "detections",
     "filters",
     "images",
     "predictions",

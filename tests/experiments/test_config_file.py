@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from experiments import char_lm, compare, lenet5, mlp
+from experiments import char_lm, compare, detect, lenet5, mlp
 from experiments.cli import config_file
 
 
@@ -110,7 +110,7 @@ def test_without_pyyaml_the_extra_is_named(monkeypatch):
         arguments("a.yaml", "flip: true\n")
 
 
-@pytest.mark.parametrize("options", [script.Options for script in (lenet5, mlp, char_lm)])
+@pytest.mark.parametrize("options", [script.Options for script in (lenet5, mlp, char_lm, detect)])
 def test_the_configuration_of_a_run_is_a_file_of_options(options):
     """Every option of an experiment survives the way into config.json and back."""
     chosen = options(seed=7, run=Path("runs/there"))

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments import lenet5, mlp, rows
+from experiments import detect, lenet5, mlp, rows
 from experiments.cli import command
 from jaxnn import data, models, train
 
@@ -83,6 +83,16 @@ def test_both_networks_of_the_row_reader(start):
     assert "lstm.cells.0.params w_h (8, 32), w_x (8, 32), b (32,) float32 544 2.1 KiB" in told
     assert "the network with its LSTM frozen takes as many steps again; trained jointly:" in told
     assert "memory to train a program of 2 steps" in told
+    assert not everything()
+
+
+def test_scenes_that_are_made_on_the_device(start):
+    sizes = {"side": 32, "digits": 2, "tests": 3, "steps": 5, "epochs": 7, "batch-size": 4, "width": 2, "blocks": 1}
+    told = start(detect, "--dry-run", *(word for name, value in sizes.items() for word in (f"--{name}", str(value))))
+    assert any(line.startswith("a step") and line.endswith("FLOP 4 examples") for line in told)
+    assert any(line.startswith("an epoch") and line.endswith("FLOP 5 steps") for line in told)
+    assert any(line.startswith("the run") and "FLOP 7 epochs" in line for line in told)
+    assert "training set 0 B" in told
     assert not everything()
 
 

@@ -108,6 +108,8 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ),
         ("char_lm", ("--generate", "a"), "there is no model runs/char_lm/model.safetensors"),
         ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
+        ("detect", ("--side", "30"), "--side: expected a multiple of 4, 32 to 2048, got 30"),
+        ("detect", ("--data-dir", "nowhere"), "--data-dir: nowhere: expected a folder with one JSON file"),
         ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
         (
             "bench.__main__",

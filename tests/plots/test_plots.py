@@ -25,6 +25,10 @@ LABELS = RNG.integers(0, 10, 300)
 PREDICTED = np.where(RNG.random(300) < 0.85, LABELS, RNG.integers(0, 10, 300))
 NAMES = ["aeroplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
+FOUND = RNG.uniform(0, 16, (2, 3, 4)), RNG.random((2, 3)), np.array([[0, 1, 1], [1, 0, -1]])
+TRUE = FOUND[0][:, :2], np.array([[0, 0], [1, -1]])
+FOUND[0][..., 2:] += FOUND[0][..., :2]
+
 
 def size(path):
     """Width and height from the PNG's header."""
@@ -41,6 +45,12 @@ CALLS = {
     "confusion, names": lambda path: plots.confusion(LABELS, PREDICTED, path, NAMES),
     "confusion, 2": lambda path: plots.confusion(LABELS % 2, PREDICTED % 2, path),
     "confusion, 40": lambda path: plots.confusion(np.arange(40), np.arange(40), path),
+    "detections": lambda path: plots.detections(
+        RNG.integers(0, 255, (2, 16, 24, 1), np.uint8), FOUND, TRUE, path, ["no", "yes"], title="found"
+    ),
+    "detections, colour": lambda path: plots.detections(
+        RNG.random((2, 16, 24, 3)), FOUND, TRUE, path, ["no", "yes"], columns=1
+    ),
     "filters, grey": lambda path: plots.filters(RNG.normal(size=(3, 3, 1, 32)), path),
     "filters, colour": lambda path: plots.filters(RNG.normal(size=(5, 5, 3, 6)), path),
     "filters, deep": lambda path: plots.filters(RNG.normal(size=(3, 3, 16, 4)), path),

@@ -14,6 +14,7 @@ from jaxnn.inspect.memory import Memory
 from jaxnn.inspect.summary import aligned
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.devices.sharding import Parallel
+from jaxnn.train.loop.computed import Computed
 from jaxnn.train.loop.epoch import make_epoch
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
@@ -41,7 +42,7 @@ def dry_run(
 
     Args:
         state: From `create_state`, or its shapes (`jax.eval_shape`).
-        data: As for `fit`, arrays.
+        data: As for `fit`, but no stream.
         loss_fn: As for `fit`.
         test_data: As for `fit`.
         epochs: As for `fit`.
@@ -79,11 +80,14 @@ def dry_run(
     if isinstance(data, Stream):
         raise ValueError("data: expected arrays, got a data.Stream; give a few batches of it as arrays.")
     step = make_step(loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction)
-    examples = batching.count(data)
-    steps = batching.steps(examples, batch_size, drop_last)
     one = jax.eval_shape(lambda state: state, state)
     placed, learned, tested = _placed(one, data, test_data, parallel)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), data)
+    if isinstance(data, Computed):
+        steps, batch = data.steps, jax.eval_shape(data.batch_at, one.key, one.step)
+        batch_size = jax.tree.leaves(batch)[0].shape[0]
+    else:
+        steps = batching.steps(batching.count(data), batch_size, drop_last)
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), data)
     once = inspect.flops(step, one, batch)
     program = make_epoch(step, batch_size=batch_size, chunk=chunk, parallel=parallel, drop_last=drop_last)
     cost = inspect.cost(program, placed, learned)

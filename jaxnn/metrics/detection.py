@@ -1,0 +1,277 @@
+"""How good detections are: overlap, matches, and the average precision of COCO."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Floats = np.ndarray
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
+"""Overlaps from which on COCO counts a detection as right, one after another."""
+RECALLS = np.linspace(0, 1, 101)
+"""Where COCO reads the precision."""
+
+
+class AveragePrecision(NamedTuple):
+    """Results of `mean_average_precision`.
+
+    Attributes:
+        mean: The mean over thresholds and classes.
+        by_threshold: `(thresholds,)`: the means over classes.
+        by_class: The means over thresholds, of each class that has a true box.
+        recall: The share of true boxes that are found, a mean over thresholds and classes.
+    """
+
+    mean: float
+    by_threshold: Floats
+    by_class: dict[int, float]
+    recall: float
+
+
+def box_iou(boxes: ArrayLike, others: ArrayLike, *, crowd: ArrayLike | None = None) -> Floats:
+    r"""Computes the intersection over union of each pair of boxes.
+
+    .. math:: \mathrm{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|}
+
+    Args:
+        boxes: `(n, 4)`: left, top, right and bottom edge.
+        others: `(m, 4)`.
+        crowd: Bool `(m,)`: which of the others are whole crowds, of which a box may cover a part; the union is
+            replaced by the area of the box, as COCO does.
+
+    Returns:
+        Float64 `(n, m)`, 0 where boxes do not overlap.
+
+    Raises:
+        ValueError: If a shape does not fit.
+
+    Example:
+        >>> from jaxnn import metrics
+        >>> metrics.box_iou([[0, 0, 2, 2]], [[0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2]]).round(3).tolist()
+        [[1.0, 0.333, 0.0]]
+    """
+    a, b = _boxes("boxes", boxes), _boxes("others", others)
+    inner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    overlap = np.where((inner > 0).all(-1), inner.prod(-1), 0.0)
+    area_a, area_b = (np.prod(each[:, 2:] - each[:, :2], axis=-1) for each in (a, b))
+    union = area_a[:, None] + area_b[None] - overlap
+    if crowd is not None:
+        union = np.where(np.asarray(crowd, bool)[None], area_a[:, None], union)
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
+def match_boxes(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    classes: ArrayLike,
+    true_boxes: ArrayLike,
+    true_classes: ArrayLike,
+    *,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Finds which true box each detection of a picture hits.
+
+    As COCO does: detections in the order of falling scores take the free true box of their class that they overlap
+    most, if by at least the threshold.
+
+    Args:
+        boxes: Detections `(n, 4)`: left, top, right and bottom edge.
+        scores: `(n,)`.
+        classes: Integers `(n,)`.
+        true_boxes: `(m, 4)`.
+        true_classes: Integers `(m,)`.
+        threshold: The least intersection over union.
+
+    Returns:
+        The index of the true box, int64 `(n,)`, -1 where none is hit.
+
+    Raises:
+        ValueError: If a shape does not fit.
+
+    Example:
+        >>> from jaxnn import metrics
+        >>> boxes = [[0, 0, 4, 4], [0, 0, 4, 5], [9, 9, 12, 12]]
+        >>> metrics.match_boxes(boxes, [0.6, 0.9, 0.8], [1, 1, 1], [[0, 0, 4, 4]], [1]).tolist()
+        [-1, 0, -1]
+    """
+    classes, true_classes = np.asarray(classes), np.asarray(true_classes)
+    ious, scores = box_iou(boxes, true_boxes), np.asarray(scores)
+    hits = np.full(len(classes), -1)
+    for kind in np.unique(classes):
+        found, true = np.flatnonzero(classes == kind), np.flatnonzero(true_classes == kind)
+        found = found[np.argsort(-scores[found], kind="stable")]
+        (hit,) = _match(ious[np.ix_(found, true)], np.zeros(len(true), bool), np.array([threshold]))
+        hits[found[hit >= 0]] = true[hit[hit >= 0]]
+    return hits
+
+
+def mean_average_precision(
+    boxes: Sequence[ArrayLike] | ArrayLike,
+    scores: Sequence[ArrayLike] | ArrayLike,
+    classes: Sequence[ArrayLike] | ArrayLike,
+    true_boxes: Sequence[ArrayLike] | ArrayLike,
+    true_classes: Sequence[ArrayLike] | ArrayLike,
+    *,
+    crowd: Sequence[ArrayLike] | ArrayLike | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+    max_detections: int = 100,
+) -> AveragePrecision:
+    r"""Computes the mean average precision of detections in pictures, as COCO does.
+
+    .. math::
+
+        \mathrm{AP}_{c,t} = \frac{1}{101} \sum_{r \in \{0, 0.01, \ldots, 1\}}
+        \max_{r' \ge r} \mathrm{precision}_{c,t}(r')
+
+    for class :math:`c` and threshold :math:`t`, over the detections of all pictures by falling score, of which
+    `match_boxes` says which are right. The mean is over the thresholds and over the classes that have a true box.
+
+    Args:
+        boxes: For each picture the detections `(n, 4)`: left, top, right and bottom edge.
+        scores: For each picture `(n,)`.
+        classes: For each picture integers `(n,)`; those below 0 are padding, which does not count.
+        true_boxes: For each picture the true boxes `(m, 4)`.
+        true_classes: For each picture integers `(m,)`; those below 0 are padding.
+        crowd: For each picture bool `(m,)`: which true boxes are whole crowds. They need not be found, and
+            detections that only hit a crowd do not count. None by default.
+        thresholds: The least intersections over union; 0.5 to 0.95 in steps of 0.05 by default.
+        max_detections: How many detections of a class count in each picture: those with the highest scores.
+
+    Returns:
+        The precisions; NaN if there is no true box.
+
+    Raises:
+        ValueError: If the pictures or their boxes differ in number, or a shape does not fit.
+
+    References:
+        Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, and its `pycocotools`.
+
+    Example:
+        >>> from jaxnn import metrics
+        >>> truth = [[[0, 0, 4, 4], [6, 6, 9, 9]]], [[0, 0]]
+        >>> result = metrics.mean_average_precision([[[0, 0, 4, 4]]], [[0.9]], [[0]], *truth)
+        >>> round(result.mean, 3), result.recall
+        (0.505, 0.5)
+    """
+    fields: dict[str, Any] = {
+        "boxes": boxes,
+        "scores": scores,
+        "classes": classes,
+        "true_boxes": true_boxes,
+        "true_classes": true_classes,
+    }
+    if crowd is not None:
+        fields["crowd"] = crowd
+    pictures = len(true_classes)  # type: ignore[arg-type]
+    for name, each in fields.items():
+        if len(each) != pictures:
+            raise ValueError(f"{name}: expected one entry a picture, {pictures} as in true_classes, got {len(each)}")
+    limits = np.asarray(thresholds, np.float64)
+    matched: dict[int, list[_Matched]] = {}
+    for row in zip(*fields.values(), strict=True):
+        for kind, result in _of_picture(*row, limits=limits, most=max_detections):
+            matched.setdefault(kind, []).append(result)
+    precision, recall = {}, {}
+    for kind in sorted(matched):
+        if sum(each.true for each in matched[kind]):
+            precision[kind], recall[kind] = _curve(matched[kind])
+    if not precision:
+        return AveragePrecision(np.nan, np.full(len(limits), np.nan), {}, np.nan)
+    table = np.stack(list(precision.values()))
+    return AveragePrecision(
+        float(table.mean()),
+        table.mean(0),
+        {kind: float(each.mean()) for kind, each in precision.items()},
+        float(np.mean(list(recall.values()))),
+    )
+
+
+class _Matched(NamedTuple):
+    """The detections of one class in one picture, by falling score, and the number of true boxes that count.
+
+    `right` and `counts` are bool `(thresholds, n)`.
+    """
+
+    scores: Floats
+    right: np.ndarray
+    counts: np.ndarray
+    true: int
+
+
+def _of_picture(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    classes: ArrayLike,
+    true_boxes: ArrayLike,
+    true_classes: ArrayLike,
+    crowd: ArrayLike | None = None,
+    *,
+    limits: Floats,
+    most: int,
+) -> list[tuple[int, _Matched]]:
+    classes, true_classes = np.asarray(classes, np.int64), np.asarray(true_classes, np.int64)
+    scores = np.asarray(scores, np.float64)
+    found, true = _boxes("boxes", boxes), _boxes("true_boxes", true_boxes)
+    crowds = np.zeros(len(true_classes), bool) if crowd is None else np.asarray(crowd, bool)
+    if not len(found) == len(scores) == len(classes) or not len(true) == len(true_classes) == len(crowds):
+        raise ValueError(
+            f"boxes: expected one score and class a box, got {len(found)} boxes with {len(scores)} scores and "
+            f"{len(classes)} classes, and {len(true)} true boxes with {len(true_classes)} classes"
+        )
+    result = []
+    for kind in np.unique(np.concatenate([classes, true_classes])):
+        if kind < 0:
+            continue
+        these, those = np.flatnonzero(classes == kind), np.flatnonzero(true_classes == kind)
+        these = these[np.argsort(-scores[these], kind="stable")][:most]
+        those = those[np.argsort(crowds[those], kind="stable")]
+        hit = _match(box_iou(found[these], true[those], crowd=crowds[those]), crowds[those], limits)
+        # A detection that only hits a crowd is neither right nor wrong.
+        in_crowd = np.append(crowds[those], False)[hit]
+        matched = _Matched(scores[these], (hit >= 0) & ~in_crowd, ~in_crowd, int((~crowds[those]).sum()))
+        result.append((int(kind), matched))
+    return result
+
+
+def _match(ious: Floats, crowd: np.ndarray, limits: Floats) -> np.ndarray:
+    """Which true box each detection takes at each threshold, `(thresholds, n)`, -1 for none; crowds come last."""
+    rows = np.arange(len(limits))
+    hits = np.full((len(limits), len(ious)), -1)
+    free = np.ones((len(limits), len(crowd)), bool)
+    least = np.minimum(limits, 1 - 1e-10)[:, None]
+    for number, overlaps in enumerate(ious) if len(crowd) else ():
+        able = (free | crowd[None]) & (overlaps[None] >= least)
+        single = able & ~crowd[None]
+        able = np.where(single.any(1, keepdims=True), single, able)  # a single object comes before any crowd
+        rank = np.where(able, overlaps[None], -1.0)
+        # Of equal overlaps pycocotools takes the last.
+        best = rank.shape[1] - 1 - rank[:, ::-1].argmax(1)
+        taken = able[rows, best]
+        hits[taken, number] = best[taken]
+        free[rows[taken], best[taken]] = False
+    return hits
+
+
+def _curve(matched: list[_Matched]) -> tuple[Floats, Floats]:
+    """Average precision and recall at each threshold, of one class in all pictures."""
+    true = sum(each.true for each in matched)
+    order = np.argsort(-np.concatenate([each.scores for each in matched]), kind="stable")
+    right = np.concatenate([each.right for each in matched], axis=1)[:, order]
+    counts = np.concatenate([each.counts for each in matched], axis=1)[:, order]
+    hits, misses = np.cumsum(right, axis=1), np.cumsum(counts & ~right, axis=1)
+    recall = hits / true
+    precision = hits / np.maximum(hits + misses, 1)
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    padded = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
+    means = [p[np.searchsorted(r, RECALLS, side="left")].mean() for p, r in zip(padded, recall, strict=True)]
+    return np.array(means), recall[:, -1] if recall.shape[1] else np.zeros(len(recall))
+
+
+def _boxes(name: str, boxes: ArrayLike) -> Floats:
+    array = np.asarray(boxes, np.float64)
+    if not array.size:
+        return np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name}: expected (n, 4), left, top, right and bottom edge, got shape {array.shape}")
+    return array
