@@ -3,6 +3,7 @@
 from jaxnn.plots.attention import attention
 from jaxnn.plots.classes import confusion
 from jaxnn.plots.ensemble import by_setting, reliability, spread
+from jaxnn.plots.highlights import highlights
 from jaxnn.plots.history import compare, curves
 from jaxnn.plots.pictures import filters, images, predictions
 
@@ -13,6 +14,7 @@ __all__ = [
     "confusion",
     "curves",
     "filters",
+    "highlights",
     "images",
     "predictions",
     "reliability",
