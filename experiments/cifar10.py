@@ -11,8 +11,9 @@ confusion.png, filters.png and predictions.png in the run folder.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
@@ -33,13 +34,8 @@ class Options(Training):
 def main(options: Options) -> None:
     """Trains the network, and draws what it learned."""
     pictures = load(options)
-    shape = pictures.train.images.shape[1:]
-    # Digits of 8x8 are too small for two convolutions that lose their borders.
-    dtypes = train.precision(options.precision)
-    padding = "VALID" if min(shape[:2]) >= 10 else "SAME"
-    model = models.Cifar10Net(
-        shape, classes=len(pictures.classes), padding=padding, **dtypes, rngs=nnx.Rngs(options.seed)
-    )
+    dtypes, rngs = train.precision(options.precision), nnx.Rngs(options.seed)
+    model = network(pictures.train.images.shape[1:], len(pictures.classes), **dtypes, rngs=rngs)
     recipe = recipe_of(options, pictures, options.learning_rate)
     parameters = introduce(model, pictures)
     if options.dry_run:
@@ -51,6 +47,13 @@ def main(options: Options) -> None:
         plots.filters(learned.state.params["conv1"]["kernel"], folder / "filters.png")
         draw(folder, learned, pictures)
         report(folder, learned, parameters)
+
+
+def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:
+    """The network for pictures of this shape."""
+    # Digits of 8x8 are too small for two convolutions that lose their borders.
+    padding = "VALID" if min(picture[:2]) >= 10 else "SAME"
+    return models.Cifar10Net(picture, classes=classes, padding=padding, **options)
 
 
 if __name__ == "__main__":
