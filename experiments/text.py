@@ -14,8 +14,9 @@ Whole documents are held out: the parts `auth` and `admindocs` of Django, transl
 vocabulary is that of the training texts. The defaults were chosen with `admin` held out in their place.
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
-(or not, `--pooling mean`), dropout, a dense layer. Beside it stands what is hard to beat where texts are few: logistic
-regression on TF-IDF of words and, where the network reads characters, on TF-IDF of one to three letters within a word.
+(or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
+some tokens unknown. Beside it stands what is hard to beat where texts are few: logistic regression on TF-IDF of words
+and, where the network reads characters, on TF-IDF of one to three letters within a word.
 
 `--data-dir` reads texts of your own, as `jaxnn.data.load_texts` says: a folder with a sub-folder of text files a class
 (also `train` and `test`, as the Large Movie Review Dataset has them), or a CSV file with the columns text and label.
@@ -30,14 +31,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.cli.checks import as_typed, expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
 from experiments.cli.command import run
 from experiments.cli.options import Kept, folder_of, keeping, to_resume
 from jaxnn import data, inspect, models, plots, train
 from jaxnn.data import TextDataset, Texts, Vocabulary
+from jaxnn.train.step.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +61,13 @@ class Options(Kept):
     """Hidden units of the LSTM in each direction."""
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
-    dropout: float = 0.2
+    crop: float = 0.4
+    """Smallest share of a training text that a step shows, a random piece of it; 1 shows all that --length allows."""
+    unknown: float = 0.05
+    """Chance of each token of a training text to be shown as an unknown one."""
+    dropout: float = 0.1
     """Rate of dropout of the embeddings and before the dense layer."""
-    epochs: int = 12
+    epochs: int = 24
     """Passes over the training texts."""
     batch_size: int = 64
     """Texts a step."""
@@ -80,22 +87,25 @@ class Batch(NamedTuple):
         labels: The classes.
     """
 
-    tokens: np.ndarray
-    lengths: np.ndarray
-    labels: np.ndarray
+    tokens: Any
+    lengths: Any
+    labels: Any
 
 
 def main(options: Options) -> None:
     """Trains the network, and compares it with bags of words and letters."""
     expect_counts(options, "length", "embed", "hidden", "epochs", "batch_size", "checkpoint_every")
     expect_counts(options, "seed", least=0)
-    expect_share(options, "dropout", "test_fraction")
+    expect_share(options, "dropout", "unknown", "test_fraction")
+    expect("crop", options.crop, 0 < options.crop <= 1, "a number above 0, at most 1")
     expect_numbers(options, "learning_rate")
     if options.resume is not None:
         to_resume(options.resume)  # a folder that is not there is told before anything is loaded
     texts = load(options)
     vocabulary = Vocabulary.of(texts.train.texts, options.tokens)
-    learned, held_out = (encode(vocabulary, part, options.length) for part in (texts.train, texts.test))
+    # Pieces of a longer text are shown than are read at once.
+    learned = encode(vocabulary, texts.train, 2 * options.length)
+    held_out = encode(vocabulary, texts.test, options.length)
     steps = steps_of(options.epochs, len(learned.labels), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
 
@@ -112,7 +122,8 @@ def main(options: Options) -> None:
         return train.create_state(model, tx, jax.random.key(options.seed))
 
     loss_fn = train.classification_loss(apply_fn=logits)
-    how: dict[str, Any] = {"test_data": held_out, "epochs": options.epochs, "batch_size": options.batch_size}
+    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "test_data": held_out}
+    how["preprocess"] = pieces(options)
     if options.dry_run:
         print(train.loop.dry_run(jax.eval_shape(start), learned, loss_fn, **how, resume=options.resume))
         return
@@ -150,6 +161,25 @@ def load(options: Options) -> TextDataset:
 def encode(vocabulary: Vocabulary, part: Texts, length: int) -> Batch:
     """Texts as arrays."""
     return Batch(*vocabulary.encode(part.texts, length), part.labels)
+
+
+def pieces(options: Options) -> Preprocess:
+    """Shows a random piece of each training text, with some tokens unknown, so that no text is learned by heart."""
+
+    def cut(key: jax.Array | None, batch: Any) -> Any:
+        if key is None:
+            return batch
+        shares, starts, drops = jax.random.split(key, 3)
+        most = jnp.minimum(batch.lengths, options.length)
+        share = jax.random.uniform(shares, most.shape, minval=options.crop)
+        lengths = jnp.ceil(share * most).astype(most.dtype)
+        start = jnp.floor(jax.random.uniform(starts, most.shape) * (batch.lengths - lengths + 1)).astype(most.dtype)
+        places = jnp.arange(options.length)[None]
+        tokens = jnp.take_along_axis(batch.tokens, start[:, None] + places, axis=1, mode="clip")
+        tokens = jnp.where(jax.random.bernoulli(drops, options.unknown, tokens.shape), Vocabulary.UNKNOWN, tokens)
+        return Batch(jnp.where(places < lengths[:, None], tokens, Vocabulary.PADDING), lengths, batch.labels)
+
+    return cut
 
 
 def logits(model: Any, batch: Any) -> jax.Array:

@@ -60,10 +60,10 @@ def load_languages(
     """Loads sentences in 23 languages: the messages of Django in its translators' words.
 
     Django is made of parts whose messages were translated one by one: these are the documents, and whole documents are
-    held out. Placeholders, markup and paths are removed from messages. No text occurs twice in a language. What is
-    written the same in several languages belongs to none and is left out, from the texts to learn from only if those
-    themselves say so. Held-out texts have at least two words and are none of the texts to learn from. A newer Django
-    has a few other messages.
+    held out. Placeholders, markup and paths are removed from messages, and those of a single word are left out. No text
+    occurs twice in a language. What is written the same in several languages belongs to none and is left out, from the
+    texts to learn from only if those themselves say so. No held-out text is among them. A newer Django has a few other
+    messages.
 
     Args:
         held_out: The documents that are held out, of `core`, `admin`, `admindocs`, `auth`, `contenttypes`, `flatpages`,
@@ -101,7 +101,7 @@ def load_languages(
     train = {code: [text for text in texts if len(owners[text]) == 1] for code, texts in learned.items()}
     owners = _owners(learned, judged)
     test = {
-        code: [text for text in texts if len(owners[text]) == 1 and text not in learned[code] and _words(text) > 1]
+        code: [text for text in texts if len(owners[text]) == 1 and text not in learned[code]]
         for code, texts in judged.items()
     }
     return TextDataset(
@@ -123,8 +123,8 @@ def _installed() -> Path:
 
 
 def _messages(document: Path, code: str) -> Iterable[str]:
-    """The messages of a document in a language, without markup; English ones are what the others translate."""
-    # Every language lacks some translations, so English is what any of two complete ones translates.
+    """The messages of a document in a language, without markup."""
+    # English is what others translate; two of those that lack little name all of it.
     for source in (code,) if code != "en" else ("de", "fr"):
         for file in sorted((document / "locale" / source / "LC_MESSAGES").glob("*.mo")):
             for original, translated in read_mo(file):
@@ -135,12 +135,8 @@ def _messages(document: Path, code: str) -> Iterable[str]:
 
 
 def _plain(message: str) -> str:
-    text = " ".join(_MARKUP.sub(" ", message).split())
-    return text if _words(text) else ""
-
-
-def _words(text: str) -> int:
-    return sum(any(character.isalpha() for character in word) for word in text.split())
+    words = _MARKUP.sub(" ", message).split()
+    return " ".join(words) if sum(any(map(str.isalpha, word)) for word in words) > 1 else ""
 
 
 def _owners(*parts: dict[str, dict[str, None]]) -> dict[str, set[str]]:

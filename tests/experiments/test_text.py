@@ -72,6 +72,28 @@ def test_a_dry_run_leaves_nothing(capsys):
     assert [path.name for path in Path().iterdir()] == ["films.csv"]
 
 
+def test_a_step_sees_a_piece_of_each_text_and_a_test_sees_the_whole():
+    rng = np.random.default_rng(0)
+    lengths = np.array([20, 20, 9, 3, 1] * 8, np.int32)
+    tokens = np.where(np.arange(20) < lengths[:, None], rng.integers(2, 99, (40, 20)), 0).astype(np.int32)
+    batch = text.Batch(tokens, lengths, np.arange(40, dtype=np.int32))
+    cut = text.pieces(dataclasses.replace(SMALL, length=10, crop=0.5, unknown=0.0))
+    assert cut(None, batch) is batch
+    shown = jax.tree.map(np.asarray, cut(jax.random.key(0), batch))
+    for row in range(40):
+        piece, whole = (part.tokens[row, : part.lengths[row]].tolist() for part in (shown, batch))
+        assert not shown.tokens[row, len(piece) :].any()
+        assert min(len(whole), 10) / 2 <= len(piece) <= 10
+        assert piece in [whole[start : start + len(piece)] for start in range(len(whole))]
+    assert shown.tokens.shape == (40, 10)
+    np.testing.assert_array_equal(shown.labels, batch.labels)
+    assert len({tuple(row) for row in shown.tokens[::5]} - {tuple(row) for row in tokens[::5, :10]}) > 4
+    unknown = text.pieces(dataclasses.replace(SMALL, length=10, crop=1.0, unknown=0.5))(jax.random.key(1), batch)
+    inside = np.arange(10) < np.asarray(unknown.lengths)[:, None]
+    assert 0.4 < np.mean(np.asarray(unknown.tokens)[inside] == 1) < 0.6
+    assert not np.asarray(unknown.tokens)[~inside].any()
+
+
 def test_the_bags_know_what_decides():
     rng = np.random.default_rng(0)
     texts = tuple(f"{'ja' if n % 2 else 'oui'} {word}" for n, word in enumerate(rng.integers(0, 99, 60)))
@@ -85,6 +107,7 @@ def test_the_bags_know_what_decides():
     ("options", "message"),
     [
         ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1"),
+        ({"crop": 0.0}, "--crop: expected a number above 0, at most 1, got 0.0"),
         ({"length": 0}, "--length: expected a whole number of at least 1"),
     ],
 )
