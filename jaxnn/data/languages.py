@@ -75,7 +75,7 @@ def load_languages(
 
     Raises:
         ModuleNotFoundError: If Django is not installed.
-        ValueError: If `held_out` names no document, all of them, or an unknown one, or a file is damaged.
+        ValueError: If `held_out` names no document, all of them, or an unknown one, or messages are missing or damaged.
 
     References:
         The Django Software Foundation and its translators, Django, BSD licence.
@@ -97,6 +97,8 @@ def load_languages(
         }
         for names in ([name for name in DOCUMENTS if name not in held_out], held_out)
     )
+    if not all(learned.values()) or not all(judged.values()):
+        raise ValueError(f"folder: expected the package django with its messages, got {root}, which lacks some.")
     owners = _owners(learned)
     train = {code: [text for text in texts if len(owners[text]) == 1] for code, texts in learned.items()}
     owners = _owners(learned, judged)

@@ -76,6 +76,11 @@ def test_documents_that_are_not_there_are_named(held_out, got):
         load_languages(held_out)
 
 
+def test_a_folder_without_messages_is_named():
+    with pytest.raises(ValueError, match="folder: expected the package django with its messages, got nowhere"):
+        load_languages(folder="nowhere")
+
+
 def test_missing_django_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[experiments\]"):
