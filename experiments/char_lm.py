@@ -16,8 +16,6 @@ the minutes that were left.
 """
 
 import dataclasses
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,11 @@ from flax import nnx
 from experiments import model_file
 from experiments.char_report import check_sampling, curves, evaluated, export, leave, write
 from experiments.char_training import Budget, Segments, bits_per_character
-from experiments.cli.checks import as_typed, expect, expect_counts
+from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, kept, to_resume
 from experiments.data.text import Text, read
 from jaxnn import train
-from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
 from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.run.progress import clock
@@ -114,12 +111,10 @@ def learn(options: Options) -> None:
     expect_counts(options, "layers", "hidden", "embed", "streams", "chunk", "segment")
     seconds, clip = options.checkpoint_seconds, options.clip
     expect("restart", options.restart, 0 <= options.restart <= 1, "a chance from 0 to 1")
-    expect("dropout", options.dropout, 0 <= options.dropout < 1, "a number from 0 to below 1")
+    expect_share(options, "dropout")
     expect("checkpoint_seconds", seconds, seconds >= 0, "a number that is not negative")
     expect("clip", clip, clip > 0, "a positive number")
-    for name in ("learning_rate", "weight_decay"):
-        value = getattr(options, name)
-        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
+    expect_numbers(options, "learning_rate", "weight_decay")
     check_sampling(options)  # now, not when the first sample is due
     if options.resume is not None:
         to_resume(options.resume)  # a folder that is not there is told before anything is loaded
@@ -162,8 +157,7 @@ def learn(options: Options) -> None:
     curves(records, folder / "curves.png")
     last = {name: value for name, value in records[-1].items() if name not in ("share", "sample")}
     result = {"bits_per_character": bits, "parameters": parameters, **last}
-    with replacing(folder / "result.json") as beside:
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folder.write_json("result.json", result)
     print(
         f"{bits:.3f} bits per character on the held-out end, the state carried from its first character to its last, "
         f"after {last['epochs']:.1f} passes in {clock(last['seconds'])}; the model and samples are in {folder.path}"

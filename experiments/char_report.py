@@ -18,7 +18,7 @@ from experiments.data.text import Text, Vocabulary
 from jaxnn import train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
-from jaxnn.plots.figure import TEST, TRAIN, new_figure, save
+from jaxnn.plots.figure import TEST, TRAIN, new_figure, plain, save
 from jaxnn.train.run.progress import clock
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def curves(records: list[Record], path: Path) -> None:
         )
     axes.set_xlabel("passes through the text")
     axes.set_ylabel("bits per character")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     axes.legend(frameon=False)
     save(figure, path)
 

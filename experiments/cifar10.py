@@ -13,7 +13,9 @@ folder.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flax import nnx
 
@@ -35,13 +37,8 @@ class Options(Training):
 def main(options: Options) -> None:
     """Trains the network, and draws what it learned."""
     pictures = load(options)
-    shape = pictures.train.images.shape[1:]
-    # Digits of 8x8 are too small for two convolutions that lose their borders.
-    dtypes = train.precision(options.precision)
-    padding = "VALID" if min(shape[:2]) >= 10 else "SAME"
-    model = models.Cifar10Net(
-        shape, classes=len(pictures.classes), padding=padding, **dtypes, rngs=nnx.Rngs(options.seed)
-    )
+    dtypes, rngs = train.precision(options.precision), nnx.Rngs(options.seed)
+    model = network(pictures.train.images.shape[1:], len(pictures.classes), **dtypes, rngs=rngs)
     recipe = recipe_of(options, pictures, options.learning_rate)
     parameters = introduce(model, pictures)
     if options.dry_run:
@@ -54,6 +51,13 @@ def main(options: Options) -> None:
         draw(folder, learned, pictures)
         export(folder, recipe, learned, pictures)
         report(folder, learned, parameters)
+
+
+def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:
+    """The network for pictures of this shape."""
+    # Digits of 8x8 are too small for two convolutions that lose their borders.
+    padding = "VALID" if min(picture[:2]) >= 10 else "SAME"
+    return models.Cifar10Net(picture, classes=classes, padding=padding, **options)
 
 
 if __name__ == "__main__":

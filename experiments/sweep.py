@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from experiments import cifar10
 from experiments.cli.checks import MOST, as_typed, expect, expect_counts
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, keeping
@@ -154,9 +155,7 @@ def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
     picture, classes, rngs = tuple(about["picture"]), int(about["classes"]), nnx.Rngs(key)
     if about["model"] == "lenet5":
         return models.LeNet(picture, classes=classes, rngs=rngs)
-    # Digits of 8x8 are too small for two convolutions that lose their borders.
-    padding = "VALID" if min(picture[:2]) >= 10 else "SAME"
-    return models.Cifar10Net(picture, classes=classes, padding=padding, rngs=rngs)
+    return cifar10.network(picture, classes, rngs=rngs)
 
 
 def load_best(path: Path) -> nnx.Module:

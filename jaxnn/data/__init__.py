@@ -1,6 +1,6 @@
 """Real data sets, read, checked and (where needed) downloaded, as NumPy arrays on the host.
 
-Pictures are `(N, H, W, C)` uint8 and labels `(N,)` int32; put them on the device with `jax.device_put`.
+Pictures are `(N, H, W, C)` uint8, texts are strings, labels `(N,)` int32; `jax.device_put` puts arrays on the device.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,10 @@ from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_data
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
+from jaxnn.data.languages import load_languages
 from jaxnn.data.loading import load
+from jaxnn.data.texts import TextDataset, Texts, load_texts
+from jaxnn.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
@@ -26,6 +29,9 @@ __all__ = [
     "Examples",
     "Source",
     "Stream",
+    "TextDataset",
+    "Texts",
+    "Vocabulary",
     "WorkerDiedError",
     "cache_dir",
     "channel_statistics",
@@ -35,6 +41,8 @@ __all__ = [
     "load_coco",
     "load_digits",
     "load_idx",
+    "load_languages",
+    "load_texts",
     "read_idx",
     "split",
     "unpack_tar",

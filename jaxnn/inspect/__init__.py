@@ -1,8 +1,9 @@
-"""Costs of models and programs, and calibration of their probabilities."""
+"""Costs of models and programs, calibration of their probabilities, and what they decide by."""
 
 from jaxnn.inspect.calibration import Reliability, Scores, reliability, scores
 from jaxnn.inspect.cost import Cost, cost
 from jaxnn.inspect.flops import flops
+from jaxnn.inspect.occlusion import occlusion
 from jaxnn.inspect.summary import summary
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Scores",
     "cost",
     "flops",
+    "occlusion",
     "reliability",
     "scores",
     "summary",

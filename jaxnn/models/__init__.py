@@ -7,5 +7,16 @@ from jaxnn.models.language import LanguageModel
 from jaxnn.models.lenet import LeNet, LeNet5
 from jaxnn.models.mlp import MLP
 from jaxnn.models.rows import RowReader
+from jaxnn.models.text import TextClassifier
 
-__all__ = ["MLP", "Cifar10Net", "Detector", "Forecaster", "LanguageModel", "LeNet", "LeNet5", "RowReader"]
+__all__ = [
+    "MLP",
+    "Cifar10Net",
+    "Detector",
+    "Forecaster",
+    "LanguageModel",
+    "LeNet",
+    "LeNet5",
+    "RowReader",
+    "TextClassifier",
+]

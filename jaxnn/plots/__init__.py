@@ -4,6 +4,7 @@ from jaxnn.plots.attention import attention
 from jaxnn.plots.classes import confusion
 from jaxnn.plots.detections import detections
 from jaxnn.plots.ensemble import by_setting, reliability, spread
+from jaxnn.plots.highlights import highlights
 from jaxnn.plots.history import compare, curves
 from jaxnn.plots.pictures import filters, images, predictions
 
@@ -15,6 +16,7 @@ __all__ = [
     "curves",
     "detections",
     "filters",
+    "highlights",
     "images",
     "predictions",
     "reliability",

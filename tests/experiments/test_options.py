@@ -116,6 +116,8 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
             ("--data-dir", "nowhere"),
             "--data-dir: expected a folder with CIFAR-10 pictures, got nowhere",
         ),
+        ("text", ("--data-dir", "nowhere"), "--data-dir: expected a folder of texts or a CSV file, got nowhere"),
+        ("text", ("--test-fraction", "0", "--data-dir", "."), "--test-fraction: expected a number above 0"),
         ("bench.scale", ("--child", "x"), "--child: expected nothing"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",

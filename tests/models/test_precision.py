@@ -18,7 +18,9 @@ MODELS = {
     "RowReader": (functools.partial(models.RowReader, (4, 3, 2), hidden=5, dense=6, layers=2), (4, 4, 3, 2)),
     "Forecaster": (functools.partial(models.Forecaster, 3, 2, hidden=5), (4, 6, 3)),
     "LanguageModel": (functools.partial(models.LanguageModel, 7, embed_features=3, hidden_features=5), (4, 6)),
+    "TextClassifier": (functools.partial(models.TextClassifier, 7, 3, embed_features=3, hidden_features=5), (4, 6)),
 }
+TOKENS = ("LanguageModel", "TextClassifier")
 HALF = {"dtype": jnp.bfloat16}
 
 
@@ -31,7 +33,7 @@ def made(name, **dtypes):
 
 def inputs(name):
     shape, rng = MODELS[name][1], np.random.default_rng(1)
-    return rng.integers(0, 7, shape) if name == "LanguageModel" else rng.normal(size=shape).astype(np.float32)
+    return rng.integers(0, 7, shape) if name in TOKENS else rng.normal(size=shape).astype(np.float32)
 
 
 def outputs(model, x):

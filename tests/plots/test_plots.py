@@ -68,6 +68,15 @@ CALLS = {
     "reliability": lambda path: plots.reliability(
         {name: Reliability(np.array([np.nan, 0.8]), np.array([np.nan, 0.7]), np.array([0, 3])) for name in "ab"}, path
     ),
+    "highlights": lambda path: plots.highlights(
+        [["a", "fine", "film"], ["dull"]],
+        [[0, 2, -1], [0]],
+        path,
+        names=["good", "bad"],
+        wrong=[False, True],
+        title="t",
+    ),
+    "highlights, letters": lambda path: plots.highlights(["ab c" * 40], [RNG.random(160)], path, names=["x"]),
     "images": lambda path: plots.images(RNG.normal(size=(5, 9, 12)), path, list("abcde"), title="maps"),
 }
 

@@ -1,0 +1,203 @@
+"""Texts with a class each: folders and CSV files."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+PARTS = ("train", "test")
+
+
+class Texts(NamedTuple):
+    """Texts and the class of each.
+
+    Attributes:
+        texts: The texts.
+        labels: The classes, int32 `(texts,)`.
+    """
+
+    texts: tuple[str, ...]
+    labels: npt.NDArray[np.int32]
+
+
+class TextDataset(NamedTuple):
+    """Texts to learn from and texts to judge by.
+
+    Attributes:
+        name: The name of the data.
+        train: The texts to learn from.
+        test: The held-out texts.
+        classes: The name of each class.
+    """
+
+    name: str
+    train: Texts
+    test: Texts
+    classes: tuple[str, ...]
+
+
+def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed: int = 0) -> TextDataset:
+    r"""Reads texts of your own: a folder with a sub-folder a class, or a CSV file.
+
+    A folder holds one sub-folder a class, whose `*.txt` files are one text each. If it holds `train` and `test`, which
+    each hold such sub-folders, these are the two parts; a class without a folder in `test` is left out (`unsup` of
+    the Large Movie Review Dataset).
+
+    A CSV file has a header that names the columns `text` and `label`, and optionally `document`: rows of one document
+    are held out together.
+
+    Without a `test` folder, `test_fraction` of the documents of each class (at least one of them, and never all) are
+    held out at random, the same ones for the same `seed`. Any other row, and each file, is a document.
+
+    Args:
+        path: The folder, or the CSV file, in UTF-8.
+        test_fraction: The fraction of each class that is held out, above 0 and below 1.
+        seed: Chooses the held-out documents; 0 or above.
+
+    Returns:
+        The data set, with the classes in alphabetical order.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If there are fewer than two classes, a class has no texts or too few to hold one out, a file is not
+            UTF-8, a text is empty, a column is missing, or an argument is out of range.
+
+    References:
+        Maas et al., Learning word vectors for sentiment analysis, 2011 (the Large Movie Review Dataset `aclImdb`,
+        whose layout this reads).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxnn import data
+        >>> rows = [f"{word} film,{label}" for word, label in zip("abcd", ("good", "bad") * 2, strict=True)]
+        >>> _ = Path("films.csv").write_text("\n".join(["text,label", *rows]))
+        >>> films = data.load_texts("films.csv")
+        >>> films.classes, films.train.labels, films.test.texts
+        (('bad', 'good'), array([1, 0], dtype=int32), ('a film', 'b film'))
+    """
+    path = Path(path)
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or above, got {seed}")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
+    if not path.exists():
+        raise FileNotFoundError(f"path: expected a folder of texts or a CSV file, got {path}, which does not exist")
+    if path.is_file():
+        texts, labels, documents = _read_csv(path)
+    elif all((path / part).is_dir() for part in PARTS):
+        held_out = {folder.name for folder in _folders(path / "test")}
+        train, test = (_read_folder(path / part, held_out) for part in PARTS)
+        classes = _classes(path, train[1])
+        if missing := sorted(held_out - set(classes)):
+            raise ValueError(f"{path / 'train'}: expected a folder for each class of test, got none for {missing[0]!r}")
+        return TextDataset(path.name, _texts(*train[:2], classes), _texts(*test[:2], classes), classes)
+    else:
+        texts, labels, documents = _read_folder(path)
+    classes = _classes(path, labels)
+    held = _held_out(path, labels, documents, test_fraction, seed)
+    train_texts, test_texts = (
+        _texts(
+            [text for text, each in zip(texts, held, strict=True) if each == part],
+            [label for label, each in zip(labels, held, strict=True) if each == part],
+            classes,
+        )
+        for part in (False, True)
+    )
+    return TextDataset(path.stem, train_texts, test_texts, classes)
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
+    texts, labels, documents = [], [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            if missing := {"text", "label"} - set(header):
+                raise ValueError(
+                    f"{path}: expected a header with the columns text and label, got {', '.join(header) or 'nothing'}; "
+                    f"name a column {min(missing)}."
+                )
+            for cells in filter(None, rows):
+                row = dict(zip(header, cells, strict=False))
+                text, label = row.get("text", "").strip(), row.get("label", "").strip()
+                if not text or not label:
+                    raise ValueError(
+                        f"{path}, line {rows.line_num}: expected a text and a label, got {text!r} and {label!r}"
+                    )
+                texts.append(text)
+                labels.append(label)
+                documents.append(row.get("document") or f"row {len(texts)}")
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, error) from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {rows.line_num}: expected CSV, got {error}; put texts with commas in quotation marks."
+        ) from error
+    return texts, labels, documents
+
+
+def _read_folder(path: Path, only: set[str] | None = None) -> tuple[list[str], list[str], list[str]]:
+    texts, labels, documents = [], [], []
+    for folder in _folders(path):
+        if only is not None and folder.name not in only:
+            continue
+        files = sorted(folder.glob("*.txt"))
+        if not files:
+            raise ValueError(f"{folder}: expected *.txt files, the texts of the class {folder.name!r}, got none")
+        for file in files:
+            try:
+                text = file.read_text(encoding="utf-8-sig").strip()
+            except UnicodeDecodeError as error:
+                raise _undecodable(file, error) from error
+            if not text:
+                raise ValueError(f"{file}: expected a text, got an empty file; delete it.")
+            texts.append(text)
+            labels.append(folder.name)
+            documents.append(str(file))
+    return texts, labels, documents
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def _undecodable(path: Path, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(
+        f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}; convert it: iconv -t UTF-8."
+    )
+
+
+def _classes(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{path}: expected texts of at least two classes, got {', '.join(map(repr, classes)) or 'none'}; "
+            "each class is a sub-folder of text files, or a label of a CSV file."
+        )
+    return classes
+
+
+def _texts(texts: Sequence[str], labels: Sequence[str], classes: tuple[str, ...]) -> Texts:
+    places = {label: place for place, label in enumerate(classes)}
+    return Texts(tuple(texts), np.array([places[label] for label in labels], np.int32))
+
+
+def _held_out(path: Path, labels: Sequence[str], documents: Sequence[str], fraction: float, seed: int) -> list[bool]:
+    """Which texts are held out: whole documents, of each class."""
+    rng = np.random.default_rng(seed)
+    held: set[str] = set()
+    for label in sorted(set(labels)):
+        own = sorted({document for document, each in zip(documents, labels, strict=True) if each == label})
+        free = [document for document in own if document not in held]
+        if len(own) < 2 or not free:
+            raise ValueError(
+                f"{path}: expected at least two documents of the class {label!r}, one of them to hold out, "
+                f"got {len(own)}; write more."
+            )
+        number = min(max(1, round(fraction * len(own))), len(own) - 1) - (len(own) - len(free))
+        held |= {free[place] for place in rng.permutation(len(free))[: max(0, number)]}
+    return [document in held for document in documents]

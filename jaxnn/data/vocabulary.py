@@ -1,0 +1,109 @@
+"""Texts as numbers: words or characters, and those that a model knows."""
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["words", "characters"]
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The words or characters that a model of texts knows.
+
+    A token is a place in the vocabulary: 0 fills texts up to one length, 1 is any unknown piece, and the known pieces
+    follow from 2. Texts are taken in Unicode's composed form (NFC). Words are in lower case; a punctuation mark
+    is a word.
+
+    Attributes:
+        kind: What the pieces are, `"words"` or `"characters"`.
+        pieces: The known pieces, the most frequent first.
+        PADDING: The token that fills texts up.
+        UNKNOWN: The token of pieces that are not known.
+
+    Example:
+        >>> from jaxnn import data
+        >>> vocabulary = data.Vocabulary.of(["A cat, a dog.", "A bird."], least=1)
+        >>> vocabulary.pieces
+        ('a', '.', 'cat', ',', 'dog', 'bird')
+        >>> tokens, lengths = vocabulary.encode(["a horse.", "a"], 4)
+        >>> tokens
+        array([[2, 1, 3, 0],
+               [2, 0, 0, 0]], dtype=int32)
+        >>> lengths
+        array([3, 1], dtype=int32)
+    """
+
+    kind: Kind
+    pieces: tuple[str, ...]
+
+    PADDING: ClassVar[int] = 0
+    UNKNOWN: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, texts: Iterable[str], kind: Kind = "words", *, least: int = 2, most: int = 20_000) -> "Vocabulary":
+        """The most frequent pieces of some texts: those to learn from, and no others.
+
+        Args:
+            texts: The texts.
+            kind: `"words"` or `"characters"`.
+            least: How often a piece must occur.
+            most: The largest number of pieces.
+
+        Returns:
+            The vocabulary.
+
+        Raises:
+            ValueError: If no piece occurs so often.
+        """
+        counts = Counter(piece for text in texts for piece in _split(text, kind))
+        pieces = tuple(piece for piece, count in counts.most_common(most) if count >= least)
+        if not pieces:
+            raise ValueError(f"texts: expected {kind} that occur {least} times or more, got none; give more text.")
+        return cls(kind, pieces)
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return len(self.pieces) + 2
+
+    def split(self, text: str) -> list[str]:
+        """The pieces of a text, known or not."""
+        return _split(text, self.kind)
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Texts as arrays.
+
+        Args:
+            texts: The texts.
+            length: The number of tokens of a row; what is longer is cut.
+
+        Returns:
+            Tokens, int32 `(texts, length)`, and how many of each row count, int32 `(texts,)`.
+
+        Raises:
+            ValueError: If `length` is below 1.
+        """
+        if length < 1:
+            raise ValueError(f"length: expected at least 1, got {length}")
+        places = {piece: place for place, piece in enumerate(self.pieces, 2)}
+        tokens = np.full((len(texts), length), self.PADDING, np.int32)
+        lengths = np.zeros(len(texts), np.int32)
+        for row, text in enumerate(texts):
+            pieces = self.split(text)[:length]
+            tokens[row, : len(pieces)] = [places.get(piece, self.UNKNOWN) for piece in pieces]
+            lengths[row] = len(pieces)
+        return tokens, lengths
+
+
+def _split(text: str, kind: Kind) -> list[str]:
+    if kind not in ("words", "characters"):
+        raise ValueError(f"kind: expected 'words' or 'characters', got {kind!r}")
+    composed = unicodedata.normalize("NFC", text)
+    return list(composed) if kind == "characters" else _WORD.findall(composed.lower())
