@@ -20,6 +20,7 @@ ROOMS = (
     "files",
     "kernels",
     "inspect",
+    "metrics",
     "data",
     "plots",
     "functional",
@@ -41,6 +42,7 @@ NEVER = {
     "kernels": ("flax", "optax"),
     "testing": ("flax", "optax"),
     "data": ("flax", "optax"),
+    "metrics": ("flax", "jax", "optax"),
     "train": ("jaxnn.models", "jaxnn.modules"),
     "": ("experiments", "tests"),
 }

@@ -30,6 +30,7 @@ from jaxnn.train.step import (
     optimizer,
     precision,
     predict,
+    quantile_loss,
     regression_loss,
     sequence_loss,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "parallel",
     "precision",
     "predict",
+    "quantile_loss",
     "regression_loss",
     "run",
     "sequence_loss",
