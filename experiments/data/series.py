@@ -59,9 +59,8 @@ class Series(NamedTuple):
         year = float(self.years(np.array(step)))
         parts = {"year": 1, "quarter": 4, "month": 12}.get(self.step)
         if parts is None:
-            return str(np.datetime64("1970-01-01T00") + round((year - 1970) * 8766))[
-                : 13 if self.step == "hour" else 10
-            ]
+            hours = np.timedelta64(round((year - 1970) * 8766), "h")
+            return str(np.datetime64("1970-01-01T00") + hours)[: 13 if self.step == "hour" else 10]
         whole, part = divmod(round(year * parts), parts)
         return {1: f"{whole}", 4: f"{whole}-Q{part + 1}", 12: f"{whole}-{part + 1:02d}"}[parts]
 
