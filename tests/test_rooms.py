@@ -45,6 +45,7 @@ NEVER = {
     "kernels": ("flax", "optax"),
     "testing": ("flax", "optax"),
     "data": ("flax", "optax"),
+    "metrics": ("flax", "jax", "optax"),
     "train": ("jaxnn.models", "jaxnn.modules"),
     "": ("experiments", "tests"),
 }

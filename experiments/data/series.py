@@ -1,10 +1,10 @@
-"""A monthly time series, cut into past and future, and the simple forecasts that a network has to beat.
+"""Time series: the real ones that come inside statsmodels, and a person's own from a CSV file.
 
-Months are counted from 0, a January. A forecast from the origin `t` knows the months up to and including `t` and is of
-the months `t + 1` to `t + horizon`. What is estimated is estimated from months before `cut`, and from nothing else.
+The season of a series is data: `period` says after how many steps it returns, 12 months, 4 quarters, 52.18 weeks, or 1
+where it has none. All series are real; none of them is read from a network.
 """
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,119 +12,93 @@ import numpy.typing as npt
 from jaxnn import extras
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int_]
-MONTHS = 12
+Scale = Literal["none", "sqrt", "log"]
 
 
 class Series(NamedTuple):
-    """A monthly series.
+    """A series of values at equal distances in time.
 
     Attributes:
-        name: what it is of.
-        unit: of its values.
-        first_year: of month 0, a January.
-        values: `(months,)`.
+        name: What it is of, short.
+        unit: Of its values.
+        step: What one step is: `month`.
+        first: The time of its first value, in years.
+        per_year: Steps a year, for the axis of time.
+        period: After how many steps its season returns; 1: it has none.
+        scale: On which scale its ups and downs are about as large at high values as at low ones.
+        values: `(time,)`.
     """
 
     name: str
     unit: str
-    first_year: int
+    step: str
+    first: float
+    per_year: float
+    period: float
+    scale: Scale
     values: Floats
 
+    def transformed(self) -> Floats:
+        """The values on the series' scale."""
+        if self.scale == "sqrt":
+            return np.sqrt(self.values)
+        return np.log(self.values) if self.scale == "log" else self.values
 
-def load_elnino() -> Series:
-    """The sea surface temperature off Peru, monthly means 1950 to 2010, as statsmodels ships them."""
+    def restored(self, transformed: Floats) -> Floats:
+        """The values of numbers on the series' scale."""
+        if self.scale == "sqrt":
+            return np.square(np.maximum(transformed, 0))
+        return np.exp(transformed) if self.scale == "log" else transformed
+
+    def years(self, steps: npt.NDArray) -> Floats:
+        """The time of each of these steps, in years."""
+        return self.first + np.asarray(steps) / self.per_year
+
+    def label(self, step: int) -> str:
+        """The time of a step as text: `1958`, `1958-Q1`, `1958-03`, `1958-03-29`."""
+        year = float(self.years(np.array(step)))
+        parts = {"year": 1, "quarter": 4, "month": 12}.get(self.step)
+        if parts is None:
+            hours = np.timedelta64(round((year - 1970) * 8766), "h")
+            return str(np.datetime64("1970-01-01T00") + hours)[: 13 if self.step == "hour" else 10]
+        whole, part = divmod(round(year * parts), parts)
+        return {1: f"{whole}", 4: f"{whole}-Q{part + 1}", 12: f"{whole}-{part + 1:02d}"}[parts]
+
+
+def load_series() -> list[Series]:
+    """The series that come inside statsmodels: ten of them, yearly, quarterly, monthly and weekly."""
     try:
-        from statsmodels.datasets import elnino
+        from statsmodels.datasets import co2, elec_equip, elnino, interest_inflation, macrodata, nile, sunspots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the series comes inside statsmodels, which is not installed; "
+            "the series come inside statsmodels, which is not installed; "
             f"install it with: {extras.install('experiments')}"
         ) from error
-    table = elnino.load_pandas().data.to_numpy(float)  # a row a year: the year, then its twelve months
-    values = table[:, 1:].ravel()
-    if not np.isfinite(values).all() or not (np.diff(table[:, 0]) == 1).all():
-        raise ValueError("statsmodels' elnino: expected one row a year without gaps")
-    return Series("sea surface temperature off Puerto Chicama", "°C", int(table[0, 0]), values)
+
+    def column(data: Any, name: str) -> Floats:
+        return np.asarray(data.load_pandas().data[name], np.float64)
+
+    def quarterly(name: str, unit: str, scale: Scale, values: Floats, first: float = 1959.0) -> Series:
+        return Series(name, unit, "quarter", first, 4, 4, scale, values)
+
+    temperatures = elnino.load_pandas().data.to_numpy(float)[:, 1:].ravel()  # a row a year: the year, 12 months
+    electric = elec_equip.load_pandas().data.to_numpy(float).ravel()
+    weeks = 365.25 / 7
+    return [
+        Series("sunspots", "sunspots", "year", 1700, 1, 1, "sqrt", column(sunspots, "SUNACTIVITY")),
+        Series("Nile", "10⁸ m³", "year", 1871, 1, 1, "none", column(nile, "volume")),
+        Series("El Niño", "°C", "month", 1950, 12, 12, "none", temperatures),
+        Series("carbon dioxide", "ppm", "week", 1958 + 87 / 365.25, weeks, weeks, "none", _filled(column(co2, "co2"))),
+        Series("electrical equipment", "2010 = 100", "month", 1995, 12, 12, "log", electric),
+        quarterly("US product", "10⁹ $", "log", column(macrodata, "realgdp")),
+        quarterly("US investment", "10⁹ $", "log", column(macrodata, "realinv")),
+        quarterly("US unemployment", "%", "log", column(macrodata, "unemp")),
+        quarterly("US bill rate", "%", "sqrt", column(macrodata, "tbilrate")),
+        quarterly("German inflation", "a quarter", "none", column(interest_inflation, "Dp"), 1972.25),
+    ]
 
 
-class Scales(NamedTuple):
-    """What turns values into anomalies and back.
-
-    Attributes:
-        climatology: `(12,)`, the mean of each calendar month.
-        deviation: the standard deviation of the anomalies.
-    """
-
-    climatology: Floats
-    deviation: float
-
-    @classmethod
-    def of(cls, past: Floats) -> "Scales":
-        """Estimates them from the months given."""
-        month = np.arange(len(past)) % MONTHS
-        climatology = np.array([past[month == m].mean() for m in range(MONTHS)])
-        return cls(climatology, float((past - climatology[month]).std()))
-
-    def seasonal(self, months: Ints) -> Floats:
-        """The mean of the calendar month of each of `months`."""
-        return self.climatology[months % MONTHS]
-
-
-def targets(origins: Ints, horizon: int) -> Ints:
-    """The months that are forecast from each origin: `(origins, horizon)`."""
-    return origins[:, None] + 1 + np.arange(horizon)
-
-
-def windows(values: npt.NDArray, origins: Ints, length: int) -> npt.NDArray:
-    """The `length` values up to each origin, the origin's own last: `(origins, length, ...)`."""
-    return values[origins[:, None] + np.arange(1 - length, 1)]
-
-
-def seasonal_naive(values: Floats, origins: Ints, horizon: int) -> Floats:
-    """The last known value of the same calendar month: `(origins, horizon)`."""
-    months = targets(origins, horizon)
-    years_back = 1 + np.arange(horizon) // MONTHS
-    return values[months - MONTHS * years_back]
-
-
-class Linear(NamedTuple):
-    """Autoregression: each month ahead is a constant plus fixed multiples of the last months.
-
-    Attributes:
-        coefficients: `(1 + order, horizon)`, constants first, then from the earliest month to the latest.
-    """
-
-    coefficients: Floats
-
-    @property
-    def order(self) -> int:
-        """How many past months count."""
-        return len(self.coefficients) - 1
-
-    @classmethod
-    def fit(cls, past: Floats, order: int, horizon: int) -> "Linear":
-        """Least squares for each month ahead, over all origins whose targets lie in the months given."""
-        origins = np.arange(order - 1, len(past) - horizon)
-        known = _with_constant(windows(past, origins, order))
-        return cls(np.asarray(np.linalg.lstsq(known, past[targets(origins, horizon)], rcond=None)[0], np.float64))
-
-    @classmethod
-    def select(cls, past: Floats, horizon: int, last: int) -> "Linear":
-        """As `fit`, with the order of the least squared error on the `last` months given, estimated without them."""
-        before = len(past) - last
-        origins = np.arange(before - 1, len(past) - horizon)
-
-        def error(order: int) -> float:
-            made = cls.fit(past[:before], order, horizon).forecast(past, origins)
-            return float(((made - past[targets(origins, horizon)]) ** 2).mean())
-
-        return cls.fit(past, min(range(1, 2 * MONTHS + 1), key=error), horizon)
-
-    def forecast(self, values: Floats, origins: Ints) -> Floats:
-        """Forecasts from each origin: `(origins, horizon)`."""
-        return _with_constant(windows(values, origins, self.order)) @ self.coefficients
-
-
-def _with_constant(rows: Floats) -> Floats:
-    return np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
+def _filled(values: Floats) -> Floats:
+    """Each gap is filled with the last value before it, which a forecast of the time could have known."""
+    known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return values[known]

@@ -33,6 +33,7 @@ from jaxnn.train.step import (
     optimizer,
     precision,
     predict,
+    quantile_loss,
     regression_loss,
     sequence_loss,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "parallel",
     "precision",
     "predict",
+    "quantile_loss",
     "regression_loss",
     "run",
     "save",

@@ -1,84 +1,224 @@
-"""The forecast experiment: nothing leaks from the future, and the simple forecasts are what they say."""
+"""The forecast experiment: nothing leaks from the future, and the simple forecasts and intervals are what they say."""
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import forecast
-from experiments.data import series
+from experiments.data import rolling
+from experiments.data import series as data
+from experiments.data import simple_forecasts as simple
+from experiments.data.series_file import read_series
 from tests.experiments.stops import resume
 
-pytest.importorskip("statsmodels", reason="the series comes inside statsmodels")
+pytest.importorskip("statsmodels", reason="the series come inside statsmodels")
 
-SMALL = forecast.Options(horizon=4, window=6, held_out=5, hidden=3, epochs=1, seeds=2, batch_size=64)
+SMALL = forecast.Options(
+    horizon=3, window=6, cuts=2, cell="rnn", hidden=2, epochs=1, examples=16, batch_size=8, seeds=2, noise=0.1, share=1
+)
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def elnino():
-    return series.load_elnino()
+def real():
+    return {series.name: series for series in data.load_series()}
 
 
-def test_the_series_is_whole(elnino):
-    assert elnino.values.shape == (61 * 12,)
-    assert 15 < elnino.values.min() < elnino.values.max() < 35
+def test_the_series_are_whole(real):
+    assert len(real) == 10
+    for series in real.values():
+        assert np.isfinite(series.values).all(), series.name
+        assert np.isfinite(series.transformed()).all(), series.name
+        np.testing.assert_allclose(series.restored(series.transformed()), series.values, rtol=1e-12)
+    assert [series.label(0) for series in real.values()][:4] == ["1700", "1871", "1950-01", "1958-03-29"]
+    assert real["carbon dioxide"].label(2283) == "2001-12-29"
+    assert real["German inflation"].label(106) == "1998-Q4"
 
 
-def test_changing_the_future_changes_no_forecast(elnino):
-    cut = forecast.check(SMALL, elnino)
-    after = cut + 20  # origins up to the month before know nothing of what is changed
-    changed = elnino.values.copy()
-    changed[after:] += 5 * np.random.default_rng(0).normal(size=len(changed) - after)
-    known = forecast.scored(elnino.values, cut, SMALL.horizon) < after
-    before, afterwards = (forecast.forecast(values, cut, SMALL) for values in (elnino.values, changed))
-    assert list(before) == list(afterwards)
-    for name in before:
-        np.testing.assert_array_equal(before[name][known], afterwards[name][known], err_msg=name)
-        if name != "climatology":  # what is known later is used: the test would see a leak
-            assert np.any(before[name][~known] != afterwards[name][~known])
+def test_changing_the_future_changes_no_forecast(real):
+    """Values from `after` on are changed: what was forecast from before them stays, in every way, intervals too."""
+    series = [real["Nile"], real["German inflation"]]
+    after = [rolling.cuts(len(one.values), SMALL.horizon, SMALL.cuts)[2].at + 1 for one in series]
+    changed = [
+        one._replace(
+            values=np.r_[one.values[:n], one.values[n:] + one.values.std() * RNG.normal(3, 1, len(one.values) - n)]
+        )
+        for one, n in zip(series, after, strict=True)
+    ]
+    for group, others, n in zip(*(forecast.forecast(each, SMALL) for each in (series, changed)), after, strict=True):
+        assert [task.cut.at <= n for task in group] == [True, True, False]
+        for task, other in zip(group, others, strict=True):
+            early = (task.cut.origins < n) & (task.cut.at <= n)
+            assert list(task.made) == [*rolling.SIMPLE, "RNN"]
+            for name in task.made:
+                np.testing.assert_allclose(task.made[name][early], other.made[name][early], rtol=1e-6, err_msg=name)
+                if not early.all():  # the test would see a leak
+                    assert np.any(task.made[name][~early] != other.made[name][~early]), name
 
 
-def test_the_seasonal_naive_forecast_is_the_same_month_of_the_last_known_year():
+def test_cuts_judge_whole_blocks_and_end_with_the_series():
+    cuts = rolling.cuts(100, 12, 4)
+    assert [cut.at for cut in cuts] == [52, 69, 74, 79, 84, 100]
+    origins = np.concatenate([cut.origins for cut in cuts])
+    np.testing.assert_array_equal(origins, [*range(51, 88), 99])  # 87 + 12 is the last step
+
+
+def test_the_season_is_the_classical_one(real):
+    from statsmodels.tsa.seasonal import seasonal_decompose
+
+    values = real["El Niño"].values
+    for period in (12, 5):
+        expected = seasonal_decompose(values[:500], period=period).seasonal
+        found = simple.season(values, period, 500, 3)
+        np.testing.assert_allclose(found[:500], expected)
+        np.testing.assert_allclose(found[500:], found[np.arange(500, 735) % period])
+
+
+def test_the_naive_forecasts_are_the_last_value_and_the_same_phase_of_the_last_season():
     values = np.arange(60.0)
-    made = series.seasonal_naive(values, np.array([30]), 14)
-    np.testing.assert_array_equal(made[0], [*range(19, 31), 19, 20])
+    np.testing.assert_array_equal(simple.naive(values, 2)[30], [30, 30])
+    np.testing.assert_array_equal(simple.seasonal_naive(values, 12, 14)[30], [*range(19, 31), 19, 20])
+    np.testing.assert_array_equal(simple.seasonal_naive(values, 52.18, 1)[51:, 0], np.arange(9.0))
+    assert np.isnan(simple.seasonal_naive(values, 12, 14)[10, 0])
 
 
 def test_the_linear_forecast_finds_the_coefficients_of_an_autoregression():
-    rng = np.random.default_rng(0)
     values = np.zeros(20_000)
     for t in range(2, len(values)):
-        values[t] = 1.0 + 1.2 * values[t - 1] - 0.5 * values[t - 2] + rng.normal()
-    np.testing.assert_allclose(series.Linear.fit(values, 2, 1).coefficients[:, 0], [1.0, -0.5, 1.2], atol=0.05)
+        values[t] = 1.0 + 1.2 * values[t - 1] - 0.5 * values[t - 2] + RNG.normal()
+    linear = simple.Linear.fit(values, 20_000, 1, 2)
+    np.testing.assert_allclose(linear.coefficients[:, 0], [1.0, -0.5, 1.2], atol=0.05)
+    changes = simple.Linear.fit(np.cumsum(values), 20_000, 1, 2, differenced=True)
+    walk = np.cumsum(values)
+    expected = walk[10] + 1.0 + 1.2 * values[10] - 0.5 * values[9]
+    np.testing.assert_allclose(changes.forecast(walk)[10, 0], expected, atol=0.3)
+    assert simple.Linear.select(np.cumsum(values)[:2000], 2000, 1, 8).differenced
+    assert not simple.Linear.select(values[:2000], 2000, 1, 8).differenced
 
 
-def test_a_short_run_leaves_numbers_and_pictures_and_goes_on(elnino, tmp_path, capsys, monkeypatch):
-    forecast.main(dataclasses.replace(SMALL, tune=True, run=tmp_path / "run"))
+def test_smoothing_is_statsmodels_at_every_origin(real):
+    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+
+    values, cut, kind = real["Nile"].values, 80, {"error": "add", "trend": "add", "damped_trend": True}
+    found = simple.exponential_smoothing(values, cut, 4)
+    fitted = ETSModel(values[:cut], **kind).fit(disp=False)
+    for origin in (79, 90):
+        known = ETSModel(values[: origin + 1], **kind).smooth(fitted.params)
+        np.testing.assert_allclose(found[origin], known.forecast(4), rtol=1e-6)
+
+
+def test_intervals_become_as_wide_as_they_had_to_be(real):
+    series = real["El Niño"]._replace(values=RNG.normal(size=2000), scale="none")
+    cuts = [rolling.Cut(at, at + 399) for at in (800, 1200, 1600)]
+    narrow = np.broadcast_to([-0.1, 0.0, 0.1], (400, 1, 3))
+    tasks = [
+        rolling.Task(series, cut, {"linear": narrow}, np.full(1, 2.0), np.array([]), np.array([]), np.array([]))
+        for cut in cuts
+    ]
+    found = rolling.calibrated(tasks, 0.9)
+    for k, task in enumerate(found, start=1):
+        missed = np.sort(np.abs(series.values[800 : cuts[k].at]))  # all values that earlier tasks forecast
+        width = missed[int(np.ceil((len(missed) + 1) * 0.9)) - 1]
+        np.testing.assert_allclose(task.made["linear"][0, 0], [-width, 0, width])
+        inside = np.abs(task.truth) <= width
+        assert 0.85 < np.nanmean(inside) < 0.95
+
+
+def write(path, times, values):
+    path.write_text(
+        "time,value\n" + "".join(f"{t},{v}\n" for t, v in zip(times, values, strict=True)), encoding="utf-8"
+    )
+    return path
+
+
+def test_a_run_on_files_leaves_numbers_pictures_and_the_future_and_goes_on(tmp_path, capsys, monkeypatch):
+    months = np.arange("2015-01", "2022-01", dtype="datetime64[M]")
+    values = 20 + 5 * np.sin(np.arange(84) * np.pi / 6) + RNG.normal(size=84)
+    paths = write(tmp_path / "a.csv", months, values), write(tmp_path / "b.csv", months, np.exp(values / 10))
+    forecast.main(dataclasses.replace(SMALL, series=paths, scale="log", run=tmp_path / "run"))
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
-    assert result["unit"] == "°C"
-    assert set(result["errors"]["LSTM"]["one_step"]) == {"mae", "rmse"}
-    assert (tmp_path / "run" / "errors.png").stat().st_size > 0
-    assert (tmp_path / "run" / "forecasts.png").stat().st_size > 0
-    assert "judged on 2001 to 2005 (the end is cut off to tune)" in capsys.readouterr().out
+    assert set(result["scores"]) == {"a", "b"}
+    assert set(result["scores"]["a"]["RNN"]) == {"mase", "mase_by_step", "coverage", "interval_score"}
+    for name in ("errors.png", "forecasts.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    lines = (tmp_path / "run" / "forecasts.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[2] for line in lines] == ["time", *["2022-01", "2022-02", "2022-03"] * 2]
+    assert "RNN: error at most that of linear on" in capsys.readouterr().out
     (tmp_path / "run" / "result.json").unlink()  # as if it had been killed before
     resume(forecast, tmp_path / "run", monkeypatch)
-    assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["errors"] == result["errors"]
+    assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["scores"] == result["scores"]
     assert "compiled in" not in capsys.readouterr().out  # there is nothing left to train
+
+
+@pytest.mark.parametrize(
+    ("times", "step", "per_year", "label"),
+    [
+        (["1990", "1991", "1992"], "year", 1, "1993"),
+        (["1990-04", "1990-07", "1990-10"], "quarter", 4, "1991-Q1"),
+        (["1990-11-30", "1990-12-31", "1991-01-31"], "month", 12, "1991-02"),
+        (["1990-12-20", "1990-12-27", "1991-01-03"], "week", 365.25 / 7, "1991-01-10"),
+        (["1990-12-31T22", "1990-12-31T23", "1991-01-01T00"], "hour", 8766, "1991-01-01T01"),
+        (["1990", "1992", "1994"], "step", 0.5, "1996-01-01"),
+    ],
+)
+def test_a_file_says_what_a_step_is(tmp_path, times, step, per_year, label):
+    series = read_series(write(tmp_path / "a.csv", times, [1, 2, 3]))
+    assert (series.step, series.values.tolist(), series.name) == (step, [1, 2, 3], "a")
+    assert series.per_year == pytest.approx(per_year)
+    assert series.label(3) == label
+
+
+@pytest.mark.parametrize(
+    ("times", "values", "scale", "message"),
+    [
+        (
+            ["1990", "1991", "1993"],
+            [1, 2, 3],
+            "none",
+            "a.csv, line 4: expected a time 1 years after 1991, got 1993; sort",
+        ),
+        (["1991", "1990", "1989"], [1, 2, 3], "none", "a.csv, line 3: expected a time after 1991, got 1990; sort"),
+        (["1990", "1991-01"], [1, 2], "none", "a.csv: expected times of one form, got 1990 and others"),
+        (["1990", "1991"], [1, "many"], "none", r"a.csv, line 3: expected a finite number .* got \['many'\]; fill"),
+        (["1990", "1991"], [1, ""], "none", r"a.csv, line 3: expected a finite number in the last column, got \[''\]"),
+        (["1990", "1991"], [1, "nan"], "none", "a.csv, line 3: expected a finite number"),
+        (["1990", "May"], [1, 2], "none", "a.csv, line 3: expected a time, 2024, .* got 'May'"),
+        (["1990", "1991"], [1, 0], "log", "a.csv, line 3: expected a positive number, got 0; --scale log needs that"),
+        (["1990"], [1], "none", "a.csv: expected a line for each value, got 1 lines; give a longer series"),
+    ],
+)
+def test_a_file_that_is_no_series_is_named_with_its_line(tmp_path, times, values, scale, message):
+    with pytest.raises(ValueError, match=message):
+        read_series(write(tmp_path / "a.csv", times, values), scale=scale)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"horizon": 0}, "--horizon: expected a whole number of at least 1"),
-        ({"horizon": 61}, "--horizon: expected at most the months of the held-out end, 60, got 61"),
-        ({"held_out": 30}, "--held-out: expected fewer years, got 30"),
-        ({"window": 900}, "--window 900 need a series of"),
+        ({"horizon": 30}, "--horizon: expected fewer steps, .* 30 steps at 2 cuts need 1.. values, and Nile has 100"),
+        ({"window": 1}, "--window: expected a whole number of at least 2"),
         ({"noise": -0.1}, "--noise: expected a "),
         ({"seeds": 0}, "--seeds: expected a whole number of at least 1"),
+        ({"series": (Path("nowhere.csv"),)}, "--series: expected an existing CSV file, got nowhere.csv"),
+        (
+            {"series": (Path(__file__), Path(__file__))},
+            "--series: expected files of different names, got test_forecast, t",
+        ),
+        ({"level": 1.0}, "--level: expected a number between 0 and 1, got 1"),
+        ({"period": 12.0}, "--period: expected nothing without --series"),
         ({"learning_rate": -1.0}, "--learning-rate: expected a finite number that is not negative"),
     ],
 )
-def test_options_that_do_not_fit_are_named(options, message, elnino):
+def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        forecast.check(dataclasses.replace(SMALL, **options), elnino)
+        forecast.check(dataclasses.replace(SMALL, **options))
+
+
+def test_a_series_that_does_not_change_is_named(tmp_path):
+    path = write(tmp_path / "flat.csv", range(1900, 2000), [5] * 100)
+    with pytest.raises(ValueError, match="--series: expected values that change, got the same again and again in flat"):
+        forecast.check(dataclasses.replace(SMALL, series=(path,)))

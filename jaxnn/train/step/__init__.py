@@ -14,6 +14,7 @@ from jaxnn.train.step.optimizers import optimizer
 from jaxnn.train.step.penalties import l2, weight_mask
 from jaxnn.train.step.precision import Precision, precision
 from jaxnn.train.step.preprocess import image_preprocess
+from jaxnn.train.step.quantile import quantile_loss
 from jaxnn.train.step.regression import regression_loss
 from jaxnn.train.step.retrace import RetraceWarning
 from jaxnn.train.step.sequence import sequence_loss
@@ -46,6 +47,7 @@ __all__ = [
     "optimizer",
     "precision",
     "predict",
+    "quantile_loss",
     "regression_loss",
     "sequence_loss",
     "weight_mask",

@@ -31,8 +31,8 @@ def sequence_loss(
     metrics and has a gradient of zero, whatever outputs and targets hold there, NaN too.
 
     Args:
-        loss: From `classification_loss` (the default), `regression_loss` or `binary_loss`; it says where inputs and
-            targets are and how the model is called. A model that takes lengths gets them by
+        loss: From `classification_loss` (the default), `regression_loss`, `quantile_loss` or `binary_loss`; it says
+            where inputs and targets are and how the model is called. A model that takes lengths gets them by
             `apply_fn=lambda model, batch: model(batch["x"], lengths=batch["lengths"])`.
         lengths: Key, attribute or position in the batch of the lengths, integers `(batch,)`: the first steps count.
         mask: Key, attribute or position of a mask, bools `(batch, time)`: the steps where it is True count. Without
@@ -63,7 +63,7 @@ def sequence_loss(
     loss = classification_loss() if loss is None else loss
     if not isinstance(loss, Supervised) or loss.steps is not None:
         raise ValueError(
-            "loss: expected one that classification_loss, regression_loss or binary_loss made, got "
+            "loss: expected one that classification_loss, regression_loss, quantile_loss or binary_loss made, got "
             f"{type(loss).__name__}; your own loss function averages over steps itself."
         )
     return dataclasses.replace(loss, steps=Steps(lengths, mask, per))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.metrics import mean_pinball_loss
 
 from jaxnn import data, train
 from tests.train.step.test_losses import softmax_oracle
@@ -64,6 +65,23 @@ def test_losses_and_gradients_equal_numpy(loss_fn, targets, expected, gradient):
     np.testing.assert_allclose(rounded, losses_of(loss_fn, half.astype(jnp.float32), targets)[0], rtol=1e-6)
 
 
+def test_the_quantile_loss_equals_scikit_learns_and_is_least_at_the_quantiles():
+    levels = [0.05, 0.5, 0.9]
+    made = jnp.asarray(np.sort(RNG.normal(size=(6, 5, 3)).astype(np.float32) * 3))
+    (losses, metrics), weights = losses_of(train.quantile_loss(levels), made, Y), RNG.uniform(size=6).astype(np.float32)
+    expected = [[mean_pinball_loss(Y[n], made[n, :, k], alpha=tau) for k, tau in enumerate(levels)] for n in range(6)]
+    np.testing.assert_allclose(losses, np.mean(expected, 1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["coverage"], ((made[..., 0] <= Y) & (made[..., 2] >= Y)).mean(1), rtol=1e-6)
+    gradient = jax.grad(lambda z: (losses_of(train.quantile_loss(levels), z, Y)[0] * weights).sum())(made)
+    slope = np.where(Y[..., None] > made, -np.asarray(levels), 1 - np.asarray(levels))
+    np.testing.assert_allclose(gradient, slope * weights[:, None, None] / 15, rtol=1e-5)
+    sample = jnp.asarray(RNG.gamma(2.0, size=1001), jnp.float32)
+    quantile = jnp.asarray(np.quantile(sample, 0.9), jnp.float32)
+    away = [quantile, quantile - 0.05, quantile + 0.05]
+    loss = [float(losses_of(train.quantile_loss([0.9]), jnp.full((1001, 1), z), sample)[0].mean()) for z in away]
+    assert loss[0] == min(loss)
+
+
 def test_huge_logits_lose_nothing():
     z = jnp.array([-1e4, 1e4, 1e4])
     value, gradient = jax.value_and_grad(lambda z: losses_of(train.binary_loss(), z, np.array([1, 0, 1]))[0].sum())(z)
@@ -82,6 +100,8 @@ def test_huge_logits_lose_nothing():
         ),
         (train.regression_loss(), Z[:, 0], Y[:, :1], r"model: expected outputs of shape \(6, 1\), .* got \(6,\)"),
         (train.regression_loss(), Z, YES, "targets: expected floats, got int64; convert them"),
+        (train.quantile_loss([0.1, 0.9]), Z, Y, r"model: expected outputs of shape \(6, 5, 2\), .* got \(6, 5\)"),
+        (train.quantile_loss([0.5]), Z[..., None], YES, "targets: expected floats, got int64; convert them"),
         (train.binary_loss(), Z, YES[:, 0], r"model: expected logits of shape \(6,\)"),
         (train.binary_loss(), Z, YES + 0j, "labels: expected bools, integers or floats, got complex128"),
     ],
@@ -94,6 +114,9 @@ def test_wrong_shapes_and_dtypes_are_named(loss_fn, outputs, targets, message):
 def test_wrong_options_are_named():
     for make, message in (
         (lambda: train.regression_loss(0.0), "huber_delta: expected a finite positive number or None, got 0"),
+        (lambda: train.quantile_loss([0.9, 0.1]), r"quantiles: expected increasing numbers .*, got \[0.9, 0.1\]; sort"),
+        (lambda: train.quantile_loss([]), r"quantiles: expected increasing numbers between 0 and 1, got \[\]"),
+        (lambda: train.quantile_loss([0.5, 1.0]), "quantiles: expected increasing numbers between 0 and 1"),
         (lambda: train.binary_loss(-1.0), "positive_weight: expected a finite positive number, got -1"),
         (lambda: train.sequence_loss(lambda *_: None), "loss: expected one that classification_loss, .* got function"),
         (lambda: train.sequence_loss(per="batch"), "per: expected 'step' or 'sequence', got 'batch'"),
@@ -131,6 +154,11 @@ NUMBERS = RNG.normal(size=(7, 7, 3)).astype(np.float32)
 SEQUENCES = {
     "classes": (train.classification_loss(apply_fn=scaled), CLASSES, -1),
     "numbers": (train.regression_loss(apply_fn=scaled), NUMBERS, np.nan),
+    "quantiles": (
+        train.quantile_loss([0.1, 0.9], apply_fn=lambda model, batch: scaled(model, batch)[..., :2]),
+        NUMBERS[..., 0],
+        np.nan,
+    ),
     "yes or no": (train.binary_loss(apply_fn=scaled), (NUMBERS > 0).astype(np.float32), np.nan),
 }
 
@@ -140,6 +168,9 @@ def per_step(name):
         return softmax_oracle(LOGITS.reshape(-1, 3), CLASSES.reshape(-1), 0.0).reshape(7, 7)
     if name == "numbers":
         return ((LOGITS.astype(np.float64) - NUMBERS) ** 2).mean(-1)
+    if name == "quantiles":
+        residuals = NUMBERS[..., :1].astype(np.float64) - LOGITS[..., :2]
+        return np.maximum(residuals * [0.1, 0.9], residuals * [-0.9, -0.1]).mean(-1)
     return sigmoid_oracle(LOGITS, NUMBERS > 0).mean(-1)
 
 
@@ -167,7 +198,7 @@ def test_means_over_steps_and_sequences_are_exact_however_batches_fall(name, per
         gradient = jax.grad(lambda x, b=batch, f=loss_fn: f({"scale": 1.0}, b | {"x": x}, None)[0].sum())(lost)
         assert not gradient[~MASK].any()
         assert np.isfinite(gradient).all()
-    if per == "step" and name != "yes or no":
+    if per == "step" and name in ("classes", "numbers"):
         for stored in (points, data.Stream(points)):
             _, history = train.fit(start(), stored, train.sequence_loss(loss), epochs=1, batch_size=2, progress=False)
             np.testing.assert_allclose(history[0]["train_loss"], expected, rtol=1e-5)
