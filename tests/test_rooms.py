@@ -20,6 +20,7 @@ ROOMS = (
     "files",
     "kernels",
     "inspect",
+    "metrics",
     "data",
     "plots",
     "functional",

@@ -13,6 +13,7 @@ from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.loading import load
+from jaxnn.data.wav import Recordings, load_recordings, read_wav
 
 if TYPE_CHECKING:
     from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
@@ -22,6 +23,7 @@ __all__ = [
     "Dataset",
     "DownloadError",
     "Examples",
+    "Recordings",
     "Source",
     "Stream",
     "WorkerDiedError",
@@ -33,7 +35,9 @@ __all__ = [
     "load_cifar10",
     "load_digits",
     "load_idx",
+    "load_recordings",
     "read_idx",
+    "read_wav",
     "split",
     "unpack_tar",
 ]

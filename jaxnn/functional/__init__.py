@@ -3,10 +3,11 @@
 from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
-from jaxnn.functional.decoding import Generated, beam_search, greedy, sample
+from jaxnn.functional.decoding import Generated, Labelling, beam_search, ctc_beam_search, ctc_greedy, greedy, sample
 from jaxnn.functional.dense import dense
 from jaxnn.functional.feature_maps import feature_maps
 from jaxnn.functional.filtering import filter_logits
+from jaxnn.functional.log_mel import log_mel, mel_filters
 from jaxnn.functional.policies import convolutions_saveable
 from jaxnn.functional.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
 from jaxnn.functional.recurrent import (
@@ -91,6 +92,7 @@ __all__ = [
     "LSTMNorm",
     "LSTMParams",
     "LSTMState",
+    "Labelling",
     "MinGRUParams",
     "MinGRUState",
     "MinLSTMParams",
@@ -114,6 +116,8 @@ __all__ = [
     "conv_lstm_step",
     "conv_transpose",
     "convolutions_saveable",
+    "ctc_beam_search",
+    "ctc_greedy",
     "dense",
     "feature_maps",
     "filter_logits",
@@ -132,6 +136,7 @@ __all__ = [
     "init_minlstm",
     "init_rnn",
     "init_slstm",
+    "log_mel",
     "lp_pool",
     "lru",
     "lru_cell",
@@ -140,6 +145,7 @@ __all__ = [
     "lstm_cell",
     "lstm_step",
     "max_pool",
+    "mel_filters",
     "mingru",
     "mingru_cell",
     "mingru_step",

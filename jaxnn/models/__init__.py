@@ -6,5 +6,6 @@ from jaxnn.models.language import LanguageModel
 from jaxnn.models.lenet import LeNet, LeNet5
 from jaxnn.models.mlp import MLP
 from jaxnn.models.rows import RowReader
+from jaxnn.models.transcriber import Transcriber
 
-__all__ = ["MLP", "Cifar10Net", "Forecaster", "LanguageModel", "LeNet", "LeNet5", "RowReader"]
+__all__ = ["MLP", "Cifar10Net", "Forecaster", "LanguageModel", "LeNet", "LeNet5", "RowReader", "Transcriber"]

@@ -5,8 +5,10 @@ from jaxnn.plots.classes import confusion
 from jaxnn.plots.ensemble import by_setting, reliability, spread
 from jaxnn.plots.history import compare, curves
 from jaxnn.plots.pictures import filters, images, predictions
+from jaxnn.plots.transcripts import Heard, transcripts
 
 __all__ = [
+    "Heard",
     "attention",
     "by_setting",
     "compare",
@@ -17,4 +19,5 @@ __all__ = [
     "predictions",
     "reliability",
     "spread",
+    "transcripts",
 ]
