@@ -1,6 +1,6 @@
 """What the speech experiment learns from: recordings as log-mel frames, and their texts as characters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,24 @@ def statistics(speech: Speech) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature over the stacks that count."""
     frames = speech.inputs[np.arange(speech.inputs.shape[1]) < speech.lengths[:, None]]
     return frames.mean(0), np.maximum(frames.std(0), 1e-3)
+
+
+def vary(key: jax.Array | None, batch: Any) -> Any:
+    """Other voices and loudnesses, in training only: a longer or shorter vocal tract moves the bands up or down.
+
+    Jaitly and Hinton, Vocal tract length perturbation improves speech recognition, 2013.
+    """
+    if key is None:
+        return batch
+    for_tract, for_loudness = jax.random.split(key)
+    inputs = jnp.asarray(batch.inputs)
+    tract = jax.random.uniform(for_tract, (len(inputs), 1, 1), minval=0.88, maxval=1.12)
+    loudness = jax.random.normal(for_loudness, (len(inputs), 1, 1, 1))
+    bands = jnp.arange(BANDS, dtype=inputs.dtype)
+    places = jnp.minimum(bands[None, None] * tract, BANDS - 1)
+    weights = jnp.maximum(0, 1 - jnp.abs(places - bands[None, :, None]))  # linear between two bands
+    moved = jnp.einsum("ntsb,nbk->ntsk", inputs.reshape(*inputs.shape[:2], STACK, BANDS), weights)
+    return batch._replace(inputs=(moved + loudness).reshape(inputs.shape))
 
 
 def text_of(labels: np.ndarray, length: int, alphabet: str) -> str:

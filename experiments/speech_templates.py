@@ -79,17 +79,18 @@ def transcribe(templates: Templates, frames: np.ndarray) -> str:
         )
     )
     first, last = templates.first, templates.last
-    inside = np.arange(len(templates.frames)) - np.repeat(first, last + 1 - first)
     total = np.full(len(templates.frames), np.inf)
     began = np.zeros(len(templates.frames), int)
     before, ends = 0.0, []
     for t, distance in enumerate(distances):
-        # A path stays at a frame, goes to the next one or skips one.
-        stay = total, began
-        next_ = _shifted(*stay, 1, inside)
-        skip = _shifted(*stay, 2, inside)
-        best = np.argmin([stay[0], next_[0], skip[0]], axis=0)
-        total, began = (np.choose(best, [stay[k], next_[k], skip[k]]) for k in (0, 1))
+        # A path stays at a frame, comes from the one before it, or skips one.
+        stayed, stayed_began = total, began
+        for by in (1, 2):
+            moved = np.concatenate([np.full(by, np.inf), stayed[:-by]])
+            moved[np.minimum(first + by - 1, len(moved) - 1)] = moved[first] = np.inf  # not from another template
+            better = moved < total
+            total = np.where(better, moved, total)
+            began = np.where(better, np.concatenate([np.zeros(by, int), stayed_began[:-by]]), began)
         enter = before + PENALTY
         begins = enter < total[first]
         total[first] = np.where(begins, enter, total[first])
@@ -104,15 +105,6 @@ def transcribe(templates: Templates, frames: np.ndarray) -> str:
         words.append(templates.words[winner])
         t = start - 1
     return " ".join(reversed(words))
-
-
-def _shifted(total: np.ndarray, began: np.ndarray, by: int, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each frame inherits from the one that is `by` before it in its template."""
-    moved = np.full_like(total, np.inf)
-    moved[by:] = total[:-by]
-    from_where = np.zeros_like(began)
-    from_where[by:] = began[:-by]
-    return np.where(inside >= by, moved, np.inf), from_where
 
 
 def _speech_of(frames: np.ndarray) -> np.ndarray:

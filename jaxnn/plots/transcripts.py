@@ -36,7 +36,7 @@ def transcripts(
 ) -> None:
     """Draws for each recording its spectrogram, and below it the probabilities of the labels over the same time.
 
-    Each peak carries its label; the blank is a grey line. A transcript that differs from the text is red.
+    Each peak carries its label; the blank is a dotted line. A transcript that differs from the text is red.
 
     Args:
         heard: The recordings, one a column.
@@ -77,7 +77,7 @@ def transcripts(
         times = end * (np.arange(len(p)) + 0.5) / len(p)
         for label, name in enumerate(labels):
             if label == blank:
-                below.plot(times, p[:, label], color="#aaaaaa", linewidth=1)
+                below.plot(times, p[:, label], color="#aaaaaa", linewidth=1, linestyle=":")
             elif p[:, label].max() > 0.05:
                 (line,) = below.plot(times, p[:, label], linewidth=1.4)
                 for peak in peaks(p[:, label]):
@@ -103,7 +103,7 @@ def transcripts(
         places = (2595 * np.log10(1 + 1e3 * kilohertz / 700) - low) / (high - low) * bands
         grid[0, 0].set_yticks(places, [f"{each:g}" for each in kilohertz])
     grid[0, 0].set_ylabel("kHz" if edges is not None else "band")
-    grid[1, 0].set_ylabel("probability (grey: none)")
+    grid[1, 0].set_ylabel("probability (dotted: none)")
     save(figure, path)
 
 

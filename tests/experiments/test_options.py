@@ -108,6 +108,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ),
         ("char_lm", ("--generate", "a"), "there is no model runs/char_lm/model.npz"),
         ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
+        ("speech", ("--held-out", "m1"), "--held-out: expected none without --data-dir, got m1; the voices that"),
         ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
         (
             "bench.__main__",
