@@ -53,6 +53,7 @@ MODULES = {
     "Cifar10Net": _with_rngs(models.Cifar10Net, (10, 10, 3), filters=(2, 3), hidden=4),
     "LanguageModel": _with_rngs(models.LanguageModel, 5, embed_features=2, hidden_features=3, dropout=0.5),
     "RowReader": _with_rngs(models.RowReader, (8, 8, 1), hidden=3, dense=2),
+    "Transcriber": _with_rngs(models.Transcriber, 2, 3, hidden=3, dropout=0.5),
     "Forecaster": _with_rngs(models.Forecaster, 2, 3, kind="gru"),
 }
 
