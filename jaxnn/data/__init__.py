@@ -16,6 +16,7 @@ from jaxnn.data.languages import load_languages
 from jaxnn.data.loading import load
 from jaxnn.data.texts import TextDataset, Texts, load_texts
 from jaxnn.data.vocabulary import Vocabulary
+from jaxnn.data.wav import Recordings, load_recordings, read_wav
 
 if TYPE_CHECKING:
     from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
@@ -27,6 +28,7 @@ __all__ = [
     "Dataset",
     "DownloadError",
     "Examples",
+    "Recordings",
     "Source",
     "Stream",
     "TextDataset",
@@ -42,8 +44,10 @@ __all__ = [
     "load_digits",
     "load_idx",
     "load_languages",
+    "load_recordings",
     "load_texts",
     "read_idx",
+    "read_wav",
     "split",
     "unpack_tar",
 ]

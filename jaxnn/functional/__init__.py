@@ -5,10 +5,11 @@ from jaxnn.functional.adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxnn.functional.attention import attention
 from jaxnn.functional.boxes import BoxMaps, BoxTargets, Detections, decode_boxes, encode_boxes
 from jaxnn.functional.conv import conv, conv_transpose, true_convolution
-from jaxnn.functional.decoding import Generated, beam_search, greedy, sample
+from jaxnn.functional.decoding import Generated, Labelling, beam_search, ctc_beam_search, ctc_greedy, greedy, sample
 from jaxnn.functional.dense import dense
 from jaxnn.functional.feature_maps import feature_maps
 from jaxnn.functional.filtering import filter_logits
+from jaxnn.functional.log_mel import log_mel, mel_filters
 from jaxnn.functional.policies import convolutions_saveable
 from jaxnn.functional.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
 from jaxnn.functional.recurrent import (
@@ -96,6 +97,7 @@ __all__ = [
     "LSTMNorm",
     "LSTMParams",
     "LSTMState",
+    "Labelling",
     "MinGRUParams",
     "MinGRUState",
     "MinLSTMParams",
@@ -119,6 +121,8 @@ __all__ = [
     "conv_lstm_step",
     "conv_transpose",
     "convolutions_saveable",
+    "ctc_beam_search",
+    "ctc_greedy",
     "decode_boxes",
     "dense",
     "encode_boxes",
@@ -139,6 +143,7 @@ __all__ = [
     "init_minlstm",
     "init_rnn",
     "init_slstm",
+    "log_mel",
     "lp_pool",
     "lru",
     "lru_cell",
@@ -147,6 +152,7 @@ __all__ = [
     "lstm_cell",
     "lstm_step",
     "max_pool",
+    "mel_filters",
     "mingru",
     "mingru_cell",
     "mingru_step",

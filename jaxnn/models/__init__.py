@@ -8,6 +8,7 @@ from jaxnn.models.lenet import LeNet, LeNet5
 from jaxnn.models.mlp import MLP
 from jaxnn.models.rows import RowReader
 from jaxnn.models.text import TextClassifier
+from jaxnn.models.transcriber import Transcriber
 
 __all__ = [
     "MLP",
@@ -19,4 +20,5 @@ __all__ = [
     "LeNet5",
     "RowReader",
     "TextClassifier",
+    "Transcriber",
 ]

@@ -7,8 +7,10 @@ from jaxnn.plots.ensemble import by_setting, reliability, spread
 from jaxnn.plots.highlights import highlights
 from jaxnn.plots.history import compare, curves
 from jaxnn.plots.pictures import filters, images, predictions
+from jaxnn.plots.transcripts import Heard, transcripts
 
 __all__ = [
+    "Heard",
     "attention",
     "by_setting",
     "compare",
@@ -21,4 +23,5 @@ __all__ = [
     "predictions",
     "reliability",
     "spread",
+    "transcripts",
 ]

@@ -110,6 +110,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
         ("detect", ("--side", "30"), "--side: expected a multiple of 4, 32 to 2048, got 30"),
         ("detect", ("--data-dir", "nowhere"), "--data-dir: nowhere: expected a folder with one JSON file"),
+        ("speech", ("--held-out", "m1"), "--held-out: expected none without --data-dir, got m1; the voices that"),
         ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
         (
             "bench.__main__",

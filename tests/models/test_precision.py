@@ -16,6 +16,7 @@ MODELS = {
     "LeNet5": (functools.partial(models.LeNet5, (8, 8, 1)), (2, 8, 8, 1)),
     "Cifar10Net": (functools.partial(models.Cifar10Net, (10, 10, 2), filters=(3, 4), hidden=5), (4, 10, 10, 2)),
     "RowReader": (functools.partial(models.RowReader, (4, 3, 2), hidden=5, dense=6, layers=2), (4, 4, 3, 2)),
+    "Transcriber": (functools.partial(models.Transcriber, 3, 4, hidden=5), (4, 6, 3)),
     "Forecaster": (functools.partial(models.Forecaster, 3, 2, hidden=5), (4, 6, 3)),
     "LanguageModel": (functools.partial(models.LanguageModel, 7, embed_features=3, hidden_features=5), (4, 6)),
     "TextClassifier": (functools.partial(models.TextClassifier, 7, 3, embed_features=3, hidden_features=5), (4, 6)),

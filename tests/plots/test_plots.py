@@ -65,6 +65,13 @@ CALLS = {
     "spread": lambda path: plots.spread({"0.1": [HISTORY, HISTORY], "1": [HISTORY, HISTORY[:2]], "9": [[]]}, path),
     "spread, one loss": lambda path: plots.spread({"0.1": [HISTORY[:1]]}, path, metric="test_loss"),
     "by setting": lambda path: plots.by_setting({0.1: [0.9, 0.8], 1: [np.nan, 0.7], 9: [np.nan]}, path, x="a", y="b"),
+    "transcripts": lambda path: plots.transcripts(
+        [plots.Heard(RNG.random((20, 8)), np.eye(3)[[0, 1, 1, 0, 2]], "a b", text) for text in ("a b", "b")],
+        path,
+        "-ab",
+        hop=0.01,
+        edges=(0, 4000),
+    ),
     "reliability": lambda path: plots.reliability(
         {name: Reliability(np.array([np.nan, 0.8]), np.array([np.nan, 0.7]), np.array([0, 3])) for name in "ab"}, path
     ),
@@ -203,6 +210,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),
         (lambda: plots.reliability({}, "p.png"), "groups: expected at least one classifier"),
         (lambda: plots.predictions(np.ones((2, 4, 4, 1)), [0], [0], "p.png"), "images: expected one a label, 1, got 2"),
+        (lambda: plots.transcripts([], "p.png", "ab", hop=1.0), "heard: expected at least one recording"),
+        (
+            lambda: plots.transcripts([plots.Heard(np.eye(3), np.eye(3), "", "")], "p.png", "ab", hop=1.0),
+            r"heard: expected .*\(steps, 2\), got \[\(3, 3\)\]",
+        ),
         (lambda: plots.attention([np.eye(3)], "p.png", ["abc"], ["xy"]), r"weights: expected .*\[\(2, 3\)\], got"),
     ],
 )

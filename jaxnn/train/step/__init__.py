@@ -4,6 +4,7 @@ from jaxnn.train.step import augment
 from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.binary import binary_loss
 from jaxnn.train.step.compiling import compiler_options, jit
+from jaxnn.train.step.ctc import ctc_loss
 from jaxnn.train.step.detection import detection_loss, heatmap_loss
 from jaxnn.train.step.evaluate import evaluate, predict
 from jaxnn.train.step.export import export
@@ -35,6 +36,7 @@ __all__ = [
     "classification_loss",
     "compiler_options",
     "create_state",
+    "ctc_loss",
     "detection_loss",
     "evaluate",
     "export",

@@ -12,6 +12,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "inputs": ("inputs", "input", "images", "image", "x"),
     "targets": ("targets", "target", "labels", "label", "y"),
     "lengths": ("lengths", "length"),
+    "label_lengths": ("label_lengths", "target_lengths"),
     "mask": ("mask",),
 }
 """The names under which a part of a batch is found where the user gives none."""

@@ -68,10 +68,10 @@ class Steps:
                 "without sequence_loss."
             )
         if read.lengths is not None:
-            _check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
+            check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
             mask = np.arange(shape[1], dtype=np.int32)[None] < read.lengths[:, None].astype(np.int32)
         elif read.mask is not None:
-            _check_counts("mask", read.mask, shape[:2], np.bool_, "bools")
+            check_counts("mask", read.mask, shape[:2], np.bool_, "bools")
             mask = read.mask
         else:
             return None
@@ -243,7 +243,8 @@ def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -
     return f"got {values[first]} at position {', '.join(map(str, place))} ({bad.sum():,} of {bad.size:,})"
 
 
-def _check_counts(name: str, array: Any, shape: tuple[int, ...], kind: Any, what: str) -> None:
+def check_counts(name: str, array: Any, shape: tuple[int, ...], kind: Any, what: str) -> None:
+    """Raises unless an array of lengths or of a mask has this shape and kind of dtype."""
     if tuple(array.shape) != shape or not jnp.issubdtype(array.dtype, kind):
         raise ValueError(
             f"{name}: expected {what} of shape {shape}, got {array.dtype} of shape {tuple(array.shape)}; convert it "

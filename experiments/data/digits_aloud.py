@@ -1,0 +1,52 @@
+"""Strings of digits, spoken by voices of eSpeak NG: some are heard in training, others only in the test."""
+
+import numpy as np
+
+from experiments.data.espeak import Request, speak
+from jaxnn.data.wav import Recordings
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029")
+"""Every voice speaks with all of them."""
+HEARD = (
+    *("Alex", "Alicia", "Andy", "Gene", "Jacky", "Lee", "Marco", "Mario", "Mike", "Nguyen", "Reed", "antonio"),
+    *("aunty", "belinda", "benjamin", "caleb", "ed", "edward", "f1", "f2", "f4", "grandma", "john", "klatt4", "m1"),
+    *("m2", "m4", "m5", "m7", "max", "norbert", "pablo", "rob", "sandro", "shelby", "steph", "travis", "zac"),
+)
+"""Voices that are heard in training."""
+HELD_OUT = ("Annie", "Michael", "boris", "david", "f3", "f5", "linda", "m3", "m6", "m8", "miguel", "quincy")
+"""Voices that only the test has."""
+
+
+def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Request]:
+    """Draws what is said, and how.
+
+    Args:
+        n: How many strings.
+        most: The most digits of a string; one is the least.
+        seed: Of the random numbers.
+        voices: Who speaks, in turn.
+    """
+    rng = np.random.default_rng(seed)
+    return [
+        Request(
+            text=" ".join(WORDS[digit] for digit in rng.integers(0, 10, rng.integers(1, most + 1))),
+            voice=f"{ACCENTS[rng.integers(len(ACCENTS))]}+{voices[number % len(voices)]}",
+            speed=int(rng.integers(150, 251)),
+            pitch=int(rng.integers(25, 76)),
+        )
+        for number in range(n)
+    ]
+
+
+def recordings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> Recordings:
+    """Speaks such strings."""
+    requests = strings(n, most, seed, voices)
+    sounds, rate = speak(requests)
+    return Recordings(
+        names=[f"{number} {request.voice}" for number, request in enumerate(requests)],
+        samples=[sound.astype(np.float32) / np.float32(2**15) for sound in sounds],
+        rate=rate,
+        texts=[request.text for request in requests],
+        speakers=[request.voice.partition("+")[2] for request in requests],
+    )

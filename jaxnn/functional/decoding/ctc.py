@@ -1,0 +1,211 @@
+"""Decoding of connectionist temporal classification (CTC): labels from the probabilities of each frame."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.functional.arguments import as_arrays, floating, integer, rank, with_one_batch
+from jaxnn.functional.compensated import Total, plus
+from jaxnn.functional.exportable import exportable
+from jaxnn.kernels.accumulate import widened
+
+
+@exportable
+class Labelling(NamedTuple):
+    """Labels that CTC decoding found.
+
+    Attributes:
+        labels: Int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first. The blank
+            fills the rest.
+        lengths: Int32, the number of labels.
+        log_probs: Natural logarithm of the probability: of the one best alignment by `ctc_greedy`, of all alignments
+            that beam search followed by `ctc_beam_search`.
+    """
+
+    labels: jax.Array
+    lengths: jax.Array
+    log_probs: jax.Array
+
+
+@partial(jax.jit, static_argnames="blank")
+def ctc_greedy(logits: jax.Array, lengths: jax.typing.ArrayLike | None = None, *, blank: int = 0) -> Labelling:
+    """Takes the most probable class of each frame, joins repetitions and drops blanks.
+
+    This finds the most probable alignment, whose labels need not be the most probable ones: `ctc_beam_search` adds the
+    alignments of the same labels.
+
+    Args:
+        logits: `(*batch, time, classes)`, before softmax.
+        lengths: Integers `(*batch,)`, how many frames count; all by default.
+        blank: The class that means no label; known while tracing.
+
+    Returns:
+        Labels of at most `time`, their number, and the log-probability of the alignment.
+
+    Raises:
+        ValueError: If a shape, a dtype or `blank` does not fit.
+
+    References:
+        Graves et al., Connectionist temporal classification, ICML 2006, section 3.2 (best path decoding).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> best = jnp.array([2, 2, 0, 2, 1, 1])  # the class of each of six frames; 0 is the blank
+        >>> made = F.ctc_greedy(9.0 * jax.nn.one_hot(best, 3))
+        >>> made.labels.tolist(), made.lengths.tolist()
+        ([2, 2, 1, 0, 0, 0], 3)
+    """
+    log_probs, lengths, blank = _checked(logits, lengths, blank)
+    time = log_probs.shape[-2]
+    counts = jax.lax.broadcasted_iota(jnp.int32, log_probs.shape[:-1], log_probs.ndim - 2) < lengths[..., None]
+    best = jnp.where(counts, jnp.argmax(log_probs, axis=-1).astype(jnp.int32), blank)
+    before = jnp.concatenate([jnp.full_like(best[..., :1], blank), best[..., :-1]], axis=-1)
+    kept = (best != blank) & (best != before)
+    # What is dropped goes to a place behind the last one.
+    places = jnp.where(kept, jnp.cumsum(kept, axis=-1, dtype=jnp.int32) - 1, time)
+    flat, batch = with_one_batch(best, 1)
+
+    def place(labels: jax.Array, at: jax.Array) -> jax.Array:
+        return jnp.full(time, blank, jnp.int32).at[at].set(labels, mode="drop")
+
+    labels = jax.vmap(place)(flat, places.reshape(flat.shape)).reshape(*batch, time)
+    total = jnp.sum(jnp.where(counts, jnp.max(log_probs, axis=-1), 0.0), axis=-1)
+    return Labelling(labels, jnp.sum(kept, axis=-1, dtype=jnp.int32), total)
+
+
+@partial(jax.jit, static_argnames=("beams", "max_length", "blank"))
+def ctc_beam_search(
+    logits: jax.Array,
+    lengths: jax.typing.ArrayLike | None = None,
+    *,
+    beams: int,
+    max_length: int | None = None,
+    blank: int = 0,
+) -> Labelling:
+    r"""Keeps the `beams` most probable beginnings of the labels at every frame, each with all its alignments.
+
+    For a beginning :math:`y` after t frames, with :math:`b` the probability of its alignments that end in a blank,
+    :math:`n` of those that end in its last label, and :math:`p` the probabilities of the next frame, the search
+    computes, in the log domain,
+
+    .. math::
+
+        b'(y) = p_{\text{blank}} (b(y) + n(y)), \qquad
+        n'(y k) = p_k \bigl( n(y k) + b(y) + [y \text{ does not end in } k] \, n(y) \bigr)
+
+    and keeps the largest :math:`b' + n'`. With one beam per possible beginning the search is exhaustive. Of equal
+    beginnings the first wins.
+
+    Args:
+        logits: `(*batch, time, classes)`, before softmax.
+        lengths: Integers `(*batch,)`, how many frames count; all by default.
+        beams: Number of beginnings to keep; known while tracing, like the following.
+        max_length: Largest number of labels; `time` by default.
+        blank: The class that means no label.
+
+    Returns:
+        Labels, their number, and log-probabilities of the labels, `(*batch, beams, ...)`, best first. Where fewer
+        labellings exist than beams, the rest have a log-probability of minus infinity.
+
+    Raises:
+        ValueError: If a shape or a dtype does not fit, or a number is out of range.
+
+    References:
+        Hannun et al., First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs,
+        2014. Graves and Jaitly, Towards end-to-end speech recognition with recurrent neural networks, ICML 2014.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> logits = jnp.log(jnp.array([[0.6, 0.4], [0.6, 0.4]]))  # a blank and one label
+        >>> F.ctc_greedy(logits).lengths.tolist()  # the best alignment, two blanks, has probability 0.36
+        0
+        >>> made = F.ctc_beam_search(logits, beams=2)  # the three alignments of one label have 0.64
+        >>> made.labels[0].tolist(), made.lengths.tolist(), round(float(jnp.exp(made.log_probs[0])), 2)
+        ([1, 0], [1, 0], 0.64)
+    """
+    log_probs, lengths, blank = _checked(logits, lengths, blank)
+    beams = integer("beams", beams, 1)
+    longest = log_probs.shape[-2] if max_length is None else integer("max_length", max_length, 1)
+    flat, batch = with_one_batch(log_probs, 2)
+    made = jax.vmap(partial(_search, beams=beams, longest=longest, blank=blank))(flat, lengths.reshape(-1))
+    return Labelling(*(part.reshape(*batch, *part.shape[1:]) for part in made))
+
+
+def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int, blank: int) -> Labelling:
+    """Searches in one sequence of frames."""
+    classes, places = log_probs.shape[-1], jnp.arange(longest, dtype=jnp.int32)
+    minus = jnp.full((beams, classes), -jnp.inf, log_probs.dtype)
+    is_blank = jnp.arange(classes, dtype=jnp.int32)[None] == blank
+
+    def frame(carry: Any, step: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        t, log_p = step
+        labels, lengths, in_blank, in_label, total = carry
+        either = jnp.logaddexp(in_blank, in_label)
+        ends = lengths > 0
+        last = jnp.where(ends, labels[jnp.arange(beams), jnp.maximum(lengths - 1, 0)], blank)
+        # A label that repeats the last one needs a blank between.
+        again = last[:, None] == jnp.arange(classes, dtype=jnp.int32)[None]
+        longer = jnp.where(again, in_blank[:, None], either[:, None]) + log_p[None]
+        longer = jnp.where(is_blank | (lengths == longest)[:, None], minus, longer)
+        # Beam i continued by a label may be beam j, which is kept already: its probability is added there.
+        shared = (places[None] < lengths[:, None])[:, None]
+        same = jnp.all((labels[:, None] == labels[None]) | ~shared, axis=-1)
+        # A beam of probability zero fills a place: it may hold the labels of another one.
+        parent = same & (lengths[:, None] + 1 == lengths[None]) & (either > -jnp.inf)[None]
+        joined = jnp.where(parent, longer[:, last], -jnp.inf)
+        stays_label = jnp.where(ends, in_label + log_p[last], -jnp.inf)
+        stays_label = jnp.logaddexp(stays_label, jax.nn.logsumexp(joined, axis=0))
+        stays_blank = either + log_p[blank]
+        taken = jnp.any(parent[:, :, None] & again[None], axis=1)
+        # The column of the blank is the beam as it is.
+        grown = jnp.where(taken, minus, longer)
+        scores = jnp.where(is_blank, jnp.logaddexp(stays_blank, stays_label)[:, None], grown)
+        best, chosen = jax.lax.top_k(scores.reshape(-1), beams)
+        source, label = chosen // classes, (chosen % classes).astype(jnp.int32)
+        stays = label == blank
+        write = (places[None] == lengths[source][:, None]) & ~stays[:, None]
+        # Relative to the best beam, so that totals of long sequences do not round differences away.
+        shift = jnp.where(jnp.isfinite(best[0]), best[0], 0.0)
+        new = (
+            jnp.where(write, label[:, None], labels[source]),
+            lengths[source] + jnp.where(stays, 0, 1).astype(jnp.int32),
+            jnp.where(stays, stays_blank[source], -jnp.inf) - shift,
+            jnp.where(stays, stays_label[source], best) - shift,
+            plus(total, shift),
+        )
+        return jax.tree.map(lambda a, b: jnp.where(t < length, a, b), new, carry), None
+
+    zero = jnp.zeros((), log_probs.dtype)
+    start = (
+        jnp.full((beams, longest), blank, jnp.int32),
+        jnp.zeros(beams, jnp.int32),
+        # At first all beams are the same beginning: only one of them may count.
+        jnp.where(jnp.arange(beams) == 0, zero, -jnp.inf),
+        jnp.full(beams, -jnp.inf, log_probs.dtype),
+        Total(zero, zero),
+    )
+    steps = (jnp.arange(log_probs.shape[0], dtype=jnp.int32), log_probs)
+    (labels, lengths, in_blank, in_label, total), _ = jax.lax.scan(frame, start, steps)
+    return Labelling(labels, lengths, jnp.logaddexp(in_blank, in_label) + total.high)
+
+
+def _checked(logits: Any, lengths: Any, blank: int) -> tuple[jax.Array, jax.Array, int]:
+    """Log-probabilities in float32 at least, the number of frames that count, and the blank."""
+    logits, lengths = as_arrays(logits, lengths)
+    floating(logits=logits)
+    rank("logits", logits, 2, "(*batch, time, classes)")
+    blank = integer("blank", blank, 0)
+    if blank >= logits.shape[-1]:
+        raise ValueError(f"blank: expected a class, 0..{logits.shape[-1] - 1}, got {blank}")
+    if lengths is None:
+        lengths = jnp.full(logits.shape[:-2], logits.shape[-2], jnp.int32)
+    if lengths.shape != logits.shape[:-2] or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(
+            f"lengths: expected integers of shape {logits.shape[:-2]}, the batch axes of logits, got {lengths.dtype} "
+            f"of shape {lengths.shape}"
+        )
+    return jax.nn.log_softmax(widened(logits)), lengths.astype(jnp.int32), blank

@@ -1,0 +1,220 @@
+"""The loss of sequences whose labels have no times: connectionist temporal classification (CTC)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnn import functional as F
+from jaxnn.train.step import fields
+from jaxnn.train.step.batching import Metrics
+from jaxnn.train.step.fields import Place
+from jaxnn.train.step.step import LossFn
+from jaxnn.train.step.supervised import ApplyFn, Supervised, check_counts, first_bad, floating
+
+
+def ctc_loss(
+    *,
+    blank: int = 0,
+    inputs: Place | None = None,
+    labels: Place | None = None,
+    lengths: Place | None = None,
+    label_lengths: Place | None = None,
+    apply_fn: ApplyFn | None = None,
+) -> LossFn:
+    r"""Makes the loss of labels in order whose times are unknown, as the words that a recording holds.
+
+    .. math:: \ell = -\log \sum_{a : \mathcal{B}(a) = y} \prod_t \mathrm{softmax}(z_t)_{a_t}
+
+    over all alignments :math:`a`, one class a frame, that become the labels :math:`y` where :math:`\mathcal{B}` joins
+    repetitions and drops blanks. It is `optax.ctc_loss`, in float32 at least, and not divided by the number of labels:
+    the mean over a batch or a set is the mean per example.
+
+    Frames past a sequence's length and labels past theirs have no effect, whatever they hold. Labels that cannot be,
+    because they are no class or the blank, give NaN; labels that no alignment has, because frames are too few (one a
+    label, and one between two equal labels), give infinity. `fit` and `evaluate` look at both first and raise a
+    `ValueError` that names the position.
+
+    Args:
+        blank: The class that means no label.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        labels: Key, attribute or position of the labels, integers `(batch, longest)`.
+        lengths: Key, attribute or position of the number of frames **of the logits** that count, integers
+            `(batch,)`. Without it a batch's `lengths` or `length` is taken; where it has none, all frames count.
+        label_lengths: Likewise of the number of labels; a batch's `label_lengths` or `target_lengths`.
+        apply_fn: `(model, batch) -> logits`, for a model that takes the lengths too:
+            `lambda model, batch: model(batch["x"], lengths=batch["lengths"])`. `model(inputs)` by default.
+
+    Returns:
+        `(model, batch, key) -> (losses, {"accuracy": ...})`, both `(batch,)`, for logits `(batch, time, classes)`. The
+        accuracy says whether `functional.ctc_greedy` finds all labels and no other.
+
+    Raises:
+        ValueError: If `blank` is negative, or, while tracing, if shapes or dtypes do not fit, or the batch does not
+            show where its parts are.
+
+    References:
+        Graves et al., Connectionist temporal classification: labelling unsegmented sequence data with recurrent neural
+        networks, ICML 2006.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import train
+        >>> batch = {"x": jnp.zeros((2, 3, 4)), "labels": jnp.array([[1, 2], [3, 0]]),
+        ...          "lengths": jnp.array([3, 2]), "label_lengths": jnp.array([2, 1])}
+        >>> losses, metrics = train.ctc_loss()(lambda x: x, batch, None)
+        >>> (jnp.array([64.0, 16.0]) * jnp.exp(-losses)).round().astype(int).tolist()  # the numbers of alignments
+        [5, 3]
+    """
+    if isinstance(blank, bool) or not isinstance(blank, int | np.integer) or blank < 0:
+        raise ValueError(f"blank: expected an integer of at least 0, got {blank!r}")
+    return CTC(
+        inputs=inputs,
+        targets=labels,
+        apply_fn=apply_fn,
+        blank=int(blank),
+        lengths=lengths,
+        label_lengths=label_lengths,
+    )
+
+
+class Read(NamedTuple):
+    """The arrays of a batch that decide what an example is worth.
+
+    Attributes:
+        targets: The labels, `(batch, longest)`.
+        label_lengths: How many of them count, `(batch,)`; None where all do.
+        lengths: How many frames count, `(batch,)`; None where all do.
+    """
+
+    targets: Any
+    label_lengths: Any
+    lengths: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CTC(Supervised):
+    """The loss that `ctc_loss` makes.
+
+    Attributes:
+        blank: The class that means no label.
+        lengths: Where a batch holds the numbers of frames; None looks for them.
+        label_lengths: Where it holds the numbers of labels; None looks for them.
+    """
+
+    blank: int
+    lengths: Place | None
+    label_lengths: Place | None
+
+    option = "labels"
+
+    def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+        """Losses, and whether greedy decoding is right."""
+        read = self.read(batch)
+        logits, labels = self.checked(self.outputs(model, batch), read.targets)
+        frames, counted = _counts(read, logits.shape[1])
+        # NaN in what does not count must not reach the gradient either.
+        logits = jnp.where(_first(frames, logits.shape[1])[..., None], logits, jnp.zeros_like(logits))
+        known = (labels >= 0) & (labels < logits.shape[-1]) & (labels != self.blank)
+        kept = _first(counted, labels.shape[1])
+        other = jnp.full_like(labels, 1 if self.blank == 0 else 0)
+        padding = [(~mask).astype(logits.dtype) for mask in (_first(frames, logits.shape[1]), kept)]
+        losses = optax.ctc_loss(
+            logits, padding[0], jnp.where(kept & known, labels, other), padding[1], blank_id=self.blank
+        )
+        losses = jnp.where(_needed(labels, kept) <= frames, losses, jnp.full_like(losses, jnp.inf))
+        losses = jnp.where(jnp.all(known | ~kept, axis=-1), losses, jnp.full_like(losses, jnp.nan))
+        made = F.ctc_greedy(logits, frames, blank=self.blank)
+        width = max(labels.shape[1], made.labels.shape[1])
+        found, wanted = (
+            jnp.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=self.blank)
+            for array in (made.labels, jnp.where(kept, labels, jnp.full_like(labels, self.blank)))
+        )
+        return losses, {"accuracy": jnp.all(found == wanted, axis=-1)}
+
+    def place(self, batch: Any, part: str = "targets") -> Place | None:
+        """Where the batch holds its labels, its `lengths` or its `label_lengths`; None where it has no such lengths."""
+        if part == "targets":
+            return super().place(batch, part)
+        given = self.lengths if part == "lengths" else self.label_lengths
+        if given is None and not fields.candidates(batch, part):
+            return None
+        return fields.find(batch, part, given)
+
+    def read(self, batch: Any) -> Any:
+        """Labels and lengths."""
+        parts = [self.place(batch, part) for part in ("label_lengths", "lengths")]
+        found = [None if place is None else fields.get(batch, place) for place in parts]
+        return Read(fields.get(batch, self.place(batch)), *found)
+
+    def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        """Logits in float32 at least, and labels in int32."""
+        outputs = floating(outputs)
+        if outputs.ndim != 3 or jnp.ndim(targets) != 2 or len(targets) != len(outputs):
+            raise ValueError(
+                "model: expected logits (batch, time, classes) for labels (batch, longest), got "
+                f"{outputs.shape} for {jnp.shape(targets)}"
+            )
+        if not jnp.issubdtype(targets.dtype, jnp.integer):
+            raise ValueError(
+                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
+            )
+        if outputs.shape[-1] < 2 or self.blank >= outputs.shape[-1]:
+            raise ValueError(
+                f"model: expected logits of the blank, class {self.blank}, and of at least one label, got "
+                f"{outputs.shape[-1]} of them; give the last layer more features."
+            )
+        return outputs, jnp.asarray(targets).astype(jnp.int32)
+
+    def judge(self, read: Any, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
+        """Says which labels are no label, and which have no alignment."""
+        if read.targets.dtype.kind not in "iu" or outputs.ndim != 3 or read.targets.ndim != 2:
+            return "targets", ""
+        time, longest = outputs.shape[1], read.targets.shape[1]
+        for part, values, most in (("lengths", read.lengths, time), ("label_lengths", read.label_lengths, longest)):
+            bad = None if values is None else (values < 0) | (values > most)
+            if bad is not None and bad.any():
+                return part, f"expected lengths 0..{most}, {first_bad(bad, values, numbers)}"
+        frames, counted = (np.asarray(each) for each in _counts(read, time))
+        kept = np.arange(longest)[None] < counted[:, None]
+        bad = ((read.targets < 0) | (read.targets >= outputs.shape[-1]) | (read.targets == self.blank)) & kept
+        if bad.any():
+            expected = f"class numbers 0..{outputs.shape[-1] - 1} other than the blank, {self.blank}"
+            return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}"
+        needed = np.asarray(_needed(read.targets, kept))
+        bad = needed > frames
+        if bad.any():
+            first = int(bad.argmax())
+            return "targets", (
+                f"expected a frame a label and one between two equal labels, got {frames[first]} frames, "
+                f"{needed[first]} needed, at position {first if numbers is None else int(numbers[first])} "
+                f"({bad.sum():,} of {bad.size:,}); leave these examples out, or give the logits more frames."
+            )
+        return "targets", ""
+
+
+def _counts(read: Read, time: int) -> tuple[Any, Any]:
+    """The numbers of frames and of labels that count, int32 `(batch,)`."""
+    batch, longest = read.targets.shape
+    counts = []
+    for name, values, most in (("lengths", read.lengths, time), ("label_lengths", read.label_lengths, longest)):
+        if values is None:
+            counts.append(jnp.full(batch, most, jnp.int32))
+        else:
+            check_counts(name, values, (batch,), np.integer, "integers")
+            counts.append(values.astype(np.int32))
+    return counts[0], counts[1]
+
+
+def _first(lengths: jax.Array, size: int) -> jax.Array:
+    """Which of `size` steps count, bools `(batch, size)`."""
+    return jnp.arange(size, dtype=jnp.int32)[None] < lengths[:, None]
+
+
+def _needed(labels: Any, kept: Any) -> jax.Array:
+    """The frames of the shortest alignment: one a label, and a blank between two equal ones."""
+    again = (labels[:, 1:] == labels[:, :-1]) & kept[:, 1:]
+    return jnp.sum(kept, axis=-1, dtype=jnp.int32) + jnp.sum(again, axis=-1, dtype=jnp.int32)
