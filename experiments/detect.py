@@ -174,6 +174,7 @@ def check(options: Options) -> None:
     expect("side", options.side, options.side % 4 == 0 and 32 <= options.side <= 2048, "a multiple of 4, 32 to 2048")
     expect_numbers(options, "learning_rate", "weight_decay")
     expect_share(options, "score")
+    expect("digits", options.digits, options.digits <= 100, "at most 100")
     steps_of(options.epochs, options.steps, 1)
     if options.resume is not None:
         to_resume(options.resume)  # a folder that is not there is told before anything is made
