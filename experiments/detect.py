@@ -38,7 +38,8 @@ from jaxnn import data, metrics, models, plots, train
 from jaxnn import functional as F
 from jaxnn.data import Boxed
 
-LOSS = train.detection_loss()
+LOSS = train.detection_loss(size_weight=0.3)
+"""Digits are a few cells wide: errors of size count more than in pictures that are hundreds of pixels wide."""
 PREPROCESS = train.image_preprocess()
 TOP = 50
 """Boxes that are read off each picture."""
@@ -60,7 +61,7 @@ class Options(Kept):
     """Held-out scenes to judge by."""
     steps: int = 50
     """Training steps of an epoch; scenes are new in each. With --data-dir, an epoch reads all pictures once."""
-    epochs: int = 16
+    epochs: int = 24
     """Epochs to train."""
     batch_size: int = 16
     """Pictures a step."""
@@ -174,6 +175,7 @@ def check(options: Options) -> None:
     expect("side", options.side, options.side % 4 == 0 and 32 <= options.side <= 2048, "a multiple of 4, 32 to 2048")
     expect_numbers(options, "learning_rate", "weight_decay")
     expect_share(options, "score")
+    expect("digits", options.digits, options.digits <= 100, "at most 100")
     steps_of(options.epochs, options.steps, 1)
     if options.resume is not None:
         to_resume(options.resume)  # a folder that is not there is told before anything is made

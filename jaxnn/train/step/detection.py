@@ -49,7 +49,7 @@ def heatmap_loss(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta
         >>> heat = jnp.zeros((4, 4, 1)).at[1, 2].set(1.0)
         >>> logits = jnp.where(heat == 1, 4.0, -4.0)
         >>> print(f"{train.step.heatmap_loss(logits, heat):.5f} {train.step.heatmap_loss(-logits, heat):.1f}")
-        0.00009 61.9
+        0.00009 62.0
     """
     _check_numbers(alpha=alpha, beta=beta)
     logits = floating(logits)
