@@ -141,6 +141,11 @@ def test_the_experiment_leaves_its_numbers_and_resumes(folder, tmp_path, monkeyp
         ),
         (["low"], {}, "--data-dir: expected recordings of at least two speakers, of whom one is held out, got 1"),
         (["low", "high"], {}, r"--data-dir: expected recordings to test by with the characters .* got 'g', 'h', 'i'"),
+        (
+            ["low", "high", "low " * 30],
+            {},
+            "--data-dir: .*, got 2.56 seconds for 'low low .* in speaker2/2; correct or",
+        ),
         (None, {"data_dir": "nowhere"}, "--data-dir: expected a folder of WAV files, got nowhere"),
     ],
 )
