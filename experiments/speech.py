@@ -51,7 +51,7 @@ class Options(Kept):
     """Strings of digits that held-out voices say to test by."""
     digits: int = 4
     """The most digits of a string."""
-    epochs: int = 10
+    epochs: int = 8
     """Passes over the training recordings."""
     batch_size: int = 16
     """Recordings a step."""
@@ -106,7 +106,7 @@ def main(options: Options) -> None:
     if options.resume is not None:
         to_resume(options.resume)
     heard, held_out = recordings_of(options)
-    alphabet = speech_data.alphabet_of(heard.texts)
+    alphabet = speech_data.alphabet_of(heard.texts if options.data_dir else [" ".join(digits_aloud.WORDS)])
     learned, judged = (speech_data.prepare(each, alphabet) for each in (heard, held_out))
     steps = steps_of(options.epochs, len(learned.inputs), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
