@@ -64,7 +64,7 @@ def alphabet_of(texts: list[str]) -> str:
 
 
 def prepare(recordings: Recordings, alphabet: str) -> Speech:
-    """Computes frames and labels; raises where a text has another character."""
+    """Computes frames and labels; raises where a text has another character or does not fit into its recording."""
     labels = np.zeros((len(recordings.texts), max(map(len, recordings.texts))), np.int32)
     for row, name, text in zip(labels, recordings.names, recordings.texts, strict=True):
         if unknown := sorted({*text} - {*alphabet}):
@@ -76,6 +76,13 @@ def prepare(recordings: Recordings, alphabet: str) -> Speech:
     step = STACK * sizes(recordings.rate)[1]
     sounds = [with_silence(samples, recordings.rate) for samples in recordings.samples]
     lengths = np.array([len(sound) // step for sound in sounds], np.int32)
+    for name, text, length in zip(recordings.names, recordings.texts, lengths, strict=True):
+        needed = len(text) + sum(map(str.__eq__, text, text[1:]))  # CTC separates equal characters by a blank
+        if needed > length:
+            raise ValueError(
+                f"--data-dir: expected recordings as long as what they say, got {length * step / recordings.rate:.2f} "
+                f"seconds for {text!r} in {name}; correct or remove it"
+            )
     longest = int(lengths.max())
     inputs = np.zeros((len(sounds), longest, STACK * BANDS), np.float32)
     for start in range(0, len(sounds), 64):  # all at once would take ten times the memory

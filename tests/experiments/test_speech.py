@@ -25,7 +25,10 @@ def tone(text, speaker):
     sounds = []
     for word in text.split():
         t = np.arange(int(0.08 * RATE)) / RATE
-        sounds += [0.5 * np.sin(2 * np.pi * TONES[word] * (1 + 0.02 * speaker) * t), np.zeros(int(0.04 * RATE))]
+        sounds += [
+            0.5 * np.sin(2 * np.pi * TONES.get(word, 400.0) * (1 + 0.02 * speaker) * t),
+            np.zeros(int(0.04 * RATE)),
+        ]
     return np.concatenate(sounds)
 
 
@@ -141,6 +144,11 @@ def test_the_experiment_leaves_its_numbers_and_resumes(folder, tmp_path, monkeyp
         ),
         (["low"], {}, "--data-dir: expected recordings of at least two speakers, of whom one is held out, got 1"),
         (["low", "high"], {}, r"--data-dir: expected recordings to test by with the characters .* got 'g', 'h', 'i'"),
+        (
+            ["low", "high", "low" * 30],
+            {},
+            r"--data-dir: .*, got 0\.\d\d seconds for 'lowlow.* in speaker2/2; correct or",
+        ),
         (None, {"data_dir": "nowhere"}, "--data-dir: expected a folder of WAV files, got nowhere"),
     ],
 )
