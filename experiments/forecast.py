@@ -21,9 +21,9 @@ Intervals of all ways are calibrated alike, on how far earlier ones missed (`exp
 
 What came out: options were chosen by `--tune`, where the LSTM's error is at most the linear one on 7 of the 10 series
 and 0.99 times it in the geometric mean. On the held-out ends it is 7 of 10 again and 0.99 times, and its interval score
-is 0.98 times; docs/measured.md has the table. Nearly all that these pasts say of the future is linear; little is left
-to add. What helps: to start at nothing, to add half, and no levels where a series grows. One network for all series at
-once was worse: at most the linear error on 4 of 10.
+is 0.98 times; docs/measured.md has the table. Nearly all that these pasts say of the future is linear; little is left to
+add. What helps: to start at the linear forecast, and to show no levels where a series grows. One network for all series
+was worse than one for each.
 
 Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder.
 """
