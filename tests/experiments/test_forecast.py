@@ -218,6 +218,16 @@ def test_options_that_do_not_fit_are_named(options, message):
         forecast.check(dataclasses.replace(SMALL, **options))
 
 
+def test_tuning_leaves_the_held_out_end_out_and_series_that_are_too_short_then(real, capsys):
+    options = dataclasses.replace(SMALL, horizon=12, window=24, cuts=4)
+    assert len(forecast.check(options)) == 10
+    for series in (found := forecast.check(dataclasses.replace(options, tune=True))):
+        whole = real[series.name].values
+        np.testing.assert_array_equal(series.values, whole[: rolling.cuts(len(whole), 12, 4)[1].at])
+    assert len(found) == 8
+    assert "too short before the held-out end: Nile, German inflation" in capsys.readouterr().out
+
+
 def test_a_series_that_does_not_change_is_named(tmp_path):
     path = write(tmp_path / "flat.csv", range(1900, 2000), [5] * 100)
     with pytest.raises(ValueError, match="--series: expected values that change, got the same again and again in flat"):
