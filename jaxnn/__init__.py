@@ -36,4 +36,4 @@ if not TYPE_CHECKING:  # who checks types sees the names above, and no others
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*(name for name in globals() if name.startswith("__")), *__all__]

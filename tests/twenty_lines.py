@@ -19,8 +19,9 @@ def last_output(params: F.LSTMParams, x: jax.Array) -> jax.Array:
 def trained(digits: data.Dataset, epochs: int = 1) -> train.TrainState:
     net = models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))
     state = train.create_state(net, train.optimizer("adam", 1e-3, steps=12 * epochs), jax.random.key(0))
-    state, history = train.fit(state, digits.train, train.classification_loss(), epochs=epochs)
-    print(state, history[-1]["loss"])
+    loss, scaled = train.classification_loss(), train.image_preprocess()
+    state, history = train.fit(state, digits.train, loss, preprocess=scaled, epochs=epochs)
+    print(state, history[-1])
     return state
 
 
@@ -30,5 +31,6 @@ def test_dense(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
 
 
 def test_all_of_it() -> None:
-    assert trained(data.load_digits()).step == 11
-    assert last_output(F.init_lstm(jax.random.key(0), 3, 4), jnp.ones((2, 5, 3))).shape == (2, 8)
+    assert trained(data.load_digits()).step == 12
+    x = jax.random.normal(jax.random.key(1), (2, 5, 3))
+    assert last_output(F.init_lstm(jax.random.key(0), 3, 4), x).shape == (2, 8)
