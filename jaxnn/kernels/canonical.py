@@ -11,6 +11,7 @@ is as fast in a loop as outside:
 `convolve(x, kernel, geometry)` computes them: `lax_conv`, or the forward convolution of another library.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,33 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels.geometry import ConvGeometry, Sizes
+from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 
 Convolve = Callable[[jax.Array, jax.Array, ConvGeometry], jax.Array]
 
 
 def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
+    flipped, edges = _forward(g, kernel, spatial, geometry)
+    # Outputs that saw only padding are cropped. The convolution pads g, unless g is dilated.
+    here = [edge if edge[2] else (min(edge[0], 0), min(edge[1], 0), 0) for edge in edges]
+    there = tuple((0, 0) if edge[2] else (max(edge[0], 0), max(edge[1], 0)) for edge in edges)
+    forward = dataclasses.replace(geometry, stride=(1,) * len(spatial), padding=there)
+    return convolve(_pad(g, here), flipped, forward)
+
+
+def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+    """`conv_dx` as one convolution of `jax.lax` that dilates g itself: converters know it as a transposed one."""
+    flipped, edges = _forward(g, kernel, spatial, geometry)
+    padding = tuple((low, high) for low, high, _ in edges)
+    forward = dataclasses.replace(geometry, stride=(1,) * len(spatial), padding=padding)
+    return lax_conv(g, flipped, forward, dilate=geometry.stride)
+
+
+def _forward(
+    g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry
+) -> tuple[jax.Array, list[tuple[int, int, int]]]:
+    """The kernel of `conv_dx` as a forward convolution, and the padding (low, high, interior) of g."""
     *window, inputs, outputs = kernel.shape
     groups = geometry.groups
     flipped = jnp.flip(kernel, range(len(window))).reshape(*window, inputs, groups, outputs // groups)
@@ -35,11 +56,7 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
             window, geometry.dilation, geometry.stride, geometry.padding, spatial, g.shape[1:-1], strict=True
         )
     ]
-    # Outputs that saw only padding are cropped. The convolution pads g, unless g is dilated.
-    here = [edge if edge[2] else (min(edge[0], 0), min(edge[1], 0), 0) for edge in edges]
-    there = tuple((0, 0) if edge[2] else (max(edge[0], 0), max(edge[1], 0)) for edge in edges)
-    ones = (1,) * len(window)
-    return convolve(_pad(g, here), flipped, ConvGeometry(ones, there, geometry.dilation, groups, geometry.precision))
+    return flipped, edges
 
 
 def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:

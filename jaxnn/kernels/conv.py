@@ -20,9 +20,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from jaxnn.kernels import conv_cpu
-from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.kernels.canonical import conv_dx_dilating
+from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
-from jaxnn.kernels.settings import conv_precision
+from jaxnn.kernels.settings import conv_precision, is_plain
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
@@ -56,6 +57,8 @@ def _lax_conv_dx(
         return jax.vmap(lambda g, kernel: _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=False))(
             g, kernel
         )
+    if is_plain() and all(map(known, spatial)):
+        return conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
     return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))
 

@@ -79,8 +79,8 @@ def lax_reduce(operands: Any, start: Any, reducer: Any, window: Window) -> Any:
     )
 
 
-def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """Calls `jax.lax.conv_general_dilated`, channels last, with any number of spatial axes."""
+def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, *, dilate: Sizes | None = None) -> jax.Array:
+    """Calls `jax.lax.conv_general_dilated`, channels last, with any number of spatial axes; `dilate` is that of `x`."""
     n = x.ndim - 2
     channels_last = (0, n + 1, *range(1, n + 1))
     padding = geometry.padding
@@ -92,6 +92,7 @@ def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Arr
         kernel,
         window_strides=geometry.stride,
         padding=padding,
+        lhs_dilation=dilate,
         rhs_dilation=geometry.dilation,
         feature_group_count=geometry.groups,
         dimension_numbers=lax.ConvDimensionNumbers(channels_last, (n + 1, n, *range(n)), channels_last),

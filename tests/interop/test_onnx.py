@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 from jaxnn import kernels, models, modules
+from tests.cases import CASES
+from tests.test_cases import float32
 
 why = "jax2onnx holds Orbax back, so it is not among the tests' packages: make test-onnx"
 onnxruntime = pytest.importorskip("onnxruntime", reason=why)
@@ -134,6 +136,48 @@ def test_encoder_and_decoder(kind):
             return decoder.generate(encoder(x), start=0, end=1, max_length=4).tokens
 
         assert_converts(written, (tokens(2, 6),), (tokens(2, 6),))
+
+
+LAYERS = (
+    *("conv 1d without bias", "conv causal", "conv groups", "conv circular", "conv_transpose pairs and output padding"),
+    *("conv_transpose groups", "conv_transpose 1d valid", "max_pool 3d", "max_pool dilated", "avg_pool 3d"),
+    *("avg_pool ceil mode and padding", "lp_pool p = 1", "adaptive_max_pool uneven", "global_max_pool 2d", "attention"),
+    *("lstm peephole", "lstm projection", "lstm coupled", "lstm layer norm", "gru heads", "slstm", "minlstm log-space"),
+    *("gru reset before, lengths, backward", "mingru", "conv_lstm 2d, peephole", "stack"),
+)
+NOT_CONVERTED = (
+    *("conv 3d valid", "conv_transpose 3d", "conv replicate", "lp_pool 2d", "lru lengths, backward", "newton"),
+    "mingru log-space, associative, lengths",
+)
+NAMED = {case.name: case for case in CASES}
+
+
+def flat(case):
+    """The layer as a function of arrays, and its arguments for two batches."""
+    one, three = (float32(case.args(batch=(batch,))) for batch in (1, 3))
+    structure = jax.tree.structure(one)
+
+    def layer(*leaves):
+        return jax.tree.leaves(case.function(*jax.tree.unflatten(structure, leaves)))
+
+    return layer, jax.tree.leaves(one), jax.tree.leaves(three)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name):
+    assert_converts(*flat(NAMED[name]))
+
+
+@pytest.mark.parametrize("name", NOT_CONVERTED)
+def test_what_the_page_says_does_not_convert_raises(name):
+    """If one of these fails, the page can promise more."""
+    try:
+        assert_converts(*flat(NAMED[name]))
+    except AssertionError:
+        raise
+    except Exception:
+        return
+    pytest.fail("converted")
 
 
 def test_the_recipe_of_the_page_runs():

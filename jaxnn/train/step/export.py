@@ -116,7 +116,7 @@ def _step(model: Any, state: Any, inputs: Any) -> Any:
 
 
 def _on_host(state: TrainState) -> TrainState:
-    """The state without optimiser and average, its arrays in the memory of the host: a program holds no devices."""
+    """The state without optimiser and average, its arrays in the host's memory: a program binds them to no device."""
 
     def fetched(array: Any) -> Any:
         if jnp.issubdtype(array.dtype, jax.dtypes.extended):
