@@ -51,7 +51,7 @@ class Options(Kept):
     """Strings of digits that held-out voices say to test by."""
     digits: int = 4
     """The most digits of a string."""
-    epochs: int = 8
+    epochs: int = 16
     """Passes over the training recordings."""
     batch_size: int = 16
     """Recordings a step."""

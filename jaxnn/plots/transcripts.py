@@ -107,13 +107,13 @@ def transcripts(
     save(figure, path)
 
 
-def peaks(p: np.ndarray, least: float = 0.3) -> list[int]:
+def peaks(p: np.ndarray, least: float = 0.5) -> list[int]:
     """The frame of the highest probability in each run of frames above `least`.
 
     Example:
         >>> import numpy as np
         >>> from jaxnn.plots.transcripts import peaks
-        >>> peaks(np.array([0.0, 0.5, 0.9, 0.1, 0.4]))
+        >>> peaks(np.array([0.0, 0.6, 0.9, 0.1, 0.7]))
         [2, 4]
     """
     ends = np.diff(np.concatenate([[0], p > least, [0]]))
