@@ -50,7 +50,7 @@ DOCUMENTS = {"core": "conf"} | {
 """The parts of Django that were translated one by one, and where they lie in it."""
 
 _QUOTE = "[“”„‚‘’«»\"']?"
-_MARKUP = re.compile(rf"{_QUOTE}(?:%\(\w*\)\w|%\w|\{{[^}}]*\}}){_QUOTE}|<[^>]*>|&\w+;|https?:\S+|\S*[/\\_`]\S*")
+_MARKUP = re.compile(rf"{_QUOTE}(?:%(?:\(\w*\))?[.\d]*\w|\{{[^}}]*\}}){_QUOTE}|<[^>]*>|&\w+;|https?:\S+|\S*[/\\_`]\S*")
 _MAGIC = 0x950412DE
 
 
