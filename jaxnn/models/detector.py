@@ -11,8 +11,10 @@ from flax import nnx
 from jaxnn.functional import BoxMaps
 from jaxnn.functional.arguments import channels_advice
 from jaxnn.modules import Conv, MaxPool
+from jaxnn.modules.names import explained
 
 
+@explained
 class Detector(nnx.Module):
     r"""Finds objects as points: predicts in each cell whether a centre is there, and the size of its box.
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments import detect, lenet5, mlp, rows
+from experiments import detect, forecast, lenet5, mlp, rows
 from experiments.cli import command
 from jaxnn import data, models, train
 
@@ -93,6 +93,15 @@ def test_scenes_that_are_made_on_the_device(start):
     assert any(line.startswith("an epoch") and line.endswith("FLOP 5 steps") for line in told)
     assert any(line.startswith("the run") and "FLOP 7 epochs" in line for line in told)
     assert "training set 0 B" in told
+    assert not everything()
+
+
+def test_one_of_many_networks(start):
+    sizes = {"cell": "rnn", "window": 8, "hidden": 2, "cuts": 1, "seeds": 3, "examples": 64, "epochs": 7}
+    told = start(forecast, "--dry-run", *(word for name, value in sizes.items() for word in (f"--{name}", str(value))))
+    assert any(line.startswith("one of ") and line.endswith("networks, which are trained together:") for line in told)
+    assert any(line.startswith("an epoch") and line.endswith("FLOP 2 steps") for line in told)
+    assert any(line.startswith("the run") and "FLOP 7 epochs" in line for line in told)
     assert not everything()
 
 

@@ -75,7 +75,7 @@ def test_gates_start_out_keeping_for_up_to_the_delay(cell):
 
 def test_every_network_learns_over_a_short_delay_and_resumes(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
-    memory.main(memory.Options(delays=(2,), profile=True, steps=150, hidden=16, learning_rate=2e-2, run=run))
+    memory.main(memory.Options(delays=(2,), steps=150, hidden=16, learning_rate=2e-2, run=run))
     result = json.loads((run / "result.json").read_text())
     for task, cells in result["scores"].items():
         for (score,) in cells.values():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxnn import functional as F
 from jaxnn import models
 
 MODELS = {
@@ -15,6 +16,7 @@ MODELS = {
     "LeNet": (functools.partial(models.LeNet, (4, 4, 2), filters=(3, 4), hidden=5), (4, 4, 4, 2)),
     "LeNet5": (functools.partial(models.LeNet5, (8, 8, 1)), (2, 8, 8, 1)),
     "Cifar10Net": (functools.partial(models.Cifar10Net, (10, 10, 2), filters=(3, 4), hidden=5), (4, 10, 10, 2)),
+    "Detector": (functools.partial(models.Detector, 2, 3, width=3, blocks=2), (2, 8, 8, 2)),
     "RowReader": (functools.partial(models.RowReader, (4, 3, 2), hidden=5, dense=6, layers=2), (4, 4, 3, 2)),
     "Transcriber": (functools.partial(models.Transcriber, 3, 4, hidden=5), (4, 6, 3)),
     "Forecaster": (functools.partial(models.Forecaster, 3, 2, hidden=5), (4, 6, 3)),
@@ -39,6 +41,8 @@ def inputs(name):
 
 def outputs(model, x):
     y = model(x)
+    if isinstance(y, F.BoxMaps):
+        return jnp.concatenate(y, axis=-1)
     return y[0] if isinstance(y, tuple) else y
 
 

@@ -54,6 +54,7 @@ MODULES = {
     "LanguageModel": _with_rngs(models.LanguageModel, 5, embed_features=2, hidden_features=3, dropout=0.5),
     "RowReader": _with_rngs(models.RowReader, (8, 8, 1), hidden=3, dense=2),
     "TextClassifier": _with_rngs(models.TextClassifier, 5, 3, embed_features=2, hidden_features=3, dropout=0.5),
+    "Detector": _with_rngs(models.Detector, 2, 3, width=2, blocks=2),
     "Transcriber": _with_rngs(models.Transcriber, 2, 3, hidden=3, dropout=0.5),
     "Forecaster": _with_rngs(models.Forecaster, 2, 3, kind="gru"),
 }

@@ -19,13 +19,13 @@ def optimizer(
     name: Optimizer = "adam",
     learning_rate: float = 1e-3,
     *,
-    steps: int,
+    steps: int | None = None,
     schedule: Schedule = "constant",
     warmup: float = 0.05,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes an Optax optimiser whose learning rate follows a schedule over a run of `steps` steps.
+    r"""Makes an Optax optimiser whose learning rate is constant, or follows a schedule over a run of `steps` steps.
 
     Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so
     that a sweep can vary them without a new compilation.
@@ -37,7 +37,7 @@ def optimizer(
     Args:
         name: `adam`; `adamw` (decoupled weight decay); `sgd` (Nesterov momentum 0.9).
         learning_rate: The highest learning rate of the run.
-        steps: Steps of the whole run: epochs times steps per epoch.
+        steps: Steps of the whole run, epochs times steps per epoch; needed by every schedule but `constant`.
         schedule: `constant`; `cosine`: linear warm-up, then half a cosine down to 0; `one-cycle`: the one of
             Smith and Topin, cosine-shaped: from 1/25 of the learning rate up over 30 % of the run and down to
             1/250,000.
@@ -51,7 +51,7 @@ def optimizer(
         The transformation for `train.create_state`.
 
     Raises:
-        ValueError: If a name is unknown or a number out of range.
+        ValueError: If a name is unknown, a number out of range, or `steps` missing.
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
@@ -109,11 +109,16 @@ def _in_float32(tx: optax.GradientTransformation) -> optax.GradientTransformatio
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _factor(schedule: str, steps: int, warmup: float) -> optax.Schedule:
+def _factor(schedule: str, steps: int | None, warmup: float) -> optax.Schedule:
     """Returns the share of the highest learning rate in each step."""
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule: expected one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-    check_count("steps", steps)
+    if steps is not None:
+        check_count("steps", steps)
+    elif schedule == "constant":
+        return optax.constant_schedule(1.0)
+    else:
+        raise ValueError(f"steps: expected the steps of the whole run for a {schedule} schedule, got None; give them.")
     if schedule == "cosine":
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")

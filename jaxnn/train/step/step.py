@@ -112,10 +112,16 @@ def make_step(
             raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
         batching.check_full(weights, reduction)
 
+        def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
+            try:
+                return losses_and_metrics(loss_fn(model, batch, loss_key))
+            except ValueError as error:
+                if preprocess is None and any(x.dtype == jnp.uint8 for x in jax.tree.leaves(batch)):
+                    error.add_note("The batch holds uint8; preprocess=train.image_preprocess() makes floats of it.")
+                raise
+
         def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-            (losses, extra), variables = apply(
-                state, params, lambda model: losses_and_metrics(loss_fn(model, batch, loss_key)), training=True
-            )
+            (losses, extra), variables = apply(state, params, loss_of, training=True)
             if reduction == "batch":
                 metrics = batching.whole_batch(losses, extra, batch)
             else:

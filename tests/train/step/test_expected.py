@@ -200,3 +200,12 @@ def test_a_loss_function_that_returns_something_else(returned, message):
 def test_other_functions_that_are_none(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_pictures_in_bytes_without_preprocessing_are_told_how_to_become_floats():
+    net = models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))
+    state = jax.eval_shape(lambda: train.create_state(net, optax.adam(1e-3), KEY))
+    batch = {"images": jnp.zeros((2, 8, 8, 1), jnp.uint8), "labels": jnp.zeros(2, jnp.int32)}
+    with pytest.raises(ValueError, match="x: expected a floating dtype") as told:
+        jax.eval_shape(train.make_step(train.classification_loss()), state, batch)
+    assert any("preprocess=train.image_preprocess()" in note for note in told.value.__notes__)

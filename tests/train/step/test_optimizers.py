@@ -114,3 +114,10 @@ def test_an_optimiser_whose_state_changes_its_type_is_named():
     told = r"opt_state\[1\]\.trace\['w'\] as bfloat16 \(2, 3\) before and float32 \(2, 3\) after; use train.optimizer"
     with pytest.raises(ValueError, match=told):
         train.make_epoch(train.make_step(dot), batch_size=2)(state, jnp.ones((4, 2, 3), jnp.bfloat16))
+
+
+def test_a_constant_rate_needs_no_number_of_steps_and_a_schedule_names_it():
+    assert float(train.optimizer("sgd", RATE).init({"w": jnp.ones(1)}).hyperparams["learning_rate"]) == np.float32(RATE)
+    for schedule in SCHEDULES[1:]:
+        with pytest.raises(ValueError, match=f"steps: expected the steps of the whole run for a {schedule} schedule"):
+            train.optimizer("adam", RATE, schedule=schedule)
