@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from flax import nnx
 
 from experiments import model_file
@@ -134,7 +135,7 @@ def learn(options: Options) -> None:
     )
     state = train.create_state(train.loop.Stateful(model, options.streams), tx, jax.random.key(options.seed))
     folder = folder_of(options)
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    parameters = optax.tree.size(state.params)
     print(
         f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "
         f"{len(text.held_out):,} held out, {len(text.vocabulary)} different ones; {jax.devices()[0].device_kind}",

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
 from experiments.cli.checks import expect, expect_counts, expect_numbers, expect_share, steps_of
@@ -130,7 +131,7 @@ def main(options: Options) -> None:
         print(train.loop.dry_run(jax.eval_shape(create), work.training, LOSS, **how, resume=options.resume))
         return
     folder = folder_of(options)
-    parameters = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(f"Detector with {parameters:,} parameters on {work.about}; {jax.devices()[0].device_kind}")
     began = time.perf_counter()
     kept = keeping(options, folder, free=("score",))

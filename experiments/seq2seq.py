@@ -103,7 +103,7 @@ def main(options: Options) -> None:
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
     folder = folder_of(options)
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    parameters = optax.tree.size(state.params)
     print(
         f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "
         f"train on; {options.tests:,} held out, and as many in {len(unseen)} forms never seen; "

@@ -46,7 +46,7 @@ def load(path: Path) -> Program:
             exported = {name: export.deserialize(bytearray(file.read(name))) for name in contents["functions"]}
         compiled: dict[str, Any] = {name: jax.jit(function.call) for name, function in exported.items()}
         return Program(contents, compiled, exported["call"].in_avals[0])
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or no exported program: {error}") from error
 
 
@@ -102,7 +102,13 @@ def compute(program: Program, path: Path, out: Path | None) -> str:
     outputs = program.functions["call"](inputs)
     if out is None:
         return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
-    np.save(out, np.asarray(outputs))
+    if not isinstance(outputs, jax.Array):
+        raise ValueError(f"--out: expected a program with one output, got {list(outputs)}; a .npy file holds one array")
+    # Beside it first, so that the file is whole or as it was.
+    beside = out.with_name(f".{out.name}.part")
+    with beside.open("wb") as file:
+        np.save(file, np.asarray(outputs))
+    beside.replace(out)
     return f"{len(inputs):,} examples; outputs {outputs.dtype} {outputs.shape} are in {out}"
 
 
@@ -125,6 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if not options.temperature > 0:
             raise ValueError(f"--temperature: expected a positive number, got {options.temperature}")
+        if options.length < 0:
+            raise ValueError(f"--length: expected a number that is not negative, got {options.length}")
         program = load(options.program)
         if options.picture:
             for line in classify(program, options.picture, options.invert):

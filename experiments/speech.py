@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from experiments import speech_data, speech_templates
@@ -115,7 +116,7 @@ def main(options: Options) -> None:
     loss_fn = train.ctc_loss(apply_fn=lambda model, batch: model(batch.inputs, batch.lengths))
     how: dict[str, Any] = {"test_data": judged, "epochs": options.epochs, "batch_size": options.batch_size}
     how["preprocess"] = speech_data.vary
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    parameters = optax.tree.size(state.params)
     print(
         f"{'LSTM' if options.causal else 'bidirectional LSTM'} with {parameters:,} parameters; {len(heard.texts):,} "
         f"recordings of {len({*heard.speakers})} speakers to train on, {len(held_out.texts):,} of "
@@ -214,13 +215,14 @@ def draw(path: Path, judged: Speech, logits: np.ndarray, said: Recordings, writt
     good = [row for row in by_interest if right[row]]
     bad = [row for row in by_interest if not right[row]]
     p = np.asarray(jax.nn.softmax(logits))
-    heard = [
-        plots.Heard(speech_data.unstacked(judged.inputs[row, :n]), p[row, :n], said.texts[row], written[row])
-        for row in [*good[:1], *bad[:1], *good[1:2]][:2]
-        for n in judged.lengths[row : row + 1]
-    ]
+
+    def heard(row: int) -> plots.Heard:
+        n = judged.lengths[row]
+        return plots.Heard(speech_data.unstacked(judged.inputs[row, :n]), p[row, :n], said.texts[row], written[row])
+
     high = min(speech_data.HIGHEST, said.rate / 2)
-    plots.transcripts(heard, path, ["", *alphabet], hop=HOP, edges=(0, high))
+    shown = [heard(row) for row in [*good[:1], *bad[:1], *good[1:2]][:2]]
+    plots.transcripts(shown, path, ["", *alphabet], hop=HOP, edges=(0, high))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
@@ -129,7 +130,7 @@ def main(options: Options) -> None:
         return
     folder = folder_of(options)
     state = start()
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    parameters = optax.tree.size(state.params)
     cut = np.mean([len(vocabulary.split(text)) > options.length for text in texts.test.texts])
     print(
         f"TextClassifier with {parameters:,} parameters on {texts.name}: {len(texts.classes)} classes, "

@@ -118,7 +118,7 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
 
 def introduce(model: nnx.Module, pictures: Dataset) -> int:
     """Says what is about to be trained, on what; returns the number of parameters."""
-    parameters = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(
         f"{type(model).__name__} with {parameters:,} parameters on {pictures.name}: {len(pictures.train.labels):,} "
         f"pictures to train on, {len(pictures.test.labels):,} held out; {jax.devices()[0].device_kind}"

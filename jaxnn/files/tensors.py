@@ -110,7 +110,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
             f"path: expected {what}, got {os.fspath(path)}, which should hold the arrays {shown(each)}; build it as "
             "it was saved."
         )
-    return jax.tree.map_with_path(lambda at, like: _placed(found[_name(at)], like), tree)
+    return jax.tree.map_with_path(lambda at, like: _placed(found[path_name(at)], like), tree)
 
 
 def names(tree: Any) -> dict[str, Any]:
@@ -125,12 +125,24 @@ def names(tree: Any) -> dict[str, Any]:
     Raises:
         ValueError: If there is no leaf, or two have one name.
     """
-    leaves = [(_name(at), leaf) for at, leaf in jax.tree.leaves_with_path(tree)]
+    leaves = [(path_name(at), leaf) for at, leaf in jax.tree.leaves_with_path(tree)]
     named = dict(leaves)
     if not named or len(named) < len(leaves):
         found = "none" if not named else "two of one name"
         raise ValueError(f"model: expected named arrays, got {found}; give a module, or a pytree with other names.")
     return named
+
+
+def path_name(path: Any) -> str:
+    """The name of an array in a file.
+
+    Args:
+        path: A path of `jax.tree_util`.
+
+    Returns:
+        The keys on the path, for example `layers/0/kernel`.
+    """
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def shown(each: list[str]) -> str:
@@ -199,7 +211,3 @@ def _described(leaf: Any) -> str:
 
 def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.files.tensors import path_name
 from jaxnn.interop import matching
 from jaxnn.interop.layout import Arrays, Layout, Part, moved, same, transposed
 from jaxnn.interop.report import Report
@@ -177,7 +178,7 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
     given = matching.given_of(_named(weights))
     written = matching.write(_slots(model, names, transpose_kernel), given, "weights", ())
     tree = jax.tree.map_with_path(
-        lambda at, leaf: jnp.asarray(written[_name(at)]) if _name(at) in written else leaf, _pure(weights)
+        lambda at, leaf: jnp.asarray(written[path_name(at)]) if path_name(at) in written else leaf, _pure(weights)
     )
     if not isinstance(weights, nnx.State):
         return tree
@@ -198,7 +199,7 @@ def _named(weights: Any) -> Iterator[tuple[str, str, Any]]:
     tree = _pure(weights)
     linen = isinstance(tree, Mapping) and isinstance(tree.get("params"), Mapping)
     for at, leaf in jax.tree.leaves_with_path(tree):
-        name = _name(at)
+        name = path_name(at)
         is_random = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or not jnp.issubdtype(leaf.dtype, jnp.inexact)
         if not is_random:
             yield _short(name.split("/", 1)[1] if linen else name), name, leaf
@@ -214,7 +215,3 @@ def _short(name: str) -> str:
     """The path of a weight without the cell that a layer runs, and directions as they are called here."""
     directions = {"forward_rnn": "forward", "backward_rnn": "backward"}
     return "/".join(directions.get(part, part) for part in name.split("/") if part != "cell")
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

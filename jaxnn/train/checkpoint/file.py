@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import jax
 from flax import nnx
 
-from jaxnn.files.tensors import read_about, read_tensors, shown, write_tensors
+from jaxnn.files.tensors import path_name, read_about, read_tensors, shown, write_tensors
 from jaxnn.train.step.expected import is_used_up, used_up
 from jaxnn.train.step.state import TrainState
 
@@ -111,5 +111,5 @@ def _kinds(tree: Any, name: str, found: dict[str, Any]) -> None:
     if hasattr(tree, "_fields") or type(tree).__module__ != "builtins":
         found[name or "."] = type(tree).__qualname__
     for at, child in children:
-        part = jax.tree_util.keystr(at, simple=True, separator="/")
+        part = path_name(at)
         _kinds(child, f"{name}/{part}" if name else part, found)
