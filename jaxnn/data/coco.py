@@ -191,7 +191,9 @@ class _Reader:
         except (*UNREADABLE, Image.DecompressionBombError) as error:
             raise ValueError(f"{path}: expected a picture, got what cannot be read as one: {error}") from None
         if min(width, height) < SMALLEST:
-            raise ValueError(f"{path}: expected at least {SMALLEST} pixels on each side, got {width}x{height}; leave it out")
+            raise ValueError(
+                f"{path}: expected at least {SMALLEST} pixels on each side, got {width}x{height}; leave it out."
+            )
         return np.asarray(scaled), (width, height), (small[0] / width, small[1] / height)
 
     def inside(self, box: list[float], size: tuple[int, int], name: str) -> list[float]:
