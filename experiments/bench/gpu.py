@@ -57,7 +57,7 @@ SMALL = (
 )
 """Layer, type, and whether with gradients, of the small shapes."""
 ALGORITHMS = {
-    "lstm": ("scan", "fused"),
+    "lstm": ("scan", "fused", "cudnn"),
     "gru": ("scan", "fused"),
     "mingru": ("scan", "associative", "newton"),
     "minlstm": ("scan", "associative", "newton"),
