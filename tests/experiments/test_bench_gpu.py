@@ -50,6 +50,23 @@ def test_the_grid_spans_the_shapes_that_help_states():
     assert (spans["dtype"], spans["train"]) == ({"float32", "bfloat16"}, {True, False})
 
 
+def test_every_shape_comes_before_one_comes_again():
+    steps = gpu.plan(("recurrent",), small=False)
+    gated = [step.case.options for step in steps if step.case.options["train"]]
+    gated = [options for options in gated if options["kind"] in ("lstm", "gru")]
+    for turn in range(0, len(gated), len(gpu.SHAPES)):
+        seen = gated[turn : turn + len(gpu.SHAPES)]
+        assert [(o["batch"], o["time"], o["hidden"]) for o in seen] == list(gpu.SHAPES)
+        assert len({(o["kind"], o["dtype"]) for o in seen}) == 4
+
+
+def test_cudnn_is_measured_where_it_serves(monkeypatch):
+    monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
+    cases = [step.case for step in gpu.plan(("recurrent",), small=False)]
+    with_it = [case.options for case in cases if any(side.name == "jaxnn, cudnn" for side in case.sides)]
+    assert {(options["kind"], options["dtype"]) for options in with_it} == {("lstm", "float32")}
+
+
 def test_workloads_are_interleaved_each_in_its_order():
     steps = gpu.plan(NAMES, small=False)
     assert {step.workload for step in steps[: len(steps) // 2]} == set(NAMES)
