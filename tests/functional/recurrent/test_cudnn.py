@@ -32,8 +32,7 @@ MISSING = cudnn.missing  # before a fixture replaces it
 def library():
     """cuDNN, or on other machines what stands for it."""
     if HERE:
-        with jax.default_matmul_precision("highest"):
-            yield
+        yield
         return
     with pytest.MonkeyPatch.context() as patch:
         jax.clear_caches()
