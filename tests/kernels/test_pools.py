@@ -96,7 +96,10 @@ def test_values_and_all_derivatives_are_those_of_lax(pool, reference, spatial, w
     with jax.enable_x64(True):
         x, g, dx = arrays(spatial, window)
         got = everything(partial(pool, window=window))(x, g, dx)
-        assert_same(got, everything(partial(reference, window=window))(x, g, dx))
+        # On GPUs `jax.lax` rounds what it compares in float64, to find the tangent of a maximum.
+        with jax.default_device(jax.devices("cpu")[0]):
+            expected = everything(partial(reference, window=window))(x, g, dx)
+        assert_same(got, expected)
 
 
 @pytest.mark.parametrize(("spatial", "window"), DILATED.values(), ids=DILATED)
