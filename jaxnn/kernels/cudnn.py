@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
+from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir
 
 from jaxnn.kernels.lstm import LSTM
@@ -156,8 +158,8 @@ def _pulled(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tu
 # The primitives.
 
 
-def _primitive(name: str, describe: Function, run: Function, platform: str | None) -> Primitive:
-    """Makes a primitive that `run` computes, on one platform alone or on all."""
+def _primitive(name: str, describe: Function, run: Function, *, by_cudnn: bool) -> Primitive:
+    """Makes a primitive that `run` computes: on all platforms, or by one call of cuDNN."""
     primitive = Primitive(name)
     primitive.multiple_results = True
 
@@ -171,10 +173,34 @@ def _primitive(name: str, describe: Function, run: Function, platform: str | Non
 
     primitive.def_impl(compute)
     primitive.def_abstract_eval(shapes)
-    mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True), platform=platform)
-    if platform is not None:
-        mlir.register_lowering(primitive, _refuse)
+    lowering = mlir.lower_fun(run, multiple_results=True)
+    if by_cudnn:
+        mlir.register_lowering(primitive, _in_rows(lowering), platform="cuda")
+    mlir.register_lowering(primitive, _refuse if by_cudnn else lowering)
     return primitive
+
+
+def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
+    """Lays out the operands and results of cuDNN's call row by row, as cuDNN reads and writes them.
+
+    `jax.experimental.rnn` leaves their layouts to XLA, which takes others to save transposes:
+    https://github.com/jax-ml/jax/issues/19177.
+    """
+
+    def rows(value: Any) -> Any:
+        minor_to_major = np.arange(ir.RankedTensorType(value.type).rank, dtype=np.int64)[::-1]
+        return ir.DenseIntElementsAttr.get(memoryview(minor_to_major.copy()), type=ir.IndexType.get())
+
+    def rule(ctx: Any, *operands: Any, **params: Any) -> Any:
+        results = lowering(ctx, *operands, **params)
+        call = results[0].owner
+        if call.name != "stablehlo.custom_call":
+            raise NotServedError("algorithm='cudnn' has no form in this release of JAX; use 'scan', or 'auto'.")
+        call.attributes["operand_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.operands])
+        call.attributes["result_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.results])
+        return results
+
+    return rule
 
 
 def _refuse(ctx: Any, *operands: Any, **params: Any) -> Any:
@@ -197,9 +223,9 @@ def _without_residuals(function: Function) -> Function:
     return run
 
 
-_forward = _primitive("cudnn_lstm", _forward_shapes, _run_forward, "cuda")
-_tangent = _primitive("cudnn_lstm_tangent", _without_residuals(_pushed), _without_residuals(_pushed), None)
-_backward = _primitive("cudnn_lstm_backward", _without_residuals(_pulled), _run_backward, "cuda")
+_forward = _primitive("cudnn_lstm", _forward_shapes, _run_forward, by_cudnn=True)
+_tangent = _primitive("cudnn_lstm_tangent", *[_without_residuals(_pushed)] * 2, by_cudnn=False)
+_backward = _primitive("cudnn_lstm_backward", _without_residuals(_pulled), _run_backward, by_cudnn=True)
 
 
 def _filled(tangents: Sequence[Any]) -> Arrays:

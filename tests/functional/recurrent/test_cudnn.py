@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import rnn
+from jax.extend.core import Primitive
+from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import mlir
 from jax.sharding import PartitionSpec as P
 
@@ -68,7 +70,6 @@ MASK = np.random.default_rng(5).random((4, TIME)) < 0.5
 OPTIONS = {
     "all steps": {},
     "lengths": {"lengths": np.array([6, 0, 3, 1], np.int32)},
-    "lengths, backward": {"lengths": np.array([6, 0, 3, 1], np.int32), "reverse": True},
     "backward": {"reverse": True},
     "mask, backward": {"mask": MASK, "reverse": True},
     "in blocks": {"lengths": np.array([6, 0, 3, 5], np.int32), "remat": 4, "reverse": True},
@@ -206,6 +207,26 @@ def test_a_program_for_another_platform_is_refused():
         return jax.lax.platform_dependent(params, x, cuda=run, cpu=run, default=F.lstm)
 
     jax.export.export(jax.jit(choice), platforms=["tpu"])(PARAMS, X)
+
+
+def test_arrays_are_laid_out_in_rows_for_cudnn(monkeypatch):
+    """As JAX's own lowering does not say."""
+    call = Primitive("call")
+    call.multiple_results = True
+    call.def_abstract_eval(lambda xs, h, c, *_: (xs.update(shape=(*xs.shape[:2], HIDDEN)), h, c))
+
+    def lowered(ctx, *operands):
+        types = [mlir.aval_to_ir_type(ctx.module_context, aval) for aval in ctx.avals_out]
+        return stablehlo.CustomCallOp(types, operands, call_target_name="cudnn").results
+
+    mlir.register_lowering(call, lowered)
+    monkeypatch.setattr(rnn, "lstm_fwd", lambda *args: (call.bind(*args[:5]), (jnp.zeros(7),)))
+    jax.clear_caches()
+    program = jax.jit(run).trace(PARAMS, X).lower(lowering_platforms=("cuda",)).as_text()
+    (line,) = [line for line in program.splitlines() if "@cudnn(" in line]
+    wide, flat = "dense<[2, 1, 0]> : tensor<3xindex>", "dense<0> : tensor<1xindex>"
+    assert f"operand_layouts = [{', '.join([wide] * 3 + [flat] * 2)}]" in line
+    assert f"result_layouts = [{', '.join([wide] * 3)}]" in line
 
 
 REFUSED = {
