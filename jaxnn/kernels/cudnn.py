@@ -12,12 +12,12 @@ Three primitives share their first operands, `lengths (batch,)` and the layer's 
 """
 
 import functools
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir
@@ -188,8 +188,8 @@ def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def rows(value: Any) -> Any:
-        minor_to_major = np.arange(ir.RankedTensorType(value.type).rank, dtype=np.int64)[::-1]
-        return ir.DenseIntElementsAttr.get(memoryview(minor_to_major.copy()), type=ir.IndexType.get())
+        minor_to_major = array("q", reversed(range(ir.RankedTensorType(value.type).rank)))
+        return ir.DenseIntElementsAttr.get(minor_to_major, type=ir.IndexType.get())
 
     def rule(ctx: Any, *operands: Any, **params: Any) -> Any:
         results = lowering(ctx, *operands, **params)
