@@ -60,11 +60,12 @@ def test_every_shape_comes_before_one_comes_again():
         assert len({(o["kind"], o["dtype"]) for o in seen}) == 4
 
 
-def test_cudnn_is_measured_where_it_serves(monkeypatch):
-    monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
-    cases = [step.case for step in gpu.plan(("recurrent",), small=False)]
-    with_it = [case.options for case in cases if any(side.name == "jaxnn, cudnn" for side in case.sides)]
-    assert {(options["kind"], options["dtype"]) for options in with_it} == {("lstm", "float32")}
+def test_algorithms_of_nvidia_are_sides_of_their_types():
+    for algorithm, types in gpu.OF_NVIDIA.items():
+        name = f"jaxnn, {algorithm}"
+        large, small = ([step.case for step in gpu.plan(("recurrent",), size)] for size in (False, True))
+        assert {case.options["dtype"] for case in large if name in [side.name for side in case.sides]} == set(types)
+        assert not any(name == side.name for case in small for side in case.sides)
 
 
 def test_workloads_are_interleaved_each_in_its_order():
