@@ -284,4 +284,4 @@ def test_the_library_agrees_with_float32_and_with_its_tf32(sizes, precision, tol
     expected, due = of("scan", "highest")
     assert_close(values, due, tolerance, tolerance)
     for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=5 * tolerance * np.abs(theirs).max())
