@@ -127,6 +127,12 @@ def test_new_lengths_are_no_reason_to_compile():
     assert layer._cache_size() == 1
 
 
+def test_it_works_where_a_person_debugs_without_jit():
+    with jax.disable_jit():
+        y, _ = run(PARAMS, random_x(2, TIME, FEATURES))
+    assert_close(y, F.lstm(PARAMS, random_x(2, TIME, FEATURES))[0])
+
+
 def both(function, *args):
     """What a function of an algorithm gives by "cudnn" and by "scan"."""
     return tuple(jax.jit(partial(function, partial(F.lstm, algorithm=name)))(*args) for name in ("cudnn", "scan"))
