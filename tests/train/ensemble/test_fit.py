@@ -62,7 +62,7 @@ def test_a_diverged_member_is_told_and_the_others_go_on(capsys):
     lines = out.splitlines()
     assert lines[0].startswith("compiled in ")
     assert lines[0].endswith("3 members over 3 devices")
-    assert lines[-1].startswith("epoch 3/3  loss ")
+    assert lines[-1].startswith("epoch 3/3  train loss ")
     assert "nan" not in lines[-1]
     kept = run.metrics()
     assert [record["epoch"] for record in kept] == [1, 2, 3]
