@@ -39,7 +39,7 @@ from jaxnn import data, metrics, models, plots, train
 from jaxnn import functional as F
 from jaxnn.data import Boxed
 
-LOSS = train.detection_loss(size_weight=0.3)
+LOSS = train.losses.detection(size_weight=0.3)
 """Digits are a few cells wide: errors of size count more than in pictures that are hundreds of pixels wide."""
 PREPROCESS = train.image_preprocess()
 TOP = 50

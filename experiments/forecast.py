@@ -49,8 +49,7 @@ from experiments.data.rolling import Task, calibrated, cuts, least_length, task
 from experiments.data.series import Floats, Scale, Series, load_series
 from experiments.data.series_file import read_series
 from jaxnn import models, train
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.step import LossFn
+from jaxnn.train.losses import LossFn, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +184,7 @@ def foretell(series: Sequence[Series], options: Options) -> None:
     print(f"one of {work.tasks * options.seeds} networks, which are trained together:")
     print(
         train.loop.dry_run(
-            jax.eval_shape(lambda states: train.member(states, 0), states),
+            jax.eval_shape(lambda states: train.ensemble.member(states, 0), states),
             work.examples,
             work.loss_fn,
             epochs=options.epochs,
@@ -250,7 +249,7 @@ def work_of(tasks: Sequence[Task], options: Options) -> Work:
     past = _float32([each.known_past[n] for each, n in zip(tasks, numbers, strict=True)])
     errors = _float32([each.known_errors[n] for each, n in zip(tasks, numbers, strict=True)])
     start = _float32([np.quantile(each.known_errors, options.quantiles, axis=0).T for each in tasks]).at[..., 1].set(0)
-    pinball = train.quantile_loss(options.quantiles, apply_fn=lambda outputs, batch: outputs)
+    pinball = train.losses.quantile(options.quantiles, apply_fn=lambda outputs, batch: outputs)
 
     def loss_fn(model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> tuple[jax.Array, Metrics]:
         of = model.task[...]
@@ -269,7 +268,7 @@ def work_of(tasks: Sequence[Task], options: Options) -> Work:
 def train_and_predict(tasks: Sequence[Task], options: Options, folder: train.RunFolder | None) -> list[Floats]:
     """What the networks' mean adds to the linear forecasts of each task, `(origins, horizon, 3)`, in its `spread`."""
     work = work_of(tasks, options)
-    states, histories = train.fit_ensemble(
+    states, histories = train.ensemble.fit(
         create_networks(work.tasks, options),
         work.examples,
         work.loss_fn,

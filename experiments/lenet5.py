@@ -49,7 +49,7 @@ def main(options: Options) -> None:
         return
     folder = folder_of(options)
     learned = fit(options, recipe, model, pictures, folder)
-    if train.distributed.is_first():
+    if train.devices.distributed.is_first():
         plots.filters(learned.state.params[first]["kernel"], folder / "filters.png")
         draw(folder, learned, pictures)
         export(folder, recipe, learned, pictures)

@@ -23,7 +23,7 @@ from experiments.cli.checks import expect, expect_counts, steps_of
 from experiments.cli.command import run
 from experiments.cli.options import Kept, folder_of, keeping, to_resume
 from jaxnn import data, models, plots, train
-from jaxnn.train.step.step import Preprocess
+from jaxnn.train.step import Preprocess
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
 
@@ -56,7 +56,7 @@ def main(options: Options) -> None:
         to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
     digits = data.load_digits()
     steps_of(options.epochs, len(digits.train.labels), options.batch_size)
-    to_rows, loss_fn = rows(train.image_preprocess(mean=0.3, std=0.4)), train.classification_loss()
+    to_rows, loss_fn = rows(train.image_preprocess(mean=0.3, std=0.4)), train.losses.classification()
     how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "preprocess": to_rows}
     how["test_data"] = digits.test
 
@@ -104,7 +104,7 @@ def gradient_by_layer(state: train.TrainState, examples: Any, preprocess: Prepro
     graphdef, params = nnx.split(state.model())
 
     def loss(params: Any) -> jax.Array:
-        losses, _ = train.classification_loss()(nnx.merge(graphdef, params), batch, None)
+        losses, _ = train.losses.classification()(nnx.merge(graphdef, params), batch, None)
         return losses.mean()
 
     grads = nnx.to_pure_dict(jax.grad(loss)(params))["layers"]

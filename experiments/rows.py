@@ -81,7 +81,7 @@ def main(options: Options) -> None:
     joint = fit(options, recipe, network(), pictures, folder, network="joint")
     print("dense layers alone, the LSTM frozen at its random start:")
     frozen = fit(options, recipe, network(), pictures, folder, network="frozen", wrt=NOT_LSTM, log=False)
-    if not train.distributed.is_first():
+    if not train.devices.distributed.is_first():
         return
     plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
     draw(folder, joint, pictures)

@@ -113,7 +113,7 @@ def main(options: Options) -> None:
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     network = Listener(options, *speech_data.statistics(learned), len(alphabet) + 1)
     state = train.create_state(network, tx, jax.random.key(options.seed))
-    loss_fn = train.ctc_loss(apply_fn=lambda model, batch: model(batch.inputs, batch.lengths))
+    loss_fn = train.losses.ctc(apply_fn=lambda model, batch: model(batch.inputs, batch.lengths))
     how: dict[str, Any] = {"test_data": judged, "epochs": options.epochs, "batch_size": options.batch_size}
     how["preprocess"] = speech_data.vary
     parameters = optax.tree.size(state.params)

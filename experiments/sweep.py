@@ -73,10 +73,10 @@ def main(options: Options) -> None:
     introduce(build(about), pictures)
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
-    table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
-    states = train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
+    table = train.ensemble.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
+    states = train.ensemble.create(lambda key: build(about, key), recipe.tx, table)
     started = time.perf_counter()
-    states, histories = train.fit_ensemble(
+    states, histories = train.ensemble.fit(
         states,
         learned,
         recipe.loss_fn,
@@ -103,7 +103,7 @@ def main(options: Options) -> None:
     truth = pictures.test.labels
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
-    interop.save_weights(folder / "best.safetensors", train.member(states, best).model(), about=about)
+    interop.save_weights(folder / "best.safetensors", train.ensemble.member(states, best).model(), about=about)
     print(settings_table(settings, scores))
     together = every[chosen.whole].mean(0)
     judged = [score for i in chosen.whole if (score := scores[i]) is not None]

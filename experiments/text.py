@@ -41,7 +41,7 @@ from experiments.cli.command import run
 from experiments.cli.options import Kept, folder_of, keeping, to_resume
 from jaxnn import data, inspect, models, plots, train
 from jaxnn.data import TextDataset, Texts, Vocabulary
-from jaxnn.train.step.step import Preprocess
+from jaxnn.train.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def main(options: Options) -> None:
         )
         return train.create_state(model, tx, jax.random.key(options.seed))
 
-    loss_fn = train.classification_loss(apply_fn=logits)
+    loss_fn = train.losses.classification(apply_fn=logits)
     how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "test_data": held_out}
     how["preprocess"] = pieces(options)
     if options.dry_run:

@@ -59,8 +59,7 @@ class Case:
     make_long_args: Callable[[np.random.Generator], tuple[Tree, ...]] | None = None
     derivative_roundings: int = 4
 
-    def long_args(self, seed: int = 0) -> tuple[Tree, ...]:
-        rng = np.random.default_rng(seed)
+    def long_args(self, rng: np.random.Generator) -> tuple[Tree, ...]:
         return self.make_args(rng, (400,)) if self.make_long_args is None else self.make_long_args(rng)
 
     def args(self, seed: int = 0, batch: Shape = (2,)) -> tuple[Tree, ...]:

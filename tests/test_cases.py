@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxnn import testing
-from jaxnn.testing.floating import cast_floating, computing_in, restrict_to_floating, to_float64
 from tests.cases import CASES, LONG_SUMS, RECURRENT
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -96,29 +95,16 @@ def test_bfloat16_gradients_stay_bfloat16(case):
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(pull, output)))
 
 
-def derivatives(case, args, dtype, seed=1):
-    """In `dtype` and in float64, of the same rounded numbers: the gradients, and the tangents of the outputs."""
-    rng = np.random.default_rng(seed)
-    args = jax.tree.map(lambda leaf: np.abs(leaf) if leaf.dtype == np.float64 else leaf, args)
-    rounded = to_float64(cast_floating(args, dtype))
-    _, leaves, _ = restrict_to_floating(case.function, rounded)
-    # Between one and the next number on the grid that a sum of 64 has in bfloat16.
-    tangents = [rng.uniform(1.05, 1.2, leaf.shape) for leaf in leaves]
-    shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(case.function, *rounded))]
-    cotangents = [rng.uniform(1.05, 1.2, shape) for shape in shapes]
-    tangents, cotangents = to_float64(cast_floating((tangents, cotangents), dtype))
-
-    def in_dtype(dtype):
-        with computing_in(dtype):
-            function, inputs, _ = restrict_to_floating(case.function, cast_floating(rounded, dtype))
-
-            def both(inputs, tangents, cotangents):
-                pull = jax.vjp(function, inputs)[1]
-                return pull(cotangents)[0], jax.jvp(function, (inputs,), (tangents,))[1]
-
-            return jax.block_until_ready(jax.jit(both)(inputs, *cast_floating((tangents, cotangents), dtype)))
-
-    return in_dtype(dtype), to_float64(in_dtype(np.float64))
+def check(case, name, make_args):
+    """One check of `layer_checks`, by its id."""
+    layer = testing.layer_checks(
+        case.function,
+        reduction=4,  # `layer_checks` counts hundreds of terms in each sum
+        roundings=case.roundings,
+        derivative_roundings=case.derivative_roundings,
+        modes=case.modes,
+    )
+    layer(make_args).layer_checks[name]()
 
 
 SUMS = [*(case for case in CASES if case.suites == "all"), *RECURRENT, *LONG_SUMS]
@@ -127,9 +113,7 @@ SUMS = [*(case for case in CASES if case.suites == "all"), *RECURRENT, *LONG_SUM
 @pytest.mark.parametrize("case", SUMS, ids=str)
 def test_derivatives_in_half_precision_sum_in_float32(case):
     """Of positive numbers, hundreds in each sum: where bfloat16 adds them up, ones stick at 256."""
-    got, expected = derivatives(case, case.long_args(), "bfloat16")
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(got))
-    testing.assert_close(got, expected, reduction=1000, roundings=case.derivative_roundings, what=str(case))
+    check(case, "half_gradients-bfloat16", case.long_args)
 
 
 @every_case
@@ -155,7 +139,12 @@ def test_a_precision_set_inside_a_compiled_function_is_that_of_every_product(cas
     assert "HIGHEST" in text or not case.sum_of_products or "pool" in case.name or "groups" in case.name
 
 
-@every_case
+@full_case
+def test_a_second_equal_eager_call_or_gradient_compiles_nothing(case):
+    check(case, "eager-float32", lambda rng: case.make_args(rng, (1,)))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.suites != "all"], ids=str)
 def test_a_second_equal_eager_call_compiles_nothing(case):
     def call():
         args = float32(case.args())
@@ -164,16 +153,4 @@ def test_a_second_equal_eager_call_compiles_nothing(case):
     call()
     with testing.record_compilations() as compiled:
         call()
-    assert compiled == []
-
-
-@full_case
-def test_a_second_equal_eager_gradient_compiles_nothing(case):
-    def gradient():
-        args = float32(case.args(batch=(1,)))
-        return jax.grad(lambda args: sum(leaf.sum() for leaf in jax.tree.leaves(case.function(*args))))(args)
-
-    gradient()
-    with testing.record_compilations() as compiled:
-        gradient()
     assert compiled == []

@@ -29,15 +29,15 @@ def state():
 @functools.cache
 def members():
     tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
-    return train.create_ensemble(lambda key: jnp.zeros(4), tx, train.grid(seed=[0, 1]))
+    return train.ensemble.create(lambda key: jnp.zeros(4), tx, train.ensemble.grid(seed=[0, 1]))
 
 
 def fit(**options):
     train.fit(state(), ROWS, loss_fn, test_data=ROWS, progress=False, **options)
 
 
-def fit_ensemble(**options):
-    train.fit_ensemble(members(), ROWS, loss_fn, test_data=ROWS, progress=False, **options)
+def fit_members(**options):
+    train.ensemble.fit(members(), ROWS, loss_fn, test_data=ROWS, progress=False, **options)
 
 
 def make_epoch(**options):
@@ -54,9 +54,9 @@ def stream_call(**options):
 
 COUNTS = {
     "fit": (fit, "epochs", "batch_size", "test_batch_size", "chunk"),
-    "fit_ensemble": (fit_ensemble, "epochs", "batch_size", "test_batch_size", "members_per_chunk", "memory"),
+    "ensemble.fit": (fit_members, "epochs", "batch_size", "test_batch_size", "members_per_chunk", "memory"),
     "make_epoch": (make_epoch, "batch_size", "chunk"),
-    "make_ensemble": (lambda **o: train.make_ensemble(loss_fn, **o), "members_per_chunk", "memory"),
+    "ensemble.make": (lambda **o: train.ensemble.make(loss_fn, **o), "members_per_chunk", "memory"),
     "StreamedEpoch": (stream, "batch_size", "ahead"),
     "StreamedEpoch()": (stream_call, "steps"),
     "evaluate": (lambda **o: train.evaluate(state(), ROWS, loss_fn, **o), "batch_size"),

@@ -19,7 +19,7 @@ def last_output(params: F.LSTMParams, x: jax.Array) -> jax.Array:
 def trained(digits: data.Dataset, epochs: int = 1) -> train.TrainState:
     net = models.LeNet((8, 8, 1), rngs=nnx.Rngs(0))
     state = train.create_state(net, train.optimizer("adam", 1e-3, steps=12 * epochs), jax.random.key(0))
-    loss, scaled = train.classification_loss(), train.image_preprocess()
+    loss, scaled = train.losses.classification(), train.image_preprocess()
     state, history = train.fit(state, digits.train, loss, preprocess=scaled, epochs=epochs)
     print(state, history[-1])
     return state

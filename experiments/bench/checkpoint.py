@@ -66,7 +66,7 @@ def main(options: Options) -> None:
 def measure(options: Options, folder: Path) -> tuple[dict[str, Timing], int]:
     """The seconds of epochs without and with a checkpoint and of `save`, and the bytes of a checkpoint on the disk."""
     examples = jax.tree.map(jax.numpy.asarray, pictures("cifar10", options.examples))
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     epoch = train.make_epoch(step, batch_size=options.batch_size)
     states = {
         name: train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))

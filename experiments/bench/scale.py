@@ -203,7 +203,7 @@ def answer(what: dict[str, Any]) -> None:
     from jaxnn import models, train
 
     parallel = train.parallel(what["devices"])
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     epoch: Any = train.make_epoch(step, batch_size=what["batch"], parallel=parallel)
     placed = parallel.data(pictures("cifar10", what["examples"]))
     state = parallel.state(train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0)))
@@ -226,7 +226,7 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
 
     devices, batch = what["devices"], what["batch"]
     parallel = train.parallel(devices, shard=devices if what.get("spread") else 1)
-    step = parallel.step(train.make_step(train.classification_loss(), preprocess=train.image_preprocess()))
+    step = parallel.step(train.make_step(train.losses.classification(), preprocess=train.image_preprocess()))
 
     def create() -> train.TrainState:
         return train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))

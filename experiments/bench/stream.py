@@ -131,7 +131,7 @@ def measure(options: Options, examples: int) -> None:
 def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: Any, examples: int) -> float | None:
     """Examples a second of the fastest epoch; None where the device has no memory for the data."""
     state = train.create_state(network(nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     streamed = isinstance(source, data.Stream)
     epoch: Any = (
         train.loop.StreamedEpoch(step, batch_size=options.batch_size)

@@ -111,7 +111,7 @@ def checkpoints_of(
 
 
 def keeping(options: Kept, folder: train.RunFolder | None, network: str = "", **how: Any) -> dict[str, Any]:
-    """What `train.fit` and `train.fit_ensemble` take to keep a run in its folder: checkpoints, and a trace on request.
+    """What `train.fit` and `train.ensemble.fit` take to keep a run in its folder: checkpoints, and a trace on request.
 
     Args:
         options: The options.

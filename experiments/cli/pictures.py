@@ -17,10 +17,10 @@ from jaxnn import data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.data.loading import Name
 from jaxnn.train.devices import distributed
+from jaxnn.train.losses import LossFn
 from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
 from jaxnn.train.step import augment
-from jaxnn.train.step.step import LossFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Training(Pictures, Devices):
 
 
 class Recipe(NamedTuple):
-    """What the options come to: an optimiser, a loss, and what else `fit` and `fit_ensemble` take."""
+    """What the options come to: an optimiser, a loss, and what else `fit` and `ensemble.fit` take."""
 
     tx: optax.GradientTransformation
     loss_fn: LossFn
@@ -149,10 +149,10 @@ def recipe_of(options: Pictures, pictures: Dataset, learning_rate: float) -> Rec
     how = {
         "epochs": options.epochs,
         "batch_size": options.batch_size,
-        "penalty": train.l2(options.l2) if options.l2 else None,
+        "penalty": train.losses.l2(options.l2) if options.l2 else None,
         "preprocess": train.image_preprocess(mean=mean, std=std, augmentation=augmentation),
     }
-    return Recipe(tx, train.classification_loss(options.label_smoothing), how)
+    return Recipe(tx, train.losses.classification(options.label_smoothing), how)
 
 
 def foretell(options: Training, recipe: Recipe, model: nnx.Module, pictures: Dataset) -> None:

@@ -173,10 +173,10 @@ def floating(**arrays: jax.Array | None) -> None:
         raise ValueError(f"{', '.join(given)}: expected one dtype, got {listed}; cast them to one of these.")
 
 
-def rank(name: str, array: jax.Array, least: int, form: str) -> None:
+def rank(name: str, array: jax.Array, least: int, form: str, advice: str = "") -> None:
     """Raises unless the array has at least this many axes."""
     if array.ndim < least:
-        raise ValueError(f"{name}: expected {form}, got shape {array.shape}")
+        raise ValueError(f"{name}: expected {form}, got shape {array.shape}" + (advice and f"; {advice}"))
 
 
 def bias_of(bias: jax.Array | None, channels: int) -> None:

@@ -35,7 +35,8 @@ def max_pool(
 
     Args:
         x: `(*batch, *spatial, channels)`, floats or integers, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
+            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
         stride: Steps of the window, one int or one per spatial axis; None is the window itself, without overlap.
         padding: As in `conv`.
         dilation: Distance between the elements of a window.
@@ -83,7 +84,8 @@ def avg_pool(
 
     Args:
         x: `(*batch, *spatial, channels)`, floats, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
+            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
         stride: Steps of the window; None is the window itself.
         padding: As in `conv`.
         dilation: Distance between the elements of a window.
@@ -133,7 +135,8 @@ def lp_pool(
 
     Args:
         x: `(*batch, *spatial, channels)`, floats, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
+            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
         p: The norm's exponent, finite and at least 1; 1 sums magnitudes. For infinity take `max_pool` of `abs(x)`.
         stride: Steps of the window; None is the window itself.
         padding: As in `conv`; it adds nothing to a norm.
@@ -172,7 +175,7 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
 
     Args:
         x: `(*batch, *spatial, channels)`.
-        spatial: Number of spatial axes, before the channels.
+        spatial: Number of spatial axes, before the channels: 1 for sequences.
 
     Returns:
         `(*batch, channels)`. Where several positions hold the maximum, the first in row-major order gets the gradient.
@@ -199,7 +202,7 @@ def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
 
     Args:
         x: `(*batch, *spatial, channels)`, floats.
-        spatial: Number of spatial axes, before the channels.
+        spatial: Number of spatial axes, before the channels: 1 for sequences.
 
     Returns:
         `(*batch, channels)`, in the dtype of `x`. Half precision accumulates in float32.
@@ -229,7 +232,10 @@ def _read(
     """Returns the window, whose high padding includes that of `ceil_mode`, and the requested padding."""
     n = arguments.axes_of(window)
     size = arguments.sizes("window", window, n)
-    arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as window={window!r} says")
+    sequences = f"for sequences, (*batch, time, channels), write the window as ({size[0]},)." if n == 2 else ""
+    arguments.rank(
+        "x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as the window {size} says", sequences
+    )
     spatial = x.shape[-1 - n : -1]
     stride = size if stride is None else arguments.sizes("stride", stride, n)
     dilation = arguments.sizes("dilation", dilation, n)
@@ -246,7 +252,7 @@ def _read(
             raise ValueError(
                 f"window: expected one that fits along spatial axis {axis}, where x has {length} elements and the "
                 f"padding {low} + {high}, got an extent of {extent}; pad more (padding='SAME') or take a "
-                "smaller window."
+                "smaller window" + (f"; {sequences}" if sequences and x.ndim == 3 else ".")
             )
         if ceil_mode and length:
             # One more window if a part of it lies on the input, unless it would start beyond the end of the input.

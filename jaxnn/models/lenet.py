@@ -21,7 +21,7 @@ class LeNet(nnx.Module):
     """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
 
     Convolutions keep the size, so any picture of at least 4x4 fits. The tutorial trains it with L2 regularisation of
-    the weights, `train.l2`.
+    the weights, `train.losses.l2`.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 

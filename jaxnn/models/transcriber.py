@@ -13,7 +13,7 @@ from jaxnn.modules.names import explained
 
 @explained
 class Transcriber(nnx.Module):
-    """LSTM layers over frames, and a dense layer that gives each frame logits: for `train.ctc_loss`.
+    """LSTM layers over frames, and a dense layer that gives each frame logits: for `train.losses.ctc`.
 
     Maps `(*batch, time, in_features)` to logits `(*batch, time, classes)`.
 

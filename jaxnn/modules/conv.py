@@ -27,7 +27,7 @@ class Conv(nnx.Module):
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
         stride: As in `functional.conv`, like `padding`, `pad_mode`, `dilation`, `groups` and `precision`.
         padding: Amount of padding; `"SAME"` by default.
         pad_mode: Values of the padding; `"zeros"` by default.
@@ -44,7 +44,7 @@ class Conv(nnx.Module):
         rngs: Random streams; the parameters come from the stream `params`.
 
     Attributes:
-        kernel: `(*window, in_features / groups, out_features)`.
+        kernel: `(*kernel_size, in_features / groups, out_features)`.
         bias: `(out_features,)`, or None.
 
     Example:
@@ -60,7 +60,7 @@ class Conv(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        window: SizesLike,
+        kernel_size: SizesLike,
         *,
         stride: SizesLike = 1,
         padding: PaddingLike = "SAME",
@@ -77,7 +77,7 @@ class Conv(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        size = arguments.sizes("window", window, arguments.axes_of(window))
+        size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
@@ -122,7 +122,7 @@ class ConvTranspose(nnx.Module):
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        window: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
         stride: As in `functional.conv_transpose`, like the options that follow.
         padding: `"SAME"` by default: the size of the output is that of the input times the stride.
         output_padding: How much longer the output is at the high side.
@@ -140,7 +140,7 @@ class ConvTranspose(nnx.Module):
         rngs: Random streams; the parameters come from the stream `params`.
 
     Attributes:
-        kernel: `(*window, in_features, out_features / groups)`.
+        kernel: `(*kernel_size, in_features, out_features / groups)`.
         bias: `(out_features,)`, or None.
 
     Example:
@@ -156,7 +156,7 @@ class ConvTranspose(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        window: SizesLike,
+        kernel_size: SizesLike,
         *,
         stride: SizesLike = 1,
         padding: PaddingLike = "SAME",
@@ -173,7 +173,7 @@ class ConvTranspose(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        size = arguments.sizes("window", window, arguments.axes_of(window))
+        size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
         _check_features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
         kernel_init = _by_group(groups) if kernel_init is None else kernel_init
@@ -211,12 +211,12 @@ class ConvTranspose(nnx.Module):
 
 
 def _by_group(groups: int) -> Initializer:
-    """LeCun's normal initialiser for a kernel `(*window, in, out / groups)`, with the fan-in of one group."""
+    """LeCun's normal initialiser for a kernel `(*kernel_size, in, out / groups)`, with the fan-in of one group."""
     init = jax.nn.initializers.lecun_normal(batch_axis=(-3,))
 
     def initialise(key: jax.Array, shape: Sequence[int], *args: Any, **kwargs: Any) -> jax.Array:
-        *window, inputs, outputs = shape
-        return init(key, (*window, groups, inputs // groups, outputs), *args, **kwargs).reshape(shape)
+        *kernel_size, inputs, outputs = shape
+        return init(key, (*kernel_size, groups, inputs // groups, outputs), *args, **kwargs).reshape(shape)
 
     return initialise
 

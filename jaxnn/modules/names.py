@@ -16,7 +16,7 @@ _SAME = (
     ("in_features", "input_size", "in_channels", "input_dim", "in_dim"),
     ("out_features", "out_channels", "features", "units", "filters", "output_size", "output_dim", "output_channels"),
     ("hidden_features", "hidden", "hidden_size", "hidden_dim", "units", "features"),
-    ("window", "kernel_size", "kernel_shape", "window_shape", "pool_size"),
+    ("kernel_size", "window", "kernel_shape", "window_shape", "pool_size"),
     ("stride", "strides", "window_strides"),
     ("dilation", "dilations", "kernel_dilation", "dilation_rate", "rhs_dilation", "rate"),
     ("groups", "feature_group_count"),

@@ -17,7 +17,8 @@ class MaxPool(nnx.Module):
     """Maximum pooling, `functional.max_pool`.
 
     Args:
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
+            for sequences.
         stride: As in `functional.max_pool`.
         padding: As in `functional.max_pool`.
         dilation: As in `functional.max_pool`.
@@ -32,15 +33,15 @@ class MaxPool(nnx.Module):
 
     def __init__(
         self,
-        window: SizesLike,
+        kernel_size: SizesLike,
         *,
         stride: SizesLike | None = None,
         padding: PaddingLike = "VALID",
         dilation: SizesLike = 1,
         ceil_mode: bool = False,
     ) -> None:
-        axes = arguments.axes_of(window)
-        self.window = arguments.sizes("window", window, axes)
+        axes = arguments.axes_of(kernel_size)
+        self.kernel_size = arguments.sizes("kernel_size", kernel_size, axes)
         self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
         self.padding = static_padding(padding, axes)
         self.dilation = arguments.sizes("dilation", dilation, axes)
@@ -57,7 +58,7 @@ class MaxPool(nnx.Module):
         """
         return F.max_pool(
             x,
-            self.window,
+            self.kernel_size,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -70,7 +71,8 @@ class AvgPool(nnx.Module):
     """Average pooling, `functional.avg_pool`.
 
     Args:
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
+            for sequences.
         stride: As in `functional.avg_pool`.
         padding: As in `functional.avg_pool`.
         dilation: As in `functional.avg_pool`.
@@ -86,7 +88,7 @@ class AvgPool(nnx.Module):
 
     def __init__(
         self,
-        window: SizesLike,
+        kernel_size: SizesLike,
         *,
         stride: SizesLike | None = None,
         padding: PaddingLike = "VALID",
@@ -94,8 +96,8 @@ class AvgPool(nnx.Module):
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:
-        axes = arguments.axes_of(window)
-        self.window = arguments.sizes("window", window, axes)
+        axes = arguments.axes_of(kernel_size)
+        self.kernel_size = arguments.sizes("kernel_size", kernel_size, axes)
         self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
         self.padding = static_padding(padding, axes)
         self.dilation = arguments.sizes("dilation", dilation, axes)
@@ -113,7 +115,7 @@ class AvgPool(nnx.Module):
         """
         return F.avg_pool(
             x,
-            self.window,
+            self.kernel_size,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,

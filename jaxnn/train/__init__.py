@@ -2,6 +2,7 @@
 
 The names most programs need are here; each room has the rest:
 
+- `train.losses`: losses, penalties, and the types of both.
 - `train.step`: one compiled step and what it is made of.
 - `train.devices`: several devices and processes.
 - `train.checkpoint`: saving, resuming, signals.
@@ -11,32 +12,24 @@ The names most programs need are here; each room has the rest:
 """
 
 from jaxnn import distribution as distribution
-from jaxnn.train import checkpoint, devices, ensemble, loop, run, step
+from jaxnn import moved
+from jaxnn.train import checkpoint, devices, ensemble, loop, losses, run, step
 from jaxnn.train.checkpoint import Checkpoints, load, save
-from jaxnn.train.devices import distributed, parallel
-from jaxnn.train.ensemble import create_ensemble, fit_ensemble, grid, make_ensemble, member
+from jaxnn.train.devices import parallel
 from jaxnn.train.loop import STOP, Generated, early_stopping, fit, make_epoch, time_limit
 from jaxnn.train.run import RunFolder
 from jaxnn.train.step import (
     TrainState,
     augment,
-    binary_loss,
-    classification_loss,
     create_state,
-    ctc_loss,
-    detection_loss,
     evaluate,
     export,
     image_preprocess,
     jit,
-    l2,
     make_step,
     optimizer,
     precision,
     predict,
-    quantile_loss,
-    regression_loss,
-    sequence_loss,
 )
 
 __all__ = [
@@ -46,40 +39,29 @@ __all__ = [
     "RunFolder",
     "TrainState",
     "augment",
-    "binary_loss",
     "checkpoint",
-    "classification_loss",
-    "create_ensemble",
     "create_state",
-    "ctc_loss",
-    "detection_loss",
     "devices",
-    "distributed",
     "early_stopping",
     "ensemble",
     "evaluate",
     "export",
     "fit",
-    "fit_ensemble",
-    "grid",
     "image_preprocess",
     "jit",
-    "l2",
     "load",
     "loop",
-    "make_ensemble",
+    "losses",
     "make_epoch",
     "make_step",
-    "member",
     "optimizer",
     "parallel",
     "precision",
     "predict",
-    "quantile_loss",
-    "regression_loss",
     "run",
     "save",
-    "sequence_loss",
     "step",
     "time_limit",
 ]
+
+moved.explain(globals())

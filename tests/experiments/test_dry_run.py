@@ -113,7 +113,7 @@ def test_memory_is_that_of_each_device(capsys):
 
     digits, how = data.load_digits(), {"epochs": 1, "batch_size": 256, "preprocess": mlp.rows(train.image_preprocess())}
     how |= {"parallel": train.parallel(8, shard=8), "test_data": digits.test}
-    print(train.loop.dry_run(jax.eval_shape(create), digits.train, train.classification_loss(), **how))
+    print(train.loop.dry_run(jax.eval_shape(create), digits.train, train.losses.classification(), **how))
     told = lines(capsys)
     # Weights and Adam's two moments: the large kernel is split over the devices, all else is on each of them.
     state = 3 * 4 * (64 * 256 // 8 + 256 + 256 * 10 + 10)

@@ -39,7 +39,7 @@ def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
     state = train.create_state(network, optax.sgd(0.1), jax.random.key(0), wrt=rows.NOT_LSTM)
     before, frozen = jax.tree.map(np.asarray, (state.params, state.frozen))
     batch = Examples(np.ones((2, 8, 8, 1), np.float32), np.array([0, 1], np.int32))
-    state, _ = train.make_step(train.classification_loss())(state, batch)
+    state, _ = train.make_step(train.losses.classification())(state, batch)
     jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)
     assert jax.tree.leaves(state.params["lstm"]) == []
     assert np.any(state.params["dense1"]["kernel"] != before["dense1"]["kernel"])

@@ -294,7 +294,13 @@ def test_batch_axes_are_free_and_an_empty_batch_stays_empty(pool):
 x = jnp.ones((2, 6, 7, 4))
 
 ERRORS = {
-    "x without an axis": (x[0, 0], 2, {}, r"x: expected .*2 spatial axes, as window=2 says, got shape \(7, 4\)"),
+    "x without an axis": (
+        x[0, 0],
+        2,
+        {},
+        r"x: expected .*2 spatial .* window \(2, 2\) says, got .*\(7, 4\); for seq.* as \(2,\)\.",
+    ),
+    "one sequence of a batch": (x[:1, 0], 2, {}, r"window: expected .* axis 0, .*; for sequences, .* as \(2,\)\."),
     "window of nothing": (x, 0, {}, "window: expected at least 1 .*got 0"),
     "window of a float": (x, 2.0, {}, r"window: expected an int .*got 2\.0"),
     "no window": (x, (), {}, r"window: expected an entry for at least one spatial axis, got \(\)"),

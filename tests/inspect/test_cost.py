@@ -44,7 +44,7 @@ def test_memory_is_that_of_one_device_and_flops_are_of_all():
     parallel = train.parallel(8)
     data = blobs(64)
     alone, spread = (
-        inspect.cost(train.make_epoch(train.make_step(train.classification_loss()), batch_size=16, parallel=p), s, d)
+        inspect.cost(train.make_epoch(train.make_step(train.losses.classification()), batch_size=16, parallel=p), s, d)
         for p, s, d in [
             (None, start(), data),
             (parallel, parallel.state(start()), parallel.data(data)),
@@ -53,7 +53,7 @@ def test_memory_is_that_of_one_device_and_flops_are_of_all():
     assert (
         alone.flops
         == spread.flops
-        == 4 * inspect.flops(train.make_step(train.classification_loss()), start(), blobs(16))
+        == 4 * inspect.flops(train.make_step(train.losses.classification()), start(), blobs(16))
     )
     assert abs(alone.memory.arguments - spread.memory.arguments) < 1000
 

@@ -156,7 +156,7 @@ def test_a_training_step_of_the_cifar10_network_by_hand():
     batch, net = 4, models.Cifar10Net(rngs=nnx.Rngs(0))
     assert inspect.flops(net, shape(batch, 32, 32, 3)) == batch * 2 * products
     state = jax.eval_shape(lambda: train.create_state(net, optax.adam(1e-3), jax.random.key(0)))
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
 
     def pictures(n):
         return Examples(shape(n, 32, 32, 3, dtype=jnp.uint8), shape(n, dtype=jnp.int32))

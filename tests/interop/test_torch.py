@@ -187,7 +187,7 @@ def test_a_model_trained_here_is_loaded_there_and_back():
     model = models.LeNet((8, 8, 1), filters=(4, 6), hidden=8, classes=3, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (16, 8, 8, 1))
     state = train.create_state(model, optax.adam(1e-2), jax.random.key(0))
-    step = train.make_step(train.classification_loss())
+    step = train.make_step(train.losses.classification())
     batch = {"images": x, "labels": jnp.arange(16) % 3}
     for _ in range(2):
         state, _ = step(state, batch)

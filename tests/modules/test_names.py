@@ -17,6 +17,8 @@ MEANT = {
     "Conv, groups": (lambda **o: modules.Conv(4, 4, (3, 3), feature_group_count=2, **o), "write groups="),
     "Dense": (lambda **o: modules.Dense(3, units=4, **o), "write out_features="),
     "MaxPool": (lambda rngs: modules.MaxPool(2, strides=2), "of MaxPool, .*write stride="),
+    "MaxPool, window": (lambda rngs: modules.MaxPool(window=2), "window: .* of MaxPool, .*; write kernel_size="),
+    "Conv, window": (lambda **o: modules.Conv(3, 4, window=3, **o), "of Conv, .*; write kernel_size="),
     "LeNet": (lambda **o: models.LeNet((8, 8, 1), num_classes=3, **o), "write classes="),
     "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
     "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),

@@ -1,4 +1,4 @@
-"""`layer_checks` on layers of this library: one test id for each property and dtype."""
+"""`layer_checks` on layers of this library: an id for each property and dtype. `tests/cases.py` has every layer."""
 
 import functools
 import subprocess
@@ -22,19 +22,6 @@ from tests import oracles, oracles_recurrent
 )
 def test_dense(rng):
     return rng.normal(size=5), rng.normal(size=(5, 3)), rng.normal(size=3)
-
-
-@testing.layer_checks(
-    F.conv,
-    oracle=oracles.conv,
-    batch_axes=(0, None, None),
-    batch=True,
-    reduction=18,
-    sum_of_products=True,
-    without=["empty", "half_gradients"],  # in tests/test_cases.py and tests/test_empty.py
-)
-def test_conv(rng):
-    return rng.normal(size=(5, 4, 2)), rng.normal(size=(3, 3, 2, 3)), rng.normal(size=3)
 
 
 def rnn(params, x):

@@ -57,7 +57,7 @@ def main(folder: Path, elsewhere: Path, disk: FileSystem | Limit) -> None:
 
     def fit(checkpoints: train.Checkpoints, **options):
         state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
-        data, loss_fn = blobs(21), train.classification_loss()
+        data, loss_fn = blobs(21), train.losses.classification()
         options = {"epochs": 6, "batch_size": 8, "progress": False, "checkpoints": checkpoints, **options}
         return train.fit(state, data, loss_fn, **options)
 

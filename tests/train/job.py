@@ -53,7 +53,7 @@ def fit(parallel, folder, epochs=EPOCHS, **options):
     return train.fit(
         start(),
         blobs(21),
-        train.classification_loss(),
+        train.losses.classification(),
         test_data=blobs(11, seed=1),
         epochs=epochs,
         batch_size=BATCH,
@@ -76,7 +76,9 @@ def everything(parallel, folder):
     state, history = fit(parallel, folder, run=train.RunFolder(folder))
     save_final(parallel, state, folder)
     source = Recorded(blobs(24))
-    epoch = train.loop.StreamedEpoch(train.make_step(train.classification_loss()), batch_size=BATCH, parallel=parallel)
+    epoch = train.loop.StreamedEpoch(
+        train.make_step(train.losses.classification()), batch_size=BATCH, parallel=parallel
+    )
     _, metrics = epoch(parallel.state(start()), data.Stream(source))
     me = jax.process_index()
     result = {

@@ -15,7 +15,7 @@ def main(folder: str, out: str) -> None:
     state, history = train.fit(
         state,
         pictures(203),
-        train.classification_loss(),
+        train.losses.classification(),
         test_data=pictures(20, seed=1),
         epochs=12,
         batch_size=8,

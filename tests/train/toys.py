@@ -44,7 +44,7 @@ class Counted:
     """A loss function that counts how often it is traced."""
 
     def __init__(self, loss_fn=None):
-        self.loss_fn, self.training, self.evaluation = loss_fn or train.classification_loss(), 0, 0
+        self.loss_fn, self.training, self.evaluation = loss_fn or train.losses.classification(), 0, 0
 
     def __call__(self, model, batch, key):
         if key is None:

@@ -85,7 +85,7 @@ def convolution(
 def cifar10(batch: int, examples: int, epochs: int) -> Ready:
     """Training of the CIFAR-10 network on random pictures: all epochs as one compiled program."""
     state = train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     epoch = train.make_epoch(step, batch_size=batch)
 
     def run(state: train.TrainState, data: Any) -> Any:

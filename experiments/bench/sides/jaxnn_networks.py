@@ -75,9 +75,9 @@ def ensemble(network: str, batch: int, steps: int, members: int, at_once: int | 
     """Steps of some networks on the same pictures, inside the epoch: so many at once by one program, or one by one."""
     run = train.make_epoch(_step(), batch_size=batch)
     data = jax.tree.map(jnp.asarray, pictures(network, batch * steps))
-    together = train.make_ensemble(run, members_per_chunk=at_once)
-    stacked = train.create_ensemble(lambda key: _model(network, key), ADAM, {"seed": range(members)})
-    states = [train.member(stacked, i) for i in range(members)] if at_once is None else []
+    together = train.ensemble.make(run, members_per_chunk=at_once)
+    stacked = train.ensemble.create(lambda key: _model(network, key), ADAM, {"seed": range(members)})
+    states = [train.ensemble.member(stacked, i) for i in range(members)] if at_once is None else []
 
     def work() -> None:
         nonlocal stacked
@@ -102,4 +102,4 @@ def _state(network: str, seed: int = 0) -> train.TrainState:
 
 
 def _step() -> Jitted:
-    return train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    return train.make_step(train.losses.classification(), preprocess=train.image_preprocess())

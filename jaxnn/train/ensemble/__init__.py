@@ -1,20 +1,23 @@
 """Many training runs as one compiled program."""
 
-from jaxnn.train.ensemble.fit import fit_ensemble
-from jaxnn.train.ensemble.members import create_ensemble, grid, member
+from jaxnn import moved
+from jaxnn.train.ensemble.fit import fit
+from jaxnn.train.ensemble.members import create, grid, member
 from jaxnn.train.ensemble.predict import predict
-from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.program import make
 from jaxnn.train.ensemble.settings import Setting, settings
 from jaxnn.train.ensemble.training import diverged
 
 __all__ = [
     "Setting",
-    "create_ensemble",
+    "create",
     "diverged",
-    "fit_ensemble",
+    "fit",
     "grid",
-    "make_ensemble",
+    "make",
     "member",
     "predict",
     "settings",
 ]
+
+moved.explain(globals())

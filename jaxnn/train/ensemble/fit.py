@@ -13,12 +13,13 @@ from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.checkpoint.options import Checkpoints
 from jaxnn.train.devices.shortage import tell_of_shortage
 from jaxnn.train.ensemble.members import count_members
-from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.program import make
 from jaxnn.train.ensemble.training import Members
 from jaxnn.train.loop.driver import drive
 from jaxnn.train.loop.epoch import make_epoch
 from jaxnn.train.loop.nonfinite import advice
 from jaxnn.train.loop.sinks import Sink
+from jaxnn.train.losses.types import LossFn, Penalty
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History
@@ -29,11 +30,11 @@ from jaxnn.train.step.evaluate import evaluate
 from jaxnn.train.step.hyperparameters import hyperparameters
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
-from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
+from jaxnn.train.step.step import Preprocess, make_step
 
 
 @tell_of_shortage("use a smaller members_per_chunk or batch_size (and test_batch_size)")
-def fit_ensemble(
+def fit(
     states: TrainState,
     data: Any,
     loss_fn: LossFn,
@@ -59,12 +60,12 @@ def fit_ensemble(
 ) -> tuple[TrainState, list[History]]:
     """Trains all members for some epochs, each one compiled program, evaluation included.
 
-    It does for stacked states what `fit` does for one. Each member's history is that of `fit`, up to rounding. A
-    member whose loss or gradient becomes NaN or infinite has diverged: a line reports it, its history ends with that
-    epoch, and the others train on unchanged.
+    It does for stacked states what `train.fit` does for one. Each member's history is that of `train.fit`, up to
+    rounding. A member whose loss or gradient becomes NaN or infinite has diverged: a line reports it, its history ends
+    with that epoch, and the others train on unchanged.
 
     Args:
-        states: Stacked, from `create_ensemble`; **donated**.
+        states: Stacked, from `ensemble.create`; **donated**.
         data: The training set, a pytree of arrays that share their leading length; each member shuffles it by
             its own key.
         loss_fn: As for `make_step`.
@@ -73,24 +74,24 @@ def fit_ensemble(
         batch_size: Examples a step.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
-        reduction: As for `fit`.
-        drop_last: As for `fit`.
-        ema: As for `fit`.
+        reduction: As for `train.fit`.
+        drop_last: As for `train.fit`.
+        ema: As for `train.fit`.
         test_batch_size: Examples at a time in evaluation.
-        members_per_chunk: As for `make_ensemble`.
-        devices: As for `make_ensemble`.
-        memory: As for `make_ensemble`.
+        members_per_chunk: As for `ensemble.make`.
+        devices: As for `ensemble.make`.
+        memory: As for `ensemble.make`.
         run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member.
-        checkpoints: Where to save all members, and whether to resume from there, as for `fit`: with the same
+        checkpoints: Where to save all members, and whether to resume from there, as for `train.fit`: with the same
             devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
-        profile: As for `fit`.
-        sinks: As for `fit`; each metric of a record is a list, one number per member.
+        profile: As for `train.fit`.
+        sinks: As for `train.fit`; each metric of a record is a list, one number per member.
         progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
         compiler_options: As for `make_step`.
 
     Returns:
-        The new states, and a history for each member, as `fit` gives it but without times. `diverged` says
+        The new states, and a history for each member, as `train.fit` gives it but without times. `diverged` says
         whether a history ends with a loss that is not finite.
 
     Raises:
@@ -109,12 +110,12 @@ def fit_ensemble(
         ...     x, y = batch
         ...     return (x @ w - y) ** 2, {}
         >>> x = jax.random.normal(jax.random.key(1), (100, 2))
-        >>> states = train.create_ensemble(
+        >>> states = train.ensemble.create(
         ...     lambda key: jax.random.normal(key, (2,)),
         ...     optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
-        ...     train.grid(learning_rate=[1e-4, 0.1, 1e6], seed=[0]),
+        ...     train.ensemble.grid(learning_rate=[1e-4, 0.1, 1e6], seed=[0]),
         ... )
-        >>> states, histories = train.fit_ensemble(
+        >>> states, histories = train.ensemble.fit(
         ...     states, (x, x @ jnp.array([1.0, -2.0])), loss_fn, epochs=5, batch_size=10)
         compiled in ...
         >>> [train.ensemble.diverged(history) for history in histories]
@@ -153,7 +154,7 @@ def fit_ensemble(
         )
         return state, (metrics, test)
 
-    ensemble = make_ensemble(
+    ensemble = make(
         train_and_test,
         members_per_chunk=members_per_chunk,
         devices=devices,

@@ -29,7 +29,7 @@ _POSITIVE = frozenset({"learning_rate"})
 def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     """Makes a table of every combination of the values: one column per argument, one row per member.
 
-    The last argument varies fastest. `create_ensemble` takes any other table too: random search is one with random
+    The last argument varies fastest. `ensemble.create` takes any other table too: random search is one with random
     columns.
 
     Args:
@@ -43,7 +43,7 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
 
     Example:
         >>> from jaxnn import train
-        >>> table = train.grid(learning_rate=[1e-3, 1e-2], seed=range(3))
+        >>> table = train.ensemble.grid(learning_rate=[1e-3, 1e-2], seed=range(3))
         >>> table["learning_rate"].tolist(), table["seed"].tolist()
         ([0.001, 0.001, 0.001, 0.01, 0.01, 0.01], [0, 1, 2, 0, 1, 2])
     """
@@ -58,7 +58,7 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(column) for name, column in zip(values, zip(*rows, strict=True), strict=True)}
 
 
-def create_ensemble(
+def create(
     init: Init,
     tx: optax.GradientTransformation,
     members: Table,
@@ -84,7 +84,7 @@ def create_ensemble(
         loss_scale: As for `create_state`; each member adjusts its own.
 
     Returns:
-        The stacked states. `train.member` takes one out.
+        The stacked states. `train.ensemble.member` takes one out.
 
     Raises:
         ValueError: If a column is not a list of finite numbers, a learning rate is not positive, lengths differ, a seed
@@ -93,10 +93,10 @@ def create_ensemble(
     Example:
         >>> from flax import nnx
         >>> from jaxnn import models, train
-        >>> states = train.create_ensemble(
+        >>> states = train.ensemble.create(
         ...     lambda key: models.MLP((4, 8, 3), rngs=nnx.Rngs(key)),
         ...     train.optimizer("adam", steps=100),
-        ...     train.grid(learning_rate=[1e-3, 1e-2], seed=range(3)),
+        ...     train.ensemble.grid(learning_rate=[1e-3, 1e-2], seed=range(3)),
         ... )
         >>> states.params["layers"][0]["kernel"].shape
         (6, 4, 8)
@@ -107,13 +107,13 @@ def create_ensemble(
 
     @jax.jit
     @jax.vmap
-    def create(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
+    def one(key: jax.Array, values: dict[str, jax.Array]) -> TrainState:
         state = create_state(init(key), tx, key, wrt=wrt, ema=ema, loss_scale=loss_scale)
         if not values:
             return state
         return dataclasses.replace(state, opt_state=with_hyperparameters(state.opt_state, values, "members"))
 
-    return create(jnp.stack([jax.random.key(seed) for seed in seeds]), varied)
+    return one(jnp.stack([jax.random.key(seed) for seed in seeds]), varied)
 
 
 def count_members(states: TrainState) -> int:
@@ -125,7 +125,7 @@ def count_members(states: TrainState) -> int:
     check_state(states, "states")
     if jnp.ndim(states.step) != 1:
         raise ValueError(
-            f"states: expected stacked ones, as train.create_ensemble makes, got a step of shape "
+            f"states: expected stacked ones, as train.ensemble.create makes, got a step of shape "
             f"{jnp.shape(states.step)}"
         )
     return int(states.step.shape[0])
@@ -135,7 +135,7 @@ def member(states: TrainState, index: int) -> TrainState:
     """Returns the state of one member, an ordinary `TrainState`, to train, to evaluate, or for its `model()`.
 
     Args:
-        states: Stacked states, from `create_ensemble` or after training; they do not change.
+        states: Stacked states, from `ensemble.create` or after training; they do not change.
         index: Number of the member, from 0; negative numbers count from the end.
 
     Returns:
@@ -147,11 +147,11 @@ def member(states: TrainState, index: int) -> TrainState:
     Example:
         >>> import jax, jax.numpy as jnp, optax
         >>> from jaxnn import train
-        >>> states = train.create_ensemble(
+        >>> states = train.ensemble.create(
         ...     lambda key: jax.random.normal(key, (3,)), optax.sgd(0.1), {"seed": [7, 8]})
         >>> alone = train.create_state(
         ...     jax.random.normal(jax.random.key(8), (3,)), optax.sgd(0.1), jax.random.key(8))
-        >>> bool(jnp.allclose(train.member(states, 1).params, alone.params))
+        >>> bool(jnp.allclose(train.ensemble.member(states, 1).params, alone.params))
         True
     """
     n = count_members(states)

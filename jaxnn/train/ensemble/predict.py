@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.train.ensemble.program import make_ensemble
+from jaxnn.train.ensemble.program import make
 from jaxnn.train.step.evaluate import predict as predict_one
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess
@@ -24,12 +24,12 @@ def predict(
     """Computes the outputs of every member for every example: `train.predict` of stacked states.
 
     Args:
-        states: Stacked, from `create_ensemble` or after training; neither changed nor donated.
+        states: Stacked, from `ensemble.create` or after training; neither changed nor donated.
         data: As for `train.predict`.
         apply_fn: As for `train.predict`.
         preprocess: As for `train.predict`.
         batch_size: As for `train.predict`.
-        members_per_chunk: As for `make_ensemble`.
+        members_per_chunk: As for `ensemble.make`.
 
     Returns:
         The results of `apply_fn`, `(members, examples, ...)`.
@@ -38,7 +38,7 @@ def predict(
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from jaxnn import models, train
-        >>> states = train.create_ensemble(
+        >>> states = train.ensemble.create(
         ...     lambda key: models.MLP((4, 3), rngs=nnx.Rngs(key)), train.optimizer(steps=1), {"seed": range(5)})
         >>> train.ensemble.predict(states, jnp.ones((7, 4)), lambda model, x: model(x)).shape
         (5, 7, 3)
@@ -48,4 +48,4 @@ def predict(
         return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size)
 
     states = jax.tree.map(jnp.copy, states)  # the program donates its states
-    return make_ensemble(outputs, members_per_chunk=members_per_chunk)(states, data)[1]
+    return make(outputs, members_per_chunk=members_per_chunk)(states, data)[1]

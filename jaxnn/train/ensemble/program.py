@@ -65,7 +65,7 @@ class Layout:
 class Ensemble:
     """A training function of one state, for stacked states: `(states, *args) -> (states, results)`.
 
-    The result of `make_ensemble`. Call it like its function.
+    The result of `ensemble.make`. Call it like its function.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Ensemble:
         return Mesh(np.array(self._devices[: layout.devices]), ("members",))
 
 
-def make_ensemble(
+def make(
     function: Function,
     *,
     members_per_chunk: int | None = None,
@@ -203,16 +203,16 @@ def make_ensemble(
         ...     return (x @ w - y) ** 2, {}
         >>> x = jax.random.normal(jax.random.key(1), (100, 2))
         >>> data = x, x @ jnp.array([1.0, -2.0])
-        >>> states = train.create_ensemble(
+        >>> states = train.ensemble.create(
         ...     lambda key: jax.random.normal(key, (2,)),
         ...     optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
-        ...     train.grid(learning_rate=[0.001, 0.2, 1000.0], seed=range(2)),
+        ...     train.ensemble.grid(learning_rate=[0.001, 0.2, 1000.0], seed=range(2)),
         ... )
-        >>> epoch = train.make_ensemble(train.make_epoch(train.make_step(loss_fn), batch_size=10))
+        >>> epoch = train.ensemble.make(train.make_epoch(train.make_step(loss_fn), batch_size=10))
         >>> states, metrics = epoch(states, data)
         >>> metrics["loss"].shape
         (6, 10)
-        >>> [round(float(w), 1) for w in train.member(states, 3).params]
+        >>> [round(float(w), 1) for w in train.ensemble.member(states, 3).params]
         [1.0, -2.0]
     """
     if members_per_chunk is not None:

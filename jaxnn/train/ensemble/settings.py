@@ -43,12 +43,12 @@ class Setting(NamedTuple):
 def settings(column: ArrayLike, histories: Sequence[History]) -> list[Setting]:
     """Groups the runs of an ensemble by a hyper-parameter.
 
-    To choose by the result, let the test data of `fit_ensemble` be a part of the training data that is held back
+    To choose by the result, let the test data of `ensemble.fit` be a part of the training data that is held back
     (`data.split`).
 
     Args:
-        column: The hyper-parameter of each run, a column of the table that `create_ensemble` was given.
-        histories: From `fit_ensemble`, with test data and accuracy.
+        column: The hyper-parameter of each run, a column of the table that `ensemble.create` was given.
+        histories: From `ensemble.fit`, with test data and accuracy.
 
     Returns:
         A setting for each value, ascending.

@@ -1,4 +1,4 @@
-"""`fit_ensemble`'s program: epochs of all members, a history for each, and a report of those that diverged."""
+"""`ensemble.fit`'s program: epochs of all members, a history for each, and a report of those that diverged."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from jaxnn.train.step.state import TrainState
 
 
 class Members(Program):
-    """`fit_ensemble`'s program: an epoch and an evaluation of all members.
+    """`ensemble.fit`'s program: an epoch and an evaluation of all members.
 
     Attributes:
         histories: The records of each member, up to the epoch in which it diverged.
@@ -144,7 +144,7 @@ def _stop(histories: list[History], what_to_try: str) -> NoReturn:
     history = max(histories, key=len)
     epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
     raise NonFiniteLossError(
-        f"fit_ensemble: all {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
+        f"ensemble.fit: all {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
         f"{what_to_try}",
         epoch=epoch,
         step=step,

@@ -23,7 +23,7 @@ from jaxnn.train.step.state import TrainState
 class Program:
     """One kind of training, for `drive`: what runs next, and the record of its metrics.
 
-    `fit` and `fit_ensemble` have one each. Subclasses define `remaining`, `run` and `record`; the other methods have
+    `fit` and `ensemble.fit` have one each. Subclasses define `remaining`, `run` and `record`; the other methods have
     defaults that do nothing.
     """
 

@@ -16,10 +16,11 @@ from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.computed import Computed
 from jaxnn.train.loop.epoch import make_epoch
+from jaxnn.train.losses.types import LossFn, Penalty
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.state import TrainState
-from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
+from jaxnn.train.step.step import Preprocess, make_step
 
 
 def dry_run(

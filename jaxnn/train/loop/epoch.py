@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxnn.counts import check_count
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.computed import OF_DATA, Computed
+from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState

@@ -18,6 +18,7 @@ from jaxnn.train.loop.computed import Computed
 from jaxnn.train.loop.driver import drive
 from jaxnn.train.loop.epochs import Epochs, Streamed, Whole
 from jaxnn.train.loop.sinks import Curves, Sink, check_sinks
+from jaxnn.train.losses.types import LossFn, Penalty
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History
@@ -27,7 +28,7 @@ from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import evaluate_unchecked
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
-from jaxnn.train.step.step import LossFn, Penalty, Preprocess, make_step
+from jaxnn.train.step.step import Preprocess, make_step
 
 
 @distributed.tell_of_lost_processes()
@@ -108,7 +109,7 @@ def fit(
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it says where, and what to try.
         OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
-        ValueError: If a number is out of range, shapes do not fit, or a label for `classification_loss` is no class.
+        ValueError: If a number is out of range, shapes do not fit, or a label for `losses.classification` is no class.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

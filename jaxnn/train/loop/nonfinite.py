@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.train.losses import fields
 from jaxnn.train.run.record import History
-from jaxnn.train.step import fields
 from jaxnn.train.step.labels import LabelCheck
 
 Lost = tuple[int, str, float]

@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 from jaxnn.train.loop.computed import Chunk
-from jaxnn.train.step.batching import Metrics
+from jaxnn.train.losses.types import Metrics
 
 
 class Carried(nnx.Variable):

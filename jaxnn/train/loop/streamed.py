@@ -13,8 +13,8 @@ from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import epoch_order
+from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState
 

@@ -22,7 +22,7 @@ class Progress(Display):
         >>> with Progress(epochs=2) as progress:
         ...     progress.epoch({"epoch": 1, "train_loss": 0.51234, "train_accuracy": 0.9,
         ...                     "examples_per_second": 1234.5}, seconds_left=65)
-        epoch 1/2  loss 0.5123  accuracy 90.00 %  1,234 examples/s  1:05 left
+        epoch 1/2  train loss 0.5123  train accuracy 90.00 %  1,234 examples/s  1:05 left
     """
 
     def __init__(self, epochs: int, *, first: int = 0, enabled: bool = True):
@@ -53,12 +53,10 @@ class Progress(Display):
         """
         last = record["epoch"] == self._last
         speed, left = f"{int(record['examples_per_second']):,} examples/s", f"{clock(seconds_left)} left"
-        train = [name for name in record if name.startswith("train_") and name not in _HIDDEN]
-        test = [name for name in record if name.startswith("test_")]
+        metrics = [name for name in record if name.startswith(("train_", "test_")) and name not in _HIDDEN]
         parts = [
             f"epoch {record['epoch']:>{len(str(self._last))}}/{self._last}",
-            *(_metric(name.removeprefix("train_"), record[name]) for name in train),
-            *(_metric(name.replace("_", " ", 1), record[name]) for name in test),
+            *(_metric(name.replace("_", " ", 1), record[name]) for name in metrics),
             speed,
         ]
         self.say("  ".join(parts if last or self.has_bar else [*parts, left]))

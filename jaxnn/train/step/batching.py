@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.counts import check_count
+from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step.expected import check_examples
-
-Metrics = dict[str, jax.Array]
 
 
 def count(data: Any, name: str = "data") -> int:

@@ -7,14 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn.train.losses.types import LossFn, Metrics
 from jaxnn.train.step import batching
-from jaxnn.train.step.batching import Metrics, Reduction
+from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState, apply
-from jaxnn.train.step.step import LossFn, Preprocess
+from jaxnn.train.step.step import Preprocess
 
 
 def evaluate(
@@ -52,7 +53,7 @@ def evaluate(
 
     Raises:
         ValueError: If there are no examples, lengths differ, `batch_size` is not positive, or a label for
-            `classification_loss` is not a class.
+            `losses.classification` is not a class.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

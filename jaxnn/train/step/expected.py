@@ -144,7 +144,8 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
         signature.bind(*[None] * wanted)
     except TypeError:
         if getattr(function, "__module__", "").startswith("jaxnn.train"):
-            advice = f"call it: {function.__name__}(...)"
+            room = "train.losses" if "losses" in function.__module__ else "train"
+            advice = f"call it: {room}.{function.__name__}(...)"
         raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}.") from None
 
 
@@ -159,7 +160,7 @@ def check_loss_fn(loss_fn: Any) -> None:
         call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
         raise ValueError(
             f"loss_fn: expected a function {form}, got {described(loss_fn)}; write one: lambda model, batch, key: "
-            f"({call}, {{}}), or train.classification_loss()."
+            f"({call}, {{}}), or train.losses.classification()."
         )
     check_function("loss_fn", loss_fn, form, "take these three; key is None in evaluation")
 

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train.step import fields
+from jaxnn.train.losses import fields
+from jaxnn.train.losses.supervised import Read, Supervised
+from jaxnn.train.losses.types import LossFn
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.state import TrainState, apply
-from jaxnn.train.step.step import LossFn, Preprocess
-from jaxnn.train.step.supervised import Read, Supervised
+from jaxnn.train.step.step import Preprocess
 
 
 class LabelCheck:

@@ -9,7 +9,7 @@ import optax
 
 from jaxnn.counts import check_count
 from jaxnn.kernels.accumulate import widened
-from jaxnn.train.step.penalties import weight_mask
+from jaxnn.train.losses.penalties import weight_mask
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -43,7 +43,7 @@ def optimizer(
             1/250,000.
         warmup: Share of the run over which `cosine` warms up.
         weight_decay: :math:`\lambda` of :math:`w \leftarrow w - \eta \lambda w` on weights, not on biases
-            (`weight_mask`); for `sgd` it is added to the gradient. Not for `adam`, where it would not decay
+            (`losses.weight_mask`); for `sgd` it is added to the gradient. Not for `adam`, where it would not decay
             weights.
         clip_norm: Largest norm of the gradient; a longer gradient is scaled down.
 
@@ -69,7 +69,8 @@ def optimizer(
         raise ValueError(f"name: expected one of {', '.join(get_args(Optimizer))}, got {name!r}")
     if weight_decay and name == "adam":
         raise ValueError(
-            f"weight_decay: expected 0 for adam, got {weight_decay}; use adamw, or train.l2 for a penalty on the loss."
+            f"weight_decay: expected 0 for adam, got {weight_decay}; use adamw, or train.losses.l2 for a penalty on "
+            "the loss."
         )
     for what, number in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
         if not 0 <= number < math.inf:

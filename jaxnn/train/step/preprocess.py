@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnn.train.step import fields
+from jaxnn.train.losses import fields
+from jaxnn.train.losses.fields import Place
 from jaxnn.train.step.augment import Augmentation
-from jaxnn.train.step.fields import Place
 from jaxnn.train.step.step import Preprocess
 
 
@@ -32,7 +32,7 @@ def image_preprocess(
         std: :math:`\sigma`, likewise, positive.
         augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
         inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
-            where `classification_loss` finds its inputs unless given; a batch may also be the images alone.
+            where `losses.classification` finds its inputs unless given; a batch may also be the images alone.
 
     Returns:
         `(key, batch) -> batch`, the same batch with other images.

@@ -9,25 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnn.train.losses.types import LossFn, Metrics, Penalty
 from jaxnn.train.step import batching, ema
-from jaxnn.train.step.batching import Metrics, Reduction
+from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply
 
-LossFn = Callable[[Any, Any, jax.Array | None], tuple[jax.Array, Metrics]]
-"""`(model, batch, key) -> (losses (batch,), {name: (batch,)})`; `key` is None in evaluation.
-
-With `reduction="batch"` the loss is `()`, and metrics are `()` or `(batch,)`.
-"""
-
 Preprocess = Callable[[jax.Array | None, Any], Any]
 """`(key, batch) -> batch`; `key` is None in evaluation."""
-
-Penalty = Callable[[Any], jax.Array]
-"""`(params) -> ()`."""
 
 
 def make_step(
@@ -62,7 +54,7 @@ def make_step(
             dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
             how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
             in training mode, or the pytree of a functional model. `key` is None in evaluation.
-        penalty: `(params) -> ()`, added to the mean loss, for example `train.l2(1e-4)`.
+        penalty: `(params) -> ()`, added to the mean loss, for example `train.losses.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
         reduction: `"batch"` for a loss that a batch has as a whole, where :math:`L` is the loss itself and not a mean
@@ -98,7 +90,7 @@ def make_step(
     """
     batching.check_full(None, reduction)
     check_loss_fn(loss_fn)
-    check_function("penalty", penalty, "(params) -> ()", "take train.l2(...) for one")
+    check_function("penalty", penalty, "(params) -> ()", "take train.losses.l2(...) for one")
     check_function("preprocess", preprocess, "(key, batch) -> batch", "take both; key is None in evaluation")
 
     @partial(jit, compiler_options=compiler_options, warn_of_retraces=True, donate_argnums=0, inline=True)

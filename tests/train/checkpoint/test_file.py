@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from jaxnn import models, train
 
-LOSS = train.regression_loss()
+LOSS = train.losses.regression()
 BATCH = {"inputs": jnp.ones((4, 3)), "targets": jnp.ones((4, 2))}
 
 

@@ -22,7 +22,7 @@ def fit(epochs, model=None, data=None, seed=0, rate=1e-2, **options):
     preprocess = None if data is None else train.image_preprocess()
     data = blobs(21) if data is None else data
     options = {"batch_size": 8, "progress": False, "preprocess": preprocess, **options}
-    return train.fit(state, data, train.classification_loss(), epochs=epochs, **options)
+    return train.fit(state, data, train.losses.classification(), epochs=epochs, **options)
 
 
 def steps():
@@ -220,7 +220,7 @@ def files(folder):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:the checkpoint of step .* is damaged")
 @pytest.mark.parametrize("how", ["deleted", "folder deleted", "emptied", "inverted"])
-@pytest.mark.parametrize("loop", ["fit", "fit_ensemble"])
+@pytest.mark.parametrize("loop", ["fit", "ensemble.fit"])
 def test_a_run_without_a_whole_checkpoint_is_never_trained_over(how, loop):
     run = train.RunFolder.create("runs/x")
 
@@ -228,9 +228,9 @@ def test_a_run_without_a_whole_checkpoint_is_never_trained_over(how, loop):
         checkpoints = train.Checkpoints(FOLDER, resume=resume)
         if loop == "fit":
             return fit(1, run=run, checkpoints=checkpoints)
-        states = train.create_ensemble(lambda key: MLP(), optax.adam(1e-2), {"seed": [0]})
-        loss_fn, options = train.classification_loss(), {"batch_size": 8, "progress": False}
-        return train.fit_ensemble(states, blobs(21), loss_fn, epochs=1, run=run, checkpoints=checkpoints, **options)
+        states = train.ensemble.create(lambda key: MLP(), optax.adam(1e-2), {"seed": [0]})
+        loss_fn, options = train.losses.classification(), {"batch_size": 8, "progress": False}
+        return train.ensemble.fit(states, blobs(21), loss_fn, epochs=1, run=run, checkpoints=checkpoints, **options)
 
     again(resume=False)
     before = files("runs/x")

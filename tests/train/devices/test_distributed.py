@@ -74,7 +74,7 @@ def alone():
     return train.fit(
         job.start(),
         blobs(21),
-        train.classification_loss(),
+        train.losses.classification(),
         test_data=blobs(11, seed=1),
         epochs=job.EPOCHS,
         batch_size=job.BATCH,

@@ -42,12 +42,12 @@ def fitted(parallel, model=None, loss_fn=None):
     return train.fit(
         start(model),
         pictures(21),
-        loss_fn or train.classification_loss(),
+        loss_fn or train.losses.classification(),
         test_data=pictures(11, seed=1),
         epochs=2,
         batch_size=8,
         test_batch_size=4,
-        penalty=train.l2(1e-4),
+        penalty=train.losses.l2(1e-4),
         preprocess=PREPROCESS,
         progress=False,
         parallel=parallel,
@@ -107,7 +107,7 @@ def test_each_device_holds_its_part_of_the_state_before_and_after():
     assert state.params["hidden"]["kernel"].addressable_shards[0].data.shape == (24, 64)
     expected = jax.tree.map(lambda x: x.sharding, state)
     epoch = train.make_epoch(
-        train.make_step(train.classification_loss(), preprocess=PREPROCESS), batch_size=8, parallel=parallel
+        train.make_step(train.losses.classification(), preprocess=PREPROCESS), batch_size=8, parallel=parallel
     )
     compiled, data = [], parallel.data(pictures(16))
 
@@ -129,7 +129,7 @@ def test_each_device_holds_its_part_of_the_state_before_and_after():
 def test_only_gradients_and_metrics_travel():
     """In plain data parallelism nothing of the batch or the data set is gathered, in none of the program's loops."""
     parallel = train.parallel(8)
-    step = train.make_step(train.classification_loss(), preprocess=PREPROCESS)
+    step = train.make_step(train.losses.classification(), preprocess=PREPROCESS)
     epoch = train.make_epoch(step, batch_size=16, parallel=parallel)
     program = epoch.lower(parallel.state(start()), parallel.data(pictures(64))).compile().as_text()
     assert "all-reduce(" in program
@@ -138,7 +138,7 @@ def test_only_gradients_and_metrics_travel():
 
 def test_a_step_by_hand_gives_the_metrics_of_one_device():
     parallel = train.parallel(8, shard=8)
-    step = train.make_step(train.classification_loss())
+    step = train.make_step(train.losses.classification())
     state, batch = start(MLP()), blobs(24)
     placed = parallel.state(copy(state))
     _, expected = step(state, batch)

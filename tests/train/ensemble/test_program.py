@@ -17,7 +17,7 @@ from tests.train.toys import MLP, ConvNet, Counted, blobs, copy, equal, pictures
 RATES, SEEDS = [1e-3, 1e-2, 3e-2, 1e-3, 1e-2], [0, 1, 2, 3, 0]
 TABLE = {"learning_rate": RATES, "seed": SEEDS}
 ADAM = train.optimizer("adam", 0.5, steps=100)
-LOSS = train.classification_loss()
+LOSS = train.losses.classification()
 MLP_EPOCH = train.make_epoch(train.make_step(LOSS), batch_size=8)
 POINTS = blobs(20)
 
@@ -39,8 +39,8 @@ def alone(init, i, epoch, data, epochs=2):
 
 
 def trained(init, epoch, data, *, table=TABLE, epochs=2, **options):
-    ensemble = train.make_ensemble(epoch, **options)
-    states = train.create_ensemble(init, ADAM, table)
+    ensemble = train.ensemble.make(epoch, **options)
+    states = train.ensemble.create(init, ADAM, table)
     for _ in range(epochs):
         states, metrics = ensemble(states, data)
     return states, metrics
@@ -79,9 +79,9 @@ def test_every_member_equals_the_run_alone(layout, mlps_alone):
         pytest.skip(f"needs {devices} devices")
     options = {"devices": jax.devices()[:devices], "members_per_chunk": chunk}
     states, metrics = trained(MLP, MLP_EPOCH, POINTS, **options)
-    assert str(train.make_ensemble(MLP_EPOCH, **options).prepare(states, POINTS)) == text
+    assert str(train.ensemble.make(MLP_EPOCH, **options).prepare(states, POINTS)) == text
     for i, (state, expected) in enumerate(mlps_alone):
-        assert_same(train.member(states, i), state)
+        assert_same(train.ensemble.member(states, i), state)
         assert_same({name: values[i] for name, values in metrics.items()}, expected)
 
 
@@ -93,13 +93,13 @@ def test_convolutional_members_equal_the_run_alone(init, chunk):
     states, _ = trained(init, epoch, data, devices=jax.devices()[:1], members_per_chunk=chunk)
     for i in (0, 2, 4):
         state, _ = alone(init, i, epoch, data)
-        assert_same(train.member(states, i), state)
+        assert_same(train.ensemble.member(states, i), state)
 
 
 def test_members_start_as_they_would_alone():
-    states = train.create_ensemble(ConvNet, train.optimizer("adamw", steps=10), TABLE | {"weight_decay": [0.1] * 5})
+    states = train.ensemble.create(ConvNet, train.optimizer("adamw", steps=10), TABLE | {"weight_decay": [0.1] * 5})
     state = train.create_state(ConvNet(jax.random.key(2)), train.optimizer("adamw", steps=10), jax.random.key(2))
-    one = train.member(states, 2)
+    one = train.ensemble.member(states, 2)
     assert_same(one.params, state.params)
     assert equal((one.key, one.step, one.variables), (state.key, state.step, state.variables))
     np.testing.assert_allclose(states.opt_state.hyperparams["learning_rate"], RATES)
@@ -113,11 +113,11 @@ def test_one_trace_and_one_compile_whatever_the_hyperparameters():
         if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
             compiled.append(str(kwargs.get("fun_name")))
 
-    ensemble = train.make_ensemble(train.make_epoch(train.make_step(loss_fn), batch_size=8))
+    ensemble = train.ensemble.make(train.make_epoch(train.make_step(loss_fn), batch_size=8))
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         for rates in (RATES, RATES[::-1]):
-            states = train.create_ensemble(MLP, ADAM, {"learning_rate": rates, "seed": SEEDS})
+            states = train.ensemble.create(MLP, ADAM, {"learning_rate": rates, "seed": SEEDS})
             ensemble.prepare(states, POINTS)
             for _ in range(2):
                 states, _ = ensemble(states, POINTS)
@@ -133,15 +133,15 @@ def test_a_diverged_member_leaves_the_others_as_they_are():
     mixed, metrics = trained(MLP, MLP_EPOCH, POINTS, table=TABLE | {"learning_rate": [*RATES[:2], 1e38, *RATES[3:]]})
     assert not np.isfinite(metrics["loss"][2]).all()
     for i in (0, 1, 3, 4):
-        assert_same(train.member(mixed, i).params, train.member(sane, i).params)
+        assert_same(train.ensemble.member(mixed, i).params, train.ensemble.member(sane, i).params)
         assert np.isfinite(metrics["loss"][i]).all()
 
 
 def test_convolutions_of_members_are_not_grouped_inside_the_epoch():
     """On CPU XLA computes grouped convolutions, which `vmap` of kernels makes, slowly."""
     epoch = train.make_epoch(train.make_step(LOSS, preprocess=train.image_preprocess()), batch_size=4)
-    ensemble = train.make_ensemble(epoch, devices=jax.devices()[:1])
-    states = train.create_ensemble(small_conv_net, ADAM, {"seed": range(3)})
+    ensemble = train.ensemble.make(epoch, devices=jax.devices()[:1])
+    states = train.ensemble.create(small_conv_net, ADAM, {"seed": range(3)})
     jaxpr = str(jax.make_jaxpr(ensemble)(states, pictures(8)))
     for name in ("conv", "conv_dx", "conv_dw"):
         assert f" {name}[" in jaxpr
@@ -152,8 +152,8 @@ def test_convolutions_of_members_are_not_grouped_inside_the_epoch():
 
 @several_devices
 def test_devices_have_nothing_to_tell_each_other():
-    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:2])
-    states = train.create_ensemble(MLP, ADAM, {"seed": range(4)})
+    ensemble = train.ensemble.make(MLP_EPOCH, devices=jax.devices()[:2])
+    states = train.ensemble.create(MLP, ADAM, {"seed": range(4)})
     ops = testing.compiled_ops(jax.jit(ensemble), *ensemble.put(states, POINTS))
     assert not [name for name in ops if name.startswith(("all-", "collective", "reduce-scatter"))]
     states, _ = ensemble(*ensemble.put(states, POINTS))
@@ -162,8 +162,8 @@ def test_devices_have_nothing_to_tell_each_other():
 
 
 def test_the_states_are_donated():
-    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:1])
-    states, data = ensemble.put(train.create_ensemble(MLP, ADAM, {"seed": range(3)}), POINTS)
+    ensemble = train.ensemble.make(MLP_EPOCH, devices=jax.devices()[:1])
+    states, data = ensemble.put(train.ensemble.create(MLP, ADAM, {"seed": range(3)}), POINTS)
     ensemble(states, data)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states.params))
 
@@ -172,13 +172,13 @@ def test_chunks_follow_from_the_memory():
     """The members' own temporaries are much of what the program needs."""
     data = blobs(256)
     epoch = train.make_epoch(train.make_step(LOSS), batch_size=256)
-    states = train.create_ensemble(MLP, ADAM, {"seed": range(6)})
+    states = train.ensemble.create(MLP, ADAM, {"seed": range(6)})
 
     def ensemble(memory):
-        return train.make_ensemble(epoch, devices=jax.devices()[:1], memory=memory)
+        return train.ensemble.make(epoch, devices=jax.devices()[:1], memory=memory)
 
     def needed(layout):
-        program = train.make_ensemble(epoch, devices=jax.devices()[:1], members_per_chunk=layout.members_per_chunk)
+        program = train.ensemble.make(epoch, devices=jax.devices()[:1], members_per_chunk=layout.members_per_chunk)
         return bytes_needed(jax.jit(program, donate_argnums=0).lower(states, data).compile())
 
     whole = ensemble(1 << 40).prepare(states, data)
@@ -219,15 +219,15 @@ def test_members_lie_in_equal_parts(members, devices, most, expected):
 
 
 def test_an_ensemble_is_evaluated_by_one_program_too():
-    states = train.create_ensemble(MLP, ADAM, {"seed": range(3)})
-    expected = train.evaluate(train.member(states, 2), POINTS, LOSS)
-    evaluate = train.make_ensemble(lambda state, data: (state, train.evaluate(state, data, LOSS)))
+    states = train.ensemble.create(MLP, ADAM, {"seed": range(3)})
+    expected = train.evaluate(train.ensemble.member(states, 2), POINTS, LOSS)
+    evaluate = train.ensemble.make(lambda state, data: (state, train.evaluate(state, data, LOSS)))
     states, metrics = evaluate(states, POINTS)
     np.testing.assert_allclose(metrics["loss"][2], expected["loss"], rtol=1e-5)
 
 
 def test_it_serves_inside_a_program_of_ones_own():
-    ensemble = train.make_ensemble(MLP_EPOCH, devices=jax.devices()[:1])
+    ensemble = train.ensemble.make(MLP_EPOCH, devices=jax.devices()[:1])
 
     @jax.jit
     def twice(states, data):
@@ -235,23 +235,23 @@ def test_it_serves_inside_a_program_of_ones_own():
         return ensemble(states, data)[0]
 
     expected, _ = trained(MLP, MLP_EPOCH, POINTS, devices=jax.devices()[:1])
-    assert_same(twice(train.create_ensemble(MLP, ADAM, TABLE), POINTS), expected)
+    assert_same(twice(train.ensemble.create(MLP, ADAM, TABLE), POINTS), expected)
 
 
 def test_a_step_of_a_functional_model():
     data = np.eye(2, dtype=np.float32), np.array([1.0, 3.0], np.float32)
     sgd = optax.chain(optax.clip(10.0), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
-    step = train.make_ensemble(train.make_step(quadratic))
-    states = train.create_ensemble(lambda key: jnp.zeros(2), sgd, {"seed": [0, 0], "learning_rate": [0.1, 0.2]})
+    step = train.ensemble.make(train.make_step(quadratic))
+    states = train.ensemble.create(lambda key: jnp.zeros(2), sgd, {"seed": [0, 0], "learning_rate": [0.1, 0.2]})
     states, metrics = step(states, data)
     np.testing.assert_allclose(states.params, [[0.1, 0.3], [0.2, 0.6]], rtol=1e-6)
     assert metrics["loss"].shape == (2,)
 
 
 def test_a_member_is_an_ordinary_state():
-    states = train.create_ensemble(MLP, ADAM, TABLE)
+    states = train.ensemble.create(MLP, ADAM, TABLE)
     kept = copy(states)
-    state = train.member(states, -1)
+    state = train.ensemble.member(states, -1)
     assert isinstance(state.model(), MLP)
     state, _ = MLP_EPOCH(state, POINTS)
     assert equal(states, kept)
@@ -289,27 +289,27 @@ def test_a_member_is_an_ordinary_state():
 )
 def test_a_table_that_does_not_fit_is_named(tx, table, message):
     with pytest.raises(ValueError, match=f"members: .*{message}"):
-        train.create_ensemble(MLP, tx, table)
+        train.ensemble.create(MLP, tx, table)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: train.grid(), "axes: expected at least one"),
-        (lambda: train.grid(seed=range(0)), "seed: expected at least one value"),
-        (lambda: train.make_ensemble(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a whole number"),
-        (lambda: train.make_ensemble(MLP_EPOCH, memory=0), "memory: expected a whole number"),
-        (lambda: train.make_ensemble(MLP_EPOCH, devices=[]), "devices: expected at least one"),
+        (lambda: train.ensemble.grid(), "axes: expected at least one"),
+        (lambda: train.ensemble.grid(seed=range(0)), "seed: expected at least one value"),
+        (lambda: train.ensemble.make(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a whole number"),
+        (lambda: train.ensemble.make(MLP_EPOCH, memory=0), "memory: expected a whole number"),
+        (lambda: train.ensemble.make(MLP_EPOCH, devices=[]), "devices: expected at least one"),
         (
-            lambda: train.make_ensemble(MLP_EPOCH)(train.create_state(MLP(), ADAM, jax.random.key(0)), POINTS),
-            "states: expected stacked ones, as train.create_ensemble makes",
+            lambda: train.ensemble.make(MLP_EPOCH)(train.create_state(MLP(), ADAM, jax.random.key(0)), POINTS),
+            "states: expected stacked ones, as train.ensemble.create makes",
         ),
         (
-            lambda: train.make_ensemble(lambda state: state)(train.create_ensemble(MLP, ADAM, {"seed": [0]})),
+            lambda: train.ensemble.make(lambda state: state)(train.ensemble.create(MLP, ADAM, {"seed": [0]})),
             r"function: expected \(state, results\) from it, got a TrainState",
         ),
         (
-            lambda: train.member(train.create_ensemble(MLP, ADAM, {"seed": [0]}), 1),
+            lambda: train.ensemble.member(train.ensemble.create(MLP, ADAM, {"seed": [0]}), 1),
             "index: expected a number of the 1 members, from 0, got 1",
         ),
     ],
@@ -320,5 +320,5 @@ def test_wrong_arguments_are_named(call, message):
 
 
 def test_a_table_is_every_combination():
-    table = train.grid(learning_rate=[0.1, 0.2], seed=range(2))
+    table = train.ensemble.grid(learning_rate=[0.1, 0.2], seed=range(2))
     assert list(zip(table["learning_rate"], table["seed"], strict=True)) == [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]

@@ -65,7 +65,7 @@ def test_an_epoch_equals_the_loop_of_its_steps(n):
     preprocess = train.image_preprocess(
         augmentation=augment.compose(augment.random_flip, lambda k, x: augment.random_shift(k, x, 2))
     )
-    step = train.make_step(train.classification_loss(), preprocess=preprocess)
+    step = train.make_step(train.losses.classification(), preprocess=preprocess)
     start = train.create_state(ConvNet(), optax.adam(1e-2), jax.random.key(3))
     whole, looped = copy(start), start
     epoch = train.make_epoch(step, batch_size=batch_size)
@@ -86,7 +86,7 @@ def test_an_epoch_equals_the_loop_of_its_steps(n):
 
 
 def test_an_epoch_taken_up_again_repeats_itself():
-    data, epoch = blobs(20), train.make_epoch(train.make_step(train.classification_loss()), batch_size=8)
+    data, epoch = blobs(20), train.make_epoch(train.make_step(train.losses.classification()), batch_size=8)
     state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
     state, _ = epoch(state, data)
     saved = jax.tree.map(np.asarray, (state.params, state.opt_state))
@@ -100,7 +100,7 @@ def test_an_epoch_taken_up_again_repeats_itself():
 def test_the_state_is_donated_and_the_data_is_not():
     state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
     data = jax.device_put(blobs(20))
-    train.make_epoch(train.make_step(train.classification_loss()), batch_size=8)(state, data)
+    train.make_epoch(train.make_step(train.losses.classification()), batch_size=8)(state, data)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
     assert not data.images.is_deleted()
 
@@ -109,7 +109,7 @@ def test_the_data_set_is_not_copied_and_stays_uint8():
     data = pictures(4000)
     preprocess = train.image_preprocess()
     state = train.create_state(ConvNet(), optax.sgd(0.1), jax.random.key(0))
-    epoch = train.make_epoch(train.make_step(train.classification_loss(), preprocess=preprocess), batch_size=8)
+    epoch = train.make_epoch(train.make_step(train.losses.classification(), preprocess=preprocess), batch_size=8)
     memory = epoch.lower(state, data).compile().memory_analysis()
     assert memory.temp_size_in_bytes < data.images.nbytes
 
@@ -130,7 +130,7 @@ def test_epochs_of_many_members_run_under_vmap():
         return train.create_state(nnx.Linear(6, 3, rngs=nnx.Rngs(key)), optax.adam(1e-2), key)
 
     keys, data = jax.random.split(jax.random.key(0), 3), jax.tree.map(jnp.asarray, blobs(20))
-    epoch = train.make_epoch(train.make_step(train.classification_loss()), batch_size=8)
+    epoch = train.make_epoch(train.make_step(train.losses.classification()), batch_size=8)
     many, metrics = jax.jit(jax.vmap(epoch, in_axes=(0, None)))(jax.vmap(member)(keys), data)
     assert metrics["loss"].shape == (3, 3)
     one, alone = epoch(member(keys[2]), data)
@@ -150,7 +150,7 @@ def test_shuffling_differs_by_seed_and_epoch_but_not_by_call():
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])
 def test_a_wrong_batch_size_is_named(batch_size):
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1"):
-        train.make_epoch(train.make_step(train.classification_loss()), batch_size=batch_size)
+        train.make_epoch(train.make_step(train.losses.classification()), batch_size=batch_size)
 
 
 def test_computed_batches_need_no_batch_size_and_arrays_do():
@@ -167,7 +167,7 @@ def test_computed_batches_need_no_batch_size_and_arrays_do():
 
 def test_no_examples_are_an_error():
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
-    epoch = train.make_epoch(train.make_step(train.classification_loss()), batch_size=8)
+    epoch = train.make_epoch(train.make_step(train.losses.classification()), batch_size=8)
     with pytest.raises(ValueError, match="data: expected at least one example, got none"):
         epoch(state, blobs(0))
     with pytest.raises(ValueError, match=r"data: .* got no array"):

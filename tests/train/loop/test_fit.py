@@ -18,7 +18,7 @@ def start(model=None, seed=0, rate=1e-2):
 
 
 def quiet(state, data, loss_fn=None, **options):
-    return train.fit(state, data, loss_fn or train.classification_loss(), progress=False, **options)
+    return train.fit(state, data, loss_fn or train.losses.classification(), progress=False, **options)
 
 
 def test_it_learns_and_tells_how_well():
@@ -69,7 +69,7 @@ def test_means_over_an_epoch_count_every_example_once():
     """With a learning rate of zero the training loss is the loss of the set, short last batch or not."""
     data = blobs(21)
     state = train.create_state(MLP(), optax.sgd(0.0), jax.random.key(0))
-    expected = train.evaluate(state, data, train.classification_loss())
+    expected = train.evaluate(state, data, train.losses.classification())
     _, history = quiet(state, data, epochs=1, batch_size=8)
     assert history[0]["train_loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
     assert history[0]["train_accuracy"] == pytest.approx(float(expected["accuracy"]), rel=1e-5)
@@ -121,7 +121,9 @@ def test_a_profile_holds_the_operations_of_one_program():
 def test_the_first_process_alone_writes(monkeypatch, capsys):
     monkeypatch.setattr(distributed, "is_first", lambda: False)
     run = train.RunFolder.create("runs/toy")
-    train.fit(start(), blobs(20), train.classification_loss(), epochs=1, batch_size=8, run=run, profile=run / "profile")
+    train.fit(
+        start(), blobs(20), train.losses.classification(), epochs=1, batch_size=8, run=run, profile=run / "profile"
+    )
     assert list(run.path.iterdir()) == []
     assert capsys.readouterr().out == ""
 
@@ -212,7 +214,7 @@ def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypat
 
     monkeypatch.setattr(plots, "curves", absent)
     run = train.RunFolder.create("runs/bare")
-    train.fit(start(), blobs(20), train.classification_loss(), epochs=1, batch_size=8, run=run)
+    train.fit(start(), blobs(20), train.losses.classification(), epochs=1, batch_size=8, run=run)
     assert "curves.png was not drawn: plots need matplotlib" in capsys.readouterr().out
     assert len(run.metrics()) == 1
 
@@ -221,16 +223,16 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     train.fit(
         start(),
         blobs(20),
-        train.classification_loss(),
+        train.losses.classification(),
         test_data=blobs(9),
         epochs=2,
         batch_size=8,
-        penalty=train.l2(1e-4),
+        penalty=train.losses.l2(1e-4),
     )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("compiled in ")
-    assert lines[1].startswith("epoch 1/2  loss ")
+    assert lines[1].startswith("epoch 1/2  train loss ")
     for part in ("accuracy", "test loss", "test accuracy", "examples/s", "left"):
         assert part in lines[1]
 

@@ -9,7 +9,7 @@ import pytest
 from jaxnn import train
 from tests.train.toys import ConvNet, pictures, quadratic
 
-LOSS = train.classification_loss()
+LOSS = train.losses.classification()
 OPTIONS = {"epochs": 2, "batch_size": 8, "progress": False}
 
 

@@ -127,9 +127,9 @@ def test_a_context_manager_is_open_during_training_and_closed_after_an_error():
 
 
 def test_an_ensemble_shows_lists_and_stops_too():
-    states = train.create_ensemble(lambda key: jnp.zeros(3), optax.sgd(0.05), {"seed": [0, 1]})
+    states = train.ensemble.create(lambda key: jnp.zeros(3), optax.sgd(0.05), {"seed": [0, 1]})
     seen = []
-    states, histories = train.fit_ensemble(
+    states, histories = train.ensemble.fit(
         states, DATA, quadratic, epochs=5, batch_size=4, progress=False,
         sinks=[lambda record, states: seen.append(record), stop_after(2)],
     )  # fmt: skip

@@ -18,7 +18,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def step():
-    return train.make_step(train.classification_loss())
+    return train.make_step(train.losses.classification())
 
 
 @pytest.mark.parametrize("examples", [24, 21])
@@ -64,7 +64,7 @@ def test_fit_takes_a_stream(capsys):
     losses = Counted()
     options = {"test_data": blobs(9, seed=1), "epochs": 2, "batch_size": 8, "progress": False}
     _, history = train.fit(start(), data.Stream(blobs(21)), losses, **options)
-    _, expected = train.fit(start(), blobs(21), train.classification_loss(), **options)
+    _, expected = train.fit(start(), blobs(21), train.losses.classification(), **options)
     for record, other in zip(history, expected, strict=True):
         for name in ("train_loss", "train_accuracy", "test_loss"):
             np.testing.assert_allclose(record[name], other[name], rtol=1e-5)
@@ -75,4 +75,4 @@ def test_a_loss_that_is_lost_is_told():
     points = blobs(16)
     bad = Batch(np.where(np.arange(16)[:, None] == 3, np.nan, points.images), points.labels)
     with pytest.raises(train.loop.NonFiniteLossError, match="the loss became nan in epoch 1"):
-        train.fit(start(), data.Stream(bad), train.classification_loss(), batch_size=8, progress=False)
+        train.fit(start(), data.Stream(bad), train.losses.classification(), batch_size=8, progress=False)

@@ -30,7 +30,7 @@ def test_a_line_an_epoch(capsys):
         shown.epoch(RECORD | {"epoch": 12}, 0)
     first, last = capsys.readouterr().out.splitlines()
     assert first == (
-        "epoch  1/12  loss 0.1235  accuracy 95.12 %  test loss 0.2  test accuracy 90.00 %  "
+        "epoch  1/12  train loss 0.1235  train accuracy 95.12 %  test loss 0.2  test accuracy 90.00 %  "
         "12,345 examples/s  1:02:05 left"
     )
     assert last.endswith("12,345 examples/s")
@@ -53,7 +53,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
         shown.doing("training")
         shown.epoch(RECORD, 65)
     text = terminal.getvalue()
-    for part in ("epoch 1/2", "accuracy 95.12 %", "training", "1/2", "1:05 left"):
+    for part in ("epoch 1/2", "train accuracy 95.12 %", "training", "1/2", "1:05 left"):
         assert part in text
 
 

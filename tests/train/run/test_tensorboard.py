@@ -59,7 +59,7 @@ def fit(run, epochs, on_record, *, resume=False):
     return train.fit(
         state,
         blobs(20),
-        train.classification_loss(),
+        train.losses.classification(),
         test_data=blobs(9),
         epochs=epochs,
         batch_size=8,

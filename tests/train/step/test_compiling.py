@@ -92,8 +92,8 @@ def test_steps_epochs_and_ensembles_compile_once_with_their_options(options, mon
     assert used == [options, options]
     assert epoch.lower(state(), data).compile() is not None
     assert step.eval_shape(state(), data)[1]["loss"].shape == ()
-    members = train.create_ensemble(lambda key: jnp.zeros(2), optax.sgd(0.1), {"seed": range(2)})
-    train.make_ensemble(epoch)(members, data)
+    members = train.ensemble.create(lambda key: jnp.zeros(2), optax.sgd(0.1), {"seed": range(2)})
+    train.ensemble.make(epoch)(members, data)
     assert used == [options] * 3
 
 

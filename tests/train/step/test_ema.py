@@ -34,7 +34,7 @@ def test_the_average_follows_the_formula(decay, dtype):
 
 
 def test_evaluation_prediction_and_the_model_use_it_where_asked():
-    loss_fn, points = train.classification_loss(), blobs(16)
+    loss_fn, points = train.losses.classification(), blobs(16)
     state = train.create_state(MLP(), optax.sgd(0.3), jax.random.key(0), ema=0.99)
     first = train.evaluate(state, points, loss_fn, ema=True)
     np.testing.assert_allclose(first["loss"], train.evaluate(state, points, loss_fn)["loss"], rtol=1e-6)

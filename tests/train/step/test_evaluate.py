@@ -15,14 +15,14 @@ def test_means_are_exact_for_every_batch_size(batch_size):
     logits = np.asarray(state.model()(data.images), np.float64)
     log_sum = np.log(np.exp(logits).sum(1))
     expected = np.mean(log_sum - logits[np.arange(20), data.labels])
-    metrics = train.evaluate(state, data, train.classification_loss(), batch_size=batch_size)
+    metrics = train.evaluate(state, data, train.losses.classification(), batch_size=batch_size)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["accuracy"], np.mean(logits.argmax(1) == data.labels), rtol=1e-6)
     assert set(metrics) == {"loss", "accuracy"}
 
 
 def test_evaluation_changes_nothing_and_draws_nothing():
-    data, loss_fn = pictures(20), train.classification_loss()
+    data, loss_fn = pictures(20), train.losses.classification()
     state = train.create_state(ConvNet(), optax.adam(1e-2), jax.random.key(0))
     step = train.make_step(loss_fn, preprocess=train.image_preprocess())
     state, _ = step(state, data)
@@ -88,4 +88,4 @@ def test_predictions_that_lost_the_batch_are_named():
 def test_no_examples_are_an_error():
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match="at least one example"):
-        train.evaluate(state, blobs(0), train.classification_loss())
+        train.evaluate(state, blobs(0), train.losses.classification())

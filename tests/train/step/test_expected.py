@@ -63,7 +63,10 @@ def test_a_seed_for_a_key_and_a_key_for_a_seed():
     with pytest.raises(ValueError, match=r"key: expected one random key, got 0; make it with jax\.random\.key\(seed\)"):
         train.create_state(MLP(), optax.sgd(0.1), 0)
     keys = jax.random.split(KEY, 2)
-    for make in (lambda: train.grid(seed=keys), lambda: train.create_ensemble(MLP, optax.sgd(0.1), {"seed": keys})):
+    for make in (
+        lambda: train.ensemble.grid(seed=keys),
+        lambda: train.ensemble.create(MLP, optax.sgd(0.1), {"seed": keys}),
+    ):
         with pytest.raises(ValueError, match=r"seed: expected numbers, got random keys; give seeds"):
             make()
 
@@ -78,9 +81,9 @@ TAKERS = {
     "fit": lambda state: train.fit(state, examples(), quadratic, epochs=1, progress=False),
     "parallel": lambda state: train.parallel(1).state(state),
     "parallel step": lambda state: train.parallel(1).step(STEP)(state, examples()),
-    "ensemble": lambda state: train.make_ensemble(STEP)(state, examples()),
-    "member": lambda state: train.member(state, 0),
-    "fit_ensemble": lambda state: train.fit_ensemble(state, examples(), quadratic, epochs=1, progress=False),
+    "ensemble": lambda state: train.ensemble.make(STEP)(state, examples()),
+    "member": lambda state: train.ensemble.member(state, 0),
+    "ensemble.fit": lambda state: train.ensemble.fit(state, examples(), quadratic, epochs=1, progress=False),
 }
 
 
@@ -143,10 +146,10 @@ def test_data_that_are_no_examples(what, given, message):
 
 LOSSES = {
     "two arguments": (half, r"\(model, batch, key\) -> .*, got one of \(model, batch\); take these three"),
-    "not called": (train.classification_loss, r"call it: classification_loss\(\.\.\.\)"),
+    "not called": (train.losses.classification, r"call it: train\.losses\.classification\(\.\.\.\)"),
     "of Optax": (optax.squared_error, r"got the function squared_error; write one: .*optax\.squared_error\(model"),
     "a name": ("mse", "got 'mse'; take these three"),
-    "none": (None, r"got None; write one.*train\.classification_loss\(\)"),
+    "none": (None, r"got None; write one.*train\.losses\.classification\(\)"),
 }
 
 
@@ -183,7 +186,7 @@ def test_a_loss_function_that_returns_something_else(returned, message):
     [
         (
             lambda: train.make_step(quadratic, penalty=1e-4),
-            r"penalty: expected a function .*got 0\.0001; take train\.l2",
+            r"penalty: expected a function .*got 0\.0001; take train\.losses\.l2",
         ),
         (
             lambda: train.make_step(quadratic, preprocess=lambda batch: batch),
@@ -207,5 +210,5 @@ def test_pictures_in_bytes_without_preprocessing_are_told_how_to_become_floats()
     state = jax.eval_shape(lambda: train.create_state(net, optax.adam(1e-3), KEY))
     batch = {"images": jnp.zeros((2, 8, 8, 1), jnp.uint8), "labels": jnp.zeros(2, jnp.int32)}
     with pytest.raises(ValueError, match="x: expected a floating dtype") as told:
-        jax.eval_shape(train.make_step(train.classification_loss()), state, batch)
+        jax.eval_shape(train.make_step(train.losses.classification()), state, batch)
     assert any("preprocess=train.image_preprocess()" in note for note in told.value.__notes__)

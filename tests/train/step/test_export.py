@@ -27,7 +27,7 @@ def test_a_program_predicts_as_the_trained_state_does():
     preprocess = train.image_preprocess(mean=0.3, std=0.2, augmentation=augment)
     rng = np.random.default_rng(0)
     batch = Examples(rng.integers(0, 256, (7, 6, 5, 1), np.uint8), np.arange(7, dtype=np.int32))
-    step = train.make_step(train.classification_loss(), preprocess=preprocess)
+    step = train.make_step(train.losses.classification(), preprocess=preprocess)
     for _ in range(3):
         state, _ = step(state, batch)
     results = []

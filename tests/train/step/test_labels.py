@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxnn import data, train
-from tests.train.step.test_losses import softmax_oracle
+from tests.train.losses.test_classification import softmax_oracle
 from tests.train.toys import MLP, Batch, Counted, blobs, copy, equal
 
 SMOOTHINGS = [0.0, 0.1]
@@ -32,19 +32,19 @@ def raises(value, position, classes=3, name="data"):
 
 
 def ensemble(points, loss_fn=None, **options):
-    states = train.create_ensemble(lambda key: MLP(), optax.sgd(0.1), {"seed": [0, 1]})
-    loss_fn = loss_fn or train.classification_loss()
-    return train.fit_ensemble(states, points, loss_fn, epochs=1, batch_size=8, progress=False, **options)
+    states = train.ensemble.create(lambda key: MLP(), optax.sgd(0.1), {"seed": [0, 1]})
+    loss_fn = loss_fn or train.losses.classification()
+    return train.ensemble.fit(states, points, loss_fn, epochs=1, batch_size=8, progress=False, **options)
 
 
 def fit(points, loss_fn=None, **options):
     options = {"epochs": 1, "batch_size": 8, "progress": False, **options}
-    return train.fit(start(), points, loss_fn or train.classification_loss(), **options)
+    return train.fit(start(), points, loss_fn or train.losses.classification(), **options)
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(-1, np.int32), (3, np.int64), (255, np.uint8), (2**32 + 1, np.int64)])
 def test_a_label_that_is_no_class_is_named_before_training(value, dtype):
-    state, points, loss_fn = start(), spoiled(value, dtype=dtype), train.classification_loss(0.1)
+    state, points, loss_fn = start(), spoiled(value, dtype=dtype), train.losses.classification(0.1)
     with raises(value, 5):
         train.fit(state, points, loss_fn, batch_size=8, progress=False)
     with raises(value, 5):
@@ -94,7 +94,7 @@ def test_inputs_of_a_stream_are_looked_at_after_the_labels():
 def test_traced_labels_that_are_no_class_give_nan_and_no_wrong_gradient(smoothing, value):
     @jax.jit
     def losses(logits, labels):
-        return train.classification_loss(smoothing)(lambda x: x, Batch(logits, labels), None)
+        return train.losses.classification(smoothing)(lambda x: x, Batch(logits, labels), None)
 
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32)
     found, metrics = losses(logits, jnp.array([0, value, 2]))
@@ -102,7 +102,7 @@ def test_traced_labels_that_are_no_class_give_nan_and_no_wrong_gradient(smoothin
     assert not metrics["accuracy"][1]
     gradient = jax.grad(lambda z: losses(z, jnp.array([0, value, 2]))[0].sum())(logits)
     assert not np.any(gradient[1])
-    _, metrics = train.make_step(train.classification_loss(smoothing))(start(), spoiled(value))
+    _, metrics = train.make_step(train.losses.classification(smoothing))(start(), spoiled(value))
     assert np.isnan(metrics["loss"])
 
 
@@ -111,7 +111,7 @@ def test_traced_labels_that_are_no_class_give_nan_and_no_wrong_gradient(smoothin
 def test_many_classes_and_every_integer_dtype(smoothing, dtype):
     logits = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
     labels = np.array([0, 1, 100, 127], dtype)
-    losses, _ = train.classification_loss(smoothing, ignore_label=-100)(
+    losses, _ = train.losses.classification(smoothing, ignore_label=-100)(
         lambda x: x, Batch(jnp.asarray(logits), jnp.asarray(labels)), None
     )
     np.testing.assert_allclose(losses, softmax_oracle(logits, labels, smoothing), rtol=1e-5)
@@ -126,7 +126,10 @@ def test_ignored_labels_are_as_if_the_examples_were_not_there(smoothing, ignored
     points = Batch(
         np.where(away[:, None], np.nan, points.images).astype(np.float32), np.where(away, ignored, points.labels)
     )
-    loss_fn, plain = train.classification_loss(smoothing, ignore_label=ignored), train.classification_loss(smoothing)
+    loss_fn, plain = (
+        train.losses.classification(smoothing, ignore_label=ignored),
+        train.losses.classification(smoothing),
+    )
     state = start()
     stepped, metrics = train.make_step(loss_fn)(copy(state), points._replace(images=np.nan_to_num(points.images)))
     expected, told = train.make_step(plain)(copy(state), kept)
@@ -145,7 +148,7 @@ def test_means_of_an_epoch_count_what_is_not_ignored_once():
     """With a learning rate of zero the training loss is that of the set, however the batches fall."""
     points = blobs(21)
     points.labels[:9] = -1
-    loss_fn = train.classification_loss(ignore_label=-1)
+    loss_fn = train.losses.classification(ignore_label=-1)
     state = train.create_state(MLP(), optax.sgd(0.0), jax.random.key(0))
     expected = train.evaluate(state, points, loss_fn)
     for one, options in ((points, {}), (points, {"chunk": 2}), (data.Stream(points), {})):
@@ -158,12 +161,14 @@ def test_means_of_an_epoch_count_what_is_not_ignored_once():
     states, histories = ensemble(points, loss_fn, test_data=points)
     assert np.isfinite(histories[0][-1]["train_loss"])
     np.testing.assert_allclose(
-        histories[0][-1]["test_loss"], train.evaluate(train.member(states, 0), points, loss_fn)["loss"], rtol=1e-5
+        histories[0][-1]["test_loss"],
+        train.evaluate(train.ensemble.member(states, 0), points, loss_fn)["loss"],
+        rtol=1e-5,
     )
 
 
 def test_a_batch_of_which_nothing_counts_has_loss_and_gradient_zero():
-    step = train.make_step(train.classification_loss(ignore_label=-1))
+    step = train.make_step(train.losses.classification(ignore_label=-1))
     points, state = blobs(4)._replace(labels=np.full(4, -1)), start()
     after, metrics = step(copy(state), points)
     assert {name: float(value) for name, value in metrics.items()} == dict.fromkeys(metrics, 0.0)
@@ -172,7 +177,7 @@ def test_a_batch_of_which_nothing_counts_has_loss_and_gradient_zero():
     assert float(metrics["loss"]) == 0
     for call in (
         lambda: fit(points),
-        lambda: train.evaluate(after, points, train.classification_loss(ignore_label=-1)),
+        lambda: train.evaluate(after, points, train.losses.classification(ignore_label=-1)),
     ):
         with pytest.raises(
             ValueError, match=r"data.labels: expected (at least one that is not ignore_label=-1|class numbers)"
@@ -192,7 +197,7 @@ def test_positions_count_alike_over_a_set(smoothing):
     right = logits[counts].argmax(-1) == labels[counts]
 
     state = train.create_state({"scale": jnp.float32(1)}, optax.sgd(0.1), jax.random.key(0))
-    ours = train.classification_loss(smoothing, ignore_label=-100)
+    ours = train.losses.classification(smoothing, ignore_label=-100)
 
     def loss_fn(model, batch, key):
         return ours(lambda x: model["scale"] * x, batch, key)
@@ -236,14 +241,14 @@ def test_what_is_no_class_number_at_all_is_told(labels, message):
 @pytest.mark.parametrize("value", [True, 1.0, "pad"])
 def test_an_ignored_label_is_an_integer(value):
     with pytest.raises(ValueError, match="ignore_label: expected an integer or None, got"):
-        train.classification_loss(ignore_label=value)
+        train.losses.classification(ignore_label=value)
 
 
 def test_equal_losses_are_equal_and_the_model_is_traced_once_to_look_at_labels():
     assert (
-        train.classification_loss(0.1)
-        == train.classification_loss(0.1)
-        != train.classification_loss(0.1, ignore_label=0)
+        train.losses.classification(0.1)
+        == train.losses.classification(0.1)
+        != train.losses.classification(0.1, ignore_label=0)
     )
     traces = []
 
@@ -254,7 +259,7 @@ def test_equal_losses_are_equal_and_the_model_is_traced_once_to_look_at_labels()
 
     state = train.create_state(Seen(), optax.sgd(0.1), jax.random.key(0))
     for _ in range(3):
-        train.evaluate(state, blobs(20), train.classification_loss(), batch_size=5)
+        train.evaluate(state, blobs(20), train.losses.classification(), batch_size=5)
     assert len(traces) == 2  # to look, and to evaluate
-    assert dataclasses.is_dataclass(train.classification_loss())
-    assert Counted().loss_fn == train.classification_loss()
+    assert dataclasses.is_dataclass(train.losses.classification())
+    assert Counted().loss_fn == train.losses.classification()

@@ -96,13 +96,13 @@ def test_half_precision_trains_in_one_program(name, dtype):
     accumulators = [x for x in jax.tree.leaves(state.opt_state) if x.shape == (2, 3)]
     assert accumulators
     assert {x.dtype for x in accumulators} == {jnp.dtype(jnp.float32)}
-    states = train.create_ensemble(
+    states = train.ensemble.create(
         lambda key: {"w": jax.random.normal(key, (2, 3)).astype(dtype)},
         tx,
-        train.grid(learning_rate=[0.0625, 0.5]) | {"seed": [0, 0]},
+        train.ensemble.grid(learning_rate=[0.0625, 0.5]) | {"seed": [0, 0]},
     )
     before = states.params["w"].astype(jnp.float32)
-    states, _ = train.fit_ensemble(states, data, dot, epochs=1, batch_size=2, progress=False)
+    states, _ = train.ensemble.fit(states, data, dot, epochs=1, batch_size=2, progress=False)
     moved = np.abs(states.params["w"].astype(jnp.float32) - before).max((1, 2))
     assert states.params["w"].dtype == dtype
     assert moved[1] > 4 * moved[0] > 0
@@ -121,3 +121,92 @@ def test_a_constant_rate_needs_no_number_of_steps_and_a_schedule_names_it():
     for schedule in SCHEDULES[1:]:
         with pytest.raises(ValueError, match=f"steps: expected the steps of the whole run for a {schedule} schedule"):
             train.optimizer("adam", RATE, schedule=schedule)
+
+
+@pytest.mark.parametrize(("name", "schedule"), [("adam", "constant"), ("adamw", "one-cycle"), ("sgd", "cosine")])
+def test_every_optimiser_and_every_schedule_trains(name, schedule):
+    def loss_fn(p, batch, key):
+        return jnp.sum((p["w"] - 1) ** 2) * batch, {}
+
+    decay = 0.0 if name == "adam" else 1e-4
+    tx = train.optimizer(name, 0.1, steps=30, schedule=schedule, weight_decay=decay, clip_norm=1.0)
+    state = train.create_state({"w": jnp.zeros((2, 2))}, tx, jax.random.key(0))
+    epoch = train.make_epoch(train.make_step(loss_fn), batch_size=1)
+    state, metrics = epoch(state, jnp.ones(30))
+    assert float(metrics["loss"][-1]) < 0.5 * float(metrics["loss"][0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", {0: 1, 50: 1, 99: 1}),
+        ("cosine", {0: 0, 5: 0.5, 10: 1, 55: 0.5, 100: 0}),
+        ("one-cycle", {0: 1 / 25, 30: 1, 100: 1 / 250_000}),
+    ],
+)
+def test_schedules_pass_through_their_known_points(schedule, expected):
+    """With gradient 1, no momentum to speak of in the first step: read off the rate from sgd's update."""
+    tx = train.optimizer("sgd", 2.0, steps=100, schedule=schedule, warmup=0.1)
+    params = {"w": jnp.ones((1, 1))}
+    for step, share in expected.items():
+        opt_state = tx.init(params)
+        opt_state = jax.tree.map(
+            lambda x, step=step: jnp.asarray(step, x.dtype) if x.dtype == jnp.int32 else x, opt_state
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            updates, _ = tx.update(params, opt_state, params)
+        # Nesterov momentum from rest: g + 0.9 g.
+        np.testing.assert_allclose(-updates["w"], 2.0 * share * 1.9, rtol=1e-4, atol=1e-6)
+
+
+def test_weight_decay_spares_biases():
+    tx = train.optimizer("adamw", 0.1, steps=10, weight_decay=0.5)
+    state = train.create_state({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, tx, jax.random.key(0))
+
+    def loss_fn(p, batch, key):
+        return 0 * (p["w"].sum() + p["b"].sum()) * batch, {}
+
+    state, _ = train.make_step(loss_fn)(state, jnp.ones(1))
+    np.testing.assert_allclose(state.params["w"], 1 - 0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(state.params["b"], np.ones(2))
+
+
+def test_a_sweep_of_learning_rates_needs_no_second_compile():
+    traces = []
+
+    def loss_fn(w, batch, key):
+        traces.append(1)
+        return jnp.sum(w) * batch, {}
+
+    step = train.make_step(loss_fn)
+    tx = train.optimizer("sgd", 0.1, steps=10)
+    start = train.create_state(jnp.zeros(1), tx, jax.random.key(0))
+
+    def at(rate):
+        hyper = start.opt_state.hyperparams | {"learning_rate": rate}
+        return start.replace(opt_state=start.opt_state._replace(hyperparams=hyper))
+
+    swept = jax.jit(lambda rates: jax.vmap(lambda r: step(at(r), jnp.ones(1))[0].params)(rates))
+    rates = jnp.array([0.1, 0.2, 0.4])
+    np.testing.assert_allclose(swept(rates)[:, 0], -1.9 * rates, rtol=1e-6)
+    swept(rates * 2)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "adagrad"}, "name: expected one of adam, adamw, sgd, got 'adagrad'"),
+        ({"schedule": "linear"}, "schedule: expected one of constant, cosine, one-cycle, got 'linear'"),
+        ({"weight_decay": 0.1}, "weight_decay: expected 0 for adam, got 0.1; use adamw"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number that is not negative, got -1"),
+        ({"learning_rate": np.nan}, "learning_rate: expected a finite number"),
+        ({"name": "sgd", "weight_decay": np.inf}, "weight_decay: expected a finite number"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a positive number or None"),
+        ({"steps": 0}, "steps: expected a whole number of at least 1"),
+        ({"schedule": "cosine", "warmup": 1.0}, "warmup: expected a share"),
+    ],
+)
+def test_wrong_options_name_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train.optimizer(**({"steps": 10} | arguments))

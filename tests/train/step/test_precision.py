@@ -87,7 +87,7 @@ def test_what_underflows_without_a_scale_trains_with_it(scale):
 def test_the_gradient_is_that_of_the_loss_itself():
     """In float32 a scale that is a power of two changes no bit."""
     net = models.MLP((6, 5, 3), rngs=nnx.Rngs(0))
-    step, batch = train.make_step(train.classification_loss(), penalty=train.l2(1e-2)), blobs(8)
+    step, batch = train.make_step(train.losses.classification(), penalty=train.losses.l2(1e-2)), blobs(8)
     results = []
     for scale in (None, LossScale.static(1024.0)):
         state = train.create_state(net, optax.adam(1e-2), jax.random.key(0), loss_scale=scale)
@@ -146,7 +146,7 @@ def test_statistics_and_random_streams_of_a_skipped_step_stay():
 
     def loss_fn(model, batch, key):
         traces.append(1)
-        losses, metrics = train.classification_loss()(model, batch, key)
+        losses, metrics = train.losses.classification()(model, batch, key)
         return losses * jnp.float32(1e38), metrics
 
     step = train.make_step(loss_fn, preprocess=train.image_preprocess())

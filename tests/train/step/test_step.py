@@ -57,7 +57,7 @@ def test_a_nan_of_weight_zero_does_not_count():
 
 def test_the_state_is_donated():
     state = train.create_state(MLP(), optax.adam(1e-3), jax.random.key(0))
-    train.make_step(train.classification_loss())(state, blobs(8))
+    train.make_step(train.losses.classification())(state, blobs(8))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
 
 
@@ -87,7 +87,7 @@ def test_weakly_typed_parameters_do_not_compile_twice():
 def test_batch_statistics_follow_the_data():
     state = train.create_state(ConvNet(), optax.sgd(0.0), jax.random.key(0))
     before = np.asarray(state.variables["norm"]["mean"])
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     batch = pictures(16)
     model = state.model()
     state, _ = step(state, batch)
@@ -149,7 +149,7 @@ def test_the_penalty_is_added_and_told_apart():
         return 0 * p["bias"][0] * batch + 5, {}
 
     state = train.create_state(params, optax.sgd(1.0), jax.random.key(0))
-    state, metrics = train.make_step(loss_fn, penalty=train.l2(0.1))(state, jnp.ones(2))
+    state, metrics = train.make_step(loss_fn, penalty=train.losses.l2(0.1))(state, jnp.ones(2))
     assert float(metrics["loss"]) == 5
     np.testing.assert_allclose(metrics["penalty"], 0.5, rtol=1e-6)
     np.testing.assert_allclose(state.params["kernel"], [[0.8, 1.6]], rtol=1e-6)
@@ -180,7 +180,7 @@ def test_half_precision_models_keep_their_dtype_and_float32_metrics():
         layer.dtype = jnp.bfloat16
     nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.bfloat16), nnx.state(model)))
     state = train.create_state(model, optax.adam(1e-2), jax.random.key(0))
-    state, metrics = train.make_step(train.classification_loss(), penalty=train.l2(1e-4))(state, blobs(8))
+    state, metrics = train.make_step(train.losses.classification(), penalty=train.losses.l2(1e-4))(state, blobs(8))
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.bfloat16)}
     assert {value.dtype for value in metrics.values()} == {jnp.dtype(jnp.float32)}
 
@@ -194,7 +194,7 @@ def test_sown_values_are_outputs_not_state():
             return y
 
     state = train.create_state(Sows(), optax.sgd(0.1), jax.random.key(0))
-    step = train.make_step(train.classification_loss())
+    step = train.make_step(train.losses.classification())
     state, _ = step(state, blobs(8))
     step(state, blobs(8))
 
@@ -207,14 +207,14 @@ def test_a_variable_born_in_the_call_is_named():
 
     state = train.create_state(Grows(), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match=r"(?s)keep names, shapes and dtypes.*seen.*__init__"):
-        train.make_step(train.classification_loss())(state, blobs(8))
+        train.make_step(train.losses.classification())(state, blobs(8))
 
 
 def test_the_step_is_pure_under_vmap():
     states = jax.vmap(lambda key: train.create_state(nnx.Linear(6, 3, rngs=nnx.Rngs(key)), optax.adam(1e-2), key))(
         jax.random.split(jax.random.key(0), 3)
     )
-    step, batch = train.make_step(train.classification_loss()), jax.tree.map(jnp.asarray, blobs(8))
+    step, batch = train.make_step(train.losses.classification()), jax.tree.map(jnp.asarray, blobs(8))
     one, _ = step(jax.tree.map(lambda x: x[1], states), batch)
     many, metrics = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
     assert metrics["loss"].shape == (3,)
@@ -269,7 +269,7 @@ def test_parameters_grouped_in_a_named_tuple_train():
             return x @ weights + bias[None]
 
     state = train.create_state(Grouped(), optax.adam(1e-2), jax.random.key(0))
-    state, _ = train.make_step(train.classification_loss())(state, blobs(8))
+    state, _ = train.make_step(train.losses.classification())(state, blobs(8))
     assert state.params["group"].images.shape == (6, 3)
     assert state.model()(jnp.ones((2, 6))).shape == (2, 3)
 
@@ -278,12 +278,12 @@ def test_unequal_lengths_are_named():
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
     batch = Batch(jnp.ones((4, 6)), jnp.zeros(3, jnp.int32))
     with pytest.raises(ValueError, match=r"batch\.images: \(4,\), batch\.labels: \(3,\)"):
-        train.make_step(train.classification_loss())(state, batch)
+        train.make_step(train.losses.classification())(state, batch)
 
 
 def test_a_toy_problem_is_learnt():
     state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
-    step, data = train.make_step(train.classification_loss()), jax.tree.map(jnp.asarray, blobs(64))
+    step, data = train.make_step(train.losses.classification()), jax.tree.map(jnp.asarray, blobs(64))
     for _ in range(60):
         state, metrics = step(state, data)
     assert float(metrics["accuracy"]) > 0.95
@@ -291,7 +291,7 @@ def test_a_toy_problem_is_learnt():
 
 def test_the_module_is_not_touched_in_python_after_the_first_call(monkeypatch):
     state = train.create_state(ConvNet(), optax.adam(1e-3), jax.random.key(0))
-    step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     state, _ = step(state, pictures(8))
 
     def forbidden(*args, **kwargs):
@@ -307,7 +307,7 @@ def test_the_module_is_not_touched_in_python_after_the_first_call(monkeypatch):
 def test_same_seed_same_numbers_other_seed_others():
     def run(seed):
         state = train.create_state(ConvNet(seed), optax.adam(1e-2), jax.random.key(seed))
-        step = train.make_step(train.classification_loss(), preprocess=train.image_preprocess())
+        step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
         for number in range(3):
             state, _ = step(state, pictures(8, number))
         return state

@@ -11,7 +11,7 @@ from jaxnn import inspect, models, train
 from jaxnn.train.checkpoint import fingerprint
 from tests.train.toys import MLP, ConvNet, blobs, copy, equal, pictures
 
-LOSS = train.classification_loss()
+LOSS = train.losses.classification()
 STEP = train.make_step(LOSS)
 KEY = jax.random.key(0)
 HEAD = nnx.PathContains("out")
@@ -50,7 +50,7 @@ def test_a_kernel_of_a_frozen_layer_has_no_gradient_where_the_layer_before_it_is
 def test_a_step_moves_what_is_trained_as_if_all_were_and_nothing_else(functional):
     if functional:
         params = {"hidden": {"w": jnp.ones((6, 4)) / 3}, "out": {"w": jnp.ones((4, 3)), "b": jnp.zeros(3)}}
-        loss_fn = train.classification_loss(
+        loss_fn = train.losses.classification(
             apply_fn=lambda p, batch: jnp.tanh(batch.images @ p["hidden"]["w"]) @ p["out"]["w"] + p["out"]["b"][None]
         )
         model, wrt, step = params, {"hidden": False, "out": True}, train.make_step(loss_fn)
@@ -76,7 +76,9 @@ def test_penalties_see_what_is_trained():
     state = train.create_state(
         {"a": jnp.ones((2, 2)), "b": jnp.ones((3, 3))}, optax.sgd(0.1), KEY, wrt={"a": True, "b": False}
     )
-    step = train.make_step(lambda p, batch, key: (p["a"][0, 0] * p["b"][0, 0] * batch, {}), penalty=train.l2(1.0))
+    step = train.make_step(
+        lambda p, batch, key: (p["a"][0, 0] * p["b"][0, 0] * batch, {}), penalty=train.losses.l2(1.0)
+    )
     _, metrics = step(state, jnp.ones(2))
     assert float(metrics["penalty"]) == 4
 
@@ -114,11 +116,11 @@ def test_checkpoints_ensembles_and_shards_hold_what_is_frozen():
         with pytest.raises(train.checkpoint.CheckpointError, match="the model and optimiser in"):
             saver.restore(train.create_state(MLP(), optax.adam(0.1), KEY))
 
-    states = train.create_ensemble(lambda key: MLP(), optax.adam(0.1), {"seed": [3, 4]}, wrt=HEAD, ema=0.9)
+    states = train.ensemble.create(lambda key: MLP(), optax.adam(0.1), {"seed": [3, 4]}, wrt=HEAD, ema=0.9)
     batch = jax.tree.map(jnp.asarray, blobs(8))
-    many, _ = train.make_ensemble(STEP)(states, batch)
+    many, _ = train.ensemble.make(STEP)(states, batch)
     alone, _ = STEP(create(jax.random.key(4)), batch)
-    member = train.member(many, 1)
+    member = train.ensemble.member(many, 1)
     for name in ("params", "frozen", "ema"):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),

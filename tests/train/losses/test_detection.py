@@ -52,7 +52,7 @@ def test_losses_and_gradients_are_those_of_numpy(options):
     maps, batch = example()
     with jax.enable_x64(True):
         heat = np.asarray(encode_boxes(jnp.asarray(batch.boxes), batch.classes, (H, W, KINDS), stride=STRIDE).heat)
-        loss_fn = train.detection_loss(**options)
+        loss_fn = train.losses.detection(**options)
         both = jax.jit(lambda maps: jax.vjp(lambda maps: loss_fn(lambda _: maps, batch, None)[0], maps))
         losses, pull = both([jnp.asarray(each) for each in maps])
         np.testing.assert_allclose(losses, oracle(maps, batch, heat, **options), rtol=1e-9)
@@ -72,11 +72,11 @@ def test_losses_and_gradients_are_those_of_numpy(options):
 def test_the_heat_part_is_the_heatmap_loss_in_float32_at_least():
     maps, batch = example()
     maps = [jnp.asarray(each, jnp.bfloat16) for each in maps]
-    losses, parts = train.detection_loss()(
+    losses, parts = train.losses.detection()(
         lambda _: BoxMaps(*maps), batch._replace(boxes=jnp.float32(batch.boxes)), None
     )
     heat = encode_boxes(jnp.float32(batch.boxes), batch.classes, (H, W, KINDS), stride=STRIDE).heat
-    np.testing.assert_array_equal(parts["heat"], train.step.heatmap_loss(maps[0], heat))
+    np.testing.assert_array_equal(parts["heat"], train.losses.heatmap(maps[0], heat))
     assert losses.dtype == parts["heat"].dtype == jnp.float32
     np.testing.assert_allclose(losses, parts["heat"] + 0.1 * parts["size"] + parts["offset"], rtol=1e-6)
 
@@ -84,7 +84,7 @@ def test_the_heat_part_is_the_heatmap_loss_in_float32_at_least():
 def test_certain_logits_give_finite_losses_and_gradients():
     heat = jnp.zeros((2, 2, 1)).at[0, 0].set(1.0)
     for sign in (-1, 1):
-        value, gradient = jax.value_and_grad(train.step.heatmap_loss)(sign * jnp.where(heat == 1, 1e4, -1e4), heat)
+        value, gradient = jax.value_and_grad(train.losses.heatmap)(sign * jnp.where(heat == 1, 1e4, -1e4), heat)
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
 
@@ -94,7 +94,7 @@ def test_crowds_and_pictures_without_boxes_have_no_box_losses():
     model = lambda _: [jnp.float32(each) for each in maps]  # noqa: E731
     fields = {name: jnp.asarray(value) for name, value in batch._asdict().items() if name != "crowd"}
     fields["boxes"] = jnp.float32(batch.boxes)
-    loss_fn = train.detection_loss()
+    loss_fn = train.losses.detection()
     plain, parts = loss_fn(model, fields, None)
     assert parts["size"][-1] == parts["offset"][-1] == 0
     crowd = np.zeros(batch.classes.shape, bool)
@@ -108,11 +108,11 @@ def test_crowds_and_pictures_without_boxes_have_no_box_losses():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: train.detection_loss(alpha=-1.0), "alpha: expected a finite number that is not negative, got -1.0"),
-        (lambda: train.detection_loss(size_weight=np.nan), "size_weight: expected a finite number"),
-        (lambda: train.step.heatmap_loss(jnp.ones((2, 2, 1)), jnp.ones((2, 2))), r"heat: expected .*\(2, 2, 1\), got"),
+        (lambda: train.losses.detection(alpha=-1.0), "alpha: expected a finite number that is not negative, got -1.0"),
+        (lambda: train.losses.detection(size_weight=np.nan), "size_weight: expected a finite number"),
+        (lambda: train.losses.heatmap(jnp.ones((2, 2, 1)), jnp.ones((2, 2))), r"heat: expected .*\(2, 2, 1\), got"),
         (
-            lambda: train.detection_loss()(lambda x: [jnp.ones((3, 5, 5, 1))] * 3, example()[1], None),
+            lambda: train.losses.detection()(lambda x: [jnp.ones((3, 5, 5, 1))] * 3, example()[1], None),
             r"model: expected maps that divide the pictures \(12, 16\) into square cells, got \(5, 5\)",
         ),
     ],
@@ -123,4 +123,4 @@ def test_what_does_not_fit_is_named(call, message):
 
 
 def test_two_losses_of_the_same_options_are_equal():
-    assert train.detection_loss(alpha=1) == train.detection_loss(alpha=1.0) != train.detection_loss()
+    assert train.losses.detection(alpha=1) == train.losses.detection(alpha=1.0) != train.losses.detection()

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, Supervised, floating, without_unit_axis
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating, without_unit_axis
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def binary_loss(
+def binary(
     positive_weight: float = 1.0,
     *,
     inputs: Place | None = None,
@@ -27,13 +26,13 @@ def binary_loss(
 
     .. math:: \ell = -w \, y \log \sigma(z) - (1 - y) \log \sigma(-z)
 
-    computed in the log domain and in float32 at least. Labels outside 0 to 1 give NaN; `fit`, `fit_ensemble` and
-    `evaluate` look at them first, as for `classification_loss`.
+    computed in the log domain and in float32 at least. Labels outside 0 to 1 give NaN; `fit`, `ensemble.fit` and
+    `evaluate` look at them first, as for `losses.classification`.
 
     Args:
         positive_weight: :math:`w`, positive: how much more a positive label counts than a negative one, where they are
             rare. The losses are not divided by it.
-        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         labels: Key, attribute or position of the labels `(batch, ...)`: bools, integers 0 and 1, or floats from 0 to 1.
         apply_fn: `(model, batch) -> logits`; `model(inputs)` by default.
 
@@ -50,7 +49,7 @@ def binary_loss(
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
         >>> batch = jnp.array([[0.0], [1000.0]]), jnp.array([True, True])
-        >>> losses, metrics = train.binary_loss()(lambda logits: logits, batch, None)
+        >>> losses, metrics = train.losses.binary()(lambda logits: logits, batch, None)
         >>> print(losses, metrics["accuracy"])
         [0.6931472 0.       ] [False  True]
     """
@@ -61,7 +60,7 @@ def binary_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Binary(Supervised):
-    """The loss that `binary_loss` makes."""
+    """The loss that `losses.binary` makes."""
 
     positive_weight: float
 

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, Supervised, floating, without_unit_axis
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating, without_unit_axis
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def regression_loss(
+def regression(
     huber_delta: float | None = None,
     *,
     inputs: Place | None = None,
@@ -34,7 +33,7 @@ def regression_loss(
 
     Args:
         huber_delta: :math:`\delta`, positive, for Huber's loss; None is the squared error.
-        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         targets: Key, attribute or position of the targets, floats `(batch, ...)`.
         apply_fn: `(model, batch) -> outputs`; `model(inputs)` by default.
 
@@ -53,9 +52,9 @@ def regression_loss(
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
         >>> batch = {"x": jnp.array([1.0, 4.0]), "y": jnp.array([1.5, 1.0])}
-        >>> train.regression_loss()(lambda x: x, batch, None)[0].tolist()
+        >>> train.losses.regression()(lambda x: x, batch, None)[0].tolist()
         [0.25, 9.0]
-        >>> losses, metrics = train.regression_loss(huber_delta=1.0)(lambda x: x, batch, None)
+        >>> losses, metrics = train.losses.regression(huber_delta=1.0)(lambda x: x, batch, None)
         >>> losses.tolist(), metrics["mae"].tolist()
         ([0.125, 2.5], [0.5, 3.0])
     """
@@ -67,7 +66,7 @@ def regression_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regression(Supervised):
-    """The loss that `regression_loss` makes."""
+    """The loss that `losses.regression` makes."""
 
     huber_delta: float | None
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import mean_pinball_loss
 
 from jaxnn import data, train
-from tests.train.step.test_losses import softmax_oracle
+from tests.train.losses.test_classification import softmax_oracle
 
 RNG = np.random.default_rng(0)
 Z, Y = RNG.normal(size=(2, 6, 5)).astype(np.float32) * 3
@@ -30,16 +30,16 @@ def sigmoid_oracle(z, y, weight=1.0):
 
 RESIDUALS = Z.astype(np.float64) - Y
 ORACLES = {
-    "squared": (train.regression_loss(), Y, RESIDUALS**2, 2 * RESIDUALS),
-    "Huber": (train.regression_loss(1.5), Y, huber(RESIDUALS, 1.5), np.clip(RESIDUALS, -1.5, 1.5)),
-    "sigmoid": (train.binary_loss(), YES, sigmoid_oracle(Z, YES), 1 / (1 + np.exp(-Z.astype(np.float64))) - YES),
+    "squared": (train.losses.regression(), Y, RESIDUALS**2, 2 * RESIDUALS),
+    "Huber": (train.losses.regression(1.5), Y, huber(RESIDUALS, 1.5), np.clip(RESIDUALS, -1.5, 1.5)),
+    "sigmoid": (train.losses.binary(), YES, sigmoid_oracle(Z, YES), 1 / (1 + np.exp(-Z.astype(np.float64))) - YES),
     "weighted": (
-        train.binary_loss(4.0),
+        train.losses.binary(4.0),
         YES.astype(bool),
         sigmoid_oracle(Z, YES, 4.0),
         np.where(YES, -4 / (1 + np.exp(Z.astype(np.float64))), 1 / (1 + np.exp(-Z.astype(np.float64)))),
     ),
-    "soft labels": (train.binary_loss(), YES * np.float32(0.5), sigmoid_oracle(Z, YES * 0.5), None),
+    "soft labels": (train.losses.binary(), YES * np.float32(0.5), sigmoid_oracle(Z, YES * 0.5), None),
 }
 
 
@@ -68,23 +68,26 @@ def test_losses_and_gradients_equal_numpy(loss_fn, targets, expected, gradient):
 def test_the_quantile_loss_equals_scikit_learns_and_is_least_at_the_quantiles():
     levels = [0.05, 0.5, 0.9]
     made = jnp.asarray(np.sort(RNG.normal(size=(6, 5, 3)).astype(np.float32) * 3))
-    (losses, metrics), weights = losses_of(train.quantile_loss(levels), made, Y), RNG.uniform(size=6).astype(np.float32)
+    (losses, metrics), weights = (
+        losses_of(train.losses.quantile(levels), made, Y),
+        RNG.uniform(size=6).astype(np.float32),
+    )
     expected = [[mean_pinball_loss(Y[n], made[n, :, k], alpha=tau) for k, tau in enumerate(levels)] for n in range(6)]
     np.testing.assert_allclose(losses, np.mean(expected, 1), rtol=1e-5)
     np.testing.assert_allclose(metrics["coverage"], ((made[..., 0] <= Y) & (made[..., 2] >= Y)).mean(1), rtol=1e-6)
-    gradient = jax.grad(lambda z: (losses_of(train.quantile_loss(levels), z, Y)[0] * weights).sum())(made)
+    gradient = jax.grad(lambda z: (losses_of(train.losses.quantile(levels), z, Y)[0] * weights).sum())(made)
     slope = np.where(Y[..., None] > made, -np.asarray(levels), 1 - np.asarray(levels))
     np.testing.assert_allclose(gradient, slope * weights[:, None, None] / 15, rtol=1e-5)
     sample = jnp.asarray(RNG.gamma(2.0, size=1001), jnp.float32)
     quantile = jnp.asarray(np.quantile(sample, 0.9), jnp.float32)
     away = [quantile, quantile - 0.05, quantile + 0.05]
-    loss = [float(losses_of(train.quantile_loss([0.9]), jnp.full((1001, 1), z), sample)[0].mean()) for z in away]
+    loss = [float(losses_of(train.losses.quantile([0.9]), jnp.full((1001, 1), z), sample)[0].mean()) for z in away]
     assert loss[0] == min(loss)
 
 
 def test_huge_logits_lose_nothing():
     z = jnp.array([-1e4, 1e4, 1e4])
-    value, gradient = jax.value_and_grad(lambda z: losses_of(train.binary_loss(), z, np.array([1, 0, 1]))[0].sum())(z)
+    value, gradient = jax.value_and_grad(lambda z: losses_of(train.losses.binary(), z, np.array([1, 0, 1]))[0].sum())(z)
     assert float(value) == 2e4
     assert gradient.tolist() == [-1, 1, 0]
 
@@ -93,17 +96,17 @@ def test_huge_logits_lose_nothing():
     ("loss_fn", "outputs", "targets", "message"),
     [
         (
-            train.regression_loss(),
+            train.losses.regression(),
             Z,
             Y[:, 0],
             r"model: expected outputs of shape \(6,\), that of the targets, got \(6, 5\)",
         ),
-        (train.regression_loss(), Z[:, 0], Y[:, :1], r"model: expected outputs of shape \(6, 1\), .* got \(6,\)"),
-        (train.regression_loss(), Z, YES, "targets: expected floats, got int64; convert them"),
-        (train.quantile_loss([0.1, 0.9]), Z, Y, r"model: expected outputs of shape \(6, 5, 2\), .* got \(6, 5\)"),
-        (train.quantile_loss([0.5]), Z[..., None], YES, "targets: expected floats, got int64; convert them"),
-        (train.binary_loss(), Z, YES[:, 0], r"model: expected logits of shape \(6,\)"),
-        (train.binary_loss(), Z, YES + 0j, "labels: expected bools, integers or floats, got complex128"),
+        (train.losses.regression(), Z[:, 0], Y[:, :1], r"model: expected outputs of shape \(6, 1\), .* got \(6,\)"),
+        (train.losses.regression(), Z, YES, "targets: expected floats, got int64; convert them"),
+        (train.losses.quantile([0.1, 0.9]), Z, Y, r"model: expected outputs of shape \(6, 5, 2\), .* got \(6, 5\)"),
+        (train.losses.quantile([0.5]), Z[..., None], YES, "targets: expected floats, got int64; convert them"),
+        (train.losses.binary(), Z, YES[:, 0], r"model: expected logits of shape \(6,\)"),
+        (train.losses.binary(), Z, YES + 0j, "labels: expected bools, integers or floats, got complex128"),
     ],
 )
 def test_wrong_shapes_and_dtypes_are_named(loss_fn, outputs, targets, message):
@@ -113,14 +116,20 @@ def test_wrong_shapes_and_dtypes_are_named(loss_fn, outputs, targets, message):
 
 def test_wrong_options_are_named():
     for make, message in (
-        (lambda: train.regression_loss(0.0), "huber_delta: expected a finite positive number or None, got 0"),
-        (lambda: train.quantile_loss([0.9, 0.1]), r"quantiles: expected increasing numbers .*, got \[0.9, 0.1\]; sort"),
-        (lambda: train.quantile_loss([]), r"quantiles: expected increasing numbers between 0 and 1, got \[\]"),
-        (lambda: train.quantile_loss([0.5, 1.0]), "quantiles: expected increasing numbers between 0 and 1"),
-        (lambda: train.binary_loss(-1.0), "positive_weight: expected a finite positive number, got -1"),
-        (lambda: train.sequence_loss(lambda *_: None), "loss: expected one that classification_loss, .* got function"),
-        (lambda: train.sequence_loss(per="batch"), "per: expected 'step' or 'sequence', got 'batch'"),
-        (lambda: train.sequence_loss(lengths="n", mask="m"), "lengths: expected lengths or a mask, got both"),
+        (lambda: train.losses.regression(0.0), "huber_delta: expected a finite positive number or None, got 0"),
+        (
+            lambda: train.losses.quantile([0.9, 0.1]),
+            r"quantiles: expected increasing numbers .*, got \[0.9, 0.1\]; sort",
+        ),
+        (lambda: train.losses.quantile([]), r"quantiles: expected increasing numbers between 0 and 1, got \[\]"),
+        (lambda: train.losses.quantile([0.5, 1.0]), "quantiles: expected increasing numbers between 0 and 1"),
+        (lambda: train.losses.binary(-1.0), "positive_weight: expected a finite positive number, got -1"),
+        (
+            lambda: train.losses.sequence(lambda *_: None),
+            "loss: expected one that losses.classification, .* got function",
+        ),
+        (lambda: train.losses.sequence(per="batch"), "per: expected 'step' or 'sequence', got 'batch'"),
+        (lambda: train.losses.sequence(lengths="n", mask="m"), "lengths: expected lengths or a mask, got both"),
     ):
         with pytest.raises(ValueError, match=message):
             make()
@@ -137,12 +146,12 @@ def scaled(model, batch):
 def test_a_label_that_is_neither_yes_nor_no_is_named_and_gives_nan():
     labels = YES[:, 0].copy()
     labels[4] = 2
-    loss_fn = train.binary_loss(apply_fn=scaled)
+    loss_fn = train.losses.binary(apply_fn=scaled)
     with pytest.raises(
         ValueError, match=r"data\['y'\]: expected labels from 0 to 1, got 2 at position 4 \(1 of 6\); map"
     ):
         train.evaluate(start(), {"x": Z[:, 0], "y": labels}, loss_fn)
-    found, _ = losses_of(train.binary_loss(), Z[:, 0], labels)
+    found, _ = losses_of(train.losses.binary(), Z[:, 0], labels)
     assert np.isnan(found).tolist() == [False] * 4 + [True, False]
 
 
@@ -152,14 +161,14 @@ LOGITS = RNG.normal(size=(7, 7, 3)).astype(np.float32)
 CLASSES = RNG.integers(0, 3, (7, 7))
 NUMBERS = RNG.normal(size=(7, 7, 3)).astype(np.float32)
 SEQUENCES = {
-    "classes": (train.classification_loss(apply_fn=scaled), CLASSES, -1),
-    "numbers": (train.regression_loss(apply_fn=scaled), NUMBERS, np.nan),
+    "classes": (train.losses.classification(apply_fn=scaled), CLASSES, -1),
+    "numbers": (train.losses.regression(apply_fn=scaled), NUMBERS, np.nan),
     "quantiles": (
-        train.quantile_loss([0.1, 0.9], apply_fn=lambda model, batch: scaled(model, batch)[..., :2]),
+        train.losses.quantile([0.1, 0.9], apply_fn=lambda model, batch: scaled(model, batch)[..., :2]),
         NUMBERS[..., 0],
         np.nan,
     ),
-    "yes or no": (train.binary_loss(apply_fn=scaled), (NUMBERS > 0).astype(np.float32), np.nan),
+    "yes or no": (train.losses.binary(apply_fn=scaled), (NUMBERS > 0).astype(np.float32), np.nan),
 }
 
 
@@ -185,8 +194,8 @@ def test_means_over_steps_and_sequences_are_exact_however_batches_fall(name, per
     points["y"] = np.where(beyond, targets, padding).astype(targets.dtype)
     masked = {"x": points["x"], "y": points["y"], "valid": MASK}
     for batch, loss_fn in (
-        (points, train.sequence_loss(loss, per=per)),
-        (masked, train.sequence_loss(loss, mask="valid", per=per)),
+        (points, train.losses.sequence(loss, per=per)),
+        (masked, train.losses.sequence(loss, mask="valid", per=per)),
     ):
         for batch_size in (2, 7):
             found = train.evaluate(start(), batch, loss_fn, batch_size=batch_size)["loss"]
@@ -200,7 +209,7 @@ def test_means_over_steps_and_sequences_are_exact_however_batches_fall(name, per
         assert np.isfinite(gradient).all()
     if per == "step" and name in ("classes", "numbers"):
         for stored in (points, data.Stream(points)):
-            _, history = train.fit(start(), stored, train.sequence_loss(loss), epochs=1, batch_size=2, progress=False)
+            _, history = train.fit(start(), stored, train.losses.sequence(loss), epochs=1, batch_size=2, progress=False)
             np.testing.assert_allclose(history[0]["train_loss"], expected, rtol=1e-5)
 
 
@@ -223,13 +232,13 @@ def test_means_over_steps_and_sequences_are_exact_however_batches_fall(name, per
 )
 def test_what_cannot_be_right_in_sequences_is_named(change, options, message):
     points = {"x": LOGITS, "y": CLASSES, "lengths": LENGTHS} | change
-    loss_fn = train.sequence_loss(train.classification_loss(apply_fn=scaled), **options)
+    loss_fn = train.losses.sequence(train.losses.classification(apply_fn=scaled), **options)
     with pytest.raises(ValueError, match=message):
         train.evaluate(start(), points, loss_fn)
 
 
 def test_sequences_without_lengths_count_whole_and_ignored_labels_stay_out():
-    ours = train.sequence_loss(train.classification_loss(ignore_label=2, apply_fn=scaled))
+    ours = train.losses.sequence(train.losses.classification(ignore_label=2, apply_fn=scaled))
     counted = CLASSES != 2
     found = train.evaluate(start(), {"x": LOGITS, "y": CLASSES}, ours, batch_size=3)["loss"]
     np.testing.assert_allclose(found, per_step("classes")[counted].mean(), rtol=1e-5)

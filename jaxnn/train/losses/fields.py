@@ -40,7 +40,7 @@ def find(batch: Any, part: str, given: Place | None = None, option: str | None =
 
     Example:
         >>> import numpy as np
-        >>> from jaxnn.train.step import fields
+        >>> from jaxnn.train.losses import fields
         >>> images, labels = np.zeros((4, 8, 8, 1)), np.zeros(4, int)
         >>> fields.find((images, labels), "targets"), fields.find({"image": images, "label": labels}, "targets")
         (1, 'label')
@@ -92,7 +92,7 @@ def replace(batch: Any, place: Place | None, value: Any) -> Any:
     """Returns a batch with another part at a place; the given batch does not change.
 
     Example:
-        >>> from jaxnn.train.step import fields
+        >>> from jaxnn.train.losses import fields
         >>> fields.replace(("old", 1), 0, "new"), fields.replace({"x": "old", "y": 1}, "x", "new")
         (('new', 1), {'x': 'new', 'y': 1})
     """

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.kernels.accumulate import widened
-from jaxnn.train.step import fields
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
+from jaxnn.train.losses import fields
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.types import Metrics
 
 ApplyFn = Callable[[Any, Any], Any]
 """`(model, batch) -> outputs`."""
@@ -65,7 +65,7 @@ class Steps:
         if len(shape) < 2:
             raise ValueError(
                 f"targets: expected sequences, (batch, time) and further axes if any, got {shape}; take the loss "
-                "without sequence_loss."
+                "without losses.sequence."
             )
         if read.lengths is not None:
             check_counts("lengths", read.lengths, shape[:1], np.integer, "integers")
@@ -234,7 +234,7 @@ def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -
 
     Example:
         >>> import numpy as np
-        >>> from jaxnn.train.step.supervised import first_bad
+        >>> from jaxnn.train.losses.supervised import first_bad
         >>> first_bad(np.array([False, True, True]), np.array([0, 7, 9]), None)
         'got 7 at position 1 (2 of 3)'
     """

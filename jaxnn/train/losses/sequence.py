@@ -3,13 +3,13 @@
 import dataclasses
 from typing import get_args
 
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.losses import classification_loss
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import Per, Steps, Supervised
+from jaxnn.train.losses.classification import classification
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import Per, Steps, Supervised
+from jaxnn.train.losses.types import LossFn
 
 
-def sequence_loss(
+def sequence(
     loss: LossFn | None = None,
     *,
     lengths: Place | None = None,
@@ -31,8 +31,8 @@ def sequence_loss(
     metrics and has a gradient of zero, whatever outputs and targets hold there, NaN too.
 
     Args:
-        loss: From `classification_loss` (the default), `regression_loss`, `quantile_loss` or `binary_loss`; it says
-            where inputs and targets are and how the model is called. A model that takes lengths gets them by
+        loss: From `losses.classification` (the default), `losses.regression`, `losses.quantile` or `losses.binary`; it
+            says where inputs and targets are and how the model is called. A model that takes lengths gets them by
             `apply_fn=lambda model, batch: model(batch["x"], lengths=batch["lengths"])`.
         lengths: Key, attribute or position in the batch of the lengths, integers `(batch,)`: the first steps count.
         mask: Key, attribute or position of a mask, bools `(batch, time)`: the steps where it is True count. Without
@@ -52,7 +52,7 @@ def sequence_loss(
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
         >>> batch = {"x": jnp.array([[1.0, 2.0], [3.0, jnp.nan]]), "y": jnp.zeros((2, 2)), "lengths": jnp.array([2, 1])}
-        >>> losses, metrics = train.sequence_loss(train.regression_loss())(lambda x: x, batch, None)
+        >>> losses, metrics = train.losses.sequence(train.losses.regression())(lambda x: x, batch, None)
         >>> losses.tolist(), metrics["examples"].tolist()
         ([2.5, 9.0], [1.0, 0.5])
     """
@@ -60,10 +60,10 @@ def sequence_loss(
         raise ValueError(f"lengths: expected lengths or a mask, got both {lengths!r} and mask={mask!r}; leave one out.")
     if per not in get_args(Per):
         raise ValueError(f"per: expected 'step' or 'sequence', got {per!r}")
-    loss = classification_loss() if loss is None else loss
+    loss = classification() if loss is None else loss
     if not isinstance(loss, Supervised) or loss.steps is not None:
         raise ValueError(
-            "loss: expected one that classification_loss, regression_loss, quantile_loss or binary_loss made, got "
-            f"{type(loss).__name__}; your own loss function averages over steps itself."
+            "loss: expected one that losses.classification, losses.regression, losses.quantile or losses.binary made, "
+            f"got {type(loss).__name__}; your own loss function averages over steps itself."
         )
     return dataclasses.replace(loss, steps=Steps(lengths, mask, per))

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import BoxMaps, encode_boxes
-from jaxnn.train.step import fields
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, floating
+from jaxnn.train.losses import fields
+from jaxnn.train.losses.supervised import ApplyFn, floating
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def heatmap_loss(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta: float = 4.0) -> jax.Array:
+def heatmap(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta: float = 4.0) -> jax.Array:
     r"""Computes the focal loss of a heat map, in which almost all cells are empty.
 
     .. math::
@@ -48,7 +47,7 @@ def heatmap_loss(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta
         >>> from jaxnn import train
         >>> heat = jnp.zeros((4, 4, 1)).at[1, 2].set(1.0)
         >>> logits = jnp.where(heat == 1, 4.0, -4.0)
-        >>> print(f"{train.step.heatmap_loss(logits, heat):.5f} {train.step.heatmap_loss(-logits, heat):.1f}")
+        >>> print(f"{train.losses.heatmap(logits, heat):.5f} {train.losses.heatmap(-logits, heat):.1f}")
         0.00009 62.0
     """
     _check_numbers(alpha=alpha, beta=beta)
@@ -68,7 +67,7 @@ def heatmap_loss(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta
     return -jnp.sum(jnp.where(centre, there, elsewhere), axes) / count
 
 
-def detection_loss(
+def detection(
     *,
     alpha: float = 2.0,
     beta: float = 4.0,
@@ -84,7 +83,7 @@ def detection_loss(
         \lambda_\mathrm{size} \left\| \hat s_{c_k} - s_k \right\|_1 +
         \lambda_\mathrm{offset} \left\| \hat o_{c_k} - o_k \right\|_1 \right)
 
-    with the `heatmap_loss` and, for each of the :math:`N` boxes of a picture, what the maps hold in the cell
+    with the loss `losses.heatmap` and, for each of the :math:`N` boxes of a picture, what the maps hold in the cell
     :math:`c_k` of its centre. The targets come from `F.encode_boxes`, inside the compiled step.
 
     A batch is a `data.Boxed`, or a dictionary or another object with `images` `(batch, height, width, channels)`,
@@ -92,8 +91,8 @@ def detection_loss(
     are not learned.
 
     Args:
-        alpha: As for `heatmap_loss`.
-        beta: As for `heatmap_loss`.
+        alpha: As for `losses.heatmap`.
+        beta: As for `losses.heatmap`.
         size_weight: :math:`\lambda_\mathrm{size}`, not negative; sizes are in cells.
         offset_weight: :math:`\lambda_\mathrm{offset}`, not negative.
         apply_fn: `(model, batch) -> F.BoxMaps`; `model(images)` by default.
@@ -117,7 +116,7 @@ def detection_loss(
         ...     "boxes": jnp.array([[[4.0, 4.0, 20.0, 24.0]], [[0.0, 0.0, 0.0, 0.0]]]),
         ...     "classes": jnp.array([[1], [-1]]),
         ... }
-        >>> losses, parts = train.detection_loss()(models.Detector(1, 3, rngs=nnx.Rngs(0)), batch, None)
+        >>> losses, parts = train.losses.detection()(models.Detector(1, 3, rngs=nnx.Rngs(0)), batch, None)
         >>> losses.shape, sorted(parts), float(parts["size"][1])
         ((2,), ['heat', 'offset', 'size'], 0.0)
     """
@@ -127,7 +126,7 @@ def detection_loss(
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """The loss that `detection_loss` makes."""
+    """The loss that `losses.detection` makes."""
 
     alpha: float
     beta: float
@@ -159,7 +158,7 @@ class Detection:
             return jnp.sum(jnp.where(targets.present, each, 0), axis=-1) / count
 
         parts = {
-            "heat": heatmap_loss(heat, targets.heat, alpha=self.alpha, beta=self.beta),
+            "heat": heatmap(heat, targets.heat, alpha=self.alpha, beta=self.beta),
             "size": error(size, targets.size),
             "offset": error(offset, targets.offset),
         }

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def classification_loss(
+def classification(
     label_smoothing: float = 0.0,
     *,
     ignore_label: int | None = None,
@@ -35,7 +34,7 @@ def classification_loss(
     as `inputs`, `input`, `images`, `image` or `x`, and the labels as `targets`, `target`, `labels`, `label` or `y`.
     For other names, and for larger tuples, give `inputs` and `labels`.
 
-    A label that is no class (negative, or not below the number of logits) gives NaN. `fit`, `fit_ensemble` and
+    A label that is no class (negative, or not below the number of logits) gives NaN. `fit`, `ensemble.fit` and
     `evaluate` look at the labels first, and raise a `ValueError` that names the value and its position.
 
     Args:
@@ -67,10 +66,10 @@ def classification_loss(
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
         >>> batch = jnp.array([[0.0, 1000.0], [0.0, 0.0]]), jnp.array([1, 1])
-        >>> losses, metrics = train.classification_loss()(lambda logits: logits, batch, None)
+        >>> losses, metrics = train.losses.classification()(lambda logits: logits, batch, None)
         >>> print(losses, metrics["accuracy"])
         [0.        0.6931472] [ True False]
-        >>> loss_fn = train.classification_loss(
+        >>> loss_fn = train.losses.classification(
         ...     labels="fine", apply_fn=lambda model, batch: model(batch["image"], batch["mask"]))
     """
     if not 0 <= label_smoothing < 1:
@@ -88,7 +87,7 @@ def classification_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Supervised):
-    """The loss that `classification_loss` makes."""
+    """The loss that `losses.classification` makes."""
 
     label_smoothing: float
     ignore_label: int | None
@@ -146,7 +145,7 @@ class Classification(Supervised):
         """Classes."""
         return f"class numbers 0..{outputs.shape[-1] - 1}", (
             "count classes from 0 and give the model one logit a class, or leave a value out with "
-            "classification_loss(ignore_label=...)"
+            "losses.classification(ignore_label=...)"
         )
 
     def none_counts(self) -> str:

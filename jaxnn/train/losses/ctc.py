@@ -9,14 +9,13 @@ import numpy as np
 import optax
 
 from jaxnn import functional as F
-from jaxnn.train.step import fields
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, Supervised, check_counts, first_bad, floating
+from jaxnn.train.losses import fields
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_counts, first_bad, floating
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def ctc_loss(
+def ctc(
     *,
     blank: int = 0,
     inputs: Place | None = None,
@@ -40,7 +39,7 @@ def ctc_loss(
 
     Args:
         blank: The class that means no label.
-        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         labels: Key, attribute or position of the labels, integers `(batch, longest)`.
         lengths: Key, attribute or position of the number of frames **of the logits** that count, integers
             `(batch,)`. Without it a batch's `lengths` or `length` is taken; where it has none, all frames count.
@@ -65,7 +64,7 @@ def ctc_loss(
         >>> from jaxnn import train
         >>> batch = {"x": jnp.zeros((2, 3, 4)), "labels": jnp.array([[1, 2], [3, 0]]),
         ...          "lengths": jnp.array([3, 2]), "label_lengths": jnp.array([2, 1])}
-        >>> losses, metrics = train.ctc_loss()(lambda x: x, batch, None)
+        >>> losses, metrics = train.losses.ctc()(lambda x: x, batch, None)
         >>> (jnp.array([64.0, 16.0]) * jnp.exp(-losses)).round().astype(int).tolist()  # the numbers of alignments
         [5, 3]
     """
@@ -97,7 +96,7 @@ class Read(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CTC(Supervised):
-    """The loss that `ctc_loss` makes.
+    """The loss that `losses.ctc` makes.
 
     Attributes:
         blank: The class that means no label.

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxnn import data, train
-from jaxnn.train.step import fields
+from jaxnn.train.losses import fields
 from tests.train.toys import MLP, Batch, blobs, pictures
 
 XY = collections.namedtuple("XY", "x y weight")
@@ -36,7 +36,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_every_form_of_batch_gives_the_same_numbers(form):
     """Preprocessing, step and evaluation; the batch keeps its kind and the caller's stays whole."""
-    stored, loss_fn = pictures(6), train.classification_loss()
+    stored, loss_fn = pictures(6), train.losses.classification()
     ours, preprocess = form(*stored), train.image_preprocess(mean=0.4, augmentation=train.augment.random_flip)
 
     def flat(key, batch):
@@ -64,26 +64,26 @@ def test_a_wrong_label_is_named_as_the_batch_writes_it(form, spelled):
     with pytest.raises(
         ValueError, match=rf"data{spelled}: expected class numbers 0\.\.2, got 3 at position 5 \(1 of 21\)"
     ):
-        train.evaluate(state, points, train.classification_loss())
+        train.evaluate(state, points, train.losses.classification())
     if form in ("tuple", "dict"):
         with pytest.raises(ValueError, match=r"expected class numbers 0\.\.2, got 3 at position 5 "):
-            train.fit(state, data.Stream(points), train.classification_loss(), epochs=1, batch_size=8, progress=False)
+            train.fit(state, data.Stream(points), train.losses.classification(), epochs=1, batch_size=8, progress=False)
 
 
 def test_names_of_ones_own_and_a_model_that_takes_more():
     points = {"pixels": blobs(8).images, "scale": np.full(8, 2, np.float32), "fine": blobs(8).labels}
-    loss_fn = train.classification_loss(
+    loss_fn = train.losses.classification(
         labels="fine", apply_fn=lambda model, batch: model(batch["pixels"] * batch["scale"][:, None])
     )
-    expected = train.classification_loss()(MLP(), Batch(2 * points["pixels"], points["fine"]), None)
+    expected = train.losses.classification()(MLP(), Batch(2 * points["pixels"], points["fine"]), None)
     np.testing.assert_array_equal(loss_fn(MLP(), points, None)[0], expected[0])
     triple = blobs(8).images, np.zeros(8, np.float32), blobs(8).labels
-    loss_fn = train.classification_loss(inputs=0, labels=2)
+    loss_fn = train.losses.classification(inputs=0, labels=2)
     np.testing.assert_array_equal(
-        loss_fn(MLP(), triple, None)[0], train.classification_loss()(MLP(), blobs(8), None)[0]
+        loss_fn(MLP(), triple, None)[0], train.losses.classification()(MLP(), blobs(8), None)[0]
     )
     params = {"w": jnp.ones((6, 3))}
-    functional = train.classification_loss(apply_fn=lambda params, batch: batch[0] @ params["w"])
+    functional = train.losses.classification(apply_fn=lambda params, batch: batch[0] @ params["w"])
     state = train.create_state(params, optax.sgd(0.1), jax.random.key(0))
     np.testing.assert_allclose(train.evaluate(state, tuple(blobs(8)), functional)["loss"], np.log(3), rtol=1e-5)
 
@@ -94,7 +94,7 @@ def test_what_only_preprocessing_can_read_is_left_to_it():
 
     packed = np.column_stack([blobs(8).images, blobs(8).labels.astype(np.float32)])
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
-    loss_fn = train.classification_loss()
+    loss_fn = train.losses.classification()
     found = train.evaluate(state, packed, loss_fn, preprocess=unpacked)
     np.testing.assert_allclose(found["loss"], train.evaluate(state, tuple(blobs(8)), loss_fn)["loss"], rtol=1e-6)
 
@@ -130,7 +130,7 @@ X, Y = np.zeros((4, 6), np.float32), np.zeros(4, np.int32)
 def test_what_a_batch_does_not_say_is_asked_for(batch, options, message):
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match=message):
-        train.evaluate(state, batch, train.classification_loss(**options))
+        train.evaluate(state, batch, train.losses.classification(**options))
 
 
 def test_outputs_that_are_no_array_and_models_that_are_no_function_are_told():
@@ -143,7 +143,7 @@ def test_outputs_that_are_no_array_and_models_that_are_no_function_are_told():
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            train.classification_loss()(model, (X, Y), None)
+            train.losses.classification()(model, (X, Y), None)
 
 
 def test_a_lost_loss_of_ones_own_function_points_to_the_labels_of_a_pair():

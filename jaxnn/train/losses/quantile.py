@@ -7,13 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.fields import Place
-from jaxnn.train.step.step import LossFn
-from jaxnn.train.step.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.fields import Place
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def quantile_loss(
+def quantile(
     quantiles: Sequence[float],
     *,
     inputs: Place | None = None,
@@ -31,7 +30,7 @@ def quantile_loss(
 
     Args:
         quantiles: :math:`\tau_k`, between 0 and 1, increasing.
-        inputs: Key, attribute or position in the batch of what the model takes, as for `classification_loss`.
+        inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         targets: Key, attribute or position of the targets, floats `(batch, ...)`.
         apply_fn: `(model, batch) -> outputs`; `model(inputs)` by default.
 
@@ -50,7 +49,7 @@ def quantile_loss(
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
         >>> batch = {"x": jnp.array([[1.0, 2.0], [1.0, 2.0]]), "y": jnp.array([1.5, 4.0])}
-        >>> losses, metrics = train.quantile_loss([0.25, 0.75])(lambda x: x, batch, None)
+        >>> losses, metrics = train.losses.quantile([0.25, 0.75])(lambda x: x, batch, None)
         >>> losses.tolist(), metrics["coverage"].tolist()
         ([0.125, 1.125], [1.0, 0.0])
     """
@@ -64,7 +63,7 @@ def quantile_loss(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantiles(Supervised):
-    """The loss that `quantile_loss` makes."""
+    """The loss that `losses.quantile` makes."""
 
     quantiles: tuple[float, ...]
 

@@ -26,7 +26,7 @@ def examples(blank=0, n=6):
 
 
 def losses_of(batch, **options):
-    return train.ctc_loss(**options)(lambda x: x, jax.tree.map(jnp.asarray, batch), None)
+    return train.losses.ctc(**options)(lambda x: x, jax.tree.map(jnp.asarray, batch), None)
 
 
 @pytest.mark.parametrize("blank", [0, 2])
@@ -109,7 +109,7 @@ def test_fit_looks_at_labels_and_lengths_first(change, message):
     data |= {"lengths": np.array([4, 4]), "label_lengths": np.array([2, 2])}
     data |= {name: np.array(value) for name, value in change.items()}
     state = train.create_state(jnp.zeros(CLASSES), optax.sgd(0.1), jax.random.key(0))
-    loss_fn = train.ctc_loss(apply_fn=lambda bias, batch: batch["x"] + bias[None, None])
+    loss_fn = train.losses.ctc(apply_fn=lambda bias, batch: batch["x"] + bias[None, None])
     with pytest.raises(ValueError, match=message):
         train.fit(state, data, loss_fn, epochs=1, batch_size=2, progress=False)
 
@@ -130,4 +130,4 @@ def test_what_does_not_fit_is_named(batch, options, message):
 
 def test_a_blank_that_is_no_class_is_named():
     with pytest.raises(ValueError, match="blank: expected an integer of at least 0, got -1"):
-        train.ctc_loss(blank=-1)
+        train.losses.ctc(blank=-1)

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.train.step.step import Penalty
+from jaxnn.train.losses.types import Penalty
 
 
 def weight_mask(params: Any) -> Any:
     """Tells weights from the rest: True for arrays of two axes or more.
 
     Kernels and matrices have them; biases, scales and offsets of normalisation, and scalars, which are
-    commonly left out of regularisation, do not. For `optax.adamw(..., mask=train.step.weight_mask)`.
+    commonly left out of regularisation, do not. For `optax.adamw(..., mask=train.losses.weight_mask)`.
 
     Args:
         params: Any pytree of arrays.
@@ -24,14 +24,14 @@ def weight_mask(params: Any) -> Any:
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
-        >>> train.step.weight_mask({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
+        >>> train.losses.weight_mask({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
         {'bias': False, 'kernel': True}
     """
     return jax.tree.map(lambda x: jnp.ndim(x) >= 2, params)
 
 
 def l2(scale: float) -> Penalty:
-    r"""Makes the L2 penalty of the weights, biases left out (`weight_mask`), for `make_step`.
+    r"""Makes the L2 penalty of the weights, biases left out (`losses.weight_mask`), for `make_step`.
 
     .. math:: R(\theta) = \lambda \sum_{w \in \text{weights}} \lVert w \rVert_2^2
 
@@ -50,7 +50,7 @@ def l2(scale: float) -> Penalty:
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxnn import train
-        >>> float(train.l2(0.5)({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}))
+        >>> float(train.losses.l2(0.5)({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}))
         3.0
     """
     if not 0 <= scale < math.inf:
