@@ -78,7 +78,7 @@ def new():
 
 def test_a_network_trains_as_on_the_cpu():
     def losses(batch):
-        state, step = jax.device_put(new(), batch["image"].sharding), train.make_step(train.classification_loss())
+        state, step = jax.device_put(new(), batch["image"].sharding), train.make_step(train.losses.classification())
         found = []
         for _ in range(5):
             state, metrics = step(state, batch)
@@ -91,7 +91,7 @@ def test_a_network_trains_as_on_the_cpu():
 
 
 def test_a_compiled_epoch_transfers_nothing():
-    epoch = train.make_epoch(train.make_step(train.classification_loss()), batch_size=16)
+    epoch = train.make_epoch(train.make_step(train.losses.classification()), batch_size=16)
     data = jax.device_put(pictures(40))
     state, _ = epoch(new(), data)
     with testing.forbid_host_transfers():
