@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# A GPU is shared by all workers of pytest-xdist; JAX else reserves most of its memory for the first.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 # Compiling is most of the suite's time. A third of it LLVM spends on optimising machine code, which is no part of what
 # most tests prove: what XLA makes of a layer is the same without. Tests of what only machine code can break (equality
 # bit for bit, NaN) are marked `optimized` and get it; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 all tests do.
@@ -44,6 +46,9 @@ jax.config.update(
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+if jax.default_backend() != "cpu":
+    # Accelerators round the factors of products to TF32 or bfloat16; what results are compared with is not rounded.
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(autouse=True)

@@ -57,12 +57,14 @@ SMALL = (
 )
 """Layer, type, and whether with gradients, of the small shapes."""
 ALGORITHMS = {
-    "lstm": ("scan", "fused"),
+    "lstm": ("scan", "fused", "cudnn"),
     "gru": ("scan", "fused"),
     "mingru": ("scan", "associative", "newton"),
     "minlstm": ("scan", "associative", "newton"),
     "lru": ("scan", "associative"),
 }
+OF_NVIDIA = {"cudnn": ("float32",)}
+"""Algorithms that serve on NVIDIA GPUs alone, and their types. They are left out of the small shapes."""
 MOST = 15
 """Rounds."""
 REFUSALS = (RuntimeError, ValueError, ImportError, MemoryError)
@@ -130,27 +132,35 @@ def interleaved(*lists: Sequence[T]) -> list[T]:
         >>> "".join(interleaved("abcdef", "xyz"))
         'axbcydezf'
     """
-    placed = [((i + 0.5) / len(each), element) for each in lists for i, element in enumerate(each)]
+    placed = [(i / len(each), element) for each in lists for i, element in enumerate(each)]
     return [element for _, element in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _recurrent(small: bool) -> list[Case]:
     """Gated layers with gradients, layers that are linear in their state, and forward passes, interleaved."""
     if small:
-        return [_sequences(kind, (2, 16, 8), dtype, train) for kind, dtype, train in SMALL]
+        return [_sequences(kind, (2, 16, 8), dtype, train, small) for kind, dtype, train in SMALL]
     types = ("float32", "bfloat16")
-    gated = itertools.product(SHAPES, types, ("lstm", "gru"), (True,))
-    linear = itertools.product(LONG, types[:1], ("mingru", "minlstm", "lru"), (True,))
-    forward = itertools.product(SHAPES[:3], types, ("lstm", "gru", "mingru"), (False,))
-    chosen = interleaved(*(list(each) for each in (gated, linear, forward)))
-    return [_sequences(kind, shape, dtype, train) for shape, dtype, kind, train in chosen]
+    gated = _mixed(SHAPES, types, ("lstm", "gru"), (True,))
+    linear = _mixed(LONG, types[:1], ("mingru", "minlstm", "lru"), (True,))
+    forward = _mixed(SHAPES[:3], types, ("lstm", "gru", "mingru"), (False,))
+    chosen = interleaved(gated, linear, forward)
+    return [_sequences(kind, shape, dtype, train, small) for shape, dtype, kind, train in chosen]
 
 
-def _sequences(kind: str, shape: tuple[int, int, int], dtype: str, train: bool) -> Case:
+def _mixed(shapes: Sequence[Any], *choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All combinations; each shape comes once, with other choices than its neighbour, before one comes again."""
+    others = list(itertools.product(*choices))
+    turns = itertools.product(range(len(others)), enumerate(shapes))
+    return [(shape, *others[(turn + i) % len(others)]) for turn, (i, shape) in turns]
+
+
+def _sequences(kind: str, shape: tuple[int, int, int], dtype: str, train: bool, small: bool) -> Case:
     batch, time, hidden = shape
     sides = [
         Side(f"jaxnn, {algorithm}", ".accelerator:jaxnn_recurrence", options={"algorithm": algorithm})
         for algorithm in ALGORITHMS[kind]
+        if algorithm not in OF_NVIDIA or (not small and dtype in OF_NVIDIA[algorithm])
     ]
     if kind in ("lstm", "gru"):
         sides += [Side("PyTorch", ".accelerator:torch_recurrence"), Side("Flax NNX", ".accelerator:flax_recurrence")]
@@ -160,27 +170,19 @@ def _sequences(kind: str, shape: tuple[int, int, int], dtype: str, train: bool) 
 
 
 def _conv(small: bool) -> list[Case]:
-    """The layers in both types."""
+    """The layers in both types, every layer before one comes again."""
     layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv"}
     sides = tuple(
         Side(name, ".accelerator:convolution", options={"plain": name != "jaxnn"}) for name in ("jaxnn", "jax.lax")
     )
     calls, found = 2 if small else 10, []
-    for name, layer in list(layers.items())[: 1 if small else None]:
+    types = ("bfloat16",) if small else ("float32", "bfloat16")
+    for (name, layer), dtype in _mixed(list(layers.items())[: 1 if small else None], types):
         x = (1, *(8 for _ in layer.x[1:-1]), layer.x[-1]) if small else layer.x
-        for dtype in ("bfloat16",) if small else ("float32", "bfloat16"):
-            options = {
-                "x": x,
-                "window": layer.window,
-                "stride": layer.stride,
-                "padding": layer.padding,
-                "groups": layer.groups,
-                "gradients": layer.gradients,
-                "calls": calls,
-                "dtype": dtype,
-            }
-            title = f"{name}, {dtype}, gradients" if not small else f"conv of {x}, {dtype}, gradients"
-            found.append(Case(title, sides, options, units=calls))
+        options = {name: value for name, value in layer._asdict().items() if name not in ("kind", "first")}
+        options |= {"x": x, "gradients": layer.gradients, "calls": calls, "dtype": dtype}
+        title = f"conv of {x}, {dtype}, gradients" if small else f"{name}, {dtype}, gradients"
+        found.append(Case(title, sides, options, units=calls))
     return found
 
 

@@ -37,6 +37,10 @@ Saved = Any
 PROJECT_FIRST = 2
 
 
+class NotServedError(ValueError):
+    """An algorithm does not serve a cell; the text completes "algorithm='...' has"."""
+
+
 class Cell(NamedTuple):
     """One recurrent layer, as the driver needs it.
 

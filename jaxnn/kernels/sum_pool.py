@@ -1,5 +1,7 @@
 """The sum over each window, and its transpose, which XLA:CPU would compute as another sliding window."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -20,6 +22,9 @@ def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 
 
 def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    if any(d > 1 for d in window.dilation) and not many(window.size):
+        # XLA's simplifier gives the gradient of a dilated window that sees only padding to the input between its taps.
+        return put([g] * math.prod(window.size), window, spatial)
     shape = (g.shape[0], *spatial, g.shape[-1])
     return transpose(lambda x: _pool(x, window=window, spatial=spatial), shape, g, jax.typeof(g).sharding.spec)
 
@@ -37,7 +42,7 @@ def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if not window.tiles(spatial):
         if many(window.size):
             return _spread(g, window=window, spatial=spatial)
-        return put([g] * len(list(window.taps())), window, spatial)
+        return put([g] * math.prod(window.size), window, spatial)
     for axis, size in enumerate(window.size, start=1):
         g = jnp.repeat(g, size, axis=axis)
     shape = (g.shape[0], *spatial, g.shape[-1])

@@ -50,6 +50,24 @@ def test_the_grid_spans_the_shapes_that_help_states():
     assert (spans["dtype"], spans["train"]) == ({"float32", "bfloat16"}, {True, False})
 
 
+def test_every_shape_comes_before_one_comes_again():
+    steps = gpu.plan(("recurrent",), small=False)
+    gated = [step.case.options for step in steps if step.case.options["train"]]
+    gated = [options for options in gated if options["kind"] in ("lstm", "gru")]
+    for turn in range(0, len(gated), len(gpu.SHAPES)):
+        seen = gated[turn : turn + len(gpu.SHAPES)]
+        assert [(o["batch"], o["time"], o["hidden"]) for o in seen] == list(gpu.SHAPES)
+        assert len({(o["kind"], o["dtype"]) for o in seen}) == 4
+
+
+def test_algorithms_of_nvidia_are_sides_of_their_types():
+    for algorithm, types in gpu.OF_NVIDIA.items():
+        name = f"jaxnn, {algorithm}"
+        large, small = ([step.case for step in gpu.plan(("recurrent",), size)] for size in (False, True))
+        assert {case.options["dtype"] for case in large if name in [side.name for side in case.sides]} == set(types)
+        assert not any(name == side.name for case in small for side in case.sides)
+
+
 def test_workloads_are_interleaved_each_in_its_order():
     steps = gpu.plan(NAMES, small=False)
     assert {step.workload for step in steps[: len(steps) // 2]} == set(NAMES)

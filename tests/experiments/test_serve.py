@@ -41,7 +41,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in {"jaxnn", "fla
 
 def exported(model, *args, **options):
     state = train.create_state(model, optax.sgd(0.1), jax.random.key(0))
-    return train.export(state, *args, platforms=("cpu",), **options)
+    return train.export(state, *args, platforms=("cpu", "cuda"), **options)
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def test_parameters_may_be_variables_that_are_not_trained():
     _same(modules.Recurrent(cell)(X), F.recurrent(AVERAGE, params, X)[0])
 
 
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
 def test_a_cell_of_flax_is_sharded_as_it_says():
     mesh = jax.make_mesh((4,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     init = nnx.with_partitioning(jax.nn.initializers.lecun_normal(), (None, "model"))

@@ -123,6 +123,7 @@ def test_integers_are_told_and_not_cast_to(layer):
         layer.new()(layer.x().astype(jnp.int32))
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 @with_params
 @pytest.mark.parametrize("by", ["initialiser", "metadata"])
 def test_sharding_metadata_passes_through(layer, by):

@@ -133,6 +133,7 @@ def test_one_layer_has_nothing_to_drop_and_needs_no_key():
     _same(layer(X), layer(X))
 
 
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
 def test_sharding_metadata_comes_with_the_initialiser():
     mesh = jax.make_mesh((4,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):

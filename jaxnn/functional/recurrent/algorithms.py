@@ -12,6 +12,7 @@ import jax
 from jaxnn.functional.recurrent import fused
 from jaxnn.functional.recurrent.associative import associative
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.cudnn import cudnn
 from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
@@ -70,6 +71,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "associative": associative,
     "newton": Newton(),
     "quasi-newton": Newton(jacobian="diagonal"),
+    "cudnn": cudnn,
 }
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxnn.kernels.recurrence import NotServedError as NotServedError
+
 Activation = Callable[[jax.Array], jax.Array]
 State = Any
 
@@ -84,7 +86,3 @@ class Cell(NamedTuple):
     affine: Callable[..., tuple[State, State]] | None = None
     jacobian: Any = None
     fused: Callable[..., tuple[Any, Any]] | None = None
-
-
-class NotServedError(ValueError):
-    """An algorithm does not serve a cell; the text completes "algorithm='...' has"."""

@@ -85,8 +85,14 @@ def recurrent(
             with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
             `mingru`, `minlstm`), without `remat`, and raises for others. `"newton"` finds the states of all steps at
             once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` with a part of the
-            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"auto"` is
-            `"fused"` on CPU where that serves, else `"scan"`.
+            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"cudnn"` is the
+            LSTM of NVIDIA's library (`jax.experimental.rnn`), for NVIDIA GPUs and float32, with `lengths`, `mask`,
+            `reverse` and `remat`; it raises for other cells, options and platforms. Its products are rounded to TF32
+            unless `jax.default_matmul_precision` is `"highest"`. Each direction of each layer is a call, which waits
+            until its lengths are on the host. Where XLA divides the program over devices, each computes the whole
+            batch; inside `jax.shard_map` each computes its part. Forward mode, second derivatives, `vmap` over weights
+            and gradients inside `vmap` are computed by `"fused"`. `"auto"` is `"fused"` on CPU where that serves, else
+            `"scan"`.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.

@@ -131,6 +131,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_training():
     assert Path("file").read_text() == "mine"
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 def test_a_checkpoint_comes_back_in_the_shardings_of_the_state():
     from jax.sharding import NamedSharding, PartitionSpec
 

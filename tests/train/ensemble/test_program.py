@@ -60,6 +60,8 @@ def mlps_alone():
     return [alone(MLP, i, MLP_EPOCH, POINTS) for i in range(5)]
 
 
+several_devices = pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+
 LAYOUTS = {
     "all at once": (1, None, "5 members"),
     "chunks of 2": (1, 2, "5 members in 3 chunks of 2"),
@@ -73,6 +75,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_member_equals_the_run_alone(layout, mlps_alone):
     devices, chunk, text = LAYOUTS[layout]
+    if devices > jax.device_count():
+        pytest.skip(f"needs {devices} devices")
     options = {"devices": jax.devices()[:devices], "members_per_chunk": chunk}
     states, metrics = trained(MLP, MLP_EPOCH, POINTS, **options)
     assert str(train.ensemble.make(MLP_EPOCH, **options).prepare(states, POINTS)) == text
@@ -146,6 +150,7 @@ def test_convolutions_of_members_are_not_grouped_inside_the_epoch():
     assert "feature_group_count = 3" not in jax.jit(ensemble).lower(states, pictures(8)).as_text()
 
 
+@several_devices
 def test_devices_have_nothing_to_tell_each_other():
     ensemble = train.ensemble.make(MLP_EPOCH, devices=jax.devices()[:2])
     states = train.ensemble.create(MLP, ADAM, {"seed": range(4)})
@@ -188,6 +193,7 @@ def test_chunks_follow_from_the_memory():
         ensemble(10).prepare(states, data)
 
 
+@several_devices
 def test_there_is_memory_left():
     one, two = bytes_free(jax.devices()[:1]), bytes_free(jax.devices()[:2])
     assert 0 < two < one < 1 << 60

@@ -62,6 +62,7 @@ def test_epochs_of_full_batches_leave_the_last_examples_of_their_order_out():
     assert metrics["examples"].tolist() == [3, 0]
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 def test_a_batch_over_devices_is_one_batch():
     """Examples are told from those on the other devices too."""
     parallel = train.parallel(2)

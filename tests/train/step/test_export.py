@@ -48,7 +48,7 @@ def test_a_named_tuple_is_a_dictionary_and_preprocessing_sees_the_named_tuple():
     def outputs(model, batch):
         return {"logits": model(batch.images.reshape(-1, 12)), "labels": batch.labels}
 
-    program = train.export(state, batch, outputs, preprocess=train.image_preprocess(), platforms=["cpu"])
+    program = train.export(state, batch, outputs, preprocess=train.image_preprocess(), platforms=["cpu", "cuda"])
     got = program({"images": batch.images, "labels": batch.labels})
     assert jax.tree.map(jnp.shape, got) == {"logits": (2, 3), "labels": (2,)}
 
@@ -57,7 +57,7 @@ def test_a_language_model_streams():
     model = models.LanguageModel(7, **SMALL, layers=2, dropout=0.5, rngs=nnx.Rngs(0))
     state = train.create_state(model, optax.sgd(0.1), jax.random.key(0))
     tokens = np.random.default_rng(0).integers(0, 7, (3, 6)).astype(np.int32)
-    program = train.export(state, tokens[:1, :2], shapes="b, t", step_example=tokens[:1, 0], platforms=("cpu",))
+    program = train.export(state, tokens[:1, :2], shapes="b, t", step_example=tokens[:1, 0], platforms=("cpu", "cuda"))
     program.save("model.jaxprogram")
     program = interop.load_program("model.jaxprogram")
     model.eval()
@@ -72,7 +72,7 @@ def test_a_language_model_streams():
 def test_a_functional_model_and_what_is_refused():
     state = train.create_state({"w": jnp.ones((3, 2))}, optax.sgd(0.1), jax.random.key(0))
     x = np.ones((4, 3), np.float32)
-    program = train.export(state, x, lambda params, x: x @ params["w"], platforms=("cpu",))
+    program = train.export(state, x, lambda params, x: x @ params["w"], platforms=("cpu", "cuda"))
     np.testing.assert_allclose(program(x[:2]), 3)
     with pytest.raises(ValueError, match="apply_fn: expected a function for a functional model, got None"):
         train.export(state, x)

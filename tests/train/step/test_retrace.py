@@ -50,12 +50,17 @@ def test_a_step_names_what_changed_once(change, message):
     step(trained, batch(2))
 
 
-def test_a_weak_type_and_a_sharding_are_named():
+def test_a_weak_type_is_named():
     step = train.jit(lambda state, scale, x: state + x * scale, warn_of_retraces=True)
     x = jnp.ones(4)
     step(jnp.zeros(4), jnp.ones(4), x)
     with pytest.warns(RetraceWarning, match=r"scale was float32 \(4,\) of its own type and is .* of weak type; give"):
         step(jnp.zeros(4), jnp.broadcast_to(jnp.asarray(2.0), (4,)), x)
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+def test_a_sharding_is_named():
+    x = jnp.ones(4)
     step = train.jit(lambda state, x: state + x, warn_of_retraces=True)
     step(sharded(x), sharded(x))
     with pytest.warns(RetraceWarning, match=r"x was .* on NamedSharding.* and is .*'d'.*; place it once"):

@@ -127,6 +127,9 @@ def test_checkpoints_ensembles_and_shards_hold_what_is_frozen():
             getattr(member, name), getattr(alone, name),
         )  # fmt: skip
 
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+def test_frozen_and_averaged_parameters_are_split_over_devices():
     parallel = train.parallel(2, shard=2)
     wide = {"frozen": jnp.ones((64, 64)), "trained": jnp.ones((64, 64))}
     state = parallel.state(
