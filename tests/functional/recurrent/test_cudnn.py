@@ -28,6 +28,7 @@ TIME, FEATURES, HIDDEN = 6, 3, 4
 PARAMS = randomised(F.init_lstm(jax.random.key(0), FEATURES, HIDDEN))
 run = partial(F.lstm, algorithm="cudnn")
 MISSING = cudnn.missing  # before a fixture replaces it
+OF_CUDNN = cudnn._of_cudnn
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,6 +269,20 @@ def test_a_machine_without_a_gpu_is_named(monkeypatch):
     monkeypatch.setattr(cudnn, "missing", MISSING)
     with pytest.raises(NotServedError, match=r"algorithm='cudnn' has no NVIDIA GPU here.*; use 'scan', or 'auto'"):
         run(PARAMS, X)
+
+
+def test_it_is_tried_before_it_is_used(monkeypatch):
+    tried = []
+    jax.jit(lambda x: tried.append(cudnn.agrees()))(1.0)  # while a program is traced
+    assert tried == [True]
+    jax.clear_caches()
+    monkeypatch.setattr(
+        cudnn,
+        "_of_cudnn",
+        lambda lengths, arrays, precision: OF_CUDNN(lengths, (arrays[0][::-1], *arrays[1:]), precision),
+    )
+    assert not cudnn.agrees()
+    jax.clear_caches()
 
 
 @pytest.mark.gpu
