@@ -13,6 +13,7 @@ folder.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from typing import Any
 from flax import nnx
 
 from experiments.cli.command import run
-from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.options import folder_of, foretell, keeping
+from experiments.cli.pictures import Training, create_state, introduce, judge, leave, load, recipe_of, report
 from jaxnn import models, plots, train
 from jaxnn.data.loading import Name
 
@@ -41,16 +42,18 @@ def main(options: Options) -> None:
     model = network(pictures.train.images.shape[1:], len(pictures.classes), **dtypes, rngs=rngs)
     recipe = recipe_of(options, pictures, options.learning_rate)
     parameters = introduce(model, pictures)
+    create = functools.partial(create_state, options, recipe, model)
     if options.dry_run:
-        foretell(options, recipe, model, pictures)
+        foretell(options, create, pictures.train, recipe.loss_fn, **recipe.how)
         return
     folder = folder_of(options)
-    learned = fit(options, recipe, model, pictures, folder)
+    kept = keeping(options, folder, best="test_accuracy")
+    state, history = train.fit(create(), pictures.train, recipe.loss_fn, **recipe.how, **kept)
+    state, predicted, accuracy = judge(state, recipe, pictures)
     if train.distributed.is_first():
-        plots.filters(learned.state.params["conv1"]["kernel"], folder / "filters.png")
-        draw(folder, learned, pictures)
-        export(folder, recipe, learned, pictures)
-        report(folder, learned, parameters)
+        plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")
+        leave(folder, state, recipe, pictures, predicted)
+        report(folder, accuracy, history, parameters)
 
 
 def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import Count, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import run_folder
+from experiments.cli.options import folder_of
 from jaxnn import functional as F
 from jaxnn import plots
 
@@ -36,7 +36,7 @@ class Options:
 
     picture: Path | None = None
     """A picture file; without one, the photographs that come inside scikit-learn."""
-    pool: int = 4
+    pool: Count = 4
     """Side of the pooling windows."""
     run: Path = Path("runs/feature_maps")
     """The run folder; a number is added where it exists, nothing is overwritten."""
@@ -44,13 +44,13 @@ class Options:
 
 def main(options: Options) -> None:
     """Slides both kernels over each picture, pools the result, and saves what they saw."""
-    expect_counts(options, "pool")
+    check(options)
     pictures = photographs(options.picture)
     smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
     if smallest < 3:
         raise ValueError(f"--picture: expected at least 3 pixels on each side, which K2 needs, got {smallest}")
     expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"

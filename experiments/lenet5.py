@@ -9,14 +9,16 @@ Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predi
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Literal
 
 from flax import nnx
 
+from experiments.cli.checks import Count, Natural, Number
 from experiments.cli.command import run
-from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.options import folder_of, foretell, keeping
+from experiments.cli.pictures import Training, create_state, introduce, judge, leave, load, recipe_of, report
 from jaxnn import models, plots, train
 
 
@@ -26,13 +28,13 @@ class Options(Training):
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
     """The tutorial's network, or LeCun's of 1998."""
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    epochs: Count = 40
+    batch_size: Count = 32
+    learning_rate: Number = 2e-3
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    l2: float = 1e-4
+    l2: Number = 1e-4
     normalize: bool = True
-    shift: int = 1
+    shift: Natural = 1
     run: Path = Path("runs/lenet5")
 
 
@@ -44,16 +46,18 @@ def main(options: Options) -> None:
     model = network(shape, classes=classes, **train.precision(options.precision), rngs=rngs)
     recipe = recipe_of(options, pictures, options.learning_rate)
     parameters = introduce(model, pictures)
+    create = functools.partial(create_state, options, recipe, model)
     if options.dry_run:
-        foretell(options, recipe, model, pictures)
+        foretell(options, create, pictures.train, recipe.loss_fn, **recipe.how)
         return
     folder = folder_of(options)
-    learned = fit(options, recipe, model, pictures, folder)
+    kept = keeping(options, folder, best="test_accuracy")
+    state, history = train.fit(create(), pictures.train, recipe.loss_fn, **recipe.how, **kept)
+    state, predicted, accuracy = judge(state, recipe, pictures)
     if train.distributed.is_first():
-        plots.filters(learned.state.params[first]["kernel"], folder / "filters.png")
-        draw(folder, learned, pictures)
-        export(folder, recipe, learned, pictures)
-        report(folder, learned, parameters)
+        plots.filters(state.params[first]["kernel"], folder / "filters.png")
+        leave(folder, state, recipe, pictures, predicted)
+        report(folder, accuracy, history, parameters)
 
 
 if __name__ == "__main__":

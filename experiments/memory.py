@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts, expect_numbers
+from experiments.cli.checks import Bound, Count, Number, Several, expect
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping
+from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.modules import Dense
@@ -84,22 +84,22 @@ CHUNK = 400
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Trained):
     """What to train."""
 
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
     """Which cells to compare; separated by commas or spaces."""
-    delays: tuple[int, ...] = (10, 30, 80)
+    delays: tuple[Several, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
-    steps: int = 2400
+    steps: Count = 2400
     """Training steps of each network; examples are new in each."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Sequences a step."""
-    hidden: int = 48
+    hidden: Count = 48
     """Hidden units."""
-    learning_rate: float = 1e-2
+    learning_rate: Number = 1e-2
     """Of Adam, the highest: it warms up, then falls as half a cosine."""
-    clip: float = 1.0
+    clip: Annotated[float, Bound("a positive number", lambda x: x > 0)] = 1.0
     """The longest gradient; longer ones are scaled down."""
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
@@ -110,8 +110,8 @@ class Batch(NamedTuple):
     """Sequences and what to say at their end.
 
     Attributes:
-      inputs: `(batch, time, features)`.
-      targets: `(batch, answers)`, for the last `answers` steps.
+        inputs: `(batch, time, features)`.
+        targets: `(batch, answers)`, for the last `answers` steps.
     """
 
     inputs: jax.Array
@@ -175,20 +175,20 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    expect_counts(options, "steps", "batch_size", "hidden", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
     expect("delays", "none", len(options.delays) > 0, "at least one")
-    expect_counts(options, "delays", least=2)
-    expect_numbers(options, "learning_rate")
-    expect("clip", options.clip, options.clip > 0, "a positive number")
-    cells = chosen(options.cells)
-    delays = sorted(options.delays)
-    folder = folder_of(options, [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells])
+    cells, delays = chosen(options.cells), sorted(options.delays)
+    networks = [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells]
+    check_run(options, networks)
+    if options.dry_run:
+        print(f"one of {len(networks)} networks, over the longest delay:")
+        network = Network(cells[0], "adding", delays[-1], options)
+        foretell(options, lambda: create_state(network, options), **work_of("adding", delays[-1], options))
+        return
+    folder = folder_of(options, networks)
     scores: dict[str, dict[str, list[dict[str, float]]]] = {
         task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
     }
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}
-    longest = max(options.delays)
     began = time.perf_counter()
     for task in TASKS:
         for delay in delays:
@@ -196,8 +196,8 @@ def main(options: Options) -> None:
                 name, network = CELLS[cell].name, Network(cell, task, delay, options)
                 trained, score = learn(network, task, delay, options, folder)
                 scores[task][name].append(score)
-                if (task, delay) == ("adding", longest):
-                    examples = adding(jax.random.key(options.seed), 256, longest).inputs
+                if (task, delay) == ("adding", delays[-1]):
+                    examples = adding(jax.random.key(options.seed), 256, delay).inputs
                     gradients["before training"][name] = reach(network, examples).tolist()
                     gradients["after training"][name] = reach(trained, examples).tolist()
             print(
@@ -228,24 +228,27 @@ def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
+def create_state(network: Network, options: Options) -> train.TrainState:
+    """The state before the first step."""
+    tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
+    return train.create_state(network, tx, jax.random.key(options.seed))
+
+
+def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
+    """What `train.fit` takes beside the state: new examples in every step, in one epoch."""
+    examples = train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps)
+    return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, CHUNK)}
+
+
 def learn(
-    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder | None = None
+    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder
 ) -> tuple[Network, dict[str, float]]:
-    """Trains a network on new examples in every step; returns it and its scores on others.
+    """Trains a network; returns it and its scores on other examples.
 
     The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
-    Checkpoints go to the run folder, where there is one.
     """
-    tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
-    state, history = train.fit(
-        train.create_state(network, tx, jax.random.key(options.seed)),
-        train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps),
-        loss_fn,
-        epochs=1,
-        chunk=min(options.steps, CHUNK),
-        progress=False,
-        **keeping(options, folder, name_of(network.cell, task, delay)),
-    )
+    work, kept = work_of(task, delay, options), keeping(options, folder, name_of(network.cell, task, delay), log=False)
+    state, history = train.fit(create_state(network, options), **work, **kept, progress=False)
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
     return state.model(), {**rated, "seconds_per_step": history[-1]["seconds"] / options.steps}

@@ -28,9 +28,9 @@ import optax
 from flax import nnx
 
 from experiments import speech_data, speech_templates
-from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import Count, Number, Share, as_typed, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping, to_resume
+from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
 from experiments.data import digits_aloud
 from experiments.speech_data import HOP, Speech
 from jaxnn import data, metrics, models, plots, train
@@ -39,39 +39,37 @@ from jaxnn.data import Recordings
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Trained):
     """How to train."""
 
     data_dir: Path | None = None
     """A folder of recordings and what they say; without it eSpeak NG speaks."""
     held_out: tuple[str, ...] = ()
     """The speakers of --data-dir to test by, every fifth unless said."""
-    strings: int = 4000
+    strings: Count = 4000
     """Strings of digits that eSpeak NG says to train on."""
-    tests: int = 300
+    tests: Count = 300
     """Strings of digits that held-out voices say to test by."""
-    digits: int = 4
+    digits: Count = 4
     """The most digits of a string."""
-    epochs: int = 16
+    epochs: Count = 16
     """Passes over the training recordings."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Recordings a step."""
-    hidden: int = 64
+    hidden: Count = 64
     """Memory cells of each LSTM layer and direction."""
-    layers: int = 1
+    layers: Count = 1
     """LSTM layers, one on top of another."""
-    dropout: float = 0.2
+    dropout: Share = 0.2
     """Rate of dropout between LSTM layers and before the last layer."""
-    learning_rate: float = 5e-3
+    learning_rate: Number = 5e-3
     """The highest learning rate of the run: it warms up, then falls as half a cosine."""
     causal: bool = False
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
-    beams: int = 8
+    beams: Count = 8
     """Beginnings that beam search keeps."""
-    templates: int = 20
+    templates: Count = 20
     """Recordings of each word that the baseline compares with."""
-    dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
     run: Path = Path("runs/speech")
 
 
@@ -97,15 +95,9 @@ class Listener(nnx.Module):
 
 def main(options: Options) -> None:
     """Trains, transcribes what held-out speakers say, and compares with the baseline."""
-    expect_counts(options, "strings", "tests", "digits", "epochs", "batch_size", "hidden", "layers", "beams")
-    expect_counts(options, "templates", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
-    expect_share(options, "dropout")
-    expect_numbers(options, "learning_rate")
+    check_run(options)
     advice = "none without --data-dir; the voices that eSpeak NG holds out are fixed"
     expect("held_out", " ".join(options.held_out), options.data_dir is not None or not options.held_out, advice)
-    if options.resume is not None:
-        to_resume(options.resume)
     heard, held_out = recordings_of(options)
     alphabet = speech_data.alphabet_of(heard.texts if options.data_dir else [" ".join(digits_aloud.WORDS)])
     learned, judged = (speech_data.prepare(each, alphabet) for each in (heard, held_out))
@@ -123,12 +115,12 @@ def main(options: Options) -> None:
         f"{len({*held_out.speakers})} others held out; {jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        print(train.loop.dry_run(state, learned, loss_fn, **how, resume=options.resume))
+        foretell(options, lambda: state, learned, loss_fn, **how)
         return
     folder = folder_of(options)
     started = time.perf_counter()
     kept = keeping(options, folder, free=("beams", "templates"))
-    state, _ = train.fit(state, learned, loss_fn, **how, run=folder, **kept)
+    state, _ = train.fit(state, learned, loss_fn, **how, **kept)
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()

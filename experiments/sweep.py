@@ -26,9 +26,9 @@ import numpy as np
 from flax import nnx
 
 from experiments import cifar10
-from experiments.cli.checks import MOST, as_typed, expect, expect_counts
+from experiments.cli.checks import MOST, Count, Natural, as_typed, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import folder_of, keeping
+from experiments.cli.options import folder_of, foretell, keeping
 from experiments.cli.pictures import Pictures, introduce, load, recipe_of
 from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
@@ -41,26 +41,26 @@ class Options(Pictures):
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
     """The tutorial's LeNet, or its CIFAR-10 network."""
-    seeds: int = 8
+    seeds: Count = 8
     """Runs of each learning rate, of different initialisation and shuffling."""
     learning_rates: tuple[str, ...] = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
     """The learning rates to try, with commas or spaces between."""
     validation: float = 0.2
     """Share of the training pictures that is held back to choose by."""
-    at_once: int | None = None
+    at_once: Count | None = None
     """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
-    seed: int = 0
+    seed: Natural = 0
     """The first of the seeds."""
-    epochs: int = 15
-    batch_size: int = 32
+    epochs: Count = 15
+    batch_size: Count = 32
     normalize: bool = True
     run: Path = Path("runs/sweep")
 
 
 def main(options: Options) -> None:
     """Trains all combinations, chooses, and judges the best run and the ensemble."""
+    check(options)
     rates = learning_rates(options.learning_rates)
-    expect_counts(options, "seeds", "at_once")
     last = MOST + 1 - options.seeds
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
     pictures = load(options)
@@ -69,22 +69,24 @@ def main(options: Options) -> None:
     pictures = pictures._replace(train=learned)
     recipe = recipe_of(options, pictures, max(rates))
     about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(pictures.classes)}
-    folder = folder_of(options)
     introduce(build(about), pictures)
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
     table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
-    states = train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
+
+    def create() -> train.TrainState:
+        return train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
+
+    how = recipe.how | {"test_data": validation}
+    if options.dry_run:
+        print(f"one of {len(table['seed'])} networks, which are trained together:")
+        foretell(options, lambda: train.member(create(), 0), learned, recipe.loss_fn, **how)
+        return
+    folder = folder_of(options)
     started = time.perf_counter()
+    kept = keeping(options, folder)
     states, histories = train.fit_ensemble(
-        states,
-        learned,
-        recipe.loss_fn,
-        test_data=validation,
-        **recipe.how,
-        members_per_chunk=options.at_once,
-        run=folder,
-        **keeping(options, folder),
+        create(), learned, recipe.loss_fn, **how, **kept, members_per_chunk=options.at_once
     )
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)

@@ -215,9 +215,10 @@ NAMES: dict[str, set[str]] = {
         "fit",
         "make_epoch",
         "next_token_loss",
+        "plain_errors",
         "time_limit",
     },
-    "train.run": {"History", "Record", "RunFolder", "TensorBoard", "resume_run", "start_run"},
+    "train.run": {"History", "Record", "RunFolder", "TensorBoard", "load_config", "resume_run", "start_run"},
     "train.step": {
         "LossFn",
         "LossScale",

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import memory
+from jaxnn import train
 from tests.experiments.stops import resume
 
 
@@ -100,10 +101,11 @@ def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
         assert said.shape == (2, answers, outputs)
 
 
-def test_training_does_not_change_the_network_it_is_given():
+def test_training_does_not_change_the_network_it_is_given(tmp_path):
     network = memory.Network("gru", "copying", 2, memory.Options(hidden=4))
     before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
-    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2))
+    folder = train.RunFolder.create(tmp_path / "run")
+    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2), folder)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
 
 
