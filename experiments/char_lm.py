@@ -10,9 +10,9 @@ Learns the text inside CPython (its language reference) or any UTF-8 file, and i
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
 model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume goes on from the
-last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for
-the minutes that were left.
+Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume continues from
+the last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains
+for the minutes that were left.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Options(Sampling):
     """How long to train, whatever the machine: 4 by default, 14 with --text. The schedule follows the clock, so no two
     runs are the same to the last bit."""
     epochs: Positive | None = None
-    """Train for so many passes over the text instead, in whole segments: the same numbers in every run."""
+    """Train for this many passes over the text instead, in whole segments: the same numbers in every run."""
     layers: Count = 1
     """LSTM layers."""
     hidden: Count = 512
@@ -82,7 +82,7 @@ class Options(Sampling):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a `LanguageModel` is built with."""
+        """The arguments of `LanguageModel`."""
         return {"embed_features": self.embed, "hidden_features": self.hidden, "layers": self.layers}
 
 
@@ -93,7 +93,7 @@ def main(options: Options) -> None:
         learn(options)
     elif options.resume is not None:
         raise ValueError(
-            f"--resume: expected nothing with --generate, got {options.resume}; --run is where the model is"
+            f"--resume: expected nothing with --generate, got {options.resume}; --run is where the model is."
         )
     else:
         model, characters = load_model(options.run / "model.safetensors")
@@ -103,7 +103,7 @@ def main(options: Options) -> None:
 def learn(options: Options) -> None:
     """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
     if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+        to_resume(options.resume)  # before anything is loaded
     text = read(options.text)
     with as_typed(streams="--streams", length="--chunk"):
         data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)

@@ -1,4 +1,4 @@
-"""What a character language model's training leaves for a person: lines, samples, curves and the model."""
+"""Output of a character language model's training: lines, samples, curves and the model."""
 
 import contextlib
 import dataclasses
@@ -40,17 +40,17 @@ class Sampling(Kept):
     temperature: Annotated[float, HEAT] = 0.8
     """Below 1 writes what is likely, above 1 what is surprising."""
     top_k: Count | None = None
-    """Choose among so many of the most likely characters only."""
+    """Choose among this many of the most likely characters only."""
     top_p: Annotated[float, Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
     """Choose among the most likely characters that together have this probability only."""
 
 
 def write(model: LanguageModel, characters: str, prompt: str, options: Sampling) -> str:
-    """What the model writes after the prompt; the same for the same seed."""
+    """Writes on from the prompt; the same for the same seed."""
     if not 0 < len(prompt) <= LONGEST_PROMPT:
         raise ValueError(
             f"--generate: expected at least one character and at most {LONGEST_PROMPT:,} characters, "
-            f"got {len(prompt):,}; give their end"
+            f"got {len(prompt):,}; give their end."
         )
     shape = {name: getattr(options, name) for name in ("length", "temperature", "top_k", "top_p")}
     tokens = _write(model, jnp.asarray(encode(prompt, characters)), jax.random.key(options.seed), **shape)
@@ -63,7 +63,7 @@ def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: i
 
 
 def opening(characters: str) -> str:
-    """What samples begin with: a new line, where the text has any."""
+    """The beginning of samples: a new line, where the text has any."""
     return "\n" if "\n" in characters else characters[0]
 
 
@@ -86,7 +86,7 @@ def load_model(path: Path) -> tuple[LanguageModel, str]:
         ValueError: If there is no such file, or it is damaged.
     """
     if not path.is_file():
-        raise ValueError(f"--run: expected a folder with model.safetensors, got {path.parent}; train a model first")
+        raise ValueError(f"--run: expected a folder with model.safetensors, got {path.parent}; train a model first.")
     try:
         about = interop.load_about(path)
         characters = about["characters"]
@@ -145,7 +145,7 @@ def told_if_full(folder: train.RunFolder) -> Iterator[None]:
         yield
     except OSError as error:
         warnings.warn(
-            f"model and samples could not be written to {folder.path} ({error.strerror}); training goes on, and they "
+            f"model and samples could not be written to {folder.path} ({error.strerror}); training continues, and they "
             "are written with the next report",
             train.checkpoint.CheckpointWarning,
             stacklevel=3,

@@ -44,7 +44,7 @@ class Budget:
 
     @classmethod
     def of(cls, *, epochs: float | None, minutes: float | None, steps_per_epoch: int, usual_minutes: float) -> "Budget":
-        """What `--epochs` and `--minutes` ask for; without either, the usual minutes."""
+        """The budget of `--epochs` or `--minutes`; without either, the usual minutes."""
         expect("minutes", minutes, epochs is None or minutes is None, "nothing beside --epochs; give one of them")
         if epochs is not None:
             most = MOST // steps_per_epoch
@@ -53,7 +53,7 @@ class Budget:
         return cls(steps, 60 * (usual_minutes if minutes is None else minutes))
 
     def resume(self, seconds: float) -> None:
-        """Goes on with a run that took so many seconds before it stopped."""
+        """Counts the seconds that the run took before it stopped."""
         self.began = time.perf_counter() - seconds
 
     @property
@@ -93,7 +93,7 @@ def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarr
         warmup: The share of the run that goes up.
 
     Returns:
-        float32 `(steps,)`.
+        Rates, float32 `(steps,)`.
     """
     factors = np.minimum(shares / warmup, (1 + np.cos(np.pi * shares)) / 2)
     return (highest * factors).astype(np.float32)
@@ -167,7 +167,7 @@ class Segments(train.loop.Program):
         return record
 
     def check(self, state: train.TrainState, history: list[Record]) -> None:
-        """Shows and writes what a report says."""
+        """Shows and writes a report."""
         if "sample" in history[-1]:
             show(history[-1])
             with told_if_full(self._folder):
@@ -178,8 +178,8 @@ def stop_if_lost(losses: np.ndarray, record: Record, records: list[Record]) -> N
     """Raises where a loss is not finite: from there on there is nothing left to train."""
     if not np.isfinite(losses).all():
         raise train.loop.NonFiniteLossError(
-            f"the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training stopped; "
-            "try a lower --learning-rate or --clip",
+            f"char_lm: the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training "
+            "stopped; try a lower --learning-rate or --clip.",
             epoch=int(record["epochs"]) + 1,
             step=int(record["step"]),
             history=records,
@@ -196,8 +196,8 @@ def bits_per_character(
 
     Args:
         model: The language model, in evaluation mode.
-        text: int32 `(characters,)`; each is predicted, and counts once.
-        before: int32 `()`, the character before the first.
+        text: Tokens, int32 `(characters,)`; each is predicted, and counts once.
+        before: The character before the first.
         pieces: 1 reads the text in one go, the state carried from its first character to its last: that is the number
             to report. More read as many pieces side by side, which is faster and a little pessimistic: each starts
             unread.

@@ -20,15 +20,15 @@ from typing import Any
 
 from flax import nnx
 
+from experiments.cli import pictures
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, foretell, keeping
-from experiments.cli.pictures import Training, create_state, introduce, judge, leave, load, recipe_of, report
 from jaxnn import models, plots, train
 from jaxnn.data.loading import Name
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """The network's options: the plain recipe."""
 
     data: Name = "cifar10"
@@ -37,23 +37,23 @@ class Options(Training):
 
 def main(options: Options) -> None:
     """Trains the network, and draws what it learned."""
-    pictures = load(options)
+    dataset = pictures.load(options)
     dtypes, rngs = train.precision(options.precision), nnx.Rngs(options.seed)
-    model = network(pictures.train.images.shape[1:], len(pictures.classes), **dtypes, rngs=rngs)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    parameters = introduce(model, pictures)
-    create = functools.partial(create_state, options, recipe, model)
+    model = network(dataset.train.images.shape[1:], len(dataset.classes), **dtypes, rngs=rngs)
+    work = pictures.work_of(options, dataset)
+    parameters = pictures.introduce(model, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, create, pictures.train, recipe.loss_fn, **recipe.how)
+        foretell(options, create, **work)
         return
     folder = folder_of(options)
-    kept = keeping(options, folder, best="test_accuracy")
-    state, history = train.fit(create(), pictures.train, recipe.loss_fn, **recipe.how, **kept)
-    state, predicted, accuracy = judge(state, recipe, pictures)
+    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    state, predicted, accuracy = pictures.judge(state, work)
     if train.distributed.is_first():
         plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")
-        leave(folder, state, recipe, pictures, predicted)
-        report(folder, accuracy, history, parameters)
+        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
+        pictures.report(folder, accuracy, history, parameters)
 
 
 def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:

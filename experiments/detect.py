@@ -15,7 +15,7 @@ Leaves config.json, result.json, metrics.jsonl, curves.png and detections.png: h
 scores, where what is missed is marked. Precision is the mean average precision of COCO.
 
 References:
-  Zhou, Wang, Krähenbühl: Objects as points, 2019. Law, Deng: CornerNet, 2018 (the focal loss of the heat map).
+    Zhou, Wang and Krähenbühl, Objects as Points, 2019. Law and Deng, CornerNet, 2018 (the focal loss of the heat map).
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ SHOWN = 8
 
 @dataclasses.dataclass(frozen=True)
 class Options(Trained):
-    """What to train."""
+    """Options of the detector."""
 
     data_dir: Path | None = None
     """A folder of pictures and one JSON file of boxes in COCO's format, to train on those."""
@@ -80,7 +80,7 @@ class Options(Trained):
 
 
 class Work(NamedTuple):
-    """What to learn from and to be judged by.
+    """The pictures to learn from and to be judged by.
 
     Attributes:
         training: Batches for `train.fit`.

@@ -1,4 +1,4 @@
-"""What given kernels see: feature maps of real pictures, same-size and smaller, and what pooling keeps of them.
+"""Feature maps of given kernels on real pictures, same-size and smaller, and what pooling keeps of them.
 
     python -m experiments.feature_maps
     python -m experiments.feature_maps --picture my_photo.jpg
@@ -32,7 +32,7 @@ LARGEST = 2**25
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to look at."""
+    """Options of the pictures."""
 
     picture: Path | None = None
     """A picture file; without one, the photographs that come inside scikit-learn."""
@@ -91,11 +91,10 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is a lower one
+            Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow warns above, and refuses twice as many
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path)
         with picture:
-            if picture.width * picture.height > LARGEST:
-                raise ValueError(f"it has {picture.width}x{picture.height} pixels, more than {LARGEST:,}")
             pixels = np.asarray(picture.convert("RGB"))
     except OSError as error:
         why = error.strerror or "expected a picture, PNG, JPEG and the like"

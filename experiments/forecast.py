@@ -34,7 +34,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,6 @@ from experiments.data.series import Floats, Scale, Series, load_series
 from experiments.data.series_file import read_series
 from jaxnn import models, train
 from jaxnn.train.step.batching import Metrics
-from jaxnn.train.step.step import LossFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +106,9 @@ def main(options: Options) -> None:
     tasks = tasks_of(series, options)
     work = work_of([each for group in tasks for each in group], options)
     if options.dry_run:
-        print(f"one of {work.tasks * options.seeds} networks, which are trained together:")
-        first = lambda: train.member(create_networks(work.tasks, options), 0)  # noqa: E731
-        foretell(options, first, work.examples, work.loss_fn, epochs=options.epochs, batch_size=options.batch_size)
+        number = sum(map(len, tasks))
+        print(f"one of {number * options.seeds} networks, which are trained together:")
+        foretell(options, lambda: train.member(create_networks(number, options), 0), **work)
         return
     folder = folder_of(options)
     print(f"{len(series)} series, {options.horizon} steps ahead, judged at {options.cuts} cuts each")
@@ -167,8 +166,9 @@ def _check_values(series: Series, options: Options) -> None:
     """Raises where a series is too short or does not change."""
     if len(series.values) < _least(series, options):
         raise ValueError(
-            f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window: {options.horizon} steps at "
-            f"{options.cuts} cuts need {_least(series, options)} values, and {series.name} has {len(series.values)}"
+            f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window, got {options.horizon} steps at "
+            f"{options.cuts} cuts, which need {_least(series, options)} values, and {series.name} has "
+            f"{len(series.values)}"
         )
     first = series.values[: cuts(len(series.values), options.horizon, options.cuts)[0].at]
     period = round(series.period)
@@ -177,7 +177,7 @@ def _check_values(series: Series, options: Options) -> None:
 
 
 def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
-    """What is to be forecast, of each series at all its cuts, with the simple forecasts of it."""
+    """The tasks of each series at all its cuts, with the simple forecasts of it."""
     return [
         [
             task(one, cut, horizon=options.horizon, window=options.window, quantiles=options.quantiles)
@@ -188,21 +188,18 @@ def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
 
 
 def forecast(
-    tasks: list[list[Task]], work: "Work", options: Options, folder: train.RunFolder | None = None
+    tasks: list[list[Task]], work: dict[str, Any], options: Options, folder: train.RunFolder | None = None
 ) -> list[list[Task]]:
     """Adds the networks' forecasts to those of each series at all its cuts, and calibrates all intervals."""
     states, histories = train.fit_ensemble(
-        create_networks(work.tasks, options),
-        work.examples,
-        work.loss_fn,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
+        create_networks(sum(map(len, tasks)), options),
+        **work,
         **({} if folder is None else keeping(options, folder, log=False)),
     )
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(
             f"--learning-rate: expected one that all networks bear, got {options.learning_rate}, with which {lost} of "
-            f"{len(histories)} diverged; try a lower one"
+            f"{len(histories)} diverged; try a lower one."
         )
     added = iter(predict(states, [each for group in tasks for each in group], options))
     for group in tasks:
@@ -225,22 +222,11 @@ class Network(nnx.Module):
         return self.forecaster(past).reshape(len(past), -1, 3)
 
 
-class Work(NamedTuple):
-    """What the networks learn.
+def work_of(tasks: Sequence[Task], options: Options) -> dict[str, Any]:
+    """Arguments of `train.fit_ensemble`; the loss is that of the quantiles of what the linear forecasts leave.
 
-    Attributes:
-        tasks: How many tasks there are.
-        examples: The numbers of the examples; the arrays themselves are in the loss, once for all networks.
-        loss_fn: The loss.
+    The data are the numbers of the examples; the arrays themselves are in the loss, once for all networks.
     """
-
-    tasks: int
-    examples: dict[str, Any]
-    loss_fn: LossFn
-
-
-def work_of(tasks: Sequence[Task], options: Options) -> Work:
-    """The examples of all tasks, and the loss: quantiles of what the linear forecasts leave."""
     numbers = [_spaced(len(each.known_past), options.examples) for each in tasks]
     past = _float32([each.known_past[n] for each, n in zip(tasks, numbers, strict=True)])
     errors = _float32([each.known_errors[n] for each, n in zip(tasks, numbers, strict=True)])
@@ -258,7 +244,8 @@ def work_of(tasks: Sequence[Task], options: Options) -> Work:
     # A checkpoint of other series does not fit: the data say which they are.
     checksum = zlib.crc32(b"".join(each.series.values.tobytes() for each in tasks))
     identity = np.full(options.examples, checksum, np.uint32)
-    return Work(len(tasks), {"example": np.arange(options.examples), "series": identity}, loss_fn)
+    examples = {"example": np.arange(options.examples), "series": identity}
+    return {"data": examples, "loss_fn": loss_fn, "epochs": options.epochs, "batch_size": options.batch_size}
 
 
 def _spaced(known: int, wanted: int) -> Any:

@@ -1,4 +1,4 @@
-"""What the forecasts leave for a person: a table, two pictures, and the future of each series as a CSV file."""
+"""Output of the forecasts: a table, two pictures, and the future of each series as a CSV file."""
 
 import csv
 import io

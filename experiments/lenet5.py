@@ -15,15 +15,15 @@ from typing import Literal
 
 from flax import nnx
 
+from experiments.cli import pictures
 from experiments.cli.checks import Count, Natural, Number
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, foretell, keeping
-from experiments.cli.pictures import Training, create_state, introduce, judge, leave, load, recipe_of, report
 from jaxnn import models, plots, train
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """LeNet's options."""
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
@@ -40,24 +40,24 @@ class Options(Training):
 
 def main(options: Options) -> None:
     """Trains the chosen LeNet, and draws what it learned."""
-    pictures = load(options)
-    shape, classes, rngs = pictures.train.images.shape[1:], len(pictures.classes), nnx.Rngs(options.seed)
+    dataset = pictures.load(options)
+    shape, classes, rngs = dataset.train.images.shape[1:], len(dataset.classes), nnx.Rngs(options.seed)
     network, first = (models.LeNet, "conv1") if options.model == "lenet" else (models.LeNet5, "c1")
     model = network(shape, classes=classes, **train.precision(options.precision), rngs=rngs)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    parameters = introduce(model, pictures)
-    create = functools.partial(create_state, options, recipe, model)
+    work = pictures.work_of(options, dataset)
+    parameters = pictures.introduce(model, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, create, pictures.train, recipe.loss_fn, **recipe.how)
+        foretell(options, create, **work)
         return
     folder = folder_of(options)
-    kept = keeping(options, folder, best="test_accuracy")
-    state, history = train.fit(create(), pictures.train, recipe.loss_fn, **recipe.how, **kept)
-    state, predicted, accuracy = judge(state, recipe, pictures)
+    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    state, predicted, accuracy = pictures.judge(state, work)
     if train.distributed.is_first():
         plots.filters(state.params[first]["kernel"], folder / "filters.png")
-        leave(folder, state, recipe, pictures, predicted)
-        report(folder, accuracy, history, parameters)
+        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
+        pictures.report(folder, accuracy, history, parameters)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ LSTM decide how long they keep something. They start out keeping for 1 to `delay
 (chrono initialisation); with `--no-chrono` they start as the library's layers do.
 
 References:
-  Hochreiter, Schmidhuber: Long short-term memory, 1997 (both tasks). Arjovsky, Shah, Bengio: Unitary evolution
-  recurrent neural networks, 2016 (in this form). Tallec, Ollivier: Can recurrent neural networks warp time?, 2018
-  (chrono initialisation).
+    Hochreiter and Schmidhuber, Long Short-Term Memory, 1997 (both tasks). Arjovsky, Shah and Bengio, Unitary Evolution
+    Recurrent Neural Networks, 2016 (in this form). Tallec and Ollivier, Can Recurrent Neural Networks Warp Time?, 2018
+    (chrono initialisation).
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ from flax import nnx
 from experiments.cli.checks import Bound, Count, Number, Several, expect
 from experiments.cli.command import run
 from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.data.memory_tasks import ALPHABET, GUESS, NEAR, SYMBOLS, TASKS, Batch, adding
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.modules import Dense
@@ -68,13 +69,6 @@ CELLS = {
     "minlstm": Kind("minLSTM", F.minlstm_cell(), F.init_minlstm, "#0b7285", keeps=(-1, 1, 0)),
     "lru": Kind("LRU", F.lru_cell(), F.init_lru, "#868e96"),
 }
-ALPHABET, SYMBOLS = 4, 2
-"""Copying: how many different symbols there are, and how many are to be kept."""
-NEAR = 0.1
-"""A sum is right if it is off by less."""
-GUESS = {"adding": 1 - (1 - NEAR) ** 2, "copying": 1 / ALPHABET}
-"""The share that is right without memory: of sums by always saying 1, of symbols by chance."""
-
 GONE = 1e-12
 """Gradients below are not drawn."""
 
@@ -85,7 +79,7 @@ CHUNK = 400
 
 @dataclasses.dataclass(frozen=True)
 class Options(Trained):
-    """What to train."""
+    """Options of the networks."""
 
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
     """Which cells to compare; separated by commas or spaces."""
@@ -104,41 +98,6 @@ class Options(Trained):
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
     run: Path = Path("runs/memory")
-
-
-class Batch(NamedTuple):
-    """Sequences and what to say at their end.
-
-    Attributes:
-        inputs: `(batch, time, features)`.
-        targets: `(batch, answers)`, for the last `answers` steps.
-    """
-
-    inputs: jax.Array
-    targets: jax.Array
-
-
-def adding(key: jax.Array, batch: int, delay: int) -> Batch:
-    """`delay` numbers, uniform in [0, 1]; one of the first tenth and one of the second half are marked."""
-    numbers, first, second = jax.random.split(key, 3)
-    values = jax.random.uniform(numbers, (batch, delay))
-    tenth, half = max(1, delay // 10), delay // 2
-    places = jnp.stack(
-        [jax.random.randint(first, (batch,), 0, tenth), jax.random.randint(second, (batch,), half, delay)], axis=-1
-    )
-    marks = jax.nn.one_hot(places, delay).sum(1)
-    return Batch(jnp.stack([values, marks], axis=-1), jnp.sum(values * marks, axis=-1, keepdims=True))
-
-
-def copying(key: jax.Array, batch: int, delay: int) -> Batch:
-    """`SYMBOLS` symbols, `delay` steps of silence, and a signal while the symbols are to be said again, in order."""
-    symbols = jax.random.randint(key, (batch, SYMBOLS), 0, ALPHABET)
-    silence = jnp.full((batch, delay), ALPHABET)
-    signal = jnp.full((batch, SYMBOLS), ALPHABET + 1)
-    return Batch(jax.nn.one_hot(jnp.concatenate([symbols, silence, signal], axis=1), ALPHABET + 2), symbols)
-
-
-TASKS: dict[str, Callable[[jax.Array, int, int], Batch]] = {"adding": adding, "copying": copying}
 
 
 class Network(nnx.Module):
@@ -220,7 +179,7 @@ def chosen(written: tuple[str, ...]) -> list[str]:
 
 
 def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
-    """What each network learned last, in words."""
+    """The last scores of each network, in words."""
     last = {cell: scores[-1] for cell, scores in of_cells.items()}
     return "  ".join(
         f"{cell} {score['right']:6.1%} (loss {score['loss']:.4f}, {1e3 * score['seconds_per_step']:.1f} ms a step)"
@@ -235,7 +194,7 @@ def create_state(network: Network, options: Options) -> train.TrainState:
 
 
 def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
-    """What `train.fit` takes beside the state: new examples in every step, in one epoch."""
+    """Arguments of `train.fit` beside the state: new examples in every step, in one epoch."""
     examples = train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps)
     return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, CHUNK)}
 

@@ -5,7 +5,7 @@
 
 Plain stochastic gradient descent over epochs, so that what the activation does to the gradient shows: how fast each
 learns, and how much of the gradient reaches the first layer. Leaves curves of all three in the run folder, and
-checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` goes on with a run that was stopped or killed.
+checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` resumes a run that was stopped or killed.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ Both networks start from the same weights. In the frozen one the LSTM keeps its 
 learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
 metrics.jsonl and, of the joint network, confusion.png, predictions.png and model.jaxprogram, which `python -m
 experiments.serve` reads, and curves.png of both in the run folder, and checkpoints of both on the way:
-`python -m experiments.rows --resume runs/rows` goes on with a run that was stopped.
+`python -m experiments.rows --resume runs/rows` resumes a run that was stopped.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from experiments.cli import pictures
 from experiments.cli.checks import Count, Natural, Number, Share
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, foretell, keeping, seconds_of
-from experiments.cli.pictures import Training, create_state, introduce, judge, leave, load, recipe_of
 from jaxnn import models, plots, train
 from jaxnn.train.run import History
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
 NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
-"""What is trained where the LSTM is frozen."""
+"""The parameters that are trained where the LSTM is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """The reader's options."""
 
     hidden: Count = 128
@@ -55,9 +55,10 @@ class Options(Training):
 
 def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
-    pictures = load(options, NETWORKS)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    shape = pictures.train.images.shape[1:]
+    dataset = pictures.load(options, NETWORKS)
+    work = pictures.work_of(options, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    shape = dataset.train.images.shape[1:]
 
     def network() -> models.RowReader:
         return models.RowReader(
@@ -65,35 +66,33 @@ def main(options: Options) -> None:
             hidden=options.hidden,
             layers=options.layers,
             dense=options.dense,
-            classes=len(pictures.classes),
+            classes=len(dataset.classes),
             dropout=options.dropout,
             **train.precision(options.precision),
             rngs=nnx.Rngs(options.seed),
         )
 
-    parameters = introduce(network(), pictures)
+    parameters = pictures.introduce(network(), dataset)
     if options.dry_run:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
-        create = functools.partial(create_state, options, recipe, network())
-        foretell(options, create, pictures.train, recipe.loss_fn, **recipe.how)
+        foretell(options, functools.partial(pictures.create_state, options, network(), tx), **work)
         return
     folder = folder_of(options, NETWORKS)
 
     def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
         kept = keeping(options, folder, name, log=name == "joint", best="test_accuracy")
-        state = create_state(options, recipe, network(), wrt)
-        return train.fit(state, pictures.train, recipe.loss_fn, **recipe.how, **kept)
+        return train.fit(pictures.create_state(options, network(), tx, wrt), **work, **kept)
 
     print("LSTM and dense layers, trained jointly:")
     joint, joint_history = learn("joint")
-    joint, predicted, accuracy = judge(joint, recipe, pictures)
+    joint, predicted, accuracy = pictures.judge(joint, work)
     print("dense layers alone, the LSTM frozen at its random start:")
     frozen, frozen_history = learn("frozen", NOT_LSTM)
-    _, _, frozen_accuracy = judge(frozen, recipe, pictures)
+    _, _, frozen_accuracy = pictures.judge(frozen, work)
     if not train.distributed.is_first():
         return
     plots.compare({"joint": joint_history, "frozen LSTM": frozen_history}, folder / "curves.png")
-    leave(folder, joint, recipe, pictures, predicted)
+    pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
     seconds, frozen_seconds = seconds_of(joint_history), seconds_of(frozen_history)
     result = {
         "test_accuracy": accuracy,

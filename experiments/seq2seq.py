@@ -5,7 +5,7 @@
 
 Every tenth day is kept out of training in all forms, and some combinations of day, month and order are kept out in all
 days. Reports the share of dates that are right to the last character, by greedy and by beam search, and leaves
-attention.png: which characters the decoder looks at while it writes each of its own.
+attention.png: which characters the decoder looks at while it writes each of those that it writes.
 """
 
 import dataclasses
@@ -141,7 +141,7 @@ def main(options: Options) -> None:
 
 
 def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str, beams: int) -> np.ndarray:
-    """What the model writes for dates it reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
+    """Writes the dates that the model reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
     if not len(read):
         return np.zeros((0, dates.ISO_LENGTH + 1), np.int32)
     options: dict[str, Any] = {"beams": beams} if method == "beam" else {}

@@ -155,7 +155,7 @@ def main(options: Options) -> None:
 
 
 def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
-    """What is heard in training, and what held-out speakers say."""
+    """The recordings to train on, and those of held-out speakers."""
     if options.data_dir is not None:
         with as_typed(folder="--data-dir"):
             return speech_data.split(data.load_recordings(options.data_dir), options.held_out)

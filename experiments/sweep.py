@@ -3,7 +3,7 @@
     python -m experiments.sweep
     python -m experiments.sweep --model cifar10 --seeds 16 --learning-rates 1e-4,3e-4,1e-3
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
-    python -m experiments.sweep --resume runs/sweep           # goes on with one that was stopped or killed
+    python -m experiments.sweep --resume runs/sweep           # resumes one that was stopped or killed
 
 A part of the training pictures is held back to choose by: settings by the mean validation accuracy of their runs,
 those with fewest that diverged first. The test pictures are for the verdict alone: on the best run, and on the ensemble
@@ -26,18 +26,18 @@ import numpy as np
 from flax import nnx
 
 from experiments import cifar10
+from experiments.cli import pictures
 from experiments.cli.checks import MOST, Count, Natural, as_typed, check, expect
 from experiments.cli.command import run
 from experiments.cli.options import folder_of, foretell, keeping
-from experiments.cli.pictures import Pictures, introduce, load, recipe_of
 from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
 from jaxnn.train.run import History
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Pictures):
-    """What to try, and how to train it."""
+class Options(pictures.Pictures):
+    """Options of the sweep."""
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
     """The tutorial's LeNet, or its CIFAR-10 network."""
@@ -63,31 +63,29 @@ def main(options: Options) -> None:
     rates = learning_rates(options.learning_rates)
     last = MOST + 1 - options.seeds
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    pictures = load(options)
+    dataset = pictures.load(options)
     with as_typed(share="--validation"):
-        learned, validation = data.split(pictures.train, options.validation)
-    pictures = pictures._replace(train=learned)
-    recipe = recipe_of(options, pictures, max(rates))
-    about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(pictures.classes)}
-    introduce(build(about), pictures)
+        learned, validation = data.split(dataset.train, options.validation)
+    dataset = dataset._replace(train=learned)
+    work = pictures.work_of(options, dataset) | {"test_data": validation}
+    tx = pictures.optimizer_of(options, dataset, max(rates))
+    about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(dataset.classes)}
+    pictures.introduce(build(about), dataset)
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
     table = train.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
 
     def create() -> train.TrainState:
-        return train.create_ensemble(lambda key: build(about, key), recipe.tx, table)
+        return train.create_ensemble(lambda key: build(about, key), tx, table)
 
-    how = recipe.how | {"test_data": validation}
     if options.dry_run:
         print(f"one of {len(table['seed'])} networks, which are trained together:")
-        foretell(options, lambda: train.member(create(), 0), learned, recipe.loss_fn, **how)
+        foretell(options, lambda: train.member(create(), 0), **work)
         return
     folder = folder_of(options)
     started = time.perf_counter()
     kept = keeping(options, folder)
-    states, histories = train.fit_ensemble(
-        create(), learned, recipe.loss_fn, **how, **kept, members_per_chunk=options.at_once
-    )
+    states, histories = train.fit_ensemble(create(), **work, **kept, members_per_chunk=options.at_once)
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)
     chosen = max(settings, key=lambda each: each.rank)
@@ -96,13 +94,13 @@ def main(options: Options) -> None:
     every = np.asarray(
         train.ensemble.predict(
             states,
-            pictures.test,
+            dataset.test,
             lambda model, batch: jax.nn.softmax(model(batch.images).astype(jnp.float32)),
-            preprocess=recipe.how["preprocess"],
+            preprocess=work["preprocess"],
             members_per_chunk=options.at_once,
         )
     )
-    truth = pictures.test.labels
+    truth = dataset.test.labels
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
     interop.save_weights(folder / "best.safetensors", train.member(states, best).model(), about=about)
@@ -142,11 +140,11 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
         try:
             rate = float(word)
         except ValueError:
-            raise ValueError(f"--learning-rates: expected numbers such as 1e-4,3e-4,1e-3, got {word!r}") from None
+            raise ValueError(f"--learning-rates: expected numbers like 1e-4,3e-4,1e-3, got {word!r}") from None
         expect("learning_rates", word, 0 < rate < math.inf, "finite positive numbers")
         rates.append(rate)
     if not rates:
-        raise ValueError("--learning-rates: expected at least one, such as 1e-4,3e-4,1e-3, got none")
+        raise ValueError("--learning-rates: expected at least one, for example 1e-4,3e-4,1e-3, got none")
     if len(set(rates)) < len(rates):
         raise ValueError(f"--learning-rates: expected each once, got {', '.join(f'{rate:g}' for rate in rates)}")
     return sorted(rates)

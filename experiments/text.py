@@ -15,7 +15,7 @@ vocabulary is that of the training texts. The defaults were chosen with `admin` 
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
 (or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. Beside it stands what is hard to beat where texts are few: logistic regression on TF-IDF of words
+some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words
 and, where the network reads characters, on TF-IDF of one to three letters within a word.
 
 `--data-dir` reads texts of your own, as `jaxnn.data.load_texts` says: a folder with a sub-folder of text files a class
@@ -46,14 +46,14 @@ from jaxnn.train.step.step import Preprocess
 
 @dataclasses.dataclass(frozen=True)
 class Options(Trained):
-    """What to read, and how to train."""
+    """Options of the text classifier."""
 
     data_dir: Path | None = None
     """Texts of your own: a folder with a sub-folder a class, or a CSV file with the columns text and label."""
     test_fraction: Share = 0.2
     """Share of your documents to hold out, where they have no part `test`."""
     tokens: Literal["characters", "words"] = "characters"
-    """What the network reads."""
+    """The tokens that the network reads."""
     length: Count = 40
     """Characters or words of a text that it reads; what is longer is cut."""
     embed: Count = 32

@@ -1,4 +1,4 @@
-"""What options may be: a wrong one is named as it is typed, before any work is done or a folder made."""
+"""Checks of options: a wrong one is named as it is typed, before any work is done or a folder made."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ MOST = 2**31 - 1
 
 
 class Bound(NamedTuple):
-    """What the values of an option may be; it is in the annotation of the option.
+    """The values that an option may have, in its annotation.
 
     Attributes:
         what: The values, in words.
@@ -70,7 +70,7 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
     """
     if not right:
         wanted, semicolon, advice = what.partition("; ")
-        raise ValueError(f"{option(name)}: expected {wanted}, got {value}{semicolon}{advice}")
+        raise ValueError(f"{option(name)}: expected {wanted}, got {value}{semicolon}{advice}{'.' if advice else ''}")
 
 
 def steps_of(epochs: int, examples: int, batch_size: int) -> int:
@@ -90,7 +90,7 @@ def as_typed(**options: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        # Only what stands before the first colon names arguments.
+        # Arguments are named before the first colon.
         about, *rest = re.split("(?=:)", str(error), maxsplit=1)
         named = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), about)
         if named == about:

@@ -1,4 +1,4 @@
-"""What every experiment's command line shares: options from a dataclass, from files and from a run to resume."""
+"""The command line of an experiment: options from a dataclass, from files and from a run to resume."""
 
 import argparse
 import contextlib
@@ -23,7 +23,7 @@ ABOUT = "A file of options, TOML or YAML, can be given with --config FILE; what 
 
 
 def run(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
-    """Reads the command line into `options` and calls `main`; what a person can mend is told without a traceback.
+    """Reads the command line into `options` and calls `main`; errors that a person can mend have no traceback.
 
     Args:
         main: The experiment.
@@ -93,7 +93,7 @@ def with_files(options: Options, paths: list[Path]) -> Options:
 
 
 def _sentence(box: str) -> str:
-    """What tyro says between the title and the next rule, without the box that it draws around, as one line."""
+    """The text of tyro between the title and the next rule, without the box around, as one line."""
 
     def is_rule(line: str) -> bool:
         return not line.strip("─-")

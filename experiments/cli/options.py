@@ -13,7 +13,6 @@ from experiments.cli.checks import Count, Natural, as_typed, check
 from jaxnn import train
 from jaxnn.train.devices import distributed
 from jaxnn.train.run import History
-from jaxnn.train.step.step import LossFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Kept:
     resume: Path | None = None
     """Resume the run in this folder, with its options, to the same end as if it had never stopped."""
     profile: bool = False
-    """Write a trace of one compiled program, for most an epoch, to profile/ in the run folder, for Perfetto
+    """Write a trace of one compiled program, for most experiments an epoch, to profile/ in the run folder, for Perfetto
     (perfetto_trace.json.gz) and XProf."""
 
 
@@ -50,7 +49,7 @@ class Devices:
     shard_state: Count = 1
     """Over how many of them one copy of parameters and optimiser state is spread; 1: each holds the whole."""
     coordinator: str | None = None
-    """host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
+    """The host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
     processes: Count | None = None
     """How many processes there are, with --coordinator."""
     process_id: Natural | None = None
@@ -115,7 +114,7 @@ def keeping(
     best: str | None = None,
     free: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What `train.fit`, `train.fit_ensemble` and `train.loop.drive` take to keep a run in its folder.
+    """Arguments of `train.fit`, `train.fit_ensemble` and `train.loop.drive` that keep a run in its folder.
 
     Args:
         options: The options.
@@ -146,6 +145,6 @@ def seconds_of(history: History) -> float:
     return sum(record["seconds"] for record in history)
 
 
-def foretell(options: Trained, create: Callable[[], train.TrainState], data: Any, loss_fn: LossFn, **how: Any) -> None:
+def foretell(options: Trained, create: Callable[[], train.TrainState], *work: Any, **how: Any) -> None:
     """Says what `train.fit` would cost with these arguments; `create` makes its state."""
-    print(train.loop.dry_run(jax.eval_shape(create), data, loss_fn, **how, resume=options.resume))
+    print(train.loop.dry_run(jax.eval_shape(create), *work, **how, resume=options.resume))

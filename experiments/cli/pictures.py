@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from jaxnn.train.devices import distributed
 from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
 from jaxnn.train.step import augment
-from jaxnn.train.step.step import LossFn
+from jaxnn.train.step.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Pictures(Trained):
     data: Name = "digits"
     """The pictures: scikit-learn's digits (8x8, no network needed), a published set, or MNIST-format files (idx)."""
     data_dir: Path | None = None
-    """A folder with a copy of the data, such as torchvision's or Keras's; without, they are found or downloaded."""
+    """A folder with a copy of the data, torchvision's or Keras's for example; without, they are found or downloaded."""
     epochs: Count = 10
     """Passes over the training pictures."""
     batch_size: Count = 128
@@ -62,19 +62,11 @@ class Training(Pictures, Devices):
     learning_rate: Number = 1e-3
     """The highest learning rate of the run."""
     precision: Literal["float32", "bf16", "float16"] = "float32"
-    """What the layers compute in; parameters are float32 in each, and float16 has a loss scale that adjusts itself."""
+    """The dtype that layers compute in; parameters are float32, and float16 has a loss scale that adjusts itself."""
     chunk: Count | None = None
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
-
-
-class Recipe(NamedTuple):
-    """What the options come to: an optimiser, a loss, and what else `fit` and `fit_ensemble` take."""
-
-    tx: optax.GradientTransformation
-    loss_fn: LossFn
-    how: dict[str, Any]
 
 
 def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
@@ -95,8 +87,19 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
     return pictures
 
 
-def recipe_of(options: Pictures, pictures: Dataset, learning_rate: float) -> Recipe:
-    """Optimiser, loss, penalty and preprocessing."""
+def optimizer_of(options: Pictures, pictures: Dataset, learning_rate: float) -> optax.GradientTransformation:
+    """The optimiser, and its schedule over all steps of the run."""
+    return train.optimizer(
+        options.optimizer,
+        learning_rate,
+        steps=steps_of(options.epochs, len(pictures.train.labels), options.batch_size),
+        schedule=options.schedule,
+        weight_decay=options.weight_decay,
+    )
+
+
+def work_of(options: Pictures, pictures: Dataset) -> dict[str, Any]:
+    """Arguments of `train.fit` and `train.fit_ensemble` beside the state: data, loss, penalty, preprocessing."""
     changes: list[augment.Augmentation] = [augment.random_flip] if options.flip else []
     if options.shift:
         changes.append(functools.partial(augment.random_shift, pixels=options.shift))
@@ -104,14 +107,9 @@ def recipe_of(options: Pictures, pictures: Dataset, learning_rate: float) -> Rec
         changes.append(functools.partial(augment.cutout, size=options.cutout))
     mean, std = data.channel_statistics(pictures.train.images) if options.normalize else (0.0, 1.0)
     augmentation = augment.compose(*changes) if changes else None
-    tx = train.optimizer(
-        options.optimizer,
-        learning_rate,
-        steps=steps_of(options.epochs, len(pictures.train.labels), options.batch_size),
-        schedule=options.schedule,
-        weight_decay=options.weight_decay,
-    )
-    how: dict[str, Any] = {
+    work = {
+        "data": pictures.train,
+        "loss_fn": train.classification_loss(options.label_smoothing),
         "test_data": pictures.test,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
@@ -119,8 +117,8 @@ def recipe_of(options: Pictures, pictures: Dataset, learning_rate: float) -> Rec
         "preprocess": train.image_preprocess(mean=mean, std=std, augmentation=augmentation),
     }
     if isinstance(options, Training):
-        how |= {"chunk": options.chunk, "parallel": parallel_of(options, options.batch_size)}
-    return Recipe(tx, train.classification_loss(options.label_smoothing), how)
+        work |= {"chunk": options.chunk, "parallel": parallel_of(options, options.batch_size)}
+    return work
 
 
 def introduce(model: nnx.Module, pictures: Dataset) -> int:
@@ -133,32 +131,34 @@ def introduce(model: nnx.Module, pictures: Dataset) -> int:
     return parameters
 
 
-def create_state(options: Training, recipe: Recipe, model: nnx.Module, wrt: Any = None) -> train.TrainState:
+def create_state(
+    options: Training, model: nnx.Module, tx: optax.GradientTransformation, wrt: Any = None
+) -> train.TrainState:
     """The state before the first step, with the loss scale that the precision needs; `wrt` is what is trained."""
     scale = train.precision(options.precision).loss_scale
-    return train.create_state(model, recipe.tx, jax.random.key(options.seed), wrt=wrt, loss_scale=scale)
+    return train.create_state(model, tx, jax.random.key(options.seed), wrt=wrt, loss_scale=scale)
 
 
 @distributed.tell_of_lost_processes()
-def judge(state: train.TrainState, recipe: Recipe, pictures: Dataset) -> tuple[train.TrainState, np.ndarray, float]:
-    """The state on each device, what it takes the held-out pictures for, and how many of them it gets right."""
-    if recipe.how["parallel"] is not None:
-        state = recipe.how["parallel"].everywhere(state)  # each device draws and predicts by itself
-    preprocess = recipe.how["preprocess"]
-    logits = train.predict(state, pictures.test, lambda model, batch: model(batch.images), preprocess=preprocess)
+def judge(state: train.TrainState, work: dict[str, Any]) -> tuple[train.TrainState, np.ndarray, float]:
+    """The state on each device, the classes that it gives the held-out pictures, and the share that is right."""
+    if work["parallel"] is not None:
+        state = work["parallel"].everywhere(state)  # each device draws and predicts by itself
+    test, preprocess = work["test_data"], work["preprocess"]
+    logits = train.predict(state, test, lambda model, batch: model(batch.images), preprocess=preprocess)
     predicted = np.asarray(logits).argmax(-1)
-    return state, predicted, float((predicted == pictures.test.labels).mean())
+    return state, predicted, float((predicted == test.labels).mean())
 
 
 def leave(
-    folder: train.RunFolder, state: train.TrainState, recipe: Recipe, pictures: Dataset, predicted: np.ndarray
+    folder: train.RunFolder, state: train.TrainState, preprocess: Preprocess, pictures: Dataset, predicted: np.ndarray
 ) -> None:
     """Leaves confusion.png, predictions.png, and model.jaxprogram, which `experiments.serve` reads."""
     test, classes = pictures.test, pictures.classes
     plots.confusion(test.labels, predicted, folder / "confusion.png", classes)
     plots.predictions(test.images, test.labels, predicted, folder / "predictions.png", classes, most=32)
     about = {"data": pictures.name, "classes": classes}
-    program = train.export(state, test.images[:1], preprocess=recipe.how["preprocess"], about=about)
+    program = train.export(state, test.images[:1], preprocess=preprocess, about=about)
     program.save(folder / "model.jaxprogram")
 
 

@@ -233,16 +233,12 @@ def test_a_prompt_or_sampling_that_does_not_fit_is_named(saved, options, message
 
 def test_a_missing_or_damaged_model_is_named(saved):
     path = saved / "model.safetensors"
-    with pytest.raises(
-        ValueError, match=r"--run: expected a folder with model.safetensors, got .*nowhere; train"
-    ):
+    with pytest.raises(ValueError, match=r"--run: expected a folder with model.safetensors, got .*nowhere; train"):
         char_lm.main(SMALL(run=saved / "nowhere", generate="a"))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 nothing", whole[:-40] + bytes(40)):
         path.write_bytes(damaged)
-        with pytest.raises(
-            ValueError, match=r"--run: .* got .*model\.safetensors, which is damaged"
-        ):
+        with pytest.raises(ValueError, match=r"--run: .* got .*model\.safetensors, which is damaged"):
             char_lm.main(SMALL(run=saved, generate="a"))
     save_model(path, _model(), "abc d", SIZES | {"hidden_features": 9})
     with pytest.raises(ValueError, match="should hold the arrays"):

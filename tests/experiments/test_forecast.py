@@ -183,7 +183,7 @@ def test_a_file_says_what_a_step_is(tmp_path, times, step, per_year, label):
             ["1990", "1991", "1993"],
             [1, 2, 3],
             "none",
-            "a.csv, line 4: expected a time 1 years after 1991, got 1993; sort",
+            "a.csv, line 4: expected a time 1 year after 1991, got 1993; sort",
         ),
         (["1991", "1990", "1989"], [1, 2, 3], "none", "a.csv, line 3: expected a time after 1991, got 1990; sort"),
         (["1990", "1991-01"], [1, 2], "none", "a.csv: expected times of one form, got 1990 and others"),
@@ -204,7 +204,10 @@ def test_a_file_that_is_no_series_is_named_with_its_line(tmp_path, times, values
     ("options", "message"),
     [
         ({"horizon": 0}, "--horizon: expected a whole number of at least 1"),
-        ({"horizon": 30}, "--horizon: expected fewer steps, .* 30 steps at 2 cuts need 1.. values, and Nile has 100"),
+        (
+            {"horizon": 30},
+            "--horizon: expected fewer .* 30 steps at 2 cuts, which need 1.. values, and Nile has 100",
+        ),
         ({"window": 1}, "--window: expected a whole number of at least 2"),
         ({"noise": -0.1}, "--noise: expected a "),
         ({"seeds": 0}, "--seeds: expected a whole number of at least 1"),

@@ -74,7 +74,7 @@ def _end(message: str, status: int = 1) -> NoReturn:
 
 
 def _how_to_resume(checkpoints: Path) -> str:
-    """What to type to resume: the run folder is the one that holds the options."""
+    """Says what to type to resume: the run folder is the one that holds the options."""
     run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
     if jax.distributed.is_initialized():
         return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"

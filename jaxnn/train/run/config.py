@@ -6,6 +6,7 @@ import os
 import reprlib
 import tomllib
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -84,7 +85,7 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def _words(kind: Any) -> str:
-    """What the values of a type are."""
+    """Names the values of a type."""
     origin, kinds = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, kinds))}"
@@ -97,29 +98,29 @@ def _words(kind: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """The names and values in a file."""
+    parsers: dict[str, Callable[[str], Any]]
+    parsers = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+    if path.suffix not in parsers:
+        raise ValueError(f"{path}: expected a name that ends with .toml, .yaml, .yml or .json, got {path.suffix!r}")
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"a file of more than {_LARGEST:,} bytes")  # quoted below
-        text = path.read_text(encoding="utf-8")
-        values = _parsed(text, path.suffix)
-        if not isinstance(values, dict):
-            raise ValueError(f"a {type(values).__name__}")  # quoted below
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if len(text) > _LARGEST:
+        raise ValueError(f"{path}: expected at most {_LARGEST:,} bytes of names and values, got more")
+    try:
+        values = parsers[path.suffix](text.decode())
     except RecursionError:
         raise ValueError(f"{path}: expected names and values, got lists or tables nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{path}: expected names and values, got {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected names and values, got a {type(values).__name__}")
     return values
 
 
-def _parsed(text: str, suffix: str) -> Any:
-    if suffix == ".toml":
-        return tomllib.loads(text)
-    if suffix == ".json":
-        return json.loads(text)
-    if suffix not in (".yaml", ".yml"):
-        raise ValueError("a name without .toml, .yaml, .yml or .json")  # quoted by `_read`
+def _yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
@@ -129,4 +130,4 @@ def _parsed(text: str, suffix: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error  # quoted by `_read`
+        raise ValueError(str(error)) from error

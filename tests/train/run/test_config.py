@@ -77,9 +77,9 @@ def test_a_number_that_yaml_takes_for_text_is_kept():
             r"a.json: hidden: expected a list, each of it a whole number, got \[\[1\]\]",
         ),
         ("a.json", '{"run": "a\\u0000"}', "a.json: run: expected a path, got"),
-        ("a.json", " " * 2**20 + "{}", "a.json: expected names and values, got a file of more than 1,048,576 bytes"),
+        ("a.json", " " * 2**20 + "{}", "a.json: expected at most 1,048,576 bytes"),
         ("a.json", '{"chunk": ' + "1" * 5000 + "}", "a.json: expected names and values, got Exceeds the limit"),
-        ("a.ini", "flip = true", "a.ini: expected names and values, got a name without .toml, .yaml, .yml or .json"),
+        ("a.ini", "flip = true", "a.ini: expected a name that ends with .toml, .yaml, .yml or .json, got '.ini'"),
     ],
 )
 def test_what_is_wrong_is_told(name, text, message):
