@@ -107,8 +107,9 @@ def learn(options: Options) -> None:
     text = read(options.text)
     with as_typed(streams="--streams", length="--chunk"):
         data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)
+        steps = data.steps
     usual = 4.0 if options.text is None else 14.0
-    budget = Budget.of(epochs=options.epochs, minutes=options.minutes, steps_per_epoch=data.steps, usual_minutes=usual)
+    budget = Budget.of(epochs=options.epochs, minutes=options.minutes, steps_per_epoch=steps, usual_minutes=usual)
     model = LanguageModel(len(text.characters), **options.sizes, dropout=options.dropout, rngs=nnx.Rngs(options.seed))
     tx = train.optimizer(
         "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
