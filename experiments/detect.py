@@ -32,7 +32,7 @@ from flax import nnx
 
 from experiments.cli.checks import Bound, Count, Natural, Number, Share, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.components import Components, Found
 from experiments.data.scenes import scenes
 from jaxnn import data, metrics, models, plots, train
@@ -49,7 +49,7 @@ SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Cosine):
     """Options of the detector."""
 
     data_dir: Path | None = None
@@ -63,15 +63,12 @@ class Options(Trained):
     steps: Count = 50
     """Training steps of an epoch; scenes are new in each. With --data-dir, an epoch reads all pictures once."""
     epochs: Count = 24
-    """Epochs to train."""
     batch_size: Count = 16
-    """Pictures a step."""
     width: Count = 16
     """Channels of the first convolution; the later ones have twice and four times as many."""
     blocks: Natural = 4
     """Residual convolutions."""
     learning_rate: Number = 2e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
     weight_decay: Number = 1e-4
     """Decoupled weight decay of the weights."""
     score: Share = 0.3
@@ -120,21 +117,22 @@ def main(options: Options) -> None:
         clip_norm=10.0,
     )
     create = partial(train.create_state, model, tx, jax.random.key(options.seed))
-    how: dict[str, Any] = {
+    arguments: dict[str, Any] = {
+        "data": work.training,
+        "loss_fn": LOSS,
         "test_data": work.test,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "preprocess": PREPROCESS,
     }
     if options.dry_run:
-        foretell(options, create, work.training, LOSS, **how)
+        foretell(options, create, **arguments)
         return
     folder = folder_of(options)
     parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(f"Detector with {parameters:,} parameters on {work.about}; {jax.devices()[0].device_kind}")
     began = time.perf_counter()
-    kept = keeping(options, folder, free=("score",))
-    state, history = train.fit(create(), work.training, LOSS, **how, **kept)
+    state, history = train.fit(create(), **arguments, **keeping(options, folder, free=("score",)))
     seconds = time.perf_counter() - began
     found: Any = jax.tree.map(np.asarray, train.predict(state, work.test, detect, preprocess=PREPROCESS))
 

@@ -44,7 +44,7 @@ from flax import nnx
 from experiments import forecast_report as report
 from experiments.cli.checks import MOST, Bound, Count, Number, Several, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.rolling import Task, calibrated, cuts, least_length, task
 from experiments.data.series import Floats, Scale, Series, load_series
 from experiments.data.series_file import read_series
@@ -53,7 +53,7 @@ from jaxnn.train.step.batching import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Cosine):
     """How to forecast."""
 
     series: tuple[Path, ...] = ()
@@ -81,13 +81,10 @@ class Options(Trained):
     share: Number = 0.5
     """How much of what the networks add is added."""
     epochs: Count = 6
-    """Passes over the examples."""
     examples: Count = 512
     """Examples of each series and cut: some of a long series, those of a short one several times."""
     batch_size: Count = 32
-    """Examples a step."""
     learning_rate: Number = 3e-3
-    """The highest learning rate of the run."""
     weight_decay: Number = 0.1
     """Decoupled weight decay of the weights."""
     seeds: Count = 6

@@ -20,7 +20,7 @@ from flax import nnx
 
 from experiments.cli.checks import Count, Positive, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Epochs, check_run, folder_of, foretell, keeping
 from jaxnn import data, models, plots, train
 from jaxnn.train.step.step import Preprocess
 
@@ -28,15 +28,13 @@ ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.re
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Epochs):
     """How to train."""
 
     hidden: tuple[Count, ...] = (64, 64)
     """Features of each hidden layer."""
     epochs: Count = 30
-    """Passes over the training pictures."""
     batch_size: Count = 32
-    """Pictures a step."""
     learning_rate: Positive = 0.1
     """Of plain stochastic gradient descent."""
     run: Path = Path("runs/mlp")
@@ -48,9 +46,15 @@ def main(options: Options) -> None:
     check_run(options, tuple(ACTIVATIONS))
     digits = data.load_digits()
     steps_of(options.epochs, len(digits.train.labels), options.batch_size)
-    to_rows, loss_fn = rows(train.image_preprocess(mean=0.3, std=0.4)), train.classification_loss()
-    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "preprocess": to_rows}
-    how["test_data"] = digits.test
+    to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
+    work: dict[str, Any] = {
+        "data": digits.train,
+        "loss_fn": train.classification_loss(),
+        "test_data": digits.test,
+        "preprocess": to_rows,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
 
     def start(activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
         """The state before the first step; its weights are the same whatever the activation."""
@@ -59,7 +63,7 @@ def main(options: Options) -> None:
 
     if options.dry_run:
         print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
-        foretell(options, lambda: start(jax.nn.relu), digits.train, loss_fn, **how)
+        foretell(options, lambda: start(jax.nn.relu), **work)
         return
     folder = folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
@@ -67,7 +71,7 @@ def main(options: Options) -> None:
         state = start(activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
         kept = keeping(options, folder, name, log=False)
-        state, history = train.fit(state, digits.train, loss_fn, **how, **kept, progress=False)
+        state, history = train.fit(state, **work, **kept, progress=False)
         curves[name], accuracy = history, history[-1]["test_accuracy"]
         results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
         print(

@@ -21,7 +21,7 @@ from flax import nnx
 
 from experiments.cli.checks import Count, Number, Share, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
 from jaxnn import plots, train
@@ -29,7 +29,7 @@ from jaxnn.modules import Decoder, Encoder
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Cosine):
     """How to train."""
 
     examples: Count = 20_000
@@ -37,9 +37,7 @@ class Options(Trained):
     tests: Count = 2_000
     """Held-out dates to judge by, once in the forms that were trained on and once in those that were not."""
     epochs: Count = 5
-    """Passes over the training dates."""
     batch_size: Count = 64
-    """Dates a step."""
     hidden: Count = 64
     """Hidden units of the encoder in each direction, and of the decoder."""
     embed: Count = 32
@@ -47,7 +45,6 @@ class Options(Trained):
     dropout: Share = 0.1
     """Dropout of the embeddings."""
     learning_rate: Number = 4e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
     beams: Count = 4
     """Beginnings that beam search keeps."""
     read: tuple[str, ...] = ()
@@ -100,7 +97,8 @@ def main(options: Options) -> None:
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
     held_out, _ = tests["forms that were trained on"]
-    how: dict[str, Any] = {"test_data": held_out, "epochs": options.epochs, "batch_size": options.batch_size}
+    work: dict[str, Any] = {"data": examples, "loss_fn": loss_fn, "test_data": held_out}
+    work |= {"epochs": options.epochs, "batch_size": options.batch_size}
     parameters = optax.tree.size(state.params)
     print(
         f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "
@@ -108,11 +106,11 @@ def main(options: Options) -> None:
         f"{jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        foretell(options, lambda: state, examples, loss_fn, **how)
+        foretell(options, lambda: state, **work)
         return
     folder = folder_of(options)
     started = time.perf_counter()
-    state, _ = train.fit(state, examples, loss_fn, **how, **keeping(options, folder, free=("read", "beams")))
+    state, _ = train.fit(state, **work, **keeping(options, folder, free=("read", "beams")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()

@@ -30,7 +30,7 @@ from flax import nnx
 from experiments import speech_data, speech_templates
 from experiments.cli.checks import Count, Number, Share, as_typed, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import digits_aloud
 from experiments.speech_data import HOP, Speech
 from jaxnn import data, metrics, models, plots, train
@@ -39,7 +39,7 @@ from jaxnn.data import Recordings
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Cosine):
     """How to train."""
 
     data_dir: Path | None = None
@@ -53,9 +53,7 @@ class Options(Trained):
     digits: Count = 4
     """The most digits of a string."""
     epochs: Count = 16
-    """Passes over the training recordings."""
     batch_size: Count = 16
-    """Recordings a step."""
     hidden: Count = 64
     """Memory cells of each LSTM layer and direction."""
     layers: Count = 1
@@ -63,7 +61,6 @@ class Options(Trained):
     dropout: Share = 0.2
     """Rate of dropout between LSTM layers and before the last layer."""
     learning_rate: Number = 5e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
     causal: bool = False
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
     beams: Count = 8
@@ -105,9 +102,14 @@ def main(options: Options) -> None:
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     network = Listener(options, *speech_data.statistics(learned), len(alphabet) + 1)
     state = train.create_state(network, tx, jax.random.key(options.seed))
-    loss_fn = train.ctc_loss(apply_fn=lambda model, batch: model(batch.inputs, batch.lengths))
-    how: dict[str, Any] = {"test_data": judged, "epochs": options.epochs, "batch_size": options.batch_size}
-    how["preprocess"] = speech_data.vary
+    work: dict[str, Any] = {
+        "data": learned,
+        "loss_fn": train.ctc_loss(apply_fn=listen),
+        "test_data": judged,
+        "preprocess": speech_data.vary,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
     parameters = optax.tree.size(state.params)
     print(
         f"{'LSTM' if options.causal else 'bidirectional LSTM'} with {parameters:,} parameters; {len(heard.texts):,} "
@@ -115,17 +117,16 @@ def main(options: Options) -> None:
         f"{len({*held_out.speakers})} others held out; {jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        foretell(options, lambda: state, learned, loss_fn, **how)
+        foretell(options, lambda: state, **work)
         return
     folder = folder_of(options)
     started = time.perf_counter()
-    kept = keeping(options, folder, free=("beams", "templates"))
-    state, _ = train.fit(state, learned, loss_fn, **how, **kept)
+    state, _ = train.fit(state, **work, **keeping(options, folder, free=("beams", "templates")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()
     model.eval()
-    logits = np.asarray(train.predict(state, judged, lambda model, batch: model(batch.inputs, batch.lengths)))
+    logits = np.asarray(train.predict(state, judged, listen))
     greedy = F.ctc_greedy(logits, judged.lengths)
     beam = F.ctc_beam_search(logits, judged.lengths, beams=options.beams)
     written = {
@@ -167,6 +168,12 @@ def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
     return heard, held_out
 
 
+def listen(model: Listener, batch: Any) -> jax.Array:
+    """The logits of a batch of recordings."""
+    logits: jax.Array = model(batch.inputs, batch.lengths)
+    return logits
+
+
 def texts_of(labels: jax.Array, lengths: jax.Array, alphabet: str) -> list[str]:
     """Labels `(n, longest)` as texts."""
     rows = zip(np.asarray(labels), np.asarray(lengths), strict=True)
@@ -183,7 +190,7 @@ def stream(model: Listener, samples: np.ndarray, rate: int, alphabet: str, chunk
         new = samples[start : start + chunk * step]
         count = len(new) // step
         new = np.pad(new, (0, chunk * step - len(new)))  # the last chunk, so that all have one compiled program
-        labels, states = listen(model, jnp.asarray(new)[None], rate, jnp.asarray(past)[None], states)
+        labels, states = listen_on(model, jnp.asarray(new)[None], rate, jnp.asarray(past)[None], states)
         for label in np.asarray(labels)[0, :count]:
             if label not in (speech_data.BLANK, last):
                 text += alphabet[label - 1]
@@ -193,7 +200,7 @@ def stream(model: Listener, samples: np.ndarray, rate: int, alphabet: str, chunk
 
 
 @nnx.jit(static_argnames="rate")
-def listen(model: Listener, samples: jax.Array, rate: int, past: jax.Array, states: Any) -> tuple[jax.Array, Any]:
+def listen_on(model: Listener, samples: jax.Array, rate: int, past: jax.Array, states: Any) -> tuple[jax.Array, Any]:
     """The most probable label of each stack of a chunk, and the states after it."""
     logits, states = model(speech_data.stacked_log_mel(samples, rate, past), state=states, return_state=True)
     return jnp.argmax(logits, -1), states

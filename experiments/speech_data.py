@@ -140,12 +140,9 @@ def split(recordings: Recordings, held_out: tuple[str, ...]) -> tuple[Recordings
 
     def part(test: bool) -> Recordings:
         rows = [row for row, speaker in enumerate(recordings.speakers) if (speaker in chosen) == test]
-        return Recordings(
-            names=[recordings.names[row] for row in rows],
-            samples=[recordings.samples[row] for row in rows],
-            rate=recordings.rate,
-            texts=[recordings.texts[row] for row in rows],
-            speakers=[recordings.speakers[row] for row in rows],
-        )
+        lists: dict[str, Any] = {
+            name: [each[row] for row in rows] for name, each in recordings._asdict().items() if name != "rate"
+        }
+        return recordings._replace(**lists)
 
     return part(False), part(True)

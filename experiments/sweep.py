@@ -32,6 +32,7 @@ from experiments.cli.command import run
 from experiments.cli.options import folder_of, foretell, keeping
 from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
+from jaxnn.inspect.summary import aligned
 from jaxnn.train.run import History
 
 
@@ -172,14 +173,12 @@ def load_best(path: Path) -> nnx.Module:
 
 def settings_table(settings: list[train.ensemble.Setting], scores: list[Scores | None]) -> str:
     """A line a learning rate: means and standard deviations over its runs."""
-    lines = [f"{'learning rate':>13}  {'runs':>4}  {'diverged':>8}  {'validation accuracy':>19}  {'test accuracy':>15}"]
+    rows = [["learning rate", "runs", "diverged", "validation accuracy", "test accuracy"]]
     for each in settings:
         tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
-        lines.append(
-            f"{each.value:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
-            f"{_spread(each.accuracy):>19}  {_spread(np.array(tested)):>15}"
-        )
-    return "\n".join(lines)
+        runs, lost = len(each.runs), len(each.runs) - len(each.whole)
+        rows.append([f"{each.value:g}", f"{runs}", f"{lost}", _spread(each.accuracy), _spread(np.array(tested))])
+    return aligned(rows, "rrrrr")
 
 
 def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> str:
@@ -187,10 +186,10 @@ def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> 
     columns = {f"mean of the {len(alone)} runs": np.mean(alone, axis=0), f"ensemble of the {len(alone)}": together}
     if best is not None:
         columns["best run"] = best
-    lines = [f"{'on the test pictures':<26}{'accuracy':>10}{'log-likelihood':>16}{'calibration error':>19}"]
+    rows = [["on the test pictures", "accuracy", "log-likelihood", "calibration error"]]
     for name, (accuracy, loss, error) in columns.items():
-        lines.append(f"{name:<26}{accuracy:>10.2%}{-loss:>16.4f}{error:>19.2%}")
-    return "\n".join(lines)
+        rows.append([name, f"{accuracy:.2%}", f"{-loss:.4f}", f"{error:.2%}"])
+    return aligned(rows, "lrrr")
 
 
 def draw(

@@ -38,14 +38,14 @@ from flax import nnx
 
 from experiments.cli.checks import Bound, Count, Number, Share, as_typed, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from jaxnn import data, inspect, models, plots, train
 from jaxnn.data import TextDataset, Texts, Vocabulary
 from jaxnn.train.step.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(Cosine):
     """Options of the text classifier."""
 
     data_dir: Path | None = None
@@ -69,11 +69,8 @@ class Options(Trained):
     dropout: Share = 0.1
     """Rate of dropout of the embeddings and before the dense layer."""
     epochs: Count = 24
-    """Passes over the training texts."""
     batch_size: Count = 64
-    """Texts a step."""
     learning_rate: Number = 2e-2
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
     run: Path = Path("runs/text")
 
 
@@ -114,11 +111,16 @@ def main(options: Options) -> None:
         )
         return train.create_state(model, tx, jax.random.key(options.seed))
 
-    loss_fn = train.classification_loss(apply_fn=logits)
-    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "test_data": held_out}
-    how["preprocess"] = pieces(options)
+    work: dict[str, Any] = {
+        "data": learned,
+        "loss_fn": train.classification_loss(apply_fn=logits),
+        "test_data": held_out,
+        "preprocess": pieces(options),
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
     if options.dry_run:
-        foretell(options, start, learned, loss_fn, **how)
+        foretell(options, start, **work)
         return
     folder = folder_of(options)
     state = start()
@@ -130,7 +132,7 @@ def main(options: Options) -> None:
         f"--length); {len(vocabulary):,} {options.tokens}; {jax.devices()[0].device_kind}"
     )
     started = time.perf_counter()
-    state, _ = train.fit(state, learned, loss_fn, **how, **keeping(options, folder))
+    state, _ = train.fit(state, **work, **keeping(options, folder))
     seconds = time.perf_counter() - started
     predicted = {"LSTM": np.asarray(train.predict(state, held_out, logits)).argmax(-1)}
     predicted |= bags(texts, letters=options.tokens == "characters")

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from experiments.cli.checks import Count, Natural, as_typed, check
+from experiments.cli.checks import Count, Natural, Number, as_typed, check
 from jaxnn import train
 from jaxnn.train.devices import distributed
 from jaxnn.train.run import History
@@ -38,6 +38,24 @@ class Trained(Kept):
     """Epochs from one checkpoint to the next."""
     dry_run: bool = False
     """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs(Trained):
+    """How long a training by epochs is."""
+
+    epochs: Count = 10
+    """Passes over the training examples."""
+    batch_size: Count = 128
+    """Examples a step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(Epochs):
+    """The learning rate of a training by epochs."""
+
+    learning_rate: Number = 1e-3
+    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +163,6 @@ def seconds_of(history: History) -> float:
     return sum(record["seconds"] for record in history)
 
 
-def foretell(options: Trained, create: Callable[[], train.TrainState], *work: Any, **how: Any) -> None:
+def foretell(options: Trained, create: Callable[[], train.TrainState], **work: Any) -> None:
     """Says what `train.fit` would cost with these arguments; `create` makes its state."""
-    print(train.loop.dry_run(jax.eval_shape(create), *work, **how, resume=options.resume))
+    print(train.loop.dry_run(jax.eval_shape(create), **work, resume=options.resume))

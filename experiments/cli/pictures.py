@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from experiments.cli.checks import Count, Natural, Number, Share, as_typed, expect, steps_of
-from experiments.cli.options import Devices, Trained, check_run, join, parallel_of, seconds_of
+from experiments.cli.options import Devices, Epochs, check_run, join, parallel_of, seconds_of
 from jaxnn import data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.data.loading import Name
@@ -24,17 +24,13 @@ from jaxnn.train.step.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures(Trained):
+class Pictures(Epochs):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
     data: Name = "digits"
     """The pictures: scikit-learn's digits (8x8, no network needed), a published set, or MNIST-format files (idx)."""
     data_dir: Path | None = None
     """A folder with a copy of the data, torchvision's or Keras's for example; without, they are found or downloaded."""
-    epochs: Count = 10
-    """Passes over the training pictures."""
-    batch_size: Count = 128
-    """Pictures a step."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
