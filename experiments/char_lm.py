@@ -28,7 +28,7 @@ from experiments.char_report import Sampling, curves, evaluated, export, leave, 
 from experiments.char_training import Budget, Segments, bits_per_character
 from experiments.cli.checks import Bound, Count, Number, Positive, Share, as_typed, check
 from experiments.cli.command import run
-from experiments.cli.options import folder_of, keeping, to_resume
+from experiments.cli.options import check_run, folder_of, keeping
 from experiments.data.text import read
 from jaxnn import train
 from jaxnn.models import LanguageModel
@@ -88,7 +88,6 @@ class Options(Sampling):
 
 def main(options: Options) -> None:
     """Trains a model, or lets one write."""
-    check(options)
     if options.generate is None:
         learn(options)
     elif options.resume is not None:
@@ -96,14 +95,14 @@ def main(options: Options) -> None:
             f"--resume: expected nothing with --generate, got {options.resume}; --run is where the model is."
         )
     else:
+        check(options)
         model, characters = load_model(options.run / "model.safetensors")
         print(options.generate + write(model, characters, options.generate, options))
 
 
 def learn(options: Options) -> None:
     """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
-    if options.resume is not None:
-        to_resume(options.resume)  # before anything is loaded
+    check_run(options)
     text = read(options.text)
     with as_typed(streams="--streams", length="--chunk"):
         data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)

@@ -106,21 +106,16 @@ def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
     """Raises where an option makes no sense, or there is nothing to resume, before anything is loaded."""
     check(options)
     if options.resume is not None:
-        to_resume(options.resume, networks)
-
-
-def to_resume(path: Path, networks: Sequence[str] = ("",)) -> train.RunFolder:
-    """The folder of a run to resume, as `train.run.resume_run` opens it; an error names --resume."""
-    with as_typed(path="--resume"):
-        return train.run.resume_run(path, networks)
+        folder_of(options, networks)
 
 
 def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
-    """The folder of the run to resume, or a new one with these options; an error names the option."""
-    if getattr(options, "resume", None) is not None:
-        return to_resume(options.resume, networks)
-    with as_typed(path="--run"):
-        return train.run.start_run(options.run, options)
+    """The folder of the run to resume, which holds checkpoints of its networks, or a new one with these options."""
+    resume = getattr(options, "resume", None)
+    with as_typed(path="--run" if resume is None else "--resume"):
+        if resume is None:
+            return train.run.start_run(options.run, options)
+        return train.run.resume_run(resume, networks)
 
 
 def keeping(
