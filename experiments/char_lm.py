@@ -10,90 +10,80 @@ Learns the text inside CPython (its language reference) or any UTF-8 file, and i
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
 model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume goes on from the
-last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for
-the minutes that were left.
+Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume continues from
+the last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains
+for the minutes that were left.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from experiments import model_file
-from experiments.char_report import check_sampling, curves, evaluated, export, leave, write
+from experiments.char_report import Sampling, curves, evaluated, export, leave, load_model, write
 from experiments.char_training import Budget, Segments, bits_per_character
-from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share
+from experiments.cli.checks import Bound, Count, Number, Positive, Share, as_typed, check
 from experiments.cli.command import run
-from experiments.cli.options import folder_of, kept, to_resume
-from experiments.data.text import Text, read
+from experiments.cli.options import check_run, folder_of, keeping
+from experiments.data.text import read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.run.progress import clock
 
+FREE = ("text", "generate", "length", "temperature", "top_k", "top_p")
+"""Options that a resumed run may change beside the usual ones; the text may lie elsewhere, but not be another one."""
 
-@dataclasses.dataclass
-class Options:
+
+@dataclasses.dataclass(frozen=True)
+class Options(Sampling):
     """How to train, or what to write."""
 
     text: Path | None = None
     """A UTF-8 text to learn; without one, the text inside CPython (0.5 MB)."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """How long to train, whatever the machine: 4 by default, 14 with --text. The schedule follows the clock, so no two
     runs are the same to the last bit."""
-    epochs: float | None = None
-    """Train for so many passes over the text instead, in whole segments: the same numbers in every run."""
-    layers: int = 1
+    epochs: Positive | None = None
+    """Train for this many passes over the text instead, in whole segments: the same numbers in every run."""
+    layers: Count = 1
     """LSTM layers."""
-    hidden: int = 512
+    hidden: Count = 512
     """Hidden units of each layer."""
-    embed: int = 64
+    embed: Count = 64
     """Size of a character's embedding."""
-    dropout: float = 0.3
+    dropout: Share = 0.3
     """Dropout between the layers and before the logits."""
-    streams: int = 32
+    streams: Count = 32
     """Parts of the text that are read side by side: the batch."""
-    chunk: int = 64
+    chunk: Count = 64
     """Characters of each stream in a step: how far back gradients go. The state is carried further."""
-    restart: float = 0.02
+    restart: Annotated[float, Bound("a chance from 0 to 1", lambda x: 0 <= x <= 1)] = 0.02
     """The chance that a stream forgets its state before a chunk, so that the model learns to begin."""
-    learning_rate: float = 4e-3
+    learning_rate: Number = 4e-3
     """The highest learning rate of the run: it warms up, then falls as half a cosine."""
-    weight_decay: float = 0.01
+    weight_decay: Number = 0.01
     """Decoupled weight decay of the weights (AdamW)."""
-    clip: float = 1.0
+    clip: Annotated[float, Bound("a positive number", lambda x: x > 0)] = 1.0
     """The longest gradient; longer ones are scaled down."""
-    segment: int = 100
+    segment: Count = 100
     """Steps in a compiled program; the learning rate is planned a segment ahead."""
-    seed: int = 0
-    """Everything random follows from it."""
     run: Path = Path("runs/char_lm")
     """The run folder; a number is added where it exists, nothing is overwritten. With --generate: where the model
     is."""
-    resume: Path | None = None
-    """Go on with the run in this folder, with its options."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, Bound("a number that is not negative", lambda x: x >= 0)] = 60.0
     """Seconds from one checkpoint to the next."""
-    profile: bool = False
-    """Write a trace of one segment to profile/ in the run folder, for Perfetto and XProf."""
     generate: str | None = None
     """Write on from this beginning, with the model in --run, instead of training."""
-    length: int = 500
-    """Characters to write."""
-    temperature: float = 0.8
-    """Below 1 writes what is likely, above 1 what is surprising."""
-    top_k: int | None = None
-    """Choose among so many of the most likely characters only."""
-    top_p: float | None = None
-    """Choose among the most likely characters that together have this probability only."""
 
-
-FREE = ("run", "resume", "checkpoint_seconds", "profile", "text", "generate", "length", "temperature", "top_k", "top_p")
-"""Options that a run may change when it goes on; the text may lie elsewhere, but not be another one."""
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The arguments of `LanguageModel`."""
+        return {"embed_features": self.embed, "hidden_features": self.hidden, "layers": self.layers}
 
 
 def main(options: Options) -> None:
@@ -101,35 +91,25 @@ def main(options: Options) -> None:
     if options.generate is None:
         learn(options)
     elif options.resume is not None:
-        raise ValueError("--resume trains on, --generate writes with the model in --run; give one of them")
+        raise ValueError(
+            f"--resume: expected nothing with --generate, got {options.resume}; --run is where the model is."
+        )
     else:
-        model, vocabulary = model_file.load(options.run / "model.safetensors")
-        print(options.generate + write(model, vocabulary, options.generate, options))
+        check(options)
+        model, characters = load_model(options.run / "model.safetensors")
+        print(options.generate + write(model, characters, options.generate, options))
 
 
 def learn(options: Options) -> None:
     """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
-    expect_counts(options, "layers", "hidden", "embed", "streams", "chunk", "segment")
-    seconds, clip = options.checkpoint_seconds, options.clip
-    expect("restart", options.restart, 0 <= options.restart <= 1, "a chance from 0 to 1")
-    expect_share(options, "dropout")
-    expect("checkpoint_seconds", seconds, seconds >= 0, "a number that is not negative")
-    expect("clip", clip, clip > 0, "a positive number")
-    expect_numbers(options, "learning_rate", "weight_decay")
-    check_sampling(options)  # now, not when the first sample is due
-    if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+    check_run(options)
     text = read(options.text)
     with as_typed(streams="--streams", length="--chunk"):
-        per_epoch = train.loop.TBPTT(text.train, options.streams, options.chunk).steps
+        data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)
+        steps = data.steps
     usual = 4.0 if options.text is None else 14.0
-    budget = Budget.of(epochs=options.epochs, minutes=options.minutes, steps_per_epoch=per_epoch, usual_minutes=usual)
-    sizes: dict[str, Any] = {
-        "embed_features": options.embed,
-        "hidden_features": options.hidden,
-        "layers": options.layers,
-    }
-    model = LanguageModel(len(text.vocabulary), **sizes, dropout=options.dropout, rngs=nnx.Rngs(options.seed))
+    budget = Budget.of(epochs=options.epochs, minutes=options.minutes, steps_per_epoch=steps, usual_minutes=usual)
+    model = LanguageModel(len(text.characters), **options.sizes, dropout=options.dropout, rngs=nnx.Rngs(options.seed))
     tx = train.optimizer(
         "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
     )
@@ -138,47 +118,25 @@ def learn(options: Options) -> None:
     parameters = optax.tree.size(state.params)
     print(
         f"an LSTM with {parameters:,} parameters on {text.name}: {len(text.train):,} characters to train on, "
-        f"{len(text.held_out):,} held out, {len(text.vocabulary)} different ones; {jax.devices()[0].device_kind}",
+        f"{len(text.held_out):,} held out, {len(text.characters)} different ones; {jax.devices()[0].device_kind}",
         flush=True,
     )
-    program = Segments(options, text, sizes, budget, per_epoch, folder)
-    state, records = train.loop.drive(
-        program,
-        state,
-        run=folder,
-        checkpoints=checkpoints_of(options, folder),
-        identity=identity_of(text),
-        profile=folder / "profile" if options.profile else None,
-    )
+    program = Segments(options, text, data, budget, folder)
+    the_text = {"text": identity((text.train, text.held_out)), "characters": text.characters}
+    kept = keeping(options, folder, free=FREE)
+    state, records = train.loop.drive(program, state, identity=the_text, **kept)
     # From here on everything follows from that checkpoint: what fails now is made good by --resume.
     model = evaluated(state)
     bits = float(bits_per_character(model, program.held_out, program.before))
-    leave(folder, model, text.vocabulary, sizes, records)
+    leave(folder, model, text.characters, options.sizes, records)
     export(folder, state, text)
     curves(records, folder / "curves.png")
     last = {name: value for name, value in records[-1].items() if name not in ("share", "sample")}
-    result = {"bits_per_character": bits, "parameters": parameters, **last}
-    folder.write_json("result.json", result)
+    folder.write_json("result.json", {"bits_per_character": bits, "parameters": parameters, **last})
     print(
         f"{bits:.3f} bits per character on the held-out end, the state carried from its first character to its last, "
         f"after {last['epochs']:.1f} passes in {clock(last['seconds'])}; the model and samples are in {folder.path}"
     )
-
-
-def checkpoints_of(options: Options, folder: train.RunFolder) -> train.Checkpoints:
-    """Checkpoints in the run folder that belong to these options."""
-    return train.Checkpoints(
-        folder / "checkpoints",
-        every=None,
-        resume=options.resume is not None,
-        seconds=options.checkpoint_seconds,
-        config=kept(options, FREE),
-    )
-
-
-def identity_of(text: Text) -> dict[str, str]:
-    """What tells the text from any other, wherever it lies."""
-    return {"text": identity((text.train, text.held_out)), "characters": text.vocabulary.characters}
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ class Budget:
     """Steps, or seconds from now on; a run that goes on later has used some of them.
 
     Attributes:
-      steps: how many steps the run has; None where the clock decides.
-      seconds: how long it may take.
-      began: when it began, as `time.perf_counter` tells.
-      seconds_per_step: what a step took lately; None before the first.
+        steps: How many steps the run has; None where the clock decides.
+        seconds: How long it may take.
+        began: When it began, as `time.perf_counter` tells.
+        seconds_per_step: What a step took lately; None before the first.
     """
 
     steps: int | None
@@ -44,11 +44,8 @@ class Budget:
 
     @classmethod
     def of(cls, *, epochs: float | None, minutes: float | None, steps_per_epoch: int, usual_minutes: float) -> "Budget":
-        """What `--epochs` and `--minutes` ask for; without either, the usual minutes."""
-        if epochs is not None and minutes is not None:
-            raise ValueError("--epochs and --minutes both say how long to train; give one of them")
-        for name, value in (("epochs", epochs), ("minutes", minutes)):
-            expect(name, value, value is None or 0 < value < math.inf, "a finite positive number")
+        """The budget of `--epochs` or `--minutes`; without either, the usual minutes."""
+        expect("minutes", minutes, epochs is None or minutes is None, "nothing beside --epochs; give one of them")
         if epochs is not None:
             most = MOST // steps_per_epoch
             expect("epochs", epochs, epochs <= most, f"at most {most}, of {steps_per_epoch} steps each")
@@ -56,7 +53,7 @@ class Budget:
         return cls(steps, 60 * (usual_minutes if minutes is None else minutes))
 
     def resume(self, seconds: float) -> None:
-        """Goes on with a run that took so many seconds before it stopped."""
+        """Counts the seconds that the run took before it stopped."""
         self.began = time.perf_counter() - seconds
 
     @property
@@ -71,11 +68,11 @@ class Budget:
         run ends with one.
 
         Args:
-          done: steps so far.
-          segment: steps to plan.
+            done: Steps so far.
+            segment: Steps to plan.
 
         Returns:
-          `(segment,)`, rising, at most 1.
+            `(segment,)`, rising, at most 1.
         """
         ahead = np.arange(1, segment + 1)
         if self.steps is not None:
@@ -91,12 +88,12 @@ def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarr
     """The learning rate at each share of a run: up over the `warmup`, and down to 0 as half a cosine.
 
     Args:
-      shares: `(steps,)`, from 0 to 1.
-      highest: the learning rate that the cosine comes down from.
-      warmup: the share of the run that goes up.
+        shares: `(steps,)`, from 0 to 1.
+        highest: The learning rate that the cosine comes down from.
+        warmup: The share of the run that goes up.
 
     Returns:
-      float32 `(steps,)`.
+        Rates, float32 `(steps,)`.
     """
     factors = np.minimum(shares / warmup, (1 + np.cos(np.pi * shares)) / 2)
     return (highest * factors).astype(np.float32)
@@ -111,17 +108,10 @@ class Segments(train.loop.Program):
     """
 
     def __init__(
-        self,
-        options: "Options",
-        text: Text,
-        sizes: dict[str, Any],
-        budget: Budget,
-        per_epoch: int,
-        folder: train.RunFolder,
+        self, options: "Options", text: Text, data: train.loop.TBPTT, budget: Budget, folder: train.RunFolder
     ) -> None:
-        self._options, self._vocabulary, self._sizes = options, text.vocabulary, sizes
-        self._budget, self._per_epoch, self._folder = budget, per_epoch, folder
-        self._data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)
+        self._options, self._characters, self._data = options, text.characters, data
+        self._budget, self._folder = budget, folder
         self.held_out, self.before = jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
         self._share, self._shares = 0.0, np.zeros(options.segment)
         step = train.make_step(train.loop.next_token_loss)
@@ -166,30 +156,30 @@ class Segments(train.loop.Program):
         self._budget.seconds_per_step = seconds / self._options.segment
         before, self._share = self._share, float(self._shares[-1])
         step, losses = int(state.step), metrics["loss"]
-        record: Record = {"step": step, "epochs": step / self._per_epoch, "share": self._share}
+        record: Record = {"step": step, "epochs": step / self._data.steps, "share": self._share}
         record["train_bits"] = float(losses.mean() / math.log(2))
         stop_if_lost(losses, record, position.history)
         if any(before < report <= self._share for report in REPORTS):
             model = evaluated(state)
             record["held_out_bits"] = float(bits_per_character(model, self.held_out, self.before, pieces=16))
-            record["sample"] = write(model, self._vocabulary, opening(self._vocabulary), self._options)
+            record["sample"] = write(model, self._characters, opening(self._characters), self._options)
         record["seconds"] = position.seconds = self._budget.elapsed
         return record
 
     def check(self, state: train.TrainState, history: list[Record]) -> None:
-        """Shows and writes what a report says."""
+        """Shows and writes a report."""
         if "sample" in history[-1]:
             show(history[-1])
             with told_if_full(self._folder):
-                leave(self._folder, evaluated(state), self._vocabulary, self._sizes, history)
+                leave(self._folder, evaluated(state), self._characters, self._options.sizes, history)
 
 
 def stop_if_lost(losses: np.ndarray, record: Record, records: list[Record]) -> None:
     """Raises where a loss is not finite: from there on there is nothing left to train."""
     if not np.isfinite(losses).all():
         raise train.loop.NonFiniteLossError(
-            f"the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training stopped; "
-            "try a lower --learning-rate or --clip",
+            f"char_lm: the loss became {losses[~np.isfinite(losses)][0]} before step {record['step']}, and training "
+            "stopped; try a lower --learning-rate or --clip.",
             epoch=int(record["epochs"]) + 1,
             step=int(record["step"]),
             history=records,
@@ -200,15 +190,18 @@ def stop_if_lost(losses: np.ndarray, record: Record, records: list[Record]) -> N
 def bits_per_character(
     model: LanguageModel, text: jax.Array, before: jax.Array, *, pieces: int = 1, chunk: int = 256
 ) -> jax.Array:
-    r"""The mean of $-\log_2 p(x_t \mid x_1 \dots x_{t-1})$ over every character of a text.
+    r"""The mean over every character of a text of how surprising it is, in bits.
+
+    .. math:: -\frac{1}{T} \sum_{t=1}^{T} \log_2 p(x_t \mid x_1, \dots, x_{t-1})
 
     Args:
-      model: the language model, in evaluation mode.
-      text: int32 `(characters,)`; each is predicted, and counts once.
-      before: int32 `()`, the character before the first.
-      pieces: 1 reads the text in one go, the state carried from its first character to its last: that is the number to
-        report. More read as many pieces side by side, which is faster and a little pessimistic: each starts unread.
-      chunk: characters of each piece read by one call; the result is the same for each choice.
+        model: The language model, in evaluation mode.
+        text: Tokens, int32 `(characters,)`; each is predicted, and counts once.
+        before: The character before the first.
+        pieces: 1 reads the text in one go, the state carried from its first character to its last: that is the number
+            to report. More read as many pieces side by side, which is faster and a little pessimistic: each starts
+            unread.
+        chunk: Characters of each piece read by one call; the result is the same for each choice.
     """
     characters = text.shape[0]
     calls = -(-characters // (pieces * chunk))

@@ -13,21 +13,22 @@ folder.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
+from experiments.cli import pictures
 from experiments.cli.command import run
-from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.options import folder_of, foretell, keeping
 from jaxnn import models, plots, train
 from jaxnn.data.loading import Name
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """The network's options: the plain recipe."""
 
     data: Name = "cifar10"
@@ -36,21 +37,23 @@ class Options(Training):
 
 def main(options: Options) -> None:
     """Trains the network, and draws what it learned."""
-    pictures = load(options)
+    dataset = pictures.load(options)
     dtypes, rngs = train.precision(options.precision), nnx.Rngs(options.seed)
-    model = network(pictures.train.images.shape[1:], len(pictures.classes), **dtypes, rngs=rngs)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    parameters = introduce(model, pictures)
+    model = network(dataset.train.images.shape[1:], len(dataset.classes), **dtypes, rngs=rngs)
+    work = pictures.work_of(options, dataset)
+    parameters = pictures.introduce(model, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, recipe, model, pictures)
+        foretell(options, create, **work)
         return
     folder = folder_of(options)
-    learned = fit(options, recipe, model, pictures, folder)
+    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    state, predicted, accuracy = pictures.judge(state, work)
     if train.devices.distributed.is_first():
-        plots.filters(learned.state.params["conv1"]["kernel"], folder / "filters.png")
-        draw(folder, learned, pictures)
-        export(folder, recipe, learned, pictures)
-        report(folder, learned, parameters)
+        plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")
+        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
+        pictures.report(folder, accuracy, history, parameters)
 
 
 def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:

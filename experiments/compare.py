@@ -29,7 +29,7 @@ NO_SETTINGS = ("run", "resume")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to compare."""
+    """Options of the comparison."""
 
     runs: tuple[Path, ...]
     """The run folders."""
@@ -40,7 +40,7 @@ class Options:
 def main(options: Options) -> None:
     """Draws the picture and prints the table."""
     if not options.runs:
-        raise ValueError("there is nothing to compare: name at least one run folder")
+        raise ValueError("RUNS: expected at least one run folder, got none")
     out = options.out
     expect("out", out, out.suffix == ".png", "a name that ends with .png")
     expect("out", out, out.parent.is_dir(), "a picture in a folder that exists")
@@ -65,21 +65,25 @@ def main(options: Options) -> None:
     print(f"\nthe curves are in {picture}")
 
 
+class LeftOutError(ValueError):
+    """The reason why a run cannot be compared."""
+
+
 def history_of(path: Path) -> History:
-    """The records of a run, one an epoch; a ValueError says why there are none that can be drawn."""
+    """The records of a run, one an epoch; raises LeftOutError where none can be drawn."""
     if not path.is_dir():
-        raise ValueError("it is a file" if path.exists() else "there is no such folder")
+        raise LeftOutError("it is a file" if path.exists() else "there is no such folder")
     if not (path / "metrics.jsonl").exists():
-        raise ValueError("it has no metrics.jsonl")
+        raise LeftOutError("it has no metrics.jsonl")
     history = train.RunFolder(path).metrics()
     if not history:
-        raise ValueError("its metrics.jsonl is empty")
+        raise LeftOutError("its metrics.jsonl is empty")
     if not all(isinstance(record, dict) and "epoch" in record for record in history):
-        raise ValueError("its metrics are not over epochs")
+        raise LeftOutError("its metrics are not over epochs")
     if any(isinstance(value, list) for record in history for value in record.values()):
-        raise ValueError("its metrics are of many networks at once")
+        raise LeftOutError("its metrics are of many networks at once")
     if not _metrics(history):
-        raise ValueError("it has no metric of training or test")
+        raise LeftOutError("it has no metric of training or test")
     return history
 
 
@@ -89,9 +93,9 @@ def config_of(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except ValueError as error:
-        raise ValueError(f"its config.json is damaged: {error}") from None
+        raise LeftOutError(f"its config.json is damaged: {error}") from None
     if not isinstance(config, dict):
-        raise ValueError("its config.json is damaged: it holds no options")
+        raise LeftOutError("its config.json is damaged: it holds no options")
     return config
 
 

@@ -15,7 +15,7 @@ Leaves config.json, result.json, metrics.jsonl, curves.png and detections.png: h
 scores, where what is missed is marked. Precision is the mean average precision of COCO.
 
 References:
-  Zhou, Wang, Krähenbühl: Objects as points, 2019. Law, Deng: CornerNet, 2018 (the focal loss of the heat map).
+    Zhou, Wang and Krähenbühl, Objects as Points, 2019. Law and Deng, CornerNet, 2018 (the focal loss of the heat map).
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import Bound, Count, Natural, Number, Share, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping, to_resume
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.components import Components, Found
 from experiments.data.scenes import scenes
 from jaxnn import data, metrics, models, plots, train
@@ -49,40 +49,35 @@ SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
-    """What to train."""
+class Options(Cosine):
+    """Options of the detector."""
 
     data_dir: Path | None = None
     """A folder of pictures and one JSON file of boxes in COCO's format, to train on those."""
-    side: int = 64
+    side: Annotated[int, Bound("a multiple of 4, 32 to 2048", lambda n: n % 4 == 0 and 32 <= n <= 2048)] = 64
     """Side of a scene in pixels, a multiple of 4; pictures of --data-dir are scaled to fit into it."""
-    digits: int = 8
+    digits: Annotated[Count, Bound("at most 100", lambda n: n <= 100)] = 8
     """Most digits in a scene."""
-    tests: int = 256
+    tests: Count = 256
     """Held-out scenes to judge by."""
-    steps: int = 50
+    steps: Count = 50
     """Training steps of an epoch; scenes are new in each. With --data-dir, an epoch reads all pictures once."""
-    epochs: int = 24
-    """Epochs to train."""
-    batch_size: int = 16
-    """Pictures a step."""
-    width: int = 16
+    epochs: Count = 24
+    batch_size: Count = 16
+    width: Count = 16
     """Channels of the first convolution; the later ones have twice and four times as many."""
-    blocks: int = 4
+    blocks: Natural = 4
     """Residual convolutions."""
-    learning_rate: float = 2e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
-    weight_decay: float = 1e-4
+    learning_rate: Number = 2e-3
+    weight_decay: Number = 1e-4
     """Decoupled weight decay of the weights."""
-    score: float = 0.3
+    score: Share = 0.3
     """The least score of a box that is drawn."""
-    dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
     run: Path = Path("runs/detect")
 
 
 class Work(NamedTuple):
-    """What to learn from and to be judged by.
+    """The pictures to learn from and to be judged by.
 
     Attributes:
         training: Batches for `train.fit`.
@@ -103,7 +98,8 @@ class Work(NamedTuple):
 
 def main(options: Options) -> None:
     """Trains, judges on held-out pictures, and draws some of them."""
-    check(options)
+    check_run(options)
+    steps_of(options.epochs, options.steps, 1)
     work = of_digits(options) if options.data_dir is None else of_folder(options, options.data_dir)
     model = models.Detector(
         work.test.images.shape[-1],
@@ -121,21 +117,22 @@ def main(options: Options) -> None:
         clip_norm=10.0,
     )
     create = partial(train.create_state, model, tx, jax.random.key(options.seed))
-    how: dict[str, Any] = {
+    arguments: dict[str, Any] = {
+        "data": work.training,
+        "loss_fn": LOSS,
         "test_data": work.test,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "preprocess": PREPROCESS,
     }
     if options.dry_run:
-        print(train.loop.dry_run(jax.eval_shape(create), work.training, LOSS, **how, resume=options.resume))
+        foretell(options, create, **arguments)
         return
     folder = folder_of(options)
     parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(f"Detector with {parameters:,} parameters on {work.about}; {jax.devices()[0].device_kind}")
     began = time.perf_counter()
-    kept = keeping(options, folder, free=("score",))
-    state, history = train.fit(create(), work.training, LOSS, **how, run=folder, **kept)
+    state, history = train.fit(create(), **arguments, **keeping(options, folder, free=("score",)))
     seconds = time.perf_counter() - began
     found: Any = jax.tree.map(np.asarray, train.predict(state, work.test, detect, preprocess=PREPROCESS))
 
@@ -167,19 +164,6 @@ def main(options: Options) -> None:
 def detect(model: models.Detector, batch: Boxed) -> F.Detections:
     """The best boxes of each picture."""
     return F.decode_boxes(model(batch.images), stride=model.stride, top=TOP)
-
-
-def check(options: Options) -> None:
-    """Raises where an option makes no sense, before anything is loaded."""
-    expect_counts(options, "digits", "tests", "steps", "epochs", "batch_size", "width", "checkpoint_every")
-    expect_counts(options, "seed", "blocks", least=0)
-    expect("side", options.side, options.side % 4 == 0 and 32 <= options.side <= 2048, "a multiple of 4, 32 to 2048")
-    expect_numbers(options, "learning_rate", "weight_decay")
-    expect_share(options, "score")
-    expect("digits", options.digits, options.digits <= 100, "at most 100")
-    steps_of(options.epochs, options.steps, 1)
-    if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is made
 
 
 def of_digits(options: Options) -> Work:

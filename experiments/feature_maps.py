@@ -1,4 +1,4 @@
-"""What given kernels see: feature maps of real pictures, same-size and smaller, and what pooling keeps of them.
+"""Feature maps of given kernels on real pictures, same-size and smaller, and what pooling keeps of them.
 
     python -m experiments.feature_maps
     python -m experiments.feature_maps --picture my_photo.jpg
@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import Count, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import run_folder
+from experiments.cli.options import folder_of
 from jaxnn import functional as F
 from jaxnn import plots
 
@@ -32,11 +32,11 @@ LARGEST = 2**25
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to look at."""
+    """Options of the pictures."""
 
     picture: Path | None = None
     """A picture file; without one, the photographs that come inside scikit-learn."""
-    pool: int = 4
+    pool: Count = 4
     """Side of the pooling windows."""
     run: Path = Path("runs/feature_maps")
     """The run folder; a number is added where it exists, nothing is overwritten."""
@@ -44,13 +44,13 @@ class Options:
 
 def main(options: Options) -> None:
     """Slides both kernels over each picture, pools the result, and saves what they saw."""
-    expect_counts(options, "pool")
+    check(options)
     pictures = photographs(options.picture)
     smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
     if smallest < 3:
         raise ValueError(f"--picture: expected at least 3 pixels on each side, which K2 needs, got {smallest}")
     expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"
@@ -91,11 +91,10 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is a lower one
+            Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow warns above, and refuses twice as many
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path)
         with picture:
-            if picture.width * picture.height > LARGEST:
-                raise ValueError(f"it has {picture.width}x{picture.height} pixels, more than {LARGEST:,}")
             pixels = np.asarray(picture.convert("RGB"))
     except OSError as error:
         why = error.strerror or "expected a picture, PNG, JPEG and the like"

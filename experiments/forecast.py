@@ -34,7 +34,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -42,18 +42,18 @@ import numpy as np
 from flax import nnx
 
 from experiments import forecast_report as report
-from experiments.cli.checks import MOST, expect, expect_counts, expect_numbers, steps_of
+from experiments.cli.checks import MOST, Bound, Count, Number, Several, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.rolling import Task, calibrated, cuts, least_length, task
 from experiments.data.series import Floats, Scale, Series, load_series
 from experiments.data.series_file import read_series
 from jaxnn import models, train
-from jaxnn.train.losses import LossFn, Metrics
+from jaxnn.train.losses import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Cosine):
     """How to forecast."""
 
     series: tuple[Path, ...] = ()
@@ -62,38 +62,33 @@ class Options(Kept):
     """After how many steps the season of --series returns; by default a year, or a week where a step is a day."""
     scale: Scale = "none"
     """On which scale the ups and downs of --series are about as large at high values as at low ones."""
-    horizon: int = 12
+    horizon: Count = 12
     """Steps ahead, all forecast at once."""
-    level: float = 0.9
+    level: Annotated[float, Bound("a number between 0 and 1", lambda x: 0 < x < 1)] = 0.9
     """The share of values that intervals are to cover."""
-    cuts: int = 4
+    cuts: Count = 4
     """How often each series is cut and the forecasts after the cut are judged."""
     tune: bool = False
     """Leave out the held-out end of each series and judge on what comes before, to choose options by."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
     """The recurrent layer."""
-    window: int = 24
+    window: Several = 24
     """Steps that it sees."""
-    hidden: int = 16
+    hidden: Count = 16
     """Its hidden units."""
-    noise: float = 0.8
+    noise: Number = 0.8
     """Standard deviation of the noise on the scaled past, in training."""
-    share: float = 0.5
+    share: Number = 0.5
     """How much of what the networks add is added."""
-    epochs: int = 6
-    """Passes over the examples."""
-    examples: int = 512
+    epochs: Count = 6
+    examples: Count = 512
     """Examples of each series and cut: some of a long series, those of a short one several times."""
-    batch_size: int = 32
-    """Examples a step."""
-    learning_rate: float = 3e-3
-    """The highest learning rate of the run."""
-    weight_decay: float = 0.1
+    batch_size: Count = 32
+    learning_rate: Number = 3e-3
+    weight_decay: Number = 0.1
     """Decoupled weight decay of the weights."""
-    seeds: int = 6
+    seeds: Count = 6
     """Networks of each series and cut, whose mean is the forecast."""
-    dry_run: bool = False
-    """Tell what one of the networks costs; train nothing and write nothing."""
     run: Path = Path("runs/forecast")
 
     @property
@@ -104,32 +99,33 @@ class Options(Kept):
 
 def main(options: Options) -> None:
     """Forecasts every series from all origins in every way, and says how far off each was."""
-    series = check(options)
+    series = series_of(options)
+    tasks = tasks_of(series, options)
+    work = work_of([each for group in tasks for each in group], options)
     if options.dry_run:
-        foretell(series, options)
+        number = sum(map(len, tasks))
+        print(f"one of {number * options.seeds} networks, which are trained together:")
+        foretell(options, lambda: train.ensemble.member(create_networks(number, options), 0), **work)
         return
     folder = folder_of(options)
     print(f"{len(series)} series, {options.horizon} steps ahead, judged at {options.cuts} cuts each")
     started = time.perf_counter()
-    tasks = forecast(series, options, folder)
+    tasks = forecast(tasks, work, options, folder)
     scores = [report.score(each, options.level) for each in tasks]
     report.print_table(scores, options.level)
     report.draw_forecasts(tasks, options.level, folder / "forecasts.png")
     report.draw_errors(scores, folder / "errors.png")
     report.write_future(tasks, folder / "forecasts.csv")
-    folder.write_json("result.json", {"seconds": time.perf_counter() - started, "scores": report.as_dicts(scores)})
-    print(f"after {time.perf_counter() - started:.0f} s; pictures and numbers are in {folder.path}")
+    seconds = time.perf_counter() - started
+    folder.write_json("result.json", {"seconds": seconds, "scores": report.as_dicts(scores)})
+    print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
 
 
-def check(options: Options) -> list[Series]:
+def series_of(options: Options) -> list[Series]:
     """The series; raises where they or an option do not serve."""
-    expect_counts(options, "horizon", "cuts", "window", "hidden", "epochs", "examples", "batch_size", "seeds")
-    expect_counts(options, "checkpoint_every")
-    expect_counts(options, "window", least=2)
+    check_run(options)
     last = (MOST + 1) // options.seeds - 1  # each seed stands for as many networks
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    expect_numbers(options, "noise", "share", "learning_rate", "weight_decay")
-    expect("level", options.level, 0 < options.level < 1, "a number between 0 and 1")
     steps_of(options.epochs, options.examples, options.batch_size)
     if options.series:
         period = options.period
@@ -167,8 +163,9 @@ def _check_values(series: Series, options: Options) -> None:
     """Raises where a series is too short or does not change."""
     if len(series.values) < _least(series, options):
         raise ValueError(
-            f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window: {options.horizon} steps at "
-            f"{options.cuts} cuts need {_least(series, options)} values, and {series.name} has {len(series.values)}"
+            f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window, got {options.horizon} steps at "
+            f"{options.cuts} cuts, which need {_least(series, options)} values, and {series.name} has "
+            f"{len(series.values)}"
         )
     first = series.values[: cuts(len(series.values), options.horizon, options.cuts)[0].at]
     period = round(series.period)
@@ -176,26 +173,8 @@ def _check_values(series: Series, options: Options) -> None:
         raise ValueError(f"--series: expected values that change, got the same again and again in {series.name}")
 
 
-def foretell(series: Sequence[Series], options: Options) -> None:
-    """Says what one network would cost."""
-    tasks = tasks_of(series, options)
-    work = work_of([each for group in tasks for each in group], options)
-    states = jax.eval_shape(lambda: create_networks(work.tasks, options))
-    print(f"one of {work.tasks * options.seeds} networks, which are trained together:")
-    print(
-        train.loop.dry_run(
-            jax.eval_shape(lambda states: train.ensemble.member(states, 0), states),
-            work.examples,
-            work.loss_fn,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            resume=options.resume,
-        )
-    )
-
-
 def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
-    """What is to be forecast, of each series at all its cuts, with the simple forecasts of it."""
+    """The tasks of each series at all its cuts, with the simple forecasts of it."""
     return [
         [
             task(one, cut, horizon=options.horizon, window=options.window, quantiles=options.quantiles)
@@ -205,10 +184,21 @@ def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
     ]
 
 
-def forecast(series: Sequence[Series], options: Options, folder: train.RunFolder | None = None) -> list[list[Task]]:
-    """Forecasts each series at all its cuts but the first in every way, with calibrated intervals."""
-    tasks = tasks_of(series, options)
-    added = iter(train_and_predict([each for group in tasks for each in group], options, folder))
+def forecast(
+    tasks: list[list[Task]], work: dict[str, Any], options: Options, folder: train.RunFolder | None = None
+) -> list[list[Task]]:
+    """Adds the networks' forecasts to those of each series at all its cuts, and calibrates all intervals."""
+    states, histories = train.ensemble.fit(
+        create_networks(sum(map(len, tasks)), options),
+        **work,
+        **({} if folder is None else keeping(options, folder, log=False)),
+    )
+    if lost := sum(map(train.ensemble.diverged, histories)):
+        raise ValueError(
+            f"--learning-rate: expected one that all networks bear, got {options.learning_rate}, with which {lost} of "
+            f"{len(histories)} diverged; try a lower one."
+        )
+    added = iter(predict(states, [each for group in tasks for each in group], options))
     for group in tasks:
         for each in group:
             change = options.share * next(added) * each.spread[:, None]
@@ -229,22 +219,11 @@ class Network(nnx.Module):
         return self.forecaster(past).reshape(len(past), -1, 3)
 
 
-class Work(NamedTuple):
-    """What the networks learn.
+def work_of(tasks: Sequence[Task], options: Options) -> dict[str, Any]:
+    """Arguments of `train.ensemble.fit`; the loss is that of the quantiles of what the linear forecasts leave.
 
-    Attributes:
-        tasks: How many tasks there are.
-        examples: The numbers of the examples; the arrays themselves are in the loss, once for all networks.
-        loss_fn: The loss.
+    The data are the numbers of the examples; the arrays themselves are in the loss, once for all networks.
     """
-
-    tasks: int
-    examples: dict[str, Any]
-    loss_fn: LossFn
-
-
-def work_of(tasks: Sequence[Task], options: Options) -> Work:
-    """The examples of all tasks, and the loss: quantiles of what the linear forecasts leave."""
     numbers = [_spaced(len(each.known_past), options.examples) for each in tasks]
     past = _float32([each.known_past[n] for each, n in zip(tasks, numbers, strict=True)])
     errors = _float32([each.known_errors[n] for each, n in zip(tasks, numbers, strict=True)])
@@ -262,23 +241,8 @@ def work_of(tasks: Sequence[Task], options: Options) -> Work:
     # A checkpoint of other series does not fit: the data say which they are.
     checksum = zlib.crc32(b"".join(each.series.values.tobytes() for each in tasks))
     identity = np.full(options.examples, checksum, np.uint32)
-    return Work(len(tasks), {"example": np.arange(options.examples), "series": identity}, loss_fn)
-
-
-def train_and_predict(tasks: Sequence[Task], options: Options, folder: train.RunFolder | None) -> list[Floats]:
-    """What the networks' mean adds to the linear forecasts of each task, `(origins, horizon, 3)`, in its `spread`."""
-    work = work_of(tasks, options)
-    states, histories = train.ensemble.fit(
-        create_networks(work.tasks, options),
-        work.examples,
-        work.loss_fn,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        **keeping(options, folder),
-    )
-    if lost := sum(map(train.ensemble.diverged, histories)):
-        raise ValueError(f"{lost} of the {len(histories)} networks diverged: try a lower --learning-rate")
-    return predict(states, tasks, options)
+    examples = {"example": np.arange(options.examples), "series": identity}
+    return {"data": examples, "loss_fn": loss_fn, "epochs": options.epochs, "batch_size": options.batch_size}
 
 
 def _spaced(known: int, wanted: int) -> Any:

@@ -1,4 +1,4 @@
-"""What the forecasts leave for a person: a table, two pictures, and the future of each series as a CSV file."""
+"""Output of the forecasts: a table, two pictures, and the future of each series as a CSV file."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from experiments.data.rolling import SIMPLE, Task
 from experiments.data.series import Floats
 from jaxnn import metrics
 from jaxnn.files import replacing
+from jaxnn.inspect.summary import aligned
 from jaxnn.plots.figure import INK, TEST, TRAIN, new_figure, plain, save
 
 COLOURS = {"naive": "#bbbbbb", "seasonal-naive": "#888888", "smoothing": "#2a9d8f", "linear": TRAIN}
@@ -83,14 +84,12 @@ def print_table(scores: Sequence[Scores], level: float) -> None:
     ways = list(scores[0].ways)
     print(f"mean absolute scaled error, then the coverage of {level:.0%} intervals and their score, less is better")
     pairs = ("linear", scores[0].network)
-    heads = [*ways, *(f"cover {name}" for name in pairs), *(f"score {name}" for name in pairs)]
-    widths = [max(len(head), 7) + 2 for head in heads]
-    print(f"{'':22}" + "".join(head.rjust(width) for head, width in zip(heads, widths, strict=True)))
+    rows = [["", *ways, *(f"cover {name}" for name in pairs), *(f"score {name}" for name in pairs)]]
     for each in scores:
-        shown = [f"{_mean(each.ways[name], 'mase'):.3f}" for name in ways]
-        shown += [f"{each.ways[name].coverage:.0%}" for name in pairs]
-        shown += [f"{each.ways[name].interval:.2f}" for name in pairs]
-        print(f"{each.series:22.22}" + "".join(text.rjust(width) for text, width in zip(shown, widths, strict=True)))
+        errors = [f"{_mean(each.ways[name], 'mase'):.3f}" for name in ways]
+        covered = [f"{each.ways[name].coverage:.0%}" for name in pairs]
+        rows.append([each.series, *errors, *covered, *(f"{each.ways[name].interval:.2f}" for name in pairs)])
+    print(aligned(rows, "l" + "r" * (len(rows[0]) - 1)))
     print(summary(scores))
 
 

@@ -9,51 +9,55 @@ Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predi
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Literal
 
 from flax import nnx
 
+from experiments.cli import pictures
+from experiments.cli.checks import Count, Natural, Number
 from experiments.cli.command import run
-from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of, report
+from experiments.cli.options import folder_of, foretell, keeping
 from jaxnn import models, plots, train
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """LeNet's options."""
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
     """The tutorial's network, or LeCun's of 1998."""
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    epochs: Count = 40
+    batch_size: Count = 32
+    learning_rate: Number = 2e-3
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    l2: float = 1e-4
+    l2: Number = 1e-4
     normalize: bool = True
-    shift: int = 1
+    shift: Natural = 1
     run: Path = Path("runs/lenet5")
 
 
 def main(options: Options) -> None:
     """Trains the chosen LeNet, and draws what it learned."""
-    pictures = load(options)
-    shape, classes, rngs = pictures.train.images.shape[1:], len(pictures.classes), nnx.Rngs(options.seed)
+    dataset = pictures.load(options)
+    shape, classes, rngs = dataset.train.images.shape[1:], len(dataset.classes), nnx.Rngs(options.seed)
     network, first = (models.LeNet, "conv1") if options.model == "lenet" else (models.LeNet5, "c1")
     model = network(shape, classes=classes, **train.precision(options.precision), rngs=rngs)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    parameters = introduce(model, pictures)
+    work = pictures.work_of(options, dataset)
+    parameters = pictures.introduce(model, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, recipe, model, pictures)
+        foretell(options, create, **work)
         return
     folder = folder_of(options)
-    learned = fit(options, recipe, model, pictures, folder)
+    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    state, predicted, accuracy = pictures.judge(state, work)
     if train.devices.distributed.is_first():
-        plots.filters(learned.state.params[first]["kernel"], folder / "filters.png")
-        draw(folder, learned, pictures)
-        export(folder, recipe, learned, pictures)
-        report(folder, learned, parameters)
+        plots.filters(state.params[first]["kernel"], folder / "filters.png")
+        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
+        pictures.report(folder, accuracy, history, parameters)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ LSTM decide how long they keep something. They start out keeping for 1 to `delay
 (chrono initialisation); with `--no-chrono` they start as the library's layers do.
 
 References:
-  Hochreiter, Schmidhuber: Long short-term memory, 1997 (both tasks). Arjovsky, Shah, Bengio: Unitary evolution
-  recurrent neural networks, 2016 (in this form). Tallec, Ollivier: Can recurrent neural networks warp time?, 2018
-  (chrono initialisation).
+    Hochreiter and Schmidhuber, Long Short-Term Memory, 1997 (both tasks). Arjovsky, Shah and Bengio, Unitary Evolution
+    Recurrent Neural Networks, 2016 (in this form). Tallec and Ollivier, Can Recurrent Neural Networks Warp Time?, 2018
+    (chrono initialisation).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts, expect_numbers
+from experiments.cli.checks import Bound, Count, Number, Several, expect
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping
+from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
+from experiments.data.memory_tasks import ALPHABET, GUESS, NEAR, SYMBOLS, TASKS, Batch, adding
 from jaxnn import functional as F
 from jaxnn import train
 from jaxnn.modules import Dense
@@ -68,13 +69,6 @@ CELLS = {
     "minlstm": Kind("minLSTM", F.minlstm_cell(), F.init_minlstm, "#0b7285", keeps=(-1, 1, 0)),
     "lru": Kind("LRU", F.lru_cell(), F.init_lru, "#868e96"),
 }
-ALPHABET, SYMBOLS = 4, 2
-"""Copying: how many different symbols there are, and how many are to be kept."""
-NEAR = 0.1
-"""A sum is right if it is off by less."""
-GUESS = {"adding": 1 - (1 - NEAR) ** 2, "copying": 1 / ALPHABET}
-"""The share that is right without memory: of sums by always saying 1, of symbols by chance."""
-
 GONE = 1e-12
 """Gradients below are not drawn."""
 
@@ -84,61 +78,26 @@ CHUNK = 400
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
-    """What to train."""
+class Options(Trained):
+    """Options of the networks."""
 
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
     """Which cells to compare; separated by commas or spaces."""
-    delays: tuple[int, ...] = (10, 30, 80)
+    delays: tuple[Several, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
-    steps: int = 2400
+    steps: Count = 2400
     """Training steps of each network; examples are new in each."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Sequences a step."""
-    hidden: int = 48
+    hidden: Count = 48
     """Hidden units."""
-    learning_rate: float = 1e-2
+    learning_rate: Number = 1e-2
     """Of Adam, the highest: it warms up, then falls as half a cosine."""
-    clip: float = 1.0
+    clip: Annotated[float, Bound("a positive number", lambda x: x > 0)] = 1.0
     """The longest gradient; longer ones are scaled down."""
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
     run: Path = Path("runs/memory")
-
-
-class Batch(NamedTuple):
-    """Sequences and what to say at their end.
-
-    Attributes:
-      inputs: `(batch, time, features)`.
-      targets: `(batch, answers)`, for the last `answers` steps.
-    """
-
-    inputs: jax.Array
-    targets: jax.Array
-
-
-def adding(key: jax.Array, batch: int, delay: int) -> Batch:
-    """`delay` numbers, uniform in [0, 1]; one of the first tenth and one of the second half are marked."""
-    numbers, first, second = jax.random.split(key, 3)
-    values = jax.random.uniform(numbers, (batch, delay))
-    tenth, half = max(1, delay // 10), delay // 2
-    places = jnp.stack(
-        [jax.random.randint(first, (batch,), 0, tenth), jax.random.randint(second, (batch,), half, delay)], axis=-1
-    )
-    marks = jax.nn.one_hot(places, delay).sum(1)
-    return Batch(jnp.stack([values, marks], axis=-1), jnp.sum(values * marks, axis=-1, keepdims=True))
-
-
-def copying(key: jax.Array, batch: int, delay: int) -> Batch:
-    """`SYMBOLS` symbols, `delay` steps of silence, and a signal while the symbols are to be said again, in order."""
-    symbols = jax.random.randint(key, (batch, SYMBOLS), 0, ALPHABET)
-    silence = jnp.full((batch, delay), ALPHABET)
-    signal = jnp.full((batch, SYMBOLS), ALPHABET + 1)
-    return Batch(jax.nn.one_hot(jnp.concatenate([symbols, silence, signal], axis=1), ALPHABET + 2), symbols)
-
-
-TASKS: dict[str, Callable[[jax.Array, int, int], Batch]] = {"adding": adding, "copying": copying}
 
 
 class Network(nnx.Module):
@@ -175,20 +134,20 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    expect_counts(options, "steps", "batch_size", "hidden", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
     expect("delays", "none", len(options.delays) > 0, "at least one")
-    expect_counts(options, "delays", least=2)
-    expect_numbers(options, "learning_rate")
-    expect("clip", options.clip, options.clip > 0, "a positive number")
-    cells = chosen(options.cells)
-    delays = sorted(options.delays)
-    folder = folder_of(options, [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells])
+    cells, delays = chosen(options.cells), sorted(options.delays)
+    networks = [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells]
+    check_run(options, networks)
+    if options.dry_run:
+        print(f"one of {len(networks)} networks, over the longest delay:")
+        network = Network(cells[0], "adding", delays[-1], options)
+        foretell(options, lambda: create_state(network, options), **work_of("adding", delays[-1], options))
+        return
+    folder = folder_of(options, networks)
     scores: dict[str, dict[str, list[dict[str, float]]]] = {
         task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
     }
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}
-    longest = max(options.delays)
     began = time.perf_counter()
     for task in TASKS:
         for delay in delays:
@@ -196,8 +155,8 @@ def main(options: Options) -> None:
                 name, network = CELLS[cell].name, Network(cell, task, delay, options)
                 trained, score = learn(network, task, delay, options, folder)
                 scores[task][name].append(score)
-                if (task, delay) == ("adding", longest):
-                    examples = adding(jax.random.key(options.seed), 256, longest).inputs
+                if (task, delay) == ("adding", delays[-1]):
+                    examples = adding(jax.random.key(options.seed), 256, delay).inputs
                     gradients["before training"][name] = reach(network, examples).tolist()
                     gradients["after training"][name] = reach(trained, examples).tolist()
             print(
@@ -220,7 +179,7 @@ def chosen(written: tuple[str, ...]) -> list[str]:
 
 
 def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
-    """What each network learned last, in words."""
+    """The last scores of each network, in words."""
     last = {cell: scores[-1] for cell, scores in of_cells.items()}
     return "  ".join(
         f"{cell} {score['right']:6.1%} (loss {score['loss']:.4f}, {1e3 * score['seconds_per_step']:.1f} ms a step)"
@@ -228,24 +187,27 @@ def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
+def create_state(network: Network, options: Options) -> train.TrainState:
+    """The state before the first step."""
+    tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
+    return train.create_state(network, tx, jax.random.key(options.seed))
+
+
+def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
+    """Arguments of `train.fit` beside the state: new examples in every step, in one epoch."""
+    examples = train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps)
+    return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, CHUNK)}
+
+
 def learn(
-    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder | None = None
+    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder
 ) -> tuple[Network, dict[str, float]]:
-    """Trains a network on new examples in every step; returns it and its scores on others.
+    """Trains a network; returns it and its scores on other examples.
 
     The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
-    Checkpoints go to the run folder, where there is one.
     """
-    tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
-    state, history = train.fit(
-        train.create_state(network, tx, jax.random.key(options.seed)),
-        train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps),
-        loss_fn,
-        epochs=1,
-        chunk=min(options.steps, CHUNK),
-        progress=False,
-        **keeping(options, folder, name_of(network.cell, task, delay)),
-    )
+    work, kept = work_of(task, delay, options), keeping(options, folder, name_of(network.cell, task, delay), log=False)
+    state, history = train.fit(create_state(network, options), **work, **kept, progress=False)
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
     return state.model(), {**rated, "seconds_per_step": history[-1]["seconds"] / options.steps}

@@ -5,11 +5,10 @@
 
 Plain stochastic gradient descent over epochs, so that what the activation does to the gradient shows: how fast each
 learns, and how much of the gradient reaches the first layer. Leaves curves of all three in the run folder, and
-checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` goes on with a run that was stopped or killed.
+checkpoints on the way: `python -m experiments.mlp --resume runs/mlp` resumes a run that was stopped or killed.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect, expect_counts, steps_of
+from experiments.cli.checks import Count, Positive, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping, to_resume
+from experiments.cli.options import Epochs, check_run, folder_of, foretell, keeping
 from jaxnn import data, models, plots, train
 from jaxnn.train.step import Preprocess
 
@@ -29,54 +28,50 @@ ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.re
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Epochs):
     """How to train."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[Count, ...] = (64, 64)
     """Features of each hidden layer."""
-    epochs: int = 30
-    """Passes over the training pictures."""
-    batch_size: int = 32
-    """Pictures a step."""
-    learning_rate: float = 0.1
+    epochs: Count = 30
+    batch_size: Count = 32
+    learning_rate: Positive = 0.1
     """Of plain stochastic gradient descent."""
     run: Path = Path("runs/mlp")
-    checkpoint_every: int = 10
-    dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
+    checkpoint_every: Count = 10
 
 
 def main(options: Options) -> None:
     """Trains one network an activation, and says what each reached."""
-    expect_counts(options, "epochs", "batch_size", "hidden", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
-    rate = options.learning_rate
-    expect("learning_rate", rate, 0 < rate < math.inf, "a finite positive number")
-    if options.resume is not None:
-        to_resume(options.resume, tuple(ACTIVATIONS))  # a folder that is not there is told before anything is loaded
+    check_run(options, tuple(ACTIVATIONS))
     digits = data.load_digits()
     steps_of(options.epochs, len(digits.train.labels), options.batch_size)
-    to_rows, loss_fn = rows(train.image_preprocess(mean=0.3, std=0.4)), train.losses.classification()
-    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "preprocess": to_rows}
-    how["test_data"] = digits.test
+    to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
+    work: dict[str, Any] = {
+        "data": digits.train,
+        "loss_fn": train.losses.classification(),
+        "test_data": digits.test,
+        "preprocess": to_rows,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
 
     def start(activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
         """The state before the first step; its weights are the same whatever the activation."""
         net = models.MLP((64, *options.hidden, 10), activation=activation, rngs=nnx.Rngs(options.seed))
-        return train.create_state(net, optax.sgd(rate), jax.random.key(options.seed))
+        return train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
 
     if options.dry_run:
         print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
-        shapes = jax.eval_shape(lambda: start(jax.nn.relu))
-        print(train.loop.dry_run(shapes, digits.train, loss_fn, **how, resume=options.resume))
+        foretell(options, lambda: start(jax.nn.relu), **work)
         return
     folder = folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
-        kept = keeping(options, folder, name)
-        state, history = train.fit(state, digits.train, loss_fn, **how, **kept, progress=False)
+        kept = keeping(options, folder, name, log=False)
+        state, history = train.fit(state, **work, **kept, progress=False)
         curves[name], accuracy = history, history[-1]["test_accuracy"]
         results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
         print(

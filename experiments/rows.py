@@ -8,56 +8,57 @@ Both networks start from the same weights. In the frozen one the LSTM keeps its 
 learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
 metrics.jsonl and, of the joint network, confusion.png, predictions.png and model.jaxprogram, which `python -m
 experiments.serve` reads, and curves.png of both in the run folder, and checkpoints of both on the way:
-`python -m experiments.rows --resume runs/rows` goes on with a run that was stopped.
+`python -m experiments.rows --resume runs/rows` resumes a run that was stopped.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
-from experiments.cli.checks import expect_counts, expect_share
+from experiments.cli import pictures
+from experiments.cli.checks import Count, Natural, Number, Share
 from experiments.cli.command import run
-from experiments.cli.options import folder_of
-from experiments.cli.pictures import Training, draw, export, fit, foretell, introduce, load, recipe_of
+from experiments.cli.options import folder_of, foretell, keeping, seconds_of
 from jaxnn import models, plots, train
+from jaxnn.train.run import History
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
 NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
-"""What is trained where the LSTM is frozen."""
+"""The parameters that are trained where the LSTM is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Training):
+class Options(pictures.Training):
     """The reader's options."""
 
-    hidden: int = 128
+    hidden: Count = 128
     """Memory cells of each LSTM layer."""
-    layers: int = 1
+    layers: Count = 1
     """LSTM layers, one on top of another."""
-    dense: int = 128
+    dense: Count = 128
     """Features of the dense layer between LSTM and classes."""
-    dropout: float = 0.2
+    dropout: Share = 0.2
     """Rate of dropout between LSTM layers and on what the dense layers see."""
-    epochs: int = 40
+    epochs: Count = 40
     """Passes over the training pictures, for each of the two networks."""
-    batch_size: int = 32
-    learning_rate: float = 3e-3
+    batch_size: Count = 32
+    learning_rate: Number = 3e-3
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
     normalize: bool = True
-    shift: int = 1
+    shift: Natural = 1
     run: Path = Path("runs/rows")
 
 
 def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
-    expect_counts(options, "hidden", "layers", "dense")
-    expect_share(options, "dropout")
-    pictures = load(options, NETWORKS)
-    recipe = recipe_of(options, pictures, options.learning_rate)
-    shape = pictures.train.images.shape[1:]
+    dataset = pictures.load(options, NETWORKS)
+    work = pictures.work_of(options, dataset)
+    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
+    shape = dataset.train.images.shape[1:]
 
     def network() -> models.RowReader:
         return models.RowReader(
@@ -65,38 +66,45 @@ def main(options: Options) -> None:
             hidden=options.hidden,
             layers=options.layers,
             dense=options.dense,
-            classes=len(pictures.classes),
+            classes=len(dataset.classes),
             dropout=options.dropout,
             **train.precision(options.precision),
             rngs=nnx.Rngs(options.seed),
         )
 
-    parameters = introduce(network(), pictures)
+    parameters = pictures.introduce(network(), dataset)
     if options.dry_run:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
-        foretell(options, recipe, network(), pictures)
+        foretell(options, functools.partial(pictures.create_state, options, network(), tx), **work)
         return
     folder = folder_of(options, NETWORKS)
+
+    def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
+        kept = keeping(options, folder, name, log=name == "joint", best="test_accuracy")
+        return train.fit(pictures.create_state(options, network(), tx, wrt), **work, **kept)
+
     print("LSTM and dense layers, trained jointly:")
-    joint = fit(options, recipe, network(), pictures, folder, network="joint")
+    joint, joint_history = learn("joint")
+    joint, predicted, accuracy = pictures.judge(joint, work)
     print("dense layers alone, the LSTM frozen at its random start:")
-    frozen = fit(options, recipe, network(), pictures, folder, network="frozen", wrt=NOT_LSTM, log=False)
+    frozen, frozen_history = learn("frozen", NOT_LSTM)
+    _, _, frozen_accuracy = pictures.judge(frozen, work)
     if not train.devices.distributed.is_first():
         return
-    plots.compare({"joint": joint.history, "frozen LSTM": frozen.history}, folder / "curves.png")
-    draw(folder, joint, pictures)
-    export(folder, recipe, joint, pictures)
+    plots.compare({"joint": joint_history, "frozen LSTM": frozen_history}, folder / "curves.png")
+    pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
+    seconds, frozen_seconds = seconds_of(joint_history), seconds_of(frozen_history)
     result = {
-        "test_accuracy": joint.accuracy,
-        "test_accuracy_frozen": frozen.accuracy,
-        "seconds": joint.seconds,
-        "seconds_frozen": frozen.seconds,
+        "test_accuracy": accuracy,
+        "test_accuracy_frozen": frozen_accuracy,
+        "seconds": seconds,
+        "seconds_frozen": frozen_seconds,
         "parameters": parameters,
     }
     folder.write_json("result.json", result)
     print(
-        f"test accuracy {joint.accuracy:.2%} trained jointly ({joint.seconds:.0f} s), {frozen.accuracy:.2%} with the "
-        f"LSTM frozen ({frozen.seconds:.0f} s); pictures and metrics are in {folder.path}"
+        f"test accuracy {accuracy:.2%} trained jointly ({seconds:.0f} s), {frozen_accuracy:.2%} with the "
+        f"LSTM frozen ({frozen_seconds:.0f} s); pictures and metrics are in {folder.path}"
     )
 
 

@@ -5,7 +5,7 @@
 
 Every tenth day is kept out of training in all forms, and some combinations of day, month and order are kept out in all
 days. Reports the share of dates that are right to the last character, by greedy and by beam search, and leaves
-attention.png: which characters the decoder looks at while it writes each of its own.
+attention.png: which characters the decoder looks at while it writes each of those that it writes.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import Count, Number, Share, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
 from jaxnn import plots, train
@@ -29,26 +29,23 @@ from jaxnn.modules import Decoder, Encoder
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Cosine):
     """How to train."""
 
-    examples: int = 20_000
+    examples: Count = 20_000
     """Dates to train on."""
-    tests: int = 2_000
+    tests: Count = 2_000
     """Held-out dates to judge by, once in the forms that were trained on and once in those that were not."""
-    epochs: int = 5
-    """Passes over the training dates."""
-    batch_size: int = 64
-    """Dates a step."""
-    hidden: int = 64
+    epochs: Count = 5
+    batch_size: Count = 64
+    hidden: Count = 64
     """Hidden units of the encoder in each direction, and of the decoder."""
-    embed: int = 32
+    embed: Count = 32
     """Size of a character's embedding."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Dropout of the embeddings."""
-    learning_rate: float = 4e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
-    beams: int = 4
+    learning_rate: Number = 4e-3
+    beams: Count = 4
     """Beginnings that beam search keeps."""
     read: tuple[str, ...] = ()
     """Dates of your own, read after training and shown in the heat map."""
@@ -88,10 +85,7 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 
 def main(options: Options) -> None:
     """Trains, judges on held-out dates, and draws where the decoder looks."""
-    expect_counts(options, "examples", "tests", "epochs", "batch_size", "hidden", "embed", "beams", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
-    expect_share(options, "dropout")
-    expect_numbers(options, "learning_rate")
+    check_run(options)
     steps = steps_of(options.epochs, options.examples, options.batch_size)
     own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
     trained, unseen = dates.forms()
@@ -102,25 +96,21 @@ def main(options: Options) -> None:
     }
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
-    folder = folder_of(options)
+    held_out, _ = tests["forms that were trained on"]
+    work: dict[str, Any] = {"data": examples, "loss_fn": loss_fn, "test_data": held_out}
+    work |= {"epochs": options.epochs, "batch_size": options.batch_size}
     parameters = optax.tree.size(state.params)
     print(
         f"encoder and decoder with {parameters:,} parameters; {options.examples:,} dates in {len(trained)} forms to "
         f"train on; {options.tests:,} held out, and as many in {len(unseen)} forms never seen; "
         f"{jax.devices()[0].device_kind}"
     )
+    if options.dry_run:
+        foretell(options, lambda: state, **work)
+        return
+    folder = folder_of(options)
     started = time.perf_counter()
-    held_out, _ = tests["forms that were trained on"]
-    state, _ = train.fit(
-        state,
-        examples,
-        loss_fn,
-        test_data=held_out,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        run=folder,
-        **keeping(options, folder, free=("read", "beams")),
-    )
+    state, _ = train.fit(state, **work, **keeping(options, folder, free=("read", "beams")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()
@@ -149,7 +139,7 @@ def main(options: Options) -> None:
 
 
 def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str, beams: int) -> np.ndarray:
-    """What the model writes for dates it reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
+    """Writes the dates that the model reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
     if not len(read):
         return np.zeros((0, dates.ISO_LENGTH + 1), np.int32)
     options: dict[str, Any] = {"beams": beams} if method == "beam" else {}

@@ -76,10 +76,10 @@ def classify(program: Program, paths: list[Path], invert: bool) -> Iterator[str]
 
 
 def write_on(program: Program, beginning: Iterable[str], length: int, temperature: float, seed: int) -> Iterator[str]:
-    """Reads characters one by one, and yields so many more, each as soon as it is drawn."""
+    """Reads characters one by one, and yields more, each as soon as it is drawn."""
     characters = program.contents["about"].get("characters")
     if "step" not in program.functions or characters is None:
-        raise ValueError("--characters: expected a program that reads characters, got another; char_lm leaves one")
+        raise ValueError("--characters: expected a program that reads characters, got another; char_lm leaves one.")
     tokens = {character: token for token, character in enumerate(characters)}
     state, logits = program.functions["start"](np.zeros(1, np.int32)), None
     for character in beginning:
@@ -103,7 +103,9 @@ def compute(program: Program, path: Path, out: Path | None) -> str:
     if out is None:
         return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
     if not isinstance(outputs, jax.Array):
-        raise ValueError(f"--out: expected a program with one output, got {list(outputs)}; a .npy file holds one array")
+        raise ValueError(
+            f"--out: expected a program with one output, got {list(outputs)}; a .npy file holds one array."
+        )
     # Beside it first, so that the file is whole or as it was.
     beside = out.with_name(f".{out.name}.part")
     with beside.open("wb") as file:

@@ -28,9 +28,9 @@ import optax
 from flax import nnx
 
 from experiments import speech_data, speech_templates
-from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import Count, Number, Share, as_typed, expect, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping, to_resume
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import digits_aloud
 from experiments.speech_data import HOP, Speech
 from jaxnn import data, metrics, models, plots, train
@@ -39,39 +39,34 @@ from jaxnn.data import Recordings
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
+class Options(Cosine):
     """How to train."""
 
     data_dir: Path | None = None
     """A folder of recordings and what they say; without it eSpeak NG speaks."""
     held_out: tuple[str, ...] = ()
     """The speakers of --data-dir to test by, every fifth unless said."""
-    strings: int = 4000
+    strings: Count = 4000
     """Strings of digits that eSpeak NG says to train on."""
-    tests: int = 300
+    tests: Count = 300
     """Strings of digits that held-out voices say to test by."""
-    digits: int = 4
+    digits: Count = 4
     """The most digits of a string."""
-    epochs: int = 16
-    """Passes over the training recordings."""
-    batch_size: int = 16
-    """Recordings a step."""
-    hidden: int = 64
+    epochs: Count = 16
+    batch_size: Count = 16
+    hidden: Count = 64
     """Memory cells of each LSTM layer and direction."""
-    layers: int = 1
+    layers: Count = 1
     """LSTM layers, one on top of another."""
-    dropout: float = 0.2
+    dropout: Share = 0.2
     """Rate of dropout between LSTM layers and before the last layer."""
-    learning_rate: float = 5e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    learning_rate: Number = 5e-3
     causal: bool = False
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
-    beams: int = 8
+    beams: Count = 8
     """Beginnings that beam search keeps."""
-    templates: int = 20
+    templates: Count = 20
     """Recordings of each word that the baseline compares with."""
-    dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
     run: Path = Path("runs/speech")
 
 
@@ -97,15 +92,9 @@ class Listener(nnx.Module):
 
 def main(options: Options) -> None:
     """Trains, transcribes what held-out speakers say, and compares with the baseline."""
-    expect_counts(options, "strings", "tests", "digits", "epochs", "batch_size", "hidden", "layers", "beams")
-    expect_counts(options, "templates", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
-    expect_share(options, "dropout")
-    expect_numbers(options, "learning_rate")
+    check_run(options)
     advice = "none without --data-dir; the voices that eSpeak NG holds out are fixed"
     expect("held_out", " ".join(options.held_out), options.data_dir is not None or not options.held_out, advice)
-    if options.resume is not None:
-        to_resume(options.resume)
     heard, held_out = recordings_of(options)
     alphabet = speech_data.alphabet_of(heard.texts if options.data_dir else [" ".join(digits_aloud.WORDS)])
     learned, judged = (speech_data.prepare(each, alphabet) for each in (heard, held_out))
@@ -113,9 +102,14 @@ def main(options: Options) -> None:
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     network = Listener(options, *speech_data.statistics(learned), len(alphabet) + 1)
     state = train.create_state(network, tx, jax.random.key(options.seed))
-    loss_fn = train.losses.ctc(apply_fn=lambda model, batch: model(batch.inputs, batch.lengths))
-    how: dict[str, Any] = {"test_data": judged, "epochs": options.epochs, "batch_size": options.batch_size}
-    how["preprocess"] = speech_data.vary
+    work: dict[str, Any] = {
+        "data": learned,
+        "loss_fn": train.losses.ctc(apply_fn=listen),
+        "test_data": judged,
+        "preprocess": speech_data.vary,
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
     parameters = optax.tree.size(state.params)
     print(
         f"{'LSTM' if options.causal else 'bidirectional LSTM'} with {parameters:,} parameters; {len(heard.texts):,} "
@@ -123,17 +117,16 @@ def main(options: Options) -> None:
         f"{len({*held_out.speakers})} others held out; {jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        print(train.loop.dry_run(state, learned, loss_fn, **how, resume=options.resume))
+        foretell(options, lambda: state, **work)
         return
     folder = folder_of(options)
     started = time.perf_counter()
-    kept = keeping(options, folder, free=("beams", "templates"))
-    state, _ = train.fit(state, learned, loss_fn, **how, run=folder, **kept)
+    state, _ = train.fit(state, **work, **keeping(options, folder, free=("beams", "templates")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()
     model.eval()
-    logits = np.asarray(train.predict(state, judged, lambda model, batch: model(batch.inputs, batch.lengths)))
+    logits = np.asarray(train.predict(state, judged, listen))
     greedy = F.ctc_greedy(logits, judged.lengths)
     beam = F.ctc_beam_search(logits, judged.lengths, beams=options.beams)
     written = {
@@ -163,7 +156,7 @@ def main(options: Options) -> None:
 
 
 def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
-    """What is heard in training, and what held-out speakers say."""
+    """The recordings to train on, and those of held-out speakers."""
     if options.data_dir is not None:
         with as_typed(folder="--data-dir"):
             return speech_data.split(data.load_recordings(options.data_dir), options.held_out)
@@ -173,6 +166,12 @@ def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
         for part, (n, voices) in enumerate(spoken)
     )
     return heard, held_out
+
+
+def listen(model: Listener, batch: Any) -> jax.Array:
+    """The logits of a batch of recordings."""
+    logits: jax.Array = model(batch.inputs, batch.lengths)
+    return logits
 
 
 def texts_of(labels: jax.Array, lengths: jax.Array, alphabet: str) -> list[str]:
@@ -191,7 +190,7 @@ def stream(model: Listener, samples: np.ndarray, rate: int, alphabet: str, chunk
         new = samples[start : start + chunk * step]
         count = len(new) // step
         new = np.pad(new, (0, chunk * step - len(new)))  # the last chunk, so that all have one compiled program
-        labels, states = listen(model, jnp.asarray(new)[None], rate, jnp.asarray(past)[None], states)
+        labels, states = listen_on(model, jnp.asarray(new)[None], rate, jnp.asarray(past)[None], states)
         for label in np.asarray(labels)[0, :count]:
             if label not in (speech_data.BLANK, last):
                 text += alphabet[label - 1]
@@ -201,7 +200,7 @@ def stream(model: Listener, samples: np.ndarray, rate: int, alphabet: str, chunk
 
 
 @nnx.jit(static_argnames="rate")
-def listen(model: Listener, samples: jax.Array, rate: int, past: jax.Array, states: Any) -> tuple[jax.Array, Any]:
+def listen_on(model: Listener, samples: jax.Array, rate: int, past: jax.Array, states: Any) -> tuple[jax.Array, Any]:
     """The most probable label of each stack of a chunk, and the states after it."""
     logits, states = model(speech_data.stacked_log_mel(samples, rate, past), state=states, return_state=True)
     return jnp.argmax(logits, -1), states

@@ -1,4 +1,4 @@
-"""What the speech experiment learns from: recordings as log-mel frames, and their texts as characters."""
+"""Data of the speech experiment: recordings as log-mel frames, and their texts as characters."""
 
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def prepare(recordings: Recordings, alphabet: str) -> Speech:
         if unknown := sorted({*text} - {*alphabet}):
             raise ValueError(
                 f"--data-dir: expected recordings to test by with the characters of those to train on, {alphabet!r}, "
-                f"got {', '.join(map(repr, unknown))} in the text of {name}; hold out another speaker with --held-out"
+                f"got {', '.join(map(repr, unknown))} in the text of {name}; hold out another speaker with --held-out."
             )
         row[: len(text)] = [alphabet.index(character) + 1 for character in text]
     step = STACK * sizes(recordings.rate)[1]
@@ -81,7 +81,7 @@ def prepare(recordings: Recordings, alphabet: str) -> Speech:
         if needed > length:
             raise ValueError(
                 f"--data-dir: expected recordings as long as what they say, got {length * step / recordings.rate:.2f} "
-                f"seconds for {text!r} in {name}; correct or remove it"
+                f"seconds for {text!r} in {name}; correct or remove it."
             )
     longest = int(lengths.max())
     inputs = np.zeros((len(sounds), longest, STACK * BANDS), np.float32)
@@ -129,7 +129,7 @@ def split(recordings: Recordings, held_out: tuple[str, ...]) -> tuple[Recordings
     if len(speakers) < 2:
         raise ValueError(
             "--data-dir: expected recordings of at least two speakers, of whom one is held out, got "
-            f"{len(speakers)}; put those of each speaker into a folder with the speaker's name"
+            f"{len(speakers)}; put those of each speaker into a folder with the speaker's name."
         )
     chosen = held_out or tuple(speakers[4::5] or speakers[-1:])
     wrong = [name for name in chosen if name not in speakers]
@@ -140,12 +140,9 @@ def split(recordings: Recordings, held_out: tuple[str, ...]) -> tuple[Recordings
 
     def part(test: bool) -> Recordings:
         rows = [row for row, speaker in enumerate(recordings.speakers) if (speaker in chosen) == test]
-        return Recordings(
-            names=[recordings.names[row] for row in rows],
-            samples=[recordings.samples[row] for row in rows],
-            rate=recordings.rate,
-            texts=[recordings.texts[row] for row in rows],
-            speakers=[recordings.speakers[row] for row in rows],
-        )
+        lists: dict[str, Any] = {
+            name: [each[row] for row in rows] for name, each in recordings._asdict().items() if name != "rate"
+        }
+        return recordings._replace(**lists)
 
     return part(False), part(True)

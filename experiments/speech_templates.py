@@ -15,7 +15,7 @@ from experiments.speech_data import Speech, unstacked
 
 CEPSTRA = 12
 PENALTY = 1.0
-"""What a word costs, in distances of a frame. Chosen on voices of the training set."""
+"""The cost of a word, in distances of a frame. Chosen on voices of the training set."""
 
 
 class Templates(NamedTuple):
@@ -49,7 +49,7 @@ def templates_of(speech: Speech, texts: list[str], speakers: list[str], most: in
         speech: The training set.
         texts: What each recording says.
         speakers: Who says it.
-        most: The most templates of a word, of as many speakers as there are.
+        most: The most templates of a word; first one of each speaker.
 
     Returns:
         The templates; none where there is no recording of one word.

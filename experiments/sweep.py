@@ -3,7 +3,7 @@
     python -m experiments.sweep
     python -m experiments.sweep --model cifar10 --seeds 16 --learning-rates 1e-4,3e-4,1e-3
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
-    python -m experiments.sweep --resume runs/sweep           # goes on with one that was stopped or killed
+    python -m experiments.sweep --resume runs/sweep           # resumes one that was stopped or killed
 
 A part of the training pictures is held back to choose by: settings by the mean validation accuracy of their runs,
 those with fewest that diverged first. The test pictures are for the verdict alone: on the best run, and on the ensemble
@@ -26,66 +26,67 @@ import numpy as np
 from flax import nnx
 
 from experiments import cifar10
-from experiments.cli.checks import MOST, as_typed, expect, expect_counts
+from experiments.cli import pictures
+from experiments.cli.checks import MOST, Count, Natural, as_typed, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import folder_of, keeping
-from experiments.cli.pictures import Pictures, introduce, load, recipe_of
+from experiments.cli.options import folder_of, foretell, keeping
 from jaxnn import data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
+from jaxnn.inspect.summary import aligned
 from jaxnn.train.run import History
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Pictures):
-    """What to try, and how to train it."""
+class Options(pictures.Pictures):
+    """Options of the sweep."""
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
     """The tutorial's LeNet, or its CIFAR-10 network."""
-    seeds: int = 8
+    seeds: Count = 8
     """Runs of each learning rate, of different initialisation and shuffling."""
     learning_rates: tuple[str, ...] = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
     """The learning rates to try, with commas or spaces between."""
     validation: float = 0.2
     """Share of the training pictures that is held back to choose by."""
-    at_once: int | None = None
+    at_once: Count | None = None
     """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
-    seed: int = 0
+    seed: Natural = 0
     """The first of the seeds."""
-    epochs: int = 15
-    batch_size: int = 32
+    epochs: Count = 15
+    batch_size: Count = 32
     normalize: bool = True
     run: Path = Path("runs/sweep")
 
 
 def main(options: Options) -> None:
     """Trains all combinations, chooses, and judges the best run and the ensemble."""
+    check(options)
     rates = learning_rates(options.learning_rates)
-    expect_counts(options, "seeds", "at_once")
     last = MOST + 1 - options.seeds
     expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    pictures = load(options)
+    dataset = pictures.load(options)
     with as_typed(share="--validation"):
-        learned, validation = data.split(pictures.train, options.validation)
-    pictures = pictures._replace(train=learned)
-    recipe = recipe_of(options, pictures, max(rates))
-    about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(pictures.classes)}
-    folder = folder_of(options)
-    introduce(build(about), pictures)
+        learned, validation = data.split(dataset.train, options.validation)
+    dataset = dataset._replace(train=learned)
+    work = pictures.work_of(options, dataset) | {"test_data": validation}
+    tx = pictures.optimizer_of(options, dataset, max(rates))
+    about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(dataset.classes)}
+    pictures.introduce(build(about), dataset)
     print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
 
     table = train.ensemble.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
-    states = train.ensemble.create(lambda key: build(about, key), recipe.tx, table)
+
+    def create() -> train.TrainState:
+        return train.ensemble.create(lambda key: build(about, key), tx, table)
+
+    if options.dry_run:
+        print(f"one of {len(table['seed'])} networks, which are trained together:")
+        foretell(options, lambda: train.ensemble.member(create(), 0), **work)
+        return
+    folder = folder_of(options)
     started = time.perf_counter()
-    states, histories = train.ensemble.fit(
-        states,
-        learned,
-        recipe.loss_fn,
-        test_data=validation,
-        **recipe.how,
-        members_per_chunk=options.at_once,
-        run=folder,
-        **keeping(options, folder),
-    )
+    kept = keeping(options, folder)
+    states, histories = train.ensemble.fit(create(), **work, **kept, members_per_chunk=options.at_once)
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)
     chosen = max(settings, key=lambda each: each.rank)
@@ -94,13 +95,13 @@ def main(options: Options) -> None:
     every = np.asarray(
         train.ensemble.predict(
             states,
-            pictures.test,
+            dataset.test,
             lambda model, batch: jax.nn.softmax(model(batch.images).astype(jnp.float32)),
-            preprocess=recipe.how["preprocess"],
+            preprocess=work["preprocess"],
             members_per_chunk=options.at_once,
         )
     )
-    truth = pictures.test.labels
+    truth = dataset.test.labels
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
 
     interop.save_weights(folder / "best.safetensors", train.ensemble.member(states, best).model(), about=about)
@@ -140,11 +141,11 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
         try:
             rate = float(word)
         except ValueError:
-            raise ValueError(f"--learning-rates: expected numbers such as 1e-4,3e-4,1e-3, got {word!r}") from None
+            raise ValueError(f"--learning-rates: expected numbers like 1e-4,3e-4,1e-3, got {word!r}") from None
         expect("learning_rates", word, 0 < rate < math.inf, "finite positive numbers")
         rates.append(rate)
     if not rates:
-        raise ValueError("--learning-rates: expected at least one, such as 1e-4,3e-4,1e-3, got none")
+        raise ValueError("--learning-rates: expected at least one, for example 1e-4,3e-4,1e-3, got none")
     if len(set(rates)) < len(rates):
         raise ValueError(f"--learning-rates: expected each once, got {', '.join(f'{rate:g}' for rate in rates)}")
     return sorted(rates)
@@ -172,14 +173,12 @@ def load_best(path: Path) -> nnx.Module:
 
 def settings_table(settings: list[train.ensemble.Setting], scores: list[Scores | None]) -> str:
     """A line a learning rate: means and standard deviations over its runs."""
-    lines = [f"{'learning rate':>13}  {'runs':>4}  {'diverged':>8}  {'validation accuracy':>19}  {'test accuracy':>15}"]
+    rows = [["learning rate", "runs", "diverged", "validation accuracy", "test accuracy"]]
     for each in settings:
         tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
-        lines.append(
-            f"{each.value:>13g}  {len(each.runs):>4}  {len(each.runs) - len(each.whole):>8}  "
-            f"{_spread(each.accuracy):>19}  {_spread(np.array(tested)):>15}"
-        )
-    return "\n".join(lines)
+        runs, lost = len(each.runs), len(each.runs) - len(each.whole)
+        rows.append([f"{each.value:g}", f"{runs}", f"{lost}", _spread(each.accuracy), _spread(np.array(tested))])
+    return aligned(rows, "rrrrr")
 
 
 def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> str:
@@ -187,10 +186,10 @@ def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> 
     columns = {f"mean of the {len(alone)} runs": np.mean(alone, axis=0), f"ensemble of the {len(alone)}": together}
     if best is not None:
         columns["best run"] = best
-    lines = [f"{'on the test pictures':<26}{'accuracy':>10}{'log-likelihood':>16}{'calibration error':>19}"]
+    rows = [["on the test pictures", "accuracy", "log-likelihood", "calibration error"]]
     for name, (accuracy, loss, error) in columns.items():
-        lines.append(f"{name:<26}{accuracy:>10.2%}{-loss:>16.4f}{error:>19.2%}")
-    return "\n".join(lines)
+        rows.append([name, f"{accuracy:.2%}", f"{-loss:.4f}", f"{error:.2%}"])
+    return aligned(rows, "lrrr")
 
 
 def draw(

@@ -15,7 +15,7 @@ vocabulary is that of the training texts. The defaults were chosen with `admin` 
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
 (or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. Beside it stands what is hard to beat where texts are few: logistic regression on TF-IDF of words
+some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words
 and, where the network reads characters, on TF-IDF of one to three letters within a word.
 
 `--data-dir` reads texts of your own, as `jaxnn.data.load_texts` says: a folder with a sub-folder of text files a class
@@ -28,7 +28,7 @@ network decided by, each piece the darker, the less sure the network is without 
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,47 +36,42 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import as_typed, expect, expect_counts, expect_numbers, expect_share, steps_of
+from experiments.cli.checks import Bound, Count, Number, Share, as_typed, steps_of
 from experiments.cli.command import run
-from experiments.cli.options import Kept, folder_of, keeping, to_resume
+from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from jaxnn import data, inspect, models, plots, train
 from jaxnn.data import TextDataset, Texts, Vocabulary
 from jaxnn.train.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Kept):
-    """What to read, and how to train."""
+class Options(Cosine):
+    """Options of the text classifier."""
 
     data_dir: Path | None = None
     """Texts of your own: a folder with a sub-folder a class, or a CSV file with the columns text and label."""
-    test_fraction: float = 0.2
+    test_fraction: Share = 0.2
     """Share of your documents to hold out, where they have no part `test`."""
     tokens: Literal["characters", "words"] = "characters"
-    """What the network reads."""
-    length: int = 40
+    """The tokens that the network reads."""
+    length: Count = 40
     """Characters or words of a text that it reads; what is longer is cut."""
-    embed: int = 32
+    embed: Count = 32
     """Size of an embedding."""
-    hidden: int = 64
+    hidden: Count = 64
     """Hidden units of the LSTM in each direction."""
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
-    crop: float = 0.4
+    crop: Annotated[float, Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
     """Smallest share of a training text that a step shows, a random piece of it; 1 shows all that --length allows."""
-    unknown: float = 0.05
+    unknown: Share = 0.05
     """Chance of each token of a training text to be shown as an unknown one."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Rate of dropout of the embeddings and before the dense layer."""
-    epochs: int = 24
-    """Passes over the training texts."""
-    batch_size: int = 64
-    """Texts a step."""
-    learning_rate: float = 2e-2
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    epochs: Count = 24
+    batch_size: Count = 64
+    learning_rate: Number = 2e-2
     run: Path = Path("runs/text")
-    dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
 
 class Batch(NamedTuple):
@@ -95,13 +90,7 @@ class Batch(NamedTuple):
 
 def main(options: Options) -> None:
     """Trains the network, and compares it with bags of words and letters."""
-    expect_counts(options, "length", "embed", "hidden", "epochs", "batch_size", "checkpoint_every")
-    expect_counts(options, "seed", least=0)
-    expect_share(options, "dropout", "unknown", "test_fraction")
-    expect("crop", options.crop, 0 < options.crop <= 1, "a number above 0, at most 1")
-    expect_numbers(options, "learning_rate")
-    if options.resume is not None:
-        to_resume(options.resume)  # a folder that is not there is told before anything is loaded
+    check_run(options)
     texts = load(options)
     vocabulary = Vocabulary.of(texts.train.texts, options.tokens)
     # Pieces of a longer text are shown than are read at once.
@@ -122,11 +111,16 @@ def main(options: Options) -> None:
         )
         return train.create_state(model, tx, jax.random.key(options.seed))
 
-    loss_fn = train.losses.classification(apply_fn=logits)
-    how: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "test_data": held_out}
-    how["preprocess"] = pieces(options)
+    work: dict[str, Any] = {
+        "data": learned,
+        "loss_fn": train.losses.classification(apply_fn=logits),
+        "test_data": held_out,
+        "preprocess": pieces(options),
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+    }
     if options.dry_run:
-        print(train.loop.dry_run(jax.eval_shape(start), learned, loss_fn, **how, resume=options.resume))
+        foretell(options, start, **work)
         return
     folder = folder_of(options)
     state = start()
@@ -138,7 +132,7 @@ def main(options: Options) -> None:
         f"--length); {len(vocabulary):,} {options.tokens}; {jax.devices()[0].device_kind}"
     )
     started = time.perf_counter()
-    state, _ = train.fit(state, learned, loss_fn, **how, run=folder, **keeping(options, folder))
+    state, _ = train.fit(state, **work, **keeping(options, folder))
     seconds = time.perf_counter() - started
     predicted = {"LSTM": np.asarray(train.predict(state, held_out, logits)).argmax(-1)}
     predicted |= bags(texts, letters=options.tokens == "characters")

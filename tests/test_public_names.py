@@ -202,6 +202,7 @@ NAMES: dict[str, set[str]] = {
         "fit",
         "make_epoch",
         "next_token_loss",
+        "plain_errors",
         "time_limit",
     },
     "train.losses": {
@@ -219,7 +220,7 @@ NAMES: dict[str, set[str]] = {
         "sequence",
         "weight_mask",
     },
-    "train.run": {"History", "Record", "RunFolder", "TensorBoard", "resume_run", "start_run"},
+    "train.run": {"History", "Record", "RunFolder", "TensorBoard", "load_config", "resume_run", "start_run"},
     "train.step": {
         "LossScale",
         "Precision",

@@ -1,4 +1,4 @@
-"""One hand: the form of docstrings, comments and error messages in `jaxnn`, read from the source without importing it.
+"""One hand: the form of docstrings, comments and error messages, read from the source without importing it.
 
 `python -m tests.test_style` lists every fault, also in files that are not checked yet; with paths, only those in these.
 """
@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jaxnn"
+EXPERIMENTS = ROOT / "experiments"
 
 NOT_YET: tuple[str, ...] = ()
 """Files and folders that other work rewrites at present; they are checked when they leave this list."""
@@ -52,6 +53,7 @@ AGREED = {
     "_RowError": "is a cause that `read_parquet` quotes",
     "ReadError": "is a cause that `unpack_tar` quotes",
     "ExtractError": "is a cause that `unpack_tar` quotes",
+    "LeftOutError": "is a reason that `experiments.compare` quotes",
     "AssertionError": "says which check of a layer failed",
     "AttributeError": "is Python's own wording",
 }
@@ -73,7 +75,7 @@ class Source:
         self.text = path.read_text("utf-8")
         self.tree = ast.parse(self.text)
         self.exported: set[str] = set()
-        for folder in path.parents[: len(path.relative_to(PACKAGE).parts)]:
+        for folder in path.parents[: len(path.relative_to(PACKAGE).parts)] if path.is_relative_to(PACKAGE) else ():
             self.exported |= exports(folder / "__init__.py")
 
     def docs(self) -> Iterator[tuple[int, str]]:
@@ -303,7 +305,25 @@ def test_one_hand(room):
     assert [fault for path in paths for fault in faults(Source(path))] == []
 
 
+def experiments() -> list[Path]:
+    return [path for path in sorted(EXPERIMENTS.rglob("*.py")) if "bench" not in path.relative_to(EXPERIMENTS).parts]
+
+
+def test_experiments_are_by_the_same_hand():
+    assert [fault for path in experiments() for fault in faults(Source(path))] == []
+
+
+def test_errors_of_experiments_name_the_option_or_the_file():
+    unnamed = [
+        f"{path.name}:{line}: {message}"
+        for path in experiments()
+        for line, error, message in Source(path).raised()
+        if error == "ValueError" and not re.match(r"--[a-z-]+|[A-Z]+: |\{\}|nothing can be compared: ", message)
+    ]
+    assert unnamed == []
+
+
 if __name__ == "__main__":
-    for chosen in [Path(name).resolve() for name in sys.argv[1:]] or files():
+    for chosen in [Path(name).resolve() for name in sys.argv[1:]] or files() + experiments():
         for one in faults(Source(chosen)):
             print(one)

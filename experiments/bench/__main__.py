@@ -13,7 +13,6 @@ treats all alike. Machines are noisy: trust the ratios of one run, not single ti
 
 import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +22,9 @@ from experiments.bench import machine, picture, plan, report
 from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
-from experiments.cli.checks import expect
+from experiments.cli.checks import Positive, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import run_folder
+from experiments.cli.options import folder_of
 from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]
@@ -39,7 +38,7 @@ class Options:
     """Workloads, in this order."""
     quick: bool = False
     """A few cases of each workload, few rounds."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """How long it may take, 20 unless said, or 3 where it has to be quick: more time is more rounds."""
     threads: tuple[int, ...] | None = None
     """Threads to measure with, one number after the other; all cores and 1 unless said, all cores if quick."""
@@ -51,15 +50,15 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures every case in turn, prints its table, and saves what there is after each."""
+    check(options)
     cores = usable_cores()
     threads = options.threads or tuple(dict.fromkeys([len(cores)] if options.quick else [len(cores), 1]))
     minutes = options.minutes if options.minutes is not None else 3.0 if options.quick else 20.0
     for n in threads:
         expect("threads", n, 1 <= n <= len(cores), f"1 to {len(cores)}, the cores of this process")
-    expect("minutes", minutes, 0 < minutes < math.inf, "a finite positive number")
     pictures = options.data_dir
     expect("data_dir", pictures, pictures is None or pictures.is_dir(), "a folder with CIFAR-10 pictures")
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch, open(folder / "libraries.log", "w", encoding="utf-8") as log:

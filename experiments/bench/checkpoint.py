@@ -23,7 +23,7 @@ from flax import nnx
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
 from experiments.bench.timing import Timing, ratio, summary
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import Count, check, expect
 from experiments.cli.command import run
 from jaxnn import models, train
 
@@ -32,11 +32,11 @@ from jaxnn import models, train
 class Options:
     """What to measure."""
 
-    examples: int = 12_800
+    examples: Count = 12_800
     """Pictures of 32 x 32 x 3 bytes in an epoch; CIFAR-10 has 50,000 to train on."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Pictures a step."""
-    rounds: int = 5
+    rounds: Count = 5
     """Timed epochs of each, in turn, after one that compiles."""
     folder: Path | None = None
     """An existing folder on the disk to write to; by default the one for temporary files."""
@@ -44,7 +44,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures and prints the table."""
-    expect_counts(options, "examples", "batch_size", "rounds")
+    check(options)
     expect("folder", options.folder, options.folder is None or options.folder.is_dir(), "a folder that exists")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="checkpoints-") as folder:
         timings, size = measure(options, Path(folder))

@@ -10,7 +10,6 @@ takes more than 1.10 of the fastest one's time, or more than 1.05 of that of `ja
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from experiments.bench import machine
 from experiments.bench.report import table
 from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
-from experiments.cli.checks import expect
+from experiments.cli.checks import Positive, check, expect
 from experiments.cli.command import run
 from jaxnn import train
 from jaxnn.kernels import conv_cpu, onednn
@@ -41,13 +40,13 @@ class Options:
 
     only: str = ""
     """Layers whose names contain this."""
-    seconds: float = 1.0
+    seconds: Positive = 1.0
     """For each comparison, at least three rounds."""
 
 
 def main(options: Options) -> None:
     """Prints a row for each comparison, and at the end those in which the table is wrong."""
-    expect("seconds", options.seconds, 0 < options.seconds < math.inf, "a finite positive number")
+    check(options)
     layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv" and options.only in name}
     expect("only", options.only, bool(layers), f"a part of one of {', '.join(LAYERS)}")
     print(f"{machine.processor()}, JAX {jax.__version__}; milliseconds of a call\n", flush=True)

@@ -35,9 +35,9 @@ from experiments.bench.report import Row
 from experiments.bench.timing import LEAST, Timing, in_turn, summary
 from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
-from experiments.cli.checks import expect
+from experiments.cli.checks import Positive, check, expect
 from experiments.cli.command import run
-from experiments.cli.options import run_folder
+from experiments.cli.options import folder_of
 from jaxnn.files import replacing
 from jaxnn.train.devices.shortage import shortage
 
@@ -80,7 +80,7 @@ class Options:
 
     only: tuple[Name, ...] = ("recurrent", "conv", "cifar10")
     """Workloads."""
-    minutes: float = 12.0
+    minutes: Positive = 12.0
     """How long it may take. A case that has begun is finished; those that would begin later are left out."""
     small: bool = False
     """Small shapes, as wherever there is no accelerator; a side that cannot serve is an error then."""
@@ -97,9 +97,9 @@ class Step(NamedTuple):
 
 def main(options: Options) -> None:
     """Measures every case in turn, prints its table, and saves what there is after each."""
-    expect("minutes", options.minutes, 0 < options.minutes < float("inf"), "a finite positive number")
+    check(options)
     expect("only", "none", len(options.only) > 0, "at least one workload")
-    folder = run_folder(options.run, dataclasses.asdict(options))
+    folder = folder_of(options)
     small = options.small or jax.default_backend() == "cpu"
     size = "small shapes" if small else f"about {options.minutes:g} minutes"
     print(f"{describe(jax.devices()[0])}; {size}\n\n{NOTES}", flush=True)

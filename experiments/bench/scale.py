@@ -30,7 +30,7 @@ from typing import Any
 
 from experiments.bench.report import table
 from experiments.bench.timing import ratio, summary
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import Count, check, expect
 from experiments.cli.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
@@ -45,17 +45,17 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "
 class Options:
     """What to compile, and what to time."""
 
-    devices: tuple[int, ...] = (8, 64, 512)
+    devices: tuple[Count, ...] = (8, 64, 512)
     """Numbers of devices to compile for."""
-    per_device: int = 16
+    per_device: Count = 16
     """Examples on each device in a step: the batch grows with the devices."""
     throughput: bool = False
     """Time an epoch on 1, 2, 4 and 8 devices of this host too, at one and the same batch."""
-    examples: int = 2_560
+    examples: Count = 2_560
     """Pictures of that epoch; CIFAR-10 has 50,000."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Its batch, of all devices together: a multiple of 8."""
-    rounds: int = 5
+    rounds: Count = 5
     """Rounds, in each of which every number of devices trains one epoch, after one that compiles."""
     child: str = ""
     """For the processes that this script starts itself."""
@@ -73,7 +73,7 @@ def main(options: Options) -> None:
         else:
             print(json.dumps(child(what)))
         return
-    expect_counts(options, "devices", "per_device", "examples", "batch_size", "rounds")
+    check(options)
     even = not options.throughput or options.batch_size % COUNTS[-1] == 0
     expect("batch_size", options.batch_size, even, f"a multiple of {COUNTS[-1]}")
     if options.devices:

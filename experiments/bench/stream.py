@@ -30,7 +30,7 @@ from flax import nnx
 
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
-from experiments.cli.checks import expect, expect_counts
+from experiments.cli.checks import Count, check, expect
 from experiments.cli.command import run
 from jaxnn import data, models, modules, train
 from jaxnn.data import Examples
@@ -43,13 +43,13 @@ PICTURE = 32 * 32 * 3 + 4
 class Options:
     """What to measure."""
 
-    examples: tuple[int, ...] = (12_800,)
+    examples: tuple[Count, ...] = (12_800,)
     """Pictures of 32 x 32 x 3 bytes, one or several numbers of them; CIFAR-10 has 50,000 to train on."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Pictures a step."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that read, in the measurement with processes."""
-    epochs: int = 3
+    epochs: Count = 3
     """Timed epochs of each, of which the fastest counts, after one that compiles."""
     network: bool = True
     """Measure the CIFAR-10 network too, which takes most of the time."""
@@ -69,7 +69,7 @@ class Dense(nnx.Module):
 def main(options: Options) -> None:
     """Prints a table for each size, and the size that the device's memory ends at."""
     expect("examples", "none", len(options.examples) > 0, "at least one number")
-    expect_counts(options, "examples", "batch_size", "epochs", "workers")
+    check(options)
     for examples in options.examples:
         measure(options, examples)
     memory, of = device_memory()

@@ -1,1 +1,1 @@
-"""What the experiments share of a command line: options, files of them, devices, and errors in a sentence."""
+"""Options that experiments share, their command line, and learning to classify pictures."""

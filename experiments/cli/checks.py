@@ -1,13 +1,50 @@
-"""What options may be: a wrong one is named as it is typed, before any work is done or a folder made."""
+"""Checks of options: a wrong one is named as it is typed, before any work is done or a folder made."""
 
 import contextlib
+import dataclasses
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NamedTuple, get_args
 
 MOST = 2**31 - 1
 """The largest count: JAX counts in int32."""
+
+
+class Bound(NamedTuple):
+    """The values that an option may have, in its annotation.
+
+    Attributes:
+        what: The values, in words.
+        right: Whether a value is one of them.
+    """
+
+    what: str
+    right: Callable[[Any], bool]
+
+
+_INT32 = Bound(f"a whole number of at most {MOST}", lambda n: n <= MOST)
+Natural = Annotated[int, Bound("a whole number of at least 0", lambda n: n >= 0), _INT32]
+Count = Annotated[int, Bound("a whole number of at least 1", lambda n: n >= 1), _INT32]
+Several = Annotated[int, Bound("a whole number of at least 2", lambda n: n >= 2), _INT32]
+Number = Annotated[float, Bound("a finite number that is not negative", lambda x: 0 <= x < math.inf)]
+Positive = Annotated[float, Bound("a finite positive number", lambda x: 0 < x < math.inf)]
+Share = Annotated[float, Bound("a number from 0 to below 1", lambda x: 0 <= x < 1)]
+
+
+def check(options: Any) -> None:
+    """Raises a ValueError that names the first option whose value its annotation does not allow."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        for each in value if isinstance(value, tuple) else (value,):
+            for bound in _bounds(field.type):
+                expect(field.name, each, each is None or bound.right(each), bound.what)
+
+
+def _bounds(annotation: Any) -> list[Bound]:
+    if isinstance(annotation, Bound):
+        return [annotation]
+    return [bound for part in get_args(annotation) for bound in _bounds(part)]
 
 
 def option(name: str) -> str:
@@ -20,7 +57,7 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
 
     Args:
         name: The field.
-        value: What it is.
+        value: Its value.
         right: Whether that serves.
         what: What is expected of it, and what to do otherwise if that is not plain.
 
@@ -33,34 +70,7 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
     """
     if not right:
         wanted, semicolon, advice = what.partition("; ")
-        raise ValueError(f"{option(name)}: expected {wanted}, got {value}{semicolon}{advice}")
-
-
-def expect_counts(options: Any, *names: str, least: int = 1) -> None:
-    """Raises unless each of these fields is a whole number from `least` on, or several, that int32 can hold.
-
-    A field that is None is not asked for.
-    """
-    for name in names:
-        value = getattr(options, name)
-        for each in value if isinstance(value, tuple) else (value,):
-            if each is not None:
-                expect(name, each, each >= least, f"a whole number of at least {least}")
-                expect(name, each, each <= MOST, f"a whole number of at most {MOST}")
-
-
-def expect_numbers(options: Any, *names: str) -> None:
-    """Raises unless each of these fields is a finite number that is not negative."""
-    for name in names:
-        value = getattr(options, name)
-        expect(name, value, 0 <= value < math.inf, "a finite number that is not negative")
-
-
-def expect_share(options: Any, *names: str) -> None:
-    """Raises unless each of these fields is a number from 0 to below 1."""
-    for name in names:
-        value = getattr(options, name)
-        expect(name, value, 0 <= value < 1, "a number from 0 to below 1")
+        raise ValueError(f"{option(name)}: expected {wanted}, got {value}{semicolon}{advice}{'.' if advice else ''}")
 
 
 def steps_of(epochs: int, examples: int, batch_size: int) -> int:
@@ -72,25 +82,17 @@ def steps_of(epochs: int, examples: int, batch_size: int) -> int:
 
 @contextlib.contextmanager
 def as_typed(**options: str) -> Iterator[None]:
-    """Gives errors of the library the names that a person typed.
+    """Gives errors of the library the names of options: `as_typed(scale="--l2")` turns `scale: ...` into `--l2: ...`.
 
     Args:
-        **options: The option by the library's argument, such as `scale="--l2"`.
-
-    Example:
-        >>> from experiments.cli.checks import as_typed
-        >>> with as_typed(scale="--l2"):
-        ...     raise ValueError("scale: expected a finite number that is not negative, got -5")
-        Traceback (most recent call last):
-            ...
-        ValueError: --l2: expected a finite number that is not negative, got -5
+        **options: The option by the argument of the library.
     """
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        # Only what stands before the first colon names arguments.
+        # Arguments are named before the first colon.
         about, *rest = re.split("(?=:)", str(error), maxsplit=1)
-        named = re.sub(r"\b\w+\b", lambda word: options.get(word[0], word[0]), about)
+        named = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), about)
         if named == about:
             raise
         kind = ValueError if isinstance(error, ValueError) else FileNotFoundError

@@ -1,189 +1,103 @@
-"""What every experiment's command line shares: options from a dataclass, and errors in a sentence."""
+"""The command line of an experiment: options from a dataclass, from files and from a run to resume."""
 
+import argparse
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
-import re
-import reprlib
 import shlex
-import signal
 import sys
-import traceback
+import textwrap
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from experiments.cli import config_file
-from experiments.cli.checks import option
-from experiments.cli.config_file import Given, expected
-from jaxnn import extras
+from experiments.cli.checks import check, option
+from jaxnn import extras, train
 from jaxnn.files import steady_output
+from jaxnn.train.run.environment import program_line
 
 Options = TypeVar("Options")
+ABOUT = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
 
 
 def run(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
-    """Reads the command line into `options` and calls `main`; what a person can mend is told without a traceback.
+    """Reads the command line into `options` and calls `main`; errors that a person can mend have no traceback.
 
     Args:
-      main: the experiment.
-      options: a dataclass; its fields are the options, the strings below them their help.
-      description: what `--help` starts with.
+        main: The experiment.
+        options: A dataclass; its fields are the options, the strings below them their help.
+        description: What `--help` starts with.
     """
+    names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    smaller = [option(name) for name in ("batch_size", "at_once", "streams", "hidden") if name in names]
+    with train.loop.plain_errors(f"try a smaller {' or '.join(smaller) or 'network'}"):
+        try:
+            parsed = _parsed(sys.argv[1:], options, f"{description or ''}\n\n{ABOUT}")
+        except (ValueError, argparse.ArgumentError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        steady_output()
+        main(parsed)
+
+
+def _parsed(words: list[str], options: type[Options], description: str) -> Options:
+    """The options: what is typed over the files of --config over those of the run to --resume over the defaults."""
+    fields: tuple[Any, ...] = dataclasses.fields(options)  # type: ignore[arg-type]
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--config", type=Path, action="append", default=[])
+    if any(field.name == "resume" for field in fields):
+        reader.add_argument("--resume", type=Path)
+    for before, word in itertools.pairwise(["", *words]):
+        flag, equals, value = word.partition("=")
+        if not word or (flag.startswith("--") and equals and not value):
+            raise ValueError(f"{flag or before}: expected a value, got ''")
+    given, words = reader.parse_known_args(words)
     try:
         import tyro
     except ImportError:
         sys.exit(f"error: the experiments need more packages: {extras.install('experiments')}")
-    about = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
-    description = f"{description or ''}\n\n{about}"
+    no_default = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    default = with_files(options(**dict.fromkeys(no_default, tyro.MISSING)), given.config)
+    resumed = getattr(given, "resume", None) or getattr(default, "resume", None)
+    if resumed is not None:
+        default = with_files(default, [resumed / "config.json", *given.config])
+        default = dataclasses.replace(default, resume=resumed)  # type: ignore[type-var]
+    module = options.__module__.removesuffix(".__main__")
+    program = shlex.join(program_line() or ["python"]) if module == "__main__" else f"python -m {module}"
     # What has no default, the runs to compare for instance, is typed without its name.
-    parse = partial(tyro.cli, options, prog=_program(options), config=(tyro.conf.PositionalRequiredArgs,))
-    given: list[Given] = []
-    try:
-        given = _given(sys.argv[1:], options)
-        parsed: Options = _read(given, options, partial(parse, description=description))
-    except (ValueError, ImportError) as error:
-        _end(f"error: {error}", 2)
-    except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is left to flush at exit
-        sys.exit()
-    steady_output()
-    try:
-        main(parsed)
-    except ValueError as error:
-        _end(f"error: {_with_its_file(str(error), given)}", 2 if str(error).startswith("--") else 1)
-    except (OSError, ImportError) as error:
-        _end(f"error: {error}")
-    except (RuntimeError, MemoryError) as error:
-        from jaxnn.train.devices import ProcessLostError
-        from jaxnn.train.devices.shortage import shortage
-        from jaxnn.train.loop import NonFiniteLossError
-
-        if what := shortage(error):
-            _end(f"error: {what}; try {_smaller(options)}")
-        if not isinstance(error, NonFiniteLossError | ProcessLostError):
-            _end_with_traceback()
-            raise
-        _end(f"stopped: {error}")
-    except KeyboardInterrupt as error:
-        from jaxnn.train.checkpoint import Interrupted
-
-        if isinstance(error, Interrupted):
-            print(f"{error}; {_how_to_resume(error.folder)}", file=sys.stderr)
-            sys.exit(128 + error.signal)
-        _end("stopped by Ctrl-C; what was measured so far is in the run folder", 128 + signal.SIGINT)
-    except Exception:
-        _end_with_traceback()
-        raise
-
-
-def _program(options: type) -> str:
-    """How the experiment is started, whatever path Python found it by."""
-    from jaxnn.train.run.environment import program_line
-
-    if options.__module__ == "__main__":
-        return shlex.join(program_line() or ["python"])
-    return f"python -m {options.__module__.removesuffix('.__main__')}"
-
-
-def _given(typed: list[str], options: Any) -> list[Given]:
-    """What was typed, after the options of the run to --resume and then of the --config files: what is last wins."""
-    starts = [place for place, word in enumerate(typed) if word.startswith("--")]
-    groups = [typed[start:end] for start, end in zip([0, *starts], [*starts, len(typed)], strict=True)]
-    files: list[Given] = []
-    given: list[Given] = []
-    for each in (Given(words) for words in groups if words):
-        if each.flag != "--config":
-            given.append(each)
-            continue
-        if not each.values:
-            raise ValueError("--config needs a value")
-        files += config_file.read(Path(each.values[0]), options)
-        given += [Given(each.values[1:])] if each.values[1:] else []  # what is typed without a name
-    given = files + given
-    fields = {option(field.name): field for field in dataclasses.fields(options)}
-    for each in given:
-        if each.flag in fields and "Path" in str(fields[each.flag].type) and "" in each.values:
-            raise ValueError(f"{each.name}: expected a path, got ''")
-    runs = [each for each in given if each.flag == "--resume" and each.flag in fields]
-    for run in runs[-1:]:
-        if not run.values:
-            raise ValueError("--resume needs a value")
-        given = config_file.read(Path(run.values[0]) / "config.json", options) + given
-    return given
-
-
-def _read(given: list[Given], options: Any, parse: Callable[..., Options]) -> Options:
-    """The options; where a value cannot be one, a ValueError says so in a sentence, and tyro whatever else is wrong."""
-    fields = {option(field.name): field for field in dataclasses.fields(options)}
-    words = [word for each in given for word in each.words]
-    try:
-        with contextlib.redirect_stderr(io.StringIO()) as told:
-            return parse(args=words)
-    except SystemExit as error:
-        for each in given if error.code else ():
-            if each.flag in fields and each.values and not _parses(parse, each.words) and _parses(parse, []):
-                shown = " ".join(map(reprlib.repr, each.values))
-                raise ValueError(f"{each.name}: expected {expected(fields[each.flag].type)}, got {shown}") from None
-        print(told.getvalue(), end="", file=sys.stderr)
-        raise
-    finally:
-        sys.stdout.flush()
-
-
-def _parses(parse: Callable[..., Any], words: list[str]) -> bool:
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+    config = (tyro.conf.PositionalRequiredArgs,)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            parse(args=words)
+            return tyro.cli(options, args=words, default=default, prog=program, description=description, config=config)
         except SystemExit as error:
-            return not error.code
-    return True
+            if error.code:
+                raise ValueError(_sentence(said.getvalue())) from None
+            sys.stdout.flush()
+            raise
+        except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+            sys.exit()
 
 
-def _with_its_file(message: str, given: list[Given]) -> str:
-    """An error about an option, with the file and the name that its value has there, if it is from a file."""
-    named = re.match(r"--[\w-]+", message)
-    last = next((each for each in reversed(given) if named and each.flag == named[0]), None)
-    return last.name + message[len(last.flag) :] if last is not None else message
+def with_files(options: Options, paths: list[Path]) -> Options:
+    """The options with those of some files; of several, the last wins. An error names the file."""
+    for path in paths:
+        options = train.run.load_config(path, options)
+        try:
+            check(options)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return options
 
 
-def _smaller(options: type) -> str:
-    """The options that make a run need less memory, those of them that it has."""
-    names = {field.name for field in dataclasses.fields(options)}
-    flags = ["--" + name.replace("_", "-") for name in ("batch_size", "at_once", "streams", "hidden") if name in names]
-    return f"a smaller {' or '.join(flags)}" if flags else "smaller batches or a smaller network"
+def _sentence(box: str) -> str:
+    """The text of tyro between the title and the next rule, without the box around, as one line."""
 
+    def is_rule(line: str) -> bool:
+        return not line.strip("─-")
 
-def _how_to_resume(checkpoints: Path) -> str:
-    """What to type to go on: the run folder is the one that holds the options."""
-    from jaxnn.train.run.environment import program_line
-
-    run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
-    if _one_of_several():
-        return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
-    return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
-
-
-def _end(message: str, status: int = 1) -> NoReturn:
-    """Ends the process; one of several at once, so that the others learn of it and nobody waits for nobody."""
-    if _one_of_several():
-        from jaxnn.train.devices import distributed
-
-        distributed.leave(message, status)
-    if status == 1:
-        sys.exit(message)
-    print(message, file=sys.stderr)
-    sys.exit(status)
-
-
-def _end_with_traceback() -> None:
-    if _one_of_several():
-        _end(traceback.format_exc())
-
-
-def _one_of_several() -> bool:
-    import jax
-
-    return jax.distributed.is_initialized()
+    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
+    said = itertools.takewhile(lambda line: not is_rule(line), itertools.dropwhile(is_rule, lines))
+    return textwrap.shorten(" ".join(said), 300, placeholder=" ...")

@@ -1,1 +1,1 @@
-"""The data that only experiments need: text, dates and a monthly series."""
+"""Data that only experiments need, and the baselines that they are compared with."""

@@ -38,11 +38,11 @@ class Form(NamedTuple):
     """How to write a date: the order, then an example of each part, as on Friday, 5 March 2021.
 
     Attributes:
-      order: a template.
-      day: `5`, `05` or `5th`.
-      month: `3`, `03`, `March`, `Mar`, `MAR` or `march`.
-      year: `2021` or `'21`.
-      weekday: nothing, `Fri ` or `Friday, `.
+        order: A template.
+        day: `5`, `05` or `5th`.
+        month: `3`, `03`, `March`, `Mar`, `MAR` or `march`.
+        year: `2021` or `'21`.
+        weekday: Nothing, `Fri ` or `Friday, `.
     """
 
     order: str
@@ -115,9 +115,9 @@ class Dates(NamedTuple):
     """Dates as tokens.
 
     Attributes:
-      read: int32 `(n, time)`, filled up with `PAD`.
-      lengths: int32 `(n,)`, how many of them count.
-      written: int32 `(n, 12)`: `START`, the ISO form, `END`.
+        read: Tokens, int32 `(n, time)`, filled up with `PAD`.
+        lengths: How many of them count, int32 `(n,)`.
+        written: Tokens, int32 `(n, 12)`: `START`, the ISO form, `END`.
     """
 
     read: np.ndarray
@@ -130,9 +130,11 @@ def encode(texts: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
     tokens = np.full((len(texts), length), PAD, np.int32)
     for row, text in zip(tokens, texts, strict=True):
         if unknown := sorted(set(text) - set(READ)):
-            raise ValueError(f"{text!r} holds {', '.join(map(repr, unknown))}; a date may hold {READ!r}")
+            raise ValueError(
+                f"--read: expected characters of {READ!r}, got {', '.join(map(repr, unknown))} in {text!r}"
+            )
         if not 0 < len(text) <= length:
-            raise ValueError(f"a date must have 1 to {length} characters, but {text!r} has {len(text)}")
+            raise ValueError(f"--read: expected 1 to {length} characters, got {len(text)} in {text!r}")
         row[: len(text)] = [READ.index(character) + 3 for character in text]
     return tokens, np.array([len(text) for text in texts], np.int32)
 
@@ -156,13 +158,13 @@ def generate(n: int, chosen: list[Form], seed: int, *, test: bool) -> tuple[Date
     """Draws dates and forms at random.
 
     Args:
-      n: how many.
-      chosen: the forms to draw from.
-      seed: of the random numbers.
-      test: draw among the held-out dates, else among the others.
+        n: Number of dates.
+        chosen: The forms to draw from.
+        seed: Seed of the random numbers.
+        test: Draw among the held-out dates, else among the others.
 
     Returns:
-      The dates in tokens, and as they are read.
+        The dates in tokens, and as they are read.
     """
     days = [FIRST + datetime.timedelta(d) for d in range((LAST - FIRST).days + 1)]
     days = [day for day in days if held_out(day) == test]

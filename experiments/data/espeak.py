@@ -1,6 +1,6 @@
 """Speech from text, by the eSpeak NG library that the package espeakng-loader contains.
 
-As a program, `python espeak.py < requests.json > sounds.npz`, it speaks in a process of its own: what eSpeak NG says
+As a program, `python espeak.py < requests.json > sounds.npz`, it speaks in a separate process: what eSpeak NG says
 depends on what it said before, so only a new process says the same to the same requests, and the library may end the
 process it runs in.
 """
@@ -22,7 +22,7 @@ COMMAND = (sys.executable, "-P", __file__)
 
 
 class Request(NamedTuple):
-    """What to say.
+    """A text to speak, and how.
 
     Attributes:
         text: The words.
@@ -66,7 +66,7 @@ def speak(requests: list[Request]) -> tuple[list[np.ndarray], int]:
 
 
 class Engine:
-    """eSpeak NG in this process."""
+    """The engine eSpeak NG in this process."""
 
     def __init__(self) -> None:
         try:

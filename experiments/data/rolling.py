@@ -69,7 +69,7 @@ class Task(NamedTuple):
 
     @property
     def truth(self) -> Floats:
-        """What came, `(origins, horizon)`, on the series' scale: NaN after its end."""
+        """The values that came, `(origins, horizon)`, on the series' scale: NaN after its end."""
         return simple.targets(self.series.transformed(), self.made["linear"].shape[1])[self.cut.origins]
 
 
@@ -107,7 +107,7 @@ def task(series: Series, cut: Cut, *, horizon: int, window: int, quantiles: Sequ
 
 
 def _past(anomalies: Floats, period: float, cut: int, window: int, levels: bool) -> Floats:
-    """What the network sees at each origin, `(time, window, 4)`: changes, levels, sine and cosine of the season.
+    """The network's view at each origin, `(time, window, 4)`: changes, levels, sine and cosine of the season.
 
     Changes are the anomalies less that of the origin. Levels are 0 where the linear forecast is one of changes too: a
     series that grows has never been at its levels before. Before the start of the series everything is 0.

@@ -71,7 +71,7 @@ def load_series() -> list[Series]:
         from statsmodels.datasets import co2, elec_equip, elnino, interest_inflation, macrodata, nile, sunspots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the series come inside statsmodels, which is not installed; "
+            "the series: statsmodels, in which they come, is not installed; "
             f"install it with: {extras.install('experiments')}"
         ) from error
 

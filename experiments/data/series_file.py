@@ -15,9 +15,9 @@ PERIODS = {"hour": 24.0, "day": 7.0, "week": 365.25 / 7, "month": 12.0, "quarter
 """After how many steps the season returns, by what a step is, where nothing else is said."""
 
 NAMES = {"h1": "hour", "D1": "day", "D7": "week", "M1": "month", "M3": "quarter", "M12": "year", "Y1": "year"}
-"""What a step is, by NumPy's unit of time and their number."""
+"""Names of steps, by NumPy's unit of time and their number."""
 
-UNITS = {"h": "hours", "D": "days", "M": "months", "Y": "years"}
+UNITS = {"h": "hour", "D": "day", "M": "month", "Y": "year"}
 PER_YEAR = {"h": 8766.0, "D": 365.25, "M": 12.0, "Y": 1.0}
 
 
@@ -39,12 +39,12 @@ def read_series(path: Path, period: float | None = None, scale: Scale = "none") 
         try:
             rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"--series {path}: expected a CSV file in UTF-8, got {error}; save it as one") from error
+            raise ValueError(f"--series {path}: expected a CSV file in UTF-8, got {error}; save it as one.") from error
     if rows and _time(rows[0][1][0]) is None:
         del rows[0]
     if len(rows) < 2:
         raise ValueError(
-            f"--series {path}: expected a line for each value, got {len(rows)} lines; give a longer series"
+            f"--series {path}: expected a line for each value, got {len(rows)} lines; give a longer series."
         )
     times, values = [], []
     for number, row in rows:
@@ -52,9 +52,9 @@ def read_series(path: Path, period: float | None = None, scale: Scale = "none") 
         if time is None:
             raise ValueError(f"{where}: expected a time, 2024, 2024-05, 2024-05-31 or 2024-05-31T14, got {row[0]!r}")
         if value is None:
-            raise ValueError(f"{where}: expected a finite number in the last column, got {row[1:]}; fill gaps first")
+            raise ValueError(f"{where}: expected a finite number in the last column, got {row[1:]}; fill gaps first.")
         if (scale != "none" and value < 0) or (scale == "log" and value == 0):
-            raise ValueError(f"{where}: expected a positive number, got {value:g}; --scale {scale} needs that")
+            raise ValueError(f"{where}: expected a positive number, got {value:g}; --scale {scale} needs that.")
         times.append(time)
         values.append(value)
     unit, counts = _counted(path, times)
@@ -62,10 +62,10 @@ def read_series(path: Path, period: float | None = None, scale: Scale = "none") 
     step = int(np.median(gaps))
     if (wrong := (gaps != step) | (gaps <= 0)).any():
         first = int(wrong.argmax())
-        later = f"{step} {UNITS[unit]} " if step > 0 else ""
+        later = f"{step} {UNITS[unit]}{'s' if step > 1 else ''} " if step > 0 else ""
         raise ValueError(
             f"--series {path}, line {rows[first + 1][0]}: expected a time {later}after {times[first]}, "
-            f"got {times[first + 1]}; sort the lines and fill gaps"
+            f"got {times[first + 1]}; sort the lines and fill gaps."
         )
     name = NAMES.get(f"{unit}{step}", "step")
     start = 1970 + counts[0] / PER_YEAR[unit]
@@ -79,7 +79,7 @@ def _counted(path: Path, times: Sequence[Any]) -> tuple[str, Any]:
     units = {np.datetime_data(time)[0] for time in times}
     if len(units) > 1:
         raise ValueError(
-            f"--series {path}: expected times of one form, got {times[0]} and others; write all of them alike"
+            f"--series {path}: expected times of one form, got {times[0]} and others; write all of them alike."
         )
     unit, exact = units.pop(), np.array(times)
     if unit == "D" and np.median(np.diff(exact).astype(int)) > 28:

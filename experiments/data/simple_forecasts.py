@@ -1,7 +1,7 @@
 """Simple forecasts, which a network has to beat, and the season that is taken off before most of them.
 
 A forecast from the origin `t` knows the values up to and including `t` and is of the steps `t + 1` to `t + horizon`.
-What is estimated is estimated from values before `cut` alone. Forecasts are made from every origin, `(time, horizon)`:
+Everything is estimated from values before `cut` alone. Forecasts are made from every origin, `(time, horizon)`:
 NaN from those that are too early.
 """
 
@@ -20,7 +20,7 @@ ORDERS = (1, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)
 
 
 def targets(values: Floats, horizon: int) -> Floats:
-    """What is forecast from each origin, `(time, horizon)`: NaN after the end of the series."""
+    """The targets of a forecast from each origin, `(time, horizon)`: NaN after the end of the series."""
     padded = np.concatenate([values, np.full(horizon, np.nan)])
     return padded[np.arange(len(values))[:, None] + 1 + np.arange(horizon)]
 

@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from experiments import char_lm, model_file
+from experiments import char_lm
+from experiments.char_report import load_model, save_model
 from experiments.char_training import Budget, bits_per_character, cosine
-from experiments.data.text import Vocabulary, read
+from experiments.data.text import encode, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from tests.experiments.stops import die_before_checkpoint, resume
@@ -42,9 +43,9 @@ def test_the_text_inside_cpython_is_cut_into_nine_tenths_and_one():
     text = read(None)
     assert len(text.train) > 300_000
     assert len(text.held_out) == pytest.approx(len(text.train) / 9, rel=1e-3)
-    whole = text.vocabulary.decode(np.concatenate([text.train, text.held_out]).tolist())
+    whole = "".join(text.characters[token] for token in np.concatenate([text.train, text.held_out]))
     assert "lambda" in whole
-    np.testing.assert_array_equal(text.vocabulary.encode(whole, "it")[: len(text.train)], text.train)
+    np.testing.assert_array_equal(encode(whole, text.characters)[: len(text.train)], text.train)
 
 
 @pytest.mark.parametrize(("pieces", "chunk"), [(1, 256), (1, 7), (3, 10), (4, 256)])
@@ -88,7 +89,7 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     assert result["bits_per_character"] < 1.0  # 3.2 bits without learning
     for name in ("config.json", "metrics.jsonl", "curves.png", "samples.txt", "model.safetensors", "model.jaxprogram"):
         assert (run / name).stat().st_size > 0
-    model, _ = model_file.load(run / "model.safetensors")
+    model, _ = load_model(run / "model.safetensors")
     text = read(book)
     bits = bits_per_character(model, jnp.asarray(text.held_out), jnp.asarray(text.train[-1]))
     assert float(bits) == pytest.approx(result["bits_per_character"], abs=1e-6)
@@ -109,7 +110,7 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
 def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
     for name in ("a", "b"):
         char_lm.main(SMALL(text=book, run=tmp_path / name, epochs=1))
-    (a, _), (b, _) = (model_file.load(tmp_path / name / "model.safetensors") for name in ("a", "b"))
+    (a, _), (b, _) = (load_model(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
 
 
@@ -168,7 +169,7 @@ def test_another_text_or_option_is_refused_and_the_run_is_left_as_it_was(book, t
 
 
 def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
-    with pytest.raises(ValueError, match="--resume trains on, --generate writes"):
+    with pytest.raises(ValueError, match="--resume: expected nothing with --generate"):
         char_lm.main(SMALL(resume=tmp_path, generate="a"))
     train.RunFolder(tmp_path).log({"step": 1})
     with pytest.raises(ValueError, match=r"--resume: .* holds metrics.jsonl but no checkpoints"):
@@ -179,10 +180,10 @@ def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (b"", {}, "is empty"),
-        (b"abc", {}, "too few"),
+        (b"", {}, "--text: expected enough characters to hold 10% out, got 0 in"),
+        (b"abc", {}, "--text: expected enough characters to hold 10% out, got 3 in"),
         (b"abcdefgh" * 5, {}, "--streams: expected at most 2 of chunks of 16"),
-        (b"ab\xff" * 99, {}, "is not UTF-8 text: invalid start byte at byte 2"),
+        (b"ab\xff" * 99, {}, "--text: expected UTF-8, got invalid start byte at byte 2 of "),
         (b"abcdefgh" * 99, {"streams": 0}, "--streams: expected a whole number of at least 1"),
         (b"abcdefgh" * 99, {"epochs": -1}, "--epochs: expected a finite positive number"),
         (b"abcdefgh" * 99, {"minutes": 1}, "give one of them"),
@@ -203,20 +204,20 @@ def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options,
 
 @pytest.fixture
 def saved(tmp_path):
-    model_file.save(tmp_path / "model.safetensors", _model(), Vocabulary("abc d"), SIZES)
+    save_model(tmp_path / "model.safetensors", _model(), "abc d", SIZES)
     return tmp_path
 
 
 def test_a_model_comes_back_from_its_file_bit_for_bit(saved):
-    model, vocabulary = model_file.load(saved / "model.safetensors")
-    assert vocabulary.characters == "abc d"
+    model, characters = load_model(saved / "model.safetensors")
+    assert characters == "abc d"
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model, nnx.Param), nnx.state(_model(), nnx.Param))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generate": "ab€x"}, "never seen: 'x', '€'; it knows 'abc d'"),
+        ({"generate": "ab€x"}, "--generate: expected characters of 'abc d', got 'x', '€'"),
         ({"generate": ""}, "at least one character"),
         ({"generate": "a" * 10_001}, "at most 10,000 characters, got 10,001"),
         ({"generate": "a", "temperature": 0.0}, "--temperature: expected a finite positive number"),
@@ -232,13 +233,13 @@ def test_a_prompt_or_sampling_that_does_not_fit_is_named(saved, options, message
 
 def test_a_missing_or_damaged_model_is_named(saved):
     path = saved / "model.safetensors"
-    with pytest.raises(ValueError, match=r"there is no model .*nowhere.*train one first"):
+    with pytest.raises(ValueError, match=r"--run: expected a folder with model.safetensors, got .*nowhere; train"):
         char_lm.main(SMALL(run=saved / "nowhere", generate="a"))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 nothing", whole[:-40] + bytes(40)):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        with pytest.raises(ValueError, match=r"--run: .* got .*model\.safetensors, which is damaged"):
             char_lm.main(SMALL(run=saved, generate="a"))
-    model_file.save(path, _model(), Vocabulary("abc d"), SIZES | {"hidden_features": 9})
+    save_model(path, _model(), "abc d", SIZES | {"hidden_features": 9})
     with pytest.raises(ValueError, match="should hold the arrays"):
-        model_file.load(path)
+        load_model(path)

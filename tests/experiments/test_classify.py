@@ -127,8 +127,8 @@ def png(width, height, pixels=b""):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (png(2**20, 2**20), "exceeds limit|more than 33,554,432"),
-        (png(12_000, 12_000), "it has 12000x12000 pixels, more than 33,554,432"),
+        (png(2**20, 2**20), "exceeds limit of 33554432 pixels"),
+        (png(12_000, 12_000), "exceeds limit of 33554432 pixels"),
         (png(9, 9, bytes(9)), "cannot be read"),
         (png(9, 9)[:40], "cannot be read"),
         (b"\x89PNG\r\n\x1a\n", "cannot be read"),

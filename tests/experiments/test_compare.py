@@ -74,7 +74,7 @@ def test_where_nothing_can_be_compared_nothing_is_written():
     Path("notes").mkdir()
     good = run("runs/a", [1.0])
     for runs, out, message in [
-        ((), "a.png", "name at least one run folder"),
+        ((), "a.png", "RUNS: expected at least one run folder, got none"),
         (
             (Path("nowhere"), Path("notes")),
             "a.png",

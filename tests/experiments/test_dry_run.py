@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments import detect, forecast, lenet5, mlp, rows
+from experiments import detect, forecast, lenet5, memory, mlp, rows, seq2seq, sweep
 from experiments.cli import command
 from jaxnn import data, models, train
 
@@ -102,6 +102,26 @@ def test_one_of_many_networks(start):
     assert any(line.startswith("one of ") and line.endswith("networks, which are trained together:") for line in told)
     assert any(line.startswith("an epoch") and line.endswith("FLOP 2 steps") for line in told)
     assert any(line.startswith("the run") and "FLOP 7 epochs" in line for line in told)
+    assert not everything()
+
+
+@pytest.mark.parametrize(
+    ("script", "sizes", "steps", "first"),
+    [
+        (seq2seq, "--examples 8 --tests 2 --batch-size 4 --hidden 2 --embed 2", 2, "encoder and decoder with "),
+        (
+            memory,
+            "--cells rnn --delays 2 3 --steps 5 --batch-size 2 --hidden 2",
+            5,
+            "one of 4 networks, over the longest",
+        ),
+        (sweep, "--seeds 2 --learning-rates 1e-3,1e-2 --batch-size 256", 5, "LeNet with "),
+    ],
+)
+def test_every_other_training_is_foretold(script, sizes, steps, first, start):
+    told = start(script, "--dry-run", *sizes.split())
+    assert told[0].startswith(first)
+    assert any(line.startswith("an epoch") and line.endswith(f"FLOP {steps} steps") for line in told)
     assert not everything()
 
 

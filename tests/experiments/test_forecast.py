@@ -38,6 +38,11 @@ def test_the_series_are_whole(real):
     assert real["German inflation"].label(106) == "1998-Q4"
 
 
+def made(series, options):
+    tasks = forecast.tasks_of(series, options)
+    return forecast.forecast(tasks, forecast.work_of([each for group in tasks for each in group], options), options)
+
+
 def test_changing_the_future_changes_no_forecast(real):
     """Values from `after` on are changed: what was forecast from before them stays, in every way, intervals too."""
     series = [real["Nile"], real["German inflation"]]
@@ -48,7 +53,7 @@ def test_changing_the_future_changes_no_forecast(real):
         )
         for one, n in zip(series, after, strict=True)
     ]
-    for group, others, n in zip(*(forecast.forecast(each, SMALL) for each in (series, changed)), after, strict=True):
+    for group, others, n in zip(*(made(each, SMALL) for each in (series, changed)), after, strict=True):
         assert [task.cut.at <= n for task in group] == [True, True, False]
         for task, other in zip(group, others, strict=True):
             early = (task.cut.origins < n) & (task.cut.at <= n)
@@ -178,7 +183,7 @@ def test_a_file_says_what_a_step_is(tmp_path, times, step, per_year, label):
             ["1990", "1991", "1993"],
             [1, 2, 3],
             "none",
-            "a.csv, line 4: expected a time 1 years after 1991, got 1993; sort",
+            "a.csv, line 4: expected a time 1 year after 1991, got 1993; sort",
         ),
         (["1991", "1990", "1989"], [1, 2, 3], "none", "a.csv, line 3: expected a time after 1991, got 1990; sort"),
         (["1990", "1991-01"], [1, 2], "none", "a.csv: expected times of one form, got 1990 and others"),
@@ -199,7 +204,10 @@ def test_a_file_that_is_no_series_is_named_with_its_line(tmp_path, times, values
     ("options", "message"),
     [
         ({"horizon": 0}, "--horizon: expected a whole number of at least 1"),
-        ({"horizon": 30}, "--horizon: expected fewer steps, .* 30 steps at 2 cuts need 1.. values, and Nile has 100"),
+        (
+            {"horizon": 30},
+            "--horizon: expected fewer .* 30 steps at 2 cuts, which need 1.. values, and Nile has 100",
+        ),
         ({"window": 1}, "--window: expected a whole number of at least 2"),
         ({"noise": -0.1}, "--noise: expected a "),
         ({"seeds": 0}, "--seeds: expected a whole number of at least 1"),
@@ -215,13 +223,13 @@ def test_a_file_that_is_no_series_is_named_with_its_line(tmp_path, times, values
 )
 def test_options_that_do_not_fit_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        forecast.check(dataclasses.replace(SMALL, **options))
+        forecast.series_of(dataclasses.replace(SMALL, **options))
 
 
 def test_tuning_leaves_the_held_out_end_out_and_series_that_are_too_short_then(real, capsys):
     options = dataclasses.replace(SMALL, horizon=12, window=24, cuts=4)
-    assert len(forecast.check(options)) == 10
-    for series in (found := forecast.check(dataclasses.replace(options, tune=True))):
+    assert len(forecast.series_of(options)) == 10
+    for series in (found := forecast.series_of(dataclasses.replace(options, tune=True))):
         whole = real[series.name].values
         np.testing.assert_array_equal(series.values, whole[: rolling.cuts(len(whole), 12, 4)[1].at])
     assert len(found) == 8
@@ -231,4 +239,4 @@ def test_tuning_leaves_the_held_out_end_out_and_series_that_are_too_short_then(r
 def test_a_series_that_does_not_change_is_named(tmp_path):
     path = write(tmp_path / "flat.csv", range(1900, 2000), [5] * 100)
     with pytest.raises(ValueError, match="--series: expected values that change, got the same again and again in flat"):
-        forecast.check(dataclasses.replace(SMALL, series=(path,)))
+        forecast.series_of(dataclasses.replace(SMALL, series=(path,)))

@@ -9,11 +9,13 @@ import pytest
 from flax import nnx
 
 from experiments import memory
+from experiments.data import memory_tasks
+from jaxnn import train
 from tests.experiments.stops import resume
 
 
 def test_adding_marks_two_numbers_one_early_and_one_late():
-    batch = memory.adding(jax.random.key(0), 64, 40)
+    batch = memory_tasks.adding(jax.random.key(0), 64, 40)
     assert batch.inputs.shape == (64, 40, 2)
     values, marks = batch.inputs[..., 0], batch.inputs[..., 1]
     assert (marks[:, :4].sum(1) == 1).all()
@@ -23,18 +25,18 @@ def test_adding_marks_two_numbers_one_early_and_one_late():
 
 
 def test_copying_shows_symbols_then_silence_then_the_signal():
-    batch = memory.copying(jax.random.key(0), 5, 7)
+    batch = memory_tasks.copying(jax.random.key(0), 5, 7)
     shown = jnp.argmax(batch.inputs, -1)
-    n = memory.SYMBOLS
+    n = memory_tasks.SYMBOLS
     assert shown.shape == (5, n + 7 + n)
     np.testing.assert_array_equal(shown[:, :n], batch.targets)
-    assert (shown[:, n : n + 7] == memory.ALPHABET).all()
-    assert (shown[:, n + 7 :] == memory.ALPHABET + 1).all()
+    assert (shown[:, n : n + 7] == memory_tasks.ALPHABET).all()
+    assert (shown[:, n + 7 :] == memory_tasks.ALPHABET + 1).all()
 
 
 def test_reach_is_the_gradient_of_the_answer():
     network = memory.Network("rnn", "adding", 6, memory.Options(hidden=3))
-    inputs = memory.adding(jax.random.key(0), 4, 6).inputs
+    inputs = memory_tasks.adding(jax.random.key(0), 4, 6).inputs
     got = memory.reach(network, inputs)
     step = 1e-2
     for t in (0, 5):
@@ -48,13 +50,15 @@ def test_reach_is_the_gradient_of_the_answer():
 def test_a_fading_network_has_a_fading_gradient():
     network = memory.Network("rnn", "adding", 12, memory.Options(hidden=4))
     network.params.w_h[...] = 0.5 * jnp.eye(4)
-    reach = memory.reach(network, memory.adding(jax.random.key(0), 8, 12).inputs)
+    reach = memory.reach(network, memory_tasks.adding(jax.random.key(0), 8, 12).inputs)
     assert (reach[:-1] < 0.51 * reach[1:]).all()
 
 
 def test_the_guesses_are_what_needs_no_memory():
-    targets = memory.adding(jax.random.key(0), 20_000, 10).targets
-    assert float((jnp.abs(targets - 1) < memory.NEAR).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.05)
+    targets = memory_tasks.adding(jax.random.key(0), 20_000, 10).targets
+    assert float((jnp.abs(targets - 1) < memory_tasks.NEAR).mean()) == pytest.approx(
+        memory_tasks.GUESS["adding"], rel=0.05
+    )
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -79,7 +83,7 @@ def test_every_network_learns_over_a_short_delay_and_resumes(tmp_path, capsys, m
     result = json.loads((run / "result.json").read_text())
     for task, cells in result["scores"].items():
         for (score,) in cells.values():
-            assert score["right"] > 1.5 * memory.GUESS[task]
+            assert score["right"] > 1.5 * memory_tasks.GUESS[task]
             assert score["seconds_per_step"] > 0
     assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
     assert (run / "memory.png").stat().st_size > 0
@@ -94,16 +98,17 @@ def test_cells_are_chosen_by_name_with_commas_or_spaces():
 
 @pytest.mark.parametrize("cell", memory.CELLS)
 def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
-    for task, answers, outputs in (("adding", 1, 1), ("copying", memory.SYMBOLS, memory.ALPHABET)):
+    for task, answers, outputs in (("adding", 1, 1), ("copying", memory_tasks.SYMBOLS, memory_tasks.ALPHABET)):
         network = memory.Network(cell, task, 3, memory.Options(hidden=4))
-        said = jax.eval_shape(network, memory.TASKS[task](jax.random.key(0), 2, 3).inputs)
+        said = jax.eval_shape(network, memory_tasks.TASKS[task](jax.random.key(0), 2, 3).inputs)
         assert said.shape == (2, answers, outputs)
 
 
-def test_training_does_not_change_the_network_it_is_given():
+def test_training_does_not_change_the_network_it_is_given(tmp_path):
     network = memory.Network("gru", "copying", 2, memory.Options(hidden=4))
     before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
-    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2))
+    folder = train.RunFolder.create(tmp_path / "run")
+    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2), folder)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
 
 

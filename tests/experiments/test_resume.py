@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import mlp, rows
-from experiments.cli.options import to_resume
+from experiments.cli.options import Kept, folder_of
 from jaxnn import train
 
 
@@ -47,7 +47,7 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
     with pytest.raises(
         ValueError, match=f"--resume: runs/x holds .*{gone} .* nothing was changed: start a new run"
     ) as told:
-        to_resume(Path("runs/x"), networks)
+        folder_of(Kept(resume=Path("runs/x")), networks)
     assert str(told.value).endswith("a new folder: python -m experiments.mlp --epochs 1")
     assert sorted(run.path.rglob("*")) == before
 
@@ -62,4 +62,4 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
     ],
 )
 def test_what_can_go_on_goes_on(files, checkpoints, networks):
-    assert to_resume(a_run(files, checkpoints).path, networks).path == Path("runs/x")
+    assert folder_of(Kept(resume=a_run(files, checkpoints).path), networks).path == Path("runs/x")

@@ -92,7 +92,7 @@ def test_nothing_is_chosen_by_what_is_learned_from():
     [
         ({"seeds": 0}, "--seeds: expected a whole number of at least 1, got 0"),
         ({"at_once": 0}, "--at-once: expected a whole number of at least 1, got 0"),
-        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates: expected numbers such as .*, got 'fast'"),
+        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates: expected numbers like .*, got 'fast'"),
         ({"learning_rates": ("0",)}, "--learning-rates: expected finite positive numbers, got 0"),
         ({"learning_rates": ("nan",)}, "--learning-rates: expected finite positive numbers, got nan"),
         ({"learning_rates": (",",)}, "--learning-rates: expected at least one"),

@@ -6,6 +6,7 @@ from jaxnn.train.loop.dry_run import dry_run
 from jaxnn.train.loop.epoch import epoch_order, make_epoch
 from jaxnn.train.loop.fit import fit
 from jaxnn.train.loop.nonfinite import NonFiniteLossError
+from jaxnn.train.loop.plain_errors import plain_errors
 from jaxnn.train.loop.sinks import STOP, Sink, early_stopping, time_limit
 from jaxnn.train.loop.stateful import Stateful, next_token_loss
 from jaxnn.train.loop.streamed import StreamedEpoch
@@ -28,5 +29,6 @@ __all__ = [
     "fit",
     "make_epoch",
     "next_token_loss",
+    "plain_errors",
     "time_limit",
 ]

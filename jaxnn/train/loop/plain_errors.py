@@ -1,0 +1,81 @@
+"""Errors of a program that trains, as its user and its scheduler need them: one sentence, and an exit status."""
+
+import contextlib
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from jaxnn.train.checkpoint.signals import Interrupted
+from jaxnn.train.devices import distributed
+from jaxnn.train.devices.distributed import ProcessLostError
+from jaxnn.train.devices.shortage import shortage
+from jaxnn.train.loop.nonfinite import NonFiniteLossError
+from jaxnn.train.run.environment import program_line
+
+
+@contextlib.contextmanager
+def plain_errors(advice: str = "use smaller batches or a smaller network") -> Iterator[None]:
+    """Ends the program with one sentence after an error that its user can mend; wrap the `main` of a script in it.
+
+    | Error | Output | Exit status |
+    |---|---|---|
+    | `Interrupted` | the checkpoint, and the command that resumes | 128 + signal |
+    | Ctrl-C before | where it was | 130 |
+    | `NonFiniteLossError`, `ProcessLostError` | `stopped: ...` | 1 |
+    | `ValueError`, `OSError`, `ImportError` | `error: ...` | 1; 2 if it begins with an option, `--epochs: ...` |
+    | too little memory | how much is missing, and the advice | 1 |
+    | any other | the traceback | 1 |
+
+    One of several processes ends at once, so that the others learn of it instead of waiting.
+
+    Args:
+        advice: What to do about too little memory.
+
+    Example:
+        >>> from jaxnn import train
+        >>> with train.loop.plain_errors():
+        ...     raise ValueError("--epochs: expected a number, got 'ten'")
+        Traceback (most recent call last):
+            ...
+        SystemExit: 2
+    """
+    try:
+        yield
+    except Interrupted as stopped:
+        print(f"{stopped}; {_how_to_resume(stopped.folder)}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
+    except KeyboardInterrupt:
+        _end("stopped by Ctrl-C; what was measured so far is in the run folder", 128 + signal.SIGINT)
+    except (NonFiniteLossError, ProcessLostError) as error:
+        _end(f"stopped: {error}")
+    except (ValueError, OSError, ImportError) as error:
+        _end(f"error: {error}", 2 if str(error).startswith("--") else 1)
+    except Exception as error:
+        if what := shortage(error):
+            _end(f"error: {what}; {advice}")
+        if jax.distributed.is_initialized():
+            _end(traceback.format_exc())
+        raise
+
+
+def _end(message: str, status: int = 1) -> NoReturn:
+    if jax.distributed.is_initialized():
+        distributed.leave(message, status)
+    if status == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _how_to_resume(checkpoints: Path) -> str:
+    """Says what to type to resume: the run folder is the one that holds the options."""
+    run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
+    if jax.distributed.is_initialized():
+        return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
+    return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
