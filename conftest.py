@@ -68,6 +68,7 @@ UNTIL = float(os.environ.get("JAXNN_TESTS_UNTIL", "inf"))
 
 
 def pytest_runtest_setup(item):
+    """Skips what would begin too late."""
     if time.time() > UNTIL:
         pytest.skip("no time left")
 
