@@ -1,6 +1,7 @@
 """Strict settings for every test and doctest: a silent promotion or broadcast is a failure."""
 
 import gc
+import itertools
 import os
 import tempfile
 import time
@@ -101,10 +102,19 @@ def _what_a_module_compiled_goes_with_it():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="session")
+def _new_folders(tmp_path_factory):
+    """Numbered here: `mktemp` looks at all that exist for each new one, a fourth of a minute for 3,600."""
+    root = tmp_path_factory.mktemp("cwd")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path_factory, monkeypatch, request):
+def _in_a_folder_of_its_own(_new_folders, monkeypatch):
     """Nothing a test or doctest writes by a relative path lands in the checkout."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    folder = next(_new_folders)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
 
 
 def pytest_collection_finish(session):
