@@ -27,7 +27,7 @@ def new_figure(width: float, height: float) -> Any:
 def save(figure: Any, path: Path) -> None:
     """Writes the figure as a PNG, under another name first, then renames it."""
     with replacing(path) as beside:
-        figure.savefig(beside, format="png")
+        figure.canvas.print_png(beside)  # `savefig` lays out and draws everything twice
 
 
 def plain(axes: Any) -> None:

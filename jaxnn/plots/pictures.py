@@ -173,20 +173,28 @@ def _grid(
     lines = [] if title is None else textwrap.wrap(title, int(13 * width))
     height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.2 if lines else 0)
     figure = new_figure(width, height)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    # All pictures in one pair of axes, in inches: a pair of axes for each takes ten times as long.
+    axes = figure.add_subplot()
+    axes.set_axis_off()
     look: dict[str, Any] = {"cmap": "gray"}
     if scale is not None:
         look = {"cmap": scale.colours, "vmin": -scale.largest, "vmax": scale.largest}
+    above = 0.25 if titles else 0.0
     shown = None
-    for index, axes in enumerate(grid.flat):
-        axes.set_axis_off()
-        if index < n:
-            shown = axes.imshow(pictures[index], interpolation="nearest", **look)
-            if titles is not None:
-                colour = colours[index] if colours else INK
-                axes.set_title(titles[index], fontsize=8, color=colour, pad=3)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        tall, wide = picture.shape[:2]
+        inches = 0.94 * min(side / wide, cell / tall)  # of a pixel
+        x, y = (column + 0.5) * side, row * (cell + above) + above + cell / 2
+        left, top = x - inches * wide / 2, y - inches * tall / 2
+        box = left, left + inches * wide, top + inches * tall, top
+        shown = axes.imshow(picture, interpolation="nearest", extent=box, **look)
+        if titles is not None:
+            colour = colours[index] if colours else INK
+            axes.text(x, top - 0.04, titles[index], ha="center", va="bottom", fontsize=8, color=colour)
+    axes.set(xlim=(0, columns * side), ylim=(rows * (cell + above), 0))
     if scale is not None:
-        bar = figure.colorbar(shown, ax=grid, shrink=0.9, aspect=10 * rows)
+        bar = figure.colorbar(shown, ax=axes, shrink=0.9, aspect=10 * rows)
         bar.set_label("weight", fontsize=8)
         bar.outline.set_visible(False)
     if lines:

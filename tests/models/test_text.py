@@ -45,7 +45,7 @@ def test_attention_starts_as_the_mean_and_learns():
     same = TextClassifier(9, 4, pooling="mean", rngs=nnx.Rngs(0))
     np.testing.assert_allclose(model(TOKENS, lengths=LENGTHS), same(TOKENS, lengths=LENGTHS), rtol=1e-6)
     graphdef, params = nnx.split(model)
-    gradient = jax.grad(lambda p: nnx.merge(graphdef, p)(TOKENS, lengths=LENGTHS)[:, 0].sum())(params)
+    gradient = jax.jit(jax.grad(lambda p: nnx.merge(graphdef, p)(TOKENS, lengths=LENGTHS)[:, 0].sum()))(params)
     assert np.abs(gradient["query"][...]).max() > 0
 
 

@@ -160,7 +160,7 @@ def test_modules_split_merge_and_train_under_plain_jax():
         y = nnx.merge(graph, params)(X, lengths=LENGTHS)
         return jnp.sum(y**2)
 
-    grads = jax.grad(loss)(params)
+    grads = jax.jit(jax.grad(loss))(params)
     assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(grads))
 
 

@@ -60,6 +60,17 @@ MODULES = {
 }
 
 
+@functools.cache
+def made(name):
+    """One for all tests, which change none: making one compiles its initialisers."""
+    return MODULES[name](0)
+
+
+def shaped(name):
+    """Another one, of shapes instead of arrays."""
+    return nnx.eval_shape(functools.partial(MODULES[name], 1))
+
+
 def _pickled(value):
     return pickle.loads(pickle.dumps(value))
 
@@ -70,15 +81,14 @@ def _plain(state):
 
 
 def test_every_public_module_is_listed():
-    listed = {type(make(0)).__name__ for make in MODULES.values()}
+    listed = {type(shaped(name)).__name__ for name in MODULES}
     public = {n for p in (modules, models) for n in p.__all__ if isinstance(getattr(p, n), type)}
     assert {n for n in public if issubclass(getattr(modules, n, None) or getattr(models, n), nnx.Module)} <= listed
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_graphdef_is_a_static_argument(name):
-    make = MODULES[name]
-    graph, state = nnx.split(make(0))
+    graph, state = nnx.split(made(name))
     traces = []
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -86,7 +96,7 @@ def test_a_graphdef_is_a_static_argument(name):
         traces.append(graph)
         return jnp.float32(0)
 
-    for same in (graph, nnx.graphdef(make(1)), _pickled(graph), copy.deepcopy(graph)):
+    for same in (graph, nnx.graphdef(shaped(name)), _pickled(graph), copy.deepcopy(graph)):
         assert same == graph
         assert hash(same) == hash(graph)
         count(same, state)
@@ -96,7 +106,7 @@ def test_a_graphdef_is_a_static_argument(name):
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, _pickled])
 @pytest.mark.parametrize("name", MODULES)
 def test_a_copy_is_the_same_module(name, copied):
-    module = MODULES[name](0)
+    module = made(name)
     graph, state = nnx.split(module)
     for other, rest in (nnx.split(copied(module)), copied((graph, state))):
         assert other == graph
@@ -106,7 +116,7 @@ def test_a_copy_is_the_same_module(name, copied):
 @pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_copy_chooses_the_same_algorithm(name, copied):
-    layer = RECURRENT[name](0)
+    layer = made(name)
     other = copied(layer)
     call = {"algorithm": "fused", "deterministic": True}  # raises where it does not serve
     np.testing.assert_array_equal(other(X, **call), layer(X, **call))

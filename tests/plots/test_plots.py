@@ -100,12 +100,10 @@ def test_a_png_is_written_whole(call):
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are saved."""
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    seen, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, *args, **options: seen.append(self) or save(self, *args, **options)
-    )
+    seen, save = [], FigureCanvasAgg.print_png
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda self, path: seen.append(self.figure) or save(self, path))
     return seen
 
 
@@ -164,7 +162,21 @@ def test_of_many_predictions_half_are_wrong_ones(figures):
     plots.predictions(RNG.random((20, 8, 8, 1)), truth, np.zeros(20, int), "p.png", most=5)
     told = figures[0].get_suptitle().replace("\n", " ")
     assert told.startswith("3 right and 2 wrong, chosen from 20 test pictures (accuracy 50.00%)")
-    assert [axes.get_title() for axes in figures[0].axes] == ["0, is 1", "0, is 1", "0", "0", "0"]
+    (axes,) = figures[0].axes
+    assert [text.get_text() for text in axes.texts] == ["0, is 1", "0, is 1", "0", "0", "0"]
+
+
+def test_pictures_of_any_size_stand_apart_in_reading_order(figures):
+    plots.images([RNG.random(shape) for shape in ((9, 12), (4, 4), (6, 30), (8, 2))], "p.png", list("abcd"), columns=3)
+    (axes,) = figures[0].axes
+    boxes = [image.get_extent() for image in axes.images]
+    assert all(
+        abs((right - left) / (bottom - top) - width / height) < 1e-6
+        for (left, right, bottom, top), (height, width) in zip(boxes, ((9, 12), (4, 4), (6, 30), (8, 2)), strict=True)
+    )
+    assert boxes[0][1] < boxes[1][0] < boxes[1][1] < boxes[2][0]
+    assert max(bottom for _, _, bottom, _ in boxes[:3]) < boxes[3][3]
+    assert boxes[3][1] < boxes[1][0]
 
 
 def test_no_global_state_of_pyplot_is_touched():

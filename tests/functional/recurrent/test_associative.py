@@ -213,7 +213,7 @@ def test_vmap_over_parameters_and_sequences():
     def run(params, x, state, n):
         return R.lru(params, x, state, lengths=n, algorithm="associative")
 
-    mapped = jax.vmap(run)(stacked, x, state, LENGTHS)
+    mapped = jax.jit(jax.vmap(run))(stacked, x, state, LENGTHS)
     for n, params in enumerate(several):
         alone = R.lru(params, x[n], jax.tree.map(lambda a, n=n: a[n], state), lengths=LENGTHS[n])
         assert_close(jax.tree.map(lambda a, n=n: a[n], mapped), alone)

@@ -118,10 +118,11 @@ def test_no_gradient_passes_a_reset(name):
         y, _ = case.layer(params, x, state, resets=resets, reverse=reverse)
         return jnp.sum(y[:4] if reverse else y[4:])
 
-    d_x, d_state = jax.grad(late, argnums=(0, 1))(x, state, False)
+    gradient = jax.jit(jax.grad(late, argnums=(0, 1)), static_argnums=2)
+    d_x, d_state = gradient(x, state, False)
     assert not d_x[:4].any()
     assert all(np.all(d_x[4:].any(axis=1)) and not a.any() for a in d_state)
-    d_x, d_state = jax.grad(late, argnums=(0, 1))(x, state, True)
+    d_x, d_state = gradient(x, state, True)
     assert not d_x[4:].any()
     assert all(np.all(d_x[:4].any(axis=1)) and not a.any() for a in d_state)
 
@@ -155,7 +156,7 @@ def test_time_major_copies_nothing(name):
 def test_vmap_over_sequences_equals_batch_axes(name):
     case, params, x, state = _setting(name)
     lengths = jnp.array([7, 4, 0])
-    mapped = jax.vmap(lambda x, s, n: case.layer(params, x, s, lengths=n))(x, state, lengths)
+    mapped = jax.jit(jax.vmap(lambda x, s, n: case.layer(params, x, s, lengths=n)))(x, state, lengths)
     assert_close(mapped, case.layer(params, x, state, lengths=lengths), 1e-6, 1e-6)
 
 
@@ -163,6 +164,6 @@ def test_vmap_over_parameters_equals_one_after_the_other(name):
     case, _, x, _ = _setting(name)
     several = [case.params(seed=s) for s in range(3)]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *several)
-    mapped = jax.vmap(case.layer, in_axes=(0, None))(stacked, x)
+    mapped = jax.jit(jax.vmap(case.layer, in_axes=(0, None)))(stacked, x)
     for n, params in enumerate(several):
         assert_close(jax.tree.map(lambda a, n=n: a[n], mapped), case.layer(params, x), 1e-6, 1e-6)

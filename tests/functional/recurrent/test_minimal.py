@@ -54,7 +54,7 @@ def test_gates_that_are_nearly_closed_or_open_stay_exact():
     def h(params):
         return R.minlstm_step(params, state, jnp.ones(1)).h[0]
 
-    value, gradient = jax.value_and_grad(h)(params)
+    value, gradient = jax.jit(jax.value_and_grad(h))(params)
     i = 1 / (1 + np.exp(-1.0))
     np.testing.assert_allclose(value, (1 - i) + i * 3, rtol=1e-5)
     np.testing.assert_allclose(gradient.b, [2 * i * (1 - i), -2 * i * (1 - i), i], rtol=1e-4)

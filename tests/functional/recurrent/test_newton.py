@@ -227,7 +227,7 @@ def test_gradients_of_half_precision_are_summed_over_time_in_float32():
         return jnp.sum(F.recurrent(case.cell, params, x, algorithm="newton")[0].astype(jnp.float32))
 
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
-    assert jax.grad(loss)(*half)["b"].tolist() == [600.0] * HIDDEN
+    assert jax.jit(jax.grad(loss))(*half)["b"].tolist() == [600.0] * HIDDEN
 
 
 def test_iterations_are_few_and_do_not_grow_with_time():

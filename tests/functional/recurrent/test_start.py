@@ -64,7 +64,7 @@ def test_sequences_begin_with_it_and_resets_go_back_to_it(reverse):
     y, power = by_hand(X, counts, resets, reverse)
     np.testing.assert_allclose(run(PARAMS), y, rtol=1e-5, atol=1e-6)
     reached = np.sum(np.where(counts[..., None], DECAY ** power[..., None], 0), axis=(0, 1))
-    np.testing.assert_allclose(jax.grad(loss)(PARAMS).start, reached, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(PARAMS).start, reached, rtol=1e-5)
 
 
 def test_a_state_that_is_given_takes_its_place_until_a_reset():
@@ -75,8 +75,9 @@ def test_a_state_that_is_given_takes_its_place_until_a_reset():
         _, final = F.recurrent(CELL, PARAMS._replace(start=start), X, given, resets=resets)
         return jnp.sum(final)
 
-    assert not jax.grad(ends)(PARAMS.start, None).any()
-    reached = jax.grad(ends)(PARAMS.start, np.broadcast_to(resets, (3, TIME)))
+    gradient = jax.jit(jax.grad(ends))
+    assert not gradient(PARAMS.start, None).any()
+    reached = gradient(PARAMS.start, np.broadcast_to(resets, (3, TIME)))
     np.testing.assert_allclose(reached, 3 * DECAY ** (TIME - 2), rtol=1e-5)
 
 
@@ -177,7 +178,7 @@ def test_in_half_precision_fused_sums_its_gradient_in_float32():
         y, _ = F.recurrent(learned(CELLS["rnn-relu"]), params, jnp.zeros((1024, 1), jnp.bfloat16), **options)
         return jnp.sum(y.astype(jnp.float32))
 
-    assert float(jax.grad(loss)(params)[1].h[0]) == 1024
+    assert float(jax.jit(jax.grad(loss))(params)[1].h[0]) == 1024
 
 
 @pytest.mark.parametrize("remat", [None, 32])
@@ -191,4 +192,4 @@ def test_in_half_precision_its_gradient_is_summed_in_float32(remat):
         y, _ = F.recurrent(CELL, params, x, resets=np.ones(1024, bool), remat=remat)
         return jnp.sum(y.astype(jnp.float32))
 
-    assert float(jax.grad(loss)(one).start[0]) == 1024
+    assert float(jax.jit(jax.grad(loss))(one).start[0]) == 1024
