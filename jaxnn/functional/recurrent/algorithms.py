@@ -13,6 +13,7 @@ from jaxnn.functional.recurrent import fused
 from jaxnn.functional.recurrent.associative import associative
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.newton import Newton
+from jaxnn.functional.recurrent.persistent import persistent
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.settings import is_plain
@@ -70,6 +71,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "associative": associative,
     "newton": Newton(),
     "quasi-newton": Newton(jacobian="diagonal"),
+    "persistent": persistent,
 }
 
 
