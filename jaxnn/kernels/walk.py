@@ -22,7 +22,7 @@ ROWS = 64
 """Units of a warpgroup: its four warps hold 16 rows of a product each."""
 COLUMNS = 8
 """Sequences of a tile."""
-MEMORY = 223 * 1024
+MEMORY = 226 * 1024
 """Bytes of a block's shared memory on compute capability 9.0, less 4 KiB for barriers and alignment."""
 HELD = 128
 """Registers of a thread that hold weights."""
@@ -167,6 +167,10 @@ def walk_over(
     tile = (ROWS, COLUMNS)
     of_result, of_left, of_right = gpu.Layout.MMA_ACC(dtype), gpu.Layout.MMA_LHS(dtype), gpu.Layout.MMA_RHS(dtype)
     read = functools.partial(gpu.load, optimized=False)
+    # In shared memory a warpgroup's operands lie beside each other, so the weights' columns follow that order.
+    groups_of_columns = weights.reshape(walk.products, walk.operands, hidden, hidden // ROWS, ROWS)
+    weights = jnp.moveaxis(groups_of_columns, 1, 3).reshape(walk.products, hidden, walk.operands, hidden)
+    weights = jnp.moveaxis(weights, 2, 1).reshape(matrices, hidden, hidden)
 
     def body(*refs: Any) -> None:
         refs = iter(refs)
@@ -178,7 +182,7 @@ def walk_over(
         constant_refs, state_refs, written_refs, last_refs = map(some, (len(constants), len(state), writes, len(state)))
         ring, arrived, operands_ref, exchanged, *in_memory = refs
         group, at = jax.lax.axis_index("group"), jax.lax.axis_index("tile")
-        block = jax.lax.axis_index("block") if blocks > 1 else 0
+        block = jax.lax.axis_index("block")
         first = (block * groups + group) * ROWS
         units = pl.ds(first, ROWS)
 
@@ -190,24 +194,25 @@ def walk_over(
             gpu.copy_gmem_to_smem(source, ring.at[group, stage], arrived.at[group * stages + stage])
 
         def exchange(operands: tuple[jax.Array, ...], half: Any) -> None:
-            for j, operand in enumerate(operands):
-                mine = operands_ref.at[half, :, pl.ds(j * hidden + first, ROWS)].transpose((1, 0))
-                if blocks == 1:
-                    mine[...] = operand
-                    continue
-                # Units are neighbours in memory, so a thread sends pairs of them.
-                pairs = gpu.layout_cast(operand, gpu.Layout.WGMMA_TRANSPOSED)
-                for k in range(blocks):
-                    peer = jax.lax.rem(block + k, blocks)
-                    gpu.async_store_smem(
-                        pairs, mine, exchanged.at[half], cluster_idx=peer, cluster_dim="block", optimized=False
-                    )
-            if blocks > 1:
-                gpu.barrier_wait(exchanged.at[half])
+            count = len(operands) * ROWS
+            mine = operands_ref.at[half, :, pl.ds(first * len(operands), count)].transpose((1, 0))
+            whole = jnp.concatenate(operands)
+            if blocks == 1:
+                mine[...] = whole
+                gpu.commit_smem()
+                if groups > 1:
+                    gpu.barrier_arrive(exchanged.at[half])
+                    gpu.barrier_wait(exchanged.at[half])
+                return
+            # Units are neighbours in memory, so a thread sends pairs of them.
+            pairs = gpu.layout_cast(whole, gpu.Layout.WGMMA_TRANSPOSED)
+            for k in range(blocks):
+                peer = jax.lax.rem(block + k, blocks)
+                gpu.async_store_smem(
+                    pairs, mine, exchanged.at[half], cluster_idx=peer, cluster_dim="block", optimized=False
+                )
+            gpu.barrier_wait(exchanged.at[half])
             gpu.commit_smem()
-            if groups > 1:
-                gpu.barrier_arrive(exchanged.at[half])
-                gpu.barrier_wait(exchanged.at[half])
 
         def product(i: int, half: Any) -> jax.Array:
             total = gpu.layout_cast(jnp.zeros(tile, jnp.float32), of_result)
@@ -254,12 +259,14 @@ def walk_over(
         for ref, array in zip(last_refs, last, strict=True):
             ref[at, units, :] = array
 
-    swizzled = (gpu.TilingTransform((COLUMNS, ROWS)), gpu.SwizzleTransform(128))
+    swizzled = (gpu.TilingTransform((8, ROWS)), gpu.SwizzleTransform(128))
+    # On a cluster's barrier one thread arrives for its warpgroup, on others all 128 do, one after another.
+    local = gpu.ClusterBarrier(collective_axes=("block",), num_arrivals=groups, num_barriers=2)
     scratch = [
         gpu.SMEM((groups, stages, parts, *tile), jnp.float32),
         gpu.Barrier(num_barriers=groups * stages),
         gpu.SMEM((2, COLUMNS, walk.operands * hidden), dtype, transforms=swizzled),
-        gpu.Barrier(num_arrivals=groups if blocks == 1 else blocks * walk.operands, num_barriers=2),
+        local if blocks == 1 else gpu.Barrier(num_arrivals=blocks, num_barriers=2),
     ]
     if held < matrices:
         scratch.append(gpu.SMEM((groups, matrices - held, ROWS, hidden), dtype, transforms=swizzled))
@@ -268,9 +275,7 @@ def walk_over(
     shape = (time, tiles, hidden, COLUMNS)
     outputs = [jax.ShapeDtypeStruct(shape, written[k]) for k in range(writes)]
     outputs += [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
-    options: dict[str, Any] = {"cluster": (blocks,), "cluster_names": ("block",)} if blocks > 1 else {}
-    if interpret:
-        options["interpret"] = gpu.InterpretGPUParams(detect_races=True)
+    options = {"interpret": gpu.InterpretGPUParams(detect_races=True)} if interpret else {}
     semantics = gpu.LoweringSemantics.Warpgroup
     call = gpu.kernel(
         body,
@@ -278,6 +283,8 @@ def walk_over(
         scratch_types=scratch,
         grid=(tiles,),
         grid_names=("tile",),
+        cluster=(blocks,),
+        cluster_names=("block",),
         num_threads=groups,
         thread_name="group",
         # Barriers stand where they are needed; those that Pallas would add to every access cost 5 % of the time.
