@@ -60,8 +60,6 @@ class Cell(NamedTuple):
             on itself alone; or `Blocks(n)`: serves "newton".
         fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
             raises `NotServedError` where it has none: serves "fused", where the output is the state's first array.
-        persistent: `(params) -> form`: the same layer for `jaxnn.kernels.persistent`, whose weights are `params`; raises
-            `NotServedError` where it has none: serves "persistent", where the output is the state's first array.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -86,7 +84,6 @@ class Cell(NamedTuple):
     affine: Callable[..., tuple[State, State]] | None = None
     jacobian: Any = None
     fused: Callable[..., tuple[Any, Any]] | None = None
-    persistent: Callable[..., Any] | None = None
 
 
 class NotServedError(ValueError):

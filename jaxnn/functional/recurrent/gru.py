@@ -15,8 +15,6 @@ from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import gru as kernels
-from jaxnn.kernels import persistent_cells
-from jaxnn.kernels.persistent import Persistent
 from jaxnn.kernels.recurrence import projected, rows
 from jaxnn.shapes import shown
 
@@ -164,8 +162,7 @@ def gru_cell(
         True
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
-    forms = {"fused": Bound(_fused, **options), "persistent": Bound(_persistent, **options)}
-    return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, **forms)
+    return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 
 def gru(
@@ -263,20 +260,10 @@ def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
     check.features(params, x, axes)
 
 
-def _fused(params: GRUParams, *, reset_after: bool, **activations: Activation) -> tuple[Any, Any]:
-    _check_plain(params, **activations)
-    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params
-
-
-def _persistent(params: GRUParams, *, reset_after: bool, **activations: Activation) -> Persistent:
-    _check_plain(params, **activations)
-    if not reset_after:
-        raise NotServedError("no reset before the product (reset_after=False)")
-    return persistent_cells.GRU
-
-
-def _check_plain(params: GRUParams, *, activation: Activation, gate_activation: Activation) -> None:
-    """Raises `NotServedError` for the variants that no kernel has."""
+def _fused(
+    params: GRUParams, *, reset_after: bool, activation: Activation, gate_activation: Activation
+) -> tuple[Any, Any]:
     check_activations(activation, gate_activation)
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
+    return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params

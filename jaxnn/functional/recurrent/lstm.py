@@ -13,9 +13,7 @@ from jaxnn.functional.recurrent.fused import check_activations
 from jaxnn.functional.recurrent.heads import columns_of, product, rows_of
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels import lstm as kernels
-from jaxnn.kernels import persistent_cells
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.persistent import Persistent
 from jaxnn.kernels.recurrence import dot, rows
 from jaxnn.shapes import shown
 
@@ -207,8 +205,7 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
         True
     """
     options = {"activation": activation, "gate_activation": gate_activation}
-    forms = {"fused": Bound(_fused, **options), "persistent": Bound(_persistent, **options)}
-    return Cell(LSTMParams.zero_state, Bound(_step, **options), check=_check, **forms)
+    return Cell(LSTMParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 
 def lstm(
@@ -278,18 +275,7 @@ def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
     check.features(p, x, axes)
 
 
-def _fused(params: LSTMParams, **activations: Activation) -> tuple[Any, Any]:
-    _check_plain(params, **activations)
-    return kernels.LSTM, params
-
-
-def _persistent(params: LSTMParams, **activations: Activation) -> Persistent:
-    _check_plain(params, **activations)
-    return persistent_cells.LSTM
-
-
-def _check_plain(params: LSTMParams, *, activation: Activation, gate_activation: Activation) -> None:
-    """Raises `NotServedError` for the variants, which the kernels do not have."""
+def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activation) -> tuple[Any, Any]:
     check_activations(activation, gate_activation)
     held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
     if held:
@@ -298,6 +284,7 @@ def _check_plain(params: LSTMParams, *, activation: Activation, gate_activation:
         raise NotServedError("no coupled gates")
     if params.w_h.ndim == 3:
         raise NotServedError("no heads")
+    return kernels.LSTM, params
 
 
 def _normalise(a: jax.Array, gain: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The algorithm "persistent": an LSTM or a GRU as one GPU kernel for all time steps (`kernels.persistent`)."""
+"""The algorithm "persistent": one GPU kernel for all time steps (`kernels.persistent`)."""
 
 import math
 from typing import Any
@@ -10,19 +10,22 @@ from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
 from jaxnn.functional.recurrent.scan import blocks
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
+from jaxnn.kernels import recurrence
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, zeros
-from jaxnn.kernels.persistent import Persistent, fits, is_interpreted
+from jaxnn.kernels.persistent import is_interpreted
 from jaxnn.kernels.persistent import persistent as run_kernel
-from jaxnn.kernels.walk import lacking
+from jaxnn.kernels.walk import fits
+from jaxnn.kernels.walk_gpu import lacking
 
 
 def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
-    """As `scan.scan`, for cells with a persistent form (`Cell.persistent`), in bfloat16 or float16.
+    """As `scan.scan`, for cells whose `fused` form has `walks`, in bfloat16 or float16 on an H100 or H200.
 
-    The recurrent weights stay on the chip for all steps, so they have to fit: an LSTM of at most 384 units, a GRU of at
-    most 512. Derivatives are those of reverse mode; of the forward pass they keep the states alone. The gates use the
-    GPU's own tanh, whose error of about 5e-4 lies below that of half precision.
+    The recurrent weights stay on the chip for all steps, so they must fit. Each tile of eight sequences has separate
+    processors, so 1 and 100 sequences take about the same time. For gradients only the states are kept; the rest is
+    computed again, for all steps at once. `jax.grad` and `jax.vmap` apply to it, forward mode does not. The gates use the
+    GPU's tanh instruction, whose error, about 5e-4, is that of half precision.
 
     Args:
         cell: The cell.
@@ -33,25 +36,25 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
         The outputs, time first, and the final state.
 
     Raises:
-        NotServedError: Other than on a GPU of compute capability 9.0 (H100, H200), for other cells, dtypes, sizes and
-            options, and where the installed JAX lacks what the kernel is written in.
+        NotServedError: On other devices, for other cells, dtypes, sizes and options, and where the installed JAX lacks
+            what the kernel is written in.
 
     References:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.
     """
-    form = _form(cell, task)
+    kernel, weights = _checked(cell, task)
     leaves, shape = jax.tree.flatten(task.state)
     batch = leaves[0].shape[:-1]
     rows = math.prod(batch)
 
     def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
         xs, masks = inputs
-        xs = counted(masks, xs)
-        if 0 in (rows, xs.shape[0]):
+        if 0 in (rows, len(xs)):
             return carry, jnp.zeros((*xs.shape[:-1], leaves[0].shape[-1]), xs.dtype)
         inside = None if masks.inside is None else masks.inside.reshape(len(xs), rows)
         flat = tuple(a.reshape(rows, a.shape[-1]) for a in carry)
-        ys, last = run_kernel(form, options.reverse, task.params, flat, xs.reshape(len(xs), rows, -1), inside)
+        merged = counted(masks, xs).reshape(len(xs), rows, xs.shape[-1])
+        ys, last = run_kernel(kernel, options.reverse, weights, flat, merged, inside)
         ys = ys.reshape(*xs.shape[:-1], ys.shape[-1])
         if masks.inside is not None:
             ys = choose(masks.inside, ys, zeros(ys))
@@ -61,10 +64,13 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     return ys, jax.tree.unflatten(shape, final)
 
 
-def _form(cell: Cell, task: Task) -> Persistent:
-    if cell.persistent is None or cell.output is not first_leaf:
-        raise NotServedError("no persistent form of this cell (Cell.persistent)")
-    form: Persistent = cell.persistent(task.params)
+def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
+    """Returns the kernels' cell and its weights; raises `NotServedError` if the algorithm does not serve."""
+    kernel, weights = (None, None) if cell.fused is None else cell.fused(task.params)
+    if kernel is None or kernel.walks is None:
+        raise NotServedError("no form of this cell (`walks` of its fused form)")
+    if cell.output is not first_leaf:
+        raise NotServedError("no other output than the state's first array (Cell.output)")
     if (missing := lacking()) is not None:
         raise NotServedError(f"no {missing} in JAX {jax.__version__}, which its kernel needs")
     if not is_interpreted():
@@ -74,7 +80,7 @@ def _form(cell: Cell, task: Task) -> Persistent:
     if not all(known(size) for size in task.xs.shape):
         raise NotServedError("no form for symbolic sizes")
     hidden = jax.tree.leaves(task.state)[0].shape[-1]
-    if not fits(form, hidden):
+    if not fits(kernel.walks, hidden):
         raise NotServedError(f"no room on the chip for the recurrent weights of {hidden} units")
     if task.masks.reset is not None:
         raise NotServedError("no resets")
@@ -82,12 +88,11 @@ def _form(cell: Cell, task: Task) -> Persistent:
         raise NotServedError("no truncate")
     if sharded(task):
         raise NotServedError("no way over the devices of an explicit mesh")
-    return form
+    return kernel, weights
 
 
 def _check_device() -> None:
     device = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
-    capability = getattr(device, "compute_capability", None)
-    if capability != "9.0":
+    if getattr(device, "compute_capability", None) != "9.0":
         kind = getattr(device, "device_kind", device)
         raise NotServedError(f"no kernel for {kind}: GPUs of compute capability 9.0 alone (H100, H200)")
