@@ -85,8 +85,11 @@ def recurrent(
             with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
             `mingru`, `minlstm`), without `remat`, and raises for others. `"newton"` finds the states of all steps at
             once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` with a part of the
-            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"auto"` is
-            `"fused"` on CPU where that serves, else `"scan"`.
+            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"persistent"`
+            runs all steps in one GPU kernel, which keeps the recurrent weights on the chip: `lstm` of at most 384 units
+            and `gru` of at most 512, in bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without
+            `resets` and `truncate`; it raises for others. `"auto"` is `"fused"` on CPU where that serves, else
+            `"scan"`.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.

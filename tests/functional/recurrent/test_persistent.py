@@ -50,7 +50,7 @@ def assert_right(name, dtype, hidden, batch=(3,), time=3, **options):
     args = setting(name, batch, time, hidden, dtype)
     (_, values), gradients = with_gradients(name, "persistent", options)(*args)
     exact = jax.tree.map(lambda a: np.asarray(a, np.float64), args)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         (_, expected), d_expected = with_gradients(name, "scan", options)(*jax.tree.map(jnp.asarray, exact))
     if len(batch) == 1 and "mask" not in options:
         lengths, reverse = options.get("lengths"), options.get("reverse", False)
@@ -77,27 +77,22 @@ def test_run_in_python_it_agrees_with_the_formulas_and_has_no_races(name, dtype,
 
 @pytest.mark.gpu
 @here
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize(
-    ("name", "hidden", "options"),
+    ("name", "hidden", "dtype", "options"),
     [
-        ("lstm", 5, {"lengths": np.array([40, 17, 0], np.int32)}),
-        ("gru", 64, {"reverse": True, "lengths": np.array([40, 17, 0], np.int32)}),
-        ("lstm", 128, {"remat": 7}),
-        ("gru", 128, {"time_major": False}),
-        ("lstm", 192, {"reverse": True}),
-        ("gru", 256, {}),
-        ("lstm", 384, {}),
-        ("gru", 512, {"reverse": True}),
+        ("lstm", 5, jnp.bfloat16, {"lengths": np.array([20, 7, 0], np.int32)}),
+        ("gru", 128, jnp.float16, {"remat": 7, "reverse": True}),
+        ("lstm", 384, jnp.float16, {}),
+        ("gru", 512, jnp.bfloat16, {"reverse": True, "lengths": np.array([20, 7, 0], np.int32)}),
     ],
 )
-def test_on_a_gpu_it_agrees_with_the_formulas(name, hidden, options, dtype):
-    assert_right(name, dtype, hidden, time=40, **options)
+def test_on_a_gpu_it_agrees_with_the_formulas(name, hidden, dtype, options):
+    assert_right(name, dtype, hidden, time=20, **options)
 
 
 @pytest.mark.gpu
 @here
-@pytest.mark.parametrize("batch", [(), (2, 5), (0,), (70,)])
+@pytest.mark.parametrize("batch", [(), (2, 5), (0,)])
 def test_on_a_gpu_it_takes_any_batch(batch):
     assert_right("gru", jnp.bfloat16, 64, batch, time=9)
 
@@ -105,7 +100,7 @@ def test_on_a_gpu_it_takes_any_batch(batch):
 @pytest.mark.gpu
 @here
 def test_on_a_gpu_gradients_of_each_example():
-    params, x, _ = setting("lstm", (6,), 9, 64, jnp.bfloat16)
+    params, x, _ = setting("lstm", (2,), 9, 64, jnp.bfloat16)
 
     def loss(params, x):
         return jnp.sum(jnp.square(R.lstm(params, x, algorithm="persistent")[0].astype(jnp.float32)))
@@ -144,7 +139,10 @@ def run(name, dtype=jnp.bfloat16, hidden=5, **options):
 WIDE = R.GRUParams(*(jnp.zeros(shape, jnp.float16) for shape in ((1, 1800), (600, 1800), (1800,), (600,))))
 REFUSED = {
     "float32": (partial(run, "lstm", jnp.float32), "no form for float32: bfloat16 and float16 alone"),
-    "units": (lambda: R.gru(WIDE, jnp.zeros((2, 1), jnp.float16), algorithm="persistent"), "no room on the chip for the recurrent weights of 600 units"),
+    "units": (
+        lambda: R.gru(WIDE, jnp.zeros((2, 1), jnp.float16), algorithm="persistent"),
+        "no room on the chip for the recurrent weights of 600 units",
+    ),
     "resets": (partial(run, "lstm", resets=np.zeros((3, 4), bool)), "no resets"),
     "truncate": (partial(run, "lstm", truncate=2), "no truncate"),
     "reset before": (partial(run, "gru-reset-before"), "no form of this cell"),
