@@ -47,8 +47,8 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     on one core of a server CPU, with all gradients, for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units,
     "fused" was nowhere slower than "scan", so there is no rule by shape. "associative" is never taken: on CPU it was 7
     to 14 times slower than "scan", and on other platforms nothing was measured. Nor are "newton" and "quasi-newton":
-    whether they converge depends on the weights (see `Newton`). Nor is "persistent", much faster where it serves (see
-    `kernels.walk_gpu`): it has no forward-mode derivative.
+    whether they converge depends on the weights (see `Newton`). Nor is "persistent", much faster where it serves
+    (docs/inside.md): it has no forward-mode derivative.
 
     Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
     products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
