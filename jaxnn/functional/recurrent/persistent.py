@@ -92,7 +92,8 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
 
 
 def _check_device() -> None:
-    device = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
+    chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
+    device = jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen
     if getattr(device, "compute_capability", None) != "9.0":
         kind = getattr(device, "device_kind", device)
         raise NotServedError(f"no kernel for {kind}: GPUs of compute capability 9.0 alone (H100, H200)")
