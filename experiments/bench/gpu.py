@@ -57,13 +57,13 @@ SMALL = (
 )
 """Layer, type, and whether with gradients, of the small shapes."""
 ALGORITHMS = {
-    "lstm": ("scan", "fused", "cudnn"),
-    "gru": ("scan", "fused"),
+    "lstm": ("scan", "fused", "cudnn", "persistent"),
+    "gru": ("scan", "fused", "persistent"),
     "mingru": ("scan", "associative", "newton"),
     "minlstm": ("scan", "associative", "newton"),
     "lru": ("scan", "associative"),
 }
-OF_NVIDIA = {"cudnn": ("float32",)}
+OF_NVIDIA = {"cudnn": ("float32",), "persistent": ("bfloat16",)}
 """Algorithms that serve on NVIDIA GPUs alone, and their types. They are left out of the small shapes."""
 MOST = 15
 """Rounds."""

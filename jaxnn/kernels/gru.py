@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.kernels.recurrence import Cell, Weights, columns, dot, dot_transposed, gates, products, projected, rows
+from jaxnn.kernels.walk import Arrays, Walk, Walks, logistic, state_is_operand
 
 Carry = tuple[jax.Array]
 
@@ -68,6 +69,32 @@ def _along_after(w_h_t: jax.Array, s: _SavedAfter, d: Carry, e: tuple[jax.Array,
     r, z, m = (a + b for a, b in zip(of_h, (*gates(e[0], 2), e[2]), strict=True))
     new = s.by_h * d_h.astype(m.dtype) + s.by_r * r + s.by_z * z + s.by_x * e[1] + s.by_m * m
     return (new.astype(d_h.dtype),)
+
+
+# On a GPU, tile by tile. The way back is the transpose of `_along_after`.
+
+
+def _forward(x: Arrays, state: Arrays, others: Arrays, m: Arrays) -> Arrays:
+    (h,), (x_r, x_z, x_n, b_hn) = state, x
+    r, z = logistic(x_r + m[0]), logistic(x_z + m[1])
+    n = jnp.tanh(x_n + r * (m[2] + b_hn))
+    wide = h.astype(n.dtype)
+    return ((wide + (1 - z) * (n - wide)).astype(h.dtype),)
+
+
+def _back(x: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
+    by_r, by_z, by_x, by_m, by_h, y = x
+    h = state[0] + y
+    return (by_r * h, by_z * h, by_m * h, by_x * h), (by_h * h,)
+
+
+_WALKS_AFTER = Walks(
+    forward=Walk(3, 1, 3, state_is_operand, _forward, writes=1, writes_state=True),
+    constants=lambda weights: (weights.b_hn,),
+    back=Walk(1, 3, 6, _back, lambda x, state, others, m: (m[0] + others[0],), writes=4, writes_state=False),
+    coefficients=lambda s: (s.by_r, s.by_z, s.by_x, s.by_m, s.by_h),
+    outside=lambda written: (jnp.concatenate(written[:2], axis=-1), written[3], written[2]),
+)
 
 
 # Reset before the product: n depends on q = r h.
@@ -142,7 +169,13 @@ def _along_before(
 
 
 RESET_AFTER = Cell(
-    lambda weights: weights, lambda weights: weights.w_h.T, _project, _step_after, _outside_after, _along_after
+    lambda weights: weights,
+    lambda weights: weights.w_h.T,
+    _project,
+    _step_after,
+    _outside_after,
+    _along_after,
+    _WALKS_AFTER,
 )
 RESET_BEFORE = Cell(
     _prepare_before,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.kernels.recurrence import Cell, Weights, dot, dot_transposed, gates, products, projected, rows
+from jaxnn.kernels.walk import Arrays, Walk, Walks, logistic, state_is_operand
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -87,4 +88,29 @@ def _along(w_h_t: list[jax.Array], s: _Saved, d: Carry, e: jax.Array) -> Carry:
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
 
 
-LSTM = Cell(_prepare, lambda weights: _parts(weights.w_h.T, 0), _project, _step, _outside, _along)
+# On a GPU, tile by tile. The way back is the transpose of `_along`.
+
+
+def _forward(x: Arrays, state: Arrays, others: Arrays, m: Arrays) -> Arrays:
+    h, c = state
+    i, f, g, o = (a + b for a, b in zip(x, m, strict=True))
+    c = logistic(f) * c + logistic(i) * jnp.tanh(g)
+    return (logistic(o) * jnp.tanh(c)).astype(h.dtype), c
+
+
+def _back(x: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
+    c_i, c_f, c_g, c_c, h_o, h_c, y = x
+    h, c = state
+    h = h + y
+    c = c + h_c * h
+    return (c_i * c, c_f * c, c_g * c, h_o * h), (c_c * c,)
+
+
+_WALKS = Walks(
+    forward=Walk(4, 1, 4, state_is_operand, _forward, writes=2, writes_state=True),
+    constants=lambda weights: (),
+    back=Walk(1, 4, 7, _back, lambda x, state, others, m: (*m, *others), writes=4, writes_state=False),
+    coefficients=lambda s: (s.c_i, s.c_f, s.c_g, s.c_c, s.h_o, s.h_c),
+    outside=lambda written: jnp.concatenate(written, axis=-1),
+)
+LSTM = Cell(_prepare, lambda weights: _parts(weights.w_h.T, 0), _project, _step, _outside, _along, _WALKS)

@@ -27,6 +27,7 @@ from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision, is_plain, settled
+from jaxnn.kernels.walk import Walks
 
 Weights = Any
 Carry = tuple[jax.Array, ...]
@@ -55,6 +56,7 @@ class Cell(NamedTuple):
         outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
             pre-activations. Tangents that are zero are `None`.
         along: `(transposed, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
+        walks: The same steps for `kernels.persistent`, where the cell has them; `w_h` are the recurrent weights then.
     """
 
     prepare: Callable[..., Any]
@@ -63,6 +65,7 @@ class Cell(NamedTuple):
     step: Callable[..., tuple[Carry, Saved]]
     outside: Callable[..., Any]
     along: Callable[..., Carry]
+    walks: Walks | None = None
 
 
 class Run(NamedTuple):

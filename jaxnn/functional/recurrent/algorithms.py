@@ -14,6 +14,7 @@ from jaxnn.functional.recurrent.associative import associative
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.cudnn import cudnn
 from jaxnn.functional.recurrent.newton import Newton
+from jaxnn.functional.recurrent.persistent import persistent
 from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.settings import is_plain
@@ -47,7 +48,8 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     on one core of a server CPU, with all gradients, for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units,
     "fused" was nowhere slower than "scan", so there is no rule by shape. "associative" is never taken: on CPU it was 7
     to 14 times slower than "scan", and on other platforms nothing was measured. Nor are "newton" and "quasi-newton":
-    whether they converge depends on the weights (see `Newton`).
+    whether they converge depends on the weights (see `Newton`). Nor is "persistent", much faster where it serves
+    (docs/inside.md): it has no forward-mode derivative.
 
     Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
     products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
@@ -72,6 +74,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "newton": Newton(),
     "quasi-newton": Newton(jacobian="diagonal"),
     "cudnn": cudnn,
+    "persistent": persistent,
 }
 
 

@@ -91,7 +91,10 @@ def recurrent(
             unless `jax.default_matmul_precision` is `"highest"`. Each direction of each layer is a call, which waits
             until its lengths are on the host. Where XLA divides the program over devices, each computes the whole
             batch; inside `jax.shard_map` each computes its part. Forward mode, second derivatives, `vmap` over weights
-            and gradients inside `vmap` are computed by `"fused"`. `"auto"` is `"fused"` on CPU where that serves, else
+            and gradients inside `vmap` are computed by `"fused"`. `"persistent"` runs all steps in one GPU kernel,
+            which keeps the recurrent weights on the chip: `lstm` of at most 384 units and `gru` of at most 512, in
+            bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without `resets` and `truncate`; it
+            raises for others. `"auto"` is `"fused"` on CPU where that serves, else
             `"scan"`.
 
     Returns:
