@@ -134,12 +134,14 @@ def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Ar
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
+        if masks.apart is not None:  # for second derivatives, which go through the saved arrays
+            carry = choose(masks.apart, jax.lax.stop_gradient(carry), carry)
         carry = restarted(masks, carry, run.restart)
         new, saved = cell.step(prepared, carry, x)
         new, y = kept(masks, new, carry, new[0])
         return new, (y, saved if save else None)
 
-    last, (ys, saved) = jax.lax.scan(body, run.carry, (xs, run.masks._replace(apart=None)), reverse=reverse)
+    last, (ys, saved) = jax.lax.scan(body, run.carry, (xs, run.masks), reverse=reverse)
     return ys, last, saved
 
 

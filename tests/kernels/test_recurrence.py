@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn.kernels import lstm, recurrence
+from jaxnn.kernels import lstm, plain, recurrence
 from tests.functional.recurrent.common import CASES, assert_close, random_state, random_x
 
 FUSED = ("rnn", "rnn-relu", "gru", "gru-reset-before", "lstm")
@@ -132,6 +132,15 @@ def test_products_by_two_halves_of_the_weights_are_those_of_the_scan(batch, monk
             return jax.value_and_grad(of, (0, 1, 2))(*args), jax.jvp(of, args, along(args))[1]
 
         assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
+
+
+def test_derivatives_stop_inside_plain_too():
+    with jax.enable_x64(True):
+        args = setting("lstm")
+        expected = jax.jit(jax.grad(loss("lstm", "scan", truncate=2)))(*args)
+        with plain():
+            got = jax.jit(jax.grad(loss("lstm", "fused", truncate=2)))(*args)
+        assert_close(got, expected, 1e-11, 1e-11)
 
 
 def canonical(function, *args, platform):
