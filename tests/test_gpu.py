@@ -43,9 +43,9 @@ def test_values_and_gradients_of_every_layer(case):
 
 
 ALGORITHMS = {
-    "lstm": ("fused",),
+    "lstm": ("auto", "fused"),
     "gru": ("fused",),
-    "mingru": ("associative", "newton"),
+    "mingru": ("auto", "associative", "newton"),
     "minlstm": ("associative",),
     "lru": ("associative",),
 }

@@ -7,7 +7,7 @@
 - recurrent: layers by algorithm, forward and with all gradients, in float32 and bfloat16. The shapes are a sparse grid
   over batches of 1 to 64, 256 to 16,384 steps and 64 to 1024 units.
 - conv: the layers of `experiments.bench`, with gradients, ten inputs in a compiled loop.
-- cifar10: ten epochs of the CIFAR-10 network as one program, on 50,000 random pictures.
+- cifar10: ten epochs of the CIFAR-10 network as one program, on 50,000 random pictures, by precision.
 
 Where JAX finds no accelerator, shapes are small: such a run shows that everything works, and its times say nothing.
 Sides take turns in this one process; times are medians after calls that do not count. Products of float32 have the
@@ -65,6 +65,8 @@ ALGORITHMS = {
 }
 OF_NVIDIA = {"cudnn": ("float32",), "persistent": ("bfloat16",)}
 """Algorithms that serve on NVIDIA GPUs alone, and their types. They are left out of the small shapes."""
+PRECISIONS = ("float32", "bf16", "float16")
+"""Those that the CIFAR-10 network is trained in."""
 MOST = 15
 """Rounds."""
 REFUSALS = (RuntimeError, ValueError, ImportError, MemoryError)
@@ -187,12 +189,12 @@ def _conv(small: bool) -> list[Case]:
 
 
 def _cifar10(small: bool) -> list[Case]:
-    """Batches of 128, as the experiment has, and of 1024."""
+    """Batches of 128, as the experiment has, and of 1024; in every precision."""
     examples, epochs, batches = (64, 2, (32,)) if small else (50_000, 10, (128, 1024))
     return [
         Case(
             f"{epochs} epochs of {examples:,} pictures, batch {batch}",
-            (Side("jaxnn", ".accelerator:cifar10"),),
+            tuple(Side(f"jaxnn, {name}", ".accelerator:cifar10", options={"precision": name}) for name in PRECISIONS),
             {"batch": batch, "examples": examples, "epochs": epochs},
             units=epochs,
         )

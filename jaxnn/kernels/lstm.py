@@ -3,25 +3,34 @@
 Its weights are a named tuple of `w_x (features, 4 hidden)`, `w_h (hidden, 4 hidden)`, `b (4 hidden,)`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn.kernels.recurrence import Cell, Weights, dot, dot_transposed, gates, products, projected, rows
+from jaxnn.kernels.recurrence import (
+    Cell,
+    Weights,
+    columns_of,
+    dot,
+    dot_transposed,
+    dot_turned,
+    gates,
+    products,
+    projected,
+    rows,
+    units_first,
+    units_last,
+)
 from jaxnn.kernels.walk import Arrays, Walk, Walks, logistic, state_is_operand
 
 Carry = tuple[jax.Array, jax.Array]
 
 
-# Hidden units from which XLA:CPU multiplies faster by two halves of the weights, side by side on its threads.
-HALVES = 128
-
-
 class _Prepared(NamedTuple):
     weights: Weights
-    w: list[jax.Array]  # of inputs and state, one above the other: one product a step, or two of half the gates
-    w_h: list[jax.Array]
+    w: jax.Array  # of inputs and state, one above the other: one product a step
 
 
 class _Saved(NamedTuple):
@@ -36,36 +45,30 @@ class _Saved(NamedTuple):
 
 
 def _prepare(weights: Weights) -> _Prepared:
-    return _Prepared(weights, _parts(jnp.concatenate([weights.w_x, weights.w_h]), 1), _parts(weights.w_h, 1))
-
-
-def _parts(w: jax.Array, axis: int) -> list[jax.Array]:
-    return jnp.split(w, 2 if w.shape[axis] >= 4 * HALVES else 1, axis)
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]))
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array, ...]:
     return gates(projected(xs, w.weights.w_x, w.weights.b), 4)
 
 
-def _pre(w: _Prepared, h: jax.Array, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    if isinstance(x, tuple):
-        return tuple(a + b for a, b in zip(x, _products(h, w.w_h), strict=True))
-    pre = _products(jnp.concatenate([x, h], axis=-1), w.w)
-    return tuple(a + rows(b, a) for a, b in zip(pre, gates(w.weights.b, 4), strict=True))
-
-
-def _products(a: jax.Array, parts: list[jax.Array]) -> tuple[jax.Array, ...]:
-    return tuple(gate for w in parts for gate in gates(dot(a, w), 4 // len(parts)))
-
-
 def _step(w: _Prepared, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> tuple[Carry, _Saved]:
     h, c = carry
-    i, f, g, o = _pre(w, h, x)
+    if isinstance(x, tuple):
+        return _gated(x, gates(dot(h, w.weights.w_h), 4), h, c, h)
+    pre = gates(dot(jnp.concatenate([x, h], axis=-1), w.w), 4)
+    return _gated(pre, [rows(b, a) for a, b in zip(pre, gates(w.weights.b, 4), strict=True)], h, c, h)
+
+
+def _gated(
+    pre: Sequence[jax.Array], more: Sequence[jax.Array], h: jax.Array, c: jax.Array, saved: jax.Array
+) -> tuple[Carry, _Saved]:
+    i, f, g, o = (a + b for a, b in zip(pre, more, strict=True))
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     new_c = f * c + i * g
     t = jnp.tanh(new_c)
-    saved = _Saved(
-        h=h,
+    slopes = _Saved(
+        h=saved,
         c_i=g * (i * (1 - i)),
         c_f=c * (f * (1 - f)),
         c_g=i * (1 - g * g),
@@ -73,19 +76,48 @@ def _step(w: _Prepared, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> t
         h_o=t * (o * (1 - o)),
         h_c=o * (1 - t * t),
     )
-    return ((o * t).astype(h.dtype), new_c), saved
+    return ((o * t).astype(h.dtype), new_c), slopes
 
 
 def _outside(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
     return products(s.c_c, w.b.shape[0], (d_xs, w.w_x), (xs, d.w_x), (s.h, d.w_h), bias=d.b)
 
 
-def _along(w_h_t: list[jax.Array], s: _Saved, d: Carry, e: jax.Array) -> Carry:
+def _along(w_h_t: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
+    return _followed(gates(e, 4), gates(dot_transposed(d[0], w_h_t), 4), s, d)
+
+
+def _followed(outside: Sequence[jax.Array], along: Sequence[jax.Array], s: _Saved, d: Carry) -> Carry:
     d_h, d_c = d
-    along = [gate for w in w_h_t for gate in gates(dot_transposed(d_h, w), 4 // len(w_h_t))]
-    i, f, g, o = (a + b for a, b in zip(gates(e, 4), along, strict=True))
+    i, f, g, o = (a + b for a, b in zip(outside, along, strict=True))
     d_c = s.c_c * d_c + s.c_i * i + s.c_f * f + s.c_g * g
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
+
+
+# Turned: inputs and states are columns, (units, *batch). What the products outside of time read and write stays rows.
+
+
+def _prepare_turned(weights: Weights) -> _Prepared:
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]).T)
+
+
+def _step_turned(w: _Prepared, carry: Carry, x: jax.Array) -> tuple[Carry, _Saved]:
+    h, c = carry
+    pre = jnp.split(dot_turned(w.w, 1, jnp.concatenate([x, h])), 4)
+    bias = [columns_of(b, a) for a, b in zip(pre, gates(w.weights.b, 4), strict=True)]
+    return _gated(pre, bias, h, c, units_last(h))
+
+
+def _outside_turned(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
+    xs, d_xs = units_last(xs, 1), None if d_xs is None else units_last(d_xs, 1)
+    return _outside(w, d, xs, d_xs, s._replace(c_c=units_last(s.c_c, 1)))
+
+
+def _along_turned(w_h: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
+    return _followed(jnp.split(units_first(e), 4), jnp.split(dot_turned(w_h, 0, d[0]), 4), s, d)
+
+
+TURNED = Cell(_prepare_turned, lambda weights: weights.w_h, None, _step_turned, _outside_turned, _along_turned)
 
 
 # On a GPU, tile by tile. The way back is the transpose of `_along`.
@@ -113,4 +145,5 @@ _WALKS = Walks(
     coefficients=lambda s: (s.c_i, s.c_f, s.c_g, s.c_c, s.h_o, s.h_c),
     outside=lambda written: jnp.concatenate(written, axis=-1),
 )
-LSTM = Cell(_prepare, lambda weights: _parts(weights.w_h.T, 0), _project, _step, _outside, _along, _WALKS)
+
+LSTM = Cell(_prepare, lambda weights: weights.w_h.T, _project, _step, _outside, _along, _WALKS, TURNED)

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn.kernels import lstm, recurrence
+from jaxnn.kernels import plain, recurrence
 from tests.functional.recurrent.common import CASES, assert_close, random_state, random_x
 
 FUSED = ("rnn", "rnn-relu", "gru", "gru-reset-before", "lstm")
@@ -121,17 +121,49 @@ def test_projecting_the_inputs_first_changes_only_rounding(name, monkeypatch):
     assert_close(*results, 1e-5, 1e-5)
 
 
-@pytest.mark.parametrize("batch", [(1,), (3,)], ids=["projected first", "in the loop"])
-def test_products_by_two_halves_of_the_weights_are_those_of_the_scan(batch, monkeypatch):
-    monkeypatch.setattr(lstm, "HALVES", 1)
+def test_derivatives_stop_inside_plain_too():
+    with jax.enable_x64(True):
+        args = setting("lstm")
+        expected = jax.jit(jax.grad(loss("lstm", "scan", truncate=2)))(*args)
+        with plain():
+            got = jax.jit(jax.grad(loss("lstm", "fused", truncate=2)))(*args)
+        assert_close(got, expected, 1e-11, 1e-11)
+
+
+@pytest.fixture
+def turned(monkeypatch):
+    monkeypatch.setattr(recurrence, "TURNED_WIDTH", 1)
+    monkeypatch.setattr(recurrence, "TURNED_SIZE", 1)
+
+
+@pytest.mark.parametrize(("batch", "options"), [((2, 2), "plain"), ((3,), "everything, backward")])
+def test_turned_products_have_the_derivatives_of_the_scan(batch, options, turned):
     with jax.enable_x64(True):
         args = setting("lstm", batch)
 
         def program(algorithm):
-            of = loss("lstm", algorithm)
-            return jax.value_and_grad(of, (0, 1, 2))(*args), jax.jvp(of, args, along(args))[1]
+            of = loss("lstm", algorithm, **OPTIONS[options])
+            gradient = jax.grad(of, (0, 1, 2))
+            several = jax.vmap(gradient, (0, None, None))(
+                jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), args[0]), *args[1:]
+            )
+            return of(*args), several, jax.jvp(of, args, along(args))[1], jax.jvp(gradient, args, along(args))[1]
 
         assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
+
+
+def test_turned_products_in_half_precision(turned):
+    params, x, _ = setting("lstm", dtype=jnp.bfloat16)
+
+    def gradients(algorithm):
+        def of(params, x):
+            return jnp.sum(jnp.sin(CASES["lstm"].layer(params, x, algorithm=algorithm)[0].astype(jnp.float32)))
+
+        return jax.jit(jax.value_and_grad(of, (0, 1)))(params, x)
+
+    got, expected = gradients("fused"), gradients("scan")
+    assert jax.tree.map(lambda a: a.dtype, got) == jax.tree.map(lambda a: a.dtype, expected)
+    assert_close(got, expected, 0.05, 0.05)
 
 
 def canonical(function, *args, platform):

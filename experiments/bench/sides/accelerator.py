@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from experiments.bench.sides import flax_recurrent, jax_layers, jax_sequences, j
 from experiments.bench.sides.pictures import pictures
 from jaxnn import models, train
 from jaxnn.inspect.memory import memory_of
+
+Precision = Literal["float32", "bf16", "float16"]
 
 
 class Ready(NamedTuple):
@@ -82,9 +84,11 @@ def convolution(
     return _ready(jax_layers.in_a_loop(once), arguments)
 
 
-def cifar10(batch: int, examples: int, epochs: int) -> Ready:
+def cifar10(batch: int, examples: int, epochs: int, precision: Precision) -> Ready:
     """Training of the CIFAR-10 network on random pictures: all epochs as one compiled program."""
-    state = train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
+    dtypes = train.precision(precision)
+    model = models.Cifar10Net(**dtypes, rngs=nnx.Rngs(0))
+    state = train.create_state(model, optax.adam(1e-3), jax.random.key(0), loss_scale=dtypes.loss_scale)
     step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
     epoch = train.make_epoch(step, batch_size=batch)
 

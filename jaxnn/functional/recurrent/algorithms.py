@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxnn.functional.recurrent import fused
-from jaxnn.functional.recurrent.associative import associative
+from jaxnn.functional.recurrent.associative import associative, check
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.cudnn import cudnn
 from jaxnn.functional.recurrent.newton import Newton
@@ -42,14 +42,26 @@ Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 
 def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
-    """Runs "fused" on CPU where it serves, otherwise "scan".
+    """Runs the first that serves: on CPU of "fused", "scan"; on NVIDIA GPUs of "associative", "fused", "scan".
 
-    The platform is the one that the program is lowered for; inside `kernels.plain` "scan" runs on all of them. Measured
-    on one core of a server CPU, with all gradients, for 1 to 128 sequences of 28 to 1000 steps and 64 to 512 units,
-    "fused" was nowhere slower than "scan", so there is no rule by shape. "associative" is never taken: on CPU it was 7
-    to 14 times slower than "scan", and on other platforms nothing was measured. Nor are "newton" and "quasi-newton":
-    whether they converge depends on the weights (see `Newton`). Nor is "persistent", much faster where it serves
-    (docs/inside.md): it has no forward-mode derivative.
+    The platform is the one that the program is lowered for; inside `kernels.plain` "scan" runs on all of them.
+
+    - On CPU "fused" was nowhere slower than "scan", and "associative" 7 to 14 times slower (one core of a server CPU,
+      with all gradients, 1 to 128 sequences of 28 to 1000 steps, 64 to 512 units), so there is no rule by shape.
+    - On an NVIDIA H200, with all gradients, in milliseconds:
+
+      |                             | "scan" | "fused" | "associative" |
+      |-----------------------------|--------|---------|---------------|
+      | lstm 16,1024,256, float32   | 39.7   | 25.7    |               |
+      | gru 64,256,1024, bfloat16   | 23.2   | 12.2    |               |
+      | mingru 16,1024,256, float32 | 24.1   |         | 0.80          |
+      | lru 16,1024,256, float32    | 34.9   |         | 0.93          |
+
+    - On other platforms nothing was measured: "scan".
+
+    The others are taken by name only: "newton" and "quasi-newton", since whether they converge depends on the weights
+    (see `Newton`); "cudnn", which waits for the host; "persistent", much faster where it serves (docs/inside.md), which
+    has no forward-mode derivative.
 
     Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
     products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
@@ -58,12 +70,23 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """
     if is_plain():
         return scan(cell, task, options)
-    try:
-        fused.check(cell, task)
-    except NotServedError:
+    looped = fused.fused if _serves(fused.check, cell, task) else scan
+    on_gpu = associative if _serves(check, cell, task, options) else looped
+    best = {"cpu": looped, "cuda": on_gpu}
+    runs = {run: lambda task, run=run: run(cell, task, options) for run in {*best.values(), scan}}
+    if len(runs) == 1:
         return scan(cell, task, options)
-    cpu, default = (lambda task, run=run: run(cell, task, options) for run in (fused.fused, scan))
-    return jax.lax.platform_dependent(task, cpu=cpu, default=default)
+    # What several platforms run is one function, which is traced once.
+    others = {platform: runs[run] for platform, run in best.items() if run is not scan}
+    return jax.lax.platform_dependent(task, **others, default=runs[scan])
+
+
+def _serves(check: Callable[..., None], *arguments: Any) -> bool:
+    try:
+        check(*arguments)
+    except NotServedError:
+        return False
+    return True
 
 
 ALGORITHMS: dict[str, Algorithm] = {

@@ -13,6 +13,16 @@ from jaxnn.kernels.linear_recurrence import linear_recurrence
 from jaxnn.kernels.masks import choose, counted, restarted, zeros
 
 
+def check(cell: Cell, task: Task, options: Options) -> None:
+    """Raises `NotServedError` if "associative" does not serve."""
+    if cell.affine is None:
+        raise NotServedError("no affine form of this cell (Cell.affine)")
+    if options.remat is not None:
+        raise NotServedError("no remat: it computes all states at once, not in blocks")
+    if not known(task.xs.shape[0]):
+        raise NotServedError("no form for a symbolic number of steps")
+
+
 def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     r"""As `scan.scan`, for cells whose step is `a * state + b` elementwise (`Cell.affine`).
 
@@ -46,12 +56,7 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
         Blelloch, Prefix sums and their applications, 1990. Martin and Cundy, Parallelizing linear recurrent neural nets
         over sequence length, 2018.
     """
-    if cell.affine is None:
-        raise NotServedError("no affine form of this cell (Cell.affine)")
-    if options.remat is not None:
-        raise NotServedError("no remat: it computes all states at once, not in blocks")
-    if not known(task.xs.shape[0]):
-        raise NotServedError("no form for a symbolic number of steps")
+    check(cell, task, options)
     states = _states(cell, task, options.reverse)
     ys = cell.output(task.params, states)
     if task.masks.inside is not None:
