@@ -62,7 +62,7 @@ if jax.default_backend() != "cpu":
 @pytest.fixture(autouse=True)
 def _optimized_where_marked(request):
     """What was compiled without optimisation for another test is not taken for one that is marked."""
-    wanted = OPTIMIZE_ALL or "optimized" in request.keywords
+    wanted = OPTIMIZE_ALL or request.node.get_closest_marker("optimized") is not None
     if wanted and jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", not wanted)
@@ -137,5 +137,5 @@ def pytest_collection_modifyitems(config, items):
     """Skips what this machine cannot run, and says why."""
     has_gpu = jax.default_backend() == "gpu"
     for item in items:
-        if "gpu" in item.keywords and not has_gpu:
+        if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU; JAX sees none here"))

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import ad, batching, mlir
@@ -71,46 +70,8 @@ def lstm(
     arrays: Arrays = (lengths, xs, h, c, weights.w_x, weights.w_h, weights.b)
     for like in arrays:
         arrays = [varying_as(like, array) for array in arrays]
-    ys, h, c, _ = _forward.bind(*arrays, precision=default_precision())
+    ys, h, c, _ = forward_p.bind(*arrays, precision=default_precision())
     return ys, h, c
-
-
-@functools.cache
-def missing() -> str | None:
-    """Returns what cuDNN's LSTM lacks on this machine, as a `NotServedError` says it; None if it can be used."""
-    try:
-        gpu, *_ = jax.devices("cuda")
-    except RuntimeError:
-        return "no NVIDIA GPU here, without which it cannot be traced"
-    try:
-        _reserved((1, 1, 1), 1, None)
-    except (ImportError, AttributeError) as error:
-        return f"no jax.experimental.rnn that works here ({error})"
-    with jax.default_device(gpu):
-        return None if agrees() else "no right results from jax.experimental.rnn here"
-
-
-def agrees() -> bool:
-    """Compares cuDNN with `kernels.recurrence`: values and gradients of a small layer, whose arrays are transposed."""
-    rng = np.random.default_rng(0)
-    shapes = (5, 3, 4), (3, 8), (3, 8), (4, 32), (8, 32), (32,)
-    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-
-    def of(run: Function) -> Any:
-        def layer(lengths: jax.Array, xs: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
-            ys, h, c, *_ = run(lengths, jnp.moveaxis(xs, 0, 1), *others)
-            return jnp.moveaxis(ys, 1, 0), h, c
-
-        @jax.jit
-        def everything(lengths: jax.Array, *arrays: jax.Array) -> Any:
-            results, pull = jax.vjp(functools.partial(layer, lengths), *arrays)
-            return results, pull(results)
-
-        return jax.tree.leaves(everything(np.array([5, 3, 1], np.int32), *arrays))
-
-    with jax.ensure_compile_time_eval():  # also while a program is traced
-        pairs = zip(of(functools.partial(_forward.bind, precision=None)), of(_values_in_full), strict=True)
-        return all(np.abs(got - due).max() < 0.02 * np.abs(due).max() for got, due in pairs)
 
 
 # By cuDNN. Its biases are two for each gate; the second is zero.
@@ -148,7 +109,7 @@ def _run_backward(
 
 
 @functools.cache
-def _reserved(shape: tuple[int, ...], hidden: int, precision: str | None) -> int:
+def reserved_size(shape: tuple[int, ...], hidden: int, precision: str | None) -> int:
     """How many numbers cuDNN reserves for the way back."""
     batch, _, features = shape
     shapes = shape, (batch, hidden), (batch, hidden), (features, 4 * hidden), (hidden, 4 * hidden), (4 * hidden,)
@@ -161,7 +122,8 @@ def _reserved(shape: tuple[int, ...], hidden: int, precision: str | None) -> int
 # By `kernels.recurrence`.
 
 
-def _values(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tuple[jax.Array, ...]:
+def values(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tuple[jax.Array, ...]:
+    """Computes what cuDNN does, from the same arrays."""
     xs, h, c, *weights = arrays
     with settled(arrays, precision or default_precision()):
         inside = jnp.arange(xs.shape[1], dtype=jnp.int32)[:, None] < lengths[None]
@@ -170,17 +132,14 @@ def _values(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tu
         return jnp.moveaxis(ys, 0, 1), h, c
 
 
-_values_in_full = functools.partial(_values, precision="highest")
-
-
 def _pushed(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tuple[jax.Array, ...]:
-    values = functools.partial(_values, lengths, precision=precision)
-    return tuple(jax.jvp(values, arrays[:LAYER], arrays[LAYER:])[1])
+    run = functools.partial(values, lengths, precision=precision)
+    return tuple(jax.jvp(run, arrays[:LAYER], arrays[LAYER:])[1])
 
 
 def _pulled(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tuple[jax.Array, ...]:
-    values = functools.partial(_values, lengths, precision=precision)
-    return tuple(jax.vjp(values, *arrays[:LAYER])[1](arrays[LAYER:]))
+    run = functools.partial(values, lengths, precision=precision)
+    return tuple(jax.vjp(run, *arrays[:LAYER])[1](arrays[LAYER:]))
 
 
 # The primitives.
@@ -240,8 +199,8 @@ def _refuse(ctx: Any, *operands: Any, **params: Any) -> Any:
 
 
 def _forward_shapes(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tuple[jax.Array, ...]:
-    size = _reserved(arrays[0].shape, arrays[1].shape[-1], precision)
-    return *_values(lengths, *arrays, precision=precision), varying_as(lengths, jnp.zeros(size, jnp.float32))
+    size = reserved_size(arrays[0].shape, arrays[1].shape[-1], precision)
+    return *values(lengths, *arrays, precision=precision), varying_as(lengths, jnp.zeros(size, jnp.float32))
 
 
 def _without_residuals(function: Function) -> Function:
@@ -251,7 +210,7 @@ def _without_residuals(function: Function) -> Function:
     return run
 
 
-_forward = _primitive("cudnn_lstm", _forward_shapes, _run_forward, by_cudnn=True)
+forward_p = _primitive("cudnn_lstm", _forward_shapes, _run_forward, by_cudnn=True)
 _tangent = _primitive("cudnn_lstm_tangent", *[_without_residuals(_pushed)] * 2, by_cudnn=False)
 _backward = _primitive("cudnn_lstm_backward", _without_residuals(_pulled), _run_backward, by_cudnn=True)
 
@@ -262,7 +221,7 @@ def _filled(tangents: Sequence[Any]) -> Arrays:
 
 def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, precision: str | None) -> tuple[Any, Any]:
     lengths, *arrays = primals
-    *results, reserved = _forward.bind(*primals, precision=precision)
+    *results, reserved = forward_p.bind(*primals, precision=precision)
     pushed = _tangent.bind(lengths, results[0], reserved, *arrays, *_filled(tangents[1:]), precision=precision)
     return [*results, reserved], [*pushed, ad.Zero(jax.typeof(reserved).to_tangent_aval())]
 
@@ -275,19 +234,19 @@ def _transposed(cotangents: Sequence[Any], *operands: Any, precision: str | None
 def _forward_batched(operands: Arrays, axes: Sequence[int | None], *, precision: str | None) -> tuple[Any, Any]:
     """With weights that all members share, they are more sequences."""
     if any(axis is not None for axis in axes[-3:]):
-        results = jax.vmap(functools.partial(_values, precision=precision), in_axes=tuple(axes))(*operands)
+        results = jax.vmap(functools.partial(values, precision=precision), in_axes=tuple(axes))(*operands)
         return [*results, jnp.zeros(0, jnp.float32)], [0] * RESULTS + [None]
     size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
     split = [to_front(a, axis, size) for a, axis in zip(operands[:-3], axes[:-3], strict=True)]
     merged = [a.reshape(-1, *a.shape[2:]) for a in split]
-    *results, reserved = _forward.bind(*merged, *operands[-3:], precision=precision)
+    *results, reserved = forward_p.bind(*merged, *operands[-3:], precision=precision)
     # `reserved` is that of all members; only the derivatives of one of them, which do not read it, come here again.
     return [*(a.reshape(size, -1, *a.shape[1:]) for a in results), reserved], [0] * RESULTS + [None]
 
 
-ad.primitive_jvps[_forward] = _forward_jvp
+ad.primitive_jvps[forward_p] = _forward_jvp
 ad.primitive_transposes[_tangent] = _transposed
-batching.primitive_batchers[_forward] = _forward_batched
+batching.primitive_batchers[forward_p] = _forward_batched
 
 
 def _by_function(primitive: Primitive, function: Function) -> None:

@@ -83,7 +83,7 @@ def _back(how: _How, kept: Any, cotangents: tuple[jax.Array, Carry]) -> Any:
             jnp.concatenate([after[1:], first[None]] if how.reverse else [first[None], after[:-1]])
             for after, first in zip(states, carry, strict=True)
         )
-        _, saved = cell.step(prepared, before, cell.project(prepared, xs))
+        _, saved = cell.step(prepared, before, cell.project(prepared, xs))  # type: ignore[misc]
         written, d_carry = _walk(
             walks.back,
             _matrices(walks.forward, weights),
@@ -115,7 +115,7 @@ def _forward(
     written, last = _walk(
         walks.forward,
         jnp.swapaxes(_matrices(walks.forward, weights), 1, 2),
-        cell.project(cell.prepare(weights), xs),
+        cell.project(cell.prepare(weights), xs),  # type: ignore[misc]
         walks.constants(weights),
         carry,
         inside,

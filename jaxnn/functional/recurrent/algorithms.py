@@ -42,7 +42,7 @@ Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 
 def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
-    """Runs the first that serves: on CPU of "fused", "scan"; on NVIDIA GPUs of "associative", "fused", "scan".
+    """Runs "fused" where it serves, otherwise "scan"; on NVIDIA GPUs "associative" before both.
 
     The platform is the one that the program is lowered for; inside `kernels.plain` "scan" runs on all of them.
 
@@ -57,7 +57,8 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
       | mingru 16,1024,256, float32 | 24.1   |         | 0.80          |
       | lru 16,1024,256, float32    | 34.9   |         | 0.93          |
 
-    - On other platforms nothing was measured: "scan".
+    - On TPU nothing was measured. One choice for all platforms halves the time of tracing, which a choice among
+      programs spends on each of them.
 
     The others are taken by name only: "newton" and "quasi-newton", since whether they converge depends on the weights
     (see `Newton`); "cudnn", which waits for the host; "persistent", much faster where it serves (docs/inside.md), which
@@ -70,15 +71,11 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """
     if is_plain():
         return scan(cell, task, options)
-    looped = fused.fused if _serves(fused.check, cell, task) else scan
-    on_gpu = associative if _serves(check, cell, task, options) else looped
-    best = {"cpu": looped, "cuda": on_gpu}
-    runs = {run: lambda task, run=run: run(cell, task, options) for run in {*best.values(), scan}}
-    if len(runs) == 1:
-        return scan(cell, task, options)
-    # What several platforms run is one function, which is traced once.
-    others = {platform: runs[run] for platform, run in best.items() if run is not scan}
-    return jax.lax.platform_dependent(task, **others, default=runs[scan])
+    loop = fused.fused if _serves(fused.check, cell, task) else scan
+    if not _serves(check, cell, task, options):
+        return loop(cell, task, options)
+    cuda, default = (lambda task, run=run: run(cell, task, options) for run in (associative, loop))
+    return jax.lax.platform_dependent(task, cuda=cuda, default=default)
 
 
 def _serves(check: Callable[..., None], *arguments: Any) -> bool:

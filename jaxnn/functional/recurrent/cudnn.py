@@ -11,6 +11,7 @@ from jaxnn.functional.recurrent.scan import blocks, scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
 from jaxnn.kernels import cudnn as kernel
+from jaxnn.kernels import cudnn_trial
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, zeros
 from jaxnn.kernels.settings import is_plain
@@ -36,7 +37,7 @@ def check(cell: Cell, task: Task) -> Any:
         raise NotServedError("no form in the operations of `kernels.plain`")
     if sharded(task):
         raise NotServedError("no way over the devices of an explicit mesh")
-    if lacks := kernel.missing():
+    if lacks := cudnn_trial.missing():
         raise NotServedError(lacks)
     return weights
 

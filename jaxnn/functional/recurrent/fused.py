@@ -1,4 +1,4 @@
-"""The algorithm "fused": cells with derivatives by hand, which are fast on CPU (`kernels.recurrence`)."""
+"""The algorithm "fused": cells with derivatives by hand, which are faster (`kernels.recurrence`)."""
 
 from typing import Any
 

@@ -94,8 +94,8 @@ def recurrent(
             and gradients inside `vmap` are computed by `"fused"`. `"persistent"` runs all steps in one GPU kernel,
             which keeps the recurrent weights on the chip: `lstm` of at most 384 units and `gru` of at most 512, in
             bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without `resets` and `truncate`; it
-            raises for others. `"auto"` is `"fused"` on CPU where that serves, else
-            `"scan"`.
+            raises for others. `"auto"` is `"fused"` where that serves, else `"scan"`; in programs for NVIDIA GPUs it is
+            `"associative"` before both, except with `remat`.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnn import functional as F
 from jaxnn import kernels
 from jaxnn.functional.recurrent.cell import NotServedError
-from jaxnn.kernels import cudnn
+from jaxnn.kernels import cudnn, cudnn_trial
 from tests import oracles_recurrent as oracle
 from tests.functional.recurrent.common import assert_close, float64, random_state, random_x, randomised
 
@@ -27,7 +27,7 @@ HERE = jax.default_backend() == "gpu"
 TIME, FEATURES, HIDDEN = 6, 3, 4
 PARAMS = randomised(F.init_lstm(jax.random.key(0), FEATURES, HIDDEN))
 run = partial(F.lstm, algorithm="cudnn")
-MISSING = cudnn.missing  # before a fixture replaces it
+MISSING = cudnn_trial.missing  # before a fixture replaces it
 OF_CUDNN = cudnn._of_cudnn
 
 
@@ -39,10 +39,10 @@ def library():
         return
     with pytest.MonkeyPatch.context() as patch:
         jax.clear_caches()
-        patch.setattr(cudnn, "missing", lambda: None)
+        patch.setattr(cudnn_trial, "missing", lambda: None)
         patch.setattr(rnn, "lstm_fwd", _forward)
         patch.setattr(rnn, "lstm_bwd", _backward)
-        for primitive, function in ((cudnn._forward, cudnn._run_forward), (cudnn._backward, cudnn._run_backward)):
+        for primitive, function in ((cudnn.forward_p, cudnn._run_forward), (cudnn._backward, cudnn._run_backward)):
             mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=True), platform="cpu")
         yield
     jax.clear_caches()
@@ -266,14 +266,14 @@ def test_operations_of_jax_alone_are_refused():
 
 @pytest.mark.skipif(HERE, reason="a GPU is here")
 def test_a_machine_without_a_gpu_is_named(monkeypatch):
-    monkeypatch.setattr(cudnn, "missing", MISSING)
+    monkeypatch.setattr(cudnn_trial, "missing", MISSING)
     with pytest.raises(NotServedError, match=r"algorithm='cudnn' has no NVIDIA GPU here.*; use 'scan', or 'auto'"):
         run(PARAMS, X)
 
 
 def test_it_is_tried_before_it_is_used(monkeypatch):
     tried = []
-    jax.jit(lambda x: tried.append(cudnn.agrees()))(1.0)  # while a program is traced
+    jax.jit(lambda x: tried.append(cudnn_trial.agrees()))(1.0)  # while a program is traced
     assert tried == [True]
     jax.clear_caches()
     monkeypatch.setattr(
@@ -281,7 +281,7 @@ def test_it_is_tried_before_it_is_used(monkeypatch):
         "_of_cudnn",
         lambda lengths, arrays, precision: OF_CUDNN(lengths, (arrays[0][::-1], *arrays[1:]), precision),
     )
-    assert not cudnn.agrees()
+    assert not cudnn_trial.agrees()
     jax.clear_caches()
 
 
