@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
 from jaxnn.functional.recurrent.scan import blocks, scan
+from jaxnn.functional.recurrent.served import check_uncut, check_unsharded
 from jaxnn.functional.recurrent.task import Options, Task
-from jaxnn.functional.sharding import sharded
 from jaxnn.kernels import cudnn as kernel
 from jaxnn.kernels import cudnn_trial
 from jaxnn.kernels.geometry import known
@@ -24,10 +24,7 @@ def check(cell: Cell, task: Task) -> Any:
         raise NotServedError("no form of this cell, only of an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
         raise NotServedError(f"no form in {', '.join(sorted(other))}, only in float32")
-    if task.masks.reset is not None:
-        raise NotServedError("no resets")
-    if task.masks.apart is not None:
-        raise NotServedError("no truncate")
+    check_uncut(task)
     sizes = *task.xs.shape, *(n for a in jax.tree.leaves(task.state) for n in a.shape)
     if not all(map(known, sizes)):
         raise NotServedError("no form for symbolic sizes")
@@ -35,8 +32,7 @@ def check(cell: Cell, task: Task) -> Any:
         raise NotServedError("no form without features or units")
     if is_plain():
         raise NotServedError("no form in the operations of `kernels.plain`")
-    if sharded(task):
-        raise NotServedError("no way over the devices of an explicit mesh")
+    check_unsharded(task)
     if lacks := cudnn_trial.missing():
         raise NotServedError(lacks)
     return weights

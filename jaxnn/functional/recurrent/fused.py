@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError, first_leaf
+from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.scan import blocks
+from jaxnn.functional.recurrent.served import check_output, check_unsharded
 from jaxnn.functional.recurrent.task import Options, Task
-from jaxnn.functional.sharding import sharded
 from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.masks import Masks
 from jaxnn.kernels.recurrence import Run, recurrence
@@ -18,12 +18,9 @@ def check(cell: Cell, task: Task) -> None:
     """Raises `NotServedError` if "fused" does not serve."""
     if cell.fused is None:
         raise NotServedError("no fused form of this cell (Cell.fused)")
-    if cell.output is not first_leaf:
-        raise NotServedError("no other output than the state's first array (Cell.output)")
+    check_output(cell)
     cell.fused(task.params)
-    # Where shardings are part of types, merging time and batch into the rows of one product would need a new sharding.
-    if sharded(task):
-        raise NotServedError("no way over the devices of an explicit mesh")
+    check_unsharded(task)
 
 
 def check_activations(activation: Activation, gate_activation: Activation) -> None:

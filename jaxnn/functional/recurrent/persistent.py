@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
+from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.scan import blocks
+from jaxnn.functional.recurrent.served import check_output, check_uncut, check_unsharded
 from jaxnn.functional.recurrent.task import Options, Task
-from jaxnn.functional.sharding import sharded
 from jaxnn.kernels import recurrence
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, zeros
@@ -69,8 +69,7 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
     kernel, weights = (None, None) if cell.fused is None else cell.fused(task.params)
     if kernel is None or kernel.walks is None:
         raise NotServedError("no form of this cell (`walks` of its fused form)")
-    if cell.output is not first_leaf:
-        raise NotServedError("no other output than the state's first array (Cell.output)")
+    check_output(cell)
     if (missing := lacking()) is not None:
         raise NotServedError(f"no {missing} in JAX {jax.__version__}, which its kernel needs")
     if not is_interpreted():
@@ -82,12 +81,8 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
     hidden = jax.tree.leaves(task.state)[0].shape[-1]
     if not fits(kernel.walks, hidden):
         raise NotServedError(f"no room on the chip for the recurrent weights of {hidden} units")
-    if task.masks.reset is not None:
-        raise NotServedError("no resets")
-    if task.masks.apart is not None:
-        raise NotServedError("no truncate")
-    if sharded(task):
-        raise NotServedError("no way over the devices of an explicit mesh")
+    check_uncut(task)
+    check_unsharded(task)
     return kernel, weights
 
 
