@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxnn.functional.recurrent import fused
-from jaxnn.functional.recurrent.associative import associative, check
+from jaxnn.functional.recurrent import associative, fused
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.cudnn import cudnn
 from jaxnn.functional.recurrent.newton import Newton
@@ -72,9 +71,9 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     if is_plain():
         return scan(cell, task, options)
     loop = fused.fused if _serves(fused.check, cell, task) else scan
-    if not _serves(check, cell, task, options):
+    if not _serves(associative.check, cell, task, options):
         return loop(cell, task, options)
-    cuda, default = (lambda task, run=run: run(cell, task, options) for run in (associative, loop))
+    cuda, default = (lambda task, run=run: run(cell, task, options) for run in (associative.associative, loop))
     return jax.lax.platform_dependent(task, cuda=cuda, default=default)
 
 
@@ -90,7 +89,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "auto": auto,
     "scan": scan,
     "fused": fused.fused,
-    "associative": associative,
+    "associative": associative.associative,
     "newton": Newton(),
     "quasi-newton": Newton(jacobian="diagonal"),
     "cudnn": cudnn,

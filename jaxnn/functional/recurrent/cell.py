@@ -56,8 +56,9 @@ class Cell(NamedTuple):
         advance: `(params, state, g) -> state`: the rest of the step, so that `step(params, state, x)` is
             `advance(params, state, project(params, x))`.
         affine: `(params, g) -> (a, b)`: trees like the state, of arrays that broadcast to its shapes, for a step that
-            is `a * state + b` elementwise: serves "associative". Without `project`, `g` is `x`. That algorithm sees all
-            steps at once: time is the first batch axis of `g`, and of the state that `output` is given.
+            is `a * state + b` elementwise: serves "associative", which "auto" takes on NVIDIA GPUs, so products of many
+            `a` must stay finite. Without `project`, `g` is `x`. That algorithm sees all steps at once: time is the
+            first batch axis of `g`, and of the state that `output` is given.
         jacobian: Which elements of the state act on each other in one step: `"diagonal"`, every element of every array
             on itself alone; or `Blocks(n)`: serves "newton".
         fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
