@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,7 @@ from experiments.bench.sides import flax_recurrent, jax_layers, jax_sequences, j
 from experiments.bench.sides.pictures import pictures
 from jaxnn import models, train
 from jaxnn.inspect.memory import memory_of
-
-Precision = Literal["float32", "bf16", "float16"]
+from jaxnn.train.step.precision import Name
 
 
 class Ready(NamedTuple):
@@ -84,7 +83,7 @@ def convolution(
     return _ready(jax_layers.in_a_loop(once), arguments)
 
 
-def cifar10(batch: int, examples: int, epochs: int, precision: Precision) -> Ready:
+def cifar10(batch: int, examples: int, epochs: int, precision: Name) -> Ready:
     """Training of the CIFAR-10 network on random pictures: all epochs as one compiled program."""
     dtypes = train.precision(precision)
     model = models.Cifar10Net(**dtypes, rngs=nnx.Rngs(0))
