@@ -19,13 +19,8 @@ have to be. The forecasts from the end of each series, its future, are in foreca
 
 Intervals of all ways are calibrated alike, on how far earlier ones missed (`experiments.data.rolling`).
 
-What came out: on the held-out ends the LSTM's error is at most the linear one on 7 of the 10 series, 0.99 times it in
-the geometric mean, and its interval score is 0.98 times; docs/measured.md has the table. Nearly all that these pasts
-say of the future is linear, so little is left to add. Options were chosen by an earlier
-form of this script, on what comes before the held-out ends. What helps: to start at the
-linear forecast, and to show no levels where a series grows. One network for all series was worse than one for each.
-
-Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder.
+Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder; docs/measured.md says what
+came out, and what helped.
 """
 
 import dataclasses

