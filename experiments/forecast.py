@@ -19,8 +19,8 @@ have to be. The forecasts from the end of each series, its future, are in foreca
 
 Intervals of all ways are calibrated alike, on how far earlier ones missed (`experiments.data.rolling`).
 
-Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder; docs/measured.md says what
-came out, and what helped.
+Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder. docs/measured.md says
+what came out, and what helped.
 """
 
 import dataclasses
