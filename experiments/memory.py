@@ -33,7 +33,7 @@ import optax
 from flax import nnx
 
 from experiments.data.memory_tasks import ALPHABET, GUESS, NEAR, SYMBOLS, TASKS, Batch, adding
-from jaxnn import cli, train
+from jaxnn import cli, inspect, train
 from jaxnn import functional as F
 from jaxnn.modules import Cell, Dense, Recurrent
 from jaxnn.plots.figure import new_figure, plain, save
@@ -150,8 +150,8 @@ def main(options: Options) -> None:
                 scores[task][name].append(score)
                 if (task, delay) == ("adding", delays[-1]):
                     examples = adding(jax.random.key(options.seed), 256, delay).inputs
-                    gradients["before training"][name] = reach(network, examples).tolist()
-                    gradients["after training"][name] = reach(trained, examples).tolist()
+                    gradients["before training"][name] = inspect.reach(network, examples).tolist()
+                    gradients["after training"][name] = inspect.reach(trained, examples).tolist()
             print(
                 f"{task:>7}, delay {delay:>4}, right:  {line(scores[task])}  without memory {GUESS[task]:.1%}",
                 flush=True,
@@ -210,22 +210,6 @@ def learn(
 def name_of(cell: str, task: str, delay: int) -> str:
     """The folder of a network's checkpoints."""
     return f"{task}-{delay}-{cell}"
-
-
-def reach(network: Network, inputs: jax.Array) -> np.ndarray:
-    r"""How much the answer depends on each input, `(time,)`: the mean of $\|\partial y / \partial x_t\|$."""
-    return np.asarray(gradient_norms(network, inputs).mean(0))
-
-
-@jax.jit
-def gradient_norms(network: Any, inputs: jax.Array) -> jax.Array:
-    """The norms of the answers' gradients by each input, `(batch, time)`."""
-
-    def of_one(x: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(jax.grad(lambda x: jnp.sum(network(x[None])))(x), axis=-1)
-
-    # Some at a time: over thousands of steps the gradient of all would need gigabytes.
-    return jax.lax.map(of_one, inputs, batch_size=32)
 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
