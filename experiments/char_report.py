@@ -14,10 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.cli.checks import Bound, Count
-from experiments.cli.options import Kept
 from experiments.data.text import Text, encode
-from jaxnn import interop, train
+from jaxnn import cli, interop, train
 from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
 from jaxnn.plots.figure import TEST, TRAIN, new_figure, plain, save
@@ -28,20 +26,22 @@ LONGEST_PROMPT = 10_000
 Record = dict[str, Any]
 """Of a segment of steps; those at which the held-out text was looked at have `held_out_bits` and `sample` too."""
 
-HEAT = Bound("a finite positive number; --top-k 1 always writes the most likely character", lambda x: 0 < x < math.inf)
+HEAT = cli.Bound(
+    "a finite positive number; --top-k 1 always writes the most likely character", lambda x: 0 < x < math.inf
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling(Kept):
+class Sampling(cli.Kept):
     """How a model writes."""
 
-    length: Count = 500
+    length: cli.Count = 500
     """Characters to write."""
     temperature: Annotated[float, HEAT] = 0.8
     """Below 1 writes what is likely, above 1 what is surprising."""
-    top_k: Count | None = None
+    top_k: cli.Count | None = None
     """Choose among this many of the most likely characters only."""
-    top_p: Annotated[float, Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
+    top_p: Annotated[float, cli.Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
     """Choose among the most likely characters that together have this probability only."""
 
 

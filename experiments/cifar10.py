@@ -20,10 +20,8 @@ from typing import Any
 
 from flax import nnx
 
-from experiments.cli import pictures
-from experiments.cli.command import run
-from experiments.cli.options import folder_of, foretell, keeping
-from jaxnn import models, plots, train
+from experiments import pictures
+from jaxnn import cli, models, plots, train
 from jaxnn.data.loading import Name
 
 
@@ -45,10 +43,10 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
     create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, create, **work)
+        cli.dry_run(options, create, **work)
         return
-    folder = folder_of(options)
-    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    folder = cli.folder_of(options)
+    state, history = train.fit(create(), **work, **cli.keeping(options, folder, best="test_accuracy"))
     state, predicted, accuracy = pictures.judge(state, work)
     if train.devices.distributed.is_first():
         plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")
@@ -64,4 +62,4 @@ def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifa
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

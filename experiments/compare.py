@@ -16,11 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.checks import expect, option
-from experiments.cli.command import run
-from jaxnn import train
+from jaxnn import cli, plots, train
 from jaxnn.inspect.summary import aligned
-from jaxnn.plots.figure import new_figure, over_epochs, save, words
+from jaxnn.plots.figure import words
 
 History = Sequence[Mapping[str, Any]]
 NO_SETTINGS = ("run", "resume")
@@ -42,8 +40,8 @@ def main(options: Options) -> None:
     if not options.runs:
         raise ValueError("RUNS: expected at least one run folder, got none")
     out = options.out
-    expect("out", out, out.suffix == ".png", "a name that ends with .png")
-    expect("out", out, out.parent.is_dir(), "a picture in a folder that exists")
+    cli.expect("out", out, out.suffix == ".png", "a name that ends with .png")
+    cli.expect("out", out, out.parent.is_dir(), "a picture in a folder that exists")
     histories: dict[str, History] = {}
     configs: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
@@ -61,7 +59,7 @@ def main(options: Options) -> None:
     metrics = common(histories)
     print(table(histories, metrics, configs))
     picture = unused(out)
-    draw(histories, metrics, picture)
+    plots.compare(histories, picture, metrics)
     print(f"\nthe curves are in {picture}")
 
 
@@ -122,7 +120,7 @@ def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Map
         [
             *("run", "epochs", "seconds"),
             *(f"{which} {words(name).removesuffix(' in %')}" for name in tests for which in ("last", "best")),
-            *map(option, options),
+            *map(cli.option, options),
         ]
     ]
     for label, history in histories.items():
@@ -161,29 +159,6 @@ def unused(path: Path) -> Path:
     return found
 
 
-def draw(histories: Mapping[str, History], metrics: Sequence[str], path: Path) -> None:
-    """One plot a metric, one colour a run; training is dashed, test solid."""
-    names = list(dict.fromkeys(map(_bare, metrics)))
-    figure = new_figure(5.6 * len(names), 4.2)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        percent = name.endswith("accuracy")
-        for number, (label, history) in enumerate(histories.items()):
-            for part, named, style in (("train", "training", "--"), ("test", "test", "-")):
-                metric = f"{part}_{name}"
-                points = [(r["epoch"], r[metric]) for r in history if metric in metrics and r.get(metric) is not None]
-                if points:
-                    epochs, values = zip(
-                        *((epoch, value * (100 if percent else 1)) for epoch, value in points), strict=True
-                    )
-                    mark = "." if len(points) < 50 else ""
-                    axes.plot(epochs, values, style, marker=mark, color=f"C{number % 10}", label=f"{label}, {named}")
-        axes.set_ylabel(words(name))
-        over_epochs(axes)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize="small")
-    save(figure, path)
-
-
 def _metrics(history: History) -> set[str]:
     return {name for record in history for name in record if name.startswith(("train_", "test_"))}
 
@@ -193,4 +168,4 @@ def _bare(metric: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -30,12 +30,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Bound, Count, Natural, Number, Share, expect, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.components import Components, Found
 from experiments.data.scenes import scenes
-from jaxnn import data, metrics, models, plots, train
+from jaxnn import cli, data, metrics, models, plots, train
 from jaxnn import functional as F
 from jaxnn.data import Boxed
 
@@ -49,29 +46,29 @@ SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Cosine):
+class Options(cli.Cosine):
     """Options of the detector."""
 
     data_dir: Path | None = None
     """A folder of pictures and one JSON file of boxes in COCO's format, to train on those."""
-    side: Annotated[int, Bound("a multiple of 4, 32 to 2048", lambda n: n % 4 == 0 and 32 <= n <= 2048)] = 64
+    side: Annotated[int, cli.Bound("a multiple of 4, 32 to 2048", lambda n: n % 4 == 0 and 32 <= n <= 2048)] = 64
     """Side of a scene in pixels, a multiple of 4; pictures of --data-dir are scaled to fit into it."""
-    digits: Annotated[Count, Bound("at most 100", lambda n: n <= 100)] = 8
+    digits: Annotated[cli.Count, cli.Bound("at most 100", lambda n: n <= 100)] = 8
     """Most digits in a scene."""
-    tests: Count = 256
+    tests: cli.Count = 256
     """Held-out scenes to judge by."""
-    steps: Count = 50
+    steps: cli.Count = 50
     """Training steps of an epoch; scenes are new in each. With --data-dir, an epoch reads all pictures once."""
-    epochs: Count = 24
-    batch_size: Count = 16
-    width: Count = 16
+    epochs: cli.Count = 24
+    batch_size: cli.Count = 16
+    width: cli.Count = 16
     """Channels of the first convolution; the later ones have twice and four times as many."""
-    blocks: Natural = 4
+    blocks: cli.Natural = 4
     """Residual convolutions."""
-    learning_rate: Number = 2e-3
-    weight_decay: Number = 1e-4
+    learning_rate: cli.Number = 2e-3
+    weight_decay: cli.Number = 1e-4
     """Decoupled weight decay of the weights."""
-    score: Share = 0.3
+    score: cli.Share = 0.3
     """The least score of a box that is drawn."""
     run: Path = Path("runs/detect")
 
@@ -98,8 +95,8 @@ class Work(NamedTuple):
 
 def main(options: Options) -> None:
     """Trains, judges on held-out pictures, and draws some of them."""
-    check_run(options)
-    steps_of(options.epochs, options.steps, 1)
+    cli.check_run(options)
+    cli.steps_of(options.epochs, options.steps, 1)
     work = of_digits(options) if options.data_dir is None else of_folder(options, options.data_dir)
     model = models.Detector(
         work.test.images.shape[-1],
@@ -126,13 +123,13 @@ def main(options: Options) -> None:
         "preprocess": PREPROCESS,
     }
     if options.dry_run:
-        foretell(options, create, **arguments)
+        cli.dry_run(options, create, **arguments)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(f"Detector with {parameters:,} parameters on {work.about}; {jax.devices()[0].device_kind}")
     began = time.perf_counter()
-    state, history = train.fit(create(), **arguments, **keeping(options, folder, free=("score",)))
+    state, history = train.fit(create(), **arguments, **cli.keeping(options, folder, free=("score",)))
     seconds = time.perf_counter() - began
     found: Any = jax.tree.map(np.asarray, train.predict(state, work.test, detect, preprocess=PREPROCESS))
 
@@ -195,14 +192,14 @@ def of_folder(options: Options, folder: Path) -> Work:
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"--data-dir: {error}") from None
     count = len(examples.images)
-    expect("data_dir", f"{count} in {folder}", count >= 2, "at least 2 pictures, of which one is held out")
+    cli.expect("data_dir", f"{count} in {folder}", count >= 2, "at least 2 pictures, of which one is held out")
     order = np.random.default_rng(0).permutation(count)
     held = max(1, count // 5)
     learned, test = (jax.tree.map(lambda a: a[np.sort(part)], examples) for part in (order[held:], order[:held]))  # noqa: B023
-    steps = steps_of(options.epochs, count - held, options.batch_size) // options.epochs
+    steps = cli.steps_of(options.epochs, count - held, options.batch_size) // options.epochs
     about = f"{count - held:,} pictures of {name}, {held:,} held out"
     return Work(learned, steps, test, classes, None, about)
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -8,20 +8,14 @@ horizontal edges. Each slides over a grey and a colour version of every picture.
 """
 
 import dataclasses
-import struct
-import warnings
-import zlib
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.cli.checks import Count, check, expect
-from experiments.cli.command import run
-from experiments.cli.options import folder_of
+from jaxnn import cli, data, plots
 from jaxnn import functional as F
-from jaxnn import plots
 
 K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
 K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
@@ -36,7 +30,7 @@ class Options:
 
     picture: Path | None = None
     """A picture file; without one, the photographs that come inside scikit-learn."""
-    pool: Count = 4
+    pool: cli.Count = 4
     """Side of the pooling windows."""
     run: Path = Path("runs/feature_maps")
     """The run folder; a number is added where it exists, nothing is overwritten."""
@@ -44,13 +38,13 @@ class Options:
 
 def main(options: Options) -> None:
     """Slides both kernels over each picture, pools the result, and saves what they saw."""
-    check(options)
+    cli.check(options)
     pictures = photographs(options.picture)
     smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
     if smallest < 3:
         raise ValueError(f"--picture: expected at least 3 pixels on each side, which K2 needs, got {smallest}")
-    expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
-    folder = folder_of(options)
+    cli.expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
+    folder = cli.folder_of(options)
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"
@@ -87,22 +81,12 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
         samples = load_sample_images()
         names = [Path(name).stem for name in samples.filenames]
         return {name: jnp.asarray(p, jnp.float32) / 255 for name, p in zip(names, samples.images, strict=True)}
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow warns above, and refuses twice as many
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-        with picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        why = error.strerror or "expected a picture, PNG, JPEG and the like"
-        raise ValueError(f"--picture: {path} cannot be read: {why}") from None
-    except (ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"--picture: {path} cannot be read: {error}") from None
+        pixels = data.read_picture(path, most=LARGEST)
+    except ValueError as error:
+        raise ValueError(f"--picture: {error}") from None
     return {path.stem: jnp.asarray(pixels, jnp.float32) / 255}
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

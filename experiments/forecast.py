@@ -19,13 +19,8 @@ have to be. The forecasts from the end of each series, its future, are in foreca
 
 Intervals of all ways are calibrated alike, on how far earlier ones missed (`experiments.data.rolling`).
 
-What came out: on the held-out ends the LSTM's error is at most the linear one on 7 of the 10 series, 0.99 times it in
-the geometric mean, and its interval score is 0.98 times; docs/measured.md has the table. Nearly all that these pasts
-say of the future is linear, so little is left to add. Options were chosen by an earlier
-form of this script, on what comes before the held-out ends. What helps: to start at the
-linear forecast, and to show no levels where a series grows. One network for all series was worse than one for each.
-
-Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder.
+Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder. docs/measured.md says
+what came out, and what helped.
 """
 
 import dataclasses
@@ -42,18 +37,14 @@ import numpy as np
 from flax import nnx
 
 from experiments import forecast_report as report
-from experiments.cli.checks import MOST, Bound, Count, Number, Several, expect, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data.rolling import Task, calibrated, cuts, least_length, task
-from experiments.data.series import Floats, Scale, Series, load_series
-from experiments.data.series_file import read_series
-from jaxnn import models, train
+from jaxnn import cli, data, models, train
+from jaxnn.data.series import Floats, Scale, Series
 from jaxnn.train.losses import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Cosine):
+class Options(cli.Cosine):
     """How to forecast."""
 
     series: tuple[Path, ...] = ()
@@ -62,32 +53,32 @@ class Options(Cosine):
     """After how many steps the season of --series returns; by default a year, or a week where a step is a day."""
     scale: Scale = "none"
     """On which scale the ups and downs of --series are about as large at high values as at low ones."""
-    horizon: Count = 12
+    horizon: cli.Count = 12
     """Steps ahead, all forecast at once."""
-    level: Annotated[float, Bound("a number between 0 and 1", lambda x: 0 < x < 1)] = 0.9
+    level: Annotated[float, cli.Bound("a number between 0 and 1", lambda x: 0 < x < 1)] = 0.9
     """The share of values that intervals are to cover."""
-    cuts: Count = 4
+    cuts: cli.Count = 4
     """How often each series is cut and the forecasts after the cut are judged."""
     tune: bool = False
     """Leave out the held-out end of each series and judge on what comes before, to choose options by."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
     """The recurrent layer."""
-    window: Several = 24
+    window: cli.Several = 24
     """Steps that it sees."""
-    hidden: Count = 16
+    hidden: cli.Count = 16
     """Its hidden units."""
-    noise: Number = 0.8
+    noise: cli.Number = 0.8
     """Standard deviation of the noise on the scaled past, in training."""
-    share: Number = 0.5
+    share: cli.Number = 0.5
     """How much of what the networks add is added."""
-    epochs: Count = 6
-    examples: Count = 512
+    epochs: cli.Count = 6
+    examples: cli.Count = 512
     """Examples of each series and cut: some of a long series, those of a short one several times."""
-    batch_size: Count = 32
-    learning_rate: Number = 3e-3
-    weight_decay: Number = 0.1
+    batch_size: cli.Count = 32
+    learning_rate: cli.Number = 3e-3
+    weight_decay: cli.Number = 0.1
     """Decoupled weight decay of the weights."""
-    seeds: Count = 6
+    seeds: cli.Count = 6
     """Networks of each series and cut, whose mean is the forecast."""
     run: Path = Path("runs/forecast")
 
@@ -105,9 +96,9 @@ def main(options: Options) -> None:
     if options.dry_run:
         number = sum(map(len, tasks))
         print(f"one of {number * options.seeds} networks, which are trained together:")
-        foretell(options, lambda: train.ensemble.member(create_networks(number, options), 0), **work)
+        cli.dry_run(options, lambda: train.ensemble.member(create_networks(number, options), 0), **work)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     print(f"{len(series)} series, {options.horizon} steps ahead, judged at {options.cuts} cuts each")
     started = time.perf_counter()
     tasks = forecast(tasks, work, options, folder)
@@ -123,23 +114,26 @@ def main(options: Options) -> None:
 
 def series_of(options: Options) -> list[Series]:
     """The series; raises where they or an option do not serve."""
-    check_run(options)
-    last = (MOST + 1) // options.seeds - 1  # each seed stands for as many networks
-    expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
-    steps_of(options.epochs, options.examples, options.batch_size)
+    cli.check_run(options)
+    last = (cli.MOST + 1) // options.seeds - 1  # each seed stands for as many networks
+    cli.expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
+    cli.steps_of(options.epochs, options.examples, options.batch_size)
     if options.series:
         period = options.period
-        expect("period", period, period is None or 1 <= period < math.inf, "a number of at least 1; 1 is no season")
+        cli.expect("period", period, period is None or 1 <= period < math.inf, "a number of at least 1; 1 is no season")
         for path in options.series:
-            expect("series", path, path.is_file(), "an existing CSV file")
+            cli.expect("series", path, path.is_file(), "an existing CSV file")
         names = [path.stem for path in options.series]
-        expect("series", ", ".join(names), len(set(names)) == len(names), "files of different names")
-        found = [read_series(path, period, options.scale) for path in options.series]
+        cli.expect("series", ", ".join(names), len(set(names)) == len(names), "files of different names")
+        try:
+            found = [data.read_series(path, period, options.scale) for path in options.series]
+        except ValueError as error:
+            raise ValueError(f"--series: {error}") from None
     else:
         for name in ("period", "scale"):
             value = getattr(options, name)
-            expect(name, value, value in (None, "none"), "nothing without --series; the season of others is known")
-        found = load_series()
+            cli.expect(name, value, value in (None, "none"), "nothing without --series; the season of others is known")
+        found = data.load_series()
     if options.tune:
         found = [each._replace(values=each.values[: _held_out(each, options)]) for each in found]
         if short := [each.name for each in found if len(each.values) < _least(each, options)]:
@@ -191,7 +185,7 @@ def forecast(
     states, histories = train.ensemble.fit(
         create_networks(sum(map(len, tasks)), options),
         **work,
-        **({} if folder is None else keeping(options, folder, log=False)),
+        **({} if folder is None else cli.keeping(options, folder, log=False)),
     )
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(
@@ -252,7 +246,7 @@ def _spaced(known: int, wanted: int) -> Any:
 
 def create_networks(tasks: int, options: Options) -> train.TrainState:
     """The stacked states of `--seeds` networks for each task."""
-    steps = steps_of(options.epochs, options.examples, options.batch_size)
+    steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
     tx = train.optimizer(
         "adamw",
         options.learning_rate,
@@ -286,4 +280,4 @@ def _float32(arrays: Any) -> jax.Array:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

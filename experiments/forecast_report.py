@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.data.rolling import SIMPLE, Task
-from experiments.data.series import Floats
-from jaxnn import metrics
+from jaxnn import metrics, plots
+from jaxnn.data.series import Floats
 from jaxnn.files import replacing
 from jaxnn.inspect.summary import aligned
-from jaxnn.plots.figure import INK, TEST, TRAIN, new_figure, plain, save
+from jaxnn.plots.figure import TEST, TRAIN, new_figure, plain, save
 
 COLOURS = {"naive": "#bbbbbb", "seasonal-naive": "#888888", "smoothing": "#2a9d8f", "linear": TRAIN}
 
@@ -125,44 +125,23 @@ def write_future(tasks: Sequence[Sequence[Task]], path: Path) -> None:
 
 def draw_forecasts(tasks: Sequence[Sequence[Task]], level: float, path: Path) -> None:
     """The end of each series, with the network's forecasts and intervals from the cuts, and from the end its future."""
-    columns = 2 if len(tasks) > 1 else 1
-    rows = -(-len(tasks) // columns)
-    figure = new_figure(5.2 * columns, 1.75 * rows + 0.6)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, group in zip(grid, tasks, strict=False):
-        _draw_series(axes, group)
-    lines, names = grid[0].get_legend_handles_labels()
-    legend = {name.format(level=f"{level:.0%}"): line for line, name in zip(lines, names, strict=True)}  # each once
-    figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend), frameon=False)
-    save(figure, path)
+    name = list(tasks[0][0].made)[-1]
+    plots.forecasts([_drawn(group, name) for group in tasks], path, name=name, interval=f"{level:.0%}")
 
 
-def _draw_series(axes: Any, group: Sequence[Task]) -> None:
+def _drawn(group: Sequence[Task], name: str) -> plots.Forecasted:
+    """The last steps of a series with those of its forecasts that do not overlap."""
     series, horizon = group[0].series, len(group[0].spread)
-    name = list(group[0].made)[-1]
     start = max(0, group[0].cut.at - 3 * horizon, len(series.values) - 12 * horizon)
-    steps = np.arange(start, len(series.values))
-    axes.plot(series.years(steps), series.values[start:], color=INK, linewidth=1.3, label="measured")
-    begin = -horizon
+    made: dict[int, Any] = {}
     for task in group:
-        if task.cut.at - begin < horizon or task.cut.at < start:
-            continue  # the forecast before is not over, or it is long ago
-        begin = task.cut.at
-        last = series.values[begin - 1]
-        low, middle, high = np.moveaxis(series.restored(task.made[name])[0], -1, 0)
-        years = series.years(np.arange(begin - 1, begin + horizon))
-        future = task is group[-1]
-        colour = TEST if not future else "#7b2cbf"
-        label = f"{name} and its {{level}} interval, {'the future' if future else 'made at the dot'}"
-        axes.fill_between(years, np.r_[last, low], np.r_[last, high], color=colour, alpha=0.22, linewidth=0)
-        axes.plot(years, np.r_[last, middle], color=colour, linewidth=1.6, label=label)
-        axes.plot(years[0], last, "o", color=colour, markersize=3)
-    axes.set_title(f"{series.name}, {series.unit}" if series.unit else series.name, fontsize=9, loc="left")
-    axes.tick_params(labelsize=8)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=7)
-    plain(axes)
+        at = task.cut.at - start
+        if at >= max([1, *(before + horizon for before in made)]):
+            made[at] = np.moveaxis(series.restored(task.made[name])[0], -1, 0)
+    title = f"{series.name}, {series.unit}" if series.unit else series.name
+    return plots.Forecasted(
+        title, series.years(np.arange(start, len(series.values) + horizon)), series.values[start:], made
+    )
 
 
 def draw_errors(scores: Sequence[Scores], path: Path) -> None:

@@ -15,11 +15,8 @@ from typing import Literal
 
 from flax import nnx
 
-from experiments.cli import pictures
-from experiments.cli.checks import Count, Natural, Number
-from experiments.cli.command import run
-from experiments.cli.options import folder_of, foretell, keeping
-from jaxnn import models, plots, train
+from experiments import pictures
+from jaxnn import cli, models, plots, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +25,13 @@ class Options(pictures.Training):
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
     """The tutorial's network, or LeCun's of 1998."""
-    epochs: Count = 40
-    batch_size: Count = 32
-    learning_rate: Number = 2e-3
+    epochs: cli.Count = 40
+    batch_size: cli.Count = 32
+    learning_rate: cli.Number = 2e-3
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
-    l2: Number = 1e-4
+    l2: cli.Number = 1e-4
     normalize: bool = True
-    shift: Natural = 1
+    shift: cli.Natural = 1
     run: Path = Path("runs/lenet5")
 
 
@@ -49,10 +46,10 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
     create = functools.partial(pictures.create_state, options, model, tx)
     if options.dry_run:
-        foretell(options, create, **work)
+        cli.dry_run(options, create, **work)
         return
-    folder = folder_of(options)
-    state, history = train.fit(create(), **work, **keeping(options, folder, best="test_accuracy"))
+    folder = cli.folder_of(options)
+    state, history = train.fit(create(), **work, **cli.keeping(options, folder, best="test_accuracy"))
     state, predicted, accuracy = pictures.judge(state, work)
     if train.devices.distributed.is_first():
         plots.filters(state.params[first]["kernel"], folder / "filters.png")
@@ -61,4 +58,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

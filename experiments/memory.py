@@ -23,7 +23,6 @@ References:
 import dataclasses
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -33,13 +32,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Bound, Count, Number, Several, expect
-from experiments.cli.command import run
-from experiments.cli.options import Trained, check_run, folder_of, foretell, keeping
 from experiments.data.memory_tasks import ALPHABET, GUESS, NEAR, SYMBOLS, TASKS, Batch, adding
+from jaxnn import cli, inspect, train
 from jaxnn import functional as F
-from jaxnn import train
-from jaxnn.modules import Dense
+from jaxnn.modules import Cell, Dense, Recurrent
 from jaxnn.plots.figure import new_figure, plain, save
 
 
@@ -78,22 +74,22 @@ CHUNK = 400
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Trained):
+class Options(cli.Trained):
     """Options of the networks."""
 
     cells: tuple[str, ...] = ("rnn", "gru", "lstm")
     """Which cells to compare; separated by commas or spaces."""
-    delays: tuple[Several, ...] = (10, 30, 80)
+    delays: tuple[cli.Several, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
-    steps: Count = 2400
+    steps: cli.Count = 2400
     """Training steps of each network; examples are new in each."""
-    batch_size: Count = 32
+    batch_size: cli.Count = 32
     """Sequences a step."""
-    hidden: Count = 48
+    hidden: cli.Count = 48
     """Hidden units."""
-    learning_rate: Number = 1e-2
+    learning_rate: cli.Number = 1e-2
     """Of Adam, the highest: it warms up, then falls as half a cosine."""
-    clip: Annotated[float, Bound("a positive number", lambda x: x > 0)] = 1.0
+    clip: Annotated[float, cli.Bound("a positive number", lambda x: x > 0)] = 1.0
     """The longest gradient; longer ones are scaled down."""
     chrono: bool = True
     """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
@@ -110,16 +106,13 @@ class Network(nnx.Module):
         if options.chrono and kind.keeps:
             own["bias_init"] = F.chrono(kind.keeps, options.hidden, delay)
         self.cell = cell
-        params = kind.init(rngs.params(), features, options.hidden, **own)
-        self.params = nnx.data(jax.tree.map(nnx.Param, params))
-        y, _ = jax.eval_shape(partial(F.recurrent, kind.cell), params, jnp.zeros((1, features)))
+        self.recurrent = Recurrent(Cell(kind.cell, kind.init(rngs.params(), features, options.hidden, **own)))
+        y = jax.eval_shape(self.recurrent, jnp.zeros((1, features)))
         self.out = Dense(y.shape[-1], outputs, rngs=rngs)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """The answers at the last steps."""
-        params = jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Variable))
-        y, _ = F.recurrent(CELLS[self.cell].cell, params, inputs)
-        return self.out(y[:, -self.answers :])
+        return self.out(self.recurrent(inputs)[:, -self.answers :])
 
 
 def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -134,16 +127,16 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    expect("delays", "none", len(options.delays) > 0, "at least one")
+    cli.expect("delays", "none", len(options.delays) > 0, "at least one")
     cells, delays = chosen(options.cells), sorted(options.delays)
     networks = [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells]
-    check_run(options, networks)
+    cli.check_run(options, networks)
     if options.dry_run:
         print(f"one of {len(networks)} networks, over the longest delay:")
         network = Network(cells[0], "adding", delays[-1], options)
-        foretell(options, lambda: create_state(network, options), **work_of("adding", delays[-1], options))
+        cli.dry_run(options, lambda: create_state(network, options), **work_of("adding", delays[-1], options))
         return
-    folder = folder_of(options, networks)
+    folder = cli.folder_of(options, networks)
     scores: dict[str, dict[str, list[dict[str, float]]]] = {
         task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
     }
@@ -157,8 +150,8 @@ def main(options: Options) -> None:
                 scores[task][name].append(score)
                 if (task, delay) == ("adding", delays[-1]):
                     examples = adding(jax.random.key(options.seed), 256, delay).inputs
-                    gradients["before training"][name] = reach(network, examples).tolist()
-                    gradients["after training"][name] = reach(trained, examples).tolist()
+                    gradients["before training"][name] = inspect.reach(network, examples).tolist()
+                    gradients["after training"][name] = inspect.reach(trained, examples).tolist()
             print(
                 f"{task:>7}, delay {delay:>4}, right:  {line(scores[task])}  without memory {GUESS[task]:.1%}",
                 flush=True,
@@ -172,9 +165,9 @@ def main(options: Options) -> None:
 def chosen(written: tuple[str, ...]) -> list[str]:
     """The names of cells that were typed, each once."""
     names = [name for word in written for name in word.split(",") if name]
-    expect("cells", "none", len(names) > 0, "at least one")
+    cli.expect("cells", "none", len(names) > 0, "at least one")
     for name in names:
-        expect("cells", name, name in CELLS, f"some of {', '.join(CELLS)}")
+        cli.expect("cells", name, name in CELLS, f"some of {', '.join(CELLS)}")
     return list(dict.fromkeys(names))
 
 
@@ -206,7 +199,8 @@ def learn(
 
     The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
     """
-    work, kept = work_of(task, delay, options), keeping(options, folder, name_of(network.cell, task, delay), log=False)
+    work = work_of(task, delay, options)
+    kept = cli.keeping(options, folder, name_of(network.cell, task, delay), log=False)
     state, history = train.fit(create_state(network, options), **work, **kept, progress=False)
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
@@ -216,22 +210,6 @@ def learn(
 def name_of(cell: str, task: str, delay: int) -> str:
     """The folder of a network's checkpoints."""
     return f"{task}-{delay}-{cell}"
-
-
-def reach(network: Network, inputs: jax.Array) -> np.ndarray:
-    r"""How much the answer depends on each input, `(time,)`: the mean of $\|\partial y / \partial x_t\|$."""
-    return np.asarray(gradient_norms(network, inputs).mean(0))
-
-
-@jax.jit
-def gradient_norms(network: Any, inputs: jax.Array) -> jax.Array:
-    """The norms of the answers' gradients by each input, `(batch, time)`."""
-
-    def of_one(x: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(jax.grad(lambda x: jnp.sum(network(x[None])))(x), axis=-1)
-
-    # Some at a time: over thousands of steps the gradient of all would need gigabytes.
-    return jax.lax.map(of_one, inputs, batch_size=32)
 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
@@ -270,4 +248,4 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -18,34 +18,31 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Count, Positive, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Epochs, check_run, folder_of, foretell, keeping
-from jaxnn import data, models, plots, train
+from jaxnn import cli, data, models, plots, train
 from jaxnn.train.step import Preprocess
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Epochs):
+class Options(cli.Epochs):
     """How to train."""
 
-    hidden: tuple[Count, ...] = (64, 64)
+    hidden: tuple[cli.Count, ...] = (64, 64)
     """Features of each hidden layer."""
-    epochs: Count = 30
-    batch_size: Count = 32
-    learning_rate: Positive = 0.1
+    epochs: cli.Count = 30
+    batch_size: cli.Count = 32
+    learning_rate: cli.Positive = 0.1
     """Of plain stochastic gradient descent."""
     run: Path = Path("runs/mlp")
-    checkpoint_every: Count = 10
+    checkpoint_every: cli.Count = 10
 
 
 def main(options: Options) -> None:
     """Trains one network an activation, and says what each reached."""
-    check_run(options, tuple(ACTIVATIONS))
+    cli.check_run(options, tuple(ACTIVATIONS))
     digits = data.load_digits()
-    steps_of(options.epochs, len(digits.train.labels), options.batch_size)
+    cli.steps_of(options.epochs, len(digits.train.labels), options.batch_size)
     to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
     work: dict[str, Any] = {
         "data": digits.train,
@@ -63,14 +60,14 @@ def main(options: Options) -> None:
 
     if options.dry_run:
         print(f"{len(ACTIVATIONS)} networks are trained one after another; each:")
-        foretell(options, lambda: start(jax.nn.relu), **work)
+        cli.dry_run(options, lambda: start(jax.nn.relu), **work)
         return
-    folder = folder_of(options, tuple(ACTIVATIONS))
+    folder = cli.folder_of(options, tuple(ACTIVATIONS))
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(activation)
         shares = gradient_by_layer(state, digits.train, to_rows)
-        kept = keeping(options, folder, name, log=False)
+        kept = cli.keeping(options, folder, name, log=False)
         state, history = train.fit(state, **work, **kept, progress=False)
         curves[name], accuracy = history, history[-1]["test_accuracy"]
         results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
@@ -107,4 +104,4 @@ def gradient_by_layer(state: train.TrainState, examples: Any, preprocess: Prepro
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -18,11 +18,8 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from experiments.cli import pictures
-from experiments.cli.checks import Count, Natural, Number, Share
-from experiments.cli.command import run
-from experiments.cli.options import folder_of, foretell, keeping, seconds_of
-from jaxnn import models, plots, train
+from experiments import pictures
+from jaxnn import cli, models, plots, train
 from jaxnn.train.run import History
 
 NETWORKS = ("joint", "frozen")
@@ -35,21 +32,21 @@ NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
 class Options(pictures.Training):
     """The reader's options."""
 
-    hidden: Count = 128
+    hidden: cli.Count = 128
     """Memory cells of each LSTM layer."""
-    layers: Count = 1
+    layers: cli.Count = 1
     """LSTM layers, one on top of another."""
-    dense: Count = 128
+    dense: cli.Count = 128
     """Features of the dense layer between LSTM and classes."""
-    dropout: Share = 0.2
+    dropout: cli.Share = 0.2
     """Rate of dropout between LSTM layers and on what the dense layers see."""
-    epochs: Count = 40
+    epochs: cli.Count = 40
     """Passes over the training pictures, for each of the two networks."""
-    batch_size: Count = 32
-    learning_rate: Number = 3e-3
+    batch_size: cli.Count = 32
+    learning_rate: cli.Number = 3e-3
     schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
     normalize: bool = True
-    shift: Natural = 1
+    shift: cli.Natural = 1
     run: Path = Path("runs/rows")
 
 
@@ -75,12 +72,12 @@ def main(options: Options) -> None:
     parameters = pictures.introduce(network(), dataset)
     if options.dry_run:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
-        foretell(options, functools.partial(pictures.create_state, options, network(), tx), **work)
+        cli.dry_run(options, functools.partial(pictures.create_state, options, network(), tx), **work)
         return
-    folder = folder_of(options, NETWORKS)
+    folder = cli.folder_of(options, NETWORKS)
 
     def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
-        kept = keeping(options, folder, name, log=name == "joint", best="test_accuracy")
+        kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy")
         return train.fit(pictures.create_state(options, network(), tx, wrt), **work, **kept)
 
     print("LSTM and dense layers, trained jointly:")
@@ -93,7 +90,7 @@ def main(options: Options) -> None:
         return
     plots.compare({"joint": joint_history, "frozen LSTM": frozen_history}, folder / "curves.png")
     pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
-    seconds, frozen_seconds = seconds_of(joint_history), seconds_of(frozen_history)
+    seconds, frozen_seconds = pictures.seconds_of(joint_history), pictures.seconds_of(frozen_history)
     result = {
         "test_accuracy": accuracy,
         "test_accuracy_frozen": frozen_accuracy,
@@ -109,4 +106,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -19,33 +19,30 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Count, Number, Share, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import dates
 from experiments.data.dates import END, START, Dates
-from jaxnn import plots, train
+from jaxnn import cli, plots, train
 from jaxnn.modules import Decoder, Encoder
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Cosine):
+class Options(cli.Cosine):
     """How to train."""
 
-    examples: Count = 20_000
+    examples: cli.Count = 20_000
     """Dates to train on."""
-    tests: Count = 2_000
+    tests: cli.Count = 2_000
     """Held-out dates to judge by, once in the forms that were trained on and once in those that were not."""
-    epochs: Count = 5
-    batch_size: Count = 64
-    hidden: Count = 64
+    epochs: cli.Count = 5
+    batch_size: cli.Count = 64
+    hidden: cli.Count = 64
     """Hidden units of the encoder in each direction, and of the decoder."""
-    embed: Count = 32
+    embed: cli.Count = 32
     """Size of a character's embedding."""
-    dropout: Share = 0.1
+    dropout: cli.Share = 0.1
     """Dropout of the embeddings."""
-    learning_rate: Number = 4e-3
-    beams: Count = 4
+    learning_rate: cli.Number = 4e-3
+    beams: cli.Count = 4
     """Beginnings that beam search keeps."""
     read: tuple[str, ...] = ()
     """Dates of your own, read after training and shown in the heat map."""
@@ -85,8 +82,8 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 
 def main(options: Options) -> None:
     """Trains, judges on held-out dates, and draws where the decoder looks."""
-    check_run(options)
-    steps = steps_of(options.epochs, options.examples, options.batch_size)
+    cli.check_run(options)
+    steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
     own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
     trained, unseen = dates.forms()
     examples, _ = dates.generate(options.examples, trained, options.seed, test=False)
@@ -106,11 +103,11 @@ def main(options: Options) -> None:
         f"{jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        foretell(options, lambda: state, **work)
+        cli.dry_run(options, lambda: state, **work)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     started = time.perf_counter()
-    state, _ = train.fit(state, **work, **keeping(options, folder, free=("read", "beams")))
+    state, _ = train.fit(state, **work, **cli.keeping(options, folder, free=("read", "beams")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()
@@ -170,4 +167,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

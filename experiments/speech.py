@@ -28,44 +28,41 @@ import optax
 from flax import nnx
 
 from experiments import speech_data, speech_templates
-from experiments.cli.checks import Count, Number, Share, as_typed, expect, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
 from experiments.data import digits_aloud
 from experiments.speech_data import HOP, Speech
-from jaxnn import data, metrics, models, plots, train
+from jaxnn import cli, data, metrics, models, plots, train
 from jaxnn import functional as F
 from jaxnn.data import Recordings
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Cosine):
+class Options(cli.Cosine):
     """How to train."""
 
     data_dir: Path | None = None
     """A folder of recordings and what they say; without it eSpeak NG speaks."""
     held_out: tuple[str, ...] = ()
     """The speakers of --data-dir to test by, every fifth unless said."""
-    strings: Count = 4000
+    strings: cli.Count = 4000
     """Strings of digits that eSpeak NG says to train on."""
-    tests: Count = 300
+    tests: cli.Count = 300
     """Strings of digits that held-out voices say to test by."""
-    digits: Count = 4
+    digits: cli.Count = 4
     """The most digits of a string."""
-    epochs: Count = 16
-    batch_size: Count = 16
-    hidden: Count = 64
+    epochs: cli.Count = 16
+    batch_size: cli.Count = 16
+    hidden: cli.Count = 64
     """Memory cells of each LSTM layer and direction."""
-    layers: Count = 1
+    layers: cli.Count = 1
     """LSTM layers, one on top of another."""
-    dropout: Share = 0.2
+    dropout: cli.Share = 0.2
     """Rate of dropout between LSTM layers and before the last layer."""
-    learning_rate: Number = 5e-3
+    learning_rate: cli.Number = 5e-3
     causal: bool = False
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
-    beams: Count = 8
+    beams: cli.Count = 8
     """Beginnings that beam search keeps."""
-    templates: Count = 20
+    templates: cli.Count = 20
     """Recordings of each word that the baseline compares with."""
     run: Path = Path("runs/speech")
 
@@ -92,13 +89,13 @@ class Listener(nnx.Module):
 
 def main(options: Options) -> None:
     """Trains, transcribes what held-out speakers say, and compares with the baseline."""
-    check_run(options)
+    cli.check_run(options)
     advice = "none without --data-dir; the voices that eSpeak NG holds out are fixed"
-    expect("held_out", " ".join(options.held_out), options.data_dir is not None or not options.held_out, advice)
+    cli.expect("held_out", " ".join(options.held_out), options.data_dir is not None or not options.held_out, advice)
     heard, held_out = recordings_of(options)
     alphabet = speech_data.alphabet_of(heard.texts if options.data_dir else [" ".join(digits_aloud.WORDS)])
     learned, judged = (speech_data.prepare(each, alphabet) for each in (heard, held_out))
-    steps = steps_of(options.epochs, len(learned.inputs), options.batch_size)
+    steps = cli.steps_of(options.epochs, len(learned.inputs), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     network = Listener(options, *speech_data.statistics(learned), len(alphabet) + 1)
     state = train.create_state(network, tx, jax.random.key(options.seed))
@@ -117,11 +114,11 @@ def main(options: Options) -> None:
         f"{len({*held_out.speakers})} others held out; {jax.devices()[0].device_kind}"
     )
     if options.dry_run:
-        foretell(options, lambda: state, **work)
+        cli.dry_run(options, lambda: state, **work)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     started = time.perf_counter()
-    state, _ = train.fit(state, **work, **keeping(options, folder, free=("beams", "templates")))
+    state, _ = train.fit(state, **work, **cli.keeping(options, folder, free=("beams", "templates")))
     result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
 
     model = state.model()
@@ -158,14 +155,17 @@ def main(options: Options) -> None:
 def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
     """The recordings to train on, and those of held-out speakers."""
     if options.data_dir is not None:
-        with as_typed(folder="--data-dir"):
-            return speech_data.split(data.load_recordings(options.data_dir), options.held_out)
-    spoken = (options.strings, digits_aloud.HEARD), (options.tests, digits_aloud.HELD_OUT)
-    heard, held_out = (
-        digits_aloud.recordings(n, options.digits, 2 * options.seed + part, voices)
-        for part, (n, voices) in enumerate(spoken)
-    )
-    return heard, held_out
+        with cli.as_typed(folder="--data-dir", recordings="--data-dir", held_out="--held-out"):
+            return data.split_speakers(data.load_recordings(options.data_dir), options.held_out)
+    spoken = [(options.strings, digits_aloud.HEARD), (options.tests, digits_aloud.HELD_OUT)]
+    strings = [
+        digits_aloud.strings(number, options.digits, 2 * options.seed + part, voices)
+        for part, (number, voices) in enumerate(spoken)
+    ]
+    try:
+        return data.speak(strings[0]), data.speak(strings[1])
+    except ImportError as error:
+        raise ImportError(f"{error}; or give recordings with --data-dir") from None
 
 
 def listen(model: Listener, batch: Any) -> jax.Array:
@@ -225,4 +225,4 @@ def draw(path: Path, judged: Speech, logits: np.ndarray, said: Recordings, writt
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

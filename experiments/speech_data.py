@@ -121,28 +121,3 @@ def vary(key: jax.Array | None, batch: Any) -> Any:
 def text_of(labels: np.ndarray, length: int, alphabet: str) -> str:
     """Characters as text."""
     return " ".join("".join(alphabet[label - 1] for label in labels[:length]).split())
-
-
-def split(recordings: Recordings, held_out: tuple[str, ...]) -> tuple[Recordings, Recordings]:
-    """Those to train on, and those of the held-out speakers; by default every fifth speaker of those there are."""
-    speakers = sorted({*recordings.speakers})
-    if len(speakers) < 2:
-        raise ValueError(
-            "--data-dir: expected recordings of at least two speakers, of whom one is held out, got "
-            f"{len(speakers)}; put those of each speaker into a folder with the speaker's name."
-        )
-    chosen = held_out or tuple(speakers[4::5] or speakers[-1:])
-    wrong = [name for name in chosen if name not in speakers]
-    if wrong or len({*chosen}) == len(speakers):
-        raise ValueError(
-            f"--held-out: expected some of the speakers {', '.join(speakers)}, got {', '.join(wrong) or 'all of them'}"
-        )
-
-    def part(test: bool) -> Recordings:
-        rows = [row for row, speaker in enumerate(recordings.speakers) if (speaker in chosen) == test]
-        lists: dict[str, Any] = {
-            name: [each[row] for row in rows] for name, each in recordings._asdict().items() if name != "rate"
-        }
-        return recordings._replace(**lists)
-
-    return part(False), part(True)

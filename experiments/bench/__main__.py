@@ -22,9 +22,7 @@ from experiments.bench import machine, picture, plan, report
 from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
-from experiments.cli.checks import Positive, check, expect
-from experiments.cli.command import run
-from experiments.cli.options import folder_of
+from jaxnn.cli import Positive, check, expect, folder_of, run
 from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]

@@ -23,9 +23,8 @@ from flax import nnx
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
 from experiments.bench.timing import Timing, ratio, summary
-from experiments.cli.checks import Count, check, expect
-from experiments.cli.command import run
 from jaxnn import models, train
+from jaxnn.cli import Count, check, expect, run
 
 
 @dataclasses.dataclass

@@ -22,9 +22,8 @@ from experiments.bench import machine
 from experiments.bench.report import table
 from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
-from experiments.cli.checks import Positive, check, expect
-from experiments.cli.command import run
 from jaxnn import train
+from jaxnn.cli import Positive, check, expect, run
 from jaxnn.kernels import conv_cpu, onednn
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv

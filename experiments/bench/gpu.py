@@ -35,9 +35,7 @@ from experiments.bench.report import Row
 from experiments.bench.timing import LEAST, Timing, in_turn, summary
 from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
-from experiments.cli.checks import Positive, check, expect
-from experiments.cli.command import run
-from experiments.cli.options import folder_of
+from jaxnn.cli import Positive, check, expect, folder_of, run
 from jaxnn.files import replacing
 from jaxnn.train.devices.shortage import shortage
 

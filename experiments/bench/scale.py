@@ -30,10 +30,9 @@ from typing import Any
 
 from experiments.bench.report import table
 from experiments.bench.timing import ratio, summary
-from experiments.cli.checks import Count, check, expect
-from experiments.cli.command import run
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
+from jaxnn.cli import Count, check, expect, run
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of devices that are timed."""

@@ -30,9 +30,8 @@ from flax import nnx
 
 from experiments.bench.report import table
 from experiments.bench.sides.pictures import pictures
-from experiments.cli.checks import Count, check, expect
-from experiments.cli.command import run
 from jaxnn import data, models, modules, train
+from jaxnn.cli import Count, check, expect, run
 from jaxnn.data import Examples
 
 PICTURE = 32 * 32 * 3 + 4

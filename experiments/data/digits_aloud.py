@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from experiments.data.espeak import Request, speak
-from jaxnn.data.wav import Recordings
+from jaxnn.data import Spoken
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029")
@@ -18,7 +17,7 @@ HELD_OUT = ("Annie", "Michael", "boris", "david", "f3", "f5", "linda", "m3", "m6
 """Voices that only the test has."""
 
 
-def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Request]:
+def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Spoken]:
     """Draws what is said, and how.
 
     Args:
@@ -29,7 +28,7 @@ def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Reque
     """
     rng = np.random.default_rng(seed)
     return [
-        Request(
+        Spoken(
             text=" ".join(WORDS[digit] for digit in rng.integers(0, 10, rng.integers(1, most + 1))),
             voice=f"{ACCENTS[rng.integers(len(ACCENTS))]}+{voices[number % len(voices)]}",
             speed=int(rng.integers(150, 251)),
@@ -37,16 +36,3 @@ def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Reque
         )
         for number in range(n)
     ]
-
-
-def recordings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> Recordings:
-    """Speaks such strings."""
-    requests = strings(n, most, seed, voices)
-    sounds, rate = speak(requests)
-    return Recordings(
-        names=[f"{number} {request.voice}" for number, request in enumerate(requests)],
-        samples=[sound.astype(np.float32) / np.float32(2**15) for sound in sounds],
-        rate=rate,
-        texts=[request.text for request in requests],
-        speakers=[request.voice.partition("+")[2] for request in requests],
-    )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import simple_forecasts as simple
-from experiments.data.series import Floats, Series
+from jaxnn.data.series import Floats, Series
 
 SIMPLE = ("naive", "seasonal-naive", "smoothing", "linear")
 """The simple forecasts; the network starts from the last."""

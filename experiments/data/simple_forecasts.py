@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from experiments.data.series import Floats
+from jaxnn.data.series import Floats
 
 Ints = npt.NDArray[np.int_]
 

@@ -11,12 +11,16 @@ from jaxnn.data.coco import Boxed, BoxedPictures, load_coco
 from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, download
+from jaxnn.data.espeak import Spoken, speak
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.languages import load_languages
 from jaxnn.data.loading import load
+from jaxnn.data.picture_file import read_picture
+from jaxnn.data.series import Series, load_series
+from jaxnn.data.series_file import read_series
 from jaxnn.data.texts import TextDataset, Texts, load_texts
 from jaxnn.data.vocabulary import Vocabulary
-from jaxnn.data.wav import Recordings, load_recordings, read_wav
+from jaxnn.data.wav import Recordings, load_recordings, read_wav, split_speakers
 
 if TYPE_CHECKING:
     from jaxnn.data.stream import ArrayFiles, Source, Stream, WorkerDiedError
@@ -29,7 +33,9 @@ __all__ = [
     "DownloadError",
     "Examples",
     "Recordings",
+    "Series",
     "Source",
+    "Spoken",
     "Stream",
     "TextDataset",
     "Texts",
@@ -45,10 +51,15 @@ __all__ = [
     "load_idx",
     "load_languages",
     "load_recordings",
+    "load_series",
     "load_texts",
     "read_idx",
+    "read_picture",
+    "read_series",
     "read_wav",
+    "speak",
     "split",
+    "split_speakers",
     "unpack_tar",
 ]
 

@@ -2,9 +2,6 @@
 
 import json
 import os
-import struct
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnn import extras
+from jaxnn.data.picture_file import opened
 
 SMALLEST = 8
 """Pixels on the shorter side of a picture."""
 SLACK = 1.0
 """Pixels by which a box may exceed its picture: tools round differently. The box is cut off there."""
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
-"""Exceptions of Pillow where a file is no picture."""
 
 
 class Boxed(NamedTuple):
@@ -180,16 +176,11 @@ class _Reader:
             raise FileNotFoundError(
                 f"{self.path.parent / name}: expected a picture, which {self.path.name} lists, got no such file"
             )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path) as picture:
-                    width, height = picture.size
-                    longer = max(width, height)
-                    small = [max(1, round(length * self.side / longer)) for length in (width, height)]
-                    scaled = picture.convert("RGB").resize((small[0], small[1]), Image.Resampling.BILINEAR)
-        except (*UNREADABLE, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: expected a picture, got what cannot be read as one: {error}") from None
+        with opened(path) as picture:
+            width, height = picture.size
+            longer = max(width, height)
+            small = [max(1, round(length * self.side / longer)) for length in (width, height)]
+            scaled = picture.convert("RGB").resize((small[0], small[1]), Image.Resampling.BILINEAR)
         if min(width, height) < SMALLEST:
             raise ValueError(
                 f"{path}: expected at least {SMALLEST} pixels on each side, got {width}x{height}; leave it out."

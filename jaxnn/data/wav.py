@@ -4,8 +4,9 @@ import csv
 import os
 import re
 import wave
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,51 @@ def load_recordings(folder: str | os.PathLike[str]) -> Recordings:
             )
     texts, speakers = zip(*(told[name] for name in files), strict=True)
     return Recordings(list(files), list(samples), rates[0], list(texts), list(speakers))
+
+
+def split_speakers(recordings: Recordings, held_out: Collection[str] = ()) -> tuple[Recordings, Recordings]:
+    """Splits recordings by who speaks: a model is judged on voices that it has not heard.
+
+    Args:
+        recordings: The recordings.
+        held_out: The speakers to hold out; by default every fifth.
+
+    Returns:
+        Those to train on, and those of the speakers held out.
+
+    Raises:
+        ValueError: If there are fewer than two speakers, or `held_out` names none of them or all.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> sounds = [np.zeros(80, np.float32)] * 3
+        >>> said = data.Recordings(["a", "b", "c"], sounds, 8000, ["one", "two", "one"], ["Ann", "Bob", "Ann"])
+        >>> learned, held_out = data.split_speakers(said, ["Bob"])
+        >>> learned.texts, held_out.texts
+        (['one', 'one'], ['two'])
+    """
+    speakers = sorted({*recordings.speakers})
+    if len(speakers) < 2:
+        raise ValueError(
+            "recordings: expected recordings of at least two speakers, of whom one is held out, got "
+            f"{len(speakers)}; put those of each speaker into a folder with the speaker's name."
+        )
+    chosen = tuple(held_out) or tuple(speakers[4::5] or speakers[-1:])
+    wrong = [name for name in chosen if name not in speakers]
+    if wrong or len({*chosen}) == len(speakers):
+        raise ValueError(
+            f"held_out: expected some of the speakers {', '.join(speakers)}, got {', '.join(wrong) or 'all of them'}"
+        )
+
+    def part(test: bool) -> Recordings:
+        rows = [row for row, speaker in enumerate(recordings.speakers) if (speaker in chosen) == test]
+        lists: dict[str, Any] = {
+            name: [each[row] for row in rows] for name, each in recordings._asdict().items() if name != "rate"
+        }
+        return recordings._replace(**lists)
+
+    return part(False), part(True)
 
 
 def _transcripts(folder: Path, files: dict[str, Path]) -> dict[str, tuple[str, str]]:

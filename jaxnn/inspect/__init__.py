@@ -1,9 +1,10 @@
-"""Costs of models and programs, calibration of their probabilities, and what they decide by."""
+"""Costs of models and programs, calibration of their probabilities, what they decide by, and how far back."""
 
 from jaxnn.inspect.calibration import Reliability, Scores, reliability, scores
 from jaxnn.inspect.cost import Cost, cost
 from jaxnn.inspect.flops import flops
 from jaxnn.inspect.occlusion import occlusion
+from jaxnn.inspect.reach import reach
 from jaxnn.inspect.summary import summary
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "cost",
     "flops",
     "occlusion",
+    "reach",
     "reliability",
     "scores",
     "summary",

@@ -53,16 +53,19 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
-def compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, metric: str = "test_accuracy") -> None:
-    """Draws one metric of several runs over their epochs.
+def compare(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, metric: str | Sequence[str] = "test_accuracy"
+) -> None:
+    """Draws metrics of several runs over their epochs, one colour a run.
 
     Args:
         histories: Records of `fit` by the name of the run.
         path: The PNG to write.
-        metric: Name of a number in the records; accuracies are shown in percent.
+        metric: Name of a number in the records, or several: each has a plot, which training (dashed) and test share.
+            Accuracies are shown in percent; numbers that are missing or None are left out.
 
     Raises:
-        ValueError: If there is no history, or one without the metric.
+        ValueError: If there is no history, no metric, or a history without one of them.
         ImportError: If matplotlib is absent.
 
     Example:
@@ -72,18 +75,35 @@ def compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, me
     """
     if not histories:
         raise ValueError("histories: expected at least one, got none")
-    percent = metric.endswith("accuracy")
-    figure = new_figure(6.0, 4.0)
-    axes = figure.add_subplot()
-    for name, history in histories.items():
-        points = [(record["epoch"], record[metric]) for record in history if record.get(metric) is not None]
-        if not points:
-            raise ValueError(f"histories: expected records of {metric!r}, got none in {name!r}")
-        epochs, values = np.array(points, float).T
-        last = f"{100 * values[-1]:.2f} %" if percent else f"{values[-1]:.4g}"
-        scale = 100 if percent else 1
-        axes.plot(epochs, scale * values, "o-", markersize=3, linewidth=1.6, label=f"{name}, last {last}")
-    axes.set_ylabel(words(metric))
-    over_epochs(axes)
-    axes.legend(frameon=False)
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    if not metrics:
+        raise ValueError("metric: expected at least one name, got none")
+    panels: dict[str, list[str]] = {}
+    for one in metrics:
+        panels.setdefault(one.removeprefix("train_").removeprefix("test_"), []).append(one)
+    figure = new_figure(6.0 * len(panels), 4.0)
+    for axes, (shared, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for number, (run, history) in enumerate(histories.items()):
+            for name in names:
+                which = "" if len(names) == 1 else ", training" if name.startswith("train_") else ", test"
+                _line(axes, f"{run}{which}", history, name, f"C{number % 10}", dashed=which == ", training")
+        axes.set_ylabel(words(names[0] if len(names) == 1 else shared))
+        over_epochs(axes)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize="small" if len(axes.lines) > 4 else None)
     save(figure, path)
+
+
+def _line(axes: Any, label: str, history: Any, metric: str, colour: str, *, dashed: bool) -> None:
+    """Draws one metric of one run, and its last value beside its name."""
+    if not any(metric in record for record in history):
+        raise ValueError(f"histories: expected records of {metric!r}, got none in {label!r}")
+    points = [(record["epoch"], record[metric]) for record in history if record.get(metric) is not None]
+    if not points:
+        return
+    epochs, values = np.array(points, float).T
+    percent = metric.endswith("accuracy")
+    last = f"{100 * values[-1]:.2f} %" if percent else f"{values[-1]:.4g}"
+    style = {"linestyle": "--" if dashed else "-", "marker": "o" if len(points) < 50 else "", "markersize": 3}
+    values = values * 100 if percent else values
+    axes.plot(epochs, values, color=colour, linewidth=1.6, **style, label=f"{label}, last {last}")

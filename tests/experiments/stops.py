@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import command
-from jaxnn import train
+from jaxnn import cli, train
 
 
 class KilledError(Exception):
@@ -32,7 +31,7 @@ def die_before_checkpoint(number, monkeypatch, function, *args):
 def resume(script, run, monkeypatch, *more):
     """What `python -m experiments.SCRIPT --resume RUN` does."""
     monkeypatch.setattr("sys.argv", [script.__name__, "--resume", str(run), *more])
-    command.run(script.main, script.Options, script.__doc__)
+    cli.run(script.main, script.Options, script.__doc__)
 
 
 def saved(run):

@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 from experiments import char_lm
 from experiments.char_report import load_model, save_model
-from experiments.char_training import Budget, bits_per_character, cosine
 from experiments.data.text import encode, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
@@ -26,10 +25,6 @@ LINE = "the cat sat on the mat. "
 
 def _model(vocabulary=5, **options):
     return LanguageModel(vocabulary, **SIZES, **options, rngs=nnx.Rngs(0))
-
-
-def _tokens(n, vocabulary=5):
-    return jnp.asarray(np.random.default_rng(0).integers(0, vocabulary, n), jnp.int32)
 
 
 @pytest.fixture
@@ -48,40 +43,6 @@ def test_the_text_inside_cpython_is_cut_into_nine_tenths_and_one():
     np.testing.assert_array_equal(encode(whole, text.characters)[: len(text.train)], text.train)
 
 
-@pytest.mark.parametrize(("pieces", "chunk"), [(1, 256), (1, 7), (3, 10), (4, 256)])
-def test_bits_per_character_counts_every_character_once(pieces, chunk):
-    model, text, before = _model(), _tokens(101), jnp.int32(3)
-    got = bits_per_character(model, text, before, pieces=pieces, chunk=chunk)
-    inputs = jnp.concatenate([before[None], text[:-1]])
-    length = -(-101 // (pieces * chunk)) * chunk
-    total = 0.0
-    for start in range(0, 101, length):  # piece by piece, each from zero
-        log_probs = jax.nn.log_softmax(model(inputs[start : start + length])[0])
-        total -= float(jnp.take_along_axis(log_probs, text[start : start + length, None], axis=-1).sum())
-    assert float(got) == pytest.approx(total / 101 / np.log(2), rel=1e-5)
-
-
-def test_the_learning_rate_warms_up_and_ends_at_zero_with_the_steps():
-    shares = np.concatenate([Budget(steps=50, seconds=1).shares(done, 20) for done in (0, 20, 40)])
-    np.testing.assert_allclose(shares[:50], np.arange(1, 51) / 50)
-    assert (shares[50:] == 1).all()
-    rates = cosine(shares, 2.0)
-    assert rates.argmax() == 2
-    assert rates[0] < 1 < rates[2]
-    np.testing.assert_allclose(rates[49:], 0, atol=1e-6)
-
-
-def test_by_the_clock_the_run_ends_with_a_whole_segment():
-    budget = Budget(steps=None, seconds=1000.0, seconds_per_step=1.0)
-    budget.began -= 900
-    assert budget.shares(900, 60)[-1] == pytest.approx(0.95, abs=1e-3)
-    assert budget.shares(900, 90)[-1] == pytest.approx(1.0)
-    assert Budget(steps=None, seconds=1000.0).shares(0, 3).shape == (3,)
-    again = Budget(steps=None, seconds=1000.0)
-    again.resume(900)
-    np.testing.assert_allclose(again.shares(900, 3), 0.9, atol=1e-3)
-
-
 def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     run = tmp_path / "run"
     char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
@@ -91,7 +52,7 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
         assert (run / name).stat().st_size > 0
     model, _ = load_model(run / "model.safetensors")
     text = read(book)
-    bits = bits_per_character(model, jnp.asarray(text.held_out), jnp.asarray(text.train[-1]))
+    bits = train.loop.bits_per_token(model, jnp.asarray(text.held_out), jnp.asarray(text.train[-1]))
     assert float(bits) == pytest.approx(result["bits_per_character"], abs=1e-6)
 
     capsys.readouterr()
@@ -148,7 +109,7 @@ def test_a_run_by_the_clock_has_the_time_left_that_it_had(book, tmp_path, monkey
         plans.append((budget.elapsed, done))
         return np.ones(segment)
 
-    monkeypatch.setattr(Budget, "shares", plan)
+    monkeypatch.setattr(train.loop.Budget, "shares", plan)
     resume(char_lm, run, monkeypatch)
     ((elapsed, done),) = plans
     assert len(before) == 3  # of which the last is not in a checkpoint

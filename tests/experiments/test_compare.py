@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments import compare
-from experiments.cli import command
-from jaxnn import train
+from jaxnn import cli, train
 
 
 def run(path, losses, **config):
@@ -18,7 +17,7 @@ def test_a_table_and_a_picture(monkeypatch, capsys):
     run("runs/a", [0.5, 0.25, 0.75], learning_rate=1e-3, flip=False, seed=1)
     run("runs/b", [float("nan")], learning_rate=1e-2, flip=True)
     monkeypatch.setattr("sys.argv", ["compare", "runs/a", "runs/b", "--out", "two.png"])
-    command.run(compare.main, compare.Options, compare.__doc__)
+    cli.run(compare.main, compare.Options, compare.__doc__)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert " ".join(lines[0]).endswith("last test accuracy best test accuracy --learning-rate --flip")
     assert lines[1] == ["runs/a", "3", "4.5", "0.75", "0.25", "25.00%", "75.00%", "0.001", "False"]

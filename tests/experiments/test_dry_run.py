@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import detect, forecast, lenet5, memory, mlp, rows, seq2seq, sweep
-from experiments.cli import command
-from jaxnn import data, models, train
+from jaxnn import cli, data, models, train
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,7 @@ def start(monkeypatch, capsys):
 
     def run(script, *arguments):
         monkeypatch.setattr("sys.argv", [script.__name__, *arguments])
-        command.run(script.main, script.Options, script.__doc__)
+        cli.run(script.main, script.Options, script.__doc__)
         return lines(capsys)
 
     return run

@@ -13,7 +13,7 @@ import jax
 import pytest
 
 import experiments
-from experiments.cli import command
+from jaxnn import cli
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "run(main, Options, __doc__)" in path.read_text("utf-8"))
@@ -39,7 +39,7 @@ def test_every_option_is_explained(name, monkeypatch, capsys):
     script = importlib.import_module(f"experiments.{name}")
     monkeypatch.setattr("sys.argv", [name, "--help"])
     with pytest.raises(SystemExit) as stop:
-        command.run(script.main, script.Options, script.__doc__)
+        cli.run(script.main, script.Options, script.__doc__)
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     fields = [field.name for field in dataclasses.fields(script.Options)]
@@ -66,7 +66,7 @@ def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
 
     monkeypatch.setattr("sys.argv", ["large"])
     with pytest.raises(SystemExit, match=r"the memory is not enough: .* try a smaller --batch-size"):
-        command.run(main, Options, "Needs much.")
+        cli.run(main, Options, "Needs much.")
 
 
 def test_a_bad_value_names_what_is_allowed(monkeypatch, capsys):
@@ -74,7 +74,7 @@ def test_a_bad_value_names_what_is_allowed(monkeypatch, capsys):
 
     monkeypatch.setattr("sys.argv", ["lenet5", "--data", "svhn"])
     with pytest.raises(SystemExit) as stop:
-        command.run(lenet5.main, lenet5.Options, lenet5.__doc__)
+        cli.run(lenet5.main, lenet5.Options, lenet5.__doc__)
     assert stop.value.code != 0
     told = capsys.readouterr().err
     assert all(name in told for name in ("digits", "cifar10", "idx"))

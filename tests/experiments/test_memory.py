@@ -34,26 +34,6 @@ def test_copying_shows_symbols_then_silence_then_the_signal():
     assert (shown[:, n + 7 :] == memory_tasks.ALPHABET + 1).all()
 
 
-def test_reach_is_the_gradient_of_the_answer():
-    network = memory.Network("rnn", "adding", 6, memory.Options(hidden=3))
-    inputs = memory_tasks.adding(jax.random.key(0), 4, 6).inputs
-    got = memory.reach(network, inputs)
-    step = 1e-2
-    for t in (0, 5):
-        slopes = [
-            (network(inputs.at[:, t, f].add(step)) - network(inputs.at[:, t, f].add(-step)))[:, 0, 0] / (2 * step)
-            for f in (0, 1)
-        ]
-        assert got[t] == pytest.approx(float(np.hypot(*slopes).mean()), rel=2e-2)
-
-
-def test_a_fading_network_has_a_fading_gradient():
-    network = memory.Network("rnn", "adding", 12, memory.Options(hidden=4))
-    network.params.w_h[...] = 0.5 * jnp.eye(4)
-    reach = memory.reach(network, memory_tasks.adding(jax.random.key(0), 8, 12).inputs)
-    assert (reach[:-1] < 0.51 * reach[1:]).all()
-
-
 def test_the_guesses_are_what_needs_no_memory():
     targets = memory_tasks.adding(jax.random.key(0), 20_000, 10).targets
     assert float((jnp.abs(targets - 1) < memory_tasks.NEAR).mean()) == pytest.approx(
@@ -61,9 +41,13 @@ def test_the_guesses_are_what_needs_no_memory():
     )
 
 
+def biases(cell, **options):
+    return memory.Network(cell, "adding", 50, memory.Options(**options)).recurrent.cells[0].params.b[...]
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_start_out_keeping_for_up_to_the_delay(cell):
-    bias = memory.Network(cell, "adding", 50, memory.Options(hidden=400)).params.b[...].reshape(-1, 400)
+    bias = biases(cell, hidden=400).reshape(-1, 400)
     keep = 1 / jax.nn.sigmoid(-bias[1])  # f of i, f, g, o and z of r, z, n: how many steps until it has faded
     assert 1.9 < keep.min() < 4
     assert 45 < keep.max() < 50
@@ -73,7 +57,7 @@ def test_gates_start_out_keeping_for_up_to_the_delay(cell):
     else:
         assert (bias[0] == 0).all()
     assert (bias[-1] == 0).all()
-    still = memory.Network(cell, "adding", 50, memory.Options(hidden=3, chrono=False)).params.b[...]
+    still = biases(cell, hidden=3, chrono=False)
     assert set(still.tolist()) <= {0.0, 1.0}
 
 

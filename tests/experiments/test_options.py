@@ -10,14 +10,13 @@ import jax
 import pytest
 
 import experiments
-from experiments.cli import command
-from jaxnn import train
+from jaxnn import cli, train
 
 FOLDER = Path(experiments.__file__).parent
 SCRIPTS = {
     ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
     for path in [*FOLDER.glob("*.py"), *FOLDER.glob("bench/*.py")]
-    if "\n    run(main, Options, __doc__)" in path.read_text("utf-8")
+    if "run(main, Options, __doc__)\n" in path.read_text("utf-8")
 }
 CREATE = train.RunFolder.__dict__["create"]
 HUGE = str(10**30)
@@ -58,7 +57,7 @@ def refused(monkeypatch, capsys):
         script = importlib.import_module(f"experiments.{name}")
         monkeypatch.setattr("sys.argv", [name, *typed])
         with jax.numpy_dtype_promotion("standard"), pytest.raises(SystemExit) as stop:
-            command.run(script.main, script.Options, script.__doc__)
+            cli.run(script.main, script.Options, script.__doc__)
         said = capsys.readouterr()
         message = said.err if isinstance(stop.value.code, int) else f"{stop.value.code}\n"
         assert message.count("\n") == 1, message
@@ -152,5 +151,5 @@ def test_usage_names_a_command_that_runs(name, monkeypatch, capsys):
     script = importlib.import_module(f"experiments.{name}")
     monkeypatch.setattr("sys.argv", ["/somewhere/script.py", "--help"])
     with pytest.raises(SystemExit):
-        command.run(script.main, script.Options, script.__doc__)
+        cli.run(script.main, script.Options, script.__doc__)
     assert capsys.readouterr().out.startswith(f"usage: python -m experiments.{name} ")

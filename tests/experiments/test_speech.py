@@ -1,6 +1,5 @@
 """The speech experiment: who is heard in training and who is not, tones in place of words, and chunks of sound."""
 
-import importlib.util
 import json
 import wave
 
@@ -11,8 +10,9 @@ import pytest
 from flax import nnx
 
 from experiments import speech, speech_data, speech_templates
-from experiments.data import digits_aloud, espeak
+from experiments.data import digits_aloud
 from jaxnn import data
+from jaxnn.data import espeak
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 RATE = 8000
@@ -70,14 +70,14 @@ def test_no_voice_is_both_heard_and_held_out():
 
 def test_held_out_speakers_have_no_part_in_training(folder):
     recordings = data.load_recordings(folder)
-    heard, held_out = speech_data.split(recordings, ("speaker1",))
+    heard, held_out = data.split_speakers(recordings, ("speaker1",))
     assert ({*heard.speakers}, {*held_out.speakers}) == ({"speaker0", "speaker2"}, {"speaker1"})
     assert len(heard.texts) + len(held_out.texts) == len(TEXTS)
     # Whatever they say, all that is learned from is the same.
     other = recordings._replace(
         samples=[s[::-1] if n in held_out.names else s for n, s in zip(*recordings[:2], strict=True)]
     )
-    parts = [speech_data.split(each, ("speaker1",))[0] for each in (recordings, other)]
+    parts = [data.split_speakers(each, ("speaker1",))[0] for each in (recordings, other)]
     one, two = (speech_data.prepare(part, "ghilow ") for part in parts)
     jax.tree.map(np.testing.assert_array_equal, (one, speech_data.statistics(one)), (two, speech_data.statistics(two)))
 
@@ -95,7 +95,7 @@ def test_frames_and_texts_of_a_recording_do_not_depend_on_the_others(folder):
 
 def test_templates_find_connected_words(folder):
     recordings = data.load_recordings(folder)
-    heard, held_out = speech_data.split(recordings, ("speaker1",))
+    heard, held_out = data.split_speakers(recordings, ("speaker1",))
     learned, judged = (speech_data.prepare(part, "ghilow ") for part in (heard, held_out))
     templates = speech_templates.templates_of(learned, heard.texts, heard.speakers, 2)
     assert sorted(templates.words) == ["high", "high", "low", "low"]
@@ -159,22 +159,10 @@ def test_what_cannot_be_used_is_named(texts, options, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_without_the_engine_the_extra_is_named(monkeypatch):
+def test_without_the_engine_the_extra_and_the_option_are_named(monkeypatch):
     monkeypatch.setattr(espeak, "COMMAND", (espeak.sys.executable, "-c", "raise SystemExit('it has no voice x')"))
-    with pytest.raises(
-        ImportError, match=r"cannot be used here: it has no voice x\. It comes with pip .*speech.*--data-d"
-    ):
-        espeak.speak([])
-
-
-@pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra speech")
-def test_the_engine_says_the_same_to_the_same_requests():
-    requests = digits_aloud.strings(3, 2, 0, digits_aloud.HELD_OUT)
-    (one, rate), (other, _) = espeak.speak(requests), espeak.speak(requests)
-    assert [len(sound) > 0.1 * rate for sound in one] == [True] * 3
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-    with pytest.raises(ImportError, match="it has no voice nobody"):
-        espeak.speak([espeak.Request("one", "nobody", 150, 50)])
+    with pytest.raises(ImportError, match=r"cannot be used here: it has no voice x; .* pip .*speech.*--data-dir"):
+        speech.main(speech.Options())
 
 
 def test_other_voices_are_the_same_frames_moved_by_bands():

@@ -13,7 +13,7 @@ from jaxnn.files import steady_output
 SCRIPT = """
 import dataclasses, sys
 from pathlib import Path
-from experiments.cli.command import run
+from jaxnn.cli import run
 
 @dataclasses.dataclass
 class Options:

@@ -37,6 +37,7 @@ def size(path):
     return struct.unpack(">II", data[16:24])
 
 
+FORECASTED = plots.Forecasted("a sine", np.arange(24), np.sin(np.arange(20)), {8: np.ones((3, 4)), 20: np.ones((3, 4))})
 CALLS = {
     "curves": lambda path: plots.curves(HISTORY, path),
     "curves, loss only": lambda path: plots.curves([{"epoch": 1, "train_loss": 1.0}], path),
@@ -65,6 +66,7 @@ CALLS = {
     "spread": lambda path: plots.spread({"0.1": [HISTORY, HISTORY], "1": [HISTORY, HISTORY[:2]], "9": [[]]}, path),
     "spread, one loss": lambda path: plots.spread({"0.1": [HISTORY[:1]]}, path, metric="test_loss"),
     "by setting": lambda path: plots.by_setting({0.1: [0.9, 0.8], 1: [np.nan, 0.7], 9: [np.nan]}, path, x="a", y="b"),
+    "forecasts": lambda path: plots.forecasts([FORECASTED] * 3, path),
     "transcripts": lambda path: plots.transcripts(
         [plots.Heard(RNG.random((20, 8)), np.eye(3)[[0, 1, 1, 0, 2]], "a b", text) for text in ("a b", "b")],
         path,
@@ -135,6 +137,33 @@ def test_axes_and_legends_are_in_words(figures):
     assert spread.axes[0].get_ylabel() == "test accuracy in %"
     assert "mean ± standard deviation" in spread.axes[0].get_legend().get_title().get_text()
     assert sorted(said(rates)) == ["a run", "mean ± standard deviation", "some diverged"]
+
+
+def test_several_metrics_of_several_runs_have_a_plot_each_with_training_dashed(figures):
+    metrics = ["train_loss", "test_loss", "test_accuracy"]
+    lost = [{"epoch": 1, "train_loss": None, "test_loss": 1.0, "test_accuracy": 0.5}]
+    plots.compare({"a": HISTORY, "b": lost}, "p.png", metrics)
+    loss, accuracy = figures[0].axes
+    assert [axes.get_ylabel() for axes in (loss, accuracy)] == ["loss", "test accuracy in %"]
+    assert [line.get_linestyle() for line in loss.lines] == ["--", "-", "-"]
+    assert said(figures[0])[2:] == ["b, test, last 1", "a, last 94.00 %", "b, last 50.00 %"]
+    with pytest.raises(ValueError, match="histories: expected records of 'test_f1', got none in 'a'"):
+        plots.compare({"a": HISTORY}, "p.png", ["test_f1"])
+    with pytest.raises(ValueError, match="metric: expected at least one name"):
+        plots.compare({"a": HISTORY}, "p.png", [])
+
+
+def test_a_forecast_of_the_future_has_a_name_beside_those_that_are_judged(figures):
+    plots.forecasts([FORECASTED._replace(made={8: np.ones((3, 4))}), FORECASTED], "p.png", name="LSTM", interval="80%")
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "measured",
+        "LSTM and its 80% interval, made at the dot",
+        "LSTM and its 80% interval, the future",
+    ]
+    line = figures[0].axes[0].lines[1]
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(7, 12))
+    np.testing.assert_array_equal(line.get_ydata(), [np.sin(7), 1, 1, 1, 1])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16])
@@ -222,6 +251,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         (lambda: plots.by_setting({0.1: []}, "p.png", x="a", y="b"), "results: expected at least one"),
         (lambda: plots.reliability({}, "p.png"), "groups: expected at least one classifier"),
         (lambda: plots.predictions(np.ones((2, 4, 4, 1)), [0], [0], "p.png"), "images: expected one a label, 1, got 2"),
+        (lambda: plots.forecasts([], "p.png"), "series: expected at least one"),
+        (
+            lambda: plots.forecasts([FORECASTED._replace(made={21: np.ones((3, 2))})], "p.png"),
+            "made: expected forecasts that begin at step 1 to 20 and end before step 24, .* got one of 2 steps from 21",
+        ),
         (lambda: plots.transcripts([], "p.png", "ab", hop=1.0), "heard: expected at least one recording"),
         (
             lambda: plots.transcripts([plots.Heard(np.eye(3), np.eye(3), "", "")], "p.png", "ab", hop=1.0),

@@ -1,8 +1,4 @@
-"""Time series: the real ones that come inside statsmodels, and a person's own from a CSV file.
-
-The season of a series is data: `period` says after how many steps it returns, 12 months, 4 quarters, 52.18 weeks, or 1
-where it has none. All series are real; none of them is read from a network.
-"""
+"""Time series, and the real ones that statsmodels contains: they need no network."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -18,15 +14,25 @@ Scale = Literal["none", "sqrt", "log"]
 class Series(NamedTuple):
     """A series of values at equal distances in time.
 
+    The season is data: `period` says after how many steps it returns, 12 months, 4 quarters, 52.18 weeks, or 1 without
+    a season.
+
     Attributes:
-        name: What it is of, short.
-        unit: Of its values.
-        step: What one step is: `month`.
+        name: Its short name.
+        unit: The unit of its values.
+        step: The name of one step, for example `month`.
         first: The time of its first value, in years.
         per_year: Steps a year, for the axis of time.
-        period: After how many steps its season returns; 1: it has none.
+        period: After how many steps its season returns.
         scale: On which scale its ups and downs are about as large at high values as at low ones.
         values: `(time,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import data
+        >>> series = data.Series("sales", "$", "month", 2024.0, 12, 12, "log", np.array([100.0, 110.0, 121.0]))
+        >>> series.transformed().round(2).tolist(), series.label(14)
+        ([4.61, 4.7, 4.8], '2025-03')
     """
 
     name: str
@@ -45,7 +51,7 @@ class Series(NamedTuple):
         return np.log(self.values) if self.scale == "log" else self.values
 
     def restored(self, transformed: Floats) -> Floats:
-        """The values of numbers on the series' scale."""
+        """The values, from numbers on the series' scale."""
         if self.scale == "sqrt":
             return np.square(np.maximum(transformed, 0))
         return np.exp(transformed) if self.scale == "log" else transformed
@@ -66,12 +72,25 @@ class Series(NamedTuple):
 
 
 def load_series() -> list[Series]:
-    """The series that come inside statsmodels: ten of them, yearly, quarterly, monthly and weekly."""
+    """Loads the real series that statsmodels contains: ten of them, yearly, quarterly, monthly and weekly.
+
+    Returns:
+        The series, whole: a gap holds the last value before it.
+
+    Raises:
+        ModuleNotFoundError: If statsmodels is not installed.
+
+    Example:
+        >>> from jaxnn import data
+        >>> nile = data.load_series()[1]  # doctest: +SKIP
+        >>> nile.name, nile.unit, nile.label(0), len(nile.values), nile.period  # doctest: +SKIP
+        ('Nile', '10⁸ m³', '1871', 100, 1)
+    """
     try:
         from statsmodels.datasets import co2, elec_equip, elnino, interest_inflation, macrodata, nile, sunspots
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the series: statsmodels, in which they come, is not installed; "
+            "data.load_series: statsmodels, which contains the series, is not installed; "
             f"install it with: {extras.install('experiments')}"
         ) from error
 
@@ -99,6 +118,6 @@ def load_series() -> list[Series]:
 
 
 def _filled(values: Floats) -> Floats:
-    """Each gap is filled with the last value before it, which a forecast of the time could have known."""
+    """Fills each gap with the last value before it, which a forecast of the time could have known."""
     known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
     return values[known]

@@ -1,4 +1,4 @@
-"""Options that several experiments have: where a run is kept, how it is resumed, and on which devices it trains."""
+"""Options that scripts share: where a run is kept, how it is resumed, and on which devices it trains."""
 
 import dataclasses
 import os
@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 
-from experiments.cli.checks import Count, Natural, Number, as_typed, check
 from jaxnn import train
+from jaxnn.cli.checks import Count, Natural, Number, as_typed, check
 from jaxnn.train.devices import distributed
-from jaxnn.train.run import History
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True)
 class Trained(Kept):
-    """How a training by `train.fit` or `train.ensemble.fit` is kept, or foretold."""
+    """How a training by `train.fit` or `train.ensemble.fit` is kept, or described without training."""
 
     checkpoint_every: Count = 1
     """Epochs from one checkpoint to the next."""
@@ -60,7 +59,7 @@ class Cosine(Epochs):
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Over what to spread the training; the numbers are the same, to rounding, whatever is chosen."""
+    """The devices that share the training; the numbers are the same, to rounding, whatever is chosen."""
 
     devices: Count | None = None
     """Devices to split each batch over: one unless said; a job of several processes uses all it has."""
@@ -84,7 +83,16 @@ FREE = (
 
 
 def join(options: Devices) -> None:
-    """Joins the other processes, if there are any, before any other use of JAX."""
+    """Joins the other processes of a job, if there are any, before any other use of JAX.
+
+    Of several processes, the first one alone prints from here on.
+
+    Args:
+        options: The options.
+
+    Raises:
+        ValueError: If they do not say which processes there are; it names the options.
+    """
     if not jax.distributed.is_initialized():
         with as_typed(coordinator="--coordinator", processes="--processes", process_id="--process-id"):
             distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
@@ -93,7 +101,23 @@ def join(options: Devices) -> None:
 
 
 def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | None:
-    """The devices that the options ask for, None for the usual one; raises where the batch does not divide."""
+    """Makes the `parallel` of `train.fit`.
+
+    Args:
+        options: The options.
+        batch_size: Examples a step.
+
+    Returns:
+        The devices, or None for one device.
+
+    Raises:
+        ValueError: If there are fewer devices, or they do not divide the batch; it names the option.
+
+    Example:
+        >>> from jaxnn import cli
+        >>> cli.parallel_of(cli.Devices(devices=1), batch_size=32).devices
+        1
+    """
     if options.devices is None and options.shard_state == 1 and jax.process_count() == 1:
         return None
     with as_typed(devices="--devices", shard="--shard-state"):
@@ -103,14 +127,39 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
 
 
 def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
-    """Raises where an option makes no sense, or there is nothing to resume, before anything is loaded."""
+    """Checks all options, and that there is something to resume, before anything is loaded.
+
+    Args:
+        options: The options.
+        networks: As for `folder_of`.
+
+    Raises:
+        ValueError: As `check` and `folder_of`.
+    """
     check(options)
     if options.resume is not None:
         folder_of(options, networks)
 
 
 def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
-    """The folder of the run to resume, which holds checkpoints of its networks, or a new one with these options."""
+    """Opens the run folder: that of `--resume`, or a new one, `--run`, which holds the options.
+
+    Args:
+        options: A dataclass with `run` and perhaps `resume`, for example a `Kept`.
+        networks: The folders of checkpoints, in the order of training, where a run trains several networks.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the folder cannot be made, or holds nothing to resume; it names the option.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxnn import cli
+        >>> cli.folder_of(cli.Kept(run=Path("runs/line"))).path.as_posix()
+        'runs/line'
+    """
     resume = getattr(options, "resume", None)
     with as_typed(path="--run" if resume is None else "--resume"):
         if resume is None:
@@ -127,15 +176,27 @@ def keeping(
     best: str | None = None,
     free: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Arguments of `train.fit`, `train.ensemble.fit` and `train.loop.drive` that keep a run in its folder.
+    """Makes the arguments of `train.fit`, `train.ensemble.fit` and `train.loop.drive` that keep a run in its folder.
 
     Args:
-        options: The options.
+        options: A `Kept`. Those with `checkpoint_every` save by epochs, others every `checkpoint_seconds`;
+            `tensorboard` writes its files too.
         folder: The run folder.
         network: The network's folder in it, where a run trains several.
         log: Whether to write metrics and curves: those of one network.
         best: As for `train.Checkpoints`.
-        free: More options that a resumed run may change.
+        free: Names of more options that a resumed run may change.
+
+    Returns:
+        `checkpoints`, `profile`, `run` and `sinks`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from jaxnn import cli
+        >>> options = cli.Epochs(run=Path("runs/line"))
+        >>> kept = cli.keeping(options, cli.folder_of(options))
+        >>> kept["checkpoints"].config
+        {'seed': 0, 'epochs': 10, 'batch_size': 128}
     """
     fixed = {name: value for name, value in dataclasses.asdict(options).items() if name not in (*FREE, *free)}
     return {
@@ -153,11 +214,12 @@ def keeping(
     }
 
 
-def seconds_of(history: History) -> float:
-    """The seconds of training alone; of a run that was resumed, those before too."""
-    return sum(record["seconds"] for record in history)
+def dry_run(options: Trained, create: Callable[[], train.TrainState], **work: Any) -> None:
+    """Prints what `train.fit` would cost: parameters by layer, FLOPs, memory, the time to compile.
 
-
-def foretell(options: Trained, create: Callable[[], train.TrainState], **work: Any) -> None:
-    """Says what `train.fit` would cost with these arguments; `create` makes its state."""
+    Args:
+        options: The options.
+        create: Makes the state; it is traced only.
+        **work: The arguments of `train.fit`.
+    """
     print(train.loop.dry_run(jax.eval_shape(create), **work, resume=options.resume))

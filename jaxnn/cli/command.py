@@ -1,4 +1,4 @@
-"""The command line of an experiment: options from a dataclass, from files and from a run to resume."""
+"""The command line of a script: options from a dataclass, from files and from a run to resume."""
 
 import argparse
 import contextlib
@@ -9,32 +9,55 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.cli.checks import check, option
 from jaxnn import extras, train
+from jaxnn.cli.checks import check, option
 from jaxnn.files import steady_output
 from jaxnn.train.run.environment import program_line
 
 Options = TypeVar("Options")
 ABOUT = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
+SMALLER = ("batch_size", "at_once", "streams", "hidden")
+"""Options that take less memory when they are smaller."""
 
 
-def run(main: Callable[[Options], None], options: type[Options], description: str | None) -> None:
-    """Reads the command line into `options` and calls `main`; errors that a person can mend have no traceback.
+def run(
+    main: Callable[[Options], None],
+    options: type[Options],
+    description: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Reads the command line and calls `main` with the options; errors that a person can mend have no traceback.
+
+    What is typed wins over the files of `--config`, these over the options of the run to `--resume`, these over the
+    defaults. Exit statuses are those of `train.loop.plain_errors`; a wrong option ends the program with 2.
 
     Args:
-        main: The experiment.
-        options: A dataclass; its fields are the options, the strings below them their help.
-        description: What `--help` starts with.
+        main: The script.
+        options: A dataclass; its fields are the options, the strings below them their help. A field `resume` is the
+            folder of a run whose options are read first. Fields without a default are typed without their name.
+        description: The beginning of `--help`, usually `__doc__`.
+        arguments: The words of the command line; by default those of the program.
+
+    Example:
+        >>> import dataclasses
+        >>> from jaxnn import cli
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Options:
+        ...     epochs: cli.Count = 10
+        ...     flip: bool = False
+        >>> cli.run(print, Options, "Learns to read digits.", ["--epochs", "3", "--flip"])
+        Options(epochs=3, flip=True)
     """
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-    smaller = [option(name) for name in ("batch_size", "at_once", "streams", "hidden") if name in names]
+    smaller = [option(name) for name in SMALLER if name in names]
     with train.loop.plain_errors(f"try a smaller {' or '.join(smaller) or 'network'}"):
         try:
-            parsed = _parsed(sys.argv[1:], options, f"{description or ''}\n\n{ABOUT}")
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            parsed = _parsed(words, options, f"{description or ''}\n\n{ABOUT}")
         except (ValueError, argparse.ArgumentError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
@@ -43,7 +66,7 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
 
 
 def _parsed(words: list[str], options: type[Options], description: str) -> Options:
-    """The options: what is typed over the files of --config over those of the run to --resume over the defaults."""
+    """The options of a command line, over those of files, of a run to resume, and the defaults."""
     fields: tuple[Any, ...] = dataclasses.fields(options)  # type: ignore[arg-type]
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     reader.add_argument("--config", type=Path, action="append", default=[])
@@ -56,17 +79,18 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
     given, words = reader.parse_known_args(words)
     try:
         import tyro
-    except ImportError:
-        sys.exit(f"error: the experiments need more packages: {extras.install('experiments')}")
+    except ImportError as error:
+        raise ImportError(
+            f"jaxnn.cli: tyro is not installed; install it with: {extras.install('experiments')}"
+        ) from error
     no_default = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    default = with_files(options(**dict.fromkeys(no_default, tyro.MISSING)), given.config)
+    default = _with_files(options(**dict.fromkeys(no_default, tyro.MISSING)), given.config)
     resumed = getattr(given, "resume", None) or getattr(default, "resume", None)
     if resumed is not None:
-        default = with_files(default, [resumed / "config.json", *given.config])
+        default = _with_files(default, [resumed / "config.json", *given.config])
         default = dataclasses.replace(default, resume=resumed)  # type: ignore[type-var]
     module = options.__module__.removesuffix(".__main__")
     program = shlex.join(program_line() or ["python"]) if module == "__main__" else f"python -m {module}"
-    # What has no default, the runs to compare for instance, is typed without its name.
     config = (tyro.conf.PositionalRequiredArgs,)
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
@@ -81,7 +105,7 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
             sys.exit()
 
 
-def with_files(options: Options, paths: list[Path]) -> Options:
+def _with_files(options: Options, paths: list[Path]) -> Options:
     """The options with those of some files; of several, the last wins. An error names the file."""
     for path in paths:
         options = train.run.load_config(path, options)

@@ -11,19 +11,17 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.cli.checks import Count, Natural, Number, Share, as_typed, expect, steps_of
-from experiments.cli.options import Devices, Epochs, check_run, join, parallel_of, seconds_of
-from jaxnn import data, plots, train
+from jaxnn import cli, data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.data.loading import Name
 from jaxnn.train.devices import distributed
 from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
-from jaxnn.train.step import Preprocess, augment
+from jaxnn.train.step import augment
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures(Epochs):
+class Pictures(cli.Epochs):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
     data: Name = "digits"
@@ -34,31 +32,31 @@ class Pictures(Epochs):
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
-    weight_decay: Number = 0.0
+    weight_decay: cli.Number = 0.0
     """Decoupled weight decay of the weights, for adamw and sgd."""
-    l2: Number = 0.0
+    l2: cli.Number = 0.0
     """Scale of the L2 penalty of the weights, added to the loss."""
-    label_smoothing: Share = 0.0
+    label_smoothing: cli.Share = 0.0
     """Share of each label that is spread over all classes."""
     normalize: bool = False
     """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
     flip: bool = False
     """Mirror each training picture left to right, by a coin's throw."""
-    shift: Natural = 0
+    shift: cli.Natural = 0
     """Shift each training picture by up to this many pixels, its border reflected."""
-    cutout: Natural = 0
+    cutout: cli.Natural = 0
     """Blank a square of this side in each training picture."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(Pictures, Devices):
+class Training(Pictures, cli.Devices):
     """How to train one network at a time."""
 
-    learning_rate: Number = 1e-3
+    learning_rate: cli.Number = 1e-3
     """The highest learning rate of the run."""
     precision: Literal["float32", "bf16", "float16"] = "float32"
     """The dtype that layers compute in; parameters are float32, and float16 has a loss scale that adjusts itself."""
-    chunk: Count | None = None
+    chunk: cli.Count | None = None
     """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
@@ -66,62 +64,62 @@ class Training(Pictures, Devices):
 
 def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
     """The pictures, once the options are known to make sense; `networks` are those of a run to resume."""
-    check_run(options, networks)
+    cli.check_run(options, networks)
     advice = "0 for --optimizer adam; --optimizer adamw decays weights, and --l2 penalises them"
-    expect("weight_decay", options.weight_decay, not options.weight_decay or options.optimizer != "adam", advice)
+    cli.expect("weight_decay", options.weight_decay, not options.weight_decay or options.optimizer != "adam", advice)
     if isinstance(options, Training):
         if options.tensorboard:
             need_tensorboardx()
-        join(options)
-    with as_typed(data_dir="--data-dir"):
-        pictures = data.load(options.data, options.data_dir)
-    height, width = pictures.train.images.shape[1:3]
-    side = min(height, width)
-    expect("shift", options.shift, options.shift < side, f"less than {side} pixels, for pictures of {height}x{width}")
-    expect("cutout", options.cutout, options.cutout <= side, f"{side} pixels at most, for pictures of {height}x{width}")
-    return pictures
+        cli.join(options)
+    with cli.as_typed(data_dir="--data-dir"):
+        dataset = data.load(options.data, options.data_dir)
+    height, width = dataset.train.images.shape[1:3]
+    side, of = min(height, width), f"for pictures of {height}x{width}"
+    cli.expect("shift", options.shift, options.shift < side, f"less than {side} pixels, {of}")
+    cli.expect("cutout", options.cutout, options.cutout <= side, f"{side} pixels at most, {of}")
+    return dataset
 
 
-def optimizer_of(options: Pictures, pictures: Dataset, learning_rate: float) -> optax.GradientTransformation:
+def optimizer_of(options: Pictures, dataset: Dataset, learning_rate: float) -> optax.GradientTransformation:
     """The optimiser, and its schedule over all steps of the run."""
     return train.optimizer(
         options.optimizer,
         learning_rate,
-        steps=steps_of(options.epochs, len(pictures.train.labels), options.batch_size),
+        steps=cli.steps_of(options.epochs, len(dataset.train.labels), options.batch_size),
         schedule=options.schedule,
         weight_decay=options.weight_decay,
     )
 
 
-def work_of(options: Pictures, pictures: Dataset) -> dict[str, Any]:
+def work_of(options: Pictures, dataset: Dataset) -> dict[str, Any]:
     """Arguments of `train.fit` and `train.ensemble.fit` beside the state: data, loss, penalty, preprocessing."""
     changes: list[augment.Augmentation] = [augment.random_flip] if options.flip else []
     if options.shift:
         changes.append(functools.partial(augment.random_shift, pixels=options.shift))
     if options.cutout:
         changes.append(functools.partial(augment.cutout, size=options.cutout))
-    mean, std = data.channel_statistics(pictures.train.images) if options.normalize else (0.0, 1.0)
+    mean, std = data.channel_statistics(dataset.train.images) if options.normalize else (0.0, 1.0)
     augmentation = augment.compose(*changes) if changes else None
     work = {
-        "data": pictures.train,
+        "data": dataset.train,
         "loss_fn": train.losses.classification(options.label_smoothing),
-        "test_data": pictures.test,
+        "test_data": dataset.test,
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "penalty": train.losses.l2(options.l2) if options.l2 else None,
         "preprocess": train.image_preprocess(mean=mean, std=std, augmentation=augmentation),
     }
     if isinstance(options, Training):
-        work |= {"chunk": options.chunk, "parallel": parallel_of(options, options.batch_size)}
+        work |= {"chunk": options.chunk, "parallel": cli.parallel_of(options, options.batch_size)}
     return work
 
 
-def introduce(model: nnx.Module, pictures: Dataset) -> int:
+def introduce(model: nnx.Module, dataset: Dataset) -> int:
     """Says what is about to be trained, on what; returns the number of parameters."""
     parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(
-        f"{type(model).__name__} with {parameters:,} parameters on {pictures.name}: {len(pictures.train.labels):,} "
-        f"pictures to train on, {len(pictures.test.labels):,} held out; {jax.devices()[0].device_kind}"
+        f"{type(model).__name__} with {parameters:,} parameters on {dataset.name}: {len(dataset.train.labels):,} "
+        f"pictures to train on, {len(dataset.test.labels):,} held out; {jax.devices()[0].device_kind}"
     )
     return parameters
 
@@ -146,15 +144,14 @@ def judge(state: train.TrainState, work: dict[str, Any]) -> tuple[train.TrainSta
 
 
 def leave(
-    folder: train.RunFolder, state: train.TrainState, preprocess: Preprocess, pictures: Dataset, predicted: np.ndarray
+    folder: train.RunFolder, state: train.TrainState, preprocess: Any, dataset: Dataset, predicted: np.ndarray
 ) -> None:
     """Leaves confusion.png, predictions.png, and model.jaxprogram, which `experiments.serve` reads."""
-    test, classes = pictures.test, pictures.classes
+    test, classes = dataset.test, dataset.classes
     plots.confusion(test.labels, predicted, folder / "confusion.png", classes)
     plots.predictions(test.images, test.labels, predicted, folder / "predictions.png", classes, most=32)
-    about = {"data": pictures.name, "classes": classes}
-    program = train.export(state, test.images[:1], preprocess=preprocess, about=about)
-    program.save(folder / "model.jaxprogram")
+    about = {"data": dataset.name, "classes": classes}
+    train.export(state, test.images[:1], preprocess=preprocess, about=about).save(folder / "model.jaxprogram")
 
 
 def report(folder: train.RunFolder, accuracy: float, history: History, parameters: int) -> None:
@@ -163,3 +160,8 @@ def report(folder: train.RunFolder, accuracy: float, history: History, parameter
     result = {"test_accuracy": accuracy, "seconds": seconds, "parameters": parameters, "epochs": len(history)}
     folder.write_json("result.json", result)
     print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s; pictures and metrics are in {folder.path}")
+
+
+def seconds_of(history: History) -> float:
+    """The seconds of training alone; of a run that was resumed, those before too."""
+    return sum(record["seconds"] for record in history)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments import mlp, rows
-from experiments.cli.options import Kept, folder_of
 from jaxnn import train
+from jaxnn.cli import Kept, folder_of
 
 
 def a_run(files=(), checkpoints=()):

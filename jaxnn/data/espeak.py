@@ -1,4 +1,4 @@
-"""Speech from text, by the eSpeak NG library that the package espeakng-loader contains.
+"""Speech from text, by the library eSpeak NG, which the package espeakng-loader contains.
 
 As a program, `python espeak.py < requests.json > sounds.npz`, it speaks in a separate process: what eSpeak NG says
 depends on what it said before, so only a new process says the same to the same requests, and the library may end the
@@ -10,9 +10,13 @@ import io
 import json
 import subprocess
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxnn.data.wav import Recordings
 
 SYNCHRONOUS, DONT_EXIT, UTF8, SPEED, PITCH = 2, 0x8000, 1, 1, 3
 """Constants of espeak-ng/speak_lib.h; in other modes it speaks in a thread, which the next voice would disturb."""
@@ -21,48 +25,61 @@ COMMAND = (sys.executable, "-P", __file__)
 """This file as a program. -P: the folder of this file holds modules that are not meant to be found by name."""
 
 
-class Request(NamedTuple):
+class Spoken(NamedTuple):
     """A text to speak, and how.
 
     Attributes:
         text: The words.
-        voice: A voice of eSpeak NG: a language and a variant, `en-us+f3`.
+        voice: A voice of eSpeak NG: a language, and perhaps a variant, `en-us+f3`.
         speed: Words a minute.
-        pitch: From 0 to 99.
+        pitch: A number from 0 to 99.
     """
 
     text: str
-    voice: str
-    speed: int
-    pitch: int
+    voice: str = "en-us"
+    speed: int = 175
+    pitch: int = 50
 
 
-def speak(requests: list[Request]) -> tuple[list[np.ndarray], int]:
-    """Speaks in a new process; the same requests give the same sounds.
+def speak(requests: Sequence[Spoken]) -> "Recordings":
+    """Speaks texts with eSpeak NG, in a new process; the same requests give the same sounds.
 
     Args:
-        requests: What to say.
+        requests: The texts, and how to say each.
 
     Returns:
-        The samples of each, int16, and their number a second.
+        The recordings; the speaker is the variant of the voice.
 
     Raises:
-        ImportError: If the engine is missing or does not work here; it says which.
+        ImportError: If the engine is missing or does not work here, or has no such voice; the message says which.
+
+    Example:
+        >>> from jaxnn import data
+        >>> texts = [data.Spoken("one two", voice="en-us+f3"), data.Spoken("three", speed=250)]
+        >>> said = data.speak(texts)  # doctest: +SKIP
+        >>> said.texts, said.speakers, said.rate  # doctest: +SKIP
+        (['one two', 'three'], ['f3', ''], 22050)
     """
+    # Not at the top: the process that speaks need not find this package.
+    from jaxnn import extras
+    from jaxnn.data.wav import Recordings
+
     done = subprocess.run(COMMAND, input=json.dumps(requests).encode(), capture_output=True)
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         reason = told[-1] if told else f"its process ended with status {done.returncode}"
-        # Not at the top: the process that speaks need not find this package.
-        from jaxnn import extras
-
         raise ImportError(
-            f"eSpeak NG, which speaks the default data, cannot be used here: {reason}. It comes with "
-            f"{extras.install('speech')}; or give recordings with --data-dir."
+            f"data.speak: eSpeak NG cannot be used here: {reason}; it comes with: {extras.install('speech')}"
         )
     with np.load(io.BytesIO(done.stdout)) as file:
-        sounds, ends, rate = file["sounds"], file["ends"], int(file["rate"])
-    return np.split(sounds, ends[:-1]), rate
+        sounds, rate = np.split(file["sounds"], file["ends"][:-1]), int(file["rate"])
+    return Recordings(
+        names=[f"{number} {request.voice}" for number, request in enumerate(requests)],
+        samples=[sound.astype(np.float32) / np.float32(2**15) for sound in sounds],
+        rate=rate,
+        texts=[request.text for request in requests],
+        speakers=[request.voice.partition("+")[2] for request in requests],
+    )
 
 
 class Engine:
@@ -93,7 +110,7 @@ class Engine:
             self.heard.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def say(self, request: Request) -> np.ndarray:
+    def say(self, request: Spoken) -> np.ndarray:
         """Speaks one request."""
         if self.library.espeak_SetVoiceByName(request.voice.encode()):
             sys.exit(f"it has no voice {request.voice}")
@@ -106,9 +123,9 @@ class Engine:
 
 
 def main() -> None:
-    """Speaks what the standard input requests."""
+    """Speaks the requests of the standard input."""
     engine = Engine()
-    sounds = [engine.say(Request(*each)) for each in json.load(sys.stdin)]
+    sounds = [engine.say(Spoken(*each)) for each in json.load(sys.stdin)]
     file = io.BytesIO()
     np.savez(
         file,

@@ -1,1 +1,0 @@
-"""Options that experiments share, their command line, and learning to classify pictures."""

@@ -1,0 +1,210 @@
+"""Training in segments whose learning rate is planned ahead: over a number of steps, or by the clock."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.counts import check_count
+from jaxnn.train.checkpoint.options import Position
+from jaxnn.train.loop.computed import Computed
+from jaxnn.train.loop.driver import Program
+from jaxnn.train.loop.nonfinite import NonFiniteLossError
+from jaxnn.train.losses.types import Metrics
+from jaxnn.train.run.progress import Progress
+from jaxnn.train.run.record import Record
+from jaxnn.train.step import compiling
+from jaxnn.train.step.hyperparameters import with_hyperparameters
+from jaxnn.train.step.state import TrainState
+
+
+@dataclasses.dataclass
+class Budget:
+    """The length of a run: a number of steps, or of seconds from now on.
+
+    Args:
+        steps: The steps of the run; None lets the clock decide.
+        seconds: The seconds of the run, if `steps` is None.
+        began: When it began, as `time.perf_counter` tells.
+        seconds_per_step: How long a step took lately; None before the first.
+
+    Raises:
+        ValueError: If neither `steps` nor `seconds` is given, or one is out of range.
+
+    Example:
+        >>> from jaxnn import train
+        >>> train.loop.Budget(steps=10).shares(4, 3).tolist()
+        [0.5, 0.6, 0.7]
+    """
+
+    steps: int | None = None
+    seconds: float = math.inf
+    began: float = dataclasses.field(default_factory=time.perf_counter)
+    seconds_per_step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            check_count("steps", self.steps)
+        elif not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds: expected a finite positive number without steps, got {self.seconds}")
+
+    @property
+    def elapsed(self) -> float:
+        """Returns the seconds that the run has taken so far."""
+        return time.perf_counter() - self.began
+
+    def resume(self, seconds: float) -> None:
+        """Counts the seconds that the run took before it stopped."""
+        self.began = time.perf_counter() - seconds
+
+    def shares(self, done: int, segment: int) -> np.ndarray:
+        """Plans which share of the run is over after each of the next steps.
+
+        By the clock, the steps that are left are foretold from how long the last ones took, in whole segments, so that
+        the run ends with one.
+
+        Args:
+            done: Steps so far.
+            segment: Steps to plan.
+
+        Returns:
+            `(segment,)`, rising, at most 1.
+        """
+        ahead = np.arange(1, segment + 1)
+        if self.steps is not None:
+            return np.minimum((done + ahead) / self.steps, 1)
+        now = min(self.elapsed / self.seconds, 1)
+        if self.seconds_per_step is None:
+            return np.full(segment, now)
+        left = (1 - now) * self.seconds / self.seconds_per_step
+        return 1 - (1 - now) * (1 - ahead / (segment * max(1, round(left / segment))))
+
+
+def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarray:
+    r"""Computes the learning rate at each share of a run: up over the `warmup`, and down to 0 as half a cosine.
+
+    .. math:: \eta(s) = \eta_{\max} \min\left(\frac{s}{w}, \frac{1 + \cos \pi s}{2}\right)
+
+    Args:
+        shares: `(steps,)`, from 0 to 1.
+        highest: The learning rate that the cosine comes down from.
+        warmup: The share of the run that goes up.
+
+    Returns:
+        Rates, float32 `(steps,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxnn import train
+        >>> train.loop.cosine(np.array([0.01, 0.5, 1.0]), highest=2.0).round(3).tolist()
+        [0.4000000059604645, 1.0, 0.0]
+    """
+    factors = np.minimum(shares / warmup, (1 + np.cos(np.pi * shares)) / 2)
+    return (highest * factors).astype(np.float32)
+
+
+class Segments(Program):
+    """Training for `drive` in segments of steps, each one compiled program, planned by a `Budget`.
+
+    With a budget of seconds the run takes that long whatever the machine, and its learning rate ends where the time
+    does. A record is made for each segment: `step`, `epochs`, `share` of the run, `train_loss` and `seconds`.
+
+    Args:
+        step: A step of `make_step`, for states whose optimiser is of `train.optimizer` without a schedule.
+        data: Batches that are computed on the device, for example `TBPTT`.
+        budget: The length of the run.
+        rate: The learning rates at the shares of the run, `(steps,)` -> `(steps,)`, for example by `cosine`.
+        segment: Steps of a compiled program.
+        advice: Advice for a loss that is not finite.
+
+    Attributes:
+        budget: The length of the run.
+        share: The share of the run that is over.
+
+    Raises:
+        ValueError: If `segment` is not a positive integer.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from functools import partial
+        >>> from jaxnn import train
+        >>> data = train.Generated(lambda key: jax.random.normal(key, (8, 2)), steps=10)
+        >>> step = train.make_step(lambda w, x, key: ((x @ w - x[:, 0]) ** 2, {}))
+        >>> budget = train.loop.Budget(steps=60)  # or seconds=840, for a run of fourteen minutes
+        >>> rate = partial(train.loop.cosine, highest=0.1)
+        >>> program = train.loop.Segments(step, data, budget, rate, segment=20)
+        >>> state = train.create_state(jnp.zeros(2), train.optimizer("adam"), jax.random.key(0))
+        >>> state, history = train.loop.drive(program, state)
+        >>> len(history), history[-1]["share"], history[-1]["train_loss"] < history[0]["train_loss"]
+        (3, 1.0, True)
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., tuple[TrainState, Metrics]],
+        data: Computed,
+        budget: Budget,
+        rate: Callable[[np.ndarray], np.ndarray],
+        *,
+        segment: int = 100,
+        advice: str = "try a lower learning rate, or clip gradients (train.optimizer(clip_norm=1.0))",
+    ) -> None:
+        self.share = 0.0
+        self.budget, self._data, self._rate, self._advice = budget, data, rate, advice
+        self._segment = check_count("segment", segment)
+
+        @partial(compiling.jit, donate_argnums=0)
+        def run(state: TrainState, data: Computed, rates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+            def body(state: TrainState, rate: jax.Array) -> tuple[TrainState, Any]:
+                opt_state = with_hyperparameters(state.opt_state, {"learning_rate": rate})
+                state = dataclasses.replace(state, opt_state=opt_state)
+                return step(state, data.batch_at(state.key, state.step))
+
+            return jax.lax.scan(body, state, rates)
+
+        self._run = run
+
+    def resume(self, state: TrainState, position: Position, display: Progress) -> None:
+        """Continues the schedule where it was."""
+        display.say(f"resumed after step {int(state.step):,}")
+        self.share = position.history[-1]["share"]
+        self.budget.resume(position.seconds)
+
+    def remaining(self, state: TrainState) -> float:
+        """Returns 0 when the budget is used."""
+        return 1 - self.share
+
+    def compile(self, state: TrainState) -> tuple[TrainState, str]:
+        """Compiles now, so that every segment takes the same time."""
+        self._run.lower(state, self._data, jnp.zeros(self._segment)).compile()
+        return state, ""
+
+    def run(self, state: TrainState) -> tuple[TrainState, Any]:
+        """Trains a segment."""
+        shares = self.budget.shares(int(state.step), self._segment)
+        result: tuple[TrainState, Any] = self._run(state, self._data, jnp.asarray(self._rate(shares)))
+        self.share = float(shares[-1])
+        return result
+
+    def record(self, state: TrainState, metrics: Any, seconds: float, position: Position) -> Record:
+        """Makes the record; raises `NonFiniteLossError` where a loss is not finite: there is nothing left to train."""
+        self.budget.seconds_per_step = seconds / self._segment
+        step, losses = int(state.step), metrics["loss"]
+        record: Record = {"step": step, "epochs": step / self._data.steps, "share": self.share}
+        if not np.isfinite(losses).all():
+            raise NonFiniteLossError(
+                f"drive: the loss became {losses[~np.isfinite(losses)][0]} before step {step}, and training stopped; "
+                f"{self._advice}.",
+                epoch=int(record["epochs"]) + 1,
+                step=step,
+                history=position.history,
+            )
+        record["train_loss"] = float(losses.mean())
+        record["seconds"] = position.seconds = self.budget.elapsed
+        return record
