@@ -8,9 +8,6 @@ horizontal edges. Each slides over a grey and a colour version of every picture.
 """
 
 import dataclasses
-import struct
-import warnings
-import zlib
 from pathlib import Path
 
 import jax
@@ -22,6 +19,7 @@ from experiments.cli.command import run
 from experiments.cli.options import folder_of
 from jaxnn import functional as F
 from jaxnn import plots
+from jaxnn.data.picture import read_picture
 
 K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
 K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
@@ -89,18 +87,13 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
         return {name: jnp.asarray(p, jnp.float32) / 255 for name, p in zip(names, samples.images, strict=True)}
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow refuses twice as many
     try:
-        with warnings.catch_warnings():
-            Image.MAX_IMAGE_PIXELS = LARGEST // 2  # Pillow warns above, and refuses twice as many
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-        with picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        why = error.strerror or "expected a picture, PNG, JPEG and the like"
-        raise ValueError(f"--picture: {path} cannot be read: {why}") from None
-    except (ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"--picture: {path} cannot be read: {error}") from None
+        pixels = np.asarray(read_picture(path))
+    except FileNotFoundError:
+        raise ValueError(f"--picture: expected a picture, got {path}, which does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"--picture: {error}") from None
     return {path.stem: jnp.asarray(pixels, jnp.float32) / 255}
 
 

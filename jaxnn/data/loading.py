@@ -94,7 +94,7 @@ def load(
             raise ValueError(
                 "data_dir: expected a folder for 'idx', got None; name the one that holds train-images-idx3-ubyte."
             )
-        return load_idx(data_dir)
+        return load_idx(Path(data_dir).expanduser())
     if name not in TABLE:
         raise ValueError(f"name: expected one of {', '.join(map(repr, get_args(Name)))}, got {name!r}")
     published = TABLE[name]

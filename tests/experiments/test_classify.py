@@ -110,7 +110,7 @@ def test_feature_maps_are_those_of_the_kernels():
 
 def test_a_picture_that_is_none_is_named():
     Path("notes.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"--picture: notes.png cannot be read: expected a picture"):
+    with pytest.raises(ValueError, match=r"--picture: notes.png: expected a picture, got what cannot be read"):
         feature_maps.main(feature_maps.Options(picture=Path("notes.png")))
 
 
@@ -129,11 +129,11 @@ def png(width, height, pixels=b""):
     [
         (png(2**20, 2**20), "exceeds limit of 33554432 pixels"),
         (png(12_000, 12_000), "exceeds limit of 33554432 pixels"),
-        (png(9, 9, bytes(9)), "cannot be read"),
-        (png(9, 9)[:40], "cannot be read"),
-        (b"\x89PNG\r\n\x1a\n", "cannot be read"),
+        (png(9, 9, bytes(9)), "what cannot be read"),
+        (png(9, 9)[:40], "what cannot be read"),
+        (b"\x89PNG\r\n\x1a\n", "what cannot be read"),
         (png(2, 9, bytes(27)), "--picture: expected at least 3 pixels on each side"),
-        (None, "--picture: a.png cannot be read: No such file or directory"),
+        (None, "--picture: expected a picture, got a.png, which does not exist"),
     ],
     ids=["bomb", "large", "few pixels", "cut", "a beginning", "narrow", "none"],
 )
