@@ -60,7 +60,8 @@ def read_picture(path: Path, shape: tuple[int, int, int], invert: bool) -> np.nd
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = ImageOps.fit(picture, (width, height))  # keeps proportions: cuts off at both ends
     pixels = np.asarray(picture, np.uint8).reshape(shape)
     return 255 - pixels if invert else pixels
 

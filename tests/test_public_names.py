@@ -296,6 +296,7 @@ NAMES: dict[str, set[str]] = {
         "load_digits",
         "load_idx",
         "load_languages",
+        "load_pictures",
         "load_recordings",
         "load_texts",
         "read_idx",

@@ -14,6 +14,7 @@ from jaxnn.data.download import DownloadError, download
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.languages import load_languages
 from jaxnn.data.loading import load
+from jaxnn.data.pictures import load_pictures
 from jaxnn.data.texts import TextDataset, Texts, load_texts
 from jaxnn.data.vocabulary import Vocabulary
 from jaxnn.data.wav import Recordings, load_recordings, read_wav
@@ -44,6 +45,7 @@ __all__ = [
     "load_digits",
     "load_idx",
     "load_languages",
+    "load_pictures",
     "load_recordings",
     "load_texts",
     "read_idx",

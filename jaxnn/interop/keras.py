@@ -225,8 +225,8 @@ def _read(path: str) -> Iterator[tuple[str, np.ndarray]]:
         with h5py.File(io.BytesIO(zipfile.ZipFile(path).read("model.weights.h5")) if packed else path) as file:
             if "model_weights" in file:
                 raise ValueError(
-                    f"weights: expected a file of Keras 3, got {path} in the format of Keras 2; load it in Keras and give "
-                    "the model."
+                    f"weights: expected a file of Keras 3, got {path} in the format of Keras 2; load it in Keras and "
+                    "give the model."
                 )
             file.visititems(visit)
     except FileNotFoundError:

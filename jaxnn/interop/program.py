@@ -211,8 +211,8 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         ) from error
     if not known:
         raise ValueError(
-            f"path: expected a program of format {FORMAT}, got {os.fspath(path)} of format {contents['format']}; a newer "
-            "release of this package reads it."
+            f"path: expected a program of format {FORMAT}, got {os.fspath(path)} of format {contents['format']}; a "
+            "newer release of this package reads it."
         )
     return program
 
