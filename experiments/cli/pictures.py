@@ -31,7 +31,7 @@ class Pictures(Epochs):
     own (folder: a sub-folder a class)."""
     data_dir: Path | None = None
     """A folder with a copy of the data, torchvision's or Keras's for example; without, they are found or downloaded."""
-    side: Count = 32
+    resize: Count = 32
     """Side of the squares that pictures of --data folder become."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
@@ -76,8 +76,8 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
         if options.tensorboard:
             need_tensorboardx()
         join(options)
-    with as_typed(data_dir="--data-dir", folder="--data-dir"):
-        pictures = data.load(options.data, options.data_dir, side=options.side)
+    with as_typed(data_dir="--data-dir", folder="--data-dir", side="--resize"):
+        pictures = data.load(options.data, options.data_dir, side=options.resize)
     height, width = pictures.train.images.shape[1:3]
     side = min(height, width)
     expect("shift", options.shift, options.shift < side, f"less than {side} pixels, for pictures of {height}x{width}")
