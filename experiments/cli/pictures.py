@@ -76,7 +76,7 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
         if options.tensorboard:
             need_tensorboardx()
         join(options)
-    with as_typed(data_dir="--data-dir", folder="--data-dir", side="--resize"):
+    with as_typed(data_dir="--data-dir"):
         pictures = data.load(options.data, options.data_dir, side=options.resize)
     height, width = pictures.train.images.shape[1:3]
     side = min(height, width)

@@ -58,7 +58,7 @@ def load_pictures(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
     if not folder.is_dir():
-        raise FileNotFoundError(f"folder: expected a folder of pictures, got {folder}, which is none")
+        raise FileNotFoundError(f"{folder}: expected a folder of pictures, got none")
     if all((folder / part).is_dir() for part in ("train", "test")):
         train, test = _files(folder / "train"), _files(folder / "test")
         if [*train] != [*test]:

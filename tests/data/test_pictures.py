@@ -70,7 +70,7 @@ def test_what_is_wrong_in_a_folder_is_named(change, message):
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(FileNotFoundError, match="folder: expected a folder of pictures, got pets, which is none"):
+    with pytest.raises(FileNotFoundError, match="pets: expected a folder of pictures, got none"):
         data.load_pictures("pets")
     for options, message in (({"side": 0}, "side: expected"), ({"test_fraction": 1}, "test_fraction: expected")):
         with pytest.raises(ValueError, match=message):
