@@ -83,7 +83,7 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
         return {name: jnp.asarray(p, jnp.float32) / 255 for name, p in zip(names, samples.images, strict=True)}
     try:
         pixels = data.read_picture(path, most=LARGEST)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"--picture: {error}") from None
     return {path.stem: jnp.asarray(pixels, jnp.float32) / 255}
 

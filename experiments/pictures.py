@@ -25,9 +25,12 @@ class Pictures(cli.Epochs):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
     data: Name = "digits"
-    """The pictures: scikit-learn's digits (8x8, no network needed), a published set, or MNIST-format files (idx)."""
+    """The pictures: scikit-learn's digits (8x8, no network needed), a published set, MNIST-format files (idx), or your
+    own (folder: a sub-folder a class)."""
     data_dir: Path | None = None
     """A folder with a copy of the data, torchvision's or Keras's for example; without, they are found or downloaded."""
+    resize: cli.Count = 32
+    """Side of the squares that pictures of --data folder become."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -72,7 +75,7 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
             need_tensorboardx()
         cli.join(options)
     with cli.as_typed(data_dir="--data-dir"):
-        dataset = data.load(options.data, options.data_dir)
+        dataset = data.load(options.data, options.data_dir, side=options.resize)
     height, width = dataset.train.images.shape[1:3]
     side, of = min(height, width), f"for pictures of {height}x{width}"
     cli.expect("shift", options.shift, options.shift < side, f"less than {side} pixels, {of}")

@@ -52,10 +52,16 @@ def load(path: Path) -> Program:
 
 def read_picture(path: Path, shape: tuple[int, int, int], invert: bool) -> np.ndarray:
     """A picture file in the size and the number of channels of the network, uint8 `(height, width, channels)`."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     height, width, channels = shape
-    picture = Image.open(path).convert("L" if channels == 1 else "RGB").resize((width, height))
+    picture = ImageOps.exif_transpose(Image.open(path))
+    if picture.mode.startswith("I;16"):  # Pillow itself would make all but the darkest white
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = ImageOps.fit(picture, (width, height))  # keeps proportions: cuts off at both ends
     pixels = np.asarray(picture, np.uint8).reshape(shape)
     return 255 - pixels if invert else pixels
 
@@ -152,6 +158,10 @@ def main(arguments: list[str] | None = None) -> None:
             print(compute(program, options.batch, options.out))
         else:
             print(json.dumps(program.contents, indent=2, ensure_ascii=False))
+    except jax.errors.JaxRuntimeError as error:
+        if "deserialize" not in str(error):
+            raise
+        sys.exit(f"error: JAX {program.contents['jax']} wrote {options.program}, and {jax.__version__} cannot read it")
     except (ValueError, OSError, EOFError, ImportError) as error:
         sys.exit(f"error: {error}")
 

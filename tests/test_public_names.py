@@ -342,6 +342,7 @@ NAMES: dict[str, set[str]] = {
         "load_digits",
         "load_idx",
         "load_languages",
+        "load_pictures",
         "load_recordings",
         "load_series",
         "load_texts",

@@ -15,7 +15,8 @@ from jaxnn.data.espeak import Spoken, speak
 from jaxnn.data.idx import load_idx, read_idx
 from jaxnn.data.languages import load_languages
 from jaxnn.data.loading import load
-from jaxnn.data.picture_file import read_picture
+from jaxnn.data.picture import read_picture
+from jaxnn.data.pictures import load_pictures
 from jaxnn.data.series import Series, load_series
 from jaxnn.data.series_file import read_series
 from jaxnn.data.texts import TextDataset, Texts, load_texts
@@ -50,6 +51,7 @@ __all__ = [
     "load_digits",
     "load_idx",
     "load_languages",
+    "load_pictures",
     "load_recordings",
     "load_series",
     "load_texts",

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jaxnn import extras
-from jaxnn.data.picture_file import opened
+from jaxnn.data.picture import decode
 
 SMALLEST = 8
 """Pixels on the shorter side of a picture."""
@@ -52,7 +51,8 @@ def load_coco(folder: str | os.PathLike[str], side: int) -> BoxedPictures:
 
     The folder holds one JSON file; it names pictures by their path from the folder, or from `images/` in it. Each is
     scaled, with its proportions, to fit into a square, which black fills up below or to the right, and its boxes with
-    it.
+    it. It is turned as its EXIF data say, unless only its width and height before that are those in the JSON file; what
+    is transparent is white.
 
     Args:
         folder: The folder.
@@ -85,13 +85,6 @@ def load_coco(folder: str | os.PathLike[str], side: int) -> BoxedPictures:
         >>> zoo.examples.images.shape, zoo.examples.boxes.tolist(), zoo.classes
         ((1, 20, 20, 3), [[[5.0, 1.0, 15.0, 9.0]]], ('cat',))
     """
-    try:
-        import PIL  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"load_coco: Pillow, which reads pictures, is not installed; install it with: "
-            f"{extras.install('experiments')}"
-        ) from error
     if side < SMALLEST:
         raise ValueError(f"side: expected at least {SMALLEST} pixels, got {side}")
     folder = Path(folder)
@@ -112,10 +105,11 @@ class _Reader:
     def read(self) -> BoxedPictures:
         """The data set."""
         try:
-            content = json.loads(self.path.read_text("utf-8"))
+            content = json.loads(self.path.read_bytes())  # UTF-8, with or without a mark, or UTF-16
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.path}: expected JSON, got what cannot be read as such: {error}") from None
         pictures = self.by_id(content, "images", "file_name", str)
+        sizes = {each["id"]: (each.get("width"), each.get("height")) for each in content["images"]}
         categories = self.by_id(content, "categories", "name", str)
         if not pictures or not categories:
             raise ValueError(f"{self.path}: expected at least one picture and one category, got none")
@@ -139,7 +133,7 @@ class _Reader:
             np.zeros((count, most), bool),
         )
         for row, (number, name) in enumerate(pictures.items()):
-            pixels, size, scale = self.picture(name)
+            pixels, size, scale = self.picture(name, sizes[number])
             examples.images[row, : pixels.shape[0], : pixels.shape[1]] = pixels
             for place, (box, kind, crowd) in enumerate(of_picture[number]):
                 inside = self.inside(box, size, name)
@@ -167,20 +161,24 @@ class _Reader:
             found[number] = value
         return found
 
-    def picture(self, name: str) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[float, float]]:
+    def picture(
+        self, name: str, stated: tuple[Any, Any]
+    ) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[float, float]]:
         """A picture scaled to fit, its width and height before, and the scale along both."""
-        from PIL import Image
+        from PIL.Image import Resampling
 
-        path = next((p for p in (self.path.parent / name, self.path.parent / "images" / name) if p.is_file()), None)
+        spelled = (name, name.replace("\\", "/"))  # the second as Windows writes it
+        places = [self.path.parent / inside / each for each in spelled for inside in ("", "images")]
+        path = next((place for place in places if place.is_file()), None)
         if path is None:
             raise FileNotFoundError(
                 f"{self.path.parent / name}: expected a picture, which {self.path.name} lists, got no such file"
             )
-        with opened(path) as picture:
-            width, height = picture.size
-            longer = max(width, height)
-            small = [max(1, round(length * self.side / longer)) for length in (width, height)]
-            scaled = picture.convert("RGB").resize((small[0], small[1]), Image.Resampling.BILINEAR)
+        picture = decode(path, stated)
+        width, height = picture.size
+        longer = max(width, height)
+        small = [max(1, round(length * self.side / longer)) for length in (width, height)]
+        scaled = picture.resize((small[0], small[1]), Resampling.BILINEAR)
         if min(width, height) < SMALLEST:
             raise ValueError(
                 f"{path}: expected at least {SMALLEST} pixels on each side, got {width}x{height}; leave it out."

@@ -85,13 +85,23 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.nd
         Two arrays `(C,)` in units of 0 to 1. A standard deviation is at least one step of 255, so that a channel in
         which nothing changes can be divided by it.
 
+    Raises:
+        ValueError: If the pictures have another shape or dtype.
+
     Example:
         >>> import numpy as np
         >>> from jaxnn import data
         >>> data.channel_statistics(np.array([[[[0]], [[255]]]], np.uint8))
         (array([0.5]), array([0.5]))
     """
-    return images.mean((0, 1, 2)) / 255, np.maximum(images.std((0, 1, 2)), 1) / 255
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(f"images: expected (N, H, W, C) of uint8, got {images.shape} of {images.dtype}; convert them.")
+    # Sums over how often each value occurs are exact, and need no copy of the pictures as floats.
+    counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(images, -1, 0)])
+    values = np.arange(256)
+    mean = counts @ values / counts.sum(1)
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
+    return mean / 255, np.maximum(np.sqrt(variance), 1) / 255
 
 
 def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
@@ -127,11 +137,17 @@ def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
 
 
 def _check_examples(where: str, examples: Examples, classes: int) -> None:
-    images, labels = examples
+    images, labels = map(np.asarray, examples)
     if images.ndim != 4 or images.dtype != np.uint8:
-        raise ValueError(f"{where}.images: expected (N, H, W, C) of uint8, got shape {images.shape} of {images.dtype}")
+        advice = "a channel axis is missing: images[..., None]" if images.ndim == 3 else "255 is full intensity"
+        raise ValueError(
+            f"{where}.images: expected (N, H, W, C) of uint8, got shape {images.shape} of {images.dtype}; {advice}."
+        )
     if labels.ndim != 1 or labels.dtype != np.int32:
-        raise ValueError(f"{where}.labels: expected (N,) of int32, got shape {labels.shape} of {labels.dtype}")
+        raise ValueError(
+            f"{where}.labels: expected (N,) of int32, got shape {labels.shape} of {labels.dtype}; convert them: "
+            "np.asarray(labels, np.int32)."
+        )
     if len(images) != len(labels):
         raise ValueError(
             f"{where}: expected one label per image, got {len(images):,} images and {len(labels):,} labels"

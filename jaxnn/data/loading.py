@@ -12,11 +12,12 @@ from jaxnn.data.dataset import Dataset
 from jaxnn.data.digits import load_digits
 from jaxnn.data.download import DownloadError, FailedError, fetch
 from jaxnn.data.idx import load_idx
+from jaxnn.data.pictures import load_pictures
 from jaxnn.data.progress import DownloadProgress
 from jaxnn.data.published import Host, Published
 from jaxnn.data.table import TABLE
 
-Name: TypeAlias = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "idx"]
+Name: TypeAlias = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "idx", "folder"]
 
 _SLOWEST = 256 << 10  # bytes a second: 170 MB take eleven minutes then
 _TIMEOUT = 15.0  # seconds
@@ -28,6 +29,7 @@ def load(
     *,
     download: bool = True,
     progress: bool = True,
+    side: int = 32,
 ) -> Dataset:
     """Loads a data set by name; images are `(N, H, W, C)` uint8, labels `(N,)` int32.
 
@@ -39,6 +41,7 @@ def load(
     | `"mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"fashion-mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"idx"` | grey, a folder in MNIST's format | what the files hold | what the files hold |
+    | `"folder"` | colour, a folder with a sub-folder a class: `load_pictures` | what it holds | what it holds |
 
     Without `data_dir` a published data set is taken from the first of these that has it: the cache,
     `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
@@ -48,12 +51,13 @@ def load(
 
     Args:
         name: Which one.
-        data_dir: A folder with a copy: required for `"idx"`, not allowed for `"digits"`, which has no files. It is
-            the folder of the files, a folder above it (torchvision's `root`, Keras's `datasets`), or a folder with a
-            published archive, which is checked and unpacked beside itself. The published files are known, torchvision's
-            and Keras's, and Parquet files of the Hugging Face Hub. Nothing is downloaded.
+        data_dir: A folder with a copy: required for `"idx"` and `"folder"`, not allowed for `"digits"`, which has no
+            files. It is the folder of the files, a folder above it (torchvision's `root`, Keras's `datasets`), or a
+            folder with a published archive, which is checked and unpacked beside itself. The published files are known,
+            torchvision's and Keras's, and Parquet files of the Hugging Face Hub. Nothing is downloaded.
         download: Whether to download what is not there.
         progress: Whether to say on stderr where the data come from, and how far a download is.
+        side: Side of the squares that the pictures of `"folder"` become.
 
     Returns:
         The data set.
@@ -80,7 +84,7 @@ def load(
         >>> load("svhn")
         Traceback (most recent call last):
             ...
-        ValueError: name: expected one of 'digits', 'cifar10', 'cifar100', 'mnist', 'fashion-mnist', 'idx', got 'svhn'
+        ValueError: name: expected one of digits, cifar10, cifar100, mnist, fashion-mnist, idx, folder, got 'svhn'
     """
     if name == "digits":
         if data_dir is not None:
@@ -94,9 +98,16 @@ def load(
             raise ValueError(
                 "data_dir: expected a folder for 'idx', got None; name the one that holds train-images-idx3-ubyte."
             )
-        return load_idx(data_dir)
+        return load_idx(Path(data_dir).expanduser())
+    if name == "folder":
+        if data_dir is None:
+            raise ValueError(
+                "data_dir: expected a folder for 'folder', got None; name the one that holds a sub-folder of pictures "
+                "for each class."
+            )
+        return load_pictures(Path(data_dir).expanduser(), side)
     if name not in TABLE:
-        raise ValueError(f"name: expected one of {', '.join(map(repr, get_args(Name)))}, got {name!r}")
+        raise ValueError(f"name: expected one of {', '.join(get_args(Name))}, got {name!r}")
     published = TABLE[name]
     if data_dir is not None:
         return _in_folder(published, Path(data_dir).expanduser())

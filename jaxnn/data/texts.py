@@ -1,8 +1,9 @@
 """Texts with a class each: folders and CSV files."""
 
+import contextlib
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,15 +114,20 @@ def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed
 def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
     texts, labels, documents = [], [], []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file, _fields_of_any_length():
             rows = csv.reader(file, strict=True)
-            header = next(rows, [])
+            header = [name.strip() for name in next(rows, [])]
             if missing := {"text", "label"} - set(header):
                 raise ValueError(
                     f"{path}: expected a header with the columns text and label, got {', '.join(header) or 'nothing'}; "
-                    f"name a column {min(missing)}."
+                    f"name a column {min(missing)}, and put commas between columns."
                 )
             for cells in filter(None, rows):
+                if len(cells) > len(header):
+                    raise ValueError(
+                        f"{path}, line {rows.line_num}: expected {len(header)} cells, as the header has, got "
+                        f"{len(cells)}; put texts with commas in quotation marks."
+                    )
                 row = dict(zip(header, cells, strict=False))
                 text, label = row.get("text", "").strip(), row.get("label", "").strip()
                 if not text or not label:
@@ -138,6 +144,16 @@ def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
             f"{path}, line {rows.line_num}: expected CSV, got {error}; put texts with commas in quotation marks."
         ) from error
     return texts, labels, documents
+
+
+@contextlib.contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Python's reader takes 128 KiB a field otherwise; whole books are longer."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _read_folder(path: Path, only: set[str] | None = None) -> tuple[list[str], list[str], list[str]]:

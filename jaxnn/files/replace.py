@@ -16,6 +16,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields:
         Where to write, same ending as `path`.
 
+    Raises:
+        IsADirectoryError: If `path` is a folder.
+        FileNotFoundError: If its folder does not exist.
+
     Example:
         >>> import pathlib
         >>> from jaxnn.files import replacing
@@ -25,6 +29,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"path: expected a file, got the folder {path}; add the file's name.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: expected a folder to write {path.name} to, got {path.parent}; make it first.")
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield beside

@@ -40,9 +40,10 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
 
     Raises:
         ValueError: If the name has another ending, or the tree holds no array, two of one name, or one of a dtype that
-            the format does not have.
+            the format does not have, or JSON cannot hold `about`.
         OSError: If the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if not os.fspath(path).endswith(".safetensors"):
@@ -51,10 +52,33 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
     arrays = {name: _held(name, leaf) for name, leaf in named.items()}
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in named.items() if _is_key(leaf)}
     # Hugging Face's tools read `format`.
-    texts = {name: json.dumps(value) for name, value in {**about, "keys": keys}.items()}
+    texts = {name: as_json(name, value) for name, value in {**about, "keys": keys}.items()}
     metadata = texts | {"format": "flax", "sha256": _digest(arrays)}
     with replacing(path) as beside:
-        save_file(arrays, beside, metadata)
+        try:
+            save_file(arrays, beside, metadata)
+        except SafetensorError as error:
+            raise OSError(f"path: expected a place to write {os.fspath(path)} to, got {error}; try another.") from error
+
+
+def as_json(name: str, value: Any, indent: int | None = None) -> str:
+    """Formats values as JSON.
+
+    Args:
+        name: The argument that they came as, for the error.
+        value: The values.
+        indent: As for `json.dumps`.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: If JSON cannot hold them.
+    """
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=indent is None)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected values that JSON can hold, got {error}; convert them.") from None
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -106,9 +130,10 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
     if expected != got:
         differing = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
         each = [f"{name} {expected.get(name, 'nothing')}, not {got.get(name, 'nothing')}" for name in differing]
+        of_torch = "it is PyTorch's: interop.from_torch(model, safetensors.numpy.load_file(path))"
         raise ValueError(
-            f"path: expected {what}, got {os.fspath(path)}, which should hold the arrays {shown(each)}; build it as "
-            "it was saved."
+            f"path: expected {what}, got {os.fspath(path)}, which should hold the arrays {shown(each)}; "
+            f"{of_torch if texts.get('format') == 'pt' else 'build it as it was saved'}."
         )
     return jax.tree.map_with_path(lambda at, like: _placed(found[path_name(at)], like), tree)
 
@@ -171,6 +196,8 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"path: expected a file, got the folder {os.fspath(path)}; add the file's name.")
     try:
         with safe_open(Path(path), framework="np") as file:
             yield file

@@ -112,6 +112,7 @@ LAYOUTS = {
     "embedding": (embedding,),
     "batch_norm": (batch_norm,),
     "layer_norm": (layer_norm,),
+    "rms_norm": (layer_norm,),
     "rnn": (rnn, rnn_nnx),
     "gru": (gru, gru_nnx),
     "lstm": (lstm, lstm_nnx, lstm_optimized),
@@ -151,7 +152,7 @@ def from_flax(
         >>> bool(jnp.allclose(ours(x), theirs(x), atol=1e-6))
         True
     """
-    given = matching.given_of(_named(weights))
+    given = matching.given_of(_named(weights), "weights")
     return matching.read(model, _slots(model, names, transpose_kernel), given, "weights", ())
 
 
@@ -160,7 +161,7 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
 
     Args:
         model: The module.
-        weights: As in `from_flax`. Its values are not used, and it is not changed.
+        weights: As in `from_flax`. Its values are not used and may be `jax.ShapeDtypeStruct`s; it is not changed.
         names: As in `from_flax`.
         transpose_kernel: As in `from_flax`.
 
@@ -175,7 +176,7 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
         module: Any = nnx.clone(weights)
         nnx.update(module, to_flax(model, nnx.state(module), names, transpose_kernel=transpose_kernel))
         return module
-    given = matching.given_of(_named(weights))
+    given = matching.given_of(_named(jax.tree.map(_filled, _pure(weights))), "weights")
     written = matching.write(_slots(model, names, transpose_kernel), given, "weights", ())
     tree = jax.tree.map_with_path(
         lambda at, leaf: jnp.asarray(written[path_name(at)]) if path_name(at) in written else leaf, _pure(weights)
@@ -200,9 +201,17 @@ def _named(weights: Any) -> Iterator[tuple[str, str, Any]]:
     linen = isinstance(tree, Mapping) and isinstance(tree.get("params"), Mapping)
     for at, leaf in jax.tree.leaves_with_path(tree):
         name = path_name(at)
-        is_random = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or not jnp.issubdtype(leaf.dtype, jnp.inexact)
+        is_random = hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jnp.inexact)  # keys and their counts
         if not is_random:
-            yield _short(name.split("/", 1)[1] if linen else name), name, leaf
+            yield _short(name.split("/", 1)[-1] if linen else name), name, leaf
+
+
+def _filled(leaf: Any) -> Any:
+    """A shape as an array that takes no memory; any other leaf as it is."""
+    is_key = jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    if is_key or not isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _pure(weights: Any) -> Any:

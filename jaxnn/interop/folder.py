@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxnn.files import replacing
+from jaxnn.files.tensors import as_json
 from jaxnn.interop.weights import load_weights, save_weights
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def save_folder(
         card: The text of the model card, Markdown; none is written by default.
 
     Raises:
-        ValueError: If the model holds no weights, or one that the format cannot hold.
+        ValueError: If the model holds no weights, or one that the format cannot hold, or JSON cannot hold `config`.
         OSError: If a file cannot be written.
 
     Example:
@@ -41,7 +42,7 @@ def save_folder(
         >>> model.layers[0].kernel.shape
         (4, 8)
     """
-    text = json.dumps(dict(config), indent=2, ensure_ascii=False) + "\n"
+    text = as_json("config", dict(config), indent=2) + "\n"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, model)

@@ -6,11 +6,14 @@ with `reset_after=False` it has one, and so the sum of ours on the way back.
 """
 
 import dataclasses
+import io
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import extras
@@ -60,6 +63,7 @@ batch_norm = Layout(
     "Keras's BatchNormalization", (*_affine, same("mean", "moving_mean"), same("var", "moving_variance"))
 )
 layer_norm = Layout("Keras's LayerNormalization", _affine)
+rms_norm = Layout("Keras's RMSNormalization", (same("scale", "scale", optional=True),))
 rnn = Layout("Keras's SimpleRNN", _classic, F.RNNParams)
 lstm = Layout("Keras's LSTM", _classic, F.LSTMParams)
 gru = Layout(
@@ -84,6 +88,7 @@ LAYOUTS = {
     "embedding": (embedding,),
     "batch_norm": (batch_norm,),
     "layer_norm": (layer_norm,),
+    "rms_norm": (rms_norm,),
     "rnn": (rnn,),
     "gru": (gru,),
     "gru_reset_before": (gru_reset_before,),
@@ -100,8 +105,9 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
 
     Args:
         model: The module to take the structure from. It is not changed.
-        weights: The Keras model; or its `weights`; or arrays by path; or the name of a `.weights.h5` file, in which
-            Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of `keras.Model`.
+        weights: The Keras model; or its `weights`; or arrays by path; or the name of a `.weights.h5` or `.keras` file,
+            in which Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of
+            `keras.Model`.
         names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
             names there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
 
@@ -109,8 +115,10 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
         A copy of the model with the weights, and a report of what went where.
 
     Raises:
-        ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
+        ValueError: If a weight is missing, surplus, of another shape or no array, a layer has no counterpart, or a file
+            is damaged or another.
         ImportError: If a file is given and `h5py` is not installed.
+        OSError: If it cannot be read.
 
     Example:
         >>> import numpy as np
@@ -122,7 +130,7 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
         >>> float(layer.cells[0].params.w_x[0, 0])
         1.0
     """
-    given = matching.given_of(_named(weights))
+    given = matching.given_of(_named(weights), "weights")
     return matching.read(model, _slots(model, names, given), given, "weights", ())
 
 
@@ -140,7 +148,7 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
     Raises:
         ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
     """
-    given = matching.given_of(_named(weights))
+    given = matching.given_of(_named(weights), "weights")
     written = matching.write(_slots(model, names, given), given, "weights", ())
     return [written[found.name] for found in given.values()]
 
@@ -149,9 +157,25 @@ def _slots(model: Any, names: Mapping[str, str] | None, given: matching.Given) -
     slots = matching.slots_of(
         model, "Keras", LAYOUTS, matching.separate, names, lambda _, path: _short("/".join([*path, "{}"]))
     )
+    slots = [_or_depthwise(slot) for slot in slots]
     if not any(re.search(r"(^|/)vars/\d+$", name) for name in given):
         return slots
     return [slot._replace(layouts=tuple(map(_numbered, slot.layouts))) for slot in slots]
+
+
+def _or_depthwise(slot: matching.Slot) -> matching.Slot:
+    """The slot; that of a depthwise convolution with the layout of `DepthwiseConv2D` too: `(*window, in, out / in)`."""
+    layer = slot.layer
+    if layer.kind != "conv" or layer.groups == 1 or layer.variables["kernel"][1].shape[-2] != 1:
+        return slot
+    kernel = moved(
+        "kernel",
+        "kernel",
+        lambda a: a.reshape(*a.shape[:-2], 1, -1),
+        lambda a: a.reshape(*a.shape[:-2], layer.groups, -1),
+    )
+    layout = Layout("Keras's depthwise convolution", (kernel, _bias)).of(layer.variables)
+    return slot._replace(layouts=(*slot.layouts, layout))
 
 
 def _named(weights: Any) -> Iterator[tuple[str, str, Any]]:
@@ -161,19 +185,28 @@ def _named(weights: Any) -> Iterator[tuple[str, str, Any]]:
     prefix = ""
     if not isinstance(weights, Mapping | Iterable):
         prefix, weights = f"{weights.name}/", weights.weights
-    pairs = weights.items() if isinstance(weights, Mapping) else ((each.path, each) for each in weights)
+    pairs = weights.items() if isinstance(weights, Mapping) else ((_path(each), each) for each in weights)
     yield from ((_short(path.removeprefix(prefix)), path, array) for path, array in pairs)
+
+
+def _path(variable: Any) -> str:
+    if not hasattr(variable, "path"):
+        raise ValueError(
+            f"weights: expected variables of Keras, which have a path, got a {type(variable).__name__}; give the "
+            "model, or its weights and not get_weights()."
+        )
+    return str(variable.path)
 
 
 def _short(name: str) -> str:
     """The path of a weight without the names of cells, and directions as they are called here."""
     cell = r"/(?:(forward|backward)_[^/]+/)?(?:(?:lstm|gru|simple_rnn)_cell(?:_\d+)?|cell)/"
     name = re.sub(cell, lambda found: f"/{found[1]}/" if found[1] else "/", f"/{name}")
-    return name.removeprefix("/").removeprefix("layers/")
+    return name.replace("/layers/", "/").removeprefix("/")
 
 
 def _read(path: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights of a `.weights.h5` file, without what training needs."""
+    """The weights of a `.weights.h5` file, or of the one in a `.keras` file, without what training needs."""
     try:
         import h5py
     except ImportError as error:
@@ -184,8 +217,23 @@ def _read(path: str) -> Iterator[tuple[str, np.ndarray]]:
 
     def visit(name: str, each: Any) -> None:
         if isinstance(each, h5py.Dataset) and not name.startswith("optimizer/") and "seed_generator" not in name:
-            found.append((name, each[()]))
+            array = each[()]
+            found.append((name, array.view(jnp.bfloat16) if array.dtype == "V2" else array))  # HDF5 has no bfloat16
 
-    with h5py.File(path) as file:
-        file.visititems(visit)
+    try:
+        packed = zipfile.is_zipfile(path)
+        with h5py.File(io.BytesIO(zipfile.ZipFile(path).read("model.weights.h5")) if packed else path) as file:
+            if "model_weights" in file:
+                raise ValueError(
+                    f"weights: expected a file of Keras 3, got {path} in the format of Keras 2; load it in Keras and "
+                    "give the model."
+                )
+            file.visititems(visit)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"weights: expected a whole .weights.h5 or .keras file of Keras 3, got {path}, which is damaged or another "
+            f"({error}); load it in Keras and give the model."
+        ) from error
     yield from found

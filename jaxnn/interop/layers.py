@@ -19,6 +19,8 @@ KINDS: dict[type[nnx.Module], str] = {
     nnx.BatchNorm: "batch_norm",
     nnx.LayerNorm: "layer_norm",
     nnx.GroupNorm: "layer_norm",
+    nnx.InstanceNorm: "layer_norm",
+    nnx.RMSNorm: "rms_norm",
 }
 """Layers by their class; recurrent cells are known by their parameters."""
 
@@ -31,6 +33,7 @@ class Layer(NamedTuple):
         short: The path without `layers` of `nnx.Sequential`, which other frameworks do not name.
         variables: The variables by the layer's own names, and their names in the model.
         kind: A key of the frameworks' tables.
+        groups: Number of groups of a convolution's channels.
         number: Which layer of a recurrent stack it is; None outside of one.
         direction: `forward`, `backward`, or empty if the layer goes one way.
     """
@@ -39,6 +42,7 @@ class Layer(NamedTuple):
     short: tuple[str, ...]
     variables: dict[str, tuple[str, nnx.Variable]]
     kind: str
+    groups: int = 1
     number: int | None = None
     direction: str = ""
 
@@ -74,17 +78,21 @@ def layers_of(model: nnx.Module) -> Iterator[Layer]:
             for i, name in enumerate(owner)
             if not (name == "layers" and isinstance(nodes.get(owner[:i]), nnx.Sequential))
         )
-        yield Layer(tuple(map(str, owner)), short, variables, kind, number, direction)
+        groups = getattr(node, "feature_group_count", 1) if isinstance(node, nnx.Conv) else getattr(node, "groups", 1)
+        yield Layer(tuple(map(str, owner)), short, variables, kind, groups, number, direction)
     for path, node in nodes.items():
         if isinstance(node, nnx.Param | nnx.BatchStat) and path not in owned:
+            holder = next(nodes[path[:size]] for size in reversed(range(len(path))) if path[:size] in nodes)
             raise ValueError(
-                f"model: expected layers of kinds that are converted ({', '.join(_names())}), got another parameter at "
-                f"{'/'.join(map(str, path))}; convert the model's parts one by one."
+                f"model: expected layers of kinds that are converted ({', '.join(_names())}), got the parameter "
+                f"{'/'.join(map(str, path))} of {type(holder).__name__}; convert the model's parts one by one."
             )
 
 
 def _names() -> list[str]:
-    return [*(each.__name__ for each in KINDS), "RNN", "GRU", "LSTM"]
+    ours = [each.__name__ for each in KINDS if each.__module__.startswith("jaxnn.")]
+    flax = [f"nnx.{each.__name__}" for each in KINDS if not each.__module__.startswith("jaxnn.")]
+    return [*ours, "RNN", "GRU", "LSTM", *flax]
 
 
 def _kind(module: nnx.Module) -> str | None:

@@ -188,25 +188,32 @@ def values_of(layer: Layer) -> dict[str, np.ndarray]:
     return {name: np.asarray(variable[...]) for name, (_, variable) in layer.variables.items()}
 
 
-def given_of(named: Iterable[tuple[str, str, Any]]) -> Given:
+def given_of(named: Iterable[tuple[str, str, Any]], argument: str) -> Given:
     """Weights by the names that slots use.
 
     Args:
         named: The name that slots use, the name there, and the weight, for each.
+        argument: What the weights are called in an error.
 
     Returns:
         The weights.
 
     Raises:
-        ValueError: If two have one name.
+        ValueError: If two have one name, or one is no array.
     """
     given: dict[str, Found] = {}
-    for name, theirs, array in named:
+    for name, theirs, weight in named:
         if name in given:
             raise ValueError(
-                f"weights: expected different layers, got {theirs} beside {given[name].name}; name the layers."
+                f"{argument}: expected different layers, got {theirs} beside {given[name].name}; name the layers."
             )
-        given[name] = Found(theirs, to_numpy(array), _described(array))
+        array = to_numpy(weight)
+        if not hasattr(weight, "dtype") or array.dtype == object:
+            raise ValueError(
+                f"{argument}: expected arrays by name, got {theirs or argument} of type {type(weight).__name__}; give "
+                "the weights alone, without what else a checkpoint holds."
+            )
+        given[name] = Found(theirs, array, _described(weight))
     return given
 
 
@@ -264,13 +271,14 @@ def _matched(slots: list[Slot], given: Given, argument: str, ignored: Collection
 
 
 def _layout(slot: Slot, given: Given) -> Layout:
-    """The layout with the most weights among those given; the first of several."""
+    """The layout with the most weights among those given, by name, then by shape; the first of several."""
 
-    def present(layout: Layout) -> float:
-        found = [slot.name(name) in given for name in layout.theirs]
-        return sum(found) / len(found) if found else math.inf
+    def share(layout: Layout) -> tuple[float, int]:
+        found = {name: given[name].array.shape for name in map(slot.name, layout.theirs) if name in given}
+        shaped = sum(found.get(name) == shape for name, shape in slot.expected(layout).items())
+        return len(found) / len(layout.theirs) if layout.theirs else math.inf, shaped
 
-    return max(slot.layouts, key=present)
+    return max(slot.layouts, key=share)
 
 
 def _described(array: Any) -> str:

@@ -17,6 +17,7 @@ from jax import export
 
 from jaxnn import extras
 from jaxnn.files import replacing
+from jaxnn.files.tensors import as_json
 from jaxnn.interop import plain_trees
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -44,33 +45,54 @@ class Program:
     Args:
         functions: Programs of `jax.export` by name: `call`, and for a stream also `start` and `step`.
         about: What is needed to use them: names of classes, characters.
+        written_by: The release of JAX that exported them.
 
     Attributes:
         functions: The programs.
         about: What was given with them.
+        written_by: The release of JAX that exported them.
     """
 
-    def __init__(self, functions: Mapping[str, export.Exported], about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, functions: Mapping[str, export.Exported], about: Mapping[str, Any], written_by: str = jax.__version__
+    ) -> None:
         self.functions = dict(functions)
         self.about = dict(about)
+        self.written_by = written_by
         self._compiled = {name: jax.jit(function.call) for name, function in self.functions.items()}
 
     def __call__(self, inputs: Any) -> Any:
         """Returns the outputs for a batch of any size."""
-        return self._compiled["call"](inputs)
+        return self._run("call", inputs)
 
     def start(self, inputs: Any) -> Any:
         """Returns the state before the first of steps with inputs of this batch size."""
-        return self._streaming("start")(inputs)
+        return self._run("start", inputs)
 
     def step(self, state: Any, inputs: Any) -> Any:
         """Returns the outputs of one step, and the new state."""
-        return self._streaming("step")(state, inputs)
+        return self._run("step", state, inputs)
 
-    def _streaming(self, name: str) -> Callable[..., Any]:
+    def _run(self, name: str, *arguments: Any) -> Any:
         if name not in self._compiled:
             raise ValueError(f"{name}: expected a program with a step, got one without; export it with a step.")
-        return self._compiled[name]
+        try:
+            return self._compiled[name](*arguments)
+        except jax.errors.JaxRuntimeError as error:
+            if "deserialize" not in str(error):
+                raise
+            raise ValueError(
+                f"program: expected one that JAX {jax.__version__} reads, got one that JAX {self.written_by} wrote; "
+                "install that release, or export with this one."
+            ) from error
+
+    def __repr__(self) -> str:
+        """The functions with their arguments and results, and the names in `about`."""
+        texts = {name: _described(function) for name, function in self.functions.items()}
+        lines = [
+            f"{name}({', '.join(map(str, each['arguments']))}) -> {each['result']}" for name, each in texts.items()
+        ]
+        return "\n  ".join(["Program", *lines, f"about: {', '.join(self.about) or 'nothing'}"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the program, beside the path first, so that the file is whole or not there.
@@ -87,15 +109,12 @@ class Program:
         first = self.functions["call"]
         contents = {
             "format": FORMAT,
-            "jax": jax.__version__,
+            "jax": self.written_by,
             "platforms": first.platforms,
             "functions": {name: _described(function) for name, function in self.functions.items()},
             "about": self.about,
         }
-        try:
-            text = json.dumps(contents, indent=2, ensure_ascii=False)
-        except TypeError as error:
-            raise ValueError(f"about: expected values that JSON can hold, got {error}; convert them.") from None
+        text = as_json("about", contents, indent=2)
         with replacing(path) as beside, zipfile.ZipFile(beside, "w") as file:
             file.writestr(CONTENTS, text)
             for name, function in self.functions.items():
@@ -128,7 +147,7 @@ def export_program(
         The program.
 
     Raises:
-        ValueError: If `example`, `shapes` or the functions do not fit.
+        ValueError: If `example`, `shapes`, `platforms` or the functions do not fit.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -139,6 +158,11 @@ def export_program(
         >>> interop.load_program("product.jaxprogram")(np.eye(3, dtype=np.float32)).tolist()
         [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
     """
+    if isinstance(platforms, str) or "gpu" in platforms:
+        raise ValueError(
+            f"platforms: expected names of jax.export, 'cpu', 'cuda', 'rocm' or 'tpu', in a tuple, got {platforms!r}; "
+            "write ('cuda',), for example."
+        )
     platforms = tuple(platforms)
     functions = {"call": _exported(call, (example,), (_specs(example, shapes),), platforms)}
     if step is not None:
@@ -176,13 +200,21 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     try:
         with zipfile.ZipFile(Path(path)) as file:
             contents = json.loads(file.read(CONTENTS))
-            functions = {name: export.deserialize(bytearray(file.read(name))) for name in contents["functions"]}
-        return Program(functions, contents["about"])
+            known = contents["format"] == FORMAT
+            names = contents["functions"] if known else ()
+            functions = {name: export.deserialize(bytearray(file.read(name))) for name in names}
+        program = Program(functions, contents["about"], contents["jax"])
     except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"path: expected a file that Program.save wrote, got {os.fspath(path)}, which is damaged or another "
             f"({error}); export it again."
         ) from error
+    if not known:
+        raise ValueError(
+            f"path: expected a program of format {FORMAT}, got {os.fspath(path)} of format {contents['format']}; a "
+            "newer release of this package reads it."
+        )
+    return program
 
 
 def _exported(

@@ -94,6 +94,7 @@ LAYOUTS = {
     "embedding": (embedding,),
     "batch_norm": (batch_norm,),
     "layer_norm": (layer_norm,),
+    "rms_norm": (layer_norm,),
     "rnn": (rnn,),
     "gru": (gru,),
     "lstm": (lstm,),
@@ -125,7 +126,7 @@ def from_torch(
         A copy of the model with the weights, and a report of what went where.
 
     Raises:
-        ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
+        ValueError: If a weight is missing, surplus, of another shape or no array, or a layer has no counterpart.
 
     Example:
         >>> import numpy as np
@@ -137,8 +138,13 @@ def from_torch(
         >>> net.layers[0].kernel.shape
         (3, 3, 1, 2)
     """
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(
+            f"state_dict: expected tensors or arrays by name, got a {type(state_dict).__name__}; give "
+            "torch_model.state_dict(), or what torch.load or safetensors.numpy.load_file returns."
+        )
     slots = _slots(model, names, flattened)
-    given = matching.given_of((name, name, array) for name, array in state_dict.items())
+    given = matching.given_of(((name, name, array) for name, array in state_dict.items()), "state_dict")
     # Only PyTorch's average over all batches (momentum=None) reads the count.
     ignored = {slot.name("num_batches_tracked") for slot in slots if slot.layer.kind == "batch_norm"}
     return matching.read(model, slots, given, "state_dict", ignored)

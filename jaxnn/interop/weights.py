@@ -22,8 +22,8 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
         about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.
 
     Raises:
-        ValueError: If the name has another ending, or the model holds no weights, or one of a dtype that the format
-            does not have.
+        ValueError: If the name has another ending, the model holds no weights, or one of a dtype that the format
+            does not have, or JSON cannot hold `about`.
         OSError: If the file cannot be written.
 
     Example:

@@ -50,6 +50,13 @@ def test_pictures_are_scaled_into_squares_with_their_boxes(inside):
     assert [each.dtype for each in examples] == [np.uint8, np.float32, np.int32, bool]
 
 
+def test_paths_as_windows_writes_them_and_a_byte_order_mark():
+    root = folder(put("file_name", ".\\wide.png", of=("images", 0)))
+    path = root / "annotations.json"
+    path.write_bytes(path.read_text().encode("utf-8-sig"))
+    assert data.load_coco(root, 20).examples.images[0].any()
+
+
 def test_a_box_that_rounding_puts_over_the_edge_is_cut_off():
     found = data.load_coco(folder(box(0, [-0.4, 0, 40.9, 20.6])), 40).examples
     np.testing.assert_array_equal(found.boxes[0, 0], [0, 0, 40, 20])

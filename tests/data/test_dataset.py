@@ -36,6 +36,7 @@ def test_a_sound_one_is_returned_as_it_came():
             r"train\.images: expected .*\(3, 4, 5\) of uint8",
         ),
         (examples()._replace(images=np.zeros((3, 4, 5, 1))), r"train\.images: expected .* of float64"),
+        (examples(labels=[0, 1, 2]), r"train\.labels: expected .* of int64; convert them"),
         (examples(labels=np.arange(3)), r"train\.labels: expected .* of int64"),
         (examples(labels=np.zeros((3, 1), np.int32)), r"train\.labels: expected .*\(3, 1\)"),
         (examples(0), r"mine: train\.images: expected at least one pixel"),
@@ -88,3 +89,7 @@ def test_channel_statistics_are_of_scaled_pictures_and_can_be_divided_by():
     mean, std = channel_statistics(images)
     np.testing.assert_allclose(mean, [0.2, 2 / 3])
     np.testing.assert_allclose(std, [1 / 255, np.sqrt(2) / 3])
+    noise = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 2), np.uint8)
+    np.testing.assert_allclose(channel_statistics(noise), [noise.mean((0, 1, 2)) / 255, noise.std((0, 1, 2)) / 255])
+    with pytest.raises(ValueError, match=r"images: expected \(N, H, W, C\) of uint8, got .* of float64"):
+        channel_statistics(noise / 255)

@@ -78,7 +78,7 @@ def cached(tmp_path, name):
 
 
 def test_the_names_are_those_of_the_table():
-    assert set(get_args(loading.Name)) == {"digits", "idx", *REAL}
+    assert set(get_args(loading.Name)) == {"digits", "idx", "folder", *REAL}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -145,9 +145,10 @@ def test_a_folder_without_a_copy_is_told_what_it_can_hold():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("svhn",), r"name: expected one of 'digits', 'cifar10', .*, got 'svhn'"),
+        (("svhn",), r"name: expected one of digits, cifar10, .*, got 'svhn'"),
         (("digits", "folder"), r"data_dir: expected None for 'digits', .*, got 'folder'"),
         (("idx",), "data_dir: expected a folder for 'idx', got None"),
+        (("folder",), "data_dir: expected a folder for 'folder', got None"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

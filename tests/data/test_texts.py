@@ -1,5 +1,6 @@
 """Texts of a person's own: what is read, what is held out, and what is wrong named with its file or line."""
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -82,6 +83,10 @@ def test_rows_of_one_document_are_held_out_together():
         (["text,label", "a,x", ",y"], r"all.csv, line 3: expected a text and a label, got '' and 'y'"),
         (["text,label", "a"], r"all.csv, line 2: expected a text and a label, got 'a' and ''"),
         (["text,label", "a,x", "b,x", "c,y"], "expected at least two documents of the class 'y', .* got 1"),
+        (
+            ["text,label", "a,x", "well, a,x"],
+            r"all.csv, line 3: expected 2 cells, as the header has, got 3; put texts with",
+        ),
         (["text,label", '"a"b,x'], r"all.csv, line 2: expected CSV, got .*; put texts with"),
     ],
 )
@@ -130,6 +135,13 @@ def test_arguments_out_of_range_are_named(options, message):
     write_folder("films", CLASSES)
     with pytest.raises(ValueError, match=message):
         load_texts("films", **options)
+
+
+def test_long_texts_and_spaces_in_the_header():
+    write_csv("all.csv", "text, label", *(f"{'word ' * 30_000}{n},{label}" for label in "xy" for n in range(2)))
+    limit = csv.field_size_limit()
+    assert len(load_texts("all.csv").train.texts[0]) == 150_001
+    assert csv.field_size_limit() == limit
 
 
 def test_a_path_that_is_not_there_is_named():

@@ -29,7 +29,8 @@ def equal(one, other):
 def there_and_back(ours, weights, names=None, **options):
     """Loads weights, writes them where others were, and finds them bit for bit."""
     loaded, _ = interop.from_flax(ours, weights, names, **options)
-    written = interop.to_flax(loaded, jax.tree.map(jnp.zeros_like, weights), names, **options)
+    shapes = jax.eval_shape(lambda: weights)
+    written = interop.to_flax(loaded, shapes, names, **options)
     equal(written, weights)
     return loaded
 
@@ -145,3 +146,7 @@ def test_what_does_not_fit_is_named():
         interop.to_flax(ours, nnx.RNN(nnx.GRUCell(3, 5, rngs=nnx.Rngs(0))))
     with pytest.raises(ValueError, match=r"no ir/kernel \[3, 5\] for the model; .* x/kernel \[2\], which no layer"):
         interop.from_flax(ours, {"x": {"kernel": jnp.ones(2)}})
+    with pytest.raises(ValueError, match="weights: expected arrays by name, got step of type int; give the weights"):
+        interop.from_flax(ours, {"params": {"x": jnp.ones(2)}, "step": 3})
+    with pytest.raises(ValueError, match="got params/x of type ShapeDtypeStruct"):
+        interop.from_flax(ours, {"params": {"x": jax.ShapeDtypeStruct((2,), jnp.float32)}})

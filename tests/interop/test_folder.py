@@ -55,7 +55,7 @@ def test_the_hub_s_own_client_uploads_and_downloads_the_folder():
 def test_other_files_stay_and_what_is_wrong_is_named():
     Path("model").mkdir()
     Path("model/.gitattributes").write_text("*.safetensors filter=lfs\n")
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="config: expected values that JSON can hold, got Object of type set"):
         interop.save_folder("model", build(CONFIG), {"features": {1, 2}})
     assert len(list(Path("model").iterdir())) == 1
     interop.save_folder("model", build(CONFIG), CONFIG)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -119,6 +120,38 @@ def test_a_network_of_recurrent_layers():
     jax.tree.map(np.testing.assert_array_equal, *(nnx.to_pure_dict(nnx.state(m)) for m in (from_file, ours)))
 
 
+class Depthwise(nnx.Module):
+    def __init__(self, rngs):
+        self.first = modules.Conv(2, 4, 2, groups=2, padding="VALID", use_bias=False, rngs=rngs)
+        self.norm = nnx.RMSNorm(4, rngs=rngs)
+        self.head = modules.Dense(4, 3, param_dtype=jnp.bfloat16, rngs=rngs)
+
+
+def test_depthwise_convolutions_in_networks_in_networks_and_every_kind_of_file():
+    inner = keras.Sequential(
+        [
+            keras.Input((3, 3, 2)),
+            L.DepthwiseConv2D(2, depth_multiplier=2, use_bias=False, name="first"),
+            L.RMSNormalization(name="norm"),
+        ]
+    )
+    layers = [keras.Input((3, 3, 2)), inner, L.Dense(3, dtype="bfloat16", name="head")]
+    theirs = trained(keras.Sequential(layers))
+    inside = {name: f"{inner.name}/{name}" for name in ("first", "norm")}
+    ours, _ = interop.from_keras(Depthwise(nnx.Rngs(1)), theirs, inside)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 3, 2))
+    close(ours.norm(ours.first(x)), inner(x))
+    written = interop.to_keras(ours, theirs, inside)
+    for one, other in zip(written, theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    theirs.save_weights("net.weights.h5")
+    theirs.save("net.keras")
+    names = {"first": "sequential/depthwise_conv2d", "norm": "sequential/rms_normalization", "head": "dense"}
+    for path in ("net.weights.h5", "net.keras"):
+        from_file, _ = interop.from_keras(Depthwise(nnx.Rngs(1)), path, names)
+        jax.tree.map(np.testing.assert_array_equal, *(nnx.to_pure_dict(nnx.state(m)) for m in (from_file, ours)))
+
+
 def test_parameters_without_modules():
     theirs = trained(keras.Sequential([keras.Input((4, 3)), L.GRU(5, reset_after=False, return_sequences=True)]))
     params = interop.keras.gru_reset_before.read(theirs.layers[0].get_weights())
@@ -142,3 +175,10 @@ def test_what_does_not_fit_is_named():
         interop.from_keras(layer, theirs, {"": "gru"})
     with pytest.raises(ValueError, match=r"got no gru_1/kernel \[3, 15\] for the model"):
         interop.to_keras(layer, theirs, {"": "gru_1"})
+    with pytest.raises(ValueError, match=r"weights: expected variables of Keras, .*got a ndarray; give the model"):
+        interop.from_keras(layer, theirs.get_weights())
+    Path("a.keras").write_bytes(b"PK")
+    with pytest.raises(
+        ValueError, match=r"weights: expected a whole .weights.h5 or .keras file .*, got a.keras, which"
+    ):
+        interop.from_keras(layer, "a.keras")

@@ -101,8 +101,10 @@ ONES = np.ones((1, 3), np.float32)
             {"step": interop.Step(ONES, lambda x: x, lambda state, x: (x, x[:, :2]))},
             r"step: expected the state that start makes, .*3.*got .*2.*; return the outputs and the new state",
         ),
+        ({"platforms": "cpu"}, "platforms: expected names of jax.export, .* in a tuple, got 'cpu'"),
+        ({"platforms": ("gpu",)}, r"platforms: expected .* got \('gpu',\); write \('cuda',\)"),
     ],
-    ids=["example", "result", "shapes", "step"],
+    ids=["example", "result", "shapes", "step", "platform", "platforms"],
 )
 def test_what_cannot_be_a_program_is_named(change, message):
     arguments = {"call": lambda x: x, "example": ONES} | change
@@ -120,3 +122,20 @@ def test_what_is_no_program_is_named():
     with pytest.raises(ValueError, match="start: expected a program with a step, got one without"):
         program.start(ONES)
     assert [path.name for path in Path().iterdir()] == ["a.jaxprogram"]
+    with zipfile.ZipFile("a.jaxprogram", "w") as file:
+        file.writestr("program.json", '{"format": 2, "functions": {}, "about": {}, "jax": "1.0"}')
+    with pytest.raises(ValueError, match=r"path: expected a program of format 1, got a.jaxprogram of format 2; a new"):
+        interop.load_program("a.jaxprogram")
+
+
+def test_a_program_shows_what_it_takes_and_says_who_can_read_it(monkeypatch):
+    program = interop.export_program(lambda x: x, ONES, about={"classes": ["a"]})
+    assert repr(program) == "Program\n  call(float32[b, 3]) -> float32[b, 3]\n  about: classes"
+
+    def refuse(_):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: Failed to deserialize StableHLO")
+
+    newer = interop.Program(program.functions, {}, "99.0")
+    monkeypatch.setitem(newer._compiled, "call", refuse)
+    with pytest.raises(ValueError, match=r"program: expected one that JAX .* reads, got one that JAX 99.0 wrote; inst"):
+        newer(ONES)

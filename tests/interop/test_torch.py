@@ -74,6 +74,7 @@ def test_dense_embeddings_and_norms():
             torch.nn.BatchNorm1d(6, affine=False),
         ),
         (nnx.LayerNorm(6, epsilon=1e-5, rngs=RNGS), torch.nn.LayerNorm(6)),
+        (nnx.RMSNorm(6, epsilon=1e-5, rngs=RNGS), torch.nn.RMSNorm(6, eps=1e-5)),
     ):
         close(there_and_back(ours, trained(theirs))(x), theirs(torch.from_numpy(np.array(x))))
     reference = trained(torch.nn.Embedding(5, 3))
@@ -247,9 +248,15 @@ WEIGHTS = {"a.weight": np.ones((4, 3), np.float32), "a.bias": np.ones(4, np.floa
             {"names": {"a": "c", "b": "c"}},
             "names: expected another name for each layer, got c.... for a and b",
         ),
+        (
+            {"epoch": 3, "model": WEIGHTS},
+            {},
+            "state_dict: expected arrays by name, got epoch of type int; give the weigh",
+        ),
+        ("a.pt", {}, r"state_dict: expected tensors or arrays by name, got a str; give torch_model.state_dict\(\)"),
         (WEIGHTS, {"flattened": {"a": (2, 2)}}, r"flattened: expected dense layers \('a' of 3, 'b' of 4\) .* got 'a'"),
     ],
-    ids=["surplus", "missing", "shape", "dtype", "others", "names", "one name", "flattened"],
+    ids=["surplus", "missing", "shape", "dtype", "others", "names", "one name", "checkpoint", "path", "flattened"],
 )
 def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(weights, options, message):
     class Net(nnx.Module):
@@ -273,12 +280,12 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(weights, option
             modules.GRU(3, 5, reset_after=False, rngs=RNGS),
             "model: expected layers that PyTorch has, got gru_reset_before",
         ),
-        (modules.LSTM(3, 5, peephole=True, rngs=RNGS), r"got another parameter at cells/0/params/\w+; convert"),
-        (modules.Cell(F.mingru_cell(), F.init_mingru(jax.random.key(0), 3, 5)), "got another parameter at params/"),
-        (nnx.MultiHeadAttention(2, 4, decode=False, rngs=RNGS), "got another parameter at"),
+        (modules.LSTM(3, 5, peephole=True, rngs=RNGS), r"got the parameter cells/0/params/\w+ of LSTMCell; convert"),
+        (modules.Cell(F.mingru_cell(), F.init_mingru(jax.random.key(0), 3, 5)), "got the parameter params/"),
+        (nnx.ConvTranspose(3, 2, 3, rngs=RNGS), "got the parameter bias of ConvTranspose; convert"),
         ({"kernel": np.ones(2)}, "model: expected a flax.nnx.Module, got dict; parameters alone are read by a layout"),
     ],
-    ids=["reset before", "peephole", "other cell", "attention", "pytree"],
+    ids=["reset before", "peephole", "other cell", "another class", "pytree"],
 )
 def test_models_that_torch_does_not_have_are_named(model, message):
     with pytest.raises(ValueError, match=message):

@@ -86,6 +86,25 @@ def test_a_damaged_file_is_named_and_no_code_is_run():
             interop.load_weights("a.safetensors", TREE)
     with pytest.raises(FileNotFoundError):
         interop.load_about("nowhere.safetensors")
+    with pytest.raises(IsADirectoryError, match="path: expected a file, got the folder"):
+        interop.load_weights(Path(), TREE)
+
+
+def test_places_that_cannot_be_written_and_what_json_cannot_hold_are_named():
+    with pytest.raises(FileNotFoundError, match=r"path: expected a folder to write a.safetensors to, got no; make it"):
+        interop.save_weights("no/a.safetensors", TREE)
+    Path("b.safetensors").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"path: expected a file, got the folder b.safetensors; add"):
+        interop.save_weights("b.safetensors", TREE)
+    with pytest.raises(ValueError, match="about: expected values that JSON can hold, got Object of type ndarray"):
+        interop.save_weights("a.safetensors", TREE, about={"mean": np.ones(3)})
+    assert [path.name for path in Path().iterdir()] == ["b.safetensors"]
+
+
+def test_a_file_of_pytorch_says_which_function_reads_it():
+    save_file({"weight": np.ones((2, 3), np.float32)}, "a.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"kernel .* not nothing; .* it is PyTorch's: interop.from_torch\(model,"):
+        interop.load_weights("a.safetensors", {"kernel": jnp.ones((3, 2))})
 
 
 def test_files_from_elsewhere_and_statistics():
