@@ -128,10 +128,12 @@ def make_step(
             return total, (metrics, variables)
 
         (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
+        # Of a complex parameter JAX's gradient is the conjugate of the direction of ascent, which Optax expects.
+        ascent = jax.tree.map(jnp.conj, grads)
         # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = _update_of(state.tx)(
-                grads,
+                ascent,
                 state.opt_state,
                 state.params,
                 value=value,
