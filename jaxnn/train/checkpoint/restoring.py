@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, is_key, shapes
+from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, is_key, shapes
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
 from jaxnn.train.devices import distributed
@@ -95,9 +95,10 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
     named = arrays(state)
     _check_same("the model and optimiser in", run, saved_shapes, shapes(named))
     with _damage():
-        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in named.items()}
+        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in filled(named).items()}
         found = ocp.StandardCheckpointHandler().restore(folder / "state", args=ocp.args.StandardRestore(like))
         position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
+        found = named | found
     with _damage():
         numbers = fingerprints(found)
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from jaxnn.train.checkpoint import manager, signals
-from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, shapes
+from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import check_nothing_is_lost, claim, damaged
 from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position, sign
 from jaxnn.train.checkpoint.restoring import FORMAT, DamagedError, read, set_aside
@@ -245,7 +245,7 @@ class Saver:
         try:
             self._manager.save(
                 step,
-                args=args.Composite(state=args.StandardSave(named), about=args.JsonSave(about)),
+                args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
                 metrics=None if rank is None else {"rank": rank},
                 force=True,
             )

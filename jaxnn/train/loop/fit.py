@@ -140,6 +140,7 @@ def fit(
     if test_data is not None:
         _check_is_whole(test_data)
         check_static(loss_fn=loss_fn, preprocess=preprocess)
+        test_batch_size = test_batch_size if parallel is None else parallel.up(test_batch_size)
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
     start = int(state.step)
@@ -155,7 +156,6 @@ def fit(
     else:
         state, test_data = parallel.state(state), parallel.data(test_data)
         preprocess = parallel.preprocess(preprocess)
-        test_batch_size = parallel.up(test_batch_size)
 
     def evaluation(run_it: Callable[..., Any]) -> Callable[[TrainState], Any]:
         return lambda state: run_it(

@@ -61,7 +61,7 @@ def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False)
     Over all batches each position occurs once with weight 1. A short last batch is filled up from position 0 on,
     repeatedly if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
     """
-    flat = step * batch_size + jnp.arange(batch_size)
+    flat = step * batch_size + jnp.arange(batch_size, dtype=step.dtype)
     if drop_last or n % batch_size == 0:
         return flat, None
     return flat % n, (flat < n).astype(jnp.float32)

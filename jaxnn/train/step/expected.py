@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
 
@@ -62,8 +63,8 @@ def check_arrays(data: Any, name: str) -> None:
             if dataclasses.is_dataclass(leaf):
                 advice = "tell JAX which fields are arrays: jax.tree_util.register_dataclass"
             raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)}: expected arrays of numbers, or a pytree of them, got "
-                f"{described(leaf)}; {advice}."
+                f"{name}{jax.tree_util.keystr(path)}: expected arrays, or a pytree of them, got {described(leaf)}; "
+                f"{advice}."
             )
 
 
@@ -104,6 +105,23 @@ def check_tx(tx: Any) -> None:
     else:
         advice = "give for example optax.adam(1e-3)"
     raise ValueError(f"tx: expected an Optax optimiser, got {described(tx)}; {advice}.")
+
+
+def check_opt_state(opt_state: Any) -> None:
+    """Raises if an optimiser takes something else than parameters.
+
+    Raises:
+        ValueError: If it is `optax.lookahead`, or has a part that is.
+    """
+
+    def looks_ahead(node: Any) -> bool:
+        return isinstance(node, optax.LookaheadState)
+
+    if any(map(looks_ahead, jax.tree.leaves(opt_state, is_leaf=looks_ahead))):
+        raise ValueError(
+            "tx: expected an optimiser of parameters, got optax.lookahead, which takes pairs of them; leave it out and "
+            "average the parameters: create_state(..., ema=0.999)."
+        )
 
 
 def check_model(model: Any) -> None:

@@ -65,6 +65,15 @@ def test_the_newest_and_the_best_are_read_again_without_the_run():
     assert (equal(newest, last), whole) == (True, history)
 
 
+def test_arrays_without_elements_do_not_prevent_a_checkpoint():
+    """Orbax refuses them."""
+    like = train.create_state({"w": np.ones(2), "none": np.ones((0, 3))}, optax.sgd(0.5), jax.random.key(0))
+    with train.checkpoint.Saver(train.Checkpoints(FOLDER)) as saver:
+        assert saver.save(like, train.checkpoint.Position(), wait=True)
+    again, _ = train.checkpoint.restore(FOLDER, like)
+    assert equal(again, like)
+
+
 def test_what_cannot_be_read_again_is_told():
     state, _ = fit(1, checkpoints=train.Checkpoints(FOLDER))
     for folder, best, told in ((FOLDER, True, "best: expected a run that"), ("runs", False, "folder: expected check")):
