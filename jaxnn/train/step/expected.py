@@ -83,7 +83,7 @@ def described(value: Any) -> str:
 
 def _is_array(leaf: Any) -> bool:
     if isinstance(leaf, np.ndarray | np.generic):
-        return leaf.dtype == bool or bool(jax.dtypes.issubdtype(leaf.dtype, np.number))
+        return leaf.dtype == bool or bool(jax.numpy.issubdtype(leaf.dtype, np.number))
     return isinstance(leaf, jax.Array | int | float | complex) or hasattr(leaf, "__jax_array__")
 
 
