@@ -170,6 +170,7 @@ NAMES: dict[str, set[str]] = {
         "Position",
         "Saver",
         "load",
+        "restore",
         "save",
     },
     "train.devices": {"OutOfMemoryError", "Parallel", "ProcessLostError", "distributed", "parallel"},

@@ -2,6 +2,7 @@
 
 from jaxnn.train.checkpoint.file import load, save
 from jaxnn.train.checkpoint.options import CheckpointError, Checkpoints, CheckpointWarning, Position
+from jaxnn.train.checkpoint.restoring import restore
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.checkpoint.signals import Interrupted
 
@@ -13,5 +14,6 @@ __all__ = [
     "Position",
     "Saver",
     "load",
+    "restore",
     "save",
 ]

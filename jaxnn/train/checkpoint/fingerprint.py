@@ -59,6 +59,11 @@ def arrays(state: TrainState) -> dict[str, jax.Array]:
     }
 
 
+def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The arrays that have elements: Orbax refuses the others, and there is nothing of them to save."""
+    return {name: x for name, x in named.items() if x.size}
+
+
 def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
     """Dtype and shape of each array, as text."""
     return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}

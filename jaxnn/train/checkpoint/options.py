@@ -4,9 +4,12 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from jaxnn.counts import check_count
+
+Mode = Literal["auto", "min", "max"]
+"""Which value of a metric is better: `"auto"` is `"max"` where its name ends with `accuracy`, otherwise `"min"`."""
 
 
 class CheckpointError(ValueError):
@@ -34,8 +37,10 @@ class Checkpoints:
         seconds: Seconds after the last checkpoint at which another is saved inside an epoch, if `fit` runs an epoch in
             chunks; None saves none there. `Saver.due` is true from then on.
         keep: How many of the newest ones to keep.
-        best: Keeps the one that is best by this name of the history too: the lowest, or the highest where the name
-            ends with `accuracy`. None keeps no such one.
+        best: Keeps the one that is best by this name of the history too, which `train.checkpoint.restore(folder, state,
+            best=True)` reads. None keeps no such one.
+        best_mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
+            `accuracy`, otherwise lower.
         config: What must be the same when a run is resumed: names and values that JSON knows.
 
     Example:
@@ -63,14 +68,32 @@ class Checkpoints:
     seconds: float | None = 60.0
     keep: int = 2
     best: str | None = None
+    best_mode: Mode = "auto"
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_count("keep", self.keep)
+        sign("best_mode", self.best_mode, "")
         if self.every is not None:
             check_count("every", self.every)
         if self.seconds is not None and not self.seconds >= 0:
             raise ValueError(f"seconds: expected a time that is not negative, or None, got {self.seconds}")
+
+
+def sign(name: str, mode: Mode, metric: str) -> float:
+    """Returns 1 where lower values of a metric are better, -1 where higher ones are.
+
+    Args:
+        name: The argument that holds the mode.
+        mode: The mode.
+        metric: Name of the metric.
+
+    Raises:
+        ValueError: If the mode is unknown.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"{name}: expected 'auto', 'min' or 'max', got {mode!r}")
+    return -1.0 if mode == "max" or (mode == "auto" and metric.endswith("accuracy")) else 1.0
 
 
 @dataclasses.dataclass

@@ -1,6 +1,7 @@
 """Reading a checkpoint: only one that is whole, and of this run, model and optimiser."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from typing import Any
 
 import jax
 
-from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, is_key, shapes
+from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, is_key, shapes
+from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
 from jaxnn.train.devices import distributed
 from jaxnn.train.step.state import TrainState
@@ -21,13 +23,63 @@ class DamagedError(CheckpointError):
     """This checkpoint cannot be read, whichever run it is of."""
 
 
-def read(folder: Path, state: TrainState, config: Mapping[str, Any]) -> tuple[TrainState, Position]:
+def restore(
+    folder: str | os.PathLike[str], state: TrainState, *, best: bool = False
+) -> tuple[TrainState, list[dict[str, Any]]]:
+    """Reads a checkpoint of a run, to use its model or to train from it; the run itself may still be training.
+
+    Args:
+        folder: The folder of `Checkpoints`.
+        state: A state of the same model and optimiser, as `create_state` makes it or as `fit` returns it. Its arrays
+            are not used, but what is read has their shardings.
+        best: Whether to read the best one, of a run with `Checkpoints(best=...)`, instead of the newest.
+
+    Returns:
+        The state, and the records up to it.
+
+    Raises:
+        CheckpointError: If there is none, none that can be the best, or it is damaged or of another model or optimiser.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxnn import train
+        >>> def loss_fn(w, batch, key):
+        ...     return (batch - w) ** 2, {}
+        >>> state = train.create_state(jnp.zeros(()), optax.sgd(0.6), jax.random.key(0))  # soon too high a rate
+        >>> state, _ = train.fit(
+        ...     state, jnp.ones(4), loss_fn, test_data=jnp.full(4, 1.2), epochs=5, batch_size=4, progress=False,
+        ...     checkpoints=train.Checkpoints("runs/best/checkpoints", best="test_loss"),
+        ... )
+        >>> state, history = train.checkpoint.restore("runs/best/checkpoints", state, best=True)
+        >>> len(history), round(float(state.params), 1)
+        (1, 1.2)
+    """
+    folder = Path(folder).absolute()
+    if not (steps := saved_steps(folder)):
+        raise CheckpointError(f"folder: expected checkpoints in {folder}, got none; give that of train.Checkpoints.")
+    step = steps[-1]
+    try:
+        if best:
+            ranks = {step: _about(folder / str(step)).get("rank") for step in steps}
+            step, rank = min(ranks.items(), key=lambda item: math.inf if item[1] is None else item[1])
+            if rank is None:
+                raise CheckpointError(
+                    f"best: expected a run that keeps its best checkpoint, got {folder}; train with "
+                    "train.Checkpoints(best='test_loss') for one."
+                )
+        state, position = read(folder / str(step), state, None)
+    except DamagedError as error:
+        raise CheckpointError(f"folder: expected checkpoints that are whole, got {folder}/{step} ({error}).") from error
+    return state, position.history
+
+
+def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> tuple[TrainState, Position]:
     """Reads a checkpoint and checks all of it.
 
     Args:
         folder: The checkpoint, in the folder of its run.
         state: A state like the one that was saved, on the devices and in the shardings to restore to.
-        config: What the run must have been started with.
+        config: What the run must have been started with; None for anything.
 
     Raises:
         DamagedError: If a part is missing or is not what was saved.
@@ -35,21 +87,18 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any]) -> tuple[Tr
     """
     import orbax.checkpoint as ocp
 
-    # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
+    about, run = _about(folder), folder.parent
     with _damage():
-        about = ocp.JsonCheckpointHandler().restore(folder / "about")
-        later = about["format"] != FORMAT
-        before, saved_shapes = ({}, {}) if later else (about["config"], about["arrays"])
-    run = folder.parent
-    if later:
-        raise CheckpointError(f"checkpoints: {run} was written by a later jaxnn; use that one.")
-    _check_same("the run in", run, before, config)
+        before, saved_shapes = about["config"], about["arrays"]
+    if config is not None:
+        _check_same("the run in", run, before, config)
     named = arrays(state)
     _check_same("the model and optimiser in", run, saved_shapes, shapes(named))
     with _damage():
-        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in named.items()}
+        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in filled(named).items()}
         found = ocp.StandardCheckpointHandler().restore(folder / "state", args=ocp.args.StandardRestore(like))
         position = Position(**{field.name: about[field.name] for field in dataclasses.fields(Position)})
+        found = named | found
     with _damage():
         numbers = fingerprints(found)
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
@@ -66,6 +115,19 @@ def set_aside(folder: Path, step: int) -> str:
             aside = folder / f"damaged-{step}-{number}"
         os.replace(folder / str(step), aside)
     return distributed.same_text(aside.name)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """The description that a checkpoint holds of itself: run, arrays, position."""
+    import orbax.checkpoint as ocp
+
+    # By the handlers, not the manager: that one waits for the other processes, of which one may have failed.
+    with _damage():
+        about: dict[str, Any] = ocp.JsonCheckpointHandler().restore(folder / "about")
+        later = about["format"] != FORMAT
+    if later:
+        raise CheckpointError(f"checkpoints: {folder.parent} was written by a later jaxnn; use that one.")
+    return about
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from jaxnn.train.checkpoint import manager, signals
-from jaxnn.train.checkpoint.fingerprint import arrays, fingerprints, shapes
+from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import check_nothing_is_lost, claim, damaged
-from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position
+from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position, sign
 from jaxnn.train.checkpoint.restoring import FORMAT, DamagedError, read, set_aside
 from jaxnn.train.devices import distributed
 from jaxnn.train.step.state import TrainState
@@ -229,14 +229,15 @@ class Saver:
     def _start(self, step: int, state: TrainState, position: Position) -> None:
         args, named = self._ocp.args, arrays(state)
         self._started += 1
+        rank = self._rank(position)
         about = {
             "format": FORMAT,
             "config": self._config,
             "arrays": shapes(named),
             "fingerprints": fingerprints(named),
+            "rank": rank,
             **dataclasses.asdict(position),
         }
-        rank = self._rank(position)
         if distributed.is_first():
             # Left by a save that failed: it may fill the disk.
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
@@ -244,8 +245,8 @@ class Saver:
         try:
             self._manager.save(
                 step,
-                args=args.Composite(state=args.StandardSave(named), about=args.JsonSave(about)),
-                metrics=rank,
+                args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
+                metrics=None if rank is None else {"rank": rank},
                 force=True,
             )
             self._saved = step
@@ -260,15 +261,17 @@ class Saver:
         last = f"the last good one is that of step {max(good)}" if good else "there is no older one"
         _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
 
-    def _rank(self, position: Position) -> dict[str, float] | None:
+    def _rank(self, position: Position) -> float | None:
+        """The number by which the best checkpoint is chosen, the lowest one; None for a checkpoint that is none."""
         name = self.options.best
         if name is None or position.sums or not position.history:
             return None
         if name not in position.history[-1]:
             raise ValueError(f"best: expected one of the history, {sorted(position.history[-1])}, got {name!r}")
         value = position.history[-1][name]
-        value = math.inf if value is None or not math.isfinite(value) else float(value)
-        return {"rank": -value if name.endswith("accuracy") else value}
+        if value is None or not math.isfinite(value):
+            return math.inf
+        return sign("best_mode", self.options.best_mode, name) * float(value)
 
 
 def _step(state: TrainState) -> int:

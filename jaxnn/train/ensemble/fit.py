@@ -26,7 +26,7 @@ from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
-from jaxnn.train.step.evaluate import evaluate
+from jaxnn.train.step.evaluate import check_batches, evaluate
 from jaxnn.train.step.hyperparameters import hyperparameters
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
@@ -132,7 +132,10 @@ def fit(
     one = jax.eval_shape(lambda states: jax.tree.map(lambda x: x[0], states), states)
     check = LabelCheck(one, loss_fn, preprocess, batch_size)
     check(data)
-    check(test_data, "test_data")
+    if test_data is not None:
+        tested = batching.count(test_data, "test_data")
+        check_batches(tested, test_batch_size, reduction, drop_last and reduction == "batch", "test_batch_size")
+        check(test_data, "test_data")
     step_fn = make_step(
         loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
     )

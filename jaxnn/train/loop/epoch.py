@@ -47,6 +47,7 @@ def make_epoch(
     chunk: int | None = None,
     parallel: Parallel | None = None,
     drop_last: bool = False,
+    start: int = 0,
     compiler_options: Options | None = None,
 ) -> Jitted:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
@@ -67,6 +68,8 @@ def make_epoch(
             it. The order of the examples is the same for any number of devices.
         drop_last: Leaves a short last batch out, for losses that need full ones (`reduction="batch"` of `make_step`):
             each epoch then trains on other examples, by its own order.
+        start: A step at which an epoch begins: `chunk` needs it for a state that was trained on other data, or with
+            another batch size, before.
         compiler_options: As for `make_step`; None takes those of `step`.
 
     Returns:
@@ -120,7 +123,7 @@ def make_epoch(
         else:
             examples = batching.count(data)
             steps = batching.steps(examples, batch_size, drop_last)
-            order = epoch_order(state.key, state.step // steps, examples)
+            order = epoch_order(state.key, (state.step - start % steps) // steps, examples)
 
             def body(state: TrainState, number: jax.Array) -> tuple[TrainState, Metrics]:
                 positions, weights = batching.positions(number, examples, batch_size, drop_last)
@@ -129,7 +132,7 @@ def make_epoch(
         if chunk is None:
             state, metrics = jax.lax.scan(body, state, jnp.arange(steps))
         else:
-            first = state.step % steps
+            first = (state.step - start % steps) % steps
             state, metrics = _some(body, state, first, jnp.minimum(chunk, steps - first), chunk)
         return state if parallel is None else parallel.kept(state), metrics
 

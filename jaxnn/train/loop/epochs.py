@@ -34,9 +34,12 @@ class Whole:
         parallel: Parallel | None,
         check: LabelCheck,
         drop_last: bool,
+        start: int,
     ):
         given = None if isinstance(data, Computed) else batch_size
-        self._epoch = make_epoch(step, batch_size=given, chunk=chunk, drop_last=drop_last, parallel=parallel)
+        self._epoch = make_epoch(
+            step, batch_size=given, chunk=chunk, drop_last=drop_last, parallel=parallel, start=start
+        )
         # To the device, once.
         self._data = jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
         self._check = check
@@ -73,12 +76,13 @@ class Streamed:
         parallel: Parallel | None,
         check: LabelCheck,
         drop_last: bool,
+        start: int,
     ):
         def check_batch(batch: Any, numbers: np.ndarray) -> None:
             check(batch, numbers=numbers)
 
         self._epoch = StreamedEpoch(
-            step, batch_size=batch_size, drop_last=drop_last, parallel=parallel, check=check_batch
+            step, batch_size=batch_size, drop_last=drop_last, parallel=parallel, check=check_batch, start=start
         )
         self._stream, self._chunk, self._check = stream, chunk, check
 
@@ -102,27 +106,38 @@ class Streamed:
 
 
 class Epochs(Program):
-    """`fit`'s program: one epoch or chunk at a time, an evaluation after each epoch."""
+    """`fit`'s program: one epoch or chunk at a time, an evaluation after each epoch.
+
+    Epochs are counted from `start`, the step at which the run begins: it is in the middle of an epoch of these `steps`
+    where the state was trained on other data before.
+    """
 
     evaluate: Callable[[TrainState], Any] | None = None
+    trace_evaluation: Callable[[TrainState], Any]
     lost_in_test: Callable[[], str]
 
     def __init__(
-        self, training: Whole | Streamed, *, steps: int, chunk: int | None, first: int, epochs: int, display: Progress
+        self, training: Whole | Streamed, *, steps: int, chunk: int | None, start: int, epochs: int, display: Progress
     ):
         self._training, self._steps, self._chunk = training, steps, chunk or steps
-        self._first, self._last, self._display = first, first + epochs, display
-        self._step = first * steps
+        self._start, self._epochs, self._display = start, epochs, display
+        self._step = start
         self._lost: nonfinite.Lost | None = None
 
     def remaining(self, state: TrainState) -> float:
         """Returns the calls that are left, of whole epochs and of the one under way."""
-        whole, rest = divmod(max(0, self._last * self._steps - int(state.step)), self._steps)
+        whole, rest = divmod(max(0, self._start + self._epochs * self._steps - int(state.step)), self._steps)
         return whole * -(-self._steps // self._chunk) + -(-rest // self._chunk)
 
     def compile(self, state: TrainState) -> tuple[TrainState, str]:
-        """Compiles the epoch."""
+        """Compiles the epoch, and traces the evaluation: its errors have to come before an epoch is trained."""
         self._training.compile(state)
+        if self.evaluate is not None:
+            try:
+                self.trace_evaluation(state)
+            except Exception as error:
+                error.add_note("This is the evaluation of test_data; no epoch was trained.")
+                raise
         return state, ""
 
     def run(self, state: TrainState) -> tuple[TrainState, Any]:
@@ -133,12 +148,13 @@ class Epochs(Program):
     def record(self, state: TrainState, metrics: Any, seconds: float, position: Position) -> Record | None:
         """Adds the steps to the sums of the epoch, and evaluates at its end."""
         before, step = self._step, int(state.step)
-        self._step, epoch = step, before // self._steps + 1
+        self._step = step
+        epoch = self._start // self._steps + (before - self._start) // self._steps + 1
         per_step = {name: values[: step - before] for name, values in metrics.items()}
         position.sums = records.added(position.sums, per_step)
         position.seconds += seconds
         self._lost = nonfinite.first_lost(per_step, step)
-        if step % self._steps and not self._lost:
+        if (step - self._start) % self._steps and not self._lost:
             return None
         record = records.of_epoch(epoch, step, position)
         if self.evaluate is not None and not self._lost:
@@ -160,12 +176,12 @@ class Epochs(Program):
     def resume(self, state: TrainState, position: Position, display: Progress) -> None:
         """Shows how far the run was."""
         step = int(state.step)
-        display.resume(step // self._steps - self._first, f"resumed after step {step}")
+        display.resume((step - self._start) // self._steps, f"resumed after step {step}")
 
     def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
         """Shows the epoch, or how much of it is done."""
         if record is not None:
             display.epoch(record, seconds_left)
         else:
-            share = self._step % self._steps / self._steps
+            share = (self._step - self._start) % self._steps / self._steps
             display.part(share, position.sums["examples"] / position.seconds, seconds_left)

@@ -1,7 +1,7 @@
 """The training loop: epochs, progress, metrics, plots, checkpoints, and a stop at a loss that is not finite."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,8 @@ from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
-from jaxnn.train.step.evaluate import evaluate_unchecked
+from jaxnn.train.step.evaluate import check_batches, evaluate_unchecked
+from jaxnn.train.step.expected import check_static
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess, make_step
@@ -63,7 +64,7 @@ def fit(
 
     Step, epoch and evaluation are compiled once. The host looks at the metrics once an epoch. Everything
     random follows from the state's key. The state is **donated**: use the returned one. A state that was
-    trained before resumes with its next epoch.
+    trained before, on other data too, trains `epochs` more.
 
     Args:
         state: From `create_state`.
@@ -135,42 +136,49 @@ def fit(
         loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
     )
     check = LabelCheck(state, loss_fn, preprocess, batch_size)
-    check(test_data, "test_data")
+    left_out = drop_last and reduction == "batch"
+    if test_data is not None:
+        _check_is_whole(test_data)
+        check_static(loss_fn=loss_fn, preprocess=preprocess)
+        test_batch_size = test_batch_size if parallel is None else parallel.up(test_batch_size)
+        check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
+        check(test_data, "test_data")
+    start = int(state.step)
     training: Whole | Streamed
     if isinstance(data, Stream):
-        training = Streamed(data, step_fn, batch_size, chunk, parallel, check, drop_last)
+        training = Streamed(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
     else:
         if not isinstance(data, Computed):
             check(data)
-        training = Whole(data, step_fn, batch_size, chunk, parallel, check, drop_last)
+        training = Whole(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
     if parallel is None:
         test_data = jax.tree.map(jnp.asarray, test_data)
     else:
         state, test_data = parallel.state(state), parallel.data(test_data)
         preprocess = parallel.preprocess(preprocess)
-        test_batch_size = parallel.up(test_batch_size)
 
-    def evaluate(state: TrainState) -> Any:
-        run_it = evaluate_unchecked.with_options(compiler_options)
-        return run_it(
+    def evaluation(run_it: Callable[..., Any]) -> Callable[[TrainState], Any]:
+        return lambda state: run_it(
             state,
             test_data,
             loss_fn,
             preprocess=preprocess,
             batch_size=test_batch_size,
             reduction=reduction,
-            drop_last=drop_last and reduction == "batch",
+            drop_last=left_out,
             ema=ema,
         )
 
     if not distributed.is_first():
         run, progress, profile = None, False, None
-    first = int(state.step) // steps
+    first = start // steps
     same = {"batch_size": batch_size, "chunk": chunk, "data": training.identity}
     with Progress(epochs, first=first, enabled=progress) as display:
-        program = Epochs(training, steps=steps, chunk=chunk, first=first, epochs=epochs, display=display)
+        program = Epochs(training, steps=steps, chunk=chunk, start=start, epochs=epochs, display=display)
         if test_data is not None:
-            program.evaluate, program.lost_in_test = evaluate, lambda: nonfinite.advice(test_data, check, "test")
+            compiled = evaluate_unchecked.with_options(compiler_options)
+            program.evaluate, program.trace_evaluation = evaluation(compiled), evaluation(compiled.trace)
+            program.lost_in_test = lambda: nonfinite.advice(test_data, check, "test")
         return drive(
             program,
             state,
@@ -178,7 +186,18 @@ def fit(
             run=run,
             after=first,
             checkpoints=checkpoints,
-            identity=same | ({"drop_last": True} if drop_last else {}),  # absent from older checkpoints
+            # Absent where they change nothing, and from older checkpoints.
+            identity=same
+            | ({"drop_last": True} if drop_last else {})
+            | ({"first step": start} if start % steps else {}),
             sinks=sinks if run is None else [*sinks, Curves(run, display.say)],
             profile=profile,
+        )
+
+
+def _check_is_whole(test_data: Any) -> None:
+    if isinstance(test_data, Computed | Stream):
+        raise ValueError(
+            f"test_data: expected arrays, which are evaluated on the device, got a {type(test_data).__name__}; read "
+            "examples of it into arrays, or evaluate batch by batch in a sink, with train.evaluate."
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnn import plots
 from jaxnn.counts import check_count
+from jaxnn.train.checkpoint.options import Mode, sign
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.state import TrainState
@@ -40,9 +41,9 @@ A sink that is a context manager is entered before training and left when it end
 class EarlyStopping:
     """A sink that stops a run whose metric no longer improves; made by `early_stopping`."""
 
-    def __init__(self, metric: str, patience: int, min_delta: float):
+    def __init__(self, metric: str, patience: int, min_delta: float, mode: Mode):
         self._metric, self._patience, self._delta = metric, check_count("patience", patience), min_delta
-        self._sign = -1.0 if metric.endswith("accuracy") else 1.0
+        self._sign = sign("mode", mode, metric)
         self._best: Any = np.inf
         self._waited = 0
 
@@ -74,21 +75,24 @@ class EarlyStopping:
         return [None, *(self(record) for record in history)][-1]
 
 
-def early_stopping(metric: str = "test_loss", *, patience: int = 5, min_delta: float = 0.0) -> EarlyStopping:
+def early_stopping(
+    metric: str = "test_loss", *, patience: int = 5, min_delta: float = 0.0, mode: Mode = "auto"
+) -> EarlyStopping:
     """Makes a sink that stops a run once a metric has not improved for some epochs.
 
     Args:
-        metric: A name of the record. Lower is better, unless the name ends with `accuracy`. In an ensemble the run
-            stops once no member improves.
+        metric: A name of the record. In an ensemble the run stops once no member improves.
         patience: Epochs without improvement after which the run stops.
         min_delta: How much better than the best a value has to be, in the metric's unit.
+        mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
+            `accuracy`, otherwise lower.
 
     Returns:
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number, or, after the first epoch, if the record has no such
-            metric.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown, or, after the first epoch, if the
+            record has no such metric.
 
     Example:
         >>> from jaxnn import train
@@ -96,7 +100,7 @@ def early_stopping(metric: str = "test_loss", *, patience: int = 5, min_delta: f
         >>> [stopping({"test_loss": loss}) for loss in (0.5, 0.4, 0.6, 0.41)]
         [None, None, None, train.STOP]
     """
-    return EarlyStopping(metric, patience, min_delta)
+    return EarlyStopping(metric, patience, min_delta, mode)
 
 
 class TimeLimit:

@@ -38,6 +38,7 @@ class StreamedEpoch:
         check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
             raise where something is wrong with it. None checks nothing.
         drop_last: As for `make_epoch`.
+        start: As for `make_epoch`.
 
     Raises:
         ValueError: If `batch_size` is not positive or does not divide over the devices.
@@ -64,6 +65,7 @@ class StreamedEpoch:
     ahead: int = 2
     check: Callable[[Any, np.ndarray], None] | None = None
     drop_last: bool = False
+    start: int = 0
 
     def __post_init__(self) -> None:
         batching.steps(1, self.batch_size)
@@ -139,7 +141,7 @@ class StreamedEpoch:
 
     def _on_host(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[tuple[Any, Any]]:
         examples, size = stream.examples, self.batch_size
-        numbers, first = self._numbers(state, stream, steps), int(state.step) % self.steps(examples)
+        numbers, (_, first) = self._numbers(state, stream, steps), self._position(state, examples)
         for step, batch in enumerate(stream.batches(numbers)):
             if self.check is not None:
                 self.check(batch, numbers[step])
@@ -149,9 +151,14 @@ class StreamedEpoch:
     def _numbers(self, state: TrainState, stream: Stream, steps: int | None) -> np.ndarray:
         """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
         examples, in_epoch = stream.examples, self.steps(stream.examples)
-        epoch, first = divmod(int(state.step), in_epoch)
+        epoch, first = self._position(state, examples)
         last = in_epoch if steps is None else min(in_epoch, first + steps)
         return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
+
+    def _position(self, state: TrainState, examples: int) -> tuple[int, int]:
+        """The epoch of a state, and how many of its steps were taken."""
+        in_epoch = self.steps(examples)
+        return divmod(int(state.step) - self.start % in_epoch, in_epoch)
 
     def _flat(self, step: Any) -> np.ndarray:
         """Returns the positions of steps in the order of the epoch, for the devices of this process."""

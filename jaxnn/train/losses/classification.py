@@ -133,7 +133,7 @@ class Classification(Supervised):
         else:
             losses = optax.softmax_cross_entropy_with_integer_labels(outputs, safe)
         losses = jnp.where(is_class, losses, jnp.full_like(losses, jnp.nan))
-        return losses, {"accuracy": is_class & (jnp.argmax(outputs, -1) == safe)}
+        return losses, {"accuracy": is_class & (jnp.argmax(outputs, -1).astype(safe.dtype) == safe)}
 
     def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
         """Which labels are no class."""

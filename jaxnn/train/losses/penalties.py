@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn.kernels.accumulate import widened
 from jaxnn.train.losses.types import Penalty
 
 
@@ -62,7 +63,8 @@ def l2(scale: float) -> Penalty:
             for w, is_weight in zip(jax.tree.leaves(params), jax.tree.leaves(weight_mask(params)), strict=True)
             if is_weight
         ]
-        squares = [jnp.sum(jnp.square(jnp.abs(w).astype(jnp.float32))) for w in weights]
-        return scale * sum(squares, start=jnp.float32(0))
+        squares = [jnp.sum(jnp.square(widened(jnp.abs(w)))) for w in weights]
+        with jax.numpy_dtype_promotion("standard"):  # of weights in float32 and in float64
+            return scale * sum(squares, start=jnp.float32(0))
 
     return penalty

@@ -21,8 +21,7 @@ def count(data: Any, name: str = "data") -> int:
     lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
     if not lengths or () in lengths.values() or len(set(lengths.values())) > 1:
         raise ValueError(
-            f"{name}: expected arrays that share one leading length, the number of examples, got "
-            + (", ".join(f"{leaf}: {shape}" for leaf, shape in lengths.items()) or "no array")
+            f"{name}: expected arrays that share one leading length, the number of examples, got {_told(lengths)}"
         )
     (n,) = next(iter(lengths.values()))
     if n == 0:
@@ -30,21 +29,29 @@ def count(data: Any, name: str = "data") -> int:
     return int(n)
 
 
+def _told(lengths: dict[str, tuple[int, ...]]) -> str:
+    """The leading length of each array: of many arrays, the first of each length."""
+    if len(lengths) > 8:
+        lengths = {leaf: shape for shape, leaf in {shape: leaf for leaf, shape in reversed(lengths.items())}.items()}
+    told = ", ".join(f"{leaf}: {shape}" for leaf, shape in lengths.items()) or "no array"
+    if () in lengths.values():
+        told += "; () is a number alone: make arrays of lists with np.asarray, and repeat a number for every example."
+    return told
+
+
 Reduction = Literal["examples", "batch"]
 """Whether a loss function returns a loss for each example, or one for the whole batch."""
 
 
-def steps(n: int, batch_size: int, drop_last: bool = False) -> int:
+def steps(n: int, batch_size: int, drop_last: bool = False, name: str = "batch_size") -> int:
     """Counts the batches of `n` examples, or only the full ones.
 
     Raises:
         ValueError: If `batch_size` is not a positive integer, or there is no full batch with `drop_last`.
     """
-    batch_size = check_count("batch_size", batch_size)
+    batch_size = check_count(name, batch_size)
     if drop_last and n < batch_size:
-        raise ValueError(
-            f"batch_size: expected at most {n}, the number of examples, with drop_last=True, got {batch_size}"
-        )
+        raise ValueError(f"{name}: expected at most {n}, the number of examples, with drop_last=True, got {batch_size}")
     return n // batch_size if drop_last else -(-n // batch_size)
 
 
@@ -54,7 +61,7 @@ def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False)
     Over all batches each position occurs once with weight 1. A short last batch is filled up from position 0 on,
     repeatedly if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
     """
-    flat = step * batch_size + jnp.arange(batch_size)
+    flat = step * batch_size + jnp.arange(batch_size, dtype=step.dtype)
     if drop_last or n % batch_size == 0:
         return flat, None
     return flat % n, (flat < n).astype(jnp.float32)
@@ -127,7 +134,13 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
         raise ValueError(
             f"loss_fn: expected metrics not named {sorted(RESERVED)}, got {sorted(taken)}; choose other names."
         )
-    return {"loss": losses, **metrics}
+    values = {"loss": losses, **metrics}
+    for name, value in values.items():
+        if not jax.tree_util.all_leaves([value]):
+            raise ValueError(
+                f"loss_fn: expected arrays, got a {type(value).__name__} as {name}; return each part of it as a metric."
+            )
+    return values
 
 
 RESERVED = frozenset({"loss", "penalty", "grad_norm", "loss_scale", "skipped"})

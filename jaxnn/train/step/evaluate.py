@@ -11,7 +11,7 @@ from jaxnn.train.losses.types import LossFn, Metrics
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options, jit
-from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
+from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, losses_and_metrics
 from jaxnn.train.step.given import check_state
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState, apply
@@ -66,6 +66,7 @@ def evaluate(
         1.667 0.333
     """
     check_loss_fn(loss_fn)
+    check_static(loss_fn=loss_fn, preprocess=preprocess)
     LabelCheck(state, loss_fn, preprocess, batch_size)(data)
     compiled = evaluate_unchecked.with_options(compiler_options)
     metrics: Metrics = compiled(
@@ -95,20 +96,17 @@ def evaluate_unchecked(
 ) -> Metrics:
     """`evaluate` of data whose labels were checked before."""
     state = state.averaged() if ema else state
-    examples = batching.count(data)
-    used = batching.steps(examples, batch_size, drop_last) * batch_size if drop_last else examples
-    batching.check_full(None, reduction)
-    if reduction == "batch" and used % batch_size:
-        raise ValueError(
-            f'batch_size: expected a divisor of {examples}, the number of examples, with reduction="batch", got '
-            f"{batch_size}; the loss of the short last batch, {used % batch_size} examples, is not that of a full "
-            "one: take another batch_size, or drop_last=True to leave it out."
-        )
+    used = check_batches(batching.count(data), batch_size, reduction, drop_last)
+
+    def loss_of(model: Any, batch: Any) -> tuple[Any, Any]:
+        try:
+            return losses_and_metrics(loss_fn(model, batch, None))
+        except TypeError as error:
+            error.add_note("The key is None in evaluation: draw random numbers only where it is not.")
+            raise
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:
-        (losses, metrics), _ = apply(
-            state, state.params, lambda model: losses_and_metrics(loss_fn(model, batch, None)), training=False
-        )
+        (losses, metrics), _ = apply(state, state.params, lambda model: loss_of(model, batch), training=False)
         if reduction == "batch":
             values = batching.whole_batch(losses, metrics, batch)
             examples = values.pop("examples")
@@ -123,6 +121,25 @@ def evaluate_unchecked(
     }
     n = batching.nonzero(totals.pop("examples")) if "examples" in totals else used
     return {name: total / n for name, total in totals.items()}
+
+
+def check_batches(
+    examples: int, batch_size: int, reduction: Reduction, drop_last: bool, name: str = "batch_size"
+) -> int:
+    """Counts the examples that an evaluation uses, those that `drop_last` leaves out not.
+
+    Raises:
+        ValueError: If the batch size, called `name` in the error, does not fit.
+    """
+    batching.check_full(None, reduction)
+    used = batching.steps(examples, batch_size, drop_last, name) * batch_size if drop_last else examples
+    if reduction == "batch" and used % batch_size:
+        raise ValueError(
+            f'{name}: expected a divisor of {examples}, the number of examples, with reduction="batch", got '
+            f"{batch_size}; the loss of the short last batch, {used % batch_size} examples, is not that of a full "
+            f"one: take another {name}, or drop_last=True to leave it out."
+        )
+    return used
 
 
 def predict(
@@ -161,6 +178,7 @@ def predict(
     """
     check_state(state)
     check_function("apply_fn", apply_fn, "(model, batch) -> outputs", "write lambda model, batch: model(batch.images)")
+    check_static(apply_fn=apply_fn, preprocess=preprocess)
     return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size, ema)
 
 

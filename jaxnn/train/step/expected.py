@@ -1,11 +1,13 @@
 """Checks of the arguments of training functions, with errors that say what to do."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 
 
@@ -57,9 +59,12 @@ def check_arrays(data: Any, name: str) -> None:
     leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
     for path, leaf in leaves:
         if not _is_array(leaf):
+            advice = "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream"
+            if dataclasses.is_dataclass(leaf):
+                advice = "tell JAX which fields are arrays: jax.tree_util.register_dataclass"
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected arrays, or a pytree of them, got {described(leaf)}; "
-                "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream."
+                f"{advice}."
             )
 
 
@@ -69,15 +74,17 @@ def described(value: Any) -> str:
         return f"the class {value.__name__}"
     if isinstance(value, str | int | float | bool | None):
         return repr(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return f"an array of {value.dtype}"
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
     return type(value).__name__
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) or hasattr(
-        leaf, "__jax_array__"
-    )
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype == bool or bool(jax.numpy.issubdtype(leaf.dtype, np.number))
+    return isinstance(leaf, jax.Array | int | float | complex) or hasattr(leaf, "__jax_array__")
 
 
 def check_tx(tx: Any) -> None:
@@ -98,6 +105,23 @@ def check_tx(tx: Any) -> None:
     else:
         advice = "give for example optax.adam(1e-3)"
     raise ValueError(f"tx: expected an Optax optimiser, got {described(tx)}; {advice}.")
+
+
+def check_opt_state(opt_state: Any) -> None:
+    """Raises if an optimiser takes something else than parameters.
+
+    Raises:
+        ValueError: If it is `optax.lookahead`, or has a part that is.
+    """
+
+    def looks_ahead(node: Any) -> bool:
+        return isinstance(node, optax.LookaheadState)
+
+    if any(map(looks_ahead, jax.tree.leaves(opt_state, is_leaf=looks_ahead))):
+        raise ValueError(
+            "tx: expected an optimiser of parameters, got optax.lookahead, which takes pairs of them; leave it out and "
+            "average the parameters: create_state(..., ema=0.999)."
+        )
 
 
 def check_model(model: Any) -> None:
@@ -147,6 +171,22 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
             room = "train.losses" if "losses" in function.__module__ else "train"
             advice = f"call it: {room}.{function.__name__}(...)"
         raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}.") from None
+
+
+def check_static(**functions: Any) -> None:
+    """Raises unless functions can be hashed, as those that a compiled evaluation belongs to.
+
+    Raises:
+        ValueError: If one cannot, for example an object of a dataclass that is not frozen.
+    """
+    for name, function in functions.items():
+        try:
+            hash(function)
+        except TypeError as error:
+            raise ValueError(
+                f"{name}: expected a function that can be hashed, since a compiled program belongs to it, got one of "
+                f"{described(type(function))} ({error}); define its __hash__, or make it a frozen dataclass."
+            ) from error
 
 
 def check_loss_fn(loss_fn: Any) -> None:

@@ -12,7 +12,7 @@ from flax import nnx, struct
 from jaxnn import shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
-from jaxnn.train.step.expected import check_model, check_tx, is_used_up, used_up
+from jaxnn.train.step.expected import check_model, check_opt_state, check_tx, is_used_up, used_up
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
@@ -168,6 +168,7 @@ def create_state(
     params = jax.tree.map(_own, params)
     with jax.numpy_dtype_promotion("standard"):  # as in the step: Optax needs it
         opt_state = tx.init(params)
+    check_opt_state(opt_state)
     return TrainState(
         params=params,
         # Owned again: some optimisers keep the parameters themselves, and no buffer can be donated twice.

@@ -1,6 +1,7 @@
 """One training step as one compiled function."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnn.kernels.accumulate import widened
 from jaxnn.train.losses.types import LossFn, Metrics, Penalty
 from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Reduction
@@ -67,9 +69,9 @@ def make_step(
         The step. `weights` are `(batch,)` floats, zero for examples that do not count. Metrics are float32
         `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
         `grad_norm` :math:`\lVert \nabla_\theta L \rVert_2`, and `examples` (the sum of the weights). The
-        optimiser's `update` gets `value`, `grad` and `value_fn`, so line searches and
-        `optax.contrib.reduce_on_plateau` work. A state with a `LossScale` adds `loss_scale` and `skipped`, 1 where the
-        gradient overflowed and the step changed nothing else.
+        optimiser's `update` gets `value`, `grad`, `value_fn` (`obj_fn` too) and `grad_fn`, so line searches,
+        `optax.contrib.reduce_on_plateau` and `optax.contrib.sam(..., opaque_mode=True)` work. A state with a
+        `LossScale` adds `loss_scale` and `skipped`, 1 where the gradient overflowed and the step changed nothing else.
 
     Raises:
         ValueError: If `reduction` is unknown; while tracing, if shapes do not fit, the optimiser's state changes its
@@ -127,16 +129,27 @@ def make_step(
                 total = total + metrics["penalty"]
             return total, (metrics, variables)
 
-        (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
+        def ascent_of(params: Any) -> tuple[Any, Any]:
+            """Values and gradient, and what Optax takes for one: of complex parameters the conjugate, which ascends."""
+            found = value_and_grad(objective, state.loss_scale)(params)
+            return found, jax.tree.map(jnp.conj, found[1])
+
+        ((value, (metrics, variables)), grads), ascent = ascent_of(state.params)
+
+        def value_of(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+            return objective(params)[0]  # line searches of Optax refuse what their value_fn does not name
+
         # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = _update_of(state.tx)(
-                grads,
+                ascent,
                 state.opt_state,
                 state.params,
                 value=value,
                 grad=grads,
-                value_fn=lambda params: objective(params)[0],
+                value_fn=value_of,
+                obj_fn=value_of,
+                grad_fn=lambda params, _: ascent_of(params)[1],
             )
             params = optax.apply_updates(state.params, updates)
         opt_state = _like_before(opt_state, state.opt_state)
@@ -163,7 +176,17 @@ def make_step(
 def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
     """The optimiser's `update` with `value` and the like for what takes them."""
     # MultiSteps passes them on to the optimiser inside; what Optax makes of it drops them.
-    return tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
+    update = tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
+    parameters = inspect.signature(update).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return update
+    names = {each.name for each in parameters}  # `optax.contrib.sam` takes `grad_fn` alone
+
+    def with_known(*args: Any, **more: Any) -> tuple[Any, Any]:
+        updated: tuple[Any, Any] = update(*args, **{name: value for name, value in more.items() if name in names})
+        return updated
+
+    return with_known
 
 
 def _may_refuse(opt_state: Any) -> bool:
@@ -214,5 +237,6 @@ def _scalar(value: Any, dtype: Any) -> jax.Array:
 
 def _norm(tree: Any) -> jax.Array:
     """The Euclidean norm over all arrays, summed in float32 at least."""
-    squares = [jnp.sum(jnp.square(jnp.abs(x).astype(jnp.float32))) for x in jax.tree.leaves(tree)]
-    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
+    squares = [jnp.sum(jnp.square(widened(jnp.abs(x)))) for x in jax.tree.leaves(tree)]
+    with jax.numpy_dtype_promotion("standard"):  # of parameters in float32 and in float64
+        return jnp.sqrt(jnp.sum(jnp.stack(squares)))

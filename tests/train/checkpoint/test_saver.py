@@ -54,6 +54,35 @@ def test_the_newest_and_the_best_are_kept():
     assert set(steps()) == {best, 12}
 
 
+def test_the_newest_and_the_best_are_read_again_without_the_run():
+    states = {}
+    options = {"best": "train_loss", "best_mode": "max", "keep": 1}
+    sinks = [lambda record, state: states.update({record["step"]: jax.device_get(state.params)})]
+    last, history = fit(3, checkpoints=train.Checkpoints(FOLDER, **options), sinks=sinks)
+    best, until = train.checkpoint.restore(FOLDER, last, best=True)
+    assert (equal(best.params, states[3]), until) == (True, history[:1])  # the loss is highest after the first epoch
+    newest, whole = train.checkpoint.restore(FOLDER, best)
+    assert (equal(newest, last), whole) == (True, history)
+
+
+def test_arrays_without_elements_do_not_prevent_a_checkpoint():
+    """Orbax refuses them."""
+    like = train.create_state({"w": np.ones(2), "none": np.ones((0, 3))}, optax.sgd(0.5), jax.random.key(0))
+    with train.checkpoint.Saver(train.Checkpoints(FOLDER)) as saver:
+        assert saver.save(like, train.checkpoint.Position(), wait=True)
+    again, _ = train.checkpoint.restore(FOLDER, like)
+    assert equal(again, like)
+
+
+def test_what_cannot_be_read_again_is_told():
+    state, _ = fit(1, checkpoints=train.Checkpoints(FOLDER))
+    for folder, best, told in ((FOLDER, True, "best: expected a run that"), ("runs", False, "folder: expected check")):
+        with pytest.raises(train.checkpoint.CheckpointError, match=told):
+            train.checkpoint.restore(folder, state, best=best)
+    with pytest.raises(ValueError, match="best_mode: expected 'auto', 'min' or 'max', got 'higher'"):
+        train.Checkpoints(FOLDER, best="test_f1", best_mode="higher")
+
+
 def test_a_folder_in_use_is_not_overwritten():
     fit(1, checkpoints=train.Checkpoints(FOLDER))
     with pytest.raises(ValueError, match="holds those of a run already; resume=True"):

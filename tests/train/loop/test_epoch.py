@@ -153,6 +153,20 @@ def test_a_wrong_batch_size_is_named(batch_size):
         train.make_epoch(train.make_step(train.losses.classification()), batch_size=batch_size)
 
 
+def test_parts_of_an_epoch_in_float64():
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(6, 2)), rng.integers(0, 3, 6), rng.normal(size=(2, 3))
+    with jax.enable_x64(True):
+        loss_fn = train.losses.classification(apply_fn=lambda w, batch: batch[0] @ w)
+        step = train.make_step(loss_fn, penalty=train.losses.l2(1.0))
+        state = train.create_state(jnp.asarray(w), optax.sgd(0.1), jax.random.key(0))
+        state, metrics = train.make_epoch(step, batch_size=6, chunk=2)(state, (x, y))
+        assert state.params.dtype == jnp.float64
+    np.testing.assert_allclose(metrics["penalty"][0], np.sum(w**2), rtol=1e-14)
+    share = np.exp(x @ w) / np.exp(x @ w).sum(1, keepdims=True) - np.eye(3)[y]
+    np.testing.assert_allclose(metrics["grad_norm"][0], np.linalg.norm(x.T @ share / 6 + 2 * w), rtol=1e-13)
+
+
 def test_computed_batches_need_no_batch_size_and_arrays_do():
     def loss_fn(w, batch, key):
         return (w - batch) ** 2, {}

@@ -49,6 +49,21 @@ def test_a_plateau_lowers_the_rate(steps):
     assert float(inner[1].scale) == 0.5 ** ((10 - 1) // 2)
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+def test_sharpness_aware_minimisation_descends_from_where_the_loss_is_higher(opaque):
+    """Foret et al., 2021: the gradient at `w + rho g / |g|`; opaque in one step, otherwise in two on the same batch."""
+    x, y = regression(8)
+    w = np.array([0.5, -1.0])
+    gradient = lambda w: 2 * x.T.astype(float) @ (x @ w - y) / len(x)  # noqa: E731
+    higher = w + 0.05 * gradient(w) / np.linalg.norm(gradient(w))
+    ascent = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    state = start(jnp.asarray(w, jnp.float32), optax.contrib.sam(optax.sgd(0.1), ascent, opaque_mode=opaque))
+    step = train.make_step(quadratic)
+    for _ in range(1 if opaque else 2):
+        state, _ = step(state, (x, y))
+    np.testing.assert_allclose(state.params, w - 0.1 * gradient(higher), rtol=1e-5)
+
+
 def spoiled(n=24):
     """Pictures of floats, of which one is not finite."""
     points = pictures(n)

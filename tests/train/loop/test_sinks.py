@@ -70,6 +70,11 @@ def test_early_stopping_waits_for_no_improvement_of_the_best(metric, values, sto
     assert told.index(train.STOP) + 1 == stops
 
 
+def test_early_stopping_is_told_which_way_is_better():
+    stopping = train.early_stopping("test_f1", patience=1, mode="max")
+    assert [stopping({"test_f1": value}) for value in (0.1, 0.5, 0.4)] == [None, None, train.STOP]
+
+
 def test_a_sink_that_has_stopped_a_run_serves_the_next():
     stopping = train.early_stopping("train_loss", patience=1, min_delta=1e9)
     assert [len(fit(stopping)[1]) for _ in range(2)] == [2, 2]

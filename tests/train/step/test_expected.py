@@ -38,6 +38,11 @@ def test_an_optimiser_that_is_none(tx, message):
         train.create_state(MLP(), tx, KEY)
 
 
+def test_an_optimiser_of_pairs():
+    with pytest.raises(ValueError, match=r"tx: expected an optimiser of parameters, got optax\.lookahead.*ema=0\.999"):
+        train.create_state(MLP(), optax.chain(optax.lookahead(optax.sgd(0.1), 5, 0.5)), KEY)
+
+
 def test_an_object_that_does_what_optax_does_serves():
     tx = optax.MultiSteps(optax.sgd(0.1), 2)
     train.make_step(quadratic)(train.create_state(jnp.zeros(2), tx, KEY), examples())
@@ -126,6 +131,8 @@ WRONG = {
     "batches": (BATCHES, r"got a list of 2 batches; join them: jax\.tree\.map"),
     "a loader": (iter(BATCHES), r"expected arrays, or a pytree of them, got list_iterator; .*data\.Stream"),
     "words": ({"x": np.ones(2), "name": "tiny"}, r"\['name'\]: expected arrays, .*got 'tiny'"),
+    "arrays of words": ({"x": np.ones(1), "name": np.array(["tiny"])}, r"\['name'\]: .*got an array of <U4"),
+    "lists of numbers": ([[0.5] * 9, [1.0] * 9], r"got (data|batch)\[0\]\[0\]: \(\); .*np\.asarray"),
 }
 
 

@@ -31,6 +31,13 @@ def test_one_step_equals_gradient_descent_in_numpy():
     assert int(state.step) == 1
 
 
+def test_complex_parameters_descend():
+    """JAX's gradient of a real loss by a complex number is the conjugate of the direction in which the loss grows."""
+    state = train.create_state(jnp.zeros((), jnp.complex64), optax.sgd(0.1), jax.random.key(0))
+    state, _ = train.make_step(lambda w, batch, key: (jnp.abs(w - batch) ** 2, {}))(state, jnp.full(4, 1 + 2j))
+    np.testing.assert_allclose(state.params, 0.2 * (1 + 2j), rtol=1e-6)
+
+
 def test_weights_mask_exactly():
     x, y = regression(8)
     state = train.create_state(jnp.ones(4), optax.sgd(0.1), jax.random.key(0))
