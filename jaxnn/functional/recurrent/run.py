@@ -114,19 +114,19 @@ def recurrent(
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
         (True, True)
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
     # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
     zeros = jax.tree.map(partial(varying_as, x), cell.zero_state(params, batch, x.dtype))
-    start = zeros if state is None else state
+    start = zeros if state is None else check.arrays("state", state)
     check.state(start, zeros, batch, x.dtype)
     check.count("remat", remat)
     check.count("truncate", truncate)
     place = partial(like_batch, x, len(batch), time_major=time_major)
     steps = x.shape[: len(batch) + 1]
     arrays = (
-        params,
+        check.arrays("params", params),
         place(start),
         None if resets is None else place(zeros),
         x,
@@ -199,7 +199,8 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
         >>> F.recurrent_step(cell, params, state, jnp.ones((2, 3))).h.shape
         (2, 5)
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     _, batch = check.inputs(cell, params, x, time=0)
+    state = check.arrays("state", state)
     check.state(state, cell.zero_state(params, batch, x.dtype), batch, x.dtype)
     return cell.step(params, state, x)
