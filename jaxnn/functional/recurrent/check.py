@@ -211,10 +211,9 @@ def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_m
     return r
 
 
-def count(name: str, value: int | None) -> None:
-    """Raises where an optional number of steps is not positive."""
-    if value is not None and value < 1:
-        raise ValueError(f"{name}: expected at least 1 step, or None, got {value}")
+def count(name: str, value: int | None) -> int | None:
+    """Reads an optional number of steps, at least one."""
+    return None if value is None else arguments.integer(name, value, 1)
 
 
 def sizes(**named: int) -> None:

@@ -121,8 +121,6 @@ def recurrent(
     zeros = jax.tree.map(partial(varying_as, x), cell.zero_state(params, batch, x.dtype))
     start = zeros if state is None else check.arrays("state", state)
     check.state(start, zeros, batch, x.dtype)
-    check.count("remat", remat)
-    check.count("truncate", truncate)
     place = partial(like_batch, x, len(batch), time_major=time_major)
     steps = x.shape[: len(batch) + 1]
     arrays = (
@@ -134,7 +132,7 @@ def recurrent(
         None if mask is None else check.steps("mask", mask, steps, time_major),
         None if resets is None else check.steps("resets", resets, steps, time_major),
     )
-    options = Options(bool(reverse), remat, truncate)
+    options = Options(bool(reverse), check.count("remat", remat), check.count("truncate", truncate))
     compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
     # If even zeros are traced, the caller is tracing a program that includes this call. A gradient or a `vmap` in an
     # eager call traces only its arguments.

@@ -85,8 +85,13 @@ CALLS = {
         r"mask: expected \(\*batch, time\) as in x, shape \(2, 5\), got \(5, 2\)",
     ),
     "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets: expected bool, got float32"),
-    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected at least 1 step"),
-    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected at least 1 step"),
+    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected an integer of at least 1, got 0"),
+    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected an integer of at least 1, got -2"),
+    "half a step": (lambda: R.rnn(RNN, X, remat=2.5), r"remat: expected an integer of at least 1, got 2\.5"),
+    "traced": (
+        lambda: jax.jit(lambda n: R.rnn(RNN, X, truncate=n))(2),
+        "truncate: .* got a traced value; make it static",
+    ),
     "algorithm": (
         lambda: R.lstm(P, X, algorithm="cudnn2"),
         "algorithm: expected one of 'auto', 'scan', 'fused'.* 'cudnn2'",
