@@ -57,7 +57,8 @@ def assert_cell(
 
     Raises:
         AssertionError: If a check fails; the message names the part of the cell and the worst element.
-        ValueError: If a check is unknown or the cell lacks the part that it checks, or `x` does not fit.
+        ValueError: If a check is unknown, the cell lacks the part that it checks or is no functional cell, or `x` does
+            not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -77,6 +78,8 @@ def assert_cell(
         ...
         AssertionError: cell.affine: a * state + b against cell.step: ...
     """
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell: expected a functional Cell, got {type(cell).__module__}.{type(cell).__name__}.")
     unknown = set(checks or ()) - set(CHECKS)
     if unknown:
         raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")

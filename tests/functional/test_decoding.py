@@ -244,6 +244,14 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
             lambda m, s, t: decoding.greedy(m, s, t, max_length=0),
             "max_length: .* at least 1, got 0",
         ),
+        (
+            lambda m, s, t: decoding.greedy(lambda s, t: m(s, t)[::-1], s, t, max_length=3),
+            r"step: .* \(logits, state\), got \(\{'last': int32\[2\]\}, float32\[2,4\]\); logits come first",
+        ),
+        (
+            lambda m, s, t: decoding.beam_search(lambda s, t: (m(s[0], t)[0], (s[0],)), [s], t, beams=2, max_length=3),
+            r"step: .* a state like the one that it takes, \[.*\], got \(.*,\); return the same",
+        ),
         (lambda m, s, t: decoding.greedy(m, s, t, max_length=3, end=4), r"end: .* 0\.\.3, got 4"),
         (lambda m, s, t: decoding.greedy(m, s, t.astype(jnp.float32), max_length=3), "start: expected integers"),
         (

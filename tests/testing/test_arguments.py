@@ -112,3 +112,8 @@ def test_batch_axes_must_stand_in_front_for_the_batch_check():
 
 def test_a_function_of_integers_alone_is_checked_too():
     testing.assert_invariant(lambda n: n * 2, (jnp.arange(4),))
+
+
+def test_a_module_is_no_functional_cell():
+    with pytest.raises(ValueError, match=r"cell: expected a functional Cell, got .*\.NoneType"):
+        testing.assert_cell(None, (), np.zeros((2, 4, 3), np.float32))

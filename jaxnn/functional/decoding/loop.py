@@ -10,6 +10,7 @@ from jaxnn.functional.arguments import integer, real
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import once
 from jaxnn.functional.sharding import like_leading
+from jaxnn.shapes import text
 
 Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 """`(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`."""
@@ -41,7 +42,15 @@ def checked(
         raise ValueError(f"start: expected integers (tokens), got {start.dtype}")
     max_length = integer("max_length", max_length, 1)
     start = start.astype(jnp.int32)
-    logits, _ = jax.eval_shape(step, state, start)
+    state, made = jax.eval_shape(lambda state, token: (state, step(state, token)), state, start)
+    if type(made) is not tuple or len(made) != 2 or not isinstance(made[0], jax.ShapeDtypeStruct):
+        raise ValueError(f"step: expected it to return (logits, state), got {text(made)}; logits come first.")
+    logits, new = made
+    if _kinds(new) != _kinds(state):
+        raise ValueError(
+            f"step: expected it to return a state like the one that it takes, {text(state)}, got {text(new)}; return "
+            "the same types, shapes and dtypes."
+        )
     if logits.shape[:-1] != start.shape:
         raise ValueError(f"step: expected logits of shape {(*start.shape, 'vocabulary')}, got {logits.shape}")
     real("logits", logits)
@@ -54,6 +63,11 @@ def checked(
         if end >= logits.shape[-1]:
             raise ValueError(f"end: expected a token of the vocabulary, 0..{logits.shape[-1] - 1}, got {end}")
     return start, max_length, end
+
+
+def _kinds(tree: Any) -> Any:
+    """Structure, shapes and dtypes: a loop changes none of them."""
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 def run(going, body, start, carry):  # type: ignore[no-untyped-def]

@@ -48,7 +48,7 @@ class Cell(NamedTuple):
         step: `(params, state, x) -> state`, with `x` of one step, `(*batch, *features)`: the formula. It returns arrays
             of the shapes and dtypes of `zero_state`.
         output: `(params, state) -> y`: the output after a step, `(*batch, ...)`. Default: the state's first array.
-        feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures.
+        feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures, 0 for tokens.
         check: `(params, x, axes) -> None`: raises `ValueError` where the parameters do not fit each other or `x`;
             `axes` names the axes of `x`.
         project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays, which

@@ -1,5 +1,6 @@
 """Checks of a recurrent layer's arguments; each message names the argument."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,31 @@ from jaxnn.functional import arguments
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Task
 from jaxnn.kernels.geometry import known
+from jaxnn.shapes import text
+
+
+def array(x: Any) -> jax.Array:
+    """Returns `x` as an array; raises if it is a collection, which JAX would stack along a new batch axis."""
+    if x is None or isinstance(x, Mapping | Sequence):
+        raise ValueError(
+            f"x: expected one array, got {type(x).__name__}; concatenate several inputs along their features."
+        )
+    return jnp.asarray(x)
+
+
+def arrays(name: str, tree: Any) -> Any:
+    """Returns parameters or a state with numbers as arrays, which they are inside of `jax.jit` too."""
+
+    def one(path: Any, leaf: Any) -> jax.Array:
+        try:
+            return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+        except TypeError:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected an array, got {type(leaf).__name__}; bind options "
+                "to the functions of the cell with functools.partial."
+            ) from None
+
+    return jax.tree.map_with_path(one, tree)
 
 
 def inputs(
@@ -37,7 +63,7 @@ def inputs(
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        raise ValueError(f"state: expected {_kind(expected)}, got {_kind(given)}")
+        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)))
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
         if not jnp.issubdtype(want.dtype, jnp.complexfloating):
@@ -52,16 +78,25 @@ def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.D
 
 
 def step(cell: Cell, task: Task) -> None:
-    """Raises unless the cell's step returns a state of the structure, shapes and dtypes that it takes."""
+    """Raises unless the cell's step returns a state of the kind that it takes, and an output for each sequence."""
     x = jax.eval_shape(lambda xs: xs[0], task.xs) if task.xs.shape[0] else jnp.zeros(task.xs.shape[1:], task.xs.dtype)
     new = jax.eval_shape(cell.step, task.params, task.state, x)
     if not _alike(new, task.state):
-        raise ValueError(f"cell.step: expected it to return {_kind(task.state)}, as zero_state does, got {_kind(new)}")
+        kinds = _kinds(task.state, new)
+        raise ValueError("cell.step: expected it to return {}, as zero_state does, got {}".format(*kinds))
     for (path, got), want in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(task.state), strict=True):
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ValueError(
                 f"cell.step: expected it to return state{jax.tree_util.keystr(path)} as {want.dtype} {want.shape}, as "
                 f"zero_state does for x of {task.xs.dtype}, got {got.dtype} {got.shape}; cast it or reshape it."
+            )
+    batch = x.shape[: x.ndim - cell.feature_axes]
+    for path, y in jax.tree.leaves_with_path(jax.eval_shape(cell.output, task.params, new)):
+        if y.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"cell.output: expected arrays (*batch, ...) with the batch axes {batch}, got shape {y.shape}"
+                + (f" at {jax.tree_util.keystr(path)}" if path else "")
+                + "; let axes count from the end, as axis=-1."
             )
 
 
@@ -70,8 +105,10 @@ def _alike(a: Any, b: Any) -> bool:
     return bool(shapes[0] == shapes[1])
 
 
-def _kind(tree: Any) -> str:
-    return "an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__
+def _kinds(*trees: Any) -> list[str]:
+    """The types of two trees of different structure; of one type, their contents."""
+    names = ["an array" if jax.tree_util.all_leaves([tree]) else type(tree).__name__ for tree in trees]
+    return names if names[0] != names[1] else list(map(text, trees))
 
 
 def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
@@ -174,10 +211,9 @@ def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_m
     return r
 
 
-def count(name: str, value: int | None) -> None:
-    """Raises where an optional number of steps is not positive."""
-    if value is not None and value < 1:
-        raise ValueError(f"{name}: expected at least 1 step, or None, got {value}")
+def count(name: str, value: int | None) -> int | None:
+    """Reads an optional number of steps, at least one."""
+    return None if value is None else arguments.integer(name, value, 1)
 
 
 def sizes(**named: int) -> None:

@@ -77,7 +77,7 @@ def bidirectional(
         raise ValueError(
             f"reverse: expected none, as a bidirectional layer runs both ways, got {options['reverse']!r}; omit it."
         )
-    if state is not None and (not isinstance(state, tuple) or len(state) != 2):
+    if state is not None and (not isinstance(state, tuple | list) or len(state) != 2):
         raise ValueError(f"state: expected a pair (forward, backward), got {type(state).__name__}")
     layer = layer_of(layer)
     of_forward, of_backward = (None, None) if state is None else state
@@ -198,6 +198,11 @@ def stack_step(
 
 
 def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> Sequence[Any]:
+    if not isinstance(params_per_layer, Sequence) or hasattr(params_per_layer, "_fields"):
+        raise ValueError(
+            "params_per_layer: expected a list with the parameters of each layer, got "
+            f"{type(params_per_layer).__name__}; put them into a list, also those of one layer."
+        )
     if not params_per_layer:
         raise ValueError("params_per_layer: expected at least one layer, got none")
     if states is None:

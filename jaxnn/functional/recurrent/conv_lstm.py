@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.arguments import PaddingLike, SizesLike, given_pairs, sizes
 from jaxnn.functional.conv import conv
 from jaxnn.functional.programs import Bound
+from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
@@ -70,7 +71,7 @@ def conv_lstm_step(
         >>> F.conv_lstm_step(params, state, jnp.ones((4, 8, 6, 2))).h.shape
         (4, 8, 6, 3)
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     cell = _cell_for(
         params,
         x,
@@ -184,7 +185,7 @@ def conv_lstm(
         >>> y.shape, state.c.shape
         ((4, 5, 8, 6, 3), (4, 8, 6, 3))
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     cell = _cell_for(
         params,
         x,

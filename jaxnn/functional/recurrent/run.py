@@ -114,19 +114,17 @@ def recurrent(
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
         (True, True)
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
     # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
     zeros = jax.tree.map(partial(varying_as, x), cell.zero_state(params, batch, x.dtype))
-    start = zeros if state is None else state
+    start = zeros if state is None else check.arrays("state", state)
     check.state(start, zeros, batch, x.dtype)
-    check.count("remat", remat)
-    check.count("truncate", truncate)
     place = partial(like_batch, x, len(batch), time_major=time_major)
     steps = x.shape[: len(batch) + 1]
     arrays = (
-        params,
+        check.arrays("params", params),
         place(start),
         None if resets is None else place(zeros),
         x,
@@ -134,7 +132,7 @@ def recurrent(
         None if mask is None else check.steps("mask", mask, steps, time_major),
         None if resets is None else check.steps("resets", resets, steps, time_major),
     )
-    options = Options(bool(reverse), remat, truncate)
+    options = Options(bool(reverse), check.count("remat", remat), check.count("truncate", truncate))
     compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
     # If even zeros are traced, the caller is tracing a program that includes this call. A gradient or a `vmap` in an
     # eager call traces only its arguments.
@@ -199,7 +197,8 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
         >>> F.recurrent_step(cell, params, state, jnp.ones((2, 3))).h.shape
         (2, 5)
     """
-    x = jnp.asarray(x)
+    x = check.array(x)
     _, batch = check.inputs(cell, params, x, time=0)
+    state = check.arrays("state", state)
     check.state(state, cell.zero_state(params, batch, x.dtype), batch, x.dtype)
     return cell.step(params, state, x)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.accumulate import narrowed, widened
+from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted
 from jaxnn.kernels.settings import is_plain
 
@@ -60,9 +61,15 @@ def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, 
     time = jax.tree.leaves(inputs)[0].shape[0]
     if size is None or time == 0:
         return run(state, inputs)
-    whole = time - time % size
+    rest = time % size
+    if not known(rest):
+        raise ValueError(
+            f"remat: expected a divisor of the number of steps where that is symbolic, got {size} for {time} steps; "
+            f"name them '{size}*n' in jax.export.symbolic_shape, or omit remat."
+        )
+    whole = time - rest
     parts = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), inputs)
-    rest = jax.tree.map(lambda a: a[whole:], inputs)
+    others = jax.tree.map(lambda a: a[whole:], inputs)
     inner = jax.checkpoint(run, prevent_cse=False)  # inside a scan nothing can be shared anyway
 
     def run_blocks(state: Any) -> tuple[Any, Any]:
@@ -72,9 +79,9 @@ def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, 
     if whole == time:
         return run_blocks(state)
     if reverse:
-        state, late = run(state, rest)
+        state, late = run(state, others)
         state, early = run_blocks(state)
     else:
         state, early = run_blocks(state)
-        state, late = run(state, rest)
+        state, late = run(state, others)
     return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)

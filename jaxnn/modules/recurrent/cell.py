@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.functional import arguments
+from jaxnn.functional.recurrent import check
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
 from jaxnn.modules.static import keywords, static_options
@@ -78,7 +79,7 @@ class Cell(nnx.RNNCellBase):
 
     def cast(self, x: jax.typing.ArrayLike) -> tuple[Any, jax.Array]:
         """The parameters and the inputs in the dtype to compute in."""
-        x = jnp.asarray(x)
+        x = check.array(x)
         dtype = x.dtype if self.dtype is None else self.dtype
         return self.arrays(dtype), arguments.cast("x", x, dtype) if self.dtype is not None else x
 
@@ -148,4 +149,6 @@ def _is_variable(value: Any) -> bool:
 
 
 def _variable(value: Any) -> nnx.Variable:
-    return value if isinstance(value, nnx.Variable) else nnx.Param(value)
+    if isinstance(value, nnx.Variable):
+        return value
+    return nnx.Param(jnp.asarray(value) if isinstance(value, int | float) else value)

@@ -33,7 +33,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     if isinstance(cell, Cell):
         params, x = cell.cast(x)
         return F.recurrent(cell.cell, params, x, state, **options)
-    x = jnp.asarray(x)
+    x = check.array(x)
     axes = getattr(cell, "num_feature_axes", 1)
     leading, features = x.shape[: x.ndim - axes], x.shape[x.ndim - axes :]
     graph, arrays = nnx.split(cell)

@@ -136,6 +136,7 @@ def test_options_reach_every_layer():
 
 
 CALLS = {
+    "one layer": (lambda p, x: R.stack(R.gru, p[0], x), "params_per_layer: expected a list .* got GRUParams; put them"),
     "no layers": (lambda p, x: R.stack(R.gru, [], x), "params_per_layer"),
     "states": (lambda p, x: R.stack(R.gru, p, x, [None]), "states: expected one for each of 2 layers, got 1"),
     "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "key: expected a random key for dropout=0.5, got None"),

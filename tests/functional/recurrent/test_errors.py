@@ -5,13 +5,53 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnn import functional as R
+from jaxnn import modules
 
 P = R.init_lstm(jax.random.key(0), 3, 4)
 X = jnp.ones((2, 5, 3))
 STATE = P.zero_state((2,), jnp.float32)
+RNN = R.init_rnn(jax.random.key(0), 3, 4)
+SUM = R.Cell(lambda params, batch, dtype: jnp.zeros((*batch, 3), dtype), lambda params, state, x: state + x)
+
+
+def parts(params, batch, dtype):
+    return {"h": jnp.zeros((*batch, 3), dtype), "n": jnp.zeros(batch, dtype)}
+
 
 CALLS = {
     "features": (lambda: R.lstm(P, jnp.ones((2, 5, 7))), r"x: expected .* the 3 features .* got 7 features"),
+    "several inputs": (lambda: R.lstm(P, (X, X)), "x: expected one array, got tuple; concatenate several inputs"),
+    "a module's inputs": (
+        lambda: modules.Recurrent(modules.Cell(R.lstm_cell(), P))([X, X]),
+        "x: expected one array, got list",
+    ),
+    "number as state": (lambda: R.rnn(RNN, X, R.RNNState(0.0)), r"state\.h: expected shape \(2, 4\), .* got \(\)"),
+    "number as state of a step": (
+        lambda: R.rnn_step(RNN, R.RNNState(0.0), X[:, 0]),
+        r"state\.h: expected shape \(2, 4\), .* got \(\)",
+    ),
+    "option among the parameters": (
+        lambda: R.recurrent(SUM, {"decay": 0.5, "how": "tanh"}, X),
+        r"params\['how'\]: expected an array, got str; bind options",
+    ),
+    "parts of a state": (
+        lambda: R.recurrent(SUM._replace(zero_state=parts), 0.5, X, {"h": STATE.h}),
+        r"state: expected \{'h': float32\[2,3\], 'n': float32\[2\]\}, got \{'h': float32\[2,4\]\}",
+    ),
+    "parts of a step's state": (
+        lambda: R.recurrent(SUM._replace(zero_state=parts, step=lambda params, state, x: {"h": x}), 0.5, X),
+        r"cell\.step: expected .* 'n': float32\[2\]\}, as zero_state does, got \{'h': float32\[2,3\]\}",
+    ),
+    "output without batch axes": (
+        lambda: R.recurrent(SUM._replace(output=lambda params, state: {"h": state, "sum": state.sum()}), 0.5, X),
+        r"cell\.output: expected arrays \(\*batch, \.\.\.\) with the batch axes \(2,\), got shape \(\) at \['sum'\]",
+    ),
+    "symbolic number of steps": (
+        lambda: jax.eval_shape(
+            lambda x: R.rnn(RNN, x, remat=2), jax.ShapeDtypeStruct(jax.export.symbolic_shape("2, t, 3"), X.dtype)
+        ),
+        r"remat: expected a divisor of the number of steps .* got 2 for t steps; name them '2\*n'",
+    ),
     "no time axis": (lambda: R.lstm(P, jnp.ones(3)), r"x: expected \(\*batch, time, features\).*got shape \(3,\)"),
     "time-major": (lambda: R.lstm(P, jnp.ones(3), time_major=True), r"\(time, \*batch, features\)"),
     "integers": (lambda: R.lstm(P, jnp.ones((2, 5, 3), jnp.int32)), "x: expected floating point, got int32"),
@@ -45,8 +85,13 @@ CALLS = {
         r"mask: expected \(\*batch, time\) as in x, shape \(2, 5\), got \(5, 2\)",
     ),
     "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets: expected bool, got float32"),
-    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected at least 1 step"),
-    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected at least 1 step"),
+    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected an integer of at least 1, got 0"),
+    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected an integer of at least 1, got -2"),
+    "half a step": (lambda: R.rnn(RNN, X, remat=2.5), r"remat: expected an integer of at least 1, got 2\.5"),
+    "traced": (
+        lambda: jax.jit(lambda n: R.rnn(RNN, X, truncate=n))(2),
+        "truncate: .* got a traced value; make it static",
+    ),
     "algorithm": (
         lambda: R.lstm(P, X, algorithm="cudnn2"),
         "algorithm: expected one of 'auto', 'scan', 'fused'.* 'cudnn2'",

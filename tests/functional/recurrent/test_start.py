@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
+from jaxnn import modules
 from tests.functional.recurrent.common import CASES, assert_close, float64
 
 TIME = 6
@@ -48,6 +49,23 @@ def by_hand(x, counts, resets, reverse):
             if reverse and resets[n, t] and t > 0:
                 state, age = START, 0
     return y, power
+
+
+def scaled(p, state, x):
+    return p["decay"] * state + p["gain"] * x
+
+
+def test_numbers_are_parameters_as_arrays_are():
+    cell = F.Cell(lambda p, batch, dtype: jnp.zeros((*batch, 2), dtype), scaled)
+    y, _ = F.recurrent(cell, {"decay": 0.5, "gain": 3}, X)
+    expected = np.zeros((3, 2))
+    for t in range(TIME):
+        expected = 0.5 * expected + 3 * X[:, t]
+        np.testing.assert_allclose(y[:, t], expected, rtol=1e-5, atol=1e-6)
+    traced = jax.jit(lambda x: F.recurrent(cell, {"decay": 0.5, "gain": 3}, x, lengths=[6, 6, 6])[0])(X)
+    np.testing.assert_allclose(traced, y, rtol=1e-6)
+    module = modules.Recurrent(modules.Cell(cell, {"decay": 0.5, "gain": 3}))
+    np.testing.assert_allclose(module(X), y, rtol=1e-6)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
