@@ -231,6 +231,8 @@ ERRORS = {
         {"groups": 4},
         "groups: expected a divisor of the 4 input and 6 output channels, got 4",
     ),
+    "padding in small letters": ((x, k), {"padding": "same"}, r"padding: expected .*got 'same'; write 'SAME'\."),
+    "a mode as the padding": ((x, k), {"padding": "CIRCULAR"}, r"got 'CIRCULAR'; write pad_mode='circular'\."),
     "groups of none": ((x, k), {"groups": 0}, "groups: expected an integer of at least 1, got 0"),
     "groups of a float": ((x, k), {"groups": 2.0}, r"groups: expected an integer of at least 1, got 2\.0"),
     "groups of a truth": ((x, k), {"groups": True}, "groups: expected an integer of at least 1, got True"),
