@@ -268,7 +268,7 @@ def _transposed_sizes(
         out = tuple(n * s for n, s in zip(spatial, stride, strict=True))
         # The last of the windows, a stride apart, begins a stride before the end.
         total = [max(0, e - s) for e, s in zip(extent, stride, strict=True)]
-        low = [{"SAME": t // 2, "SAME_LOWER": t - t // 2, "CAUSAL": 0}[padding] for t in total]
+        low = [0 if padding == "CAUSAL" else t // 2 if padding == "SAME" else t - t // 2 for t in total]
         return out, tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
     pairs = ((0, 0),) * len(spatial) if padding == "VALID" else arguments.given_pairs(padding, len(spatial))
     out = tuple(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 from typing import Any
 
 import jax
@@ -163,7 +162,7 @@ def lp_pool(
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
-    if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 1 <= p < math.inf:
+    if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating) or not 1 <= p < math.inf:
         raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity take max_pool of abs(x).")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
