@@ -104,7 +104,9 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
         f"(for example {((1, 1),) * spatial}), got {padding!r}"
     )
     if isinstance(padding, str):
-        raise ValueError(expected)
+        name, mode = padding.upper(), padding.lower()
+        advice = f"; write {name!r}." if name in NAMES else f"; write pad_mode={mode!r}." if mode in PAD_MODES else ""
+        raise ValueError(expected + advice)
     try:
         if isinstance(padding, Sequence):
             pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)  # type: ignore[str-unpack, arg-type]
@@ -135,7 +137,7 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
     if (x.ndim == spatial and advice) or (x.ndim > spatial and x.shape[-1] != channels):
         raise ValueError(
             f"x: expected (*batch, *spatial, {channels}) for a kernel of shape {kernel.shape}, got {x.shape}; "
-            f"{advice or 'its last axis is the channels'}."
+            f"{advice or 'its last axis is the channels, and kernels are (*window, in / groups, out)'}."
         )
 
 

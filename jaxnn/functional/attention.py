@@ -49,7 +49,7 @@ def attention(
         >>> weights[1, 0]
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
-    values = keys if values is None else values
+    query, keys, values = arguments.as_arrays(query, keys, keys if values is None else values)
     arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:

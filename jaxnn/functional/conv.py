@@ -88,7 +88,8 @@ def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = N
         **options: Options of `conv`.
 
     Returns:
-        `(*batch, *out, out)`; with a `padding` of window - 1 on every side the full convolution of `numpy.convolve`.
+        `(*batch, *out, out)`; with a `padding` of window - 1 on every side the full convolution of `numpy.convolve`,
+        with `"SAME_LOWER"` its `mode="same"`.
 
     Raises:
         ValueError: As for `conv`.
@@ -166,7 +167,7 @@ def conv_transpose(
     x, kernel, bias = arguments.as_arrays(x, kernel, bias)
     n = kernel.ndim - 2
     arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
-    _check_groups(groups)
+    groups = arguments.integer("groups", groups, 1)
     arguments.channels_last(x, kernel, kernel.shape[-2])
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel")
     arguments.floating(x=x, kernel=kernel, bias=bias)
@@ -203,7 +204,7 @@ def _read(
     """Returns the window, the geometry of the convolution, and the padding pairs, which `_pad` adds if not zeros."""
     arguments.rank("kernel", kernel, 3, "(*window, in / groups, out) with at least one window axis")
     n = kernel.ndim - 2
-    _check_groups(groups)
+    groups = arguments.integer("groups", groups, 1)
     outputs = kernel.shape[-1]
     if x.ndim > n and (x.shape[-1] % groups or outputs % groups):
         raise ValueError(
@@ -239,11 +240,6 @@ def _read(
     return window, ConvGeometry(stride, inside, dilation, groups, precision), pairs
 
 
-def _check_groups(groups: int) -> None:
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"groups: expected a positive int, got {groups!r}")
-
-
 def _check_window(window: Sizes) -> None:
     if not all(window):
         raise ValueError(f"kernel: expected a window of at least one tap along every axis, got {window}")
@@ -270,9 +266,10 @@ def _transposed_sizes(
                 "give the padding as (low, high) pairs to choose the output's size."
             )
         out = tuple(n * s for n, s in zip(spatial, stride, strict=True))
-        if padding == "CAUSAL":
-            return out, tuple((0, max(0, e - s)) for e, s in zip(extent, stride, strict=True))
-        return out, arguments.padding_pairs(padding, out, window, stride, dilation)
+        # The last of the windows, a stride apart, begins a stride before the end.
+        total = [max(0, e - s) for e, s in zip(extent, stride, strict=True)]
+        low = [0 if padding == "CAUSAL" else t // 2 if padding == "SAME" else t - t // 2 for t in total]
+        return out, tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
     pairs = ((0, 0),) * len(spatial) if padding == "VALID" else arguments.given_pairs(padding, len(spatial))
     out = tuple(
         (n - 1) * s + e - low - high + p if n else 0

@@ -36,7 +36,10 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     arguments.rank("x", x, 1, "(*batch, in)")
     arguments.floating(x=x, kernel=kernel, bias=bias)
     if x.shape[-1] != kernel.shape[0]:
-        raise ValueError(f"x: expected (*batch, {kernel.shape[0]}) for a kernel of shape {kernel.shape}, got {x.shape}")
+        raise ValueError(
+            f"x: expected (*batch, {kernel.shape[0]}) for a kernel of shape {kernel.shape}, got {x.shape}"
+            + ("; kernels are (in, out): kernel.T." if x.shape[-1] == kernel.shape[1] else "")
+        )
     arguments.bias_of(bias, kernel.shape[1])
     wide = accumulator(x.dtype)
     y = jnp.matmul(x, kernel, precision=precision, preferred_element_type=wide)

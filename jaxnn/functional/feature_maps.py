@@ -46,7 +46,10 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
     pictures, kernels = arguments.as_arrays(pictures, kernels)
     if kernels.ndim not in (2, 3):
         raise ValueError(f"kernels: expected (maps, height, width) or (height, width), got shape {kernels.shape}")
-    arguments.rank("pictures", pictures, 3, "(*batch, height, width, channels)")
+    arguments.rank(
+        "pictures", pictures, 3, "(*batch, height, width, channels)", "grey ones have one channel: pictures[..., None]."
+    )
+    arguments.floating(pictures=pictures, kernels=kernels)
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
     channels = pictures.shape[-1]
     each = jnp.moveaxis(kernels, 0, -1)[:, :, None, :]

@@ -162,11 +162,11 @@ def lp_pool(
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 1 <= p < math.inf:
+    if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating) or not 1 <= p < math.inf:
         raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity take max_pool of abs(x).")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    y = norm_pool(widened(x), at, p).astype(x.dtype)
+    y = norm_pool(widened(x), at, float(p)).astype(x.dtype)
     return y.reshape(*batch, *y.shape[1:])
 
 
@@ -190,6 +190,7 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
         Array([6., 7.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
+    spatial = arguments.integer("spatial", spatial, 1)
     size, batch = _whole(x, spatial), x.shape[: x.ndim - spatial - 1]
     if all(map(known, size)):
         return max_pool(x, size).reshape(*batch, x.shape[-1])
@@ -221,6 +222,7 @@ def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
+    spatial = arguments.integer("spatial", spatial, 1)
     _whole(x, spatial)
     axes = tuple(range(x.ndim - spatial - 1, x.ndim - 1))
     return jnp.mean(x, axes, dtype=accumulator(x.dtype)).astype(x.dtype)
@@ -280,8 +282,6 @@ def _counts(spatial: Sizes, at: Window, counted: Padding) -> np.ndarray | jax.Ar
 
 
 def _whole(x: jax.Array, spatial: int) -> Sizes:
-    if isinstance(spatial, bool) or not isinstance(spatial, int) or spatial < 1:
-        raise ValueError(f"spatial: expected a positive int, the number of spatial axes, got {spatial!r}")
     arguments.rank("x", x, spatial + 1, f"(*batch, *spatial, channels) with {spatial} spatial axes")
     size = x.shape[-1 - spatial : -1]
     if not all(size):

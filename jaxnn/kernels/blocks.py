@@ -1,5 +1,6 @@
 """Loops over blocks of a batch, so that temporaries stay in cache and memory stays bounded."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -10,10 +11,12 @@ BLOCK_BYTES = 5 << 20
 """Size of the temporaries of a block: small enough for a cache, large enough to keep threads busy."""
 
 
-def map_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int) -> jax.Array:
-    """Computes `function(*arrays)`, which maps examples to examples, block by block."""
+def map_blocks(
+    function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], bytes_an_example: int, least: int = 1
+) -> jax.Array:
+    """Computes `function(*arrays)`, which maps examples to examples, in at least `least` blocks if the batch allows."""
     batch = arrays[0].shape[0]
-    block = _block(batch, bytes_an_example)
+    block = _block(batch, bytes_an_example, least)
     if block == batch:
         return function(*arrays)
 
@@ -39,11 +42,20 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
     return lax.fori_loop(0, whole // block, lambda i, total: total + function(*_cut(arrays, i * block, block)), rest)
 
 
-def _block(batch: int, bytes_an_example: int) -> int:
+def map_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Computes `function(*arrays)`, which maps examples to examples, in a loop that XLA fuses with nothing around.
+
+    Where the taps of a window read a result, XLA:CPU would compute it again for each tap, and through several windows
+    in a row for the taps of all of them, in a program that grows with each. A batch of one is no loop.
+    """
+    return map_blocks(function, arrays, math.prod(arrays[0].shape[1:]) * 4, least=2)
+
+
+def _block(batch: int, bytes_an_example: int, least: int = 1) -> int:
     """Returns the size of a block: the fewest equal blocks within the limit."""
-    if batch * bytes_an_example <= BLOCK_BYTES:
+    largest = max(1, min(BLOCK_BYTES // max(1, bytes_an_example), -(-batch // least)))
+    if batch <= largest:
         return batch
-    largest = max(1, BLOCK_BYTES // max(1, bytes_an_example))
     block = -(-batch // -(-batch // largest))
     # Prefer slightly smaller blocks that divide the batch.
     return next((b for b in range(block, block // 2, -1) if batch % b == 0), block)

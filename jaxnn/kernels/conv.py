@@ -57,7 +57,7 @@ def _lax_conv_dx(
         return jax.vmap(lambda g, kernel: _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=False))(
             g, kernel
         )
-    if is_plain() and all(map(known, spatial)):
+    if is_plain() or not all(map(known, spatial)):  # `jax.lax` transposes no stride where sizes are unknown
         return conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
     return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))

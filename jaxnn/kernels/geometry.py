@@ -85,8 +85,10 @@ def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, *, dilate:
     channels_last = (0, n + 1, *range(1, n + 1))
     padding = geometry.padding
     if not all(known(amount) for pair in padding for amount in pair):  # `jax.lax` takes numbers only
-        x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)))
-        padding = ((0, 0),) * n
+        holes = dilate or (1,) * n
+        edges = ((low, high, hole - 1) for (low, high), hole in zip(padding, holes, strict=True))
+        x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+        padding, dilate = ((0, 0),) * n, None
     return lax.conv_general_dilated(
         x,
         kernel,

@@ -10,6 +10,7 @@ with their places.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,8 @@ from jax import lax
 from jax.interpreters import ad
 
 from jaxnn.kernels.accumulate import accumulator, widened
-from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
+from jaxnn.kernels.blocks import map_apart
+from jaxnn.kernels.geometry import Sizes, Window, known, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
 from jaxnn.kernels.settings import is_plain
 from jaxnn.kernels.taps import many, padded, put, seen
@@ -64,11 +66,15 @@ def _take(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
         place = _place(x, window)
         taken = jnp.take_along_axis(_flat(tangent), _flat(place), axis=1, mode="fill", fill_value=0)
         return taken.reshape(place.shape)
-    winner = _winner(x, window)
+    winner = _winner(x, window=window)
     taken = jnp.zeros_like(winner, tangent.dtype)
     for t, tap in enumerate(seen(padded(tangent, window), window, x.shape[1:-1])):
         taken = jnp.where(winner == t, tap, taken)
     return taken
+
+
+def _take_on_cpu(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
+    return map_apart(partial(_take, window=window), tangent, x)
 
 
 def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
@@ -76,16 +82,23 @@ def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
         nothing = jnp.zeros_like(_flat(x), accumulator(g.dtype))
         add = jax.vmap(jax.vmap(lambda a, at, g: a.at[at].add(g, mode="drop"), -1, -1))
         return add(nothing, _flat(_place(x, window)), _flat(widened(g))).astype(g.dtype).reshape(x.shape)
-    winner, zero = _winner(x, window), jnp.zeros((), g.dtype)
-    taps = range(math.prod(window.size))
-    return put([jnp.where(winner == t, g, zero) for t in taps], window, x.shape[1:-1])
+    return _put(g, _winner(x, window=window), window=window, spatial=x.shape[1:-1])
 
 
-def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
-    if many(window.size) or not window.tiles(x.shape[1:-1]):
+def _put(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    zero = jnp.zeros((), g.dtype)
+    return put([jnp.where(winner == t, g, zero) for t in range(math.prod(window.size))], window, spatial)
+
+
+def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -> jax.Array:
+    tiles = window.tiles(x.shape[1:-1])
+    if many(window.size) or not (tiles or blocked):
         return _give(g, x, window=window)
+    if not tiles:
+        winner = map_apart(partial(_winner, window=window), x)
+        return map_apart(partial(_put, window=window, spatial=x.shape[1:-1]), g, winner)
     # Tiles: every input element belongs to one window, and is compared with the winner of that window.
-    winner, zero = _winner(x, window), jnp.zeros((), g.dtype)
+    winner, zero = _winner(x, window=window), jnp.zeros((), g.dtype)
     out, n = winner.shape[1:-1], len(window.size)
     number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
     spread = tuple(v for axis in range(n) for v in (1 + 2 * axis, 2 + 2 * axis))
@@ -98,12 +111,12 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
     return lax.pad(whole, zero, left)
 
 
-def _winner(x: jax.Array, window: Window) -> jax.Array:
+def _winner(x: jax.Array, *, window: Window) -> jax.Array:
     """Finds the number of the winning tap of each window."""
     taps = seen(padded(x, window, lowest(x.dtype)), window, x.shape[1:-1])
     best = taps[0]
     winner = jnp.zeros_like(best, jnp.int8 if len(taps) < 128 else jnp.int32)
-    if any(low > 0 for low, _ in window.padding):
+    if any(not known(low) or low > 0 for low, _ in window.padding):
         winner = winner + _first(window, best.shape[1:-1]).astype(winner.dtype)
     for t, tap in enumerate(taps[1:], start=1):
         wins = (tap > best) | (tap != tap)
@@ -147,8 +160,10 @@ def _place(x: jax.Array, window: Window) -> jax.Array:
 
 
 max_pool_p = by_platform("max_pool", _pool, _pool)
-take_p = by_platform("max_pool_take", _take, _take)
-give_p = by_platform("max_pool_give", _give, _give_on_cpu)
+take_p = by_platform("max_pool_take", _take, _take_on_cpu, spread=_take)
+give_p = by_platform(
+    "max_pool_give", _give, partial(_give_on_cpu, blocked=True), spread=partial(_give_on_cpu, blocked=False)
+)
 
 for _primitive in (max_pool_p, take_p, give_p):
     batch_leading(_primitive)

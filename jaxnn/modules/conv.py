@@ -78,7 +78,7 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
-        _check_features(in_features, out_features, groups)
+        in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
@@ -174,7 +174,7 @@ class ConvTranspose(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
-        _check_features(in_features, out_features, groups)
+        in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
         kernel_init = _by_group(groups) if kernel_init is None else kernel_init
         self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
@@ -221,13 +221,16 @@ def _by_group(groups: int) -> Initializer:
     return initialise
 
 
-def _check_features(in_features: int, out_features: int, groups: int) -> None:
-    if in_features < 1 or out_features < 1:
-        raise ValueError(f"in_features, out_features: expected positive numbers, got {in_features} and {out_features}")
-    if groups < 1 or in_features % groups or out_features % groups:
+def _features(in_features: int, out_features: int, groups: int) -> tuple[int, int, int]:
+    """Reads the numbers of channels and of groups."""
+    in_features = arguments.integer("in_features", in_features, 1)
+    out_features = arguments.integer("out_features", out_features, 1)
+    groups = arguments.integer("groups", groups, 1)
+    if in_features % groups or out_features % groups:
         raise ValueError(
             f"groups: expected a divisor of in_features={in_features} and out_features={out_features}, got {groups}"
         )
+    return in_features, out_features, groups
 
 
 def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.functional import arguments
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
 from jaxnn.modules.static import hashable
@@ -61,10 +62,8 @@ class Dense(nnx.Module):
         bias_metadata: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(
-                f"in_features, out_features: expected positive numbers, got {in_features} and {out_features}"
-            )
+        in_features = arguments.integer("in_features", in_features, 1)
+        out_features = arguments.integer("out_features", out_features, 1)
         self.kernel = parameter(kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata)
         self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
         self.dtype = dtype

@@ -142,9 +142,7 @@ class Flatten(nnx.Module):
     """
 
     def __init__(self, axes: int = 3) -> None:
-        if axes < 1:
-            raise ValueError(f"axes: expected a positive int, got {axes}")
-        self.axes = axes
+        self.axes = arguments.integer("axes", axes, 1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Joins the axes.

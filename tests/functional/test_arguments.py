@@ -62,6 +62,7 @@ def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():
         "adaptive_avg_pool": F.adaptive_avg_pool(x, 2),
         "adaptive_max_pool": F.adaptive_max_pool(x, 2),
         "feature_maps": F.feature_maps(x, np.ones((2, 2))),
+        "attention": F.attention(x, x)[0],
     }
     for name, y in layers.items():
         assert isinstance(y, jax.Array), name

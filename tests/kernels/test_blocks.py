@@ -21,6 +21,15 @@ def test_blocks_are_the_whole_whether_they_fill_the_batch_or_not(batch, block, m
     np.testing.assert_array_equal(summed, product(x, k).sum(0))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_what_runs_apart_is_a_loop_unless_there_is_one_example(batch):
+    """XLA does not fuse across a loop: a chain of pools would be compiled as one sum that grows with each of them."""
+    x = jnp.arange(2.0 * batch).reshape(batch, 2)
+    program = jax.jit(lambda x: blocks.map_apart(jnp.square, x))
+    np.testing.assert_array_equal(program(x), x * x)
+    assert ("while" in program.lower(x).as_text()) == (batch > 1)
+
+
 def test_no_block_is_larger_than_asked_for_nor_smaller_than_an_example(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
     sizes = []
