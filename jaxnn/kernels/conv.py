@@ -10,7 +10,7 @@ an ensemble of networks, adds a first axis to both operands, and sets `members`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
+from jax.sharding import AxisType, PartitionSpec
 
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.canonical import conv_dx_dilating
@@ -46,7 +47,8 @@ def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeo
 
 def _lax_conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
     if members:
-        return jax.vmap(lambda x, kernel: lax_conv(x, kernel, geometry))(x, kernel)
+        mapped = jax.vmap(lambda x, kernel: lax_conv(x, kernel, geometry))
+        return _inside_auto_axes(mapped, x, kernel, jax.typeof(x).sharding.spec[:2])
     return lax_conv(x, kernel, geometry)
 
 
@@ -54,9 +56,8 @@ def _lax_conv_dx(
     g: jax.Array, kernel: jax.Array, *, spatial: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
     if members:
-        return jax.vmap(lambda g, kernel: _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=False))(
-            g, kernel
-        )
+        one = partial(_lax_conv_dx, spatial=spatial, geometry=geometry, members=False)
+        return _inside_auto_axes(jax.vmap(one), g, kernel, jax.typeof(g).sharding.spec[:2])
     if is_plain() or not all(map(known, spatial)):  # `jax.lax` transposes no stride where sizes are unknown
         return conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
@@ -66,25 +67,56 @@ def _lax_conv_dx(
 def _lax_conv_dw(
     x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
+    if _explicit(g) and (members or geometry.groups > 1):
+        spread = partial(_spread_conv_dw, window=window, geometry=geometry, members=members)
+        return _inside_auto_axes(spread, x, g, jax.typeof(g).sharding.spec[: int(members)])
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
     return transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g, (None,) * len(shape))
 
 
-def _primitive(name: str, plain: Formulation, cpu: Formulation) -> Primitive:
+def _spread_conv_dw(
+    x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
+) -> jax.Array:
+    """The gradient of a kernel in a program that XLA shards over several devices.
+
+    Where convolutions have groups, as those of members have too, XLA sums that of `jax.lax` over the devices of every
+    axis of a mesh, also of those that the batch is not spread over (seen with JAX 0.10.2 and 0.12). Products are right.
+    """
+    if _explicit(g) or not (members or geometry.groups > 1):
+        return _lax_conv_dw(x, g, window=window, geometry=geometry, members=members)
+    return conv_cpu.conv_dw(x, g, window=window, geometry=geometry, members=members, program="sharded")
+
+
+def _inside_auto_axes(function: Callable[..., jax.Array], a: jax.Array, b: jax.Array, spec: Any) -> jax.Array:
+    """Calls a function whose reshapes explicit axes of a mesh do not allow; `spec` is the sharding of its result."""
+    if not _explicit(a):
+        return function(a, b)
+    with jax.sharding.use_abstract_mesh(jax.typeof(a).sharding.mesh):
+        return jax.sharding.auto_axes(function, out_sharding=PartitionSpec(*spec))(a, b)
+
+
+def _explicit(array: jax.Array) -> bool:
+    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
+
+
+def _primitive(
+    name: str, plain: Formulation, cpu: Formulation, spread_elsewhere: Formulation | None = None
+) -> Primitive:
     return by_platform(
         name,
         plain,
         partial(cpu, program="one device"),
         spread=partial(cpu, program="sharded"),
         exported=partial(cpu, program="exported"),
+        spread_elsewhere=spread_elsewhere,
     )
 
 
 conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)
 conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
-conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw)
+conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, _spread_conv_dw)
 
 
 # Derivatives. The operand that is transposed away has the spatial sizes or the window.

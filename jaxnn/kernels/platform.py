@@ -26,6 +26,7 @@ def by_platform(
     cpu: Formulation,
     spread: Formulation | None = None,
     exported: Formulation | None = None,
+    spread_elsewhere: Formulation | None = None,
 ) -> Primitive:
     """Makes a primitive that is computed by `default`, and on CPU by `cpu`, which is the same function.
 
@@ -37,6 +38,7 @@ def by_platform(
             may be sharded, or every device would gather the whole array.
         exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
             and on another machine.
+        spread_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
 
     Returns:
         The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
@@ -61,21 +63,27 @@ def by_platform(
     alone = _lowering(cpu)
     among = _lowering(spread or cpu)
     to_keep = _lowering(exported or cpu)
+    elsewhere = _lowering(spread_elsewhere or default)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
         # Formulations for CPU divide by sizes and compare them, so a size must be known and not zero.
         ordinary = all(known(size) and size > 0 for aval in ctx.avals_in for size in aval.shape)
         # A reshape of an explicitly sharded array needs the sharding of its result; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
-        # Inside `shard_map` the context has no number of devices: there each device sees one part.
-        devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
         for_export = ctx.module_context.lowering_parameters.for_export
-        rule = plain if sharded or not ordinary else among if devices > 1 else to_keep if for_export else alone
+        rule = plain if sharded or not ordinary else among if devices(ctx) > 1 else to_keep if for_export else alone
         return rule(ctx, *operands, **params)
+
+    def on_others(ctx: Any, *operands: Any, **params: Any) -> Any:
+        return (elsewhere if devices(ctx) > 1 else plain)(ctx, *operands, **params)
+
+    def devices(ctx: Any) -> int:
+        # Inside `shard_map` the context has no number of devices: there each device sees one part.
+        return getattr(ctx.module_context.axis_context, "num_devices", 1)
 
     primitive.def_impl(run)
     primitive.def_abstract_eval(describe)
-    mlir.register_lowering(primitive, plain)
+    mlir.register_lowering(primitive, on_others)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
 
@@ -174,12 +182,33 @@ def batch_leading(primitive: Primitive) -> None:
 
     def rule(arrays: Sequence[jax.Array], axes: Sequence[Any], **params: Any) -> tuple[jax.Array, int]:
         size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
-        merged = [to_front(array, axis, size) for array, axis in zip(arrays, axes, strict=True)]
-        batch = merged[0].shape[1]
-        out = bind(primitive, *(array.reshape(size * batch, *array.shape[2:]) for array in merged), **params)
-        return out.reshape(size, batch, *out.shape[1:]), 0
+        arrays = [to_front(array, axis, size) for array, axis in zip(arrays, axes, strict=True)]
+        # A batch that is sharded over an explicit axis of a mesh stays the major part of what it is joined into.
+        last = int(any(jax.typeof(array).sharding.spec[1] is not None for array in arrays))
+        joined = [_join_leading(array.swapaxes(0, last)) for array in arrays]
+        out = bind(primitive, *joined, **params)
+        batch = arrays[0].shape[1]
+        return _split_leading(out, *((batch, size) if last else (size, batch))), last
 
     batching.primitive_batchers[primitive] = rule
+
+
+def _join_leading(array: jax.Array) -> jax.Array:
+    """Maps `(a, b, *rest)` to `(a b, *rest)`, sharded as `a` is."""
+    sizes, spec = array.shape, jax.typeof(array).sharding.spec
+    return array.reshape(sizes[0] * sizes[1], *sizes[2:], out_sharding=_sharding(array, (spec[0], *spec[2:])))
+
+
+def _split_leading(array: jax.Array, a: int, b: int) -> jax.Array:
+    """Maps `(a b, *rest)` to `(a, b, *rest)`, where `a` is sharded as both are."""
+    spec = jax.typeof(array).sharding.spec
+    return array.reshape(a, b, *array.shape[1:], out_sharding=_sharding(array, (spec[0], None, *spec[1:])))
+
+
+def _sharding(array: jax.Array, spec: Sequence[Any]) -> NamedSharding | None:
+    """A sharding over the explicit axes of the array's mesh; None where it has none, and shapes alone decide."""
+    mesh = jax.typeof(array).sharding.mesh
+    return NamedSharding(mesh, PartitionSpec(*spec)) if AxisType.Explicit in mesh.axis_types else None
 
 
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:

@@ -60,9 +60,14 @@ def test_shard_map_over_the_batch(data, expected, small_blocks, monkeypatch):
     assert_same(sharded(*data), expected)
 
 
+def two_axes(kind):
+    """The batch is spread over the first; XLA sums the gradient of a grouped kernel of `jax.lax` over both."""
+    return jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+
+
 def test_jit_with_the_batch_sharded(data, expected):
     params, x = data
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    mesh = two_axes(AxisType.Auto)
     x = jax.device_put(x, NamedSharding(mesh, P("data")))
     params = jax.device_put(params, NamedSharding(mesh, P()))
     assert_same(jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x), expected)
@@ -72,13 +77,34 @@ def test_jit_with_the_batch_sharded(data, expected):
 def test_explicit_axes(data, expected, set_mesh):
     """Where shardings are part of types, the batch's stays on the way."""
     params, x = data
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    mesh = two_axes(AxisType.Explicit)
     with jax.set_mesh(mesh) if set_mesh else contextlib.nullcontext():
         x = jax.device_put(x, NamedSharding(mesh, P("data")))
         params = jax.device_put(params, NamedSharding(mesh, P()))
         got = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
     assert_same(got, expected)
     assert got[1][1].sharding.spec[0] == "data"
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_an_ensemble_on_a_sharded_batch(data, kind):
+    params, x = data
+    ensemble = jax.tree.map(lambda p: jnp.stack([p, p * 1.1]), params)
+    gradient = jax.jit(jax.vmap(jax.grad(loss), (0, None)))
+    mesh = two_axes(kind)
+    spread = jax.device_put(ensemble, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data")))
+    assert_same(gradient(*spread), gradient(ensemble, x))
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_no_grouped_gradient_is_left_to_the_partitioner(kind):
+    """On other platforms too, which nothing runs here."""
+    mesh = two_axes(kind)
+    x = jax.device_put(jnp.ones((8, 5, 5, 4)), NamedSharding(mesh, P("data")))
+    kernel = jax.device_put(jnp.ones((3, 3, 2, 4)), NamedSharding(mesh, P()))
+    traced = jax.jit(jax.grad(lambda kernel, x: F.conv(x, kernel, groups=2).sum())).trace(kernel, x)
+    program = traced.lower(lowering_platforms=("cpu", "cuda", "tpu")).as_text()
+    assert "batch_group_count = 2" not in program
 
 
 def test_an_ensemble_over_devices(data):
