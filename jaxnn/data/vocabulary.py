@@ -10,6 +10,8 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn.counts import check_count
+
 Kind = Literal["words", "characters"]
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
@@ -90,8 +92,7 @@ class Vocabulary:
         Raises:
             ValueError: If `length` is below 1.
         """
-        if length < 1:
-            raise ValueError(f"length: expected at least 1, got {length}")
+        check_count("length", length)
         places = {piece: place for place, piece in enumerate(self.pieces, 2)}
         tokens = np.full((len(texts), length), self.PADDING, np.int32)
         lengths = np.zeros(len(texts), np.int32)

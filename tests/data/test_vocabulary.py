@@ -45,5 +45,5 @@ def test_what_does_not_fit_is_named():
         Vocabulary.of(["a b c"])
     with pytest.raises(ValueError, match="kind: expected 'words' or 'characters', got 'bytes'"):
         Vocabulary.of(["a a"], "bytes")
-    with pytest.raises(ValueError, match="length: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="length: expected a whole number of at least 1, got 0"):
         Vocabulary.of(["a a"]).encode(["a"], 0)

@@ -126,7 +126,7 @@ def test_it_learns_to_count():
         (lambda: _model(dropout=1.0), "dropout: expected a real number"),
         (lambda: _model(kind="lstn"), "kind: expected one of"),
         (lambda: _model(cell=nnx.LSTMCell(4, 6, rngs=nnx.Rngs(0))), "cell: expected a function"),
-        (lambda: _model(embed_features=0), "embed_features: expected at least 1"),
+        (lambda: _model(embed_features=0), "embed_features: expected a whole number of at least 1"),
         (lambda: _model()(jnp.array([[7]])), r"tokens: expected tokens of the vocabulary, 0\.\.6"),
         (lambda: _model()(jnp.ones((2, 3))), "tokens: expected integers"),
         (lambda: _model()(TOKENS, _model().zero_state((2,))), r"state\.h.* shape"),

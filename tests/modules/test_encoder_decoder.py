@@ -266,7 +266,7 @@ def test_it_learns_to_reverse():
             lambda e, d: Decoder(5, 3, 4, dropout=-0.1, rngs=nnx.Rngs(0)),
             r"dropout: expected .*, got -0.1",
         ),
-        (lambda e, d: Decoder(0, 3, 4, rngs=nnx.Rngs(0)), "vocabulary: expected at least 1"),
+        (lambda e, d: Decoder(0, 3, 4, rngs=nnx.Rngs(0)), "vocabulary: expected a whole number of at least 1"),
         (
             lambda e, d: Decoder(5, 3, 4, rngs=nnx.Rngs(0)).attention_weights(TARGET, e(TOKENS)),
             "attention_weights: expected a decoder with attention",

@@ -183,7 +183,7 @@ def test_bad_input_is_named():
         layer(jnp.ones((3, 6, 5)))
     with pytest.raises(ValueError, match="states: expected one for each of 2 layers, got 1"):
         layer(X, state=layer.zero_state((3,))[:1])
-    with pytest.raises(ValueError, match="layers: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="layers: expected a whole number of at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
     for rate in (-0.1, 1.0, 1.5, np.float32(1.5), float("nan")):
         with pytest.raises(ValueError, match=rf"dropout: expected a real number in \[0, 1\), got {rate}"):

@@ -217,10 +217,9 @@ def count(name: str, value: int | None) -> int | None:
 
 
 def sizes(**named: int) -> None:
-    """Raises where a size is not a positive number."""
+    """Raises where a size is not a positive integer."""
     for name, size in named.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
+        arguments.integer(name, size, 1)
 
 
 def rate(name: str, value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn.counts import check_count
 from jaxnn.functional.recurrent.cell import Blocks, Cell, NotServedError, State
 from jaxnn.functional.recurrent.jacobian import check_state, check_structure, coefficients, filled, groups, ungrouped
 from jaxnn.functional.recurrent.jacobian import part as part_of
@@ -117,8 +118,7 @@ class Newton:
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
             raise ValueError(f"tolerance: expected a number of at least 0, or None, got {self.tolerance!r}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: expected at least 1, got {self.iterations!r}")
+        check_count("iterations", self.iterations)
         if self.otherwise not in ("scan", "nan"):
             raise ValueError(f"otherwise: expected 'scan' or 'nan', got {self.otherwise!r}")
         if self.jacobian is not None:

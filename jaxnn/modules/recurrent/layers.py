@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.counts import check_count
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.classic import GRUCell, LSTMCell, RNNCell
 from jaxnn.modules.recurrent.stack import Layer, Recurrent
@@ -39,10 +40,9 @@ def cells_of(
         A cell, or a pair of them, for each layer.
 
     Raises:
-        ValueError: If there are no layers.
+        ValueError: If there are no layers, or their number is no integer.
     """
-    if layers < 1:
-        raise ValueError(f"layers: expected at least 1, got {layers}")
+    check_count("layers", layers)
     cells: list[Layer] = []
     for _ in range(layers):
         if cells:

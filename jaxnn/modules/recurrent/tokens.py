@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnn.counts import check_count
 from jaxnn.kernels.accumulate import widened
 
 
@@ -27,8 +28,7 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
     embeddings that are also the output's weights.
     """
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
+        check_count(name, size)
     return Embedding(
         vocabulary,
         features,

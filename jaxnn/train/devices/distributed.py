@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxnn.counts import check_count
+
 _MAY_BREAK_OFF = (
     "gloo",
     "nccl",
@@ -231,7 +233,6 @@ def _check(coordinator: str, processes: int, process_id: int) -> None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"coordinator: expected host:port, got {coordinator!r}")
-    if processes < 1:
-        raise ValueError(f"processes: expected at least 1, got {processes}")
+    check_count("processes", processes)
     if not 0 <= process_id < processes:
         raise ValueError(f"process_id: expected 0 to {processes - 1}, for {processes} processes, got {process_id}")

@@ -144,7 +144,11 @@ CALLS = {
     ),
     "step features": (lambda: R.lstm_step(P, STATE, jnp.ones((2, 7))), "3 features .* got 7 features"),
     "step batch": (lambda: R.lstm_step(P, STATE, jnp.ones((3, 3))), r"state\.h: .* got \(2, 4\)"),
-    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden: expected at least 1, got 0"),
+    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden: expected an integer of at least 1, got 0"),
+    "a fraction of a unit": (
+        lambda: R.init_gru(jax.random.key(0), 4.0, 5),
+        r"features: expected an integer .* got 4\.0",
+    ),
     "per gate": (
         lambda: R.per_gate(jax.nn.initializers.zeros, 4)(jax.random.key(0), (3, 10)),
         "multiple of the 4 gates",

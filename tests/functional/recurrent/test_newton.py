@@ -440,7 +440,7 @@ def test_what_it_does_not_serve_is_refused():
     [
         ({"tolerance": -1.0}, "tolerance: expected a number of at least 0"),
         ({"tolerance": float("nan")}, "tolerance: expected a number of at least 0"),
-        ({"iterations": 0}, "iterations: expected at least 1, got 0"),
+        ({"iterations": 0}, "iterations: expected a whole number of at least 1, got 0"),
         ({"otherwise": "raise"}, "otherwise: expected 'scan' or 'nan', got 'raise'"),
         ({"jacobian": "dense"}, "jacobian: expected 'diagonal' or Blocks"),
         ({"jacobian": F.Blocks(0)}, "jacobian: expected 'diagonal' or Blocks"),

@@ -271,7 +271,7 @@ def test_a_process_that_never_comes_is_told(tmp_path):
         (("host:1", 2, None), "coordinator, processes and process_id: expected all three or none, got 'host:1', 2"),
         (("host", 2, 0), "coordinator: expected host:port, got 'host'"),
         (("host:port", 2, 0), "coordinator: expected host:port"),
-        (("host:1", 0, 0), "processes: expected at least 1, got 0"),
+        (("host:1", 0, 0), "processes: expected a whole number of at least 1, got 0"),
         (("host:1", 2, 2), "process_id: expected 0 to 1, for 2 processes, got 2"),
     ],
 )
