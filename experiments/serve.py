@@ -12,6 +12,7 @@ trust: JAX runs what they contain.
 
 import argparse
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -158,6 +159,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(compute(program, options.batch, options.out))
         else:
             print(json.dumps(program.contents, indent=2, ensure_ascii=False))
+    except BrokenPipeError:  # whoever reads has seen enough: `serve ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
     except jax.errors.JaxRuntimeError as error:
         if "deserialize" not in str(error):
             raise

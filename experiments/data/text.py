@@ -37,8 +37,7 @@ def read(path: Path | None, held_out: float = 0.1) -> Text:
         held_out: The share of the characters that is kept back.
 
     Raises:
-        ValueError: If the file is not UTF-8, or too short to keep an end back.
-        OSError: If it cannot be read.
+        ValueError: If the file cannot be read, is not UTF-8, or too short to keep an end back.
     """
     if path is None:
         from pydoc_data.topics import topics
@@ -50,6 +49,8 @@ def read(path: Path | None, held_out: float = 0.1) -> Text:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"--text: expected UTF-8, got {error.reason} at byte {error.start} of {path}") from None
+        except OSError as error:
+            raise ValueError(f"--text: expected a file of text, got {path}: {error.strerror}") from None
     cut = len(text) - round(held_out * len(text))
     if min(cut, len(text) - cut) < 2:
         raise ValueError(f"--text: expected enough characters to hold {held_out:.0%} out, got {len(text)} in {name}")

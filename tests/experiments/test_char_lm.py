@@ -141,6 +141,7 @@ def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
+        (None, {}, "--text: expected a file of text, got .*text: No such file"),
         (b"", {}, "--text: expected enough characters to hold 10% out, got 0 in"),
         (b"abc", {}, "--text: expected enough characters to hold 10% out, got 3 in"),
         (b"abcdefgh" * 5, {}, "--streams: expected at most 2 of chunks of 16"),
@@ -157,7 +158,8 @@ def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
 )
 def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options, message):
     path = tmp_path / "text"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         char_lm.main(SMALL(text=path, run=tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -46,6 +47,11 @@ def test_every_option_is_explained(name, monkeypatch, capsys):
     named = [f.name for f in dataclasses.fields(script.Options) if _has_default(f)]
     assert {f for f in named if f"--{f.replace('_', '-')}" not in shown} == set()
     assert set(fields) - explained(script.Options) == set()
+
+
+def test_the_package_lists_its_scripts(capsys):
+    runpy.run_module("experiments", run_name="__main__")
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]} == {*SCRIPTS, "bench", "serve"}
 
 
 def test_help_may_be_read_in_part():
