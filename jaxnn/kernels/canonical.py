@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
+from jaxnn.kernels.geometry import ConvGeometry, Sizes, known, lax_conv
 
 Convolve = Callable[[jax.Array, jax.Array, ConvGeometry], jax.Array]
 
@@ -36,6 +36,8 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
 
 def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """`conv_dx` as one convolution of `jax.lax` that dilates g itself: converters know it as a transposed one."""
+    if crops(g.shape[1:-1], kernel.shape[:-2], spatial, geometry):
+        return conv_dx(lax_conv, g, kernel, spatial, geometry)
     flipped, edges = _forward(g, kernel, spatial, geometry)
     padding = tuple((low, high) for low, high, _ in edges)
     forward = dataclasses.replace(geometry, stride=(1,) * len(spatial), padding=padding)
@@ -50,13 +52,26 @@ def _forward(
     groups = geometry.groups
     flipped = jnp.flip(kernel, range(len(window))).reshape(*window, inputs, groups, outputs // groups)
     flipped = flipped.swapaxes(-1, -3).reshape(*window, outputs // groups, groups * inputs)
-    edges = [
+    return flipped, _edges(g.shape[1:-1], tuple(window), spatial, geometry)
+
+
+def _edges(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) -> list[tuple[int, int, int]]:
+    return [
         (d * (k - 1) - low, n + low - s * (o - 1) - 1, s - 1)
         for k, d, s, (low, _), n, o in zip(
-            window, geometry.dilation, geometry.stride, geometry.padding, spatial, g.shape[1:-1], strict=True
+            window, geometry.dilation, geometry.stride, geometry.padding, spatial, places, strict=True
         )
     ]
-    return flipped, edges
+
+
+def crops(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) -> bool:
+    """Whether `conv_dx` leaves places of g out, which saw only padding.
+
+    `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads memory beside the
+    array in float32. Sizes that are not known are taken as reaching everything.
+    """
+    edges = _edges(places, window, spatial, geometry)
+    return any(known(edge) and edge < 0 for low, high, _ in edges for edge in (low, high))
 
 
 def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:

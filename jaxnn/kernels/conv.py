@@ -21,7 +21,7 @@ from jax.interpreters import ad, batching
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxnn.kernels import conv_cpu
-from jaxnn.kernels.canonical import conv_dx_dilating
+from jaxnn.kernels.canonical import conv_dx_dilating, crops
 from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
 from jaxnn.kernels.settings import conv_precision, is_plain
@@ -58,7 +58,8 @@ def _lax_conv_dx(
     if members:
         one = partial(_lax_conv_dx, spatial=spatial, geometry=geometry, members=False)
         return _inside_auto_axes(jax.vmap(one), g, kernel, jax.typeof(g).sharding.spec[:2])
-    if is_plain() or not all(map(known, spatial)):  # `jax.lax` transposes no stride where sizes are unknown
+    # `jax.lax` transposes no stride where sizes are unknown.
+    if is_plain() or not all(map(known, spatial)) or crops(g.shape[1:-1], kernel.shape[:-2], spatial, geometry):
         return conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
     return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))

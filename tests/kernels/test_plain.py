@@ -20,12 +20,16 @@ WITH_DERIVATIVES = ("logaddexp", "newton", "minlstm", "slstm")
 """Layers that have a derivative which JAX cannot find, or one of JAX's functions that has."""
 
 
-def operations(jaxpr):
-    """The names of all operations, those inside loops and calls too."""
+def equations(jaxpr):
+    """All equations, those inside loops and calls too."""
     for eqn in jaxpr.eqns:
-        yield eqn.primitive.name
+        yield eqn
         for inner in jaxprs_in_params(eqn.params):
-            yield from operations(inner)
+            yield from equations(inner)
+
+
+def operations(jaxpr):
+    return (eqn.primitive.name for eqn in equations(jaxpr))
 
 
 @pytest.mark.parametrize("case", [case for case in (*CASES, *LONG_SUMS) if case not in TIES], ids=str)
@@ -42,6 +46,29 @@ def test_the_layers_have_other_operations_elsewhere():
     names = [set(operations(jax.make_jaxpr(case.function)(*float32(case.args())).jaxpr)) for case in (conv, lstm)]
     assert "conv" in names[0] - LAX
     assert "custom_jvp_call" in names[1]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_beyond_the_window_reaches_no_gradient(stride):
+    """Where `jax.lax` pads by a negative number, XLA:CPU of JAX 0.10 reads beside the array."""
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 16)), jnp.float32)
+
+    def layer(x):
+        return F.conv(x, kernel, padding=((4, 3),), stride=stride)
+
+    x = jnp.ones((5, 1))
+    each = jax.vmap(layer)(jnp.eye(5)[..., None])  # the rows of the Jacobian
+    with kernels.plain():
+        y, pull = jax.vjp(jax.jit(layer), x)
+        g = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+        (gradient,) = jax.jit(pull)(g)
+        transposed = F.conv_transpose(g, kernel.swapaxes(1, 2), padding=((4, 3),), stride=stride)
+    convolutions = [eqn for eqn in equations(jax.make_jaxpr(pull)(g).jaxpr) if "conv_general" in eqn.primitive.name]
+    assert convolutions
+    assert all(min(pair) >= 0 for eqn in convolutions for pair in eqn.params["padding"])
+    expected = np.einsum("nos,os->n", np.asarray(each, np.float64), np.asarray(g, np.float64))
+    np.testing.assert_allclose(gradient[:, 0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(transposed[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 SAME = (
