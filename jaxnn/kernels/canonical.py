@@ -36,12 +36,33 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
 
 def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """`conv_dx` as one convolution of `jax.lax` that dilates g itself: converters know it as a transposed one."""
-    if crops(g.shape[1:-1], kernel.shape[:-2], spatial, geometry):
-        return conv_dx(lax_conv, g, kernel, spatial, geometry)
     flipped, edges = _forward(g, kernel, spatial, geometry)
-    padding = tuple((low, high) for low, high, _ in edges)
+    cuts = [(_cut(low, s), _cut(high, s)) for (low, high, _), s in zip(edges, geometry.stride, strict=True)]
+    if any(sum(cut) for cut in cuts):
+        if any(sum(cut) >= o for cut, o in zip(cuts, g.shape[1:-1], strict=True)):  # nothing is left to dilate
+            return conv_dx(lax_conv, g, kernel, spatial, geometry)
+        g = _pad(g, [(-first, -last, 0) for first, last in cuts])
+    padding = tuple(
+        (low + first * s, high + last * s)
+        for (low, high, _), (first, last), s in zip(edges, cuts, geometry.stride, strict=True)
+    )
     forward = dataclasses.replace(geometry, stride=(1,) * len(spatial), padding=padding)
     return lax_conv(g, flipped, forward, dilate=geometry.stride)
+
+
+def crops(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) -> bool:
+    """Whether `conv_dx` leaves places of g out, which saw only padding.
+
+    `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads memory beside the
+    array in float32. Sizes that are not known are taken as reaching everything.
+    """
+    edges = zip(_edges(places, window, spatial, geometry), geometry.stride, strict=True)
+    return any(_cut(low, s) or _cut(high, s) for (low, high, _), s in edges)
+
+
+def _cut(edge: int, stride: int) -> int:
+    """How many places of g lie in the part that a negative padding of the dilated g cuts off."""
+    return -(edge // stride) if known(edge) and edge < 0 else 0
 
 
 def _forward(
@@ -62,16 +83,6 @@ def _edges(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry)
             window, geometry.dilation, geometry.stride, geometry.padding, spatial, places, strict=True
         )
     ]
-
-
-def crops(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) -> bool:
-    """Whether `conv_dx` leaves places of g out, which saw only padding.
-
-    `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads memory beside the
-    array in float32. Sizes that are not known are taken as reaching everything.
-    """
-    edges = _edges(places, window, spatial, geometry)
-    return any(known(edge) and edge < 0 for low, high, _ in edges for edge in (low, high))
 
 
 def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:
