@@ -46,7 +46,8 @@ def main(options: Options) -> None:
         cli.dry_run(options, create, **work)
         return
     folder = cli.folder_of(options)
-    state, history = train.fit(create(), **work, **cli.keeping(options, folder, best="test_accuracy"))
+    kept = cli.keeping(options, folder, best="test_accuracy", free=pictures.FREE)
+    state, history = train.fit(create(), **work, **kept)
     state, predicted, accuracy = pictures.judge(state, work)
     if train.devices.distributed.is_first():
         plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")

@@ -19,6 +19,9 @@ from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
 from jaxnn.train.step import augment
 
+FREE = ("resize",)
+"""Options of pictures that a resumed run may change too: they belong to where the data lie, as `data_dir`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(cli.Epochs):

@@ -77,7 +77,7 @@ def main(options: Options) -> None:
     folder = cli.folder_of(options, NETWORKS)
 
     def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
-        kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy")
+        kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy", free=pictures.FREE)
         return train.fit(pictures.create_state(options, network(), tx, wrt), **work, **kept)
 
     print("LSTM and dense layers, trained jointly:")

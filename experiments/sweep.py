@@ -81,7 +81,7 @@ def main(options: Options) -> None:
         return
     folder = cli.folder_of(options)
     started = time.perf_counter()
-    kept = cli.keeping(options, folder)
+    kept = cli.keeping(options, folder, free=pictures.FREE)
     states, histories = train.ensemble.fit(create(), **work, **kept, members_per_chunk=options.at_once)
     seconds = time.perf_counter() - started
     settings = train.ensemble.settings(table["learning_rate"], histories)

@@ -76,8 +76,7 @@ class Devices:
 
 
 FREE = (
-    *("run", "resume", "checkpoint_every", "checkpoint_seconds", "data_dir", "resize"),
-    *("profile", "tensorboard", "dry_run"),
+    *("run", "resume", "checkpoint_every", "checkpoint_seconds", "data_dir", "profile", "tensorboard", "dry_run"),
     *(field.name for field in dataclasses.fields(Devices)),
 )
 """Options that a resumed run may change: they do not change the numbers, or only how they are rounded."""

@@ -165,8 +165,6 @@ class _Reader:
         self, name: str, stated: tuple[Any, Any]
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[float, float]]:
         """A picture scaled to fit, its width and height before, and the scale along both."""
-        from PIL.Image import Resampling
-
         spelled = (name, name.replace("\\", "/"))  # the second as Windows writes it
         places = [self.path.parent / inside / each for each in spelled for inside in ("", "images")]
         path = next((place for place in places if place.is_file()), None)
@@ -174,7 +172,9 @@ class _Reader:
             raise FileNotFoundError(
                 f"{self.path.parent / name}: expected a picture, which {self.path.name} lists, got no such file"
             )
-        picture = decode(path, stated)
+        picture = decode(path, stated)  # first: it says how Pillow is installed
+        from PIL.Image import Resampling
+
         width, height = picture.size
         longer = max(width, height)
         small = [max(1, round(length * self.side / longer)) for length in (width, height)]

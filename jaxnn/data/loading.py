@@ -19,6 +19,8 @@ from jaxnn.data.table import TABLE
 
 Name: TypeAlias = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "idx", "folder"]
 
+_OWN = {"idx": "train-images-idx3-ubyte", "folder": "a sub-folder of pictures for each class"}
+"""Data that a person has, by what lies in their folder."""
 _SLOWEST = 256 << 10  # bytes a second: 170 MB take eleven minutes then
 _TIMEOUT = 15.0  # seconds
 
@@ -93,19 +95,13 @@ def load(
                 "leave it out, or load 'mnist' or 'idx'."
             )
         return load_digits()
-    if name == "idx":
+    if name in _OWN:
         if data_dir is None:
             raise ValueError(
-                "data_dir: expected a folder for 'idx', got None; name the one that holds train-images-idx3-ubyte."
+                f"data_dir: expected a folder for {name!r}, got None; name the one that holds {_OWN[name]}."
             )
-        return load_idx(Path(data_dir).expanduser())
-    if name == "folder":
-        if data_dir is None:
-            raise ValueError(
-                "data_dir: expected a folder for 'folder', got None; name the one that holds a sub-folder of pictures "
-                "for each class."
-            )
-        return load_pictures(Path(data_dir).expanduser(), side)
+        folder = Path(data_dir).expanduser()
+        return load_idx(folder) if name == "idx" else load_pictures(folder, side)
     if name not in TABLE:
         raise ValueError(f"name: expected one of {', '.join(get_args(Name))}, got {name!r}")
     published = TABLE[name]

@@ -104,10 +104,11 @@ def _split(
 
 
 def _read(files: dict[str, list[Path]], side: int) -> Examples:
-    from PIL import ImageOps
-
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files.values()])
     images = np.empty((len(labels), side, side, 3), np.uint8)
     for place, path in enumerate(path for paths in files.values() for path in paths):
-        images[place] = np.asarray(ImageOps.fit(decode(path), (side, side)))
+        picture = decode(path)  # first: it says how Pillow is installed
+        from PIL import ImageOps
+
+        images[place] = np.asarray(ImageOps.fit(picture, (side, side)))
     return Examples(images, labels)

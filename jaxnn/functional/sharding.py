@@ -8,7 +8,9 @@ import contextlib
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxnn.kernels.platform import explicit_mesh
 
 
 def like_batch(x: jax.Array, batch_axes: int, tree: Any, *, time_major: bool) -> Any:
@@ -40,8 +42,8 @@ def like(x: jax.Array, array: jax.Array) -> jax.Array:
 
 
 def _placed(x: jax.Array, array: jax.Array, leading: Any) -> jax.Array:
-    mesh = jax.typeof(x).sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types:
+    mesh = explicit_mesh(x)
+    if mesh is None:
         return array
     spec = PartitionSpec(*leading, *jax.typeof(array).sharding.spec[len(leading) :])
     # Outside of `jax.jit` and `jax.set_mesh` only the array itself knows the devices.
@@ -61,5 +63,5 @@ def mesh_of(x: jax.Array) -> contextlib.AbstractContextManager[Any]:
     The gradient of a scan sums cotangents of values that every step shares. JAX 0.12 finds their sharding only if a
     mesh is set, and the user may have set none.
     """
-    mesh = jax.typeof(x).sharding.mesh
-    return jax.sharding.use_abstract_mesh(mesh) if AxisType.Explicit in mesh.axis_types else contextlib.nullcontext()
+    mesh = explicit_mesh(x)
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh)

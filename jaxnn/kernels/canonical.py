@@ -37,8 +37,8 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
 def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """`conv_dx` as one convolution of `jax.lax` that dilates g itself: converters know it as a transposed one."""
     flipped, edges = _forward(g, kernel, spatial, geometry)
-    cuts = [(_cut(low, s), _cut(high, s)) for (low, high, _), s in zip(edges, geometry.stride, strict=True)]
-    if any(sum(cut) for cut in cuts):
+    cuts = _cuts(edges, geometry.stride)
+    if any(map(sum, cuts)):
         if any(sum(cut) >= o for cut, o in zip(cuts, g.shape[1:-1], strict=True)):  # nothing is left to dilate
             return conv_dx(lax_conv, g, kernel, spatial, geometry)
         g = _pad(g, [(-first, -last, 0) for first, last in cuts])
@@ -56,13 +56,16 @@ def crops(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) 
     `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads memory beside the
     array in float32. Sizes that are not known are taken as reaching everything.
     """
-    edges = zip(_edges(places, window, spatial, geometry), geometry.stride, strict=True)
-    return any(_cut(low, s) or _cut(high, s) for (low, high, _), s in edges)
+    return any(map(sum, _cuts(_edges(places, window, spatial, geometry), geometry.stride)))
 
 
-def _cut(edge: int, stride: int) -> int:
-    """How many places of g lie in the part that a negative padding of the dilated g cuts off."""
-    return -(edge // stride) if known(edge) and edge < 0 else 0
+def _cuts(edges: list[tuple[int, int, int]], stride: Sizes) -> list[tuple[int, int]]:
+    """How many first and last places of g lie in the parts that negative padding of the dilated g cuts off."""
+
+    def cut(edge: int, s: int) -> int:
+        return -(edge // s) if known(edge) and edge < 0 else 0
+
+    return [(cut(low, s), cut(high, s)) for (low, high, _), s in zip(edges, stride, strict=True)]
 
 
 def _forward(

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.canonical import conv_dx_dilating, crops
 from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
-from jaxnn.kernels.platform import Formulation, bind, by_platform, to_front, transpose
+from jaxnn.kernels.platform import Formulation, bind, by_platform, explicit_mesh, to_front, transpose
 from jaxnn.kernels.settings import conv_precision, is_plain
 
 
@@ -68,7 +68,7 @@ def _lax_conv_dx(
 def _lax_conv_dw(
     x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
-    if _explicit(g) and (members or geometry.groups > 1):
+    if explicit_mesh(g) is not None and (members or geometry.groups > 1):
         spread = partial(_spread_conv_dw, window=window, geometry=geometry, members=members)
         return _inside_auto_axes(spread, x, g, jax.typeof(g).sharding.spec[: int(members)])
     if members:
@@ -85,21 +85,18 @@ def _spread_conv_dw(
     Where convolutions have groups, as those of members have too, XLA sums that of `jax.lax` over the devices of every
     axis of a mesh, also of those that the batch is not spread over (seen with JAX 0.10.2 and 0.12). Products are right.
     """
-    if _explicit(g) or not (members or geometry.groups > 1):
+    if explicit_mesh(g) is not None or not (members or geometry.groups > 1):
         return _lax_conv_dw(x, g, window=window, geometry=geometry, members=members)
     return conv_cpu.conv_dw(x, g, window=window, geometry=geometry, members=members, program="sharded")
 
 
 def _inside_auto_axes(function: Callable[..., jax.Array], a: jax.Array, b: jax.Array, spec: Any) -> jax.Array:
     """Calls a function whose reshapes explicit axes of a mesh do not allow; `spec` is the sharding of its result."""
-    if not _explicit(a):
+    mesh = explicit_mesh(a)
+    if mesh is None:
         return function(a, b)
-    with jax.sharding.use_abstract_mesh(jax.typeof(a).sharding.mesh):
+    with jax.sharding.use_abstract_mesh(mesh):
         return jax.sharding.auto_axes(function, out_sharding=PartitionSpec(*spec))(a, b)
-
-
-def _explicit(array: jax.Array) -> bool:
-    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
 def _primitive(

@@ -132,13 +132,19 @@ def transpose(
     `spec` is the sharding of the result over explicit axes of a mesh. Inside `shard_map` the result varies as `g` does;
     the transpose of `jax.lax` with varying operands would sum it over the devices.
     """
-    mesh = jax.typeof(g).sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types:
+    mesh = explicit_mesh(g)
+    if mesh is None:
         return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype)))[1](g)[0]
     # A new array takes a sharding only if a mesh is set, and the user may have set none.
     with jax.sharding.use_abstract_mesh(mesh):
         zeros = jnp.zeros(shape, g.dtype, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
         return jax.vjp(function, varying_as(g, zeros))[1](g)[0]
+
+
+def explicit_mesh(array: jax.Array) -> Any:
+    """Returns the mesh of an array if it has explicit axes, where shardings are part of types; otherwise None."""
+    mesh = jax.typeof(array).sharding.mesh
+    return mesh if AxisType.Explicit in mesh.axis_types else None
 
 
 def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
@@ -207,8 +213,8 @@ def _split_leading(array: jax.Array, a: int, b: int) -> jax.Array:
 
 def _sharding(array: jax.Array, spec: Sequence[Any]) -> NamedSharding | None:
     """A sharding over the explicit axes of the array's mesh; None where it has none, and shapes alone decide."""
-    mesh = jax.typeof(array).sharding.mesh
-    return NamedSharding(mesh, PartitionSpec(*spec)) if AxisType.Explicit in mesh.axis_types else None
+    mesh = explicit_mesh(array)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(*spec))
 
 
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:

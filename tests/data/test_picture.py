@@ -1,12 +1,14 @@
 """Picture files are read as people see them, by the package and by the script that serves alone."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import serve
-from jaxnn.data import read_picture
+from jaxnn.data import load_coco, load_pictures, read_picture
 from jaxnn.data.picture import decode
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads and writes the pictures")
@@ -47,3 +49,21 @@ def test_what_has_no_known_range_is_named():
     Image.fromarray(GREY.astype(np.float32)).save("a.tif")
     with pytest.raises(ValueError, match=r"a.tif: expected 8 or 16 bits a channel, got 32, .*; convert it"):
         read_picture(Path("a.tif"))
+
+
+@pytest.mark.parametrize(
+    ("load", "arguments"),
+    [(read_picture, ["pictures/cat/a.png"]), (load_pictures, ["pictures", 16]), (load_coco, ["pictures", 16])],
+    ids=["one", "folders", "COCO"],
+)
+def test_the_extra_is_named_where_pillow_is_not_installed(load, arguments, monkeypatch):
+    for each in ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"):
+        path = Path("pictures", each)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(path)
+    listed = {"images": [{"id": 1, "file_name": "cat/a.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    Path("pictures/boxes.json").write_text(json.dumps(listed | {"annotations": []}))
+    for name in ("PIL", "PIL.Image", "PIL.ImageOps"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"png: Pillow, which reads pictures, .* install it with: pip"):
+        load(*arguments)
