@@ -9,6 +9,7 @@ out)`. Each can be differentiated again, forward and backward, and mapped over e
 an ensemble of networks, adds a first axis to both operands, and sets `members`.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +25,7 @@ from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.canonical import conv_dx_dilating, crops
 from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, explicit_mesh, to_front, transpose
-from jaxnn.kernels.settings import conv_precision, is_plain
+from jaxnn.kernels.settings import conv_precision, is_plain, plain
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
@@ -59,10 +60,17 @@ def _lax_conv_dx(
         one = partial(_lax_conv_dx, spatial=spatial, geometry=geometry, members=False)
         return _inside_auto_axes(jax.vmap(one), g, kernel, jax.typeof(g).sharding.spec[:2])
     # `jax.lax` transposes no stride where sizes are unknown.
-    if is_plain() or not all(map(known, spatial)) or crops(g.shape[1:-1], kernel.shape[:-2], spatial, geometry):
+    if is_plain() or not all(map(known, spatial)):
         return conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
     return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))
+
+
+def _lax_conv_dx_on_cpu(g: jax.Array, kernel: jax.Array, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
+    """`_lax_conv_dx` without negative padding, as inside `settings.plain`."""
+    cropped = crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry)
+    with plain() if cropped else contextlib.nullcontext():
+        return _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=members)
 
 
 def _lax_conv_dw(
@@ -99,22 +107,20 @@ def _inside_auto_axes(function: Callable[..., jax.Array], a: jax.Array, b: jax.A
         return jax.sharding.auto_axes(function, out_sharding=PartitionSpec(*spec))(a, b)
 
 
-def _primitive(
-    name: str, plain: Formulation, cpu: Formulation, spread_elsewhere: Formulation | None = None
-) -> Primitive:
+def _primitive(name: str, default: Formulation, cpu: Formulation, **elsewhere: Formulation) -> Primitive:
     return by_platform(
         name,
-        plain,
+        default,
         partial(cpu, program="one device"),
         spread=partial(cpu, program="sharded"),
         exported=partial(cpu, program="exported"),
-        spread_elsewhere=spread_elsewhere,
+        **elsewhere,
     )
 
 
 conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)
-conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx)
-conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, _spread_conv_dw)
+conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx, default_on_cpu=_lax_conv_dx_on_cpu)
+conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, spread_elsewhere=_spread_conv_dw)
 
 
 # Derivatives. The operand that is transposed away has the spatial sizes or the window.

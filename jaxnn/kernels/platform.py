@@ -26,6 +26,7 @@ def by_platform(
     cpu: Formulation,
     spread: Formulation | None = None,
     exported: Formulation | None = None,
+    default_on_cpu: Formulation | None = None,
     spread_elsewhere: Formulation | None = None,
 ) -> Primitive:
     """Makes a primitive that is computed by `default`, and on CPU by `cpu`, which is the same function.
@@ -38,6 +39,8 @@ def by_platform(
             may be sharded, or every device would gather the whole array.
         exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
             and on another machine.
+        default_on_cpu: Used instead of `default` on CPU where none of these serves: over explicit axes of a mesh, for
+            sizes that are zero, and for unknown ones.
         spread_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
 
     Returns:
@@ -60,6 +63,7 @@ def by_platform(
 
     _FORMULATIONS[primitive] = _without_dead_code(default)
     plain = _lowering(_FORMULATIONS[primitive])
+    plain_on_cpu = _lowering(default_on_cpu) if default_on_cpu else plain
     alone = _lowering(cpu)
     among = _lowering(spread or cpu)
     to_keep = _lowering(exported or cpu)
@@ -71,7 +75,10 @@ def by_platform(
         # A reshape of an explicitly sharded array needs the sharding of its result; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
         for_export = ctx.module_context.lowering_parameters.for_export
-        rule = plain if sharded or not ordinary else among if devices(ctx) > 1 else to_keep if for_export else alone
+        if sharded or not ordinary:
+            rule = plain_on_cpu
+        else:
+            rule = among if devices(ctx) > 1 else to_keep if for_export else alone
         return rule(ctx, *operands, **params)
 
     def on_others(ctx: Any, *operands: Any, **params: Any) -> Any:

@@ -1,9 +1,12 @@
 """What the kernels become on each platform."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn.kernels import conv, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
@@ -11,6 +14,8 @@ from jaxnn.kernels.settings import eigen_context
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, EVERY_PATH
 from tests.kernels.pools import POOLS
 
+CROPPED = ("taps that see padding only", "few, strided, dilated")
+"""Whose last places see only padding, or nothing."""
 accelerators = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 
 
@@ -46,6 +51,21 @@ def test_convolution_on_accelerators_is_the_program_of_lax(case, platform):
 
     assert text(ours, x, k, platform=platform) == text(plain, x, k, platform=platform)
     assert text(derivatives(ours), x, k, platform=platform) == text(derivatives(plain), x, k, platform=platform)
+
+
+@pytest.mark.parametrize("case", [case for case in CONVOLUTIONS if case.name in CROPPED], ids=str)
+def test_convolution_over_explicit_axes_of_cpus_has_no_negative_padding(case):
+    """XLA:CPU of JAX 0.10 reads beside the array there; `jax.lax` writes the gradient of an input with it."""
+    sharding = NamedSharding(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,)), PartitionSpec("data"))
+    x, k, _ = case.arrays(dtype=jnp.float32)
+
+    def negative(convolve, x):
+        program = text(derivatives(lambda x, k: convolve(x, k, case.geometry)), x, k, platform="cpu")
+        return re.findall(r"pad = \[[^=]*-\d[^=]*\], lhs_dilate", program)
+
+    with jax.set_mesh(sharding.mesh):
+        assert not negative(conv.conv, jax.device_put(x, sharding))
+    assert negative(lax_conv, x)
 
 
 @accelerators
