@@ -10,39 +10,44 @@ Learns the text inside CPython (its language reference) or any UTF-8 file, and i
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
 model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-Every minute it saves a checkpoint there, and at the end, and when Ctrl-C or SIGTERM stops it; --resume continues from
-the last one. With --epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains
-for the minutes that were left.
+Every minute it saves a checkpoint, and when Ctrl-C or SIGTERM stops it; --resume continues from the last one. With
+--epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for those left.
 """
 
 import dataclasses
 import math
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
-from experiments import char_report as report
-from experiments.data.text import Text, read
-from jaxnn import cli, train
+from experiments.data.corpus import Text, encode, read
+from jaxnn import cli, interop, plots, train
+from jaxnn.files import replacing
 from jaxnn.models import LanguageModel
-from jaxnn.train.checkpoint import Position
 from jaxnn.train.checkpoint.fingerprint import identity
-from jaxnn.train.run.progress import Progress, clock
+from jaxnn.train.run import History, Record
+from jaxnn.train.run.progress import clock
 
 REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """After which shares of the run the held-out text is looked at and a sample is written."""
-
-FREE = ("text", "generate", "length", "temperature", "top_k", "top_p")
+SAMPLING = ("length", "temperature", "top_k", "top_p")
+FREE = ("text", "generate", *SAMPLING)
 """Options that a resumed run may change beside the usual ones; the text may lie elsewhere, but not be another one."""
+LONGEST_PROMPT = 10_000
+HEAT = cli.Bound(
+    "a finite positive number; --top-k 1 always writes the most likely character", lambda x: 0 < x < math.inf
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(report.Sampling):
+class Options(cli.Kept):
     """How to train, or what to write."""
 
     text: Path | None = None
@@ -81,6 +86,14 @@ class Options(report.Sampling):
     """Seconds from one checkpoint to the next."""
     generate: str | None = None
     """Write on from this beginning, with the model in --run, instead of training."""
+    length: cli.Count = 500
+    """Characters to write."""
+    temperature: Annotated[float, HEAT] = 0.8
+    """Below 1 writes what is likely, above 1 what is surprising."""
+    top_k: cli.Count | None = None
+    """Choose among this many of the most likely characters only."""
+    top_p: Annotated[float, cli.Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
+    """Choose among the most likely characters that together have this probability only."""
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -92,14 +105,11 @@ def main(options: Options) -> None:
     """Trains a model, or lets one write."""
     if options.generate is None:
         learn(options)
-    elif options.resume is not None:
-        raise ValueError(
-            f"--resume: expected nothing with --generate, got {options.resume}; --run is where the model is."
-        )
-    else:
-        cli.check(options)
-        model, characters = report.load_model(options.run / "model.safetensors")
-        print(options.generate + report.write(model, characters, options.generate, options))
+        return
+    cli.check(options)
+    cli.expect("resume", options.resume, options.resume is None, "nothing with --generate; --run is where the model is")
+    model, characters = load_model(options.run / "model.safetensors")
+    print(options.generate + write(model, characters, options.generate, options))
 
 
 def learn(options: Options) -> None:
@@ -108,12 +118,10 @@ def learn(options: Options) -> None:
     text = read(options.text)
     with cli.as_typed(streams="--streams", length="--chunk"):
         data = train.loop.TBPTT(jnp.asarray(text.train), options.streams, options.chunk, options.restart)
-        steps = data.steps
-    budget = budget_of(options, steps)
+        budget = budget_of(options, data.steps)
     model = LanguageModel(len(text.characters), **options.sizes, dropout=options.dropout, rngs=nnx.Rngs(options.seed))
-    tx = train.optimizer(
-        "adamw", options.learning_rate, steps=1, weight_decay=options.weight_decay, clip_norm=options.clip
-    )
+    limits: Any = {"weight_decay": options.weight_decay, "clip_norm": options.clip}
+    tx = train.optimizer("adamw", options.learning_rate, steps=1, **limits)
     state = train.create_state(train.loop.Stateful(model, options.streams), tx, jax.random.key(options.seed))
     folder = cli.folder_of(options)
     parameters = optax.tree.size(state.params)
@@ -122,16 +130,31 @@ def learn(options: Options) -> None:
         f"{len(text.held_out):,} held out, {len(text.characters)} different ones; {jax.devices()[0].device_kind}",
         flush=True,
     )
-    program = Lessons(options, text, data, budget, folder)
+    held_out, before = jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
+    opening = "\n" if "\n" in text.characters else text.characters[0]
+
+    def report(state: train.TrainState) -> Record:
+        """Looks at the held-out text, faster than in the end, and writes a sample."""
+        model = evaluated(state)
+        bits = float(train.loop.bits_per_token(model, held_out, before, pieces=16))
+        return {"held_out_bits": bits, "sample": write(model, text.characters, opening, options)}
+
+    step, rate = train.make_step(train.loop.next_token_loss), partial(train.loop.cosine, highest=options.learning_rate)
+    reports: Any = {"report": report, "reports": REPORTS, "advice": "try a lower --learning-rate or --clip"}
+    program = train.loop.Segments(step, data, budget, rate, segment=options.segment, **reports)
     the_text = {"text": identity((text.train, text.held_out)), "characters": text.characters}
-    kept = cli.keeping(options, folder, free=FREE)
-    state, records = train.loop.drive(program, state, identity=the_text, **kept)
+    kept = cli.keeping(options, folder, free=FREE) | {"sinks": [Shown(options, text, folder)], "identity": the_text}
+    state, records = train.loop.drive(program, state, **kept)
+
     # From here on everything follows from that checkpoint: what fails now is made good by --resume.
-    model = report.evaluated(state)
-    bits = program.bits(model)
-    report.leave(folder, model, text.characters, options.sizes, records)
-    report.export(folder, state, text)
-    report.curves(records, folder / "curves.png")
+    bits = float(train.loop.bits_per_token(evaluated(state), held_out, before))
+    leave(folder, state, text, options)
+    export(folder, state, text)
+    curves = [
+        {"epoch": r["epochs"], "train_bits": r["train_loss"] / math.log(2), "test_bits": r.get("held_out_bits")}
+        for r in records
+    ]
+    plots.compare({"bits per character": curves}, folder / "curves.png", ["train_bits", "test_bits"])
     last = {name: value for name, value in records[-1].items() if name not in ("share", "sample")}
     folder.write_json("result.json", {"bits_per_character": bits, "parameters": parameters, **last})
     print(
@@ -141,7 +164,6 @@ def learn(options: Options) -> None:
 
 
 def budget_of(options: Options, steps: int) -> train.loop.Budget:
-    """How long to train: `--epochs` of this number of steps, or `--minutes`."""
     epochs, minutes, most = options.epochs, options.minutes, cli.MOST // steps
     cli.expect("minutes", minutes, epochs is None or minutes is None, "nothing beside --epochs; give one of them")
     if epochs is None:
@@ -150,47 +172,102 @@ def budget_of(options: Options, steps: int) -> train.loop.Budget:
     return train.loop.Budget(steps=max(1, round(epochs * steps)))
 
 
-class Lessons(train.loop.Segments):
-    """The training, in segments of steps: at some shares of the run it reads the held-out text and writes a sample."""
+class Shown:
+    """Shows reports, and leaves the model and all samples so far in the run folder."""
 
-    def __init__(
-        self, options: Options, text: Text, data: train.loop.TBPTT, budget: train.loop.Budget, folder: train.RunFolder
-    ) -> None:
-        rate = partial(train.loop.cosine, highest=options.learning_rate)
-        advice = "try a lower --learning-rate or --clip"
-        step = train.make_step(train.loop.next_token_loss)
-        super().__init__(step, data, budget, rate, segment=options.segment, advice=advice)
-        self._options, self._characters, self._folder = options, text.characters, folder
-        self._held_out, self._before = jnp.asarray(text.held_out), jnp.asarray(text.train[-1])
+    def __init__(self, options: Options, text: Text, folder: train.RunFolder) -> None:
+        self.options, self.text, self.folder = options, text, folder
 
-    def resume(self, state: train.TrainState, position: Position, display: Progress) -> None:
+    def __call__(self, record: Record, state: train.TrainState) -> None:
+        """Shows a record with a report."""
+        if "sample" not in record:
+            return
+        sample = ["    " + part for part in record["sample"].strip("\n").splitlines()[:6]]
+        print("\n".join([line(record), *sample]), flush=True)
+        try:
+            leave(self.folder, state, self.text, self.options)
+        except OSError as error:
+            warnings.warn(
+                f"model and samples could not be written to {self.folder.path} ({error.strerror}); training "
+                "continues, and they are written with the next report",
+                train.checkpoint.CheckpointWarning,
+                stacklevel=2,
+            )
+
+    def resume(self, history: History) -> None:
         """Says where the run continues."""
-        print(f"resumed after step {int(state.step):,}", flush=True)
-        super().resume(state, position, display)
+        print(f"resumed after step {history[-1]['step']:,}", flush=True)
 
-    def record(self, state: train.TrainState, metrics: Any, seconds: float, position: Position) -> report.Record:
-        """Makes the record; at some shares of the run with a sample, and with what the held-out text says."""
-        before = position.history[-1]["share"] if position.history else 0.0
-        record = super().record(state, metrics, seconds, position)
-        del record["train_loss"]
-        record["train_bits"] = float(metrics["loss"].mean() / math.log(2))
-        if any(before < share <= self.share for share in REPORTS):
-            model = report.evaluated(state)
-            record["held_out_bits"] = self.bits(model, pieces=16)
-            record["sample"] = report.write(model, self._characters, report.opening(self._characters), self._options)
-        record["seconds"] = position.seconds = self.budget.elapsed  # with the report
-        return record
 
-    def bits(self, model: LanguageModel, pieces: int = 1) -> float:
-        """Bits per character of the held-out text."""
-        return float(train.loop.bits_per_token(model, self._held_out, self._before, pieces=pieces))
+def leave(folder: train.RunFolder, state: train.TrainState, text: Text, options: Options) -> None:
+    """Writes model.safetensors, and samples.txt with all samples."""
+    save_model(folder / "model.safetensors", evaluated(state), text.characters, options.sizes)
+    shown = [record for record in folder.metrics() if "sample" in record]
+    with replacing(folder / "samples.txt") as beside:
+        beside.write_text("".join(f"{line(r)}\n\n{r['sample']}\n\n" for r in shown), encoding="utf-8")
 
-    def check(self, state: train.TrainState, history: list[report.Record]) -> None:
-        """Shows and writes a report."""
-        if "sample" in history[-1]:
-            report.show(history[-1])
-            with report.told_if_full(self._folder):
-                report.leave(self._folder, report.evaluated(state), self._characters, self._options.sizes, history)
+
+def line(record: Record) -> str:
+    """How far training is and how well it does, where the held-out text was looked at."""
+    return (
+        f"{record['share']:4.0%}  step {record['step']:,}  {record['epochs']:.1f} passes  "
+        f"train {record['train_loss'] / math.log(2):.3f}  held out {record['held_out_bits']:.3f} bits per character  "
+        f"{clock(record['seconds'])}"
+    )
+
+
+def evaluated(state: train.TrainState) -> LanguageModel:
+    model = state.model().model
+    model.eval()
+    return model
+
+
+def write(model: LanguageModel, characters: str, prompt: str, options: Options) -> str:
+    """Writes on from the prompt; the same for the same seed."""
+    if not 0 < len(prompt) <= LONGEST_PROMPT:
+        most = f"at least one character and at most {LONGEST_PROMPT:,} characters"
+        raise ValueError(f"--generate: expected {most}, got {len(prompt):,}; give their end.")
+    how = {name: getattr(options, name) for name in SAMPLING}
+    tokens = _write(model, jnp.asarray(encode(prompt, characters)), jax.random.key(options.seed), **how)
+    return "".join(characters[token] for token in np.asarray(tokens))
+
+
+@partial(jax.jit, static_argnames=SAMPLING)
+def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: int, **how: Any) -> jax.Array:
+    return model.generate(prompt, key, max_length=length, **how).tokens
+
+
+def save_model(path: Path, model: LanguageModel, characters: str, sizes: dict[str, Any]) -> None:
+    """Writes a model as one file: its weights, what its tokens mean, and what `LanguageModel` was built with."""
+    interop.save_weights(path, model, about={"characters": characters, "sizes": sizes})
+
+
+def load_model(path: Path) -> tuple[LanguageModel, str]:
+    if not path.is_file():
+        raise ValueError(f"--run: expected a folder with model.safetensors, got {path.parent}; train a model first.")
+    try:
+        about = interop.load_about(path)
+        model = LanguageModel(len(about["characters"]), **about["sizes"], rngs=nnx.Rngs(0))
+        model = interop.load_weights(path, model)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--run: expected a model of char_lm, got {path}, which is damaged: {error}") from error
+    model.eval()
+    return model, about["characters"]
+
+
+def export(folder: train.RunFolder, state: train.TrainState, text: Text) -> None:
+    """Writes model.jaxprogram: the model for texts of any length, and one step for characters that come one by one."""
+    program = train.export(
+        state,
+        text.train[None, :1],
+        lambda reader, tokens: reader.model(tokens)[0],
+        shapes="b, t",
+        step_example=text.train[:1],
+        start_fn=lambda reader, tokens: reader.model.zero_state(tokens.shape),
+        step_fn=lambda reader, before, tokens: reader.model.step(before, tokens),
+        about={"characters": text.characters},
+    )
+    program.save(folder / "model.jaxprogram")
 
 
 if __name__ == "__main__":

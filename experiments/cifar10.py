@@ -13,15 +13,12 @@ folder.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
-
 from experiments import pictures
-from jaxnn import cli, models, plots, train
+from jaxnn import cli, models
 from jaxnn.data.loading import Name
 
 
@@ -35,24 +32,7 @@ class Options(pictures.Training):
 
 def main(options: Options) -> None:
     """Trains the network, and draws what it learned."""
-    dataset = pictures.load(options)
-    dtypes, rngs = train.precision(options.precision), nnx.Rngs(options.seed)
-    model = network(dataset.train.images.shape[1:], len(dataset.classes), **dtypes, rngs=rngs)
-    work = pictures.work_of(options, dataset)
-    parameters = pictures.introduce(model, dataset)
-    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
-    create = functools.partial(pictures.create_state, options, model, tx)
-    if options.dry_run:
-        cli.dry_run(options, create, **work)
-        return
-    folder = cli.folder_of(options)
-    kept = cli.keeping(options, folder, best="test_accuracy", free=pictures.FREE)
-    state, history = train.fit(create(), **work, **kept)
-    state, predicted, accuracy = pictures.judge(state, work)
-    if train.devices.distributed.is_first():
-        plots.filters(state.params["conv1"]["kernel"], folder / "filters.png")
-        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
-        pictures.report(folder, accuracy, history, parameters)
+    pictures.learn(options, network, "conv1")
 
 
 def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:

@@ -3,24 +3,23 @@
     python -m experiments.compare runs/lenet5 runs/lenet5-2
     python -m experiments.compare runs/* --out lenets.png
 
-The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ.
-What cannot be compared, a folder without metrics over epochs or without one that the others have, is left out, and a
-line says why.
+The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ. What
+cannot be compared is left out, and a line says why.
 """
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnn import cli, plots, train
 from jaxnn.inspect.summary import aligned
 from jaxnn.plots.figure import words
+from jaxnn.train.run import History
 
-History = Sequence[Mapping[str, Any]]
 NO_SETTINGS = ("run", "resume")
 """Options that say where a run is, not what it is."""
 
@@ -45,20 +44,25 @@ def main(options: Options) -> None:
     histories: dict[str, History] = {}
     configs: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
-    for path in dict.fromkeys(options.runs):  # one that is named twice is shown once
+    for path in options.runs:
         try:
             histories[path.as_posix()], configs[path.as_posix()] = history_of(path), config_of(path)
         except (ValueError, OSError) as error:
             left_out[path.as_posix()] = str(error)
-    histories, others = alike(histories)
-    left_out |= others
+    # The runs that have the metric which most of them have.
+    has = Counter(name for history in histories.values() for name in common([history]))
+    metric = max(has, key=has.__getitem__, default="")
+    for run in [run for run, history in histories.items() if metric not in common([history])]:
+        left_out[run] = f"it has no {words(metric).removesuffix(' in %')}, which the others have"
+        del histories[run]
     if not histories:
         raise ValueError("nothing can be compared: " + "; ".join(f"{run}: {why}" for run, why in left_out.items()))
-    for name, why in left_out.items():
-        print(f"left out: {name}: {why}", file=sys.stderr)
-    metrics = common(histories)
+    for run, why in left_out.items():
+        print(f"left out: {run}: {why}", file=sys.stderr)
+    metrics = common(list(histories.values()))
     print(table(histories, metrics, configs))
-    picture = unused(out)
+    numbered = (out.with_name(f"{out.stem}-{number}{out.suffix}") for number in itertools.count(2))
+    picture = next(path for path in itertools.chain([out], numbered) if not path.exists())
     plots.compare(histories, picture, metrics)
     print(f"\nthe curves are in {picture}")
 
@@ -80,7 +84,7 @@ def history_of(path: Path) -> History:
         raise LeftOutError("its metrics are not over epochs")
     if any(isinstance(value, list) for record in history for value in record.values()):
         raise LeftOutError("its metrics are of many networks at once")
-    if not _metrics(history):
+    if not common([history]):
         raise LeftOutError("it has no metric of training or test")
     return history
 
@@ -97,74 +101,35 @@ def config_of(path: Path) -> dict[str, Any]:
     return config
 
 
-def alike(histories: Mapping[str, History]) -> tuple[dict[str, History], dict[str, str]]:
-    """The runs that have the metric which most of them have, and why each other one is left out."""
-    has = Counter(name for history in histories.values() for name in common({"": history}))
-    metric = max(has, key=has.__getitem__, default="")
-    same = {run: history for run, history in histories.items() if metric in _metrics(history)}
-    why = f"it has no {words(metric).removesuffix(' in %')}, which the others have"
-    return same, {run: why for run in histories if run not in same}
-
-
-def common(histories: Mapping[str, History]) -> list[str]:
+def common(histories: list[History]) -> list[str]:
     """The metrics that all runs have, `train_loss` for instance: losses first, training before test."""
-    shared = set.intersection(*map(_metrics, histories.values()))
-    return sorted(shared, key=lambda name: (_bare(name) != "loss", _bare(name), name.startswith("test_")))
+
+    def place(name: str) -> tuple[bool, str, bool]:
+        bare = name.removeprefix("train_").removeprefix("test_")
+        return bare != "loss", bare, name.startswith("test_")
+
+    shared = set.intersection(*({name for record in history for name in record} for history in histories))
+    return sorted((name for name in shared if name.startswith(("train_", "test_"))), key=place)
 
 
-def table(histories: Mapping[str, History], metrics: Sequence[str], configs: Mapping[str, Mapping[str, Any]]) -> str:
+def table(histories: dict[str, History], metrics: list[str], configs: dict[str, dict[str, Any]]) -> str:
     """A line a run: epochs, seconds, last and best of each test metric, and options that are not the same in all."""
     tests = [name for name in metrics if name.startswith("test_")] or metrics
-    options = differing(list(configs.values()))
-    rows = [
-        [
-            *("run", "epochs", "seconds"),
-            *(f"{which} {words(name).removesuffix(' in %')}" for name in tests for which in ("last", "best")),
-            *map(cli.option, options),
-        ]
-    ]
-    for label, history in histories.items():
-        seconds = sum(record.get("seconds") or 0.0 for record in history)
-        row = [label, str(len(history)), f"{seconds:.1f}"]
-        for name in tests:
-            values = [record[name] for record in history if record.get(name) is not None]
-            best = max if name.endswith("accuracy") else min
-            row += [shown(name, history[-1].get(name)), shown(name, best(values, default=None))]
-        rows.append([*row, *(str(configs[label].get(name, "-")) for name in options)])
-    return aligned(rows, "l" * len(rows[0]))
-
-
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The options whose values are not the same in all runs that have them."""
     values: dict[str, list[Any]] = {}
-    for config in configs:
-        for name, value in config.items():
-            values.setdefault(name, []).append(value)
-    return [name for name, (one, *more) in values.items() if name not in NO_SETTINGS and any(v != one for v in more)]
-
-
-def shown(name: str, value: float | None) -> str:
-    """A metric as a person reads it; a record's null was NaN or infinite."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
-
-
-def unused(path: Path) -> Path:
-    """The path, or where there is something, the first free one with a number: `compare-2.png`."""
-    found, number = path, 1
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return found
-
-
-def _metrics(history: History) -> set[str]:
-    return {name for record in history for name in record if name.startswith(("train_", "test_"))}
-
-
-def _bare(metric: str) -> str:
-    return metric.removeprefix("train_").removeprefix("test_")
+    for name, value in itertools.chain(*(config.items() for config in configs.values())):
+        values.setdefault(name, []).append(value)
+    differing = [n for n, (one, *more) in values.items() if n not in NO_SETTINGS and any(v != one for v in more)]
+    rates = [f"{which} {words(name).removesuffix(' in %')}" for name in tests for which in ("last", "best")]
+    rows = [["run", "epochs", "seconds", *rates, *map(cli.option, differing)]]
+    for run, history in histories.items():
+        row = [run, str(len(history)), f"{sum(record.get('seconds') or 0.0 for record in history):.1f}"]
+        for name in tests:
+            known = [record[name] for record in history if record.get(name) is not None]  # else NaN or infinite
+            best = (max if name.endswith("accuracy") else min)(known, default=None)
+            shape = ".2%" if name.endswith("accuracy") else ".4g"
+            row += ["-" if value is None else f"{value:{shape}}" for value in (history[-1].get(name), best)]
+        rows.append([*row, *(str(configs[run].get(name, "-")) for name in differing)])
+    return aligned(rows, "l" * len(rows[0]))
 
 
 if __name__ == "__main__":

@@ -48,9 +48,8 @@ def main(options: Options) -> None:
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"
-        title = (
-            f"{name}, {colour.shape[1]}×{colour.shape[0]}; each map from its least value, black, to its largest, white"
-        )
+        size = f"{colour.shape[1]}×{colour.shape[0]}"
+        title = f"{name}, {size}; each map from its least value, black, to its largest, white"
         plots.images(list(maps.values()), target, list(maps), columns=3, title=title, side=3.0)
         print(f"{target}: " + ", ".join(f"{title} {tuple(np.shape(m)[:2])}" for title, m in maps.items()))
 
@@ -74,7 +73,6 @@ def look(colour: jax.Array, pool: int) -> dict[str, jax.Array]:
 
 
 def photographs(path: Path | None) -> dict[str, jax.Array]:
-    """Colour pictures `(height, width, 3)` of 0 to 1, by name."""
     if path is None:
         from sklearn.datasets import load_sample_images
 

@@ -4,23 +4,17 @@
     python -m experiments.forecast --series sales.csv --scale log     # a series of your own, and its future
     python -m experiments.forecast --tune                             # judged on what comes before the held-out end
 
-Ten series come inside statsmodels: yearly, quarterly, monthly and weekly ones, with and without a season. Each is cut
-several times, and what is known at a cut forecasts the next `--horizon` steps from every origin until the next cut.
-Everything is estimated from values before the cut: season, scales, simple forecasts, network, and how wide intervals
-have to be. The forecasts from the end of each series, its future, are in forecasts.csv.
+Ten series come inside statsmodels, with and without a season. Each is cut several times, and what is known at a cut
+forecasts the next `--horizon` steps from every origin until the next cut. Season, scales, forecasts and how wide
+intervals have to be (`experiments.data.rolling`) are estimated from values before the cut.
 
 - naive, seasonal-naive: the last value, the last one of the same phase of the season.
 - smoothing: the season, and exponential smoothing with a damped trend, ETS(A, A_d, N), of statsmodels.
-- linear: the season, and autoregression by least squares for each step ahead; order, and levels or changes, by what
-  forecast the last quarter before the cut best.
-- LSTM: the linear forecast and the quantiles of its errors, plus what an LSTM adds to each: it starts at nothing and is
-  trained by the quantile loss. Added is `--share` of the mean of `--seeds` networks. The networks of all series and
-  cuts are trained as one compiled program.
+- linear: the season, and autoregression by least squares for each step ahead.
+- LSTM: the linear forecast and the quantiles of its errors, plus `--share` of the mean of what `--seeds` LSTMs add,
+  trained by the quantile loss. The networks of all series and cuts are trained as one compiled program.
 
-Intervals of all ways are calibrated alike, on how far earlier ones missed (`experiments.data.rolling`).
-
-Leaves config.json, result.json, forecasts.csv, forecasts.png and errors.png in the run folder. docs/measured.md says
-what came out, and what helped.
+Leaves config.json, result.json, forecasts.csv with the future of each series, forecasts.png and errors.png.
 """
 
 import dataclasses
@@ -39,7 +33,7 @@ from flax import nnx
 from experiments import forecast_report as report
 from experiments.data.rolling import Task, calibrated, cuts, least_length, task
 from jaxnn import cli, data, models, train
-from jaxnn.data.series import Floats, Scale, Series
+from jaxnn.data.series import Scale, Series
 from jaxnn.train.losses import Metrics
 
 
@@ -49,7 +43,9 @@ class Options(cli.Cosine):
 
     series: tuple[Path, ...] = ()
     """CSV files of your series instead: times in the first column (2024, 2024-05, 2024-05-31), values in the last."""
-    period: float | None = None
+    period: (
+        Annotated[float, cli.Bound("a number of at least 1; 1 is no season", lambda p: 1 <= p < math.inf)] | None
+    ) = None
     """After how many steps the season of --series returns; by default a year, or a week where a step is a day."""
     scale: Scale = "none"
     """On which scale the ups and downs of --series are about as large at high values as at low ones."""
@@ -101,14 +97,14 @@ def main(options: Options) -> None:
     folder = cli.folder_of(options)
     print(f"{len(series)} series, {options.horizon} steps ahead, judged at {options.cuts} cuts each")
     started = time.perf_counter()
-    tasks = forecast(tasks, work, options, folder)
-    scores = [report.score(each, options.level) for each in tasks]
-    report.print_table(scores, options.level)
+    tasks = forecast(tasks, work, options, cli.keeping(options, folder, log=False))
+    scores = {each[0].series.name: report.score(each, options.level) for each in tasks}
+    print(report.table(scores, options.level))
     report.draw_forecasts(tasks, options.level, folder / "forecasts.png")
     report.draw_errors(scores, folder / "errors.png")
     report.write_future(tasks, folder / "forecasts.csv")
     seconds = time.perf_counter() - started
-    folder.write_json("result.json", {"seconds": seconds, "scores": report.as_dicts(scores)})
+    folder.write_json("result.json", {"seconds": seconds, "scores": scores})
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
 
 
@@ -116,87 +112,69 @@ def series_of(options: Options) -> list[Series]:
     """The series; raises where they or an option do not serve."""
     cli.check_run(options)
     last = (cli.MOST + 1) // options.seeds - 1  # each seed stands for as many networks
-    cli.expect("seed", options.seed, 0 <= options.seed <= last, f"a whole number from 0 to {last}")
+    cli.expect("seed", options.seed, options.seed <= last, f"a whole number from 0 to {last}")
     cli.steps_of(options.epochs, options.examples, options.batch_size)
-    if options.series:
-        period = options.period
-        cli.expect("period", period, period is None or 1 <= period < math.inf, "a number of at least 1; 1 is no season")
-        for path in options.series:
-            cli.expect("series", path, path.is_file(), "an existing CSV file")
-        names = [path.stem for path in options.series]
-        cli.expect("series", ", ".join(names), len(set(names)) == len(names), "files of different names")
-        try:
-            found = [data.read_series(path, period, options.scale) for path in options.series]
-        except ValueError as error:
-            raise ValueError(f"--series: {error}") from None
-    else:
+    found = own_series(options) if options.series else data.load_series()
+    if not options.series:
         for name in ("period", "scale"):
             value = getattr(options, name)
             cli.expect(name, value, value in (None, "none"), "nothing without --series; the season of others is known")
-        found = data.load_series()
+
+    def starts(each: Series) -> list[int]:
+        return [cut.at for cut in cuts(len(each.values), options.horizon, options.cuts)]
+
+    def least(each: Series) -> int:
+        return least_length(options.window, options.horizon, options.cuts, each.period)
+
     if options.tune:
-        found = [each._replace(values=each.values[: _held_out(each, options)]) for each in found]
-        if short := [each.name for each in found if len(each.values) < _least(each, options)]:
+        found = [each._replace(values=each.values[: max(starts(each)[1], 0)]) for each in found]
+        if short := [each.name for each in found if len(each.values) < least(each)]:
             print(f"too short before the held-out end: {', '.join(short)}")
         found = [each for each in found if each.name not in short] or found
     for each in found:
-        _check_values(each, options)
+        if len(each.values) < least(each):
+            raise ValueError(
+                f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window, got {options.horizon} steps "
+                f"at {options.cuts} cuts, which need {least(each)} values, and {each.name} has {len(each.values)}"
+            )
+        first, period = each.values[: starts(each)[0]], round(each.period)
+        if (first[period:] == first[:-period]).all():
+            raise ValueError(f"--series: expected values that change, got the same again and again in {each.name}")
     return found
 
 
-def _held_out(series: Series, options: Options) -> int:
-    """The first step of the held-out end."""
-    return max(cuts(len(series.values), options.horizon, options.cuts)[1].at, 0)
-
-
-def _least(series: Series, options: Options) -> int:
-    return least_length(options.window, options.horizon, options.cuts, series.period)
-
-
-def _check_values(series: Series, options: Options) -> None:
-    """Raises where a series is too short or does not change."""
-    if len(series.values) < _least(series, options):
-        raise ValueError(
-            f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window, got {options.horizon} steps at "
-            f"{options.cuts} cuts, which need {_least(series, options)} values, and {series.name} has "
-            f"{len(series.values)}"
-        )
-    first = series.values[: cuts(len(series.values), options.horizon, options.cuts)[0].at]
-    period = round(series.period)
-    if (first[period:] == first[:-period]).all():
-        raise ValueError(f"--series: expected values that change, got the same again and again in {series.name}")
+def own_series(options: Options) -> list[Series]:
+    for path in options.series:
+        cli.expect("series", path, path.is_file(), "an existing CSV file")
+    names = [path.stem for path in options.series]
+    cli.expect("series", ", ".join(names), len(set(names)) == len(names), "files of different names")
+    try:
+        return [data.read_series(path, options.period, options.scale) for path in options.series]
+    except ValueError as error:
+        raise ValueError(f"--series: {error}") from None
 
 
 def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
-    """The tasks of each series at all its cuts, with the simple forecasts of it."""
-    return [
-        [
-            task(one, cut, horizon=options.horizon, window=options.window, quantiles=options.quantiles)
-            for cut in cuts(len(one.values), options.horizon, options.cuts)
-        ]
-        for one in series
-    ]
+    how: Any = {"horizon": options.horizon, "window": options.window, "quantiles": options.quantiles}
+    return [[task(one, cut, **how) for cut in cuts(len(one.values), options.horizon, options.cuts)] for one in series]
 
 
-def forecast(
-    tasks: list[list[Task]], work: dict[str, Any], options: Options, folder: train.RunFolder | None = None
-) -> list[list[Task]]:
+def forecast(tasks: list[list[Task]], work: Any, options: Options, kept: Any) -> list[list[Task]]:
     """Adds the networks' forecasts to those of each series at all its cuts, and calibrates all intervals."""
-    states, histories = train.ensemble.fit(
-        create_networks(sum(map(len, tasks)), options),
-        **work,
-        **({} if folder is None else cli.keeping(options, folder, log=False)),
-    )
+    states, histories = train.ensemble.fit(create_networks(sum(map(len, tasks)), options), **work, **kept)
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(
             f"--learning-rate: expected one that all networks bear, got {options.learning_rate}, with which {lost} of "
             f"{len(histories)} diverged; try a lower one."
         )
-    added = iter(predict(states, [each for group in tasks for each in group], options))
-    for group in tasks:
-        for each in group:
-            change = options.share * next(added) * each.spread[:, None]
-            each.made[options.cell.upper()] = np.sort(each.made["linear"] + change)
+    every = [each for group in tasks for each in group]
+    most = max(len(each.past) for each in every)
+    past = _float32([np.resize(each.past, (most, *each.past.shape[1:])) for each in every])
+    outputs = train.ensemble.predict(states, np.arange(most), lambda model, n: model(past[model.task[...], n]))
+    networks = np.asarray(outputs, np.float64).reshape(len(every), options.seeds, *outputs.shape[1:])
+    for each, added in zip(every, networks.mean(axis=1), strict=True):
+        change = options.share * added[: len(each.past)] * each.spread[:, None]
+        each.made[options.cell.upper()] = np.sort(each.made["linear"] + change)
     return [calibrated(group, options.level) for group in tasks]
 
 
@@ -247,14 +225,8 @@ def _spaced(known: int, wanted: int) -> Any:
 def create_networks(tasks: int, options: Options) -> train.TrainState:
     """The stacked states of `--seeds` networks for each task."""
     steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
-    tx = train.optimizer(
-        "adamw",
-        options.learning_rate,
-        steps=steps,
-        schedule="cosine",
-        weight_decay=options.weight_decay,
-        clip_norm=1.0,
-    )
+    limits: Any = {"weight_decay": options.weight_decay, "clip_norm": 1.0}
+    tx = train.optimizer("adamw", options.learning_rate, steps=steps, schedule="cosine", **limits)
 
     @jax.jit
     @jax.vmap
@@ -264,15 +236,6 @@ def create_networks(tasks: int, options: Options) -> train.TrainState:
     first = options.seed * options.seeds
     keys = jnp.stack([jax.random.key(seed) for seed in range(first, first + options.seeds)])
     return create(jnp.tile(keys, tasks), jnp.repeat(jnp.arange(tasks, dtype=jnp.int32), options.seeds))
-
-
-def predict(states: train.TrainState, tasks: Sequence[Task], options: Options) -> list[Floats]:
-    """The mean of the outputs of each task's networks, `(origins, horizon, 3)`."""
-    most = max(len(each.past) for each in tasks)
-    past = _float32([np.resize(each.past, (most, *each.past.shape[1:])) for each in tasks])
-    outputs = train.ensemble.predict(states, np.arange(most), lambda model, n: model(past[model.task[...], n]))
-    means = np.asarray(outputs, np.float64).reshape(len(tasks), options.seeds, *outputs.shape[1:]).mean(axis=1)
-    return [each[: len(task.past)] for each, task in zip(means, tasks, strict=True)]
 
 
 def _float32(arrays: Any) -> jax.Array:

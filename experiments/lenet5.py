@@ -9,14 +9,11 @@ Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predi
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Literal
 
-from flax import nnx
-
 from experiments import pictures
-from jaxnn import cli, models, plots, train
+from jaxnn import cli, models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +34,8 @@ class Options(pictures.Training):
 
 def main(options: Options) -> None:
     """Trains the chosen LeNet, and draws what it learned."""
-    dataset = pictures.load(options)
-    shape, classes, rngs = dataset.train.images.shape[1:], len(dataset.classes), nnx.Rngs(options.seed)
     network, first = (models.LeNet, "conv1") if options.model == "lenet" else (models.LeNet5, "c1")
-    model = network(shape, classes=classes, **train.precision(options.precision), rngs=rngs)
-    work = pictures.work_of(options, dataset)
-    parameters = pictures.introduce(model, dataset)
-    tx = pictures.optimizer_of(options, dataset, options.learning_rate)
-    create = functools.partial(pictures.create_state, options, model, tx)
-    if options.dry_run:
-        cli.dry_run(options, create, **work)
-        return
-    folder = cli.folder_of(options)
-    kept = cli.keeping(options, folder, best="test_accuracy", free=pictures.FREE)
-    state, history = train.fit(create(), **work, **kept)
-    state, predicted, accuracy = pictures.judge(state, work)
-    if train.devices.distributed.is_first():
-        plots.filters(state.params[first]["kernel"], folder / "filters.png")
-        pictures.leave(folder, state, work["preprocess"], dataset, predicted)
-        pictures.report(folder, accuracy, history, parameters)
+    pictures.learn(options, network, first)
 
 
 if __name__ == "__main__":

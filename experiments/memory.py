@@ -2,17 +2,16 @@
 
     python -m experiments.memory
     python -m experiments.memory --delays 20 50 100 200
-    python -m experiments.memory --cells lstm,gru --delays 256 1024 4096 --steps 600
+    python -m experiments.memory --cells lstm gru --delays 256 1024 4096 --steps 600
 
 Two tasks that nothing but memory solves. *Adding*: random numbers, two of them marked; say their sum at the end.
 *Copying*: a few symbols, a long silence; say the symbols again. Each network is trained on each delay; memory.png shows
 how the gradient fades on its way back through time, before and after training, what was learned, and the time of a
 training step.
 
-An RNN passes everything it knows through its weights and a tanh at every step, so its gradient vanishes, and the more
-so the more it saturates; that its recurrent matrix starts orthogonal only helps at first. The gates of a GRU and an
-LSTM decide how long they keep something. They start out keeping for 1 to `delay` steps, a different time in each unit
-(chrono initialisation); with `--no-chrono` they start as the library's layers do.
+The gradient of an RNN vanishes, since it passes everything it knows through its weights and a tanh at every step. The
+gates of a GRU and an LSTM decide how long they keep something. They start out keeping for 1 to `delay` steps, a
+different time in each unit (chrono initialisation); with `--no-chrono` they start as the library's layers do.
 
 References:
     Hochreiter and Schmidhuber, Long Short-Term Memory, 1997 (both tasks). Arjovsky, Shah and Bengio, Unitary Evolution
@@ -24,7 +23,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,22 +31,51 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.data.memory_tasks import ALPHABET, GUESS, NEAR, SYMBOLS, TASKS, Batch, adding
 from jaxnn import cli, inspect, train
 from jaxnn import functional as F
 from jaxnn.modules import Cell, Dense, Recurrent
 from jaxnn.plots.figure import new_figure, plain, save
 
+ALPHABET, SYMBOLS = 4, 2
+"""Copying: how many different symbols there are, and how many are to be kept."""
+NEAR = 0.1
+"""A sum is right if it is off by less."""
+GUESS = {"adding": 1 - (1 - NEAR) ** 2, "copying": 1 / ALPHABET}
+"""The share that is right without memory: of sums by always saying 1, of symbols by chance."""
+
+
+class Batch(NamedTuple):
+    """Sequences `(batch, time, features)` and what to say at the last steps, `(batch, answers)`."""
+
+    inputs: jax.Array
+    targets: jax.Array
+
+
+def adding(key: jax.Array, batch: int, delay: int) -> Batch:
+    """`delay` numbers, uniform in [0, 1]; one of the first tenth and one of the second half are marked."""
+    numbers, first, second = jax.random.split(key, 3)
+    values = jax.random.uniform(numbers, (batch, delay))
+    early = jax.random.randint(first, (batch,), 0, max(1, delay // 10))
+    late = jax.random.randint(second, (batch,), delay // 2, delay)
+    marks = jax.nn.one_hot(early, delay) + jax.nn.one_hot(late, delay)
+    return Batch(jnp.stack([values, marks], axis=-1), jnp.sum(values * marks, axis=-1, keepdims=True))
+
+
+def copying(key: jax.Array, batch: int, delay: int) -> Batch:
+    """`SYMBOLS` symbols, `delay` steps of silence, and a signal while the symbols are to be said again, in order."""
+    symbols = jax.random.randint(key, (batch, SYMBOLS), 0, ALPHABET)
+    silence = jnp.full((batch, delay), ALPHABET)
+    signal = jnp.full((batch, SYMBOLS), ALPHABET + 1)
+    return Batch(jax.nn.one_hot(jnp.concatenate([symbols, silence, signal], axis=1), ALPHABET + 2), symbols)
+
+
+TASKS: dict[str, Callable[[jax.Array, int, int], Batch]] = {"adding": adding, "copying": copying}
+
 
 class Kind(NamedTuple):
-    """A row of the table of cells.
+    """A row of the table of cells: its name and colour in the picture, the cell and how its parameters begin.
 
-    Attributes:
-        name: As the picture and the results call it.
-        cell: The cell.
-        init: `(key, features, hidden) -> parameters`, with `bias_init` where gates keep.
-        colour: Of its lines.
-        keeps: For each gate, 1 where it keeps the state and -1 where it takes in the input; () without such gates.
+    `keeps` says of each gate 1 where it keeps the state and -1 where it takes in the input; () without such gates.
     """
 
     name: str
@@ -67,8 +95,6 @@ CELLS = {
 }
 GONE = 1e-12
 """Gradients below are not drawn."""
-
-
 CHUNK = 400
 """Steps of a compiled program; between programs a checkpoint is saved once a minute has passed."""
 
@@ -77,8 +103,8 @@ CHUNK = 400
 class Options(cli.Trained):
     """Options of the networks."""
 
-    cells: tuple[str, ...] = ("rnn", "gru", "lstm")
-    """Which cells to compare; separated by commas or spaces."""
+    cells: tuple[Literal["rnn", "gru", "lstm", "mingru", "minlstm", "lru"], ...] = ("rnn", "gru", "lstm")
+    """Which cells to compare."""
     delays: tuple[cli.Several, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
     steps: cli.Count = 2400
@@ -102,10 +128,8 @@ class Network(nnx.Module):
     def __init__(self, cell: str, task: str, delay: int, options: Options) -> None:
         rngs, kind = nnx.Rngs(options.seed), CELLS[cell]
         features, outputs, self.answers = (2, 1, 1) if task == "adding" else (ALPHABET + 2, ALPHABET, SYMBOLS)
-        own: dict[str, Any] = {}
-        if options.chrono and kind.keeps:
-            own["bias_init"] = F.chrono(kind.keeps, options.hidden, delay)
-        self.cell = cell
+        chrono = options.chrono and kind.keeps
+        own = {"bias_init": F.chrono(kind.keeps, options.hidden, delay)} if chrono else {}
         self.recurrent = Recurrent(Cell(kind.cell, kind.init(rngs.params(), features, options.hidden, **own)))
         y = jax.eval_shape(self.recurrent, jnp.zeros((1, features)))
         self.out = Dense(y.shape[-1], outputs, rngs=rngs)
@@ -127,61 +151,42 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 def main(options: Options) -> None:
     """Trains every network on every task and delay, and draws what they remember."""
-    cli.expect("delays", "none", len(options.delays) > 0, "at least one")
-    cells, delays = chosen(options.cells), sorted(options.delays)
-    networks = [name_of(cell, task, delay) for task in TASKS for delay in delays for cell in cells]
-    cli.check_run(options, networks)
+    for name in ("cells", "delays"):
+        cli.expect(name, "none", len(getattr(options, name)) > 0, "at least one")
+    cells, delays = list(dict.fromkeys(options.cells)), sorted(options.delays)
+    networks = {(task, delay, cell): f"{task}-{delay}-{cell}" for task in TASKS for delay in delays for cell in cells}
+    cli.check_run(options, list(networks.values()))
     if options.dry_run:
         print(f"one of {len(networks)} networks, over the longest delay:")
         network = Network(cells[0], "adding", delays[-1], options)
         cli.dry_run(options, lambda: create_state(network, options), **work_of("adding", delays[-1], options))
         return
-    folder = cli.folder_of(options, networks)
-    scores: dict[str, dict[str, list[dict[str, float]]]] = {
-        task: {CELLS[cell].name: [] for cell in cells} for task in TASKS
-    }
+    folder = cli.folder_of(options, list(networks.values()))
+    scores: dict[str, dict[str, list[Any]]] = {task: {CELLS[cell].name: [] for cell in cells} for task in TASKS}
     gradients: dict[str, dict[str, list[float]]] = {"before training": {}, "after training": {}}
     began = time.perf_counter()
-    for task in TASKS:
-        for delay in delays:
-            for cell in cells:
-                name, network = CELLS[cell].name, Network(cell, task, delay, options)
-                trained, score = learn(network, task, delay, options, folder)
-                scores[task][name].append(score)
-                if (task, delay) == ("adding", delays[-1]):
-                    examples = adding(jax.random.key(options.seed), 256, delay).inputs
-                    gradients["before training"][name] = inspect.reach(network, examples).tolist()
-                    gradients["after training"][name] = inspect.reach(trained, examples).tolist()
-            print(
-                f"{task:>7}, delay {delay:>4}, right:  {line(scores[task])}  without memory {GUESS[task]:.1%}",
-                flush=True,
-            )
+    for (task, delay, cell), checkpoints in networks.items():
+        name, network = CELLS[cell].name, Network(cell, task, delay, options)
+        kept = cli.keeping(options, folder, checkpoints, log=False)
+        trained, score = learn(network, task, delay, options, kept)
+        scores[task][name].append(score)
+        if (task, delay) == ("adding", delays[-1]):
+            examples = adding(jax.random.key(options.seed), 256, delay).inputs
+            for when, each in zip(gradients, (network, trained), strict=True):
+                gradients[when][name] = inspect.reach(each, examples).tolist()
+        if cell == cells[-1]:
+            said = [
+                f"{name} {last['right']:6.1%} (loss {last['loss']:.4f}, {1e3 * last['seconds_per_step']:.1f} ms a step)"
+                for name, (*_, last) in scores[task].items()
+            ]
+            about = f"without memory {GUESS[task]:.1%}"
+            print(f"{task:>7}, delay {delay:>4}, right:  {'  '.join([*said, about])}", flush=True)
     draw(delays, scores, gradients, folder / "memory.png")
-    result = {"delays": delays, "scores": scores, "gradients": gradients}
-    folder.write_json("result.json", result)
+    folder.write_json("result.json", {"delays": delays, "scores": scores, "gradients": gradients})
     print(f"{time.perf_counter() - began:.0f} s; the picture and numbers are in {folder.path}")
 
 
-def chosen(written: tuple[str, ...]) -> list[str]:
-    """The names of cells that were typed, each once."""
-    names = [name for word in written for name in word.split(",") if name]
-    cli.expect("cells", "none", len(names) > 0, "at least one")
-    for name in names:
-        cli.expect("cells", name, name in CELLS, f"some of {', '.join(CELLS)}")
-    return list(dict.fromkeys(names))
-
-
-def line(of_cells: dict[str, list[dict[str, float]]]) -> str:
-    """The last scores of each network, in words."""
-    last = {cell: scores[-1] for cell, scores in of_cells.items()}
-    return "  ".join(
-        f"{cell} {score['right']:6.1%} (loss {score['loss']:.4f}, {1e3 * score['seconds_per_step']:.1f} ms a step)"
-        for cell, score in last.items()
-    )
-
-
 def create_state(network: Network, options: Options) -> train.TrainState:
-    """The state before the first step."""
     tx = train.optimizer("adam", options.learning_rate, steps=options.steps, schedule="cosine", clip_norm=options.clip)
     return train.create_state(network, tx, jax.random.key(options.seed))
 
@@ -192,56 +197,43 @@ def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
     return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, CHUNK)}
 
 
-def learn(
-    network: Network, task: str, delay: int, options: Options, folder: train.RunFolder
-) -> tuple[Network, dict[str, float]]:
-    """Trains a network; returns it and its scores on other examples.
-
-    The scores are the loss, the share that is right, and the seconds that a training step took, without compiling.
-    """
-    work = work_of(task, delay, options)
-    kept = cli.keeping(options, folder, name_of(network.cell, task, delay), log=False)
-    state, history = train.fit(create_state(network, options), **work, **kept, progress=False)
+def learn(network: Network, task: str, delay: int, options: Options, kept: Any) -> tuple[Network, dict[str, float]]:
+    """Trains a network; returns it, with its scores on other examples and the seconds of a training step."""
+    state, history = train.fit(create_state(network, options), **work_of(task, delay, options), **kept, progress=False)
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
     return state.model(), {**rated, "seconds_per_step": history[-1]["seconds"] / options.steps}
 
 
-def name_of(cell: str, task: str, delay: int) -> str:
-    """The folder of a network's checkpoints."""
-    return f"{task}-{delay}-{cell}"
-
-
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
     """Gradients over time above, what was learned over the delays below, the time of a step beside, in one picture."""
     colours = {kind.name: kind.colour for kind in CELLS.values()}
-    # So that lines that coincide are all seen, the first is the widest.
-    width = {cell: max(1.0, 2.6 - 0.6 * number) for number, cell in enumerate(scores["adding"])}
     figure = new_figure(14.0, 7.2)
-    (*above, above_right), (*below, below_right) = figure.subplots(2, 3)
-    for axes, (when, of_cells) in zip(above, gradients.items(), strict=True):
+    grid = figure.subplots(2, 3)
+    for axes, (when, of_cells) in zip(grid[0], gradients.items(), strict=False):
         for cell, norms in of_cells.items():
             seen = np.where(np.asarray(norms) < GONE, np.nan, norms)
             axes.semilogy(np.arange(len(norms))[::-1], seen, color=colours[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(f"adding over {delays[-1]} steps, {when}", fontsize=10)
-    for axes, beside, (task, of_cells) in zip(below, (above_right, below_right), scores.items(), strict=True):
-        for cell, values in of_cells.items():
-            shape = {"markersize": 3 * width[cell], "linewidth": width[cell], "color": colours[cell]}
-            axes.plot(delays, [value["right"] for value in values], "o-", **shape, label=cell)
-            beside.loglog(delays, [1e3 * value["seconds_per_step"] for value in values], "o-", **shape, label=cell)
-        axes.axhline(GUESS[task], color="#888888", linestyle="--", linewidth=1, label="without memory")
-        axes.set_title(f"{task}, after training", fontsize=10)
-        beside.set_title(f"{task}, time of a training step", fontsize=10)
+    said = {"adding": f"share of sums right to {NEAR}", "copying": "share of symbols right"}
+    for number, (task, of_cells) in enumerate(scores.items()):
+        below, beside = grid[1, number], grid[number, 2]
+        for order, (cell, values) in enumerate(of_cells.items()):
+            width = max(1.0, 2.6 - 0.6 * order)  # the first is the widest, so that lines that coincide are all seen
+            style = {"marker": "o", "markersize": 3 * width, "linewidth": width, "color": colours[cell], "label": cell}
+            below.plot(delays, [value["right"] for value in values], **style)
+            beside.loglog(delays, [1e3 * value["seconds_per_step"] for value in values], **style)
+        below.axhline(GUESS[task], color="#888888", linestyle="--", linewidth=1, label="without memory")
+        below.set(ylabel=said[task], ylim=(0, 1.03))
         beside.set(ylabel="ms")
-    for axes in (*below, above_right, below_right):
-        axes.set(xlabel="delay in steps", xscale="log")
-        axes.set_xticks(delays, [str(delay) for delay in delays])
-        axes.minorticks_off()
-    below[0].set(ylabel=f"share of sums right to {NEAR}", ylim=(0, 1.03))
-    below[1].set(ylabel="share of symbols right", ylim=(0, 1.03))
-    for axes in (*above, *below, above_right, below_right):
+        for axes, about in ((below, "after training"), (beside, "time of a training step")):
+            axes.set(xlabel="delay in steps", xscale="log")
+            axes.set_title(f"{task}, {about}", fontsize=10)
+            axes.set_xticks(delays, [str(delay) for delay in delays])
+            axes.minorticks_off()
+    for axes in grid.ravel():
         plain(axes)
         axes.legend(frameon=False, fontsize=8)
     save(figure, path)

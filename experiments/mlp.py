@@ -19,7 +19,6 @@ import optax
 from flax import nnx
 
 from jaxnn import cli, data, models, plots, train
-from jaxnn.train.step import Preprocess
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jax.nn.tanh, "ReLU": jax.nn.relu}
 
@@ -41,17 +40,10 @@ class Options(cli.Epochs):
 def main(options: Options) -> None:
     """Trains one network an activation, and says what each reached."""
     cli.check_run(options, tuple(ACTIVATIONS))
-    digits = data.load_digits()
+    digits, loss_fn = data.load_digits(), train.losses.classification()
     cli.steps_of(options.epochs, len(digits.train.labels), options.batch_size)
-    to_rows = rows(train.image_preprocess(mean=0.3, std=0.4))
-    work: dict[str, Any] = {
-        "data": digits.train,
-        "loss_fn": train.losses.classification(),
-        "test_data": digits.test,
-        "preprocess": to_rows,
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-    }
+    work: dict[str, Any] = {"data": digits.train, "loss_fn": loss_fn, "test_data": digits.test, "preprocess": rows}
+    work |= {"epochs": options.epochs, "batch_size": options.batch_size}
 
     def start(activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
         """The state before the first step; its weights are the same whatever the activation."""
@@ -66,10 +58,10 @@ def main(options: Options) -> None:
     results, curves = {}, {}
     for name, activation in ACTIVATIONS.items():
         state = start(activation)
-        shares = gradient_by_layer(state, digits.train, to_rows)
+        shares = gradient_by_layer(state, digits.train)
         kept = cli.keeping(options, folder, name, log=False)
-        state, history = train.fit(state, **work, **kept, progress=False)
-        curves[name], accuracy = history, history[-1]["test_accuracy"]
+        state, curves[name] = train.fit(state, **work, **kept, progress=False)
+        accuracy = curves[name][-1]["test_accuracy"]
         results[name] = {"test_accuracy": accuracy, "gradient_by_layer": shares}
         print(
             f"{name:>8}: test accuracy {accuracy:7.2%} after {options.epochs} epochs; at the start the gradient's norm "
@@ -80,27 +72,18 @@ def main(options: Options) -> None:
     print(f"curves and numbers are in {folder.path}")
 
 
-def rows(preprocess: Preprocess) -> Preprocess:
+def rows(key: jax.Array | None, batch: Any) -> Any:
     """Pictures as the rows that a feed-forward network takes."""
-
-    def to_rows(key: jax.Array | None, batch: Any) -> Any:
-        batch = preprocess(key, batch)
-        return batch._replace(images=batch.images.reshape(len(batch.images), -1))
-
-    return to_rows
+    batch = train.image_preprocess(mean=0.3, std=0.4)(key, batch)
+    return batch._replace(images=batch.images.reshape(len(batch.images), -1))
 
 
-def gradient_by_layer(state: train.TrainState, examples: Any, preprocess: Preprocess) -> list[float]:
+def gradient_by_layer(state: train.TrainState, examples: Any) -> list[float]:
     """The norm of the mean loss's gradient in each layer's weights, from the first layer to the last."""
-    batch = preprocess(None, jax.tree.map(jnp.asarray, examples))
-    graphdef, params = nnx.split(state.model())
-
-    def loss(params: Any) -> jax.Array:
-        losses, _ = train.losses.classification()(nnx.merge(graphdef, params), batch, None)
-        return losses.mean()
-
-    grads = nnx.to_pure_dict(jax.grad(loss)(params))["layers"]
-    return [float(jnp.linalg.norm(grads[i]["kernel"])) for i in sorted(grads)]
+    batch = rows(None, jax.tree.map(jnp.asarray, examples))
+    grads = nnx.grad(lambda model: train.losses.classification()(model, batch, None)[0].mean())(state.model())
+    layers = nnx.to_pure_dict(grads)["layers"]
+    return [float(jnp.linalg.norm(layers[i]["kernel"])) for i in sorted(layers)]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,13 +88,9 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
 
 def optimizer_of(options: Pictures, dataset: Dataset, learning_rate: float) -> optax.GradientTransformation:
     """The optimiser, and its schedule over all steps of the run."""
-    return train.optimizer(
-        options.optimizer,
-        learning_rate,
-        steps=cli.steps_of(options.epochs, len(dataset.train.labels), options.batch_size),
-        schedule=options.schedule,
-        weight_decay=options.weight_decay,
-    )
+    steps = cli.steps_of(options.epochs, len(dataset.train.labels), options.batch_size)
+    how: Any = {"schedule": options.schedule, "weight_decay": options.weight_decay}
+    return train.optimizer(options.optimizer, learning_rate, steps=steps, **how)
 
 
 def work_of(options: Pictures, dataset: Dataset) -> dict[str, Any]:
@@ -160,12 +156,34 @@ def leave(
     train.export(state, test.images[:1], preprocess=preprocess, about=about).save(folder / "model.jaxprogram")
 
 
-def report(folder: train.RunFolder, accuracy: float, history: History, parameters: int) -> None:
-    """Writes result.json, and says how the training ended."""
-    seconds = seconds_of(history)
-    result = {"test_accuracy": accuracy, "seconds": seconds, "parameters": parameters, "epochs": len(history)}
-    folder.write_json("result.json", result)
-    print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s; pictures and metrics are in {folder.path}")
+def learn(options: Training, network: Callable[..., nnx.Module], first: str) -> None:
+    """Trains a network on pictures, and leaves what it learned in the run folder.
+
+    Args:
+        options: The options.
+        network: `(shape, classes=, dtype=, param_dtype=, rngs=) -> model`.
+        first: The name of its first layer, whose filters are drawn.
+    """
+    dataset = load(options)
+    sizes = {"classes": len(dataset.classes), **train.precision(options.precision)}
+    model = network(dataset.train.images.shape[1:], **sizes, rngs=nnx.Rngs(options.seed))
+    parameters = introduce(model, dataset)
+    work = work_of(options, dataset)
+    tx = optimizer_of(options, dataset, options.learning_rate)
+    create = functools.partial(create_state, options, model, tx)
+    if options.dry_run:
+        cli.dry_run(options, create, **work)
+        return
+    folder = cli.folder_of(options)
+    state, history = train.fit(create(), **work, **cli.keeping(options, folder, best="test_accuracy", free=FREE))
+    state, predicted, accuracy = judge(state, work)
+    if distributed.is_first():
+        plots.filters(state.params[first]["kernel"], folder / "filters.png")
+        leave(folder, state, work["preprocess"], dataset, predicted)
+        seconds = seconds_of(history)
+        result = {"test_accuracy": accuracy, "seconds": seconds, "parameters": parameters, "epochs": len(history)}
+        folder.write_json("result.json", result)
+        print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s; pictures and metrics are in {folder.path}")
 
 
 def seconds_of(history: History) -> float:

@@ -12,7 +12,6 @@ experiments.serve` reads, and curves.png of both in the run folder, and checkpoi
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,28 +56,23 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
     shape = dataset.train.images.shape[1:]
 
-    def network() -> models.RowReader:
-        return models.RowReader(
-            shape,
-            hidden=options.hidden,
-            layers=options.layers,
-            dense=options.dense,
-            classes=len(dataset.classes),
-            dropout=options.dropout,
-            **train.precision(options.precision),
-            rngs=nnx.Rngs(options.seed),
-        )
+    sizes = {name: getattr(options, name) for name in ("hidden", "layers", "dense", "dropout")}
+    sizes |= {"classes": len(dataset.classes), **train.precision(options.precision)}
 
-    parameters = pictures.introduce(network(), dataset)
+    def create(wrt: Any = None) -> train.TrainState:
+        """The state before the first step; its weights are the same whatever is trained."""
+        return pictures.create_state(options, models.RowReader(shape, **sizes, rngs=nnx.Rngs(options.seed)), tx, wrt)
+
+    parameters = pictures.introduce(create().model(), dataset)
     if options.dry_run:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
-        cli.dry_run(options, functools.partial(pictures.create_state, options, network(), tx), **work)
+        cli.dry_run(options, create, **work)
         return
     folder = cli.folder_of(options, NETWORKS)
 
     def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
         kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy", free=pictures.FREE)
-        return train.fit(pictures.create_state(options, network(), tx, wrt), **work, **kept)
+        return train.fit(create(wrt), **work, **kept)
 
     print("LSTM and dense layers, trained jointly:")
     joint, joint_history = learn("joint")
@@ -91,13 +85,8 @@ def main(options: Options) -> None:
     plots.compare({"joint": joint_history, "frozen LSTM": frozen_history}, folder / "curves.png")
     pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
     seconds, frozen_seconds = pictures.seconds_of(joint_history), pictures.seconds_of(frozen_history)
-    result = {
-        "test_accuracy": accuracy,
-        "test_accuracy_frozen": frozen_accuracy,
-        "seconds": seconds,
-        "seconds_frozen": frozen_seconds,
-        "parameters": parameters,
-    }
+    result = {"test_accuracy": accuracy, "test_accuracy_frozen": frozen_accuracy}
+    result |= {"seconds": seconds, "seconds_frozen": frozen_seconds, "parameters": parameters}
     folder.write_json("result.json", result)
     print(
         f"test accuracy {accuracy:.2%} trained jointly ({seconds:.0f} s), {frozen_accuracy:.2%} with the "

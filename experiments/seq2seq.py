@@ -9,7 +9,6 @@ attention.png: which characters the decoder looks at while it writes each of tho
 """
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import optax
 from flax import nnx
 
 from experiments.data import dates
-from experiments.data.dates import END, START, Dates
+from experiments.data.dates import END, ISO_LENGTH, START, Dates
 from jaxnn import cli, plots, train
 from jaxnn.modules import Decoder, Encoder
 
@@ -53,20 +52,28 @@ class DateReader(nnx.Module):
     """A bidirectional LSTM reads a date; another, attending over it, writes the ISO form."""
 
     def __init__(self, options: Options, rngs: nnx.Rngs) -> None:
-        sizes: dict[str, Any] = {
-            "embed_features": options.embed,
-            "hidden_features": options.hidden,
-            "dropout": options.dropout,
-        }
+        sizes: Any = {"embed_features": options.embed, "hidden_features": options.hidden, "dropout": options.dropout}
         self.encoder = Encoder(len(dates.READ) + 3, **sizes, return_state=True, rngs=rngs)
         memory = self.encoder.out_features
         self.decoder = Decoder(len(dates.WRITTEN) + 3, **sizes, memory_features=memory, rngs=rngs)
 
     def __call__(self, batch: Dates) -> jax.Array:
         """Teacher forcing: the logits of each next character, `(batch, 11, vocabulary)`."""
-        encoded = self.encoder(jnp.asarray(batch.read), lengths=batch.lengths)
-        logits, _ = self.decoder(jnp.asarray(batch.written[:, :-1]), encoded)
+        logits, _ = self.decoder(jnp.asarray(batch.written[:, :-1]), self.encode(batch.read, batch.lengths))
         return logits
+
+    def encode(self, read: Any, lengths: Any) -> Any:
+        """Reads dates for the decoder."""
+        return self.encoder(jnp.asarray(read), lengths=lengths)
+
+    def write(self, read: np.ndarray, lengths: np.ndarray, **search: Any) -> np.ndarray:
+        """The ISO forms of the dates that are read, by `method="greedy"` or `"beam"`: tokens `(n, 11)`."""
+        limits = {"start": START, "end": END, "max_length": ISO_LENGTH + 1}
+        generate = train.jit(
+            lambda model, *read: model.decoder.generate(model.encode(*read), **limits, **search).tokens
+        )
+        tokens = np.asarray(generate(self, read, lengths))
+        return tokens[:, 0] if tokens.ndim == 3 else tokens  # the best beam
 
 
 def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -83,18 +90,18 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 def main(options: Options) -> None:
     """Trains, judges on held-out dates, and draws where the decoder looks."""
     cli.check_run(options)
-    steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
-    own, own_lengths = dates.encode(list(options.read), dates.LONGEST)
+    own, own_lengths = dates.encode(list(options.read))
     trained, unseen = dates.forms()
     examples, _ = dates.generate(options.examples, trained, options.seed, test=False)
     tests = {
         "forms that were trained on": dates.generate(options.tests, trained, options.seed + 1, test=True),
         "forms never seen": dates.generate(options.tests, unseen, options.seed + 2, test=True),
     }
+    (seen, seen_texts), (_, new_texts) = tests.values()
+    steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(DateReader(options, nnx.Rngs(options.seed)), tx, jax.random.key(options.seed))
-    held_out, _ = tests["forms that were trained on"]
-    work: dict[str, Any] = {"data": examples, "loss_fn": loss_fn, "test_data": held_out}
+    work: dict[str, Any] = {"data": examples, "loss_fn": loss_fn, "test_data": seen}
     work |= {"epochs": options.epochs, "batch_size": options.batch_size}
     parameters = optax.tree.size(state.params)
     print(
@@ -106,64 +113,42 @@ def main(options: Options) -> None:
         cli.dry_run(options, lambda: state, **work)
         return
     folder = cli.folder_of(options)
-    started = time.perf_counter()
-    state, _ = train.fit(state, **work, **cli.keeping(options, folder, free=("read", "beams")))
-    result: dict[str, Any] = {"seconds": time.perf_counter() - started, "parameters": parameters}
+    state, history = train.fit(state, **work, **cli.keeping(options, folder, free=("read", "beams")))
 
     model = state.model()
     model.eval()
+    result: dict[str, Any] = {"seconds": sum(record["seconds"] for record in history), "parameters": parameters}
+    beam = {"method": "beam", "beams": options.beams}
     for name, (batch, texts) in tests.items():
-        for method in ("greedy", "beam"):
-            written = write(model, batch.read, batch.lengths, method, options.beams)
-            right = (written == batch.written[:, 1:]).all(-1)
+        for search in ({"method": "greedy"}, beam):
+            written = model.write(batch.read, batch.lengths, **search)
+            right, method = (written == batch.written[:, 1:]).all(-1), search["method"]
             result[f"{method}, {name}"] = float(right.mean())
             print(f"{method:>6} search, held-out dates in {name}: {right.mean():.2%} right to the last character")
             for row in np.flatnonzero(~right)[:3]:
-                print(
-                    f"        {texts[row]} -> {dates.decode(written[row])}, is {dates.decode(batch.written[row, 1:])}"
-                )
-    for text, row in zip(options.read, write(model, own, own_lengths, "beam", options.beams), strict=True):
-        print(f"        {text} -> {dates.decode(row)}")
-
-    (seen, seen_texts), (new, new_texts) = tests.values()
-    read = np.concatenate([own, seen.read[:3], new.read[:3]])[:6]
-    lengths = np.concatenate([own_lengths, seen.lengths[:3], new.lengths[:3]])[:6]
-    texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]
-    notes = ["" if row < len(own) + len(seen_texts[:3]) else "  (a form never seen)" for row in range(len(texts))]
-    draw(model, read, lengths, texts, notes, folder / "attention.png")
+                is_date = dates.decode(batch.written[row, 1:])
+                print(f"        {texts[row]} -> {dates.decode(written[row])}, is {is_date}")
+    if options.read:
+        for text, row in zip(options.read, model.write(own, own_lengths, **beam), strict=True):
+            print(f"        {text} -> {dates.decode(row)}")
+    texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]  # your dates first
+    known = len(options.read) + len(seen_texts[:3])
+    draw(model, texts, known, folder / "attention.png")
     folder.write_json("result.json", result)
     print(f"the attention heat map and numbers are in {folder.path}")
 
 
-def write(model: DateReader, read: np.ndarray, lengths: np.ndarray, method: str, beams: int) -> np.ndarray:
-    """Writes the dates that the model reads, by `"greedy"` or `"beam"` search: the best one's tokens, `(n, 11)`."""
-    if not len(read):
-        return np.zeros((0, dates.ISO_LENGTH + 1), np.int32)
-    options: dict[str, Any] = {"beams": beams} if method == "beam" else {}
-
-    @train.jit
-    def generate(model: DateReader, read: jax.Array, lengths: jax.Array) -> jax.Array:
-        encoded = model.encoder(read, lengths=lengths)
-        return model.decoder.generate(
-            encoded, start=START, end=END, max_length=dates.ISO_LENGTH + 1, method=method, **options
-        ).tokens
-
-    tokens = np.asarray(generate(model, read, lengths))
-    return tokens[:, 0] if method == "beam" else tokens
-
-
-def draw(
-    model: DateReader, read: np.ndarray, lengths: np.ndarray, texts: list[str], notes: list[str], path: Path
-) -> None:
-    """Draws for each date how much each written character looked at each character that was read; notes stand below."""
-    tokens = write(model, read, lengths, "greedy", 1)
-    before = np.concatenate([np.full((len(read), 1), START, np.int32), tokens[:, :-1]], axis=1)
-    encoded = model.encoder(jnp.asarray(read), lengths=lengths)
-    weights = np.asarray(model.decoder.attention_weights(jnp.asarray(before), encoded))
+def draw(model: DateReader, texts: list[str], known: int, path: Path) -> None:
+    """Draws how much each written character looked at each one that was read; forms after the `known` ones are new."""
+    read, lengths = dates.encode(texts)
+    tokens = model.write(read, lengths, method="greedy")
+    before = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+    weights = np.asarray(model.decoder.attention_weights(jnp.asarray(before), model.encode(read, lengths)))
     made = [dates.decode(row) for row in tokens]
     maps = [each[: len(to), : len(of)] for each, to, of in zip(weights, made, texts, strict=True)]
-    titles = [f"{of}  →  {to}{note}" for of, to, note in zip(texts, made, notes, strict=True)]
-    plots.attention(maps, path, texts, made, titles=titles)
+    notes = [f"{of}  →  {to}" for of, to in zip(texts, made, strict=True)]
+    notes[known:] = [f"{note}  (a form never seen)" for note in notes[known:]]
+    plots.attention(maps, path, texts, made, titles=notes)
 
 
 if __name__ == "__main__":

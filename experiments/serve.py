@@ -5,9 +5,8 @@
     python -m experiments.serve runs/char_lm/model.jaxprogram --characters "The " --length 200
     python -m experiments.serve runs/lenet5/model.jaxprogram --batch pictures.npy --out logits.npy
 
-It imports nothing of this project: this file and a `.jaxprogram` are enough on another machine, with JAX, flatbuffers,
-and Pillow for pictures. Without an option it tells what the program takes and returns. Serve only programs that you
-trust: JAX runs what they contain.
+This file and a `.jaxprogram` are enough on another machine, with JAX, flatbuffers, and Pillow for pictures. Without an
+option it tells what the program takes and returns. Serve only programs that you trust: JAX runs what they contain.
 """
 
 import argparse
@@ -24,13 +23,7 @@ import numpy as np
 
 
 class Program(NamedTuple):
-    """An exported program.
-
-    Attributes:
-        contents: What `program.json` in it says.
-        functions: Its functions by name, compiled for each size that they are called with.
-        example: Shape and dtype of the first argument of `call`.
-    """
+    """An exported program: what its `program.json` says, its compiled functions, and the first argument of `call`."""
 
     contents: dict[str, Any]
     functions: dict[str, Callable[..., Any]]
@@ -73,18 +66,19 @@ def classify(program: Program, paths: list[Path], invert: bool) -> Iterator[str]
     if len(shape) != 3 or not all(isinstance(size, int) for size in shape):
         raise ValueError(f"--picture: expected a program for pictures of one size, got {program.example.shape}")
     pictures = np.stack([read_picture(path, tuple(shape), invert) for path in paths])
-    logits = np.asarray(program.functions["call"](pictures), np.float64)
-    probabilities = np.exp(logits - logits.max(-1, keepdims=True))
-    probabilities /= probabilities.sum(-1, keepdims=True)
-    classes = program.contents["about"].get("classes") or [str(n) for n in range(logits.shape[-1])]
-    for path, row in zip(paths, probabilities, strict=True):
-        best = [f"{classes[label]} {row[label]:.1%}" for label in np.argsort(-row)[:3]]
-        yield f"{path}: {', '.join(best)}"
+    rows = np.asarray(jax.nn.softmax(program.functions["call"](pictures)))
+    classes = program.contents["about"].get("classes") or range(rows.shape[-1])
+    for path, row in zip(paths, rows, strict=True):
+        yield f"{path}: " + ", ".join(f"{classes[label]} {row[label]:.1%}" for label in np.argsort(-row)[:3])
 
 
 def write_on(program: Program, beginning: Iterable[str], length: int, temperature: float, seed: int) -> Iterator[str]:
     """Reads characters one by one, and yields more, each as soon as it is drawn."""
     characters = program.contents["about"].get("characters")
+    if not temperature > 0:
+        raise ValueError(f"--temperature: expected a positive number, got {temperature}")
+    if length < 0:
+        raise ValueError(f"--length: expected a number that is not negative, got {length}")
     if "step" not in program.functions or characters is None:
         raise ValueError("--characters: expected a program that reads characters, got another; char_lm leaves one.")
     tokens = {character: token for token, character in enumerate(characters)}
@@ -104,15 +98,13 @@ def write_on(program: Program, beginning: Iterable[str], length: int, temperatur
 
 
 def compute(program: Program, path: Path, out: Path | None) -> str:
-    """The outputs for the array in a .npy file; a line that tells what was computed."""
+    """Computes the outputs for the array in a .npy file; a line says of what."""
     inputs = np.load(path, allow_pickle=False)
     outputs = program.functions["call"](inputs)
     if out is None:
         return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
     if not isinstance(outputs, jax.Array):
-        raise ValueError(
-            f"--out: expected a program with one output, got {list(outputs)}; a .npy file holds one array."
-        )
+        raise ValueError(f"--out: expected a program with one output, got {list(outputs)}; a .npy holds one array.")
     # Beside it first, so that the file is whole or as it was.
     beside = out.with_name(f".{out.name}.part")
     with beside.open("wb") as file:
@@ -121,44 +113,43 @@ def compute(program: Program, path: Path, out: Path | None) -> str:
     return f"{len(inputs):,} examples; outputs {outputs.dtype} {outputs.shape} are in {out}"
 
 
+def serve(program: Program, options: argparse.Namespace) -> None:
+    """Prints what the program makes of what the options name."""
+    if options.picture:
+        print(*classify(program, options.picture, options.invert), sep="\n")
+    elif options.characters is not None:
+        typed = options.characters == "-"
+        text = iter(lambda: sys.stdin.read(1), "") if typed else options.characters
+        print("" if typed else text, end="")
+        for character in write_on(program, text, options.length, options.temperature, options.seed):
+            print(character, end="", flush=True)
+        print()
+    elif options.batch:
+        print(compute(program, options.batch, options.out))
+    else:
+        print(json.dumps(program.contents, indent=2, ensure_ascii=False))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command line and serves."""
     about, _, more = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         "python -m experiments.serve", description=about, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("program", type=Path, help="a file that train.export made, model.jaxprogram of a run")
-    parser.add_argument("--picture", type=Path, nargs="+", metavar="FILE", help="tell the classes of pictures")
-    parser.add_argument("--invert", action="store_true", help="dark on light: pictures whose background is not black")
-    parser.add_argument("--characters", metavar="TEXT", help="write on from this text; - reads standard input")
-    parser.add_argument("--length", type=int, default=500, help="characters to write")
-    parser.add_argument("--temperature", type=float, default=0.8, help="below 1: what is likely, above: surprising")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
-    parser.add_argument("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the outputs of --batch, .npy")
+    add = parser.add_argument
+    add("program", type=Path, help="a file that train.export made, model.jaxprogram of a run")
+    add("--picture", type=Path, nargs="+", metavar="FILE", help="tell the classes of pictures")
+    add("--invert", action="store_true", help="dark on light: pictures whose background is not black")
+    add("--characters", metavar="TEXT", help="write on from this text; - reads standard input")
+    add("--length", type=int, default=500, help="characters to write")
+    add("--temperature", type=float, default=0.8, help="below 1: what is likely, above: surprising")
+    add("--seed", type=int, default=0, help="the same seed writes the same text")
+    add("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
+    add("--out", type=Path, metavar="FILE", help="where to write the outputs of --batch, .npy")
     options = parser.parse_args(arguments)
     try:
-        if not options.temperature > 0:
-            raise ValueError(f"--temperature: expected a positive number, got {options.temperature}")
-        if options.length < 0:
-            raise ValueError(f"--length: expected a number that is not negative, got {options.length}")
         program = load(options.program)
-        if options.picture:
-            for line in classify(program, options.picture, options.invert):
-                print(line)
-        elif options.characters is not None:
-            text: Any = options.characters
-            if text == "-":
-                text = iter(lambda: sys.stdin.read(1), "")
-            else:
-                print(text, end="")
-            for character in write_on(program, text, options.length, options.temperature, options.seed):
-                print(character, end="", flush=True)
-            print()
-        elif options.batch:
-            print(compute(program, options.batch, options.out))
-        else:
-            print(json.dumps(program.contents, indent=2, ensure_ascii=False))
+        serve(program, options)
     except BrokenPipeError:  # whoever reads has seen enough: `serve ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
     except jax.errors.JaxRuntimeError as error:

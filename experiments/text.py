@@ -4,27 +4,23 @@
     python -m experiments.text --data-dir aclImdb --tokens words --length 400
     python -m experiments.text --data-dir reviews.csv --tokens words --pooling mean
 
-The default tells 23 languages apart, the official ones of the European Union but Maltese: `jaxnn.data.load_languages`,
-the messages of Django in its translators' words. They are at hand, true to their class, and short enough (half of them
-have fewer than 30 letters) that a few letters must do.
-
-Whole documents are held out: the parts `auth` and `admindocs` of Django, translated apart from the others. The
-vocabulary is that of the training texts. The defaults were chosen with `admin` held out in their place.
+The default tells 23 languages apart by the messages of Django in its translators' words (`jaxnn.data.load_languages`),
+half of which have fewer than 30 letters. Whole documents are held out: the parts `auth` and `admindocs`, translated
+apart from the others. The defaults were chosen with `admin` held out instead.
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
 (or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words
-and, where the network reads characters, on TF-IDF of one to three letters within a word.
+some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words and, where
+the network reads characters, of one to three letters within a word.
 
-`--data-dir` reads texts of your own, as `jaxnn.data.load_texts` says: a folder with a sub-folder of text files a class
-(also `train` and `test`, as the Large Movie Review Dataset has them), or a CSV file with the columns text and label.
+`--data-dir` reads a folder with a sub-folder of text files a class (also `train` and `test`, as the Large Movie Review
+Dataset has them), or a CSV file with the columns text and label (`jaxnn.data.load_texts`).
 
-Leaves config.json, metrics.jsonl, result.json, curves.png, confusion.png and words.png in the run folder: what the
-network decided by, each piece the darker, the less sure the network is without it.
+Leaves config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
+sure the network is without it.
 """
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -35,7 +31,7 @@ import optax
 from flax import nnx
 
 from jaxnn import cli, data, inspect, models, plots, train
-from jaxnn.data import TextDataset, Texts, Vocabulary
+from jaxnn.data import TextDataset, Vocabulary
 from jaxnn.train.step import Preprocess
 
 
@@ -70,13 +66,7 @@ class Options(cli.Cosine):
 
 
 class Batch(NamedTuple):
-    """Texts as arrays.
-
-    Attributes:
-        tokens: `(texts, length)`.
-        lengths: How many tokens of each text count.
-        labels: The classes.
-    """
+    """Texts as arrays: tokens `(texts, length)`, how many of each row count, and the classes."""
 
     tokens: Any
     lengths: Any
@@ -89,36 +79,22 @@ def main(options: Options) -> None:
     texts = load(options)
     vocabulary = Vocabulary.of(texts.train.texts, options.tokens)
     # Pieces of a longer text are shown than are read at once.
-    learned = encode(vocabulary, texts.train, 2 * options.length)
-    held_out = encode(vocabulary, texts.test, options.length)
+    learned = Batch(*vocabulary.encode(texts.train.texts, 2 * options.length), texts.train.labels)
+    held_out = Batch(*vocabulary.encode(texts.test.texts, options.length), texts.test.labels)
+
+    sizes: dict[str, Any] = {"embed_features": options.embed, "hidden_features": options.hidden}
+    sizes |= {"pooling": options.pooling, "dropout": options.dropout}
+    model = models.TextClassifier(len(vocabulary), len(texts.classes), **sizes, rngs=nnx.Rngs(options.seed))
     steps = cli.steps_of(options.epochs, len(learned.labels), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
-
-    def start() -> train.TrainState:
-        model = models.TextClassifier(
-            len(vocabulary),
-            len(texts.classes),
-            embed_features=options.embed,
-            hidden_features=options.hidden,
-            pooling=options.pooling,
-            dropout=options.dropout,
-            rngs=nnx.Rngs(options.seed),
-        )
-        return train.create_state(model, tx, jax.random.key(options.seed))
-
-    work: dict[str, Any] = {
-        "data": learned,
-        "loss_fn": train.losses.classification(apply_fn=logits),
-        "test_data": held_out,
-        "preprocess": pieces(options),
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-    }
+    state = train.create_state(model, tx, jax.random.key(options.seed))
+    work: dict[str, Any] = {"data": learned, "loss_fn": train.losses.classification(apply_fn=logits)}
+    work |= {"test_data": held_out, "preprocess": pieces(options)}
+    work |= {"epochs": options.epochs, "batch_size": options.batch_size}
     if options.dry_run:
-        cli.dry_run(options, start, **work)
+        cli.dry_run(options, lambda: state, **work)
         return
     folder = cli.folder_of(options)
-    state = start()
     parameters = optax.tree.size(state.params)
     cut = np.mean([len(vocabulary.split(text)) > options.length for text in texts.test.texts])
     print(
@@ -126,9 +102,9 @@ def main(options: Options) -> None:
         f"{len(learned.labels):,} texts to train on, {len(held_out.labels):,} held out ({cut:.0%} of them longer than "
         f"--length); {len(vocabulary):,} {options.tokens}; {jax.devices()[0].device_kind}"
     )
-    started = time.perf_counter()
-    state, _ = train.fit(state, **work, **cli.keeping(options, folder))
-    seconds = time.perf_counter() - started
+    state, history = train.fit(state, **work, **cli.keeping(options, folder))
+
+    seconds = sum(record["seconds"] for record in history)
     predicted = {"LSTM": np.asarray(train.predict(state, held_out, logits)).argmax(-1)}
     predicted |= bags(texts, letters=options.tokens == "characters")
     scores = {name: score(held_out.labels, guess) for name, guess in predicted.items()}
@@ -141,16 +117,10 @@ def main(options: Options) -> None:
 
 
 def load(options: Options) -> TextDataset:
-    """The texts; errors name the options."""
     if options.data_dir is None:
         return data.load_languages()
     with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
         return data.load_texts(options.data_dir, test_fraction=options.test_fraction, seed=options.seed)
-
-
-def encode(vocabulary: Vocabulary, part: Texts, length: int) -> Batch:
-    """Texts as arrays."""
-    return Batch(*vocabulary.encode(part.texts, length), part.labels)
 
 
 def pieces(options: Options) -> Preprocess:
@@ -173,7 +143,6 @@ def pieces(options: Options) -> Preprocess:
 
 
 def logits(model: Any, batch: Any) -> jax.Array:
-    """The network's output for a batch."""
     return model(batch.tokens, lengths=batch.lengths)
 
 
@@ -185,65 +154,45 @@ def bags(texts: TextDataset, *, letters: bool) -> dict[str, np.ndarray]:
     bag = {"bag of words": TfidfVectorizer(sublinear_tf=True)}
     if letters:
         bag["bag of one to three letters"] = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), sublinear_tf=True)
-    predicted = {}
+    labels, predicted = texts.train.labels, {}
     for name, vectorizer in bag.items():
-        seen = vectorizer.fit_transform(texts.train.texts)
-        regression = LogisticRegression(C=10.0, max_iter=300).fit(seen, texts.train.labels)
+        regression = LogisticRegression(C=10.0, max_iter=300).fit(vectorizer.fit_transform(texts.train.texts), labels)
         predicted[name] = regression.predict(vectorizer.transform(texts.test.texts))
     return predicted
 
 
 def score(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, and the mean over classes of F1."""
     from sklearn.metrics import f1_score
 
-    return {
-        "accuracy": float(np.mean(labels == predicted)),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
-    }
+    f1 = f1_score(labels, predicted, average="macro", zero_division=0)
+    return {"accuracy": float(np.mean(labels == predicted)), "macro_f1": float(f1)}
 
 
 def draw(
-    state: train.TrainState,
-    vocabulary: Vocabulary,
-    texts: TextDataset,
-    held_out: Batch,
-    predicted: np.ndarray,
-    path: Path,
+    state: train.TrainState, vocabulary: Vocabulary, texts: TextDataset, held_out: Batch, guess: np.ndarray, path: Path
 ) -> None:
-    """Draws some held-out texts of every class, with what the network decided by."""
-    each = max(1, 12 // len(texts.classes))
-    rows = np.concatenate([_some(held_out, label, each) for label in range(min(24, len(texts.classes)))])
+    """Draws held-out texts of every class, as long as half of what the network reads, with what it decided by."""
+    far, names = np.abs(held_out.lengths - held_out.tokens.shape[1] // 2), texts.classes
+    order = np.argsort(far, kind="stable")
+    of_class = [order[held_out.labels[order] == label] for label in range(min(24, len(names)))]
+    rows = np.concatenate([own[: max(1, 12 // len(names))] for own in of_class])
+    tokens, lengths, labels = (each[rows] for each in held_out)
     model = state.model()
     model.eval()
-    contributions = inspect.occlusion(
-        train.jit(lambda tokens, lengths: model(tokens, lengths=lengths)),
-        held_out.tokens[rows],
-        held_out.lengths[rows],
-        replacement=vocabulary.UNKNOWN,
-    )
-    lengths = held_out.lengths[rows]
-    pieces = [vocabulary.split(texts.test.texts[row])[:n] for row, n in zip(rows, lengths, strict=True)]
-    wrong = predicted[rows] != held_out.labels[rows]
-    names = [
-        texts.classes[held_out.labels[row]] + (f", taken for {texts.classes[predicted[row]]}" if bad else "")
-        for row, bad in zip(rows, wrong, strict=True)
-    ]
+    read = train.jit(lambda tokens, lengths: model(tokens, lengths=lengths))
+    parts = np.asarray(inspect.occlusion(read, tokens, lengths, replacement=vocabulary.UNKNOWN))
+    wrong = guess[rows] != labels
     plots.highlights(
-        pieces,
-        [np.asarray(row)[:n] for row, n in zip(contributions, lengths, strict=True)],
+        [vocabulary.split(texts.test.texts[row])[:n] for row, n in zip(rows, lengths, strict=True)],
+        [part[:n] for part, n in zip(parts, lengths, strict=True)],
         path,
-        names=names,
+        names=[
+            names[label] + (f", taken for {names[guess[row]]}" if bad else "")
+            for row, label, bad in zip(rows, labels, wrong, strict=True)
+        ],
         wrong=list(wrong),
         title=f"held-out texts: the darker a {vocabulary.kind[:-1]}, the less sure the network is without it",
     )
-
-
-def _some(held_out: Batch, label: int, number: int) -> np.ndarray:
-    """Held-out texts of a class whose length is nearest to half of what the network reads."""
-    own = np.flatnonzero(held_out.labels == label)
-    far = np.abs(held_out.lengths[own] - held_out.tokens.shape[1] // 2)
-    return own[np.argsort(far, kind="stable")[:number]]
 
 
 if __name__ == "__main__":

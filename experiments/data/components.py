@@ -1,8 +1,9 @@
 """Finding digits without learning where they are: bright spots that hang together, each named by its nearest digit."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from jaxnn import metrics
 from jaxnn.data import Boxed, Examples
@@ -22,63 +23,43 @@ class Found(NamedTuple):
 
 
 class Components:
-    """Connected components and a nearest-neighbour classifier, fitted to digits and to training scenes.
-
-    Args:
-        digits: The digits that it compares with.
-        scenes: Scenes to choose the threshold by.
-    """
+    """Connected components, named by the nearest of some digits; the threshold is chosen by training scenes."""
 
     def __init__(self, digits: Examples, scenes: Boxed) -> None:
         from sklearn.neighbors import NearestNeighbors
 
-        cut = [_small(image[_tight(image > 0.4 * image.max())]) for image in digits.images[..., 0] / 255]
+        images = digits.images[..., 0] / 255
+        tight = [ndimage.find_objects((image > 0.4 * image.max()).astype(int))[0] for image in images]
+        cut = [_small(image[place]) for image, place in zip(images, tight, strict=True)]
         self.nearest, self.labels = NearestNeighbors(n_neighbors=1).fit(np.stack(cut)), digits.labels
-        reached = {}
-        for self.level in LEVELS:
-            found = self.find(scenes.images)
-            reached[self.level] = metrics.mean_average_precision(
-                *found, scenes.boxes, scenes.classes, thresholds=[0.5]
-            ).mean
-        self.level = max(LEVELS, key=lambda level: reached[level])
+        truth = scenes.boxes, scenes.classes
 
-    def find(self, images: np.ndarray) -> Found:
+        def reached(level: float) -> float:
+            return metrics.mean_average_precision(*self.find(scenes.images, level), *truth, thresholds=[0.5]).mean
+
+        self.level = max(LEVELS, key=reached)
+
+    def find(self, images: np.ndarray, level: float | None = None) -> Found:
         """Detections in pictures `(n, height, width, 1)` uint8; the nearer the digit, the higher the score."""
         boxes, cut = [], []
         for image in images[..., 0] / 255:
-            places, spots = self.spots(image)
-            boxes.append(np.array(places, float).reshape(-1, 4))
-            cut += spots
-        ends = np.cumsum([len(each) for each in boxes])[:-1]
+            dark, bright = np.median(image), image.max()
+            above = image > dark + (self.level if level is None else level) * (bright - dark)
+            spots, _ = ndimage.label(above, structure=np.ones((3, 3)))
+            found = [
+                (number, (y, x))
+                for number, (y, x) in enumerate(ndimage.find_objects(spots), 1)
+                if max(y.stop - y.start, x.stop - x.start) >= SMALLEST
+            ]
+            boxes.append(np.array([(x.start, y.start, x.stop, y.stop) for _, (y, x) in found], float).reshape(-1, 4))
+            cut += [_small(np.where(spots[place] == number, image[place], dark)) for number, place in found]
         distance, index = self.nearest.kneighbors(np.stack(cut)) if cut else (np.zeros((0, 1)), np.zeros((0, 1), int))
-        named = self.labels[index[:, 0]]
-        return Found(boxes, np.split(1 / (1 + distance[:, 0]), ends), np.split(named, ends))
-
-    def spots(self, image: np.ndarray) -> tuple[list[tuple[int, ...]], list[np.ndarray]]:
-        """The bright spots of a picture that hang together: their boxes, and each as 64 numbers."""
-        from scipy import ndimage
-
-        dark, bright = np.median(image), image.max()
-        spots, _ = ndimage.label(image > dark + self.level * (bright - dark), structure=np.ones((3, 3)))
-        found = [(n, place) for n, place in enumerate(ndimage.find_objects(spots), 1) if _longer(place) >= SMALLEST]
-        boxes: list[tuple[int, ...]] = [(x.start, y.start, x.stop, y.stop) for _, (y, x) in found]
-        return boxes, [_small(np.where(spots[place] == n, image[place], dark)) for n, place in found]
-
-
-def _longer(place: tuple[slice, slice]) -> int:
-    return max(each.stop - each.start for each in place)
-
-
-def _tight(inside: np.ndarray) -> tuple[Any, Any]:
-    """The slices of the smallest box around the true pixels."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        ends = np.cumsum([len(each) for each in boxes])[:-1]
+        return Found(boxes, np.split(1 / (1 + distance[:, 0]), ends), np.split(self.labels[index[:, 0]], ends))
 
 
 def _small(image: np.ndarray) -> np.ndarray:
     """A picture of any size as 64 numbers: scaled to 8×8, and to the same brightness."""
-    from scipy import ndimage
-
     zoom = (8 / image.shape[0], 8 / image.shape[1])
     scaled = ndimage.zoom(image.astype(float), zoom, order=1, grid_mode=True, mode="nearest").ravel()
     scaled = scaled - scaled.min()

@@ -4,17 +4,13 @@ A form is an order with its separators, and a way to write each of its parts. So
 though each of their parts is in it: who reads those right has learned the parts and not the forms.
 """
 
+import calendar
 import datetime
 import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)
 """A hundred years, so that a year of two digits has one reading."""
 
@@ -26,24 +22,31 @@ IN_WORDS = (
     "{weekday}the {day} of {month} {year}",
     "{year} {month} {day}",
 )
-DAY_FIRST, MONTH_FIRST, YEAR_FIRST = (
-    "{weekday}{day}.{month}.{year}",
-    "{weekday}{month}/{day}/{year}",
-    "{year}-{month}-{day}",
-)
-"""In digits the separator tells the order, as dates are written in Germany, in the United States, and by ISO."""
+IN_DIGITS = "{weekday}{day}.{month}.{year}", "{weekday}{month}/{day}/{year}", "{year}-{month}-{day}"
+"""The separator tells the order, as dates are written in Germany, in the United States, and by ISO."""
+
+ENDINGS = {1: "st", 2: "nd", 3: "rd"}
+WAYS = {
+    "5": "{0.day}".format,
+    "05": "{0:%d}".format,
+    "5th": lambda date: f"{date.day}{'th' if 11 <= date.day <= 13 else ENDINGS.get(date.day % 10, 'th')}",
+    "3": "{0.month}".format,
+    "03": "{0:%m}".format,
+    "March": "{0:%B}".format,
+    "Mar": "{0:%b}".format,
+    "MAR": lambda date: f"{date:%b}".upper(),
+    "march": lambda date: f"{date:%B}".lower(),
+    "2021": "{0:%Y}".format,
+    "'21": "'{0:%y}".format,
+    "": "".format,
+    "Fri ": "{0:%a} ".format,
+    "Friday, ": "{0:%A}, ".format,
+}
+"""Ways to write a part of a date, by that part of Friday, 5 March 2021."""
 
 
 class Form(NamedTuple):
-    """How to write a date: the order, then an example of each part, as on Friday, 5 March 2021.
-
-    Attributes:
-        order: A template.
-        day: `5`, `05` or `5th`.
-        month: `3`, `03`, `March`, `Mar`, `MAR` or `march`.
-        year: `2021` or `'21`.
-        weekday: Nothing, `Fri ` or `Friday, `.
-    """
+    """How to write a date: a template for the order, and one of the `WAYS` for each part."""
 
     order: str
     day: str
@@ -53,83 +56,52 @@ class Form(NamedTuple):
 
     def write(self, date: datetime.date) -> str:
         """A date in this form."""
-        name = MONTHS[date.month - 1]
-        months = {"March": name, "Mar": name[:3], "MAR": name[:3].upper(), "march": name.lower()}
-        weekday = WEEKDAYS[date.weekday()]
-        return self.order.format(
-            day={"5": str(date.day), "05": f"{date.day:02}", "5th": f"{date.day}{_ordinal(date.day)}"}[self.day],
-            month=(months | {"3": str(date.month), "03": f"{date.month:02}"})[self.month],
-            year={"2021": str(date.year), "'21": f"'{date.year % 100:02}"}[self.year],
-            weekday={"": "", "Fri ": weekday[:3] + " ", "Friday, ": weekday + ", "}[self.weekday],
+        return self.order.format(**{part: WAYS[way](date) for part, way in self._asdict().items() if part != "order"})
+
+    def unseen(self) -> bool:
+        """Whether it is kept out of training: `2021 March 5th`, `the 5 of MAR 2021`, `Friday, 5.3.2021`."""
+        return (
+            (self.order == IN_WORDS[5] and self.day == "5th")
+            or (self.order == IN_WORDS[4] and self.month == "MAR")
+            or (self.order == IN_DIGITS[0] and self.weekday == "Friday, ")
         )
-
-
-def _ordinal(day: int) -> str:
-    return "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
 def forms() -> tuple[list[Form], list[Form]]:
     """The forms that are trained on, and the combinations that are not."""
-    words = itertools.product(
-        IN_WORDS, ("5", "05", "5th"), ("March", "Mar", "MAR", "march"), ("2021", "'21"), ("", "Fri ", "Friday, ")
-    )
-    digits = itertools.product(
-        (DAY_FIRST, MONTH_FIRST, YEAR_FIRST), ("5", "05"), ("3", "03"), ("2021", "'21"), ("", "Fri ", "Friday, ")
-    )
-    every = [
-        Form(*parts)
-        for parts in (*words, *digits)
-        if not (parts[0].startswith("{year}") and (parts[3] == "'21" or parts[4]))  # these begin with a whole year
-    ]
-    return [form for form in every if not unseen(form)], [form for form in every if unseen(form)]
-
-
-def unseen(form: Form) -> bool:
-    """Whether a combination is kept out of training: `2021 March 5th`, `the 5 of MAR 2021`, `Friday, 5.3.2021`."""
-    return (
-        (form.order == "{year} {month} {day}" and form.day == "5th")
-        or ("the {day} of" in form.order and form.month == "MAR")
-        or (form.order == DAY_FIRST and form.weekday == "Friday, ")
-    )
+    ends = ("2021", "'21"), ("", "Fri ", "Friday, ")
+    words = itertools.product(IN_WORDS, ("5", "05", "5th"), ("March", "Mar", "MAR", "march"), *ends)
+    digits = itertools.product(IN_DIGITS, ("5", "05"), ("3", "03"), *ends)
+    every = [Form(*parts) for parts in (*words, *digits)]
+    # What begins with the year has all of its digits and no weekday.
+    every = [form for form in every if not form.order.startswith("{year}") or form[3:] == ("2021", "")]
+    return [form for form in every if not form.unseen()], [form for form in every if form.unseen()]
 
 
 PAD, START, END = 0, 1, 2
 """Filling, and the tokens before and after a date that is written."""
-READ = "".join(
-    sorted(
-        set(
-            " ,-./'0123456789"
-            + "".join(MONTHS + WEEKDAYS)
-            + "".join(MONTHS).lower()
-            + "".join(MONTHS).upper()
-            + "the of stndrd"
-        )
-    )
-)
+_MONTHS, _DAYS = "".join(calendar.month_name), "".join(calendar.day_name)
+READ = "".join(sorted({*" ,-./'0123456789thofsnrd", *_DAYS, *_MONTHS, *_MONTHS.lower(), *_MONTHS.upper()}))
 WRITTEN = "0123456789-"
 """The characters of what is read and of what is written; their tokens follow the three above."""
 ISO_LENGTH = len("2021-03-05")
+LONGEST = max(len(form.write(datetime.date(2021, 9, 29))) for part in forms() for form in part)
+"""Characters of the longest form: Wednesday, the 29th of September 2021."""
 
 
 class Dates(NamedTuple):
-    """Dates as tokens.
-
-    Attributes:
-        read: Tokens, int32 `(n, time)`, filled up with `PAD`.
-        lengths: How many of them count, int32 `(n,)`.
-        written: Tokens, int32 `(n, 12)`: `START`, the ISO form, `END`.
-    """
+    """Tokens: those read `(n, time)`, how many of them count, those written `(n, 12)`: `START`, the ISO form, `END`."""
 
     read: np.ndarray
     lengths: np.ndarray
     written: np.ndarray
 
 
-def encode(texts: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+def encode(texts: list[str], length: int = LONGEST) -> tuple[np.ndarray, np.ndarray]:
     """Texts as tokens `(n, length)`, and their lengths; raises where one has another character or is too long."""
     tokens = np.full((len(texts), length), PAD, np.int32)
     for row, text in zip(tokens, texts, strict=True):
-        if unknown := sorted(set(text) - set(READ)):
+        if unknown := sorted({*text} - {*READ}):
             raise ValueError(
                 f"--read: expected characters of {READ!r}, got {', '.join(map(repr, unknown))} in {text!r}"
             )
@@ -141,35 +113,22 @@ def encode(texts: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def decode(written: np.ndarray) -> str:
     """Tokens of a written date, up to its end, as text."""
-    characters = itertools.takewhile(lambda token: token != END, (int(token) for token in written))
-    return "".join("?" if token < 3 else WRITTEN[token - 3] for token in characters)
+    return "".join(
+        "?" if token < 3 else WRITTEN[token - 3] for token in itertools.takewhile(lambda t: t != END, written)
+    )
 
 
 def held_out(date: datetime.date) -> bool:
-    """Whether a date is kept out of training: every tenth day is, in all forms."""
+    """Whether a date is kept out of training, in all forms."""
     return date.toordinal() % 10 == 0
 
 
-LONGEST = max(len(form.write(datetime.date(2021, 9, 29))) for part in forms() for form in part)
-"""Characters of the longest form: Wednesday, the 29th of September 2021."""
-
-
 def generate(n: int, chosen: list[Form], seed: int, *, test: bool) -> tuple[Dates, list[str]]:
-    """Draws dates and forms at random.
-
-    Args:
-        n: Number of dates.
-        chosen: The forms to draw from.
-        seed: Seed of the random numbers.
-        test: Draw among the held-out dates, else among the others.
-
-    Returns:
-        The dates in tokens, and as they are read.
-    """
+    """Draws `n` dates, of the held-out ones or of the others, and forms: as tokens, and as they are read."""
     days = [FIRST + datetime.timedelta(d) for d in range((LAST - FIRST).days + 1)]
     days = [day for day in days if held_out(day) == test]
     rng = np.random.default_rng(seed)
     picks = [days[i] for i in rng.integers(0, len(days), n)]
     texts = [chosen[f].write(day) for f, day in zip(rng.integers(0, len(chosen), n), picks, strict=True)]
     written = np.array([[START, *(WRITTEN.index(c) + 3 for c in day.isoformat()), END] for day in picks], np.int32)
-    return Dates(*encode(texts, LONGEST), written), texts
+    return Dates(*encode(texts), written), texts

@@ -18,14 +18,7 @@ HELD_OUT = ("Annie", "Michael", "boris", "david", "f3", "f5", "linda", "m3", "m6
 
 
 def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Spoken]:
-    """Draws what is said, and how.
-
-    Args:
-        n: How many strings.
-        most: The most digits of a string; one is the least.
-        seed: Of the random numbers.
-        voices: Who speaks, in turn.
-    """
+    """Draws `n` strings of one to `most` digits, and how the voices say them, in turn."""
     rng = np.random.default_rng(seed)
     return [
         Spoken(

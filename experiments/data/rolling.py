@@ -1,40 +1,103 @@
 """Rolling origins: a series is cut several times, and what is known at a cut forecasts the block of origins after it.
 
 The first block is for calibration alone. Whatever is estimated for a later block is estimated from values before its
-cut, and from how forecasts made at earlier cuts came out until then.
+cut, and from how forecasts made at earlier cuts came out until then. A forecast from the origin `t` knows the values up
+to and including `t` and is of the steps `t + 1` to `t + horizon`. Simple forecasts, which a network has to beat, are
+made from every origin, `(time, horizon)`: NaN from those that are too early.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-from experiments.data import simple_forecasts as simple
 from jaxnn.data.series import Floats, Series
-
-SIMPLE = ("naive", "seasonal-naive", "smoothing", "linear")
-"""The simple forecasts; the network starts from the last."""
-
 
 TINY = 1e-9
 """Divides instead of a spread that is 0, of a series that is forecast without error."""
+ORDERS = (1, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)
+"""Numbers of past values that a linear forecast chooses from."""
+
+
+def targets(values: Floats, horizon: int) -> Floats:
+    """The targets of a forecast from each origin, `(time, horizon)`: NaN after the end of the series."""
+    return sliding_window_view(np.r_[values[1:], np.full(horizon, np.nan)], horizon)
+
+
+def lags(values: Floats, length: int) -> Floats:
+    """The `length` values up to each origin, its own last, `(time, length)`: NaN before the first one."""
+    return sliding_window_view(np.r_[np.full(length - 1, np.nan), values], length)
+
+
+def season(values: Floats, period: float, cut: int, horizon: int) -> Floats:
+    """The mean of each phase of the season, less the trend, before the cut; for all steps and `horizon` more.
+
+    The trend is a moving average over one period, as in the classical decomposition.
+    """
+    if period < 2:
+        return np.zeros(len(values) + horizon)
+    phase = (np.arange(len(values) + horizon) % period * (int(period) / period)).astype(int)
+    width = round(period)
+    weights = np.ones(width) if width % 2 else np.r_[0.5, np.ones(width - 1), 0.5]
+    half = len(weights) // 2
+    trend = np.convolve(values[:cut], weights / weights.sum(), mode="valid")
+    detrended, inner = values[half : cut - half] - trend, phase[half : cut - half]
+    means = np.array([detrended[inner == p].mean() for p in range(phase.max() + 1)])
+    return (means - means.mean())[phase]
+
+
+def seasonal_naive(values: Floats, period: float, horizon: int) -> Floats:
+    """The last known value of the same phase of the season."""
+    width = round(period)
+    return lags(values, width)[:, np.arange(horizon) % width]
+
+
+def autoregression(values: Floats, cut: int, horizon: int, order: int, differenced: bool = False) -> Floats:
+    """Each step ahead as a constant and fixed multiples of the last `order` values, or changes, by least squares."""
+    past, origin = lags(values, order + differenced), differenced * values[:, None]
+    past = past[:, :-1] - past[:, -1:] if differenced else past
+    known, future = np.c_[np.ones(len(past)), past], targets(values, horizon) - origin
+    before = np.arange(order - (not differenced), cut - horizon)  # the origins whose targets lie before the cut
+    coefficients, *_ = np.linalg.lstsq(known[before], future[before], rcond=None)
+    return np.asarray(known @ coefficients + origin, np.float64)
+
+
+def linear(values: Floats, cut: int, horizon: int, most: int) -> tuple[Floats, bool]:
+    """Autoregression with the order, up to `most`, that forecasts the last quarter before the cut best without it.
+
+    Returns the forecasts, and whether they are of changes.
+    """
+    before = cut - max(cut // 4, horizon)
+    origins = np.arange(before - 1, cut - horizon)
+    known = max(1, min(most, (before - horizon) // 3))  # at least two examples for each coefficient
+
+    def error(choice: tuple[int, bool]) -> float:
+        made = autoregression(values, before, horizon, *choice)[origins]
+        return float(np.abs(made - targets(values, horizon)[origins]).mean())
+
+    choices = [(order, differenced) for differenced in (False, True) for order in ORDERS if order <= known]
+    order, differenced = min(choices, key=error)
+    return autoregression(values, cut, horizon, order, differenced), differenced
+
+
+def exponential_smoothing(values: Floats, cut: int, horizon: int) -> Floats:
+    """Exponential smoothing with a damped trend, ETS(A, A_d, N), as statsmodels estimates it by maximum likelihood."""
+    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+
+    kind = {"error": "add", "trend": "add", "damped_trend": True}
+    fitted = ETSModel(values[:cut], **kind).fit(disp=False)
+    filtered = ETSModel(values, **kind).smooth(fitted.params)  # the state at each origin, of the values up to it
+    damping = filtered.damping_trend ** (1 + np.arange(horizon))
+    return np.asarray(filtered.level)[:, None] + np.asarray(filtered.slope)[:, None] * np.cumsum(damping)
 
 
 class Cut(NamedTuple):
-    """A cut, and the origins that are forecast from with what is known at it.
-
-    Attributes:
-        at: The first step that is not known.
-        stop: The first origin that belongs to the next cut; the origins start at the last known step.
-    """
+    """A cut at the first step that is not known, and the origins that are forecast from with what is known at it."""
 
     at: int
-    stop: int
-
-    @property
-    def origins(self) -> simple.Ints:
-        """The origins."""
-        return np.arange(self.at - 1, self.stop)
+    origins: npt.NDArray[np.int_]
 
 
 def cuts(length: int, horizon: int, judged: int) -> list[Cut]:
@@ -43,15 +106,16 @@ def cuts(length: int, horizon: int, judged: int) -> list[Cut]:
     first = length - horizon + 1 - judged * block
     starts = [first - block - horizon, *range(first, first + judged * block, block)]
     stops = [*(start - 1 for start in starts[1:]), length - horizon]
-    return [*map(Cut, starts, stops), Cut(length, length)]
+    blocks = [*zip(starts, stops, strict=True), (length, length)]
+    return [Cut(start, np.arange(start - 1, stop)) for start, stop in blocks]
 
 
 class Task(NamedTuple):
     """A series at a cut, all of it estimated from values before the cut.
 
     Attributes:
-        series: The series.
-        cut: The cut.
+        series: What is forecast.
+        cut: Where it is cut.
         made: Forecasts by name, `(origins, horizon, 3)`, on the series' scale: lower end, middle and upper end.
         spread: `(horizon,)`: the standard deviation of the linear forecast's errors.
         past: What the network sees at each origin, `(origins, window, 4)`.
@@ -70,7 +134,7 @@ class Task(NamedTuple):
     @property
     def truth(self) -> Floats:
         """The values that came, `(origins, horizon)`, on the series' scale: NaN after its end."""
-        return simple.targets(self.series.transformed(), self.made["linear"].shape[1])[self.cut.origins]
+        return targets(self.series.transformed(), self.made["linear"].shape[1])[self.cut.origins]
 
 
 def least_length(window: int, horizon: int, judged: int, period: float) -> int:
@@ -84,25 +148,25 @@ def least_length(window: int, horizon: int, judged: int, period: float) -> int:
 def task(series: Series, cut: Cut, *, horizon: int, window: int, quantiles: Sequence[float]) -> Task:
     """Estimates everything but the network at a cut."""
     values = series.transformed()
-    season = simple.season(values, series.period, cut.at, horizon)
-    ahead, anomalies = simple.targets(season, horizon)[: len(values)], values - season[: len(values)]
-    linear = simple.Linear.select(anomalies, cut.at, horizon, most=window)
+    seasonal = season(values, series.period, cut.at, horizon)
+    ahead, anomalies = targets(seasonal, horizon)[: len(values)], values - seasonal[: len(values)]
+    autoregressive, differenced = linear(anomalies, cut.at, horizon, most=window)
     middle = {
-        "naive": simple.naive(values, horizon),
-        "seasonal-naive": simple.seasonal_naive(values, series.period, horizon),
-        "smoothing": simple.exponential_smoothing(anomalies, cut.at, horizon) + ahead,
-        "linear": linear.forecast(anomalies) + ahead,
+        "naive": np.repeat(values[:, None], horizon, axis=1),
+        "seasonal-naive": seasonal_naive(values, series.period, horizon),
+        "smoothing": exponential_smoothing(anomalies, cut.at, horizon) + ahead,
+        "linear": autoregressive + ahead,  # last, since networks start from it
     }
     first = max(int(np.isfinite(middle["linear"]).all(axis=1).argmax()), window // 2 - 1)
     known = np.arange(first, cut.at - horizon)  # targets too lie before the cut
-    truth, made = simple.targets(values, horizon), {}
+    truth, made = targets(values, horizon), {}
     for name, each in middle.items():
         errors = (truth - each)[known]
         low, high = np.nanquantile(errors, [quantiles[0], quantiles[-1]], axis=0)
         made[name] = each[cut.origins, :, None] + np.stack([low, np.zeros(horizon), high], axis=-1)
     errors = (truth - middle["linear"])[known]
     spread = np.maximum(errors.std(axis=0), TINY)
-    past = _past(anomalies, series.period, cut.at, window, levels=not linear.differenced)
+    past = _past(anomalies, series.period, cut.at, window, levels=not differenced)
     return Task(series, cut, made, spread, past[cut.origins], past[known], errors / spread)
 
 
@@ -112,16 +176,13 @@ def _past(anomalies: Floats, period: float, cut: int, window: int, levels: bool)
     Changes are the anomalies less that of the origin. Levels are 0 where the linear forecast is one of changes too: a
     series that grows has never been at its levels before. Before the start of the series everything is 0.
     """
-    past = simple.lags(anomalies, window)
+    past = lags(anomalies, window)
     changes = past - past[:, -1:]
     unit, known = np.sqrt(np.nanmean(np.square(changes[:cut]))), anomalies[:cut]
     level = (past - known.mean()) / max(known.std(), TINY) if levels else np.zeros_like(past)
     angle = 2 * np.pi * (np.arange(len(anomalies)) % period) / period
-    season = np.stack([np.sin(angle), np.cos(angle)] if period >= 2 else [0 * angle] * 2, axis=-1)
-    season = np.broadcast_to(season[:, None], (*past.shape, 2))
-    return np.nan_to_num(
-        np.concatenate([(changes / max(unit, TINY))[..., None], level.clip(-3, 3)[..., None], season], axis=-1)
-    )
+    waves = (np.broadcast_to((period >= 2) * wave(angle)[:, None], past.shape) for wave in (np.sin, np.cos))
+    return np.nan_to_num(np.stack([changes / max(unit, TINY), level.clip(-3, 3), *waves], axis=-1))
 
 
 def calibrated(tasks: Sequence[Task], level: float) -> list[Task]:
@@ -138,12 +199,10 @@ def calibrated(tasks: Sequence[Task], level: float) -> list[Task]:
         made: dict[str, Floats] = {}
         for name, each in task.made.items():
             outside = np.sort(np.concatenate([_outside(before, name, task.cut.at) for before in tasks[:k]]))
-            rank = min(int(np.ceil((len(outside) + 1) * level)), len(outside))
-            margin = outside[rank - 1] * task.spread
+            margin = outside[min(int(np.ceil((len(outside) + 1) * level)), len(outside)) - 1] * task.spread
             low, middle, high = np.moveaxis(each, -1, 0)
-            made[name] = np.stack(
-                [np.minimum(low - margin, middle), middle, np.maximum(high + margin, middle)], axis=-1
-            )
+            ends = np.minimum(low - margin, middle), middle, np.maximum(high + margin, middle)
+            made[name] = np.stack(ends, axis=-1)
         result.append(task._replace(made=made))
     return result
 

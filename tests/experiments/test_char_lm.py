@@ -12,8 +12,8 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from experiments import char_lm
-from experiments.char_report import load_model, save_model
-from experiments.data.text import encode, read
+from experiments.char_lm import load_model, save_model
+from experiments.data.corpus import encode, read
 from jaxnn import train
 from jaxnn.models import LanguageModel
 from tests.experiments.stops import die_before_checkpoint, resume

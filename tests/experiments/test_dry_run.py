@@ -114,7 +114,7 @@ def test_one_of_many_networks(start):
             5,
             "one of 4 networks, over the longest",
         ),
-        (sweep, "--seeds 2 --learning-rates 1e-3,1e-2 --batch-size 256", 5, "LeNet with "),
+        (sweep, "--seeds 2 --learning-rates 1e-3 1e-2 --batch-size 256", 5, "LeNet with "),
     ],
 )
 def test_every_other_training_is_foretold(script, sizes, steps, first, start):
@@ -130,7 +130,7 @@ def test_memory_is_that_of_each_device(capsys):
         net = models.MLP((64, 256, 10), activation=jax.nn.relu, rngs=nnx.Rngs(0))
         return train.create_state(net, optax.adam(1e-3), jax.random.key(0))
 
-    digits, how = data.load_digits(), {"epochs": 1, "batch_size": 256, "preprocess": mlp.rows(train.image_preprocess())}
+    digits, how = data.load_digits(), {"epochs": 1, "batch_size": 256, "preprocess": mlp.rows}
     how |= {"parallel": train.parallel(8, shard=8), "test_data": digits.test}
     print(train.loop.dry_run(jax.eval_shape(create), digits.train, train.losses.classification(), **how))
     told = lines(capsys)

@@ -9,13 +9,11 @@ import pytest
 from flax import nnx
 
 from experiments import memory
-from experiments.data import memory_tasks
-from jaxnn import train
 from tests.experiments.stops import resume
 
 
 def test_adding_marks_two_numbers_one_early_and_one_late():
-    batch = memory_tasks.adding(jax.random.key(0), 64, 40)
+    batch = memory.adding(jax.random.key(0), 64, 40)
     assert batch.inputs.shape == (64, 40, 2)
     values, marks = batch.inputs[..., 0], batch.inputs[..., 1]
     assert (marks[:, :4].sum(1) == 1).all()
@@ -25,20 +23,18 @@ def test_adding_marks_two_numbers_one_early_and_one_late():
 
 
 def test_copying_shows_symbols_then_silence_then_the_signal():
-    batch = memory_tasks.copying(jax.random.key(0), 5, 7)
+    batch = memory.copying(jax.random.key(0), 5, 7)
     shown = jnp.argmax(batch.inputs, -1)
-    n = memory_tasks.SYMBOLS
+    n = memory.SYMBOLS
     assert shown.shape == (5, n + 7 + n)
     np.testing.assert_array_equal(shown[:, :n], batch.targets)
-    assert (shown[:, n : n + 7] == memory_tasks.ALPHABET).all()
-    assert (shown[:, n + 7 :] == memory_tasks.ALPHABET + 1).all()
+    assert (shown[:, n : n + 7] == memory.ALPHABET).all()
+    assert (shown[:, n + 7 :] == memory.ALPHABET + 1).all()
 
 
 def test_the_guesses_are_what_needs_no_memory():
-    targets = memory_tasks.adding(jax.random.key(0), 20_000, 10).targets
-    assert float((jnp.abs(targets - 1) < memory_tasks.NEAR).mean()) == pytest.approx(
-        memory_tasks.GUESS["adding"], rel=0.05
-    )
+    targets = memory.adding(jax.random.key(0), 20_000, 10).targets
+    assert float((jnp.abs(targets - 1) < memory.NEAR).mean()) == pytest.approx(memory.GUESS["adding"], rel=0.05)
 
 
 def biases(cell, **options):
@@ -67,7 +63,7 @@ def test_every_network_learns_over_a_short_delay_and_resumes(tmp_path, capsys, m
     result = json.loads((run / "result.json").read_text())
     for task, cells in result["scores"].items():
         for (score,) in cells.values():
-            assert score["right"] > 1.5 * memory_tasks.GUESS[task]
+            assert score["right"] > 1.5 * memory.GUESS[task]
             assert score["seconds_per_step"] > 0
     assert set(result["gradients"]["after training"]) == {"RNN", "GRU", "LSTM"}
     assert (run / "memory.png").stat().st_size > 0
@@ -76,23 +72,18 @@ def test_every_network_learns_over_a_short_delay_and_resumes(tmp_path, capsys, m
     assert json.loads((run / "result.json").read_text()) == result
 
 
-def test_cells_are_chosen_by_name_with_commas_or_spaces():
-    assert memory.chosen(("lstm,gru", "rnn", "gru")) == ["lstm", "gru", "rnn"]
-
-
 @pytest.mark.parametrize("cell", memory.CELLS)
 def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
-    for task, answers, outputs in (("adding", 1, 1), ("copying", memory_tasks.SYMBOLS, memory_tasks.ALPHABET)):
+    for task, answers, outputs in (("adding", 1, 1), ("copying", memory.SYMBOLS, memory.ALPHABET)):
         network = memory.Network(cell, task, 3, memory.Options(hidden=4))
-        said = jax.eval_shape(network, memory_tasks.TASKS[task](jax.random.key(0), 2, 3).inputs)
+        said = jax.eval_shape(network, memory.TASKS[task](jax.random.key(0), 2, 3).inputs)
         assert said.shape == (2, answers, outputs)
 
 
-def test_training_does_not_change_the_network_it_is_given(tmp_path):
+def test_training_does_not_change_the_network_it_is_given():
     network = memory.Network("gru", "copying", 2, memory.Options(hidden=4))
     before = jax.tree.map(jnp.copy, nnx.state(network, nnx.Param))
-    folder = train.RunFolder.create(tmp_path / "run")
-    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2), folder)
+    memory.learn(network, "copying", 2, memory.Options(hidden=4, steps=2, batch_size=2), {})
     jax.tree.map(np.testing.assert_array_equal, nnx.state(network, nnx.Param), before)
 
 
@@ -103,7 +94,6 @@ def test_training_does_not_change_the_network_it_is_given(tmp_path):
         ({"delays": ()}, "--delays: expected at least one, got none"),
         ({"steps": 0}, "--steps: expected a"),
         ({"clip": 0.0}, "--clip: expected a positive number"),
-        ({"cells": ("lstm,gpu",)}, "--cells: expected some of rnn, gru, lstm.*, got gpu"),
         ({"cells": ()}, "--cells: expected at least one, got none"),
     ],
 )

@@ -125,7 +125,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
             ("--generate", "a"),
             "--run: expected a folder with model.safetensors, got runs/char_lm; train a model",
         ),
-        ("sweep", ("--learning-rates", "1e-3,nan"), "--learning-rates: expected finite positive numbers, got nan"),
+        ("sweep", ("--learning-rates", "1e-3", "nan"), "--learning-rates: expected a finite positive number, got nan"),
         ("detect", ("--side", "30"), "--side: expected a multiple of 4, 32 to 2048, got 30"),
         ("detect", ("--data-dir", "nowhere"), "--data-dir: nowhere: expected a folder with one JSON file"),
         ("speech", ("--held-out", "m1"), "--held-out: expected none without --data-dir, got m1; the voices that"),

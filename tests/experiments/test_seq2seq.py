@@ -17,9 +17,9 @@ FRIDAY = datetime.date(2021, 3, 5)
     [
         (dates.Form(dates.IN_WORDS[0], "5th", "Mar", "'21", "Friday, "), "Friday, 5th Mar '21"),
         (dates.Form(dates.IN_WORDS[4], "05", "MAR", "2021", ""), "the 05 of MAR 2021"),
-        (dates.Form(dates.DAY_FIRST, "5", "03", "2021", "Fri "), "Fri 5.03.2021"),
-        (dates.Form(dates.MONTH_FIRST, "05", "3", "'21", ""), "3/05/'21"),
-        (dates.Form(dates.YEAR_FIRST, "05", "03", "2021", ""), "2021-03-05"),
+        (dates.Form(dates.IN_DIGITS[0], "5", "03", "2021", "Fri "), "Fri 5.03.2021"),
+        (dates.Form(dates.IN_DIGITS[1], "05", "3", "'21", ""), "3/05/'21"),
+        (dates.Form(dates.IN_DIGITS[2], "05", "03", "2021", ""), "2021-03-05"),
     ],
 )
 def test_a_form_writes_a_date(form, text):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import speech, speech_data, speech_templates
-from experiments.data import digits_aloud
+from experiments import speech
+from experiments.data import digits_aloud, sounds, templates
 from jaxnn import data
 from jaxnn.data import espeak
 from tests.experiments.stops import die_before_checkpoint, resume, saved
@@ -78,40 +78,40 @@ def test_held_out_speakers_have_no_part_in_training(folder):
         samples=[s[::-1] if n in held_out.names else s for n, s in zip(*recordings[:2], strict=True)]
     )
     parts = [data.split_speakers(each, ("speaker1",))[0] for each in (recordings, other)]
-    one, two = (speech_data.prepare(part, "ghilow ") for part in parts)
-    jax.tree.map(np.testing.assert_array_equal, (one, speech_data.statistics(one)), (two, speech_data.statistics(two)))
+    one, two = (sounds.prepare(part, "ghilow ") for part in parts)
+    jax.tree.map(np.testing.assert_array_equal, (one, sounds.statistics(one)), (two, sounds.statistics(two)))
 
 
 def test_frames_and_texts_of_a_recording_do_not_depend_on_the_others(folder):
     recordings = data.load_recordings(folder)
-    alphabet = speech_data.alphabet_of(recordings.texts)
-    whole = speech_data.prepare(recordings, alphabet)
+    alphabet = " ghilow"
+    whole = sounds.prepare(recordings, alphabet)
     row = recordings.texts.index("low high")
     alone = recordings._replace(samples=recordings.samples[row : row + 1], texts=["low high"], names=["one"])
-    part = speech_data.prepare(alone, alphabet)
+    part = sounds.prepare(alone, alphabet)
     np.testing.assert_allclose(part.inputs[0], whole.inputs[row, : part.lengths[0]], rtol=1e-5, atol=1e-5)
-    assert speech_data.text_of(whole.labels[row], whole.label_lengths[row], alphabet) == "low high"
+    assert sounds.texts_of(whole.labels, whole.label_lengths, alphabet) == recordings.texts
 
 
 def test_templates_find_connected_words(folder):
     recordings = data.load_recordings(folder)
     heard, held_out = data.split_speakers(recordings, ("speaker1",))
-    learned, judged = (speech_data.prepare(part, "ghilow ") for part in (heard, held_out))
-    templates = speech_templates.templates_of(learned, heard.texts, heard.speakers, 2)
-    assert sorted(templates.words) == ["high", "high", "low", "low"]
+    learned, judged = (sounds.prepare(part, "ghilow ") for part in (heard, held_out))
+    found = templates.templates_of(learned, heard.texts, heard.speakers, 2)
+    assert sorted(found.words) == ["high", "high", "low", "low"]
     rows = zip(judged.inputs, judged.lengths, strict=True)
-    made = [speech_templates.transcribe(templates, speech_data.unstacked(each[:n])) for each, n in rows]
+    made = [templates.transcribe(found, sounds.unstacked(each[:n])) for each, n in rows]
     assert made == held_out.texts
 
 
 def test_a_network_that_looks_back_only_streams():
     options = speech.Options(causal=True, hidden=8)
-    features = speech_data.STACK * speech_data.BANDS
+    features = sounds.STACK * sounds.BANDS
     model = speech.Listener(options, np.full(features, -5.0, np.float32), np.ones(features, np.float32), 5)
     model.eval()
     samples = np.random.default_rng(0).normal(size=int(0.9 * RATE)).astype(np.float32) * 0.1
     recording = data.Recordings(["one"], [samples], RATE, ["abcd"], [""])
-    whole = speech_data.prepare(recording, "abcd")
+    whole = sounds.prepare(recording, "abcd")
     labels = np.asarray(jnp.argmax(nnx.jit(lambda m, x: m(x))(model, whole.inputs), -1))[0]
     joined = "".join("-abcd"[label] for label, before in zip(labels, [0, *labels[:-1]], strict=True) if label != before)
     assert len(joined.replace("-", "")) > 1
@@ -166,15 +166,15 @@ def test_without_the_engine_the_extra_and_the_option_are_named(monkeypatch):
 
 
 def test_other_voices_are_the_same_frames_moved_by_bands():
-    frames = np.sin(np.arange(speech_data.BANDS) / 6, dtype=np.float32)
-    batch = speech_data.Speech(np.tile(frames, (50, 3, speech_data.STACK)), *(np.zeros(50, int),) * 3)
-    assert speech_data.vary(None, batch) is batch
-    varied = np.asarray(speech_data.vary(jax.random.key(0), batch).inputs)
+    frames = np.sin(np.arange(sounds.BANDS) / 6, dtype=np.float32)
+    batch = sounds.Speech(np.tile(frames, (50, 3, sounds.STACK)), *(np.zeros(50, int),) * 3)
+    assert sounds.vary(None, batch) is batch
+    varied = np.asarray(sounds.vary(jax.random.key(0), batch).inputs)
     assert varied.shape == batch.inputs.shape
-    moved = varied[:, 0, : speech_data.BANDS] - varied[:, 0, :1]  # the first band stays; loudness adds to all
+    moved = varied[:, 0, : sounds.BANDS] - varied[:, 0, :1]  # the first band stays; loudness adds to all
     # Half way up, 12 % of a wave of 38 bands: what a linear interpolation makes of the sine at the moved places.
     places = np.linspace(0.88, 1.12, 2001)[:, None] * np.arange(24)
-    possible = np.interp(places, np.arange(speech_data.BANDS), frames) - frames[0]
+    possible = np.interp(places, np.arange(sounds.BANDS), frames) - frames[0]
     gaps = np.abs(moved[:, None, :24] - possible[None]).max(-1).min(-1)
     assert gaps.max() < 1e-2
     assert moved.std(0)[15] > 0.05

@@ -13,7 +13,7 @@ import pytest
 from experiments import sweep
 from jaxnn import data, inspect, train
 
-SMALL = sweep.Options(seeds=2, learning_rates=("1e-3,", "1e38"), epochs=2, batch_size=256)
+SMALL = sweep.Options(seeds=2, learning_rates=(1e-3, 1e38), epochs=2, batch_size=256)
 
 
 @pytest.fixture(autouse=True)
@@ -92,11 +92,9 @@ def test_nothing_is_chosen_by_what_is_learned_from():
     [
         ({"seeds": 0}, "--seeds: expected a whole number of at least 1, got 0"),
         ({"at_once": 0}, "--at-once: expected a whole number of at least 1, got 0"),
-        ({"learning_rates": ("1e-3,fast",)}, "--learning-rates: expected numbers like .*, got 'fast'"),
-        ({"learning_rates": ("0",)}, "--learning-rates: expected finite positive numbers, got 0"),
-        ({"learning_rates": ("nan",)}, "--learning-rates: expected finite positive numbers, got nan"),
-        ({"learning_rates": (",",)}, "--learning-rates: expected at least one"),
-        ({"learning_rates": ("0.1", "1e-1")}, "--learning-rates: expected each once, got 0.1, 0.1"),
+        ({"learning_rates": (1e-3, 0.0)}, "--learning-rates: expected a finite positive number, got 0"),
+        ({"learning_rates": ()}, "--learning-rates: expected at least one, got none"),
+        ({"learning_rates": (0.1, 1e-1)}, r"--learning-rates: expected each once, got \[0.1, 0.1\]"),
         ({"validation": 0.0}, "--validation: expected a share"),
         ({"validation": 1e-9}, "--validation: expected a share"),
         ({"epochs": 0}, "--epochs: expected a whole number of at least 1, got 0"),

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -122,6 +122,8 @@ class Segments(Program):
         rate: The learning rates at the shares of the run, `(steps,)` -> `(steps,)`, for example by `cosine`.
         segment: Steps of a compiled program.
         advice: Advice for a loss that is not finite.
+        report: `(state) -> {name: value}`, for example what a held-out text says; it is added to records.
+        reports: Shares of the run after which `report` is called, ascending to 1.0.
 
     Attributes:
         budget: The length of the run.
@@ -154,10 +156,12 @@ class Segments(Program):
         *,
         segment: int = 100,
         advice: str = "try a lower learning rate, or clip gradients (train.optimizer(clip_norm=1.0))",
+        report: Callable[[TrainState], Mapping[str, Any]] = lambda state: {},
+        reports: Sequence[float] = (),
     ) -> None:
         self.share = 0.0
         self.budget, self._data, self._rate, self._advice = budget, data, rate, advice
-        self._segment = check_count("segment", segment)
+        self._segment, self._report, self._reports = check_count("segment", segment), report, reports
 
         @partial(compiling.jit, donate_argnums=0)
         def run(state: TrainState, data: Computed, rates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -206,5 +210,8 @@ class Segments(Program):
                 history=position.history,
             )
         record["train_loss"] = float(losses.mean())
+        before = position.history[-1]["share"] if position.history else 0.0
+        if any(before < share <= self.share for share in self._reports):
+            record |= self._report(state)
         record["seconds"] = position.seconds = self.budget.elapsed
         return record

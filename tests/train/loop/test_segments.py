@@ -53,15 +53,16 @@ def loss_fn(w, x, key):
     return (x @ w - x[:, 0]) ** 2, {}
 
 
-def trained(rate, steps=12, segment=5, tx="adam"):
-    program = train.loop.Segments(train.make_step(loss_fn), DATA, Budget(steps=steps), rate, segment=segment)
+def trained(rate, steps=12, segment=5, tx="adam", **report):
+    program = train.loop.Segments(train.make_step(loss_fn), DATA, Budget(steps=steps), rate, segment=segment, **report)
     state = train.create_state(jnp.zeros(2), train.optimizer(tx), jax.random.key(0))
     return train.loop.drive(program, state)
 
 
 def test_segments_are_single_steps_with_the_planned_learning_rates():
     rate = partial(cosine, highest=0.1)
-    state, history = trained(rate)
+    state, history = trained(rate, report=lambda state: {"seen": int(state.step)}, reports=(0.3, 0.4, 1.0))
+    assert [r.get("seen") for r in history] == [5, None, 15]
     assert [(r["step"], r["share"]) for r in history] == [
         (5, pytest.approx(5 / 12)),
         (10, pytest.approx(10 / 12)),

@@ -1,4 +1,4 @@
-"""Text as numbers: the characters of a text, and the text itself and its held-out end as their places."""
+"""A text for a language model: its characters as numbers, and its end, which is not trained on."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,11 +7,7 @@ import numpy as np
 
 
 class Text(NamedTuple):
-    """A text in tokens, cut in two: what is trained on, and its end, which is not.
-
-    A token is the place of a character among those of the whole text: one that only the held-out end has is known, but
-    never trained.
-    """
+    """A text in tokens, the places of its characters among all `characters`, cut in two."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -29,16 +25,7 @@ def encode(text: str, characters: str) -> np.ndarray:
 
 
 def read(path: Path | None, held_out: float = 0.1) -> Text:
-    """Reads a UTF-8 text, or the help pages that CPython carries, and keeps its end back.
-
-    Args:
-        path: A file; None for `pydoc_data.topics`, the language reference inside CPython (its text differs a little
-            from one Python version to the next).
-        held_out: The share of the characters that is kept back.
-
-    Raises:
-        ValueError: If the file cannot be read, is not UTF-8, or too short to keep an end back.
-    """
+    """Reads a UTF-8 text, or the language reference inside CPython, and keeps a share of it back: its end."""
     if path is None:
         from pydoc_data.topics import topics
 

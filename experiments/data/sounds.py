@@ -15,17 +15,13 @@ BANDS, HIGHEST, FLOOR = 32, 4000.0, 1e-6
 """Bands, and where the last one ends, in hertz: half the rate of a telephone, enough to tell digits apart."""
 AFTER = 0.16
 """Seconds of silence after each recording: a network that only looks back says the last characters there."""
-BLANK = 0
 
 
 class Speech(NamedTuple):
     """Recordings as the network takes them.
 
-    Attributes:
-        inputs: Log-mel frames, `STACK` side by side, float32 `(n, time, STACK * BANDS)`.
-        lengths: How many stacks count, int32 `(n,)`.
-        labels: Characters, int32 `(n, longest)`, numbers of the alphabet from 1.
-        label_lengths: How many characters count, int32 `(n,)`.
+    Log-mel frames, `STACK` side by side, float32 `(n, time, STACK * BANDS)`; characters, int32 `(n, longest)`, from 1
+    by their place in the alphabet; and how many count of both.
     """
 
     inputs: np.ndarray
@@ -58,40 +54,30 @@ def with_silence(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.pad(samples, (0, -len(samples) % step + round(AFTER * rate / step) * step))
 
 
-def alphabet_of(texts: list[str]) -> str:
-    """The characters of some texts; that of label k is the one at k - 1."""
-    return "".join(sorted({character for text in texts for character in text}))
-
-
 def prepare(recordings: Recordings, alphabet: str) -> Speech:
     """Computes frames and labels; raises where a text has another character or does not fit into its recording."""
-    labels = np.zeros((len(recordings.texts), max(map(len, recordings.texts))), np.int32)
-    for row, name, text in zip(labels, recordings.names, recordings.texts, strict=True):
+    step = STACK * sizes(recordings.rate)[1]
+    sounds = [with_silence(samples, recordings.rate) for samples in recordings.samples]
+    lengths = np.array([len(sound) // step for sound in sounds], np.int32)
+    labels = np.zeros((len(sounds), max(map(len, recordings.texts))), np.int32)
+    for row, name, text, length in zip(labels, recordings.names, recordings.texts, lengths, strict=True):
         if unknown := sorted({*text} - {*alphabet}):
             raise ValueError(
                 f"--data-dir: expected recordings to test by with the characters of those to train on, {alphabet!r}, "
                 f"got {', '.join(map(repr, unknown))} in the text of {name}; hold out another speaker with --held-out."
             )
-        row[: len(text)] = [alphabet.index(character) + 1 for character in text]
-    step = STACK * sizes(recordings.rate)[1]
-    sounds = [with_silence(samples, recordings.rate) for samples in recordings.samples]
-    lengths = np.array([len(sound) // step for sound in sounds], np.int32)
-    for name, text, length in zip(recordings.names, recordings.texts, lengths, strict=True):
-        needed = len(text) + sum(map(str.__eq__, text, text[1:]))  # CTC separates equal characters by a blank
-        if needed > length:
+        if length < len(text) + sum(map(str.__eq__, text, text[1:])):  # CTC separates equal characters by a blank
             raise ValueError(
                 f"--data-dir: expected recordings as long as what they say, got {length * step / recordings.rate:.2f} "
                 f"seconds for {text!r} in {name}; correct or remove it."
             )
-    longest = int(lengths.max())
-    inputs = np.zeros((len(sounds), longest, STACK * BANDS), np.float32)
+        row[: len(text)] = [alphabet.index(character) + 1 for character in text]
+    longest, inputs = step * lengths.max(), []
     for start in range(0, len(sounds), 64):  # all at once would take ten times the memory
-        block = np.zeros((64, longest * step), np.float32)
-        for place, sound in zip(block, sounds[start : start + 64], strict=False):
-            place[: len(sound)] = sound
-        frames = stacked_log_mel(jnp.asarray(block), recordings.rate)
-        inputs[start : start + 64] = np.asarray(frames)[: len(inputs) - start]
-    return Speech(inputs, lengths, labels, np.array([len(text) for text in recordings.texts], np.int32))
+        block = np.stack([np.pad(sound, (0, longest - len(sound))) for sound in sounds[start : start + 64]])
+        inputs.append(stacked_log_mel(jnp.asarray(block, jnp.float32), recordings.rate))
+    label_lengths = np.array([len(text) for text in recordings.texts], np.int32)
+    return Speech(np.concatenate(inputs), lengths, labels, label_lengths)
 
 
 def statistics(speech: Speech) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +104,7 @@ def vary(key: jax.Array | None, batch: Any) -> Any:
     return batch._replace(inputs=(moved + loudness).reshape(inputs.shape))
 
 
-def text_of(labels: np.ndarray, length: int, alphabet: str) -> str:
-    """Characters as text."""
-    return " ".join("".join(alphabet[label - 1] for label in labels[:length]).split())
+def texts_of(labels: jax.Array, lengths: jax.Array, alphabet: str) -> list[str]:
+    """Labels `(n, longest)` as texts."""
+    rows = zip(np.asarray(labels), np.asarray(lengths), strict=True)
+    return [" ".join("".join(alphabet[label - 1] for label in row[:n]).split()) for row, n in rows]
