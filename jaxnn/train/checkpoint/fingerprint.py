@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, kind
 
 
 @jax.jit
@@ -66,7 +66,7 @@ def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
     """Dtype and shape of each array, as text."""
-    return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}
+    return {name: kind(x) for name, x in named.items()}
 
 
 def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:

@@ -20,8 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnn.counts import check_count
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step.compiling import jit, options_for
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 from jaxnn.train.step.step import Preprocess
 
 T = TypeVar("T")

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnn.train.step.given import check_state
 from jaxnn.train.step.hyperparameters import with_hyperparameters
 from jaxnn.train.step.loss_scale import LossScale
-from jaxnn.train.step.state import TrainState, create_state
+from jaxnn.train.step.state import TrainState, check_state, create_state
 from jaxnn.train.step.trained import Wrt
 
 Init = Callable[[jax.Array], Any]

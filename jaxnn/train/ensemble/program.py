@@ -17,8 +17,7 @@ from jaxnn.inspect.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.devices.shortage import shortage
 from jaxnn.train.ensemble.members import count_members
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 
 Function = Callable[..., tuple[TrainState, Any]]
 """`(state, *args) -> (state, results)`: a step, an epoch, or anything made of them."""

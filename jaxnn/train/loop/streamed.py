@@ -15,8 +15,7 @@ from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import epoch_order
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 
 Step = Callable[..., tuple[TrainState, Metrics]]
 Weighted = tuple[Any, jax.Array | None]

@@ -12,9 +12,8 @@ from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, losses_and_metrics
-from jaxnn.train.step.given import check_state
 from jaxnn.train.step.labels import LabelCheck
-from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.state import TrainState, apply, check_state
 from jaxnn.train.step.step import Preprocess
 
 
