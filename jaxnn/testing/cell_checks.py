@@ -12,7 +12,7 @@ from jaxnn.functional.recurrent import Cell, recurrent
 from jaxnn.functional.recurrent.algorithms import ALGORITHMS
 from jaxnn.functional.recurrent.cell import NotServedError
 from jaxnn.testing import sequence_checks
-from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.comparison import assert_same
 from jaxnn.testing.jacobian_check import check_jacobian
 from jaxnn.testing.sequences import assert_sequence_invariant
 from jaxnn.testing.trees import at, gradients, random_like, total
@@ -43,9 +43,9 @@ class Subject:
         self.step = jax.jit(lambda *args: _step(cell, *args))
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
-        """Asserts that two results agree; both sides round, so they may differ by the roundings of two results."""
+        """Asserts that two results agree."""
         got, expected = jax.tree.map(self._rounded, (got, expected))
-        assert_close(got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=what)
+        assert_same(got, expected, self.reduction, self.roundings, what)
 
     def _rounded(self, array: jax.Array) -> jax.Array:
         # In half precision one way rounds where another does not, which shows in the float32 parts of the state.

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxnn import keys
 from jaxnn.counts import check_count
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step.compiling import jit, options_for
@@ -225,17 +225,13 @@ class Parallel:
 
 def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     """Makes a global array of one that every process holds whole."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        words = _from_every_process(jax.random.key_data(array), sharding)
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+    whole = np.asarray(keys.data(array))
+    made = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+    return keys.with_data(array, made)
 
 
 def _check_same(state: TrainState) -> None:
-    leaves = [
-        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(state)
-    ]
+    leaves = map(keys.data, jax.tree.leaves(state))
     sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
     if not (multihost_utils.process_allgather(sums) == sums).all():
         raise ValueError(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from jaxnn import shapes
+from jaxnn import keys, shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
 from jaxnn.train.step.expected import check_model, check_opt_state, check_there, check_tx, described
@@ -253,7 +253,7 @@ def _own(x: Any) -> jax.Array:
 
 def _check_key(key: Any) -> None:
     if isinstance(key, jax.Array):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+        if keys.is_key(key) and key.shape == ():
             return
         if key.dtype == jnp.uint32 and key.ndim == 1:  # the older, raw form
             return
