@@ -14,13 +14,8 @@ from flax import nnx
 def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Replaces an error of `jax.jit` whose cause is a donated argument, or one that is not an array.
 
-    It runs after an error alone, so a call that succeeds pays nothing for it.
-
-    Args:
-        error: What the call raised.
-        function: What was called.
-        args: Its positional arguments; the first two are the state, and the data or the batch.
-        kwargs: Its keyword arguments.
+    It runs after an error alone, so a call that succeeds pays nothing for it. The first two arguments of the function
+    are the state, and the data or the batch.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
         return  # an error of the device, after which arguments may be donated already
