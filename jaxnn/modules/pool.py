@@ -58,14 +58,7 @@ class MaxPool(Pool):
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, channels)`.
-
-        Returns:
-            Array of shape `(*batch, *out, channels)`.
-        """
+        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
         return F.max_pool(x, self.kernel_size, **self.window_options())
 
 
@@ -103,14 +96,7 @@ class AvgPool(Pool):
         self.count_include_pad = count_include_pad
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, channels)`.
-
-        Returns:
-            Array of shape `(*batch, *out, channels)`.
-        """
+        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
         return F.avg_pool(x, self.kernel_size, count_include_pad=self.count_include_pad, **self.window_options())
 
 
@@ -135,14 +121,7 @@ class Flatten(nnx.Module):
         self.axes = arguments.integer("axes", axes, 1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Joins the axes.
-
-        Args:
-            x: Array of shape `(*batch, *joined)`.
-
-        Returns:
-            Array of shape `(*batch, features)`.
-        """
+        """`(*batch, *joined)` -> `(*batch, features)`."""
         if x.ndim < self.axes:
             raise ValueError(f"x: expected at least the {self.axes} axes to join, got shape {x.shape}")
         batch = x.shape[: x.ndim - self.axes]
