@@ -11,11 +11,11 @@ def is_key(value: Any) -> bool:
     return isinstance(value, jax.Array) and bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
 
 
-def data(value: Any) -> Any:
+def data_of(value: Any) -> Any:
     """The data of random keys; any other value as it is."""
     return jax.random.key_data(value) if is_key(value) else value
 
 
 def with_data(like: Any, array: Any) -> Any:
-    """The inverse of `data`: `array` as random keys where `like` holds such."""
+    """The inverse of `data_of`: `array` as random keys where `like` holds such."""
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if is_key(like) else array

@@ -222,7 +222,7 @@ def _json(text: str) -> Any:
 
 def _held(name: str, leaf: Any) -> np.ndarray:
     """A leaf as an array that the format can hold; raises if it cannot."""
-    array = np.asarray(keys.data(leaf))
+    array = np.asarray(keys.data_of(leaf))
     if array.dtype.name not in _DTYPES:
         raise ValueError(f"model: expected arrays that a file can hold, got {array.dtype} at {name}; convert it.")
     return np.require(array, requirements="C")  # safetensors writes the memory as it lies, transposed or not

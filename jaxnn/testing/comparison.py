@@ -116,7 +116,7 @@ def largest(array: np.ndarray) -> float:
 
 def wide(leaf: Any) -> np.ndarray:
     """Returns a copy in double precision, real or complex; random keys by their bits."""
-    array = np.asarray(keys.data(leaf))
+    array = np.asarray(keys.data_of(leaf))
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 

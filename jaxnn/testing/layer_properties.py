@@ -209,7 +209,7 @@ def _pickled(value: Any, what: str) -> Any:
 
 
 def _plain(leaf: jax.Array) -> np.ndarray:
-    return np.asarray(keys.data(leaf))
+    return np.asarray(keys.data_of(leaf))
 
 
 def _positive(leaf: Any) -> Any:

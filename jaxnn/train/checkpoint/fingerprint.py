@@ -45,7 +45,7 @@ def identity(tree: Any) -> str:
 
 def arrays(state: TrainState) -> dict[str, jax.Array]:
     """The arrays of a state by their place in it, random keys as their data: they can be read without jaxnn."""
-    return {jax.tree_util.keystr(path): keys.data(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
+    return {jax.tree_util.keystr(path): keys.data_of(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
 
 
 def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -64,7 +64,7 @@ def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
 
 
 def _one(x: jax.Array) -> jax.Array:
-    x = keys.data(x)
+    x = keys.data_of(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         x = jnp.stack([x.real, x.imag])
     if x.dtype == bool:

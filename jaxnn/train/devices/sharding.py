@@ -225,13 +225,13 @@ class Parallel:
 
 def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     """Makes a global array of one that every process holds whole."""
-    whole = np.asarray(keys.data(array))
+    whole = np.asarray(keys.data_of(array))
     made = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
     return keys.with_data(array, made)
 
 
 def _check_same(state: TrainState) -> None:
-    leaves = map(keys.data, jax.tree.leaves(state))
+    leaves = map(keys.data_of, jax.tree.leaves(state))
     sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
     if not (multihost_utils.process_allgather(sums) == sums).all():
         raise ValueError(

@@ -171,6 +171,6 @@ class StreamedEpoch:
 
 def order_on_host(key: jax.Array, epoch: int, examples: int) -> np.ndarray:
     """Computes `epoch_order` on the host, to save memory of the device."""
-    words = np.asarray(keys.data(key))
+    words = np.asarray(keys.data_of(key))
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         return np.asarray(epoch_order(keys.with_data(key, jnp.asarray(words)), epoch, examples))
