@@ -154,13 +154,13 @@ def _spread(part: Tree, state: Tree, name: str) -> Tree:
     """A part of an affine form in the shapes of the state, to which it has to broadcast."""
     _same_structure(part, state, f"cell.affine: {name} against the state")
 
-    def spread(array: Any, like: jax.Array) -> jax.Array:
+    def broadcast(array: Any, like: jax.Array) -> jax.Array:
         shape = jnp.shape(array)
         if len(shape) > like.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], like.shape[::-1], strict=False)):
             raise AssertionError(f"cell.affine: expected {name} to broadcast to {like.shape}, got shape {shape}")
         return jnp.broadcast_to(array, like.shape)
 
-    return jax.tree.map(spread, part, state)
+    return jax.tree.map(broadcast, part, state)
 
 
 def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
@@ -189,8 +189,11 @@ def _check_time(s: Subject) -> None:
 
 def _check_algorithms(s: Subject) -> None:
     rng = np.random.default_rng(s.seed)
-    some = lambda share: rng.random((s.batch, s.time)) < share  # noqa: E731
-    masks = {"lengths": np.linspace(1, s.time, s.batch).astype(np.int32), "mask": some(0.7), "resets": some(0.3)}
+    masks = {
+        "lengths": np.linspace(1, s.time, s.batch).astype(np.int32),
+        "mask": rng.random((s.batch, s.time)) < 0.7,
+        "resets": rng.random((s.batch, s.time)) < 0.3,
+    }
     for options in ({}, masks, {**masks, "reverse": True}):
         expected = _run(s, "scan", options)
         for name in ALGORITHMS:

@@ -88,8 +88,8 @@ def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
             f"cell.affine: expected (a, b), each a tree like the state, {expected[0]}, got {jax.tree.structure(parts)}"
         )
 
-    def spread(part: Any, state: jax.Array) -> jax.Array:
+    def broadcast(part: Any, state: jax.Array) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(part).astype(widened(state).dtype), (xs.shape[0], *state.shape))
 
-    a, b = (jax.tree.map(spread, part, task.state) for part in parts)
+    a, b = (jax.tree.map(broadcast, part, task.state) for part in parts)
     return a, b

@@ -162,11 +162,11 @@ class Parallel:
         """
 
         @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)
-        def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        def sharded(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
             return self.kept(state), self.everywhere(metrics)
 
-        return spread
+        return sharded
 
     def kept(self, state: TrainState) -> TrainState:
         """Constrains a state, inside `jit`, to the shardings of `state`, so that the next call finds it there."""
@@ -175,11 +175,11 @@ class Parallel:
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
         """Makes a preprocessing (None is none) that shards batches first, for `evaluate` and `predict`."""
 
-        def spread(key: jax.Array | None, batch: Any) -> Any:
+        def sharded(key: jax.Array | None, batch: Any) -> Any:
             batch = self.split(batch)
             return batch if preprocess is None else preprocess(key, batch)
 
-        return spread
+        return sharded
 
     def split(self, batch: T) -> T:
         """Shards a batch, inside `jit`, over the devices along its first axis."""

@@ -151,7 +151,9 @@ class Supervised:
     def counted(self, read: Read) -> Any:
         """Which positions count, bools of the targets' shape, of NumPy arrays on the host; None where all do."""
         kept, mask = self.labelled(read.targets), None if self.steps is None else self.steps.counted(read)
-        return kept if mask is None else mask if kept is None else mask & kept
+        if mask is None or kept is None:
+            return kept if mask is None else mask
+        return mask & kept
 
     def labelled(self, targets: Any) -> Any:
         """Which targets count by their value; None where all do."""

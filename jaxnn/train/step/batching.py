@@ -28,7 +28,10 @@ def count(data: Any, name: str = "data") -> int:
 def _told(lengths: dict[str, tuple[int, ...]]) -> str:
     """The leading length of each array: of many arrays, the first of each length."""
     if len(lengths) > 8:
-        lengths = {leaf: shape for shape, leaf in {shape: leaf for leaf, shape in reversed(lengths.items())}.items()}
+        first: dict[tuple[int, ...], str] = {}
+        for leaf, shape in lengths.items():
+            first.setdefault(shape, leaf)
+        lengths = {leaf: shape for shape, leaf in first.items()}
     told = ", ".join(f"{leaf}: {shape}" for leaf, shape in lengths.items()) or "no array"
     if () in lengths.values():
         told += "; () is a number alone: make arrays of lists with np.asarray, and repeat a number for every example."
