@@ -1,5 +1,6 @@
-"""Arguments that count something: whole numbers and nothing else."""
+"""Arguments that are numbers: whole ones, which count something, and others."""
 
+import math
 import operator
 from typing import Any
 
@@ -34,6 +35,13 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if number is None or number < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return number
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raises unless arguments are finite and not negative."""
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
 
 
 def whole(value: Any) -> int | None:

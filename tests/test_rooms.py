@@ -15,6 +15,7 @@ ROOMS = (
     "distribution",
     "shapes",
     "counts",
+    "keys",
     "processor",
     "cache",
     "extras",

@@ -64,7 +64,7 @@ class Devices:
     devices: Count | None = None
     """Devices to split each batch over: one unless said; a job of several processes uses all it has."""
     shard_state: Count = 1
-    """Over how many of them one copy of parameters and optimiser state is spread; 1: each holds the whole."""
+    """Over how many of them one copy of parameters and optimiser state is sharded; 1: each holds the whole."""
     coordinator: str | None = None
     """The host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
     processes: Count | None = None

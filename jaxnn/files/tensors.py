@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import keys
 from jaxnn.files.replace import replacing
 
 SHOWN = 5
@@ -50,9 +51,9 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
         raise ValueError(f"path: expected a name that ends with .safetensors, got {os.fspath(path)!r}; add it.")
     named = names(tree)
     arrays = {name: _held(name, leaf) for name, leaf in named.items()}
-    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in named.items() if _is_key(leaf)}
+    impls = {name: str(jax.random.key_impl(leaf)) for name, leaf in named.items() if keys.is_key(leaf)}
     # Hugging Face's tools read `format`.
-    texts = {name: as_json(name, value) for name, value in {**about, "keys": keys}.items()}
+    texts = {name: as_json(name, value) for name, value in {**about, "keys": impls}.items()}
     metadata = texts | {"format": "flax", "sha256": _digest(arrays)}
     with replacing(path) as beside:
         try:
@@ -120,8 +121,8 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
         texts = file.metadata() or {}
         if "sha256" in texts and texts["sha256"] != _digest(arrays):
             raise _DamagedError("arrays: not those that were written")
-    keys = _json(texts.get("keys", "{}"))
-    impls = keys if isinstance(keys, dict) else {}
+    impls = _json(texts.get("keys", "{}"))
+    impls = impls if isinstance(impls, dict) else {}
     found: dict[str, Any] = {
         name: jax.random.wrap_key_data(jnp.asarray(array), impl=impls[name]) if name in impls else array
         for name, array in arrays.items()
@@ -221,7 +222,7 @@ def _json(text: str) -> Any:
 
 def _held(name: str, leaf: Any) -> np.ndarray:
     """A leaf as an array that the format can hold; raises if it cannot."""
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.asarray(keys.data_of(leaf))
     if array.dtype.name not in _DTYPES:
         raise ValueError(f"model: expected arrays that a file can hold, got {array.dtype} at {name}; convert it.")
     return np.require(array, requirements="C")  # safetensors writes the memory as it lies, transposed or not
@@ -234,7 +235,3 @@ def _placed(found: Any, like: Any) -> jax.Array:
 def _described(leaf: Any) -> str:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return f"{dtype}{list(np.shape(leaf) if not hasattr(leaf, 'shape') else leaf.shape)}"
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

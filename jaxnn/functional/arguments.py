@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import max_dim
 
 from jaxnn.counts import whole
-from jaxnn.kernels.geometry import Padding, Sizes
+from jaxnn.kernels.geometry import Padding, Sizes, known
 
 PaddingLike = str | int | Sequence[tuple[int, int]]
 """`"SAME"`, `"SAME_LOWER"`, `"VALID"`, `"CAUSAL"`, an int for every side, or a (low, high) pair per spatial axis."""
@@ -71,6 +71,16 @@ def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], 
     if not traced and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
         raise ValueError(f"{name}: expected {expected}, got {value}; {hint}")
     return jnp.asarray(value).astype(jnp.float32)
+
+
+def lengths_within(lengths: Any, time: int, what: str) -> None:
+    """Raises if concrete lengths do not lie in 0..time, the number of `what`; traced ones cannot be seen."""
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    given = np.asarray(lengths)
+    bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
+    if bad.size:
+        raise ValueError(f"lengths: expected 0..{time}, the number of {what}, got {bad[:5].tolist()}")
 
 
 def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:

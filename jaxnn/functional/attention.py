@@ -4,7 +4,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn.functional import arguments
 from jaxnn.kernels.accumulate import accumulator
@@ -103,9 +102,5 @@ def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) ->
         raise ValueError(
             f"lengths: expected integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
         )
-    if not isinstance(lengths, jax.core.Tracer):
-        known = np.asarray(lengths)
-        bad = known[(known < 0) | (known > time)]
-        if bad.size:
-            raise ValueError(f"lengths: expected 0..{time}, the number of steps of keys, got {bad[:5].tolist()}")
+    arguments.lengths_within(lengths, time, "steps of keys")
     return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n.astype(jnp.int32)[..., None]

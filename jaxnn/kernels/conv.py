@@ -77,21 +77,21 @@ def _lax_conv_dw(
     x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
     if explicit_mesh(g) is not None and (members or geometry.groups > 1):
-        spread = partial(_spread_conv_dw, window=window, geometry=geometry, members=members)
-        return _inside_auto_axes(spread, x, g, jax.typeof(g).sharding.spec[: int(members)])
+        sharded = partial(_sharded_conv_dw, window=window, geometry=geometry, members=members)
+        return _inside_auto_axes(sharded, x, g, jax.typeof(g).sharding.spec[: int(members)])
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
     return transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g, (None,) * len(shape))
 
 
-def _spread_conv_dw(
+def _sharded_conv_dw(
     x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
     """The gradient of a kernel in a program that XLA shards over several devices.
 
     Where convolutions have groups, as those of members have too, XLA sums that of `jax.lax` over the devices of every
-    axis of a mesh, also of those that the batch is not spread over (seen with JAX 0.10.2 and 0.12). Products are right.
+    axis of a mesh, also where the batch is not sharded over it (seen with JAX 0.10.2 and 0.12). Products are right.
     """
     if explicit_mesh(g) is not None or not (members or geometry.groups > 1):
         return _lax_conv_dw(x, g, window=window, geometry=geometry, members=members)
@@ -112,7 +112,7 @@ def _primitive(name: str, default: Formulation, cpu: Formulation, **elsewhere: F
         name,
         default,
         partial(cpu, program="one device"),
-        spread=partial(cpu, program="sharded"),
+        sharded=partial(cpu, program="sharded"),
         exported=partial(cpu, program="exported"),
         **elsewhere,
     )
@@ -120,7 +120,7 @@ def _primitive(name: str, default: Formulation, cpu: Formulation, **elsewhere: F
 
 conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)
 conv_dx_p = _primitive("conv_dx", _lax_conv_dx, conv_cpu.conv_dx, default_on_cpu=_lax_conv_dx_on_cpu)
-conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, spread_elsewhere=_spread_conv_dw)
+conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, sharded_elsewhere=_sharded_conv_dw)
 
 
 # Derivatives. The operand that is transposed away has the spatial sizes or the window.

@@ -38,10 +38,6 @@ ROUNDED = (None, "default", "fastest", "bfloat16", "high", "bfloat16_3x", "tenso
 """Values of `jax.default_matmul_precision` that allow TF32; with the others products are those of float32."""
 
 
-CELL = LSTM
-"""The cell of `kernels.recurrence` that cuDNN has too."""
-
-
 class _Weights(NamedTuple):
     w_x: jax.Array
     w_h: jax.Array
@@ -57,7 +53,7 @@ def lstm(
         xs: `(batch, time, features)`, float32.
         h: The initial output `(batch, hidden)`.
         c: The initial cell state `(batch, hidden)`.
-        weights: Those of `CELL`.
+        weights: Those of `kernels.lstm.LSTM`.
         lengths: Integers `(batch,)`, int32, each at least 1 and at most `time`.
 
     Returns:
@@ -128,7 +124,7 @@ def values(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tup
     with settled(arrays, precision or default_precision()):
         inside = jnp.arange(xs.shape[1], dtype=jnp.int32)[:, None] < lengths[None]
         run = Run(_Weights(*weights), (h, c), None, jnp.moveaxis(xs, 1, 0), Masks(inside))
-        ys, (h, c) = recurrence(CELL, False, run)
+        ys, (h, c) = recurrence(LSTM, False, run)
         return jnp.moveaxis(ys, 0, 1), h, c
 
 

@@ -18,12 +18,12 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
     .. math:: h_t = A_t h_{t-1} + b_t
 
     Args:
-        a: $A_t$, an array or a tree of arrays: of the shape of `b` where every element acts on itself alone, and
+        a: :math:`A_t`, an array or a tree of arrays: of the shape of `b` where every element acts on itself alone, and
             `(time, n, n, ...)` for `b (time, n, ...)` where the `n` elements of axis 1 act on each other.
-        b: $b_t$, an array or a tree of arrays `(time, ...)`.
-        start: $h_{-1}$, of the shape of `b` without time; zeros by default.
-        cut: Bool, `(time, ...)` of leading axes of `b`: where $h_t = b_t$, and nothing from before passes, not even
-            NaN; nowhere by default. Every element acts on itself alone then.
+        b: :math:`b_t`, an array or a tree of arrays `(time, ...)`.
+        start: :math:`h_{-1}`, of the shape of `b` without time; zeros by default.
+        cut: Bool, `(time, ...)` of leading axes of `b`: where :math:`h_t = b_t`, and nothing from before passes, not
+            even NaN; nowhere by default. Every element acts on itself alone then.
         reverse: Whether to go from the last step to the first.
 
     Returns:

@@ -26,8 +26,8 @@ def choose(mask: jax.Array, new: Any, old: Any) -> Any:
     """Chooses between two trees of arrays by a mask of their leading axes, or by one bool for all."""
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
-        spread = jax.lax.expand_dims(mask, range(mask.ndim, a.ndim)) if mask.ndim else mask
-        return jnp.where(spread, a, b)
+        expanded = jax.lax.expand_dims(mask, range(mask.ndim, a.ndim)) if mask.ndim else mask
+        return jnp.where(expanded, a, b)
 
     return jax.tree.map(one, new, old)
 

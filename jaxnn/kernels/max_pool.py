@@ -160,9 +160,9 @@ def _place(x: jax.Array, window: Window) -> jax.Array:
 
 
 max_pool_p = by_platform("max_pool", _pool, _pool)
-take_p = by_platform("max_pool_take", _take, _take_on_cpu, spread=_take)
+take_p = by_platform("max_pool_take", _take, _take_on_cpu, sharded=_take)
 give_p = by_platform(
-    "max_pool_give", _give, partial(_give_on_cpu, blocked=True), spread=partial(_give_on_cpu, blocked=False)
+    "max_pool_give", _give, partial(_give_on_cpu, blocked=True), sharded=partial(_give_on_cpu, blocked=False)
 )
 
 for _primitive in (max_pool_p, take_p, give_p):

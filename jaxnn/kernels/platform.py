@@ -24,10 +24,10 @@ def by_platform(
     name: str,
     default: Formulation,
     cpu: Formulation,
-    spread: Formulation | None = None,
+    sharded: Formulation | None = None,
     exported: Formulation | None = None,
     default_on_cpu: Formulation | None = None,
-    spread_elsewhere: Formulation | None = None,
+    sharded_elsewhere: Formulation | None = None,
 ) -> Primitive:
     """Makes a primitive that is computed by `default`, and on CPU by `cpu`, which is the same function.
 
@@ -35,13 +35,13 @@ def by_platform(
         name: Name of the primitive in jaxprs.
         default: `(*arrays, **params) -> array` in terms of `jax.lax`; it also determines shape, dtype and sharding.
         cpu: The same function, formulated for XLA:CPU.
-        spread: Used instead of `cpu` in a program that XLA shards over several devices; it must not loop over axes that
-            may be sharded, or every device would gather the whole array.
+        sharded: Used instead of `cpu` in a program that XLA shards over several devices; it must not loop over axes
+            that may be sharded, or every device would gather the whole array.
         exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
             and on another machine.
         default_on_cpu: Used instead of `default` on CPU where none of these serves: over explicit axes of a mesh, for
             sizes that are zero, and for unknown ones.
-        spread_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
+        sharded_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
 
     Returns:
         The primitive, without rules for differentiation or batching. The keyword parameters of `bind` are hashable.
@@ -65,9 +65,9 @@ def by_platform(
     plain = _lowering(_FORMULATIONS[primitive])
     plain_on_cpu = _lowering(default_on_cpu) if default_on_cpu else plain
     alone = _lowering(cpu)
-    among = _lowering(spread or cpu)
+    among = _lowering(sharded or cpu)
     to_keep = _lowering(exported or cpu)
-    elsewhere = _lowering(spread_elsewhere or default)
+    elsewhere = _lowering(sharded_elsewhere or default)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
         # Formulations for CPU divide by sizes and compare them, so a size must be known and not zero.

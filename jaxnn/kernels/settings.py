@@ -108,11 +108,9 @@ def convolutions_by_eigen() -> bool:
         True
     """
     given: bool | None = eigen_context.value
-    return _flags_leave_convolutions(os.environ.get("XLA_FLAGS", "")) if given is None else given
-
-
-def _flags_leave_convolutions(flags: str) -> bool:
-    values = re.findall(r"--xla_cpu_experimental_ynn_fusion_type=(\S*)", flags)
+    if given is not None:
+        return given
+    values = re.findall(r"--xla_cpu_experimental_ynn_fusion_type=(\S*)", os.environ.get("XLA_FLAGS", ""))
     return bool(values) and leaves_convolutions(values[-1].strip("\"'"))
 
 

@@ -91,14 +91,7 @@ class Conv(nnx.Module):
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, in_features)`.
-
-        Returns:
-            Array of shape `(*batch, *out, out_features)`.
-        """
+        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv(
             x,
@@ -188,14 +181,7 @@ class ConvTranspose(nnx.Module):
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, in_features)`.
-
-        Returns:
-            Array of shape `(*batch, *out, out_features)`.
-        """
+        """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv_transpose(
             x,

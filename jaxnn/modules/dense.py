@@ -70,13 +70,6 @@ class Dense(nnx.Module):
         self.precision = hashable(precision)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, in_features)`.
-
-        Returns:
-            Array of shape `(*batch, out_features)`.
-        """
+        """`(*batch, in_features)` -> `(*batch, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.dense(x, kernel, bias, precision=self.precision)

@@ -1,6 +1,7 @@
 """Pooling and flattening as modules for `nnx.Sequential`; they own no parameters."""
 
 import math
+from typing import Any
 
 import jax
 from flax import nnx
@@ -12,24 +13,8 @@ from jaxnn.modules.conv import static_padding
 from jaxnn.modules.names import explained
 
 
-@explained
-class MaxPool(nnx.Module):
-    """Maximum pooling, `functional.max_pool`.
-
-    Args:
-        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
-            for sequences.
-        stride: As in `functional.max_pool`.
-        padding: As in `functional.max_pool`.
-        dilation: As in `functional.max_pool`.
-        ceil_mode: As in `functional.max_pool`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxnn import modules
-        >>> modules.MaxPool(2)(jnp.ones((8, 30, 30, 32))).shape
-        (8, 15, 15, 32)
-    """
+class Pool(nnx.Module):
+    """The window of a pooling module."""
 
     def __init__(
         self,
@@ -47,27 +32,38 @@ class MaxPool(nnx.Module):
         self.dilation = arguments.sizes("dilation", dilation, axes)
         self.ceil_mode = ceil_mode
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, channels)`.
-
-        Returns:
-            Array of shape `(*batch, *out, channels)`.
-        """
-        return F.max_pool(
-            x,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            ceil_mode=self.ceil_mode,
-        )
+    def window_options(self) -> dict[str, Any]:
+        """The options of the pooling function."""
+        names = ("stride", "padding", "dilation", "ceil_mode")
+        return {name: getattr(self, name) for name in names}
 
 
 @explained
-class AvgPool(nnx.Module):
+class MaxPool(Pool):
+    """Maximum pooling, `functional.max_pool`.
+
+    Args:
+        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
+            for sequences.
+        stride: As in `functional.max_pool`.
+        padding: As in `functional.max_pool`.
+        dilation: As in `functional.max_pool`.
+        ceil_mode: As in `functional.max_pool`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import modules
+        >>> modules.MaxPool(2)(jnp.ones((8, 30, 30, 32))).shape
+        (8, 15, 15, 32)
+    """
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
+        return F.max_pool(x, self.kernel_size, **self.window_options())
+
+
+@explained
+class AvgPool(Pool):
     """Average pooling, `functional.avg_pool`.
 
     Args:
@@ -96,32 +92,12 @@ class AvgPool(nnx.Module):
         ceil_mode: bool = False,
         count_include_pad: bool = False,
     ) -> None:
-        axes = arguments.axes_of(kernel_size)
-        self.kernel_size = arguments.sizes("kernel_size", kernel_size, axes)
-        self.stride = None if stride is None else arguments.sizes("stride", stride, axes)
-        self.padding = static_padding(padding, axes)
-        self.dilation = arguments.sizes("dilation", dilation, axes)
-        self.ceil_mode = ceil_mode
+        super().__init__(kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
         self.count_include_pad = count_include_pad
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the layer.
-
-        Args:
-            x: Array of shape `(*batch, *spatial, channels)`.
-
-        Returns:
-            Array of shape `(*batch, *out, channels)`.
-        """
-        return F.avg_pool(
-            x,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            ceil_mode=self.ceil_mode,
-            count_include_pad=self.count_include_pad,
-        )
+        """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
+        return F.avg_pool(x, self.kernel_size, count_include_pad=self.count_include_pad, **self.window_options())
 
 
 @explained
@@ -145,14 +121,7 @@ class Flatten(nnx.Module):
         self.axes = arguments.integer("axes", axes, 1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Joins the axes.
-
-        Args:
-            x: Array of shape `(*batch, *joined)`.
-
-        Returns:
-            Array of shape `(*batch, features)`.
-        """
+        """`(*batch, *joined)` -> `(*batch, features)`."""
         if x.ndim < self.axes:
             raise ValueError(f"x: expected at least the {self.axes} axes to join, got shape {x.shape}")
         batch = x.shape[: x.ndim - self.axes]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxnn import keys
 from jaxnn.testing.tolerance import tolerance
 
 Tree = Any
@@ -67,6 +68,11 @@ def assert_close(
     assert_within(got, expected, allowed, what=what)
 
 
+def assert_same(got: Tree, expected: Tree, reduction: int, roundings: int, what: str) -> None:
+    """Asserts that two computed results agree. Both round, so they may differ by the roundings of two results."""
+    assert_close(got, expected, reduction=4 * reduction, roundings=4 * roundings, what=what)
+
+
 def assert_within(
     got: Tree, expected: Tree, allowed: Allowed, *, what: str, paths: Sequence[str] | None = None
 ) -> None:
@@ -110,9 +116,7 @@ def largest(array: np.ndarray) -> float:
 
 def wide(leaf: Any) -> np.ndarray:
     """Returns a copy in double precision, real or complex; random keys by their bits."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf)
+    array = np.asarray(keys.data_of(leaf))
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 

@@ -34,16 +34,8 @@ def record_traces() -> Iterator[collections.Counter[str]]:
         1
     """
     traces: collections.Counter[str] = collections.Counter()
-
-    def listen(event: str, duration_secs: float, **details: str | int) -> None:
-        if event == "/jax/core/compile/jaxpr_trace_duration":
-            traces[str(details.get("fun_name", "?"))] += 1
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with _listening("/jax/core/compile/jaxpr_trace_duration", lambda name: traces.update([name])):
         yield traces
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @contextlib.contextmanager
@@ -54,14 +46,21 @@ def record_compilations() -> Iterator[list[str]]:
         List of names; it fills as the block runs.
     """
     names: list[str] = []
+    with _listening("/jax/core/compile/backend_compile_duration", names.append):
+        yield names
+
+
+@contextlib.contextmanager
+def _listening(wanted: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Calls `report` with the name of the function of each event of this kind."""
 
     def listen(event: str, duration_secs: float, **details: str | int) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(str(details.get("fun_name", "?")))
+        if event == wanted:
+            report(str(details.get("fun_name", "?")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        yield names
+        yield
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
 

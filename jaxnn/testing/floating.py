@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxnn.keys import is_key
+
 Tree = Any
 # From one list of floating arrays to another: a function with its other arguments fixed.
 FloatingFunction = Callable[[Sequence[jax.typing.ArrayLike]], list[jax.Array]]
@@ -33,7 +35,7 @@ def to_float64(tree: Tree) -> Tree:
     """Returns the tree as NumPy arrays, its floating leaves in float64 and the others unchanged."""
 
     def convert(leaf: Any) -> Any:
-        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf
         return np.asarray(leaf).astype(np.float64) if is_floating(leaf) else np.asarray(leaf)
 

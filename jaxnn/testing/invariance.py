@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxnn.testing.comparison import assert_close, assert_within
+from jaxnn.keys import is_key
+from jaxnn.testing.comparison import assert_same, assert_within
 from jaxnn.testing.floating import as_array, is_floating, restrict_to_floating
 from jaxnn.testing.oracle import name_of
 
@@ -78,14 +79,7 @@ def assert_invariant(
         batch_axes = (batch_axes,) * len(given)
 
     def close(got: Tree, expected: Tree, what: str) -> None:
-        # Both results round, so their roundings add.
-        assert_close(
-            got,
-            expected,
-            reduction=4 * reduction,
-            roundings=4 * roundings,
-            what=f"{name_of(function)}, {what}",
-        )
+        assert_same(got, expected, reduction, roundings, f"{name_of(function)}, {what}")
 
     for check in checks:
         if check == "dtype":
@@ -148,7 +142,7 @@ def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tu
 
     def fold(leaf: jax.Array) -> jax.Array:
         shape = 2, 2, *leaf.shape[1:]
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf.reshape(shape)
         return as_array(np.asarray(leaf).reshape(shape))
 
@@ -242,7 +236,7 @@ def _shuffle(tree: Tree, seed: int) -> Tree:
     rng = np.random.default_rng(seed)
 
     def shuffle(leaf: jax.Array) -> jax.Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf
         # In NumPy, as everything except the function, so that nothing compiles.
         return as_array(rng.permuted(np.asarray(leaf).reshape(-1)).reshape(leaf.shape))
@@ -274,7 +268,7 @@ def examples(
 
 def _stack(*trees: Tree, axis: int = 0) -> Tree:
     def stack(*leaves: jax.Array) -> jax.Array:
-        if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        if is_key(leaves[0]):
             return jnp.stack(leaves, axis)
         return as_array(np.stack([np.asarray(leaf) for leaf in leaves], axis))
 

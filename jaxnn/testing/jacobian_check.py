@@ -17,13 +17,7 @@ Tree = Any
 def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed: int, given: bool) -> None:
     """Asserts that a cell's `jacobian` is true, at its parameters and beside them.
 
-    Args:
-        cell: The cell.
-        params: Its parameters.
-        state: A state with one batch axis.
-        x: `(batch, time, *features)`.
-        seed: Draws what the derivatives are computed at.
-        given: Whether to compute them at `state`, and not at states drawn like it.
+    The derivatives are computed at the state, if it was `given`, or at states drawn like it.
     """
     claim = cell.jacobian
     acting = _acting(claim, at(state, 0))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnn.testing.comparison import assert_close
+from jaxnn.testing.comparison import assert_same
 from jaxnn.testing.floating import cast_floating, is_floating
 from jaxnn.testing.gradients import Mode
 from jaxnn.testing.oracle import name_of
@@ -76,10 +76,8 @@ class Layer:
         return cast_floating(self.args(), dtype)
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
-        """Asserts that two results agree; both round, so they may differ by the roundings of two results."""
-        assert_close(
-            got, expected, reduction=4 * self.products, roundings=4 * self.roundings, what=f"{self.name}, {what}"
-        )
+        """Asserts that two results agree."""
+        assert_same(got, expected, self.products, self.roundings, f"{self.name}, {what}")
 
     def shape(self, args: Args) -> Tree:
         """Shapes and dtypes of the result."""

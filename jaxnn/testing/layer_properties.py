@@ -7,10 +7,10 @@ from typing import Any
 from unittest import SkipTest
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from jaxnn import keys
 from jaxnn.testing.comparison import assert_close, assert_within
 from jaxnn.testing.counters import record_compilations
 from jaxnn.testing.empty import check_empty, check_single
@@ -209,7 +209,7 @@ def _pickled(value: Any, what: str) -> Any:
 
 
 def _plain(leaf: jax.Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+    return np.asarray(keys.data_of(leaf))
 
 
 def _positive(leaf: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxnn.testing.comparison import assert_close, wide
+from jaxnn.testing.comparison import assert_same, wide
 from jaxnn.testing.floating import as_array
 from jaxnn.testing.oracle import name_of
 from jaxnn.testing.trees import at, gradients, random_like, stacked, total
@@ -53,10 +53,8 @@ class Subject:
         self.reduction, self.roundings = sums(params, self.time, reduction, roundings)
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
-        """Asserts that two results agree; both sides round, so they may differ by the roundings of two results."""
-        assert_close(
-            got, expected, reduction=4 * self.reduction, roundings=4 * self.roundings, what=f"{self.name}, {what}"
-        )
+        """Asserts that two results agree."""
+        assert_same(got, expected, self.reduction, self.roundings, f"{self.name}, {what}")
 
     def by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree]:
         """Each sequence cut to the steps that count and run alone; outputs elsewhere are zero, final states stacked."""

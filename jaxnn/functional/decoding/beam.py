@@ -78,7 +78,7 @@ def beam_search(
     tiny, huge = jnp.finfo(jnp.float32).tiny, jnp.finfo(jnp.float32).max
     over_beams = jax.vmap(step, in_axes=at, out_axes=at)
 
-    def spread(leaf: jax.Array) -> jax.Array:
+    def broadcast(leaf: jax.Array) -> jax.Array:
         return jnp.repeat(jnp.expand_dims(leaf, at), beams, axis=at)
 
     def pick(leaf: jax.Array, chosen: jax.Array) -> jax.Array:
@@ -126,6 +126,6 @@ def beam_search(
     alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, zeros.shape, at) == 0, 0.0, -jnp.inf)
     total = Total(alone, jnp.zeros_like(alone))
     tokens = jnp.full((*batch, beams, max_length), fill, jnp.int32)
-    carry = (jnp.int32(0), jax.tree.map(spread, state), spread(start), tokens, zeros, total, zeros.astype(bool))
+    carry = (jnp.int32(0), jax.tree.map(broadcast, state), broadcast(start), tokens, zeros, total, zeros.astype(bool))
     _, _, _, tokens, lengths, total, _ = run(going, body, start, carry)
     return Generated(tokens, lengths, jnp.where(jnp.isfinite(alpha), total.high, jnp.nan))

@@ -73,8 +73,11 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     loop = fused.fused if _serves(fused.check, cell, task) else scan
     if not _serves(associative.check, cell, task, options):
         return loop(cell, task, options)
-    cuda, default = (lambda task, run=run: run(cell, task, options) for run in (associative.associative, loop))
-    return jax.lax.platform_dependent(task, cuda=cuda, default=default)
+    return jax.lax.platform_dependent(
+        task,
+        cuda=lambda task: associative.associative(cell, task, options),
+        default=lambda task: loop(cell, task, options),
+    )
 
 
 def _serves(check: Callable[..., None], *arguments: Any) -> bool:

@@ -26,12 +26,8 @@ def check(cell: Cell, task: Task, options: Options) -> None:
 def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     r"""As `scan.scan`, for cells whose step is `a * state + b` elementwise (`Cell.affine`).
 
-    Two such steps in a row are one step of the same kind,
-
-    .. math:: a_2 (a_1 s + b_1) + b_2 = (a_1 a_2)\, s + (a_2 b_1 + b_2),
-
-    so neighbours are joined in pairs, the pairs in pairs, and so on (`kernels.linear_recurrence`): a sequence of
-    :math:`T` steps takes :math:`2 \log_2 T` joins one after another. Every option is a change of `a` and `b`:
+    `kernels.linear_recurrence` joins the steps in pairs, the pairs in pairs, and so on: a sequence of :math:`T` steps
+    takes :math:`2 \log_2 T` joins one after another. Every option is a change of `a` and `b`:
 
     - A step that does not count has `a = 1` and `b = 0`.
     - Where the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it,
@@ -39,18 +35,8 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
       it is a constant, which a first scan computes.
 
     It takes about three times the arithmetic of a loop and keeps several arrays as large as all states. Products of
-    many `a` must stay finite: a cell whose state grows without bound needs "scan".
-
-    Args:
-        cell: The cell; its `affine`, `project` and `output` see all steps at once, with time as first batch axis.
-        task: What to run.
-        options: How.
-
-    Returns:
-        The outputs, time first, and the final state.
-
-    Raises:
-        NotServedError: If the cell has no affine form, with `remat`, or where the number of steps is symbolic.
+    many `a` must stay finite: a cell whose state grows without bound needs "scan". The cell's `affine`, `project` and
+    `output` see all steps at once, with time as first batch axis.
 
     References:
         Blelloch, Prefix sums and their applications, 1990. Martin and Cundy, Parallelizing linear recurrent neural nets
@@ -102,8 +88,8 @@ def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
             f"cell.affine: expected (a, b), each a tree like the state, {expected[0]}, got {jax.tree.structure(parts)}"
         )
 
-    def spread(part: Any, state: jax.Array) -> jax.Array:
+    def broadcast(part: Any, state: jax.Array) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(part).astype(widened(state).dtype), (xs.shape[0], *state.shape))
 
-    a, b = (jax.tree.map(spread, part, task.state) for part in parts)
+    a, b = (jax.tree.map(broadcast, part, task.state) for part in parts)
     return a, b

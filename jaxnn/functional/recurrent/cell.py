@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnn.kernels.recurrence import NotServedError as NotServedError
+from jaxnn.kernels.recurrence import projected
 
 Activation = Callable[[jax.Array], jax.Array]
 State = Any
@@ -14,6 +15,16 @@ State = Any
 def first_leaf(params: Any, state: State) -> Any:
     """The first array of a state: the default output of a cell."""
     return jax.tree.leaves(state)[0]
+
+
+def input_products(params: Any, xs: jax.Array) -> jax.Array:
+    """`Cell.project` of a cell with the parameters `w_x` and `b`: the inputs' part of all gates, with the bias."""
+    return projected(xs, params.w_x, params.b)
+
+
+def two_part_step(params: Any, state: State, x: jax.Array, *, project: Any, advance: Any) -> State:
+    """The step of a cell that has `project` and `advance`, with these bound."""
+    return advance(params, state, project(params, x))
 
 
 class Blocks(NamedTuple):

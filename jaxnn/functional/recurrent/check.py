@@ -5,12 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn.functional import arguments
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Task
-from jaxnn.kernels.geometry import known
 from jaxnn.shapes import text
 
 
@@ -139,21 +137,6 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"),
         raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units.")
 
 
-def kernels(p: Any, kind: type[Any], gates: int) -> None:
-    """Raises if the parameters are of another layer, or if their convolution kernels do not hold the gates."""
-    kind_of(p, kind)
-    w_x, w_h = p.w_x.shape, p.w_h.shape
-    if len(w_h) < 3 or 0 in w_h or w_h[-1] != gates * w_h[-2]:
-        raise ValueError(
-            f"params.w_h: expected (*window, hidden, {gates} * hidden), got {w_h}; join the gates in the last axis."
-        )
-    if len(w_x) != len(w_h) or 0 in w_x or w_x[-1] != w_h[-1]:
-        raise ValueError(
-            f"params.w_x: expected (*window, features, {w_h[-1]}) with the {len(w_h) - 2} window axes of params.w_h, "
-            f"got shape {w_x}; give both kernels the same axes and columns."
-        )
-
-
 def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
     """Raises if a parameter does not fit the parameter `main`."""
     for name, shape in expected.items():
@@ -192,11 +175,7 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
         raise ValueError(f"lengths: expected integers, got {n.dtype}")
     if n.shape != batch:
         raise ValueError(f"lengths: expected the batch axes of x, {batch}, got shape {n.shape}")
-    if not isinstance(value, jax.core.Tracer):
-        given = np.asarray(value)
-        bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
-        if bad.size:
-            raise ValueError(f"lengths: expected 0..{time}, the number of time steps in x, got {bad[:5].tolist()}")
+    arguments.lengths_within(value, time, "time steps in x")
     return n.astype(jnp.int32)
 
 

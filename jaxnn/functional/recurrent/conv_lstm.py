@@ -10,7 +10,7 @@ from jaxnn.functional.arguments import PaddingLike, SizesLike, given_pairs, size
 from jaxnn.functional.conv import conv
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Activation, Cell
+from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_step
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import widened
@@ -130,14 +130,15 @@ def conv_lstm_cell(
         "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
         "dilation": sizes("dilation", dilation, axes),
     }
-    activations = {"activation": activation, "gate_activation": gate_activation}
+    project = Bound(_project, **window)
+    advance = Bound(_advance, activation=activation, gate_activation=gate_activation)
     return Cell(
         Bound(_zero_state, size=tuple(size), **window),
-        Bound(_step, **window, **activations),
+        Bound(two_part_step, project=project, advance=advance),
         feature_axes=axes + 1,
         check=Bound(_check, size=tuple(size), **window),
-        project=Bound(_project, **window),
-        advance=Bound(_advance, **activations),
+        project=project,
+        advance=advance,
     )
 
 
@@ -237,19 +238,6 @@ def _zero_state(
 def _project(params: ConvLSTMParams, xs: jax.Array, **window: Any) -> jax.Array:
     of_x = widened(conv(xs, params.w_x, **window))
     return of_x + rows(params.b, of_x)
-
-
-def _step(
-    params: ConvLSTMParams,
-    state: ConvLSTMState,
-    x: jax.Array,
-    *,
-    activation: Activation,
-    gate_activation: Activation,
-    **window: Any,
-) -> ConvLSTMState:
-    of_x = _project(params, x, **window)
-    return _advance(params, state, of_x, activation=activation, gate_activation=gate_activation)
 
 
 def _advance(

@@ -72,8 +72,18 @@ class ConvLSTMParams(NamedTuple):
 
 def check_kernels(params: ConvLSTMParams, x: jax.Array, axes: str) -> None:
     """Raises if the parameters do not fit each other or the inputs, whose axes `axes` names."""
-    check.kernels(params, ConvLSTMParams, 4)
-    check.shapes({"b": (params.w_h.shape[-1],)}, params)
+    check.kind_of(params, ConvLSTMParams)
+    w_x, w_h = params.w_x.shape, params.w_h.shape
+    if len(w_h) < 3 or 0 in w_h or w_h[-1] != 4 * w_h[-2]:
+        raise ValueError(
+            f"params.w_h: expected (*window, hidden, 4 * hidden), got {w_h}; join the gates in the last axis."
+        )
+    if len(w_x) != len(w_h) or 0 in w_x or w_x[-1] != w_h[-1]:
+        raise ValueError(
+            f"params.w_x: expected (*window, features, {w_h[-1]}) with the {len(w_h) - 2} window axes of params.w_h, "
+            f"got shape {w_x}; give both kernels the same axes and columns."
+        )
+    check.shapes({"b": w_h[-1:]}, params)
     check.features(params, x, axes)
 
 

@@ -13,6 +13,7 @@ from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import cudnn as kernel
 from jaxnn.kernels import cudnn_trial
 from jaxnn.kernels.geometry import known
+from jaxnn.kernels.lstm import LSTM
 from jaxnn.kernels.masks import Masks, choose, counted, zeros
 from jaxnn.kernels.settings import is_plain
 
@@ -20,7 +21,7 @@ from jaxnn.kernels.settings import is_plain
 def check(cell: Cell, task: Task) -> Any:
     """Returns the weights; raises `NotServedError` if "cudnn" does not serve."""
     known_cell, weights = (None, None) if cell.fused is None else cell.fused(task.params)
-    if known_cell is not kernel.CELL or cell.output is not first_leaf:
+    if known_cell is not LSTM or cell.output is not first_leaf:
         raise NotServedError("no form of this cell, only of an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
         raise NotServedError(f"no form in {', '.join(sorted(other))}, only in float32")

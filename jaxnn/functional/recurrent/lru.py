@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.exportable import exportable
+from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.cell import Cell, two_part_step
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot
@@ -109,10 +110,6 @@ def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
     return recurrent_step(lru_cell(), params, state, x)
 
 
-def _step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
-    return _advance(params, state, _project(params, x))
-
-
 def lru_cell() -> Cell:
     """The cell of `lru`, for `recurrent` and functions that take any cell.
 
@@ -126,7 +123,7 @@ def lru_cell() -> Cell:
     """
     return Cell(
         LRUParams.zero_state,
-        _step,
+        Bound(two_part_step, project=_project, advance=_advance),
         output=_output,
         check=_check,
         project=_project,

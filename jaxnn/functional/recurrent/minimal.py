@@ -9,9 +9,8 @@ from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
 from jaxnn.functional.recurrent.init import Initializer, per_gate
-from jaxnn.kernels.recurrence import projected
 
 
 def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., tuple[Any, Any]]) -> Cell:
@@ -22,13 +21,14 @@ def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., 
         checked: `Cell.check`.
         affine: `Cell.affine`, a function of the gates' pre-activations.
     """
+    advance = Bound(_advance, affine=affine)
     return Cell(
         kind.zero_state,
-        Bound(_step, affine=affine),
+        Bound(two_part_step, project=input_products, advance=advance),
         output=_output,
         check=checked,
-        project=_project,
-        advance=Bound(_advance, affine=affine),
+        project=input_products,
+        advance=advance,
         affine=affine,
         jacobian="diagonal",
     )
@@ -63,17 +63,9 @@ def candidate(a: jax.Array, *, log_space: bool) -> jax.Array:
     return jnp.where(a >= 0, a + 0.5, jax.nn.sigmoid(a)) if log_space else a
 
 
-def _project(params: Any, xs: jax.Array) -> jax.Array:
-    return projected(xs, params.w_x, params.b)
-
-
 def _advance(params: Any, state: Any, g: jax.Array, *, affine: Callable[..., tuple[Any, Any]]) -> Any:
     a, b = affine(params, g)
     return jax.tree.map(lambda a, h, b: a * h + b, a, state, b)
-
-
-def _step(params: Any, state: Any, x: jax.Array, *, affine: Callable[..., tuple[Any, Any]]) -> Any:
-    return _advance(params, state, _project(params, x), affine=affine)
 
 
 def _output(params: Any, state: Any) -> jax.Array:

@@ -27,18 +27,6 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     computed again, for all steps at once. `jax.grad` and `jax.vmap` apply to it, forward mode does not. The gates use
     the GPU's tanh instruction, whose error, about 5e-4, is that of half precision.
 
-    Args:
-        cell: The cell.
-        task: What to run.
-        options: How.
-
-    Returns:
-        The outputs, time first, and the final state.
-
-    Raises:
-        NotServedError: On other devices, for other cells, dtypes, sizes and options, and where the installed JAX lacks
-            what the kernel is written in.
-
     References:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.
     """

@@ -9,13 +9,12 @@ from jax.nn.initializers import glorot_uniform
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
-from jaxnn.kernels.recurrence import projected
 from jaxnn.shapes import shown
 
 ForgetGate = Literal["sigmoid", "exp"]
@@ -125,10 +124,6 @@ def slstm_step(
     return recurrent_step(slstm_cell(forget_gate=forget_gate), params, state, x)
 
 
-def _step(params: SLSTMParams, state: SLSTMState, x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:
-    return _advance(params, state, _project(params, x), forget_gate=forget_gate)
-
-
 def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
     """The cell of `slstm`, for `recurrent` and functions that take any cell.
 
@@ -146,14 +141,11 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
         >>> F.slstm_cell() == F.slstm_cell(forget_gate="sigmoid")
         True
     """
-    _check_gate(forget_gate)
-    return Cell(
-        SLSTMParams.zero_state,
-        Bound(_step, forget_gate=forget_gate),
-        check=_check,
-        project=_project,
-        advance=Bound(_advance, forget_gate=forget_gate),
-    )
+    if forget_gate not in get_args(ForgetGate):
+        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; take one of the two.")
+    advance = Bound(_advance, forget_gate=forget_gate)
+    step = Bound(two_part_step, project=input_products, advance=advance)
+    return Cell(SLSTMParams.zero_state, step, check=_check, project=input_products, advance=advance)
 
 
 def slstm(
@@ -242,27 +234,12 @@ def init_slstm(
     )
 
 
-def _check_gate(forget_gate: str) -> None:
-    if forget_gate not in get_args(ForgetGate):
-        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; take one of the two.")
-
-
 def _check(params: SLSTMParams, x: jax.Array, axes: str) -> None:
     check.weights(params, SLSTMParams, heads=True)
     width = 4 * params.hidden
-    check.shapes(
-        {
-            "w_x": (params.w_x.shape[0], width),
-            "w_h": (*params.w_h.shape[:-1], 4 * params.w_h.shape[-2]),
-            "b": (width,),
-        },
-        params,
-    )
+    w_h = (*params.w_h.shape[:-1], 4 * params.w_h.shape[-2])
+    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": w_h, "b": (width,)}, params)
     check.features(params, x, axes)
-
-
-def _project(params: SLSTMParams, xs: jax.Array) -> jax.Array:
-    return projected(xs, params.w_x, params.b)
 
 
 def _advance(params: SLSTMParams, state: SLSTMState, of_x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:

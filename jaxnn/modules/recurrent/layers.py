@@ -27,20 +27,9 @@ def cells_of(
     layers: int,
     bidirectional: bool,
 ) -> list[Layer]:
-    """Cells for layers one on top of another, lowest first.
+    """Cells for layers one on top of another, lowest first: one for each, or a pair of them.
 
-    Args:
-        make: Makes a cell for a number of input features.
-        in_features: Number of input features of the lowest layer.
-        features: `(layer, in_features)` to the number of features that a layer outputs.
-        layers: Number of layers.
-        bidirectional: Whether every layer goes both ways.
-
-    Returns:
-        A cell, or a pair of them, for each layer.
-
-    Raises:
-        ValueError: If there are no layers, or their number is no integer.
+    `make(in_features)` makes a cell; `features(layer, in_features)` is the number of features that a layer outputs.
     """
     check_count("layers", layers)
     cells: list[Layer] = []
@@ -189,25 +178,9 @@ def layers_of(
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
 ) -> Recurrent:
-    """Makes the layers of a model, of a kind or of any cells.
+    """Makes the layers of a model, of a kind or of the cells that `cell` makes, which choose their dtypes.
 
-    Args:
-        kind: A key of `KINDS`.
-        cell: Makes the cells, instead of `kind`. They choose their dtypes.
-        in_features: Number of input features.
-        hidden_features: Number of hidden units of each layer and direction.
-        layers: Number of layers.
-        bidirectional: Whether every layer goes both ways.
-        dropout: Rate of dropout between layers.
-        dtype: The dtype to compute in; that of the inputs by default.
-        param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` if the rate is above 0.
-
-    Returns:
-        The layers.
-
-    Raises:
-        ValueError: If there is no such kind, or `cell` does not make cells.
+    The arguments are those of `Encoder`.
     """
     if cell is None:
         if kind not in KINDS:
@@ -239,11 +212,7 @@ def layers_of(
 
 
 def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[jax.ShapeDtypeStruct, tuple[Any, ...]]:
-    """The outputs and the states of layers for a sequence of one step, as shapes and dtypes.
-
-    Raises:
-        ValueError: If the output of a step is not one vector.
-    """
+    """The outputs and the states of layers for a sequence of one step, as shapes; raises unless a step has a vector."""
     x = jax.ShapeDtypeStruct((1, in_features), dtype)
     y, states = jax.eval_shape(lambda x: layers(x, deterministic=True, return_state=True), x)
     if not isinstance(y, jax.ShapeDtypeStruct) or y.ndim != 2:

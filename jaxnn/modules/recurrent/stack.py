@@ -1,7 +1,7 @@
 """A recurrent layer of any cell: stacks of cells in one direction or both."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.functional.recurrent import check
+from jaxnn.functional.recurrent.run import RunOptions
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent import driven
 from jaxnn.modules.recurrent.cell import Cell
@@ -16,18 +17,10 @@ from jaxnn.modules.recurrent.cell import Cell
 Layer = nnx.Module | F.Directions[nnx.Module]
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(RunOptions, total=False):
     """Options of a call of a recurrent module, other than `return_state`."""
 
     state: Sequence[Any] | None
-    lengths: jax.typing.ArrayLike | None
-    mask: jax.typing.ArrayLike | None
-    reverse: bool
-    resets: jax.typing.ArrayLike | None
-    time_major: bool
-    remat: int | None
-    truncate: int | None
-    algorithm: str | F.Newton
     deterministic: bool | None
     rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
 

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from jaxnn.files.tensors import path_name, read_about, read_tensors, shown, write_tensors
-from jaxnn.train.step.expected import is_used_up, used_up
+from jaxnn.train.step.expected import check_there
 from jaxnn.train.step.state import TrainState
 
 T = TypeVar("T")
@@ -47,8 +47,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         >>> bool((again.params["kernel"] == state.params["kernel"]).all())
         True
     """
-    if is_used_up(state):
-        raise ValueError(used_up("state"))
+    check_there(state, "state")
     write_tensors(path, state, {"static": _static(state)})
 
 

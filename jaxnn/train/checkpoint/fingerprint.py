@@ -6,24 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.train.step.state import TrainState
+from jaxnn import keys
+from jaxnn.train.step.state import TrainState, kind
 
 
 @jax.jit
 def fingerprint(tree: Any) -> Any:
-    r"""Maps every array of a pytree to one uint32.
+    r"""Maps every array of a pytree, random keys too, to one uint32.
 
     .. math:: f(x) = \sum_i (2 i + 1) \, b_i \bmod 2^{32}
 
     over the array's bits :math:`b_i`, read as unsigned integers. A change of one element always changes it, because
     the factors are odd. The order of summation does not matter, so it is the same however the array is sharded, and
     it is computed on the devices of the array.
-
-    Args:
-        tree: Arrays of any dtype, random keys too.
-
-    Returns:
-        The same structure, uint32 `()` instead of each array.
 
     Example:
         >>> import jax.numpy as jnp
@@ -36,9 +31,6 @@ def fingerprint(tree: Any) -> Any:
 
 def identity(tree: Any) -> str:
     """Identifies a set of arrays: dtypes, shapes and fingerprints as one line.
-
-    Args:
-        tree: Arrays, NumPy's too.
 
     Example:
         >>> import numpy as np
@@ -53,10 +45,7 @@ def identity(tree: Any) -> str:
 
 def arrays(state: TrainState) -> dict[str, jax.Array]:
     """The arrays of a state by their place in it, random keys as their data: they can be read without jaxnn."""
-    return {
-        jax.tree_util.keystr(path): jax.random.key_data(leaf) if is_key(leaf) else leaf
-        for path, leaf in jax.tree.leaves_with_path(state)
-    }
+    return {jax.tree_util.keystr(path): keys.data_of(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
 
 
 def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -66,7 +55,7 @@ def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def shapes(named: Mapping[str, jax.Array]) -> dict[str, str]:
     """Dtype and shape of each array, as text."""
-    return {name: f"{x.dtype} {x.shape}" for name, x in named.items()}
+    return {name: kind(x) for name, x in named.items()}
 
 
 def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
@@ -74,14 +63,8 @@ def fingerprints(named: Mapping[str, jax.Array]) -> dict[str, int]:
     return {name: int(number) for name, number in jax.device_get(fingerprint(dict(named))).items()}
 
 
-def is_key(x: jax.Array) -> bool:
-    """Whether an array holds random keys."""
-    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
-
-
 def _one(x: jax.Array) -> jax.Array:
-    if is_key(x):
-        x = jax.random.key_data(x)
+    x = keys.data_of(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         x = jnp.stack([x.real, x.imag])
     if x.dtype == bool:

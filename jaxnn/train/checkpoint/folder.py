@@ -15,10 +15,6 @@ from jaxnn.train.devices import distributed
 def claim(folder: Path, stack: ExitStack) -> None:
     """Makes the folder, and locks it for this job until the stack is closed.
 
-    Args:
-        folder: Where checkpoints will be.
-        stack: Unlocks it.
-
     Raises:
         CheckpointError: If another job has it.
         ValueError: If the processes of this job do not see the same one.
@@ -30,11 +26,7 @@ def claim(folder: Path, stack: ExitStack) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out.
-
-    Args:
-        folder: Where checkpoints are, or would be.
-    """
+    """The steps of the checkpoints in a folder, ascending; damaged and half-written ones are left out."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
@@ -44,16 +36,7 @@ def damaged(folder: Path) -> list[str]:
 
 
 def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -> None:
-    """Raises where a run was trained before, and its checkpoints are gone or damaged.
-
-    Args:
-        folder: Where its checkpoints would be.
-        run: The run folder that training would write to.
-        after: Training would start after this epoch.
-
-    Raises:
-        CheckpointError: If a checkpoint is damaged, or there is none while `run` holds metrics of later epochs.
-    """
+    """Raises if a checkpoint is damaged, or there is none while `run` holds metrics of epochs later than `after`."""
     left = ", ".join(damaged(folder))
     if not left and run is not None and run.holds_metrics(after):
         left = str(run / "metrics.jsonl")

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import operator
 import sys
 import traceback
 import warnings
@@ -17,26 +18,14 @@ PATIENCE = 600
 
 
 def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:
-    """Opens an Orbax `CheckpointManager`.
-
-    Args:
-        folder: Where the checkpoints are.
-        options: Which ones to keep.
-        barrier: Waits for the other processes, as Orbax's own `barrier_sync_fn`.
-    """
+    """Opens an Orbax `CheckpointManager`; `barrier` waits for the other processes, as Orbax's `barrier_sync_fn`."""
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
     kept = [policy.LatestN(options.keep)]
     if options.best is not None:
-        kept.append(
-            policy.BestN(
-                get_metric_fn=lambda metrics: metrics["rank"],
-                reverse=True,
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
+        rank = operator.itemgetter("rank")
+        kept.append(policy.BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False))
     return ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(

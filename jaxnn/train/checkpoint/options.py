@@ -81,16 +81,7 @@ class Checkpoints:
 
 
 def sign(name: str, mode: Mode, metric: str) -> float:
-    """Returns 1 where lower values of a metric are better, -1 where higher ones are.
-
-    Args:
-        name: The argument that holds the mode.
-        mode: The mode.
-        metric: Name of the metric.
-
-    Raises:
-        ValueError: If the mode is unknown.
-    """
+    """Returns 1 where lower values of a metric are better, -1 where higher ones are, by the mode in argument `name`."""
     if mode not in get_args(Mode):
         raise ValueError(f"{name}: expected 'auto', 'min' or 'max', got {mode!r}")
     return -1.0 if mode == "max" or (mode == "auto" and metric.endswith("accuracy")) else 1.0

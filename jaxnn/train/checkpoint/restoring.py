@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 
-from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, is_key, shapes
+from jaxnn import keys
+from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
 from jaxnn.train.devices import distributed
@@ -158,8 +159,4 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
 def _state_of(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
     """A state like another one, of the arrays that were found."""
     leaves, structure = jax.tree.flatten(like)
-    restored = [
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
-        for leaf, array in zip(leaves, (found[name] for name in arrays(like)), strict=True)
-    ]
-    return jax.tree.unflatten(structure, restored)
+    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in arrays(like))))

@@ -42,15 +42,9 @@ class Wish:
 
 @contextmanager
 def on_signals(say: Any) -> Iterator[Wish]:
-    """Turns the first SIGINT or SIGTERM into a request to stop; a second one ends the process at once.
+    """Turns the first SIGINT or SIGTERM into a request to stop, and says so; a second one ends the process at once.
 
     Python handles signals in the main thread only; in other threads nothing changes.
-
-    Args:
-        say: Called with a sentence when a signal comes.
-
-    Yields:
-        The request.
     """
     wish = Wish()
     if threading.current_thread() is not threading.main_thread():

@@ -24,7 +24,6 @@ _MAY_BREAK_OFF = (
     "heartbeat",
 )
 
-
 _LONGEST = 4096
 """Bytes of a text that processes send each other."""
 
@@ -120,9 +119,6 @@ def tell_of_lost_processes() -> Iterator[None]:
 
     On CPU a collective fails at once when another process died. Where processes wait without an end (collectives on
     GPU and TPU, the writing of a checkpoint), JAX ends the process itself, with a message, after `heartbeat` seconds.
-
-    Raises:
-        ProcessLostError: Instead of the error of a collective that another process left.
     """
     try:
         yield
@@ -166,11 +162,7 @@ def anywhere(here: bool) -> bool:
 
 
 def told(text: str) -> str:
-    """Broadcasts the text of the first process that has one to every process; empty if none has.
-
-    Args:
-        text: The text of this process, for example an error.
-    """
+    """Broadcasts the text of the first process that has one, for example an error, to every process; or empty."""
     if jax.process_count() == 1:
         return text
     return next((f"process {number}: {each}" for number, each in enumerate(_texts(text)) if each), "")
@@ -195,11 +187,7 @@ def reason(error: BaseException) -> str:
 
 
 def same_text(text: str) -> str:
-    """Broadcasts the text of process 0, for example a name that it chose, to every process.
-
-    Raises:
-        ValueError: If it is longer than 4096 bytes.
-    """
+    """Broadcasts the text of process 0, for example a name that it chose, to every process."""
     size = len(text.encode())
     if size > _LONGEST:
         raise ValueError(f"text: expected at most {_LONGEST} bytes, got {size}")

@@ -11,17 +11,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxnn import keys
 from jaxnn.counts import check_count
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step.compiling import jit, options_for
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 from jaxnn.train.step.step import Preprocess
 
 T = TypeVar("T")
@@ -163,11 +162,11 @@ class Parallel:
         """
 
         @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)
-        def spread(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
+        def sharded(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
             return self.kept(state), self.everywhere(metrics)
 
-        return spread
+        return sharded
 
     def kept(self, state: TrainState) -> TrainState:
         """Constrains a state, inside `jit`, to the shardings of `state`, so that the next call finds it there."""
@@ -176,11 +175,11 @@ class Parallel:
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
         """Makes a preprocessing (None is none) that shards batches first, for `evaluate` and `predict`."""
 
-        def spread(key: jax.Array | None, batch: Any) -> Any:
+        def sharded(key: jax.Array | None, batch: Any) -> Any:
             batch = self.split(batch)
             return batch if preprocess is None else preprocess(key, batch)
 
-        return spread
+        return sharded
 
     def split(self, batch: T) -> T:
         """Shards a batch, inside `jit`, over the devices along its first axis."""
@@ -226,17 +225,13 @@ class Parallel:
 
 def _from_every_process(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     """Makes a global array of one that every process holds whole."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        words = _from_every_process(jax.random.key_data(array), sharding)
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
-    whole = np.asarray(array)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+    whole = np.asarray(keys.data_of(array))
+    made = jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+    return keys.with_data(array, made)
 
 
 def _check_same(state: TrainState) -> None:
-    leaves = [
-        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(state)
-    ]
+    leaves = map(keys.data_of, jax.tree.leaves(state))
     sums = np.array([zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves], np.uint32)
     if not (multihost_utils.process_allgather(sums) == sums).all():
         raise ValueError(

@@ -14,10 +14,7 @@ class OutOfMemoryError(MemoryError):
 
 
 def shortage(error: BaseException | None) -> str:
-    """Describes the missing memory; empty if an error has another cause.
-
-    Args:
-        error: An error of JAX or NumPy.
+    """Describes the missing memory; empty if an error of JAX or NumPy has another cause.
 
     Example:
         >>> import jax
@@ -44,14 +41,7 @@ def shortage(error: BaseException | None) -> str:
 
 @contextmanager
 def tell_of_shortage(advice: str) -> Iterator[None]:
-    """Turns out-of-memory errors into an `OutOfMemoryError`; decorates functions too.
-
-    Args:
-        advice: What to do.
-
-    Raises:
-        OutOfMemoryError: Instead of the error of JAX or NumPy, which is its cause.
-    """
+    """Turns out-of-memory errors into an `OutOfMemoryError` with advice; decorates functions too."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:

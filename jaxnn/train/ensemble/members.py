@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnn.train.step.given import check_state
+from jaxnn.keys import is_key
 from jaxnn.train.step.hyperparameters import with_hyperparameters
 from jaxnn.train.step.loss_scale import LossScale
-from jaxnn.train.step.state import TrainState, create_state
+from jaxnn.train.step.state import TrainState, check_state, create_state
 from jaxnn.train.step.trained import Wrt
 
 Init = Callable[[jax.Array], Any]
@@ -117,17 +117,11 @@ def create(
 
 
 def count_members(states: TrainState) -> int:
-    """Counts the members of stacked states.
-
-    Raises:
-        ValueError: If it is the state of one run.
-    """
+    """Counts the members of stacked states; raises if it is the state of one run."""
     check_state(states, "states")
     if jnp.ndim(states.step) != 1:
-        raise ValueError(
-            f"states: expected stacked ones, as train.ensemble.create makes, got a step of shape "
-            f"{jnp.shape(states.step)}"
-        )
+        shape = jnp.shape(states.step)
+        raise ValueError(f"states: expected stacked ones, as train.ensemble.create makes, got a step of shape {shape}")
     return int(states.step.shape[0])
 
 
@@ -190,7 +184,7 @@ def _column(name: str, values: Sequence[Any]) -> np.ndarray:
 
 def _check_no_keys(name: str, values: Iterable[Any]) -> None:
     """Raises where values are random keys, which seeds are taken for."""
-    if any(isinstance(each, jax.Array) and jnp.issubdtype(each.dtype, jax.dtypes.prng_key) for each in values):
+    if any(map(is_key, values)):
         raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16).")
 
 

@@ -17,8 +17,7 @@ from jaxnn.inspect.memory import bytes_free, bytes_needed, readable
 from jaxnn.train.devices.shortage import shortage
 from jaxnn.train.ensemble.members import count_members
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 
 Function = Callable[..., tuple[TrainState, Any]]
 """`(state, *args) -> (state, results)`: a step, an epoch, or anything made of them."""
@@ -233,14 +232,14 @@ def _run(function: Function, layout: Layout, mesh: Mesh, states: TrainState, *ar
     """Trains all members."""
     states = _filled(states, layout.devices * layout.each)
     # By `shard_map`, not by the partitioner: each device runs the program of a single one, without communication.
-    spread = jax.shard_map(
+    sharded = jax.shard_map(
         partial(_on_a_device, function, layout),
         mesh=mesh,
         in_specs=(PartitionSpec("members"), *[PartitionSpec()] * len(args)),
         out_specs=PartitionSpec("members"),
         check_vma=False,  # it would require every loop in a model or an optimiser to know the mesh
     )
-    return jax.tree.map(lambda x: x[: layout.members], spread(states, *args))
+    return jax.tree.map(lambda x: x[: layout.members], sharded(states, *args))
 
 
 def _on_a_device(function: Function, layout: Layout, states: TrainState, *args: Any) -> tuple[TrainState, Any]:

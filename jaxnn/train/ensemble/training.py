@@ -67,10 +67,7 @@ class Members(Program):
         """Makes a record whose metrics are lists, one number per member."""
         self._per_step, test = metrics
         step = int(states.step[0])
-        learned = records.means(records.sums(self._per_step))  # of each member
-        means = {f"train_{name}": values for name, values in learned.items()}
-        means |= {f"test_{name}": values for name, values in test.items()}
-        lists = {name: means[name].tolist() for name in sorted(means, key=_order)}
+        lists = records.means(records.sums(self._per_step), test)
         return {"epoch": step // self._steps, "step": step, **lists, "seconds": seconds}
 
     def check(self, states: TrainState, history: History) -> None:
@@ -150,8 +147,3 @@ def _stop(histories: list[History], what_to_try: str) -> NoReturn:
         step=step,
         history=history,
     )
-
-
-def _order(name: str) -> tuple[bool, bool, str]:
-    """Training first, the loss first: JAX returns dictionaries sorted."""
-    return name.startswith("test_"), not name.endswith("_loss"), name

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnn import inspect
 from jaxnn.data.stream import Stream
 from jaxnn.inspect import memory
-from jaxnn.inspect.memory import Memory
+from jaxnn.inspect.memory import Memory, readable
 from jaxnn.inspect.summary import aligned
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.devices.sharding import Parallel
@@ -118,11 +118,7 @@ def _placed(state: Any, data: Any, test_data: Any, parallel: Parallel | None) ->
     if parallel is None:
         return state, _shapes(data), _shapes(test_data)
     whole = NamedSharding(parallel.mesh, PartitionSpec())
-    state = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        state,
-        parallel.state_shardings(state),
-    )
+    state = jax.tree.map(_shapes, state, parallel.state_shardings(state))
     return state, _shapes(data, whole), _shapes(test_data, whole)
 
 
@@ -143,26 +139,22 @@ def memory_rows(
     """Lists what takes memory on a device, each with its size and a remark."""
     held = memory.bytes_held(tested)
     rows = [
-        ["state", memory.readable(memory.bytes_held(state)), "parameters, optimiser, random key"],
-        ["training set", memory.readable(memory.bytes_held(learned)), ""],
+        ["state", readable(memory.bytes_held(state)), "parameters, optimiser, random key"],
+        ["training set", readable(memory.bytes_held(learned)), ""],
     ]
     if tested is not None:
-        rows.append(["test set", memory.readable(held), ""])
+        rows.append(["test set", readable(held), ""])
     if program is None:
         return [*rows, ["program", "unknown", "the backend does not tell"]]
     free = memory.bytes_free(devices)
     what = "the program and the test set" if held else "the program"
-    limit = f"; {memory.readable(free)} are free" if free < memory.UNLIMITED else ""
+    limit = f"; {readable(free)} are free" if free < memory.UNLIMITED else ""
     return [
         *rows,
-        ["arguments", memory.readable(program.arguments), "of the program: state and training set"],
-        ["outputs", memory.readable(program.outputs), f"{memory.readable(program.reused)} in the state's place"],
-        ["temporaries", memory.readable(program.temporaries), ""],
-        [
-            "at the peak",
-            memory.readable(program.peak + held),
-            f"{what}{limit}",
-        ],
+        ["arguments", readable(program.arguments), "of the program: state and training set"],
+        ["outputs", readable(program.outputs), f"{readable(program.reused)} in the state's place"],
+        ["temporaries", readable(program.temporaries), ""],
+        ["at the peak", readable(program.peak + held), f"{what}{limit}"],
     ]
 
 
@@ -170,11 +162,6 @@ def position(run: Path, steps: int, epochs: int) -> str:
     """Reports where a run would resume, a line for each network if it trains several.
 
     Checkpoints are named by their step; to look into them would touch them.
-
-    Args:
-        run: The run folder.
-        steps: Number of steps of an epoch.
-        epochs: Number of epochs of the run.
     """
     folder = run / "checkpoints"
     parts = sorted(path for path in folder.glob("*") if not path.name.isdigit() and path.is_dir() and saved_steps(path))

@@ -13,8 +13,7 @@ from jaxnn.train.loop.computed import OF_DATA, Computed
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
 from jaxnn.train.step.compiling import Jitted, Options, jit, options_for
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:

@@ -156,12 +156,15 @@ class Epochs(Program):
         self._lost = nonfinite.first_lost(per_step, step)
         if (step - self._start) % self._steps and not self._lost:
             return None
-        record = records.of_epoch(epoch, step, position)
+        test = {}
         if self.evaluate is not None and not self._lost:
             self._display.doing("evaluating")
-            record = records.with_test(record, jax.device_get(self.evaluate(state)))
-            if not np.isfinite(record["test_loss"]):
-                self._lost = step, "test loss", record["test_loss"]
+            test = jax.device_get(self.evaluate(state))
+            if not np.isfinite(test["loss"]):
+                self._lost = step, "test loss", float(test["loss"])
+        rate = position.sums["examples"] / position.seconds
+        times = {"seconds": position.seconds, "examples_per_second": rate}
+        record = {"epoch": epoch, "step": step, **records.means(position.sums, test), **times}
         position.sums, position.seconds = {}, 0.0
         return record
 

@@ -1,7 +1,7 @@
 """The training loop: epochs, progress, metrics, plots, checkpoints, and a stop at a loss that is not finite."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -144,31 +144,23 @@ def fit(
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
     start = int(state.step)
-    training: Whole | Streamed
-    if isinstance(data, Stream):
-        training = Streamed(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
-    else:
-        if not isinstance(data, Computed):
-            check(data)
-        training = Whole(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
+    if not isinstance(data, Stream | Computed):
+        check(data)
+    kind = Streamed if isinstance(data, Stream) else Whole
+    training = kind(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
     if parallel is None:
         test_data = jax.tree.map(jnp.asarray, test_data)
     else:
         state, test_data = parallel.state(state), parallel.data(test_data)
         preprocess = parallel.preprocess(preprocess)
 
-    def evaluation(run_it: Callable[..., Any]) -> Callable[[TrainState], Any]:
-        return lambda state: run_it(
-            state,
-            test_data,
-            loss_fn,
-            preprocess=preprocess,
-            batch_size=test_batch_size,
-            reduction=reduction,
-            drop_last=left_out,
-            ema=ema,
-        )
-
+    tested = {
+        "preprocess": preprocess,
+        "batch_size": test_batch_size,
+        "reduction": reduction,
+        "drop_last": left_out,
+        "ema": ema,
+    }
     if not distributed.is_first():
         run, progress, profile = None, False, None
     first = start // steps
@@ -177,7 +169,8 @@ def fit(
         program = Epochs(training, steps=steps, chunk=chunk, start=start, epochs=epochs, display=display)
         if test_data is not None:
             compiled = evaluate_unchecked.with_options(compiler_options)
-            program.evaluate, program.trace_evaluation = evaluation(compiled), evaluation(compiled.trace)
+            program.evaluate = lambda state: compiled(state, test_data, loss_fn, **tested)
+            program.trace_evaluation = lambda state: compiled.trace(state, test_data, loss_fn, **tested)
             program.lost_in_test = lambda: nonfinite.advice(test_data, check, "test")
         return drive(
             program,

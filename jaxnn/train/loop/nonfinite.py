@@ -67,11 +67,7 @@ def stop(found: Lost, history: History, advice: str) -> NoReturn:
 def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:
     """Advises what to try: checks the labels, then the inputs, and otherwise advises a lower learning rate.
 
-    Args:
-        data: The data of the loss: a data set, or a batch of a stream.
-        check: The check of labels.
-        name: Name of the data, `training` or `test`.
-        numbers: Numbers of the examples in a batch.
+    `data` is the data set called `name`, or a batch of it with the examples of these `numbers`.
     """
     if fault := check.found(data, numbers):
         return f"labels of the {name} data are no class: {fault}"

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.train.checkpoint.options import Position
 from jaxnn.train.run.record import Record
 
 
@@ -16,31 +15,21 @@ def sums(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**totals, "examples": weights.sum(-1)}
 
 
-def means(sums: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Divides sums by the number of examples; a mean of no examples is 0."""
-    examples = np.asarray(sums["examples"])
-    return {name: total / np.where(examples == 0, 1, examples) for name, total in sums.items() if name != "examples"}
-
-
 def added(before: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The sums over an epoch's examples, further steps of it added."""
     return {name: before.get(name, 0.0) + float(total) for name, total in sums(per_step).items()}
 
 
-def of_epoch(epoch: int, step: int, position: Position) -> Record:
-    """The record of an epoch that has ended."""
-    rate = position.sums["examples"] / position.seconds
-    times = {"seconds": position.seconds, "examples_per_second": rate}
-    return {"epoch": epoch, "step": step, **_named("train", means(position.sums)), **times}
+def means(sums: Mapping[str, Any], test: Mapping[str, Any]) -> Record:
+    """The means of an epoch and the metrics of its evaluation, as numbers of a record, or lists of one per member.
 
-
-def with_test(record: Record, test: Mapping[str, Any]) -> Record:
-    """The record with the test's metrics, before the times."""
-    times = {name: record[name] for name in ("seconds", "examples_per_second")}
-    return {**{name: value for name, value in record.items() if name not in times}, **_named("test", test), **times}
-
-
-def _named(part: str, metrics: Mapping[str, Any]) -> Record:
-    """Metrics as numbers of a record, the loss first: JAX returns dictionaries sorted."""
-    names = sorted(metrics, key=lambda name: (name != "loss", name))
-    return {f"{part}_{name}": float(metrics[name]) for name in names}
+    A mean of no examples is 0.
+    """
+    examples = np.asarray(sums["examples"])
+    learned = {name: total / np.where(examples == 0, 1, examples) for name, total in sums.items() if name != "examples"}
+    record: Record = {}
+    for part, metrics in (("train", learned), ("test", test)):
+        # The loss first: JAX returns dictionaries sorted.
+        for name in sorted(metrics, key=lambda name: (name != "loss", name)):
+            record[f"{part}_{name}"] = np.asarray(metrics[name]).tolist()
+    return record

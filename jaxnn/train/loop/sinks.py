@@ -72,7 +72,10 @@ class EarlyStopping:
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
-        return [None, *(self(record) for record in history)][-1]
+        answer = None
+        for record in history:
+            answer = self(record)
+        return answer
 
 
 def early_stopping(
@@ -187,11 +190,7 @@ class Curves:
 
 
 def check_sinks(sinks: Any) -> Sequence[Sink]:
-    """Returns the sinks.
-
-    Raises:
-        ValueError: If they are not a list or tuple of callables.
-    """
+    """Returns the sinks; raises unless they are a list or tuple of callables."""
     if not isinstance(sinks, Sequence) or not all(map(callable, sinks)):
         raise ValueError(
             f"sinks: expected a list of callables (record, state) -> None or train.STOP, got {sinks!r}; "

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import keys
 from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import epoch_order
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state
 
 Step = Callable[..., tuple[TrainState, Metrics]]
 Weighted = tuple[Any, jax.Array | None]
@@ -171,10 +171,6 @@ class StreamedEpoch:
 
 def order_on_host(key: jax.Array, epoch: int, examples: int) -> np.ndarray:
     """Computes `epoch_order` on the host, to save memory of the device."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    words = np.asarray(jax.random.key_data(key) if typed else key)
+    words = np.asarray(keys.data_of(key))
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        local = jnp.asarray(words)
-        if typed:
-            local = jax.random.wrap_key_data(local, impl=jax.random.key_impl(key))
-        return np.asarray(epoch_order(local, epoch, examples))
+        return np.asarray(epoch_order(keys.with_data(key, jnp.asarray(words)), epoch, examples))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxnn.counts import whole
 from jaxnn.train.losses.fields import Place
 from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
 from jaxnn.train.losses.types import LossFn, Metrics
@@ -74,14 +75,15 @@ def classification(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected a number from 0 to below 1, got {label_smoothing}")
-    if ignore_label is not None and (isinstance(ignore_label, bool) or not isinstance(ignore_label, int | np.integer)):
+    ignored = None if ignore_label is None else whole(ignore_label)
+    if ignored is None and ignore_label is not None:
         raise ValueError(f"ignore_label: expected an integer or None, got {ignore_label!r}")
     return Classification(
         inputs=inputs,
         targets=labels,
         apply_fn=apply_fn,
         label_smoothing=float(label_smoothing),
-        ignore_label=None if ignore_label is None else int(ignore_label),
+        ignore_label=ignored,
     )
 
 

@@ -1,7 +1,7 @@
 """The loss of sequences whose labels have no times: connectionist temporal classification (CTC)."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 from jaxnn import functional as F
+from jaxnn.functional.arguments import integer
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_counts, first_bad, floating
+from jaxnn.train.losses.supervised import ApplyFn, Read, Supervised, check_counts, first_bad, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -68,30 +69,14 @@ def ctc(
         >>> (jnp.array([64.0, 16.0]) * jnp.exp(-losses)).round().astype(int).tolist()  # the numbers of alignments
         [5, 3]
     """
-    if isinstance(blank, bool) or not isinstance(blank, int | np.integer) or blank < 0:
-        raise ValueError(f"blank: expected an integer of at least 0, got {blank!r}")
     return CTC(
         inputs=inputs,
         targets=labels,
         apply_fn=apply_fn,
-        blank=int(blank),
+        blank=integer("blank", blank, 0),
         lengths=lengths,
         label_lengths=label_lengths,
     )
-
-
-class Read(NamedTuple):
-    """The arrays of a batch that decide what an example is worth.
-
-    Attributes:
-        targets: The labels, `(batch, longest)`.
-        label_lengths: How many of them count, `(batch,)`; None where all do.
-        lengths: How many frames count, `(batch,)`; None where all do.
-    """
-
-    targets: Any
-    label_lengths: Any
-    lengths: Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,11 +128,11 @@ class CTC(Supervised):
             return None
         return fields.find(batch, part, given)
 
-    def read(self, batch: Any) -> Any:
+    def read(self, batch: Any) -> Read:
         """Labels and lengths."""
-        parts = [self.place(batch, part) for part in ("label_lengths", "lengths")]
-        found = [None if place is None else fields.get(batch, place) for place in parts]
-        return Read(fields.get(batch, self.place(batch)), *found)
+        places = {part: self.place(batch, part) for part in ("lengths", "label_lengths")}
+        found = {part: fields.get(batch, place) for part, place in places.items() if place is not None}
+        return Read(fields.get(batch, self.place(batch)), **found)
 
     def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         """Logits in float32 at least, and labels in int32."""
@@ -168,7 +153,7 @@ class CTC(Supervised):
             )
         return outputs, jnp.asarray(targets).astype(jnp.int32)
 
-    def judge(self, read: Any, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
+    def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
         """Says which labels are no label, and which have no alignment."""
         if read.targets.dtype.kind not in "iu" or outputs.ndim != 3 or read.targets.ndim != 2:
             return "targets", ""

@@ -1,12 +1,12 @@
 """Losses of detectors that predict a heat map of centres, and size and offset of the boxes around them."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.counts import check_not_negative
 from jaxnn.functional import BoxMaps, encode_boxes
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.supervised import ApplyFn, floating
@@ -50,7 +50,7 @@ def heatmap(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta: flo
         >>> print(f"{train.losses.heatmap(logits, heat):.5f} {train.losses.heatmap(-logits, heat):.1f}")
         0.00009 62.0
     """
-    _check_numbers(alpha=alpha, beta=beta)
+    check_not_negative(alpha=alpha, beta=beta)
     logits = floating(logits)
     if logits.ndim < 3 or heat.shape != logits.shape:
         raise ValueError(
@@ -120,7 +120,7 @@ def detection(
         >>> losses.shape, sorted(parts), float(parts["size"][1])
         ((2,), ['heat', 'offset', 'size'], 0.0)
     """
-    _check_numbers(alpha=alpha, beta=beta, size_weight=size_weight, offset_weight=offset_weight)
+    check_not_negative(alpha=alpha, beta=beta, size_weight=size_weight, offset_weight=offset_weight)
     return Detection(float(alpha), float(beta), float(size_weight), float(offset_weight), apply_fn)
 
 
@@ -163,9 +163,3 @@ class Detection:
             "offset": error(offset, targets.offset),
         }
         return parts["heat"] + self.size_weight * parts["size"] + self.offset_weight * parts["offset"], parts
-
-
-def _check_numbers(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")

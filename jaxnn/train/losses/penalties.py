@@ -1,11 +1,11 @@
 """Penalties on the weights, and which parameters are weights."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.counts import check_not_negative
 from jaxnn.kernels.accumulate import widened
 from jaxnn.train.losses.types import Penalty
 
@@ -54,15 +54,10 @@ def l2(scale: float) -> Penalty:
         >>> float(train.losses.l2(0.5)({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}))
         3.0
     """
-    if not 0 <= scale < math.inf:
-        raise ValueError(f"scale: expected a finite number that is not negative, got {scale}")
+    check_not_negative(scale=scale)
 
     def penalty(params: Any) -> jax.Array:
-        weights = [
-            w
-            for w, is_weight in zip(jax.tree.leaves(params), jax.tree.leaves(weight_mask(params)), strict=True)
-            if is_weight
-        ]
+        weights = [w for w in jax.tree.leaves(params) if weight_mask(w)]
         squares = [jnp.sum(jnp.square(widened(jnp.abs(w)))) for w in weights]
         with jax.numpy_dtype_promotion("standard"):  # of weights in float32 and in float64
             return scale * sum(squares, start=jnp.float32(0))

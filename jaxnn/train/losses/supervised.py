@@ -24,13 +24,15 @@ class Read(NamedTuple):
 
     Attributes:
         targets: `(batch, *positions)`.
-        lengths: Of sequences, integers `(batch,)`.
-        mask: Of sequences, bools `(batch, time)`.
+        lengths: Of sequences, integers `(batch,)`; None where all steps count.
+        mask: Of sequences, bools `(batch, time)`; None where all steps count.
+        label_lengths: Of labels without times, integers `(batch,)`; None where all count.
     """
 
     targets: Any
     lengths: Any = None
     mask: Any = None
+    label_lengths: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +151,9 @@ class Supervised:
     def counted(self, read: Read) -> Any:
         """Which positions count, bools of the targets' shape, of NumPy arrays on the host; None where all do."""
         kept, mask = self.labelled(read.targets), None if self.steps is None else self.steps.counted(read)
-        return kept if mask is None else mask if kept is None else mask & kept
+        if mask is None or kept is None:
+            return kept if mask is None else mask
+        return mask & kept
 
     def labelled(self, targets: Any) -> Any:
         """Which targets count by their value; None where all do."""
@@ -199,11 +203,7 @@ class Supervised:
 
 
 def floating(outputs: Any) -> jax.Array:
-    """Outputs in float32 at least.
-
-    Raises:
-        ValueError: If they are not one floating-point array.
-    """
+    """Outputs in float32 at least; raises unless they are one floating-point array."""
     if not hasattr(outputs, "dtype"):
         raise ValueError(
             f"model: expected one array of outputs, got a {type(outputs).__name__}; choose the array with "
@@ -215,11 +215,7 @@ def floating(outputs: Any) -> jax.Array:
 
 
 def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
-    """Outputs of the targets' shape; a last axis of size 1 that the targets lack is dropped.
-
-    Raises:
-        ValueError: If the shapes differ otherwise.
-    """
+    """Outputs of the targets' shape, without a last axis of size 1 that these lack; raises if shapes differ more."""
     shape = tuple(jnp.shape(targets))
     if len(shape) < 1 or outputs.shape not in (shape, (*shape, 1)):
         raise ValueError(

@@ -11,11 +11,7 @@ from jaxnn.train.step.expected import check_examples
 
 
 def count(data: Any, name: str = "data") -> int:
-    """Counts the examples: the leading length that all arrays of `data` share.
-
-    Raises:
-        ValueError: If there are no arrays or no examples, or the lengths differ.
-    """
+    """Counts the examples: the leading length that all arrays of `data` share; raises if there is none."""
     check_examples(data, name)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
@@ -32,7 +28,10 @@ def count(data: Any, name: str = "data") -> int:
 def _told(lengths: dict[str, tuple[int, ...]]) -> str:
     """The leading length of each array: of many arrays, the first of each length."""
     if len(lengths) > 8:
-        lengths = {leaf: shape for shape, leaf in {shape: leaf for leaf, shape in reversed(lengths.items())}.items()}
+        first: dict[tuple[int, ...], str] = {}
+        for leaf, shape in lengths.items():
+            first.setdefault(shape, leaf)
+        lengths = {leaf: shape for shape, leaf in first.items()}
     told = ", ".join(f"{leaf}: {shape}" for leaf, shape in lengths.items()) or "no array"
     if () in lengths.values():
         told += "; () is a number alone: make arrays of lists with np.asarray, and repeat a number for every example."
@@ -44,11 +43,7 @@ Reduction = Literal["examples", "batch"]
 
 
 def steps(n: int, batch_size: int, drop_last: bool = False, name: str = "batch_size") -> int:
-    """Counts the batches of `n` examples, or only the full ones.
-
-    Raises:
-        ValueError: If `batch_size` is not a positive integer, or there is no full batch with `drop_last`.
-    """
+    """Counts the batches of `n` examples, or only the full ones; raises if there is none."""
     batch_size = check_count(name, batch_size)
     if drop_last and n < batch_size:
         raise ValueError(f"{name}: expected at most {n}, the number of examples, with drop_last=True, got {batch_size}")
@@ -76,9 +71,6 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
     """Checks losses and metrics; returns them as one dictionary of float `(batch,)`, and the weight of each example.
 
     The weights are None if the loss function returns none; then every example counts once.
-
-    Raises:
-        ValueError: If one of them is not one number per example.
     """
     n, values = count(batch, "batch"), _named(losses, metrics)
     for name, value in values.items():
@@ -94,11 +86,7 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
 
 
 def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
-    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight.
-
-    Raises:
-        ValueError: If the loss is not a scalar, or a metric neither a scalar nor one number per example.
-    """
+    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight."""
     n, values = count(batch, "batch"), _named(loss, metrics)
     for name, value in values.items():
         shapes = ((),) if name in ("loss", "examples") else ((), (n,))
@@ -112,11 +100,7 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
 
 
 def check_full(weights: Any, reduction: Reduction) -> None:
-    """Checks that a batch with a loss of the whole batch has no weights.
-
-    Raises:
-        ValueError: If it has weights, or `reduction` is unknown.
-    """
+    """Raises if a batch with a loss of the whole batch has weights, or `reduction` is unknown."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")
     if reduction == "batch" and weights is not None:

@@ -77,11 +77,7 @@ def compiler_options() -> dict[str, Value]:
 
 
 def effective_options(given: Options | None) -> dict[str, Value]:
-    """Returns the given options, which must be known, or those of the table.
-
-    Raises:
-        ValueError: If this jaxlib does not know an option, or not with that value.
-    """
+    """Returns the given options, or those of the table; raises if this jaxlib does not know one, or not that value."""
     if given is None:
         return compiler_options()
     for name, value in given.items():
@@ -153,11 +149,10 @@ class Jitted:
     ):
         self.compiler_options = None if compiler_options is None else _checked(compiler_options)
         self._inner: Any = jax.jit(function, **jit_options)
-        self._jit = functools.partial(jax.jit, function, **jit_options)
-        self._jit_options = jit_options
+        self._function, self._jit_options = function, jit_options
         self._with_others: dict[str, Jitted] = {}
         self._watch = Watch(function) if warn_of_retraces else None
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())  # nothing of another `Jitted`
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it."""
@@ -169,7 +164,7 @@ class Jitted:
             with eigen_context(eigen):
                 result = outermost(*args, **kwargs)
         except (TypeError, ValueError, RuntimeError) as error:
-            explain(error, self.__wrapped__, args, kwargs)  # type: ignore[attr-defined]
+            explain(error, self._function, args, kwargs)
             raise
         watch = self._watch
         if watch is not None and (watch.first or compilations() != before):
@@ -183,12 +178,7 @@ class Jitted:
         options = _checked(compiler_options)
         key = repr(sorted(options.items()))
         if key not in self._with_others:
-            self._with_others[key] = Jitted(
-                self.__wrapped__,  # type: ignore[attr-defined]
-                options,
-                self._jit_options,
-                self._watch is not None,
-            )
+            self._with_others[key] = Jitted(self._function, options, self._jit_options, self._watch is not None)
         return self._with_others[key]
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
@@ -218,7 +208,7 @@ class Jitted:
         # Not before the first call: it starts JAX, and the process may not have joined its job yet.
         options = effective_options(self.compiler_options)
         eigen = leaves_convolutions(str(options[_YNN])) if _YNN in options else None
-        return self._jit(compiler_options=options), eigen
+        return jax.jit(self._function, compiler_options=options, **self._jit_options), eigen
 
 
 class _Traced:
@@ -241,8 +231,8 @@ with jax.ensure_compile_time_eval():
 
 
 def _checked(options: Options) -> dict[str, Value]:
-    wrong: Any = None if isinstance(options, Mapping) else options
-    if wrong is None:
+    wrong: Any = options
+    if isinstance(options, Mapping):
         wrong = {n: v for n, v in options.items() if not (isinstance(n, str) and isinstance(v, Value))}
         if not wrong:
             return dict(options)

@@ -24,11 +24,7 @@ from jaxnn.kernels.accumulate import widened
 
 
 def check_decay(decay: float) -> float:
-    """Reads a decay.
-
-    Raises:
-        ValueError: If it is not from 0 to below 1.
-    """
+    """Reads a decay; raises unless it is from 0 to below 1."""
     if isinstance(decay, bool) or not isinstance(decay, float | int) or not 0 <= decay < 1:
         raise ValueError(f"ema: expected a decay from 0 to below 1, for example 0.999, got {decay!r}")
     return float(decay)
@@ -40,14 +36,7 @@ def start(params: Any) -> Any:
 
 
 def update(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
-    r"""The average after a step.
-
-    Args:
-        average: The average before.
-        params: The parameters after the step.
-        decay: :math:`d`.
-        step: :math:`t`, how many steps were taken before.
-    """
+    """The average after step number `step`, from the average before it and the parameters after it."""
     t = step.astype(jnp.float32)
     share = 1 - jnp.minimum(jnp.float32(decay), (1 + t) / (10 + t))
     return jax.tree.map(lambda a, p: a + share.astype(a.dtype) * (p.astype(a.dtype) - a), average, params)

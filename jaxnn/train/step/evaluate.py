@@ -12,9 +12,8 @@ from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, losses_and_metrics
-from jaxnn.train.step.given import check_state
 from jaxnn.train.step.labels import LabelCheck
-from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.state import TrainState, apply, check_state
 from jaxnn.train.step.step import Preprocess
 
 
@@ -126,11 +125,7 @@ def evaluate_unchecked(
 def check_batches(
     examples: int, batch_size: int, reduction: Reduction, drop_last: bool, name: str = "batch_size"
 ) -> int:
-    """Counts the examples that an evaluation uses, those that `drop_last` leaves out not.
-
-    Raises:
-        ValueError: If the batch size, called `name` in the error, does not fit.
-    """
+    """Counts the examples that an evaluation uses; raises if the batch size, called `name`, does not fit."""
     batching.check_full(None, reduction)
     used = batching.steps(examples, batch_size, drop_last, name) * batch_size if drop_last else examples
     if reduction == "batch" and used % batch_size:

@@ -14,13 +14,8 @@ from flax import nnx
 def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Replaces an error of `jax.jit` whose cause is a donated argument, or one that is not an array.
 
-    It runs after an error alone, so a call that succeeds pays nothing for it.
-
-    Args:
-        error: What the call raised.
-        function: What was called.
-        args: Its positional arguments; the first two are the state, and the data or the batch.
-        kwargs: Its keyword arguments.
+    It runs after an error alone, so a call that succeeds pays nothing for it. The first two arguments of the function
+    are the state, and the data or the batch.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
         return  # an error of the device, after which arguments may be donated already
@@ -29,26 +24,20 @@ def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...
     except TypeError:
         return  # Python's own message names the wrong argument
     for name, value in list(named.items())[:2]:
-        if is_used_up(value):
-            raise ValueError(used_up(name)) from None
+        check_there(value, name)
         if isinstance(error, TypeError):
             check_arrays(value, name)
 
 
-def is_used_up(tree: Any) -> bool:
-    """Whether an array of a pytree was donated or deleted."""
-    return any(
-        isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
-        for leaf in jax.tree.leaves(tree)
-    )
-
-
-def used_up(name: str) -> str:
-    """The error for a state whose arrays were donated."""
-    return (
-        f"{name}: expected arrays that are still there, got ones that were donated to an earlier step, epoch or fit; "
-        f"use what that returned ({name}, ... = step({name}, ...)), or give it a copy: jax.tree.map(jnp.copy, {name})."
-    )
+def check_there(tree: Any, name: str) -> None:
+    """Raises if an array of a pytree was donated or deleted."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+            raise ValueError(
+                f"{name}: expected arrays that are still there, got ones that were donated to an earlier step, epoch "
+                f"or fit; use what that returned ({name}, ... = step({name}, ...)), or give it a copy: "
+                f"jax.tree.map(jnp.copy, {name})."
+            ) from None
 
 
 def check_arrays(data: Any, name: str) -> None:
@@ -88,11 +77,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def check_tx(tx: Any) -> None:
-    """Raises unless something is an Optax optimiser.
-
-    Raises:
-        ValueError: If it is not; the message says how to make one of it.
-    """
+    """Raises unless something is an Optax optimiser; the message says how to make one of it."""
     pair = callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))
     if pair and not isinstance(tx, nnx.Optimizer | type):
         return
@@ -108,11 +93,7 @@ def check_tx(tx: Any) -> None:
 
 
 def check_opt_state(opt_state: Any) -> None:
-    """Raises if an optimiser takes something else than parameters.
-
-    Raises:
-        ValueError: If it is `optax.lookahead`, or has a part that is.
-    """
+    """Raises if an optimiser is `optax.lookahead`, or has a part that is: that takes something else than parameters."""
 
     def looks_ahead(node: Any) -> bool:
         return isinstance(node, optax.LookaheadState)
@@ -125,11 +106,7 @@ def check_opt_state(opt_state: Any) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raises unless something is an NNX module or a pytree of arrays.
-
-    Raises:
-        ValueError: If it is not, a class or a module of another library for instance.
-    """
+    """Raises unless something is an NNX module or a pytree of arrays, not a class or a module of another library."""
     if isinstance(model, nnx.Module):
         return
     for path, leaf in jax.tree.leaves_with_path(model):
@@ -151,9 +128,6 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
         function: The function; None is not checked.
         form: `"(model, batch, key) -> (losses, metrics)"`.
         advice: What to do.
-
-    Raises:
-        ValueError: If it cannot be called with the arguments of the form.
     """
     if function is None:
         return
@@ -174,11 +148,7 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
 
 
 def check_static(**functions: Any) -> None:
-    """Raises unless functions can be hashed, as those that a compiled evaluation belongs to.
-
-    Raises:
-        ValueError: If one cannot, for example an object of a dataclass that is not frozen.
-    """
+    """Raises unless functions can be hashed: a compiled evaluation belongs to them."""
     for name, function in functions.items():
         try:
             hash(function)
@@ -190,11 +160,7 @@ def check_static(**functions: Any) -> None:
 
 
 def check_loss_fn(loss_fn: Any) -> None:
-    """Raises unless something may be a loss function.
-
-    Raises:
-        ValueError: If it takes other arguments, or is one of Optax's, which know of no model.
-    """
+    """Raises if something takes other arguments than a loss function, or is one of Optax's, which know of no model."""
     form = "(model, batch, key) -> (losses, metrics)"
     if loss_fn is None or getattr(loss_fn, "__module__", "").startswith("optax"):
         call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
@@ -206,11 +172,7 @@ def check_loss_fn(loss_fn: Any) -> None:
 
 
 def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
-    """Returns what a loss function returned, and checks that it is a pair.
-
-    Raises:
-        ValueError: If it is not a pair.
-    """
+    """Returns what a loss function returned; raises if it is not a pair."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         got = f"an array of shape {returned.shape}" if isinstance(returned, jax.Array) else described(returned)
         raise ValueError(
@@ -221,11 +183,7 @@ def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
 
 
 def check_examples(data: Any, name: str) -> None:
-    """Checks that data are arrays with the examples along their first axis.
-
-    Raises:
-        ValueError: If they are not, for example a list of batches.
-    """
+    """Raises unless data are arrays with the examples along their first axis: a list of batches is not."""
     check_arrays(data, name)
     several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)
     if several and len({jax.tree.structure(part) for part in data}) == 1:

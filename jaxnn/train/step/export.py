@@ -11,8 +11,7 @@ import numpy as np
 from jaxnn.interop import Program, Step, export_program
 from jaxnn.interop.program import PLATFORMS
 from jaxnn.train.step.expected import check_function
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.state import TrainState, apply, check_state
 from jaxnn.train.step.step import Preprocess
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.supervised import Read, Supervised
 from jaxnn.train.losses.types import LossFn
-from jaxnn.train.step.given import check_state
-from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.state import TrainState, apply, check_state
 from jaxnn.train.step.step import Preprocess
 
 

@@ -1,13 +1,12 @@
 """Optimisers and schedules of Optax by name, for command lines."""
 
-import math
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnn.counts import check_count
+from jaxnn.counts import check_count, check_not_negative
 from jaxnn.kernels.accumulate import widened
 from jaxnn.train.losses.penalties import weight_mask
 
@@ -72,9 +71,7 @@ def optimizer(
             f"weight_decay: expected 0 for adam, got {weight_decay}; use adamw, or train.losses.l2 for a penalty on "
             "the loss."
         )
-    for what, number in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{what}: expected a finite number that is not negative, got {number}")
+    check_not_negative(learning_rate=learning_rate, weight_decay=weight_decay)
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm: expected a positive number or None, got {clip_norm}")
     factor = _factor(schedule, steps, warmup)
@@ -85,12 +82,12 @@ def optimizer(
 
         parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
         if name == "adam":
-            parts += [optax.adam(rate)]
+            parts.append(optax.adam(rate))
         elif name == "adamw":
-            parts += [optax.adamw(rate, weight_decay=weight_decay, mask=weight_mask)]
+            parts.append(optax.adamw(rate, weight_decay=weight_decay, mask=weight_mask))
         else:
-            parts += [optax.add_decayed_weights(weight_decay, mask=weight_mask)]
-            parts += [optax.sgd(rate, momentum=0.9, nesterov=True)]
+            parts.append(optax.add_decayed_weights(weight_decay, mask=weight_mask))
+            parts.append(optax.sgd(rate, momentum=0.9, nesterov=True))
         return _in_float32(optax.chain(*parts))
 
     inject = optax.inject_hyperparams(make, hyperparam_dtype=jnp.float32)
@@ -116,14 +113,12 @@ def _factor(schedule: str, steps: int | None, warmup: float) -> optax.Schedule:
         raise ValueError(f"schedule: expected one of {', '.join(get_args(Schedule))}, got {schedule!r}")
     if steps is not None:
         check_count("steps", steps)
-    elif schedule == "constant":
+    if schedule == "constant":
         return optax.constant_schedule(1.0)
-    else:
+    if steps is None:
         raise ValueError(f"steps: expected the steps of the whole run for a {schedule} schedule, got None; give them.")
-    if schedule == "cosine":
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")
-        return optax.warmup_cosine_decay_schedule(0.0, 1.0, round(warmup * steps), steps)
     if schedule == "one-cycle":
         return optax.cosine_onecycle_schedule(steps, 1.0)
-    return optax.constant_schedule(1.0)
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")
+    return optax.warmup_cosine_decay_schedule(0.0, 1.0, round(warmup * steps), steps)

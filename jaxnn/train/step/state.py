@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from jaxnn import shapes
+from jaxnn import keys, shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
-from jaxnn.train.step.expected import check_model, check_opt_state, check_tx, is_used_up, used_up
+from jaxnn.train.step.expected import check_model, check_opt_state, check_there, check_tx, described
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
@@ -89,8 +89,7 @@ class TrainState:
             for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
             later step is given this state and donates it.
         """
-        if is_used_up(self):
-            raise ValueError(used_up("state"))
+        check_there(self, "state")
         return _merge(jax.tree.map(_own, self.averaged() if ema else self))
 
 
@@ -185,6 +184,17 @@ def create_state(
     )
 
 
+def check_state(state: Any, name: str = "state") -> None:
+    """Raises unless the argument `name` is a `TrainState` whose arrays are there."""
+    if not isinstance(state, TrainState):
+        if isinstance(state, nnx.Optimizer | nnx.Module):
+            advice = "make it once: state = train.create_state(model, tx, key)"
+        else:
+            advice = "make it with train.create_state, and give it first"
+        raise ValueError(f"{name}: expected a TrainState, got {described(state)}; {advice}.")
+    check_there(state, name)
+
+
 def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, Any]:
     """Calls `function(model)` on the model in training or evaluation mode; for use inside `jit` only.
 
@@ -214,7 +224,7 @@ def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, train
     # Values that a module sows for its caller to read are outputs, not state.
     _, *states = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
     variables = nnx.to_pure_dict(states[-1])
-    before, after = jax.tree.map(_describe, state.variables), jax.tree.map(_describe, variables)
+    before, after = jax.tree.map(kind, state.variables), jax.tree.map(kind, variables)
     if before != after:
         raise ValueError(
             f"model: expected variables that keep names, shapes and dtypes in a step, {before}, got {after}; "
@@ -229,8 +239,9 @@ def _merge(state: TrainState) -> Any:
     return nnx.merge(state.graphdef, state.all_params, state.variables)
 
 
-def _describe(x: jax.Array) -> str:
-    return f"{x.dtype} {x.shape}"
+def kind(x: Any) -> str:
+    """Dtype and shape of an array or number, as text."""
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
 
 
 def _own(x: Any) -> jax.Array:
@@ -242,7 +253,7 @@ def _own(x: Any) -> jax.Array:
 
 def _check_key(key: Any) -> None:
     if isinstance(key, jax.Array):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+        if keys.is_key(key) and key.shape == ():
             return
         if key.dtype == jnp.uint32 and key.ndim == 1:  # the older, raw form
             return

@@ -16,9 +16,8 @@ from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
-from jaxnn.train.step.given import check_state
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
-from jaxnn.train.step.state import TrainState, apply
+from jaxnn.train.step.state import TrainState, apply, check_state, kind
 
 Preprocess = Callable[[jax.Array | None, Any], Any]
 """`(key, batch) -> batch`; `key` is None in evaluation."""
@@ -214,7 +213,7 @@ def _like_before(after: Any, before: Any) -> Any:
     """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
     new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (after, before))
     for path in [*old, *new]:
-        was, is_now = (_describe(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
+        was, is_now = (kind(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
         if was != is_now:
             raise ValueError(
                 f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
@@ -223,10 +222,6 @@ def _like_before(after: Any, before: Any) -> Any:
             )
     # A weak type alone would make the second step compile again.
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), after)
-
-
-def _describe(x: Any) -> str:
-    return f"{jnp.result_type(x)} {jnp.shape(x)}"
 
 
 def _scalar(value: Any, dtype: Any) -> jax.Array:

@@ -54,6 +54,15 @@ def test_inside_another_program_it_is_a_plain_jitted_function():
         np.testing.assert_array_equal(result, [2, 2])
 
 
+def test_around_another_jitted_function_its_own_options_hold():
+    inner = train.jit(lambda x: x + 1, compiler_options={})
+    outer = train.jit(inner, compiler_options={"xla_cpu_enable_fast_math": False}, donate_argnums=0)
+    given = jnp.ones(4)
+    assert outer(given).tolist() == [2, 2, 2, 2]
+    assert given.is_deleted()
+    assert outer.compiler_options == {"xla_cpu_enable_fast_math": False}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"xla_no_such_option": 1}, "xla_no_such_option=1"), ({"xla_cpu_max_isa": None}, "by name"), ("fast", "'fast'")],
