@@ -141,10 +141,15 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
     try:
         signature.bind(*[None] * wanted)
     except TypeError:
-        if getattr(function, "__module__", "").startswith("jaxnn.train"):
-            room = "train.losses" if "losses" in function.__module__ else "train"
+        if _module(function).startswith("jaxnn.train"):
+            room = "train.losses" if "losses" in _module(function) else "train"
             advice = f"call it: {room}.{function.__name__}(...)"
         raise ValueError(f"{name}: expected a function {form}, got one of {signature}; {advice}.") from None
+
+
+def _module(function: Any) -> str:
+    """The name of its module; empty for a function that text was run to make, which has none."""
+    return getattr(function, "__module__", None) or ""
 
 
 def check_static(**functions: Any) -> None:
@@ -162,7 +167,7 @@ def check_static(**functions: Any) -> None:
 def check_loss_fn(loss_fn: Any) -> None:
     """Raises if something takes other arguments than a loss function, or is one of Optax's, which know of no model."""
     form = "(model, batch, key) -> (losses, metrics)"
-    if loss_fn is None or getattr(loss_fn, "__module__", "").startswith("optax"):
+    if loss_fn is None or _module(loss_fn).startswith("optax"):
         call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
         raise ValueError(
             f"loss_fn: expected a function {form}, got {described(loss_fn)}; write one: lambda model, batch, key: "

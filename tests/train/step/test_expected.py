@@ -219,3 +219,11 @@ def test_pictures_in_bytes_without_preprocessing_are_told_how_to_become_floats()
     with pytest.raises(ValueError, match="x: expected a floating dtype") as told:
         jax.eval_shape(train.make_step(train.losses.classification()), state, batch)
     assert any("preprocess=train.image_preprocess()" in note for note in told.value.__notes__)
+
+
+def test_a_loss_function_of_no_module_serves():
+    def loss_fn(model, batch, key):
+        return model(batch[0]).sum(-1), {}
+
+    loss_fn.__module__ = None  # as of one that `exec` makes
+    train.make_step(loss_fn)
