@@ -34,6 +34,12 @@ def of_epoch(epoch: int, step: int, position: Position) -> Record:
     return {"epoch": epoch, "step": step, **_named("train", means(position.sums)), **times}
 
 
+def names(trained: Mapping[str, Any], tested: Mapping[str, Any]) -> set[str]:
+    """The names of the record of an epoch, from those of the metrics of its steps and of the evaluation."""
+    train = {f"train_{name}" for name in trained if name != "examples"}
+    return {"epoch", "step", "seconds"} | train | {f"test_{name}" for name in tested}
+
+
 def with_test(record: Record, test: Mapping[str, Any]) -> Record:
     """The record with the test's metrics, before the times."""
     times = {name: record[name] for name in ("seconds", "examples_per_second")}

@@ -2,7 +2,7 @@
 
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,9 @@ Sink = Callable[[Record, TrainState], Stop | None]
 """`(record, state) -> None`, or `STOP`. The next step donates `state`: copy what has to last.
 
 A sink that is a context manager is entered before training and left when it ends, after an error too. One with a method
-`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well.
+`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well. One with a method
+`check_names(names)` is given the names of the records before anything is compiled, to raise where one that it needs is
+missing.
 """
 
 
@@ -59,16 +61,20 @@ class EarlyStopping:
 
     def __call__(self, record: Record, state: TrainState | None = None) -> Stop | None:
         """Compares the record's metric with the best one so far."""
-        if self._metric not in record:
-            raise ValueError(
-                f"metric: expected one of the record, {', '.join(sorted(record))}, got {self._metric!r}; "
-                "test metrics need test_data."
-            )
+        self.check_names(record)
         value = self._sign * np.asarray(record[self._metric], float)  # NaN and None are never better
         better = value < self._best - self._delta
         self._best = np.where(better, value, self._best)
         self._waited = 0 if better.any() else self._waited + 1
         return STOP if self._waited >= self._patience else None
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raises if the metric is none of the names of a record."""
+        if self._metric not in names:
+            raise ValueError(
+                f"metric: expected one of the record, {', '.join(sorted(names))}, got {self._metric!r}; "
+                "test metrics need test_data."
+            )
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
@@ -91,8 +97,8 @@ def early_stopping(
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown, or, after the first epoch, if the
-            record has no such metric.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown, or, before training, if the record
+            has no such metric.
 
     Example:
         >>> from jaxnn import train
@@ -198,6 +204,13 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
             "for example [train.early_stopping('test_loss')]."
         )
     return sinks
+
+
+def check_names(names: Collection[str], readers: Sequence[Any]) -> None:
+    """Shows the names of the records to those of their readers that have a `check_names`."""
+    for reader in readers:
+        if hasattr(reader, "check_names"):
+            reader.check_names(names)
 
 
 def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:

@@ -210,7 +210,7 @@ def test_a_folder_that_was_refused_is_free_again():
 
 
 def test_a_name_to_choose_the_best_by_that_does_not_exist_is_told():
-    with pytest.raises(ValueError, match=r"best: expected one of the history, .* got 'test_loss'"):
+    with pytest.raises(ValueError, match=r"best: expected one of the record, .* got 'test_loss'"):
         fit(1, checkpoints=train.Checkpoints(FOLDER, best="test_loss"))
 
 
