@@ -74,7 +74,9 @@ class Checkpoints:
     def __post_init__(self) -> None:
         check_count("keep", self.keep)
         if self.best is not None and not isinstance(self.best, str):
-            raise ValueError(f"best: expected the name of a metric, or None, got {self.best!r}; for example 'test_loss'.")
+            raise ValueError(
+                f"best: expected the name of a metric, or None, got {self.best!r}; for example 'test_loss'."
+            )
         sign("best_mode", self.best_mode, "")
         if self.every is not None:
             check_count("every", self.every)

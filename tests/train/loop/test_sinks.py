@@ -167,11 +167,16 @@ def test_a_metric_that_is_missing_is_told_before_training(kind):
         state, training = train.ensemble.create(lambda key: jnp.zeros(3), optax.sgd(0.05), {"seed": [0, 1]}), None
         training = train.ensemble.fit
     names = "epoch, (examples_per_second, )?seconds, step, (test_loss, )?train_grad_norm, train_loss"
-    wrong = {"sinks": [train.early_stopping("val_loss")]}, {"checkpoints": train.Checkpoints("runs/none", best="val_loss")}
+    wrong = (
+        {"sinks": [train.early_stopping("val_loss")]},
+        {"checkpoints": train.Checkpoints("runs/none", best="val_loss")},
+    )
     for options, name in zip(wrong if kind != "ensemble" else wrong[:1], ("metric", "best"), strict=False):
         with (
             testing.record_compilations() as compiled,
-            pytest.raises(ValueError, match=f"{name}: expected one of the record, {names}, got 'val_loss'; test metrics"),
+            pytest.raises(
+                ValueError, match=f"{name}: expected one of the record, {names}, got 'val_loss'; test metrics"
+            ),
         ):
             training(state, set_, quadratic, batch_size=4, progress=False, **options)
         assert not any("epoch" in program or "step" in program for program in compiled)
