@@ -1,5 +1,7 @@
 """Names that moved to another package: whoever still writes the old one reads the new one."""
 
+import dis
+import sys
 from typing import Any
 
 _LOSSES = {
@@ -11,13 +13,26 @@ _LOSSES = {
 }
 _ENSEMBLES = {f"{name}_ensemble": f"train.ensemble.{name}" for name in ("create", "fit", "make")}
 
+_ROOMS = {
+    "inspect": ("flops", "cost", "summary", "reliability", "scores"),
+    "train.checkpoint": ("Saver", "CheckpointError", "CheckpointWarning", "Position", "Interrupted"),
+    "train.run": ("TensorBoard",),
+    "train.loop": ("StreamedEpoch", "NonFiniteLossError", "epoch_order"),
+    "train.devices": ("OutOfMemoryError", "ProcessLostError", "Parallel"),
+    "train.step": ("compiler_options",),
+    "train.ensemble": ("diverged",),
+}
+
 MOVED = {
     "jaxnn.train": {
         **_LOSSES,
         **_ENSEMBLES,
+        **{name: f"{room}.{name}" for room, names in _ROOMS.items() for name in names},
         "distributed": "train.devices.distributed",
         "grid": "train.ensemble.grid",
         "member": "train.ensemble.member",
+        "plots": "plots",
+        "weight_mask": "train.losses.weight_mask",
     },
     "jaxnn.train.ensemble": _ENSEMBLES,
     "jaxnn.train.step": {
@@ -30,7 +45,7 @@ MOVED = {
 
 
 def explain(package: dict[str, Any]) -> None:
-    """Lets a package answer for its old names, by an `AttributeError` that says where each is now.
+    """Lets a package answer for its old names, by an error that says where each is now.
 
     Args:
         package: The `globals()` of its `__init__.py`. Type checkers, which do not see that it gets a `__getattr__`,
@@ -47,7 +62,13 @@ def explain(package: dict[str, Any]) -> None:
 
     def missing(name: str) -> Any:
         if name in MOVED[module]:
-            raise AttributeError(f"{module.removeprefix('jaxnn.')}.{name}: moved; use {MOVED[module][name]}.")
+            kind = ImportError if _imports(sys._getframe(1)) else AttributeError
+            raise kind(f"{module.removeprefix('jaxnn.')}.{name}: moved; use {MOVED[module][name]}.")
         raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
 
     package["__getattr__"] = missing
+
+
+def _imports(frame: Any) -> bool:
+    """Whether a frame is at a `from package import name`: of an `AttributeError` Python drops the text there."""
+    return bool(frame.f_code.co_code[frame.f_lasti] == dis.opmap["IMPORT_FROM"])

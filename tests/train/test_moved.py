@@ -18,11 +18,16 @@ def test_an_old_name_says_where_it_went(package, name, new):
     with pytest.raises(AttributeError) as caught:
         getattr(importlib.import_module(package), name)
     assert str(caught.value) == f"{short}.{name}: moved; use {new}."
+    with pytest.raises(ImportError) as imported:
+        exec(f"from {package} import {name}")
+    assert str(imported.value) == str(caught.value)
     assert reduce(getattr, new.split("."), jaxnn) is not None
 
 
 def test_other_unknown_names_have_the_message_of_python():
     with pytest.raises(AttributeError, match=r"module 'jaxnn\.train' has no attribute 'clasification_loss'"):
         train.clasification_loss  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'clasification_loss' from 'jaxnn.train'"):
+        exec("from jaxnn.train import clasification_loss")
     assert not hasattr(train, "classification_loss")
     assert not hasattr(train.step, "LossFn")

@@ -1,6 +1,6 @@
 """`fit`'s program: epochs over a data set or a stream, each followed by an evaluation."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
