@@ -97,8 +97,8 @@ def early_stopping(
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if the record has
-            no such metric.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if a record has no
+            such metric.
 
     Example:
         >>> from jaxnn import train
