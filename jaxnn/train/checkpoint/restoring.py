@@ -151,7 +151,7 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
         if was != is_now:
             raise CheckpointError(
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
-                "pass what that run was started with, in the version of that time, or start a new run in another folder."
+                "pass what that run was started with, in its version of jaxnn, or start a new run in another folder."
             )
 
 

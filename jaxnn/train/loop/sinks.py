@@ -97,7 +97,7 @@ def early_stopping(
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if a record has no
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if records have no
             such metric.
 
     Example:
