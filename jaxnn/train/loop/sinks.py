@@ -97,8 +97,8 @@ def early_stopping(
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if records have no
-            such metric.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if the metric is
+            none of a record.
 
     Example:
         >>> from jaxnn import train
