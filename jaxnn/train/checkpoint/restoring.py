@@ -39,6 +39,7 @@ def restore(
 
     Raises:
         CheckpointError: If there is none, none that can be the best, or it is damaged or of another model or optimiser.
+        ValueError: If `best` is no bool.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -54,6 +55,10 @@ def restore(
         >>> len(history), round(float(state.params), 1)
         (1, 1.2)
     """
+    if not isinstance(best, bool):
+        raise ValueError(
+            f"best: expected True or False, got {best!r}; the metric is that of train.Checkpoints(best=...)."
+        )
     folder = Path(folder).absolute()
     if not (steps := saved_steps(folder)):
         raise CheckpointError(f"folder: expected checkpoints in {folder}, got none; give that of train.Checkpoints.")

@@ -12,6 +12,7 @@ from jaxnn.counts import check_count
 from jaxnn.train.checkpoint.options import Mode, sign
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
+from jaxnn.train.step.expected import check_function
 from jaxnn.train.step.state import TrainState
 
 
@@ -113,7 +114,7 @@ class TimeLimit:
     """A sink that stops a run after some minutes of training; made by `time_limit`."""
 
     def __init__(self, minutes: float):
-        if not minutes > 0:
+        if not isinstance(minutes, int | float) or not minutes > 0:
             raise ValueError(f"minutes: expected a positive number, got {minutes!r}")
         self._minutes, self._before, self._began = minutes, 0.0, time.perf_counter()
 
@@ -196,13 +197,15 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
     """Returns the sinks.
 
     Raises:
-        ValueError: If they are not a list or tuple of callables.
+        ValueError: If they are not a list or tuple of callables of a record and a state.
     """
     if not isinstance(sinks, Sequence) or not all(map(callable, sinks)):
         raise ValueError(
             f"sinks: expected a list of callables (record, state) -> None or train.STOP, got {sinks!r}; "
             "for example [train.early_stopping('test_loss')]."
         )
+    for sink in sinks:
+        check_function("sinks", sink, "(record, state) -> None or train.STOP", "give an instance")
     return sinks
 
 
@@ -219,5 +222,16 @@ def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:
 
 
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
-    """Shows a record to every sink; returns those that stop the run."""
-    return [sink for sink in sinks if sink(record, state) is STOP]
+    """Shows a record to every sink; returns those that stop the run.
+
+    Raises:
+        ValueError: If one returns a bool: whether to stop is said by `STOP` alone.
+    """
+    told = [sink(record, state) for sink in sinks]
+    if wrong := [(sink, answer) for sink, answer in zip(sinks, told, strict=True) if isinstance(answer, bool)]:
+        sink, answer = wrong[0]
+        raise ValueError(
+            f"sinks: expected None or train.STOP from {getattr(sink, '__name__', repr(sink))}, got {answer}; return "
+            "train.STOP to end the run, and nothing otherwise."
+        )
+    return [sink for sink, answer in zip(sinks, told, strict=True) if answer is STOP]

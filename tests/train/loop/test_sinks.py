@@ -149,6 +149,12 @@ def test_an_ensemble_shows_lists_and_stops_too():
     [
         (lambda record, state: None, "sinks: expected a list of callables"),
         ([None], "sinks: expected a list of callables"),
+        ([train.time_limit], r"sinks: expected a function .*; call it: train.time_limit\(...\)"),
+        ([Logger], "sinks: expected a function .*, got the class Logger; give an instance"),
+        (
+            [lambda record, state: record["train_loss"] < 1e-3],
+            "sinks: expected None or train.STOP from <lambda>, got False",
+        ),
     ],
 )
 def test_wrong_sinks_are_told(sinks, told):
@@ -212,7 +218,7 @@ def test_the_first_record_of_a_program_of_ones_own_names_what_is_missing():
         train.Checkpoints("runs/own", best=True)
 
 
-@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), "10"])
 def test_a_time_limit_is_positive(minutes):
     with pytest.raises(ValueError, match="minutes: expected a positive number, got"):
         train.time_limit(minutes)
