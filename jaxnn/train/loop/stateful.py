@@ -82,7 +82,7 @@ class Stateful(nnx.Module):
         return outputs
 
 
-def next_token_loss(model: Stateful, chunk: Chunk, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+def next_token_loss(model: Any, chunk: Chunk, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
     r"""The cross-entropy of every next token, a loss function for `TBPTT` data of integer tokens.
 
     .. math:: \ell = -\frac{1}{T} \sum_{t=1}^{T} \log p(x_{t+1} \mid x_1, \dots, x_t)
