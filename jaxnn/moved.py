@@ -11,13 +11,26 @@ _LOSSES = {
 }
 _ENSEMBLES = {f"{name}_ensemble": f"train.ensemble.{name}" for name in ("create", "fit", "make")}
 
+_ROOMS = {
+    "inspect": ("flops", "cost", "summary", "reliability", "scores"),
+    "train.checkpoint": ("Saver", "CheckpointError", "CheckpointWarning", "Position", "Interrupted"),
+    "train.run": ("TensorBoard",),
+    "train.loop": ("StreamedEpoch", "NonFiniteLossError", "epoch_order"),
+    "train.devices": ("OutOfMemoryError", "ProcessLostError", "Parallel"),
+    "train.step": ("compiler_options",),
+    "train.ensemble": ("diverged",),
+}
+
 MOVED = {
     "jaxnn.train": {
         **_LOSSES,
         **_ENSEMBLES,
+        **{name: f"{room}.{name}" for room, names in _ROOMS.items() for name in names},
         "distributed": "train.devices.distributed",
         "grid": "train.ensemble.grid",
         "member": "train.ensemble.member",
+        "plots": "plots",
+        "weight_mask": "train.losses.weight_mask",
     },
     "jaxnn.train.ensemble": _ENSEMBLES,
     "jaxnn.train.step": {
@@ -51,3 +64,4 @@ def explain(package: dict[str, Any]) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
 
     package["__getattr__"] = missing
+

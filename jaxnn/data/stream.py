@@ -130,6 +130,7 @@ class Stream:
 
         Raises:
             WorkerDiedError: If a worker process died. Errors of the source pass through.
+            ValueError: If examples of a batch differ in fields or shapes.
             ImportError: If grain is not installed.
         """
         grain = _grain()
@@ -174,7 +175,30 @@ class _Batches:
         if hasattr(self._source, "take"):
             return self._source.take(indices)
         examples = [self._source[int(index)] for index in indices]
-        return jax.tree.map(lambda *values: np.stack(values), *examples)
+        try:
+            return jax.tree.map(lambda *values: np.stack(values), *examples)
+        except ValueError as error:
+            if ragged := _ragged(examples, indices):
+                raise ValueError(ragged) from error
+            raise
+
+
+def _ragged(examples: list[Any], indices: np.ndarray) -> str:
+    """Names the first example that is not like the first of its batch; empty if all are alike."""
+    shapes = [
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree.leaves_with_path(example)}
+        for example in examples
+    ]
+    for number, other in zip(indices, shapes, strict=True):
+        for name in [*shapes[0], *other]:
+            one, two = shapes[0].get(name, "nothing"), other.get(name, "nothing")
+            if one != two:
+                return (
+                    f"source: expected examples with the same fields and shapes, got {one}{name and f' at {name}'} of "
+                    f"example {indices[0]} and {two} of example {number}; pad or cut them to one shape in the source, "
+                    "and keep their lengths as a field."
+                )
+    return ""
 
 
 def _by_number(source: Any) -> bool:

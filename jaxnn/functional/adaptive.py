@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn.functional import arguments, pool
 from jaxnn.kernels.accumulate import widened
@@ -95,13 +96,22 @@ def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[...
     for axis, (length, o) in reversed([*enumerate(zip(spatial, size, strict=True))]):
         if length == o:
             continue
-        at = x.ndim - 1 - n + axis
-        parts = []
-        for i in range(o):
-            start, stop = i * length // o, -(-(i + 1) * length // o)
-            part = jax.lax.slice_in_dim(x, start, stop, axis=at)
-            box = [1] * n
-            box[axis] = stop - start
-            parts.append(pooling(part, tuple(box)))
-        x = jnp.concatenate(parts, axis=at)
+        starts, stops = np.arange(o) * length // o, -(-np.arange(1, o + 1) * length // o)
+        most = int((stops - starts).max())
+        box = [1] * n
+        box[axis] = most
+        if length % o == 0:
+            x = pooling(x, tuple(box))
+            continue
+        # One gather of all windows, each filled up to `most` elements: the program does not grow with their number.
+        # Repeated last elements change neither a maximum nor the place of the first one; of a mean they are zeros.
+        at, mean = x.ndim - 1 - n + axis, pooling is pool.avg_pool
+        places = starts[:, None] + np.arange(most)
+        x = x.at[(slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)].get(mode="promise_in_bounds")
+        along = [-1 if axis == at else 1 for axis in range(x.ndim)]
+        if mean:
+            x = jnp.where((places < stops[:, None]).reshape(along), x, 0)
+        x = pooling(x, tuple(box))
+        if mean:
+            x = x * (most / (stops - starts)).reshape(along).astype(x.dtype)
     return x

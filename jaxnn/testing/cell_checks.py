@@ -15,7 +15,7 @@ from jaxnn.testing import sequence_checks
 from jaxnn.testing.comparison import assert_same
 from jaxnn.testing.jacobian_check import check_jacobian
 from jaxnn.testing.sequences import assert_sequence_invariant
-from jaxnn.testing.trees import at, gradients, random_like, total
+from jaxnn.testing.trees import at, compiled, gradients, random_like, total
 
 Tree = Any
 Function = Callable[[Tree, Tree, Tree], Tree]
@@ -40,7 +40,7 @@ class Subject:
         like = jax.eval_shape(lambda: cell.zero_state(params, (self.batch,), x.dtype))
         self.state = random_like(like, seed) if state is None else state
         self.reduction, self.roundings = sequence_checks.sums(params, self.time, reduction, roundings)
-        self.step = jax.jit(lambda *args: _step(cell, *args))
+        self.step = compiled(lambda *args: _step(cell, *args))
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
         """Asserts that two results agree."""
@@ -74,7 +74,7 @@ class Subject:
             new = step(params, state, x)
             return total(new, weights), new
 
-        return jax.jit(gradients(run, has_aux=True))
+        return compiled(gradients(run, has_aux=True))
 
 
 def _step(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:
@@ -105,13 +105,13 @@ def check_shapes(cell: Cell, params: Tree, x: jax.Array) -> None:
 
 
 def _check_step(s: Subject) -> None:
-    zero = jax.jit(lambda params: [s.cell.zero_state(params, batch, s.x.dtype) for batch in ((), (s.batch,))])
+    zero = compiled(lambda params: [s.cell.zero_state(params, batch, s.x.dtype) for batch in ((), (s.batch,))])
     one, many = zero(s.params)
     same = jax.tree.map(lambda a: jnp.broadcast_to(a, (s.batch, *a.shape)), one)
     s.close(many, same, "cell.zero_state: over the batch, against no batch axes")
     args = (s.params, s.state, s.x[:, 0])
     first, again = s.step(*args), s.step(*args)
-    anew = jax.jit(lambda *args: _step(s.cell, *args))(*args)
+    anew = compiled(lambda *args: _step(s.cell, *args))(*args)
     for other, when in ((again, "called twice"), (anew, "traced twice")):
         for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True):
             if not np.array_equal(np.asarray(ours), np.asarray(theirs), equal_nan=True):
@@ -132,7 +132,7 @@ def _check_project(s: Subject) -> None:
     project: Any = s.cell.project
     advance = s.cell.advance
     x = jnp.moveaxis(s.x, 1, 0)
-    whole, one = jax.jit(project)(s.params, x), jax.jit(project)(s.params, x[1])
+    whole, one = compiled(project)(s.params, x), compiled(project)(s.params, x[1])
     _same_kind(at(whole, 1), one, "cell.project for all steps at once, against one step")
     s.close(at(whole, 1), one, "cell.project: all steps at once against one step")
     if advance is not None:
@@ -223,7 +223,7 @@ def _run(s: Subject, algorithm: str, options: Any) -> tuple[Tree, Tree]:
         result = run(params, x, state)
         return total(result, weights), result
 
-    found, result = jax.jit(gradients(weighed, has_aux=True))(s.params, s.x, s.state)
+    found, result = compiled(gradients(weighed, has_aux=True))(s.params, s.x, s.state)
     return result, found
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.functional.recurrent import Blocks, Cell
-from jaxnn.testing.trees import at, random_like
+from jaxnn.testing.trees import at, compiled, random_like
 
 Tree = Any
 
@@ -21,7 +21,7 @@ def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed:
     """
     claim = cell.jacobian
     acting = _acting(claim, at(state, 0))
-    derivatives = jax.jit(partial(_derivatives, cell))
+    derivatives = compiled(partial(_derivatives, cell))
     names = [f"state{jax.tree_util.keystr(path)}.ravel()" for path, _ in jax.tree.leaves_with_path(state)]
     for trial in range(3):
         noise, drawn, inputs = random_like((params, state, x), seed + trial)

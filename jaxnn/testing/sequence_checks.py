@@ -10,7 +10,7 @@ import numpy as np
 from jaxnn.testing.comparison import assert_same, wide
 from jaxnn.testing.floating import as_array
 from jaxnn.testing.oracle import name_of
-from jaxnn.testing.trees import at, gradients, random_like, stacked, total
+from jaxnn.testing.trees import at, compiled, gradients, random_like, stacked, total
 
 Tree = Any
 Layer = Callable[..., tuple[Any, Tree]]
@@ -36,8 +36,8 @@ class Subject:
         self.name, self.params, self.x, self.step = name_of(layer), params, x, step
         self.output_of = output or (lambda _, state: jax.tree.leaves(state)[0])
         self.reverses = reverses
-        self.layer: Callable[..., Any] = jax.jit(layer, static_argnames="reverse")
-        self.derived: Callable[..., Any] = jax.jit(self._derived, static_argnames="reverse")
+        self.inner = layer  # inside programs
+        self.layer: Callable[..., Any] = compiled(layer, static_argnames="reverse")
         self.batch, self.time = x.shape[:2]
         self.output, like = jax.eval_shape(layer, params, x)
         self.state = random_like(like, seed) if state is None else state
@@ -58,12 +58,19 @@ class Subject:
 
     def by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree]:
         """Each sequence cut to the steps that count and run alone; outputs elsewhere are zero, final states stacked."""
-        outputs, finals = [], []
+
+        def run(params: Tree, x: jax.Array, state: Tree) -> dict[int, tuple[Tree, Tree]]:
+            return {
+                n: self.inner(params, x[n, steps], at(state, n), reverse=reverse)
+                for n, steps in enumerate(map(np.flatnonzero, counts))
+                if steps.size
+            }
+
+        alone, outputs, finals = compiled(run)(self.params, self.x, self.state), [], []
         for n, steps in enumerate(map(np.flatnonzero, counts)):
-            start = at(self.state, n)
-            y, final = jax.tree.map(lambda o: np.zeros(o.shape[1:], o.dtype), self.output), start
+            y, final = jax.tree.map(lambda o: np.zeros(o.shape[1:], o.dtype), self.output), at(self.state, n)
             if steps.size:
-                own, final = self.layer(self.params, np.asarray(self.x)[n, steps], start, reverse=reverse)
+                own, final = alone[n]
                 y = jax.tree.map(lambda o, like, steps=steps: _placed(o, like, steps), own, y)
             outputs.append(y)
             finals.append(final)
@@ -71,25 +78,29 @@ class Subject:
 
     def gradients_by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree, Tree]:
         """Gradients of the weighted sum of the results of `by_themselves`: by parameters, inputs and initial state."""
+
+        def derived(params: Tree, x: jax.Array, state: Tree, weights: Tree) -> Any:
+            def weighed(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
+                result = self.inner(params, x, state, reverse=reverse) if len(x) else (weights[0], state)
+                return total(result, weights)
+
+            return gradients(weighed)(params, x, state)
+
+        def run(params: Tree, xs: jax.Array, state: Tree, weights: Tree) -> list[Any]:
+            found = []
+            for n, steps in enumerate(map(np.flatnonzero, counts)):
+                y, final = at(weights, n)
+                found.append(derived(params, xs[n, steps], at(state, n), (at(y, steps), final)))
+            return found
+
         of_params, of_x, of_state = [], [], []
-        for n, steps in enumerate(map(np.flatnonzero, counts)):
-            x, (y, final) = np.asarray(self.x)[n], at(self.weights, n)
-            by_params, by_x, by_start = self.derived(
-                self.params, x[steps], at(self.state, n), (at(y, steps), final), reverse=reverse
-            )
+        alone = compiled(run)(self.params, self.x, self.state, self.weights)
+        for x, steps, found in zip(np.asarray(self.x), map(np.flatnonzero, counts), alone, strict=True):
+            by_params, by_x, by_start = found
             of_params.append(by_params)
             of_x.append(_placed(by_x, x, steps))
             of_state.append(by_start)
         return jax.tree.map(lambda *each: sum(map(wide, each)), *of_params), stacked(of_x), stacked(of_state)
-
-    def _derived(self, params: Tree, x: jax.Array, state: Tree, weights: Tree, *, reverse: bool) -> Any:
-        """Gradients of the weighted sum of outputs and final state, of one sequence of any length, zero included."""
-
-        def weighed(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
-            result = self.layer(params, x, state, reverse=reverse) if len(x) else (weights[0], state)
-            return total(result, weights)
-
-        return gradients(weighed)(params, x, state)
 
     def filled(self, counts: np.ndarray, filling: float) -> jax.Array:
         """The inputs, with `filling` at the steps that do not count."""
@@ -130,7 +141,7 @@ def _check_counting(s: Subject, what: str, where: str, counts: np.ndarray, rever
 def _check_streaming(s: Subject) -> None:
     y, final = s.layer(s.params, s.x, s.state)
 
-    @jax.jit
+    @compiled
     def step(params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:
         new = s.step(params, state, x)  # type: ignore[misc]
         return new, s.output_of(params, new)
@@ -144,14 +155,17 @@ def _check_streaming(s: Subject) -> None:
 
 
 def _check_chunks(s: Subject) -> None:
-    cuts = [0, 1, s.time // 2, s.time]
-    for reverse in s.reverses:
-        y, final = s.layer(s.params, s.x, s.state, reverse=reverse)
-        parts, state = list(itertools.pairwise(cuts)), s.state
+    parts = list(itertools.pairwise([0, 1, s.time // 2, s.time]))
+
+    def run(params: Tree, x: jax.Array, state: Tree, *, reverse: bool) -> tuple[list[Tree], Tree]:
         outputs: dict[int, Tree] = {}
         for start, stop in reversed(parts) if reverse else parts:
-            outputs[start], state = s.layer(s.params, np.asarray(s.x)[:, start:stop], state, reverse=reverse)
-        in_order = [outputs[start] for start, _ in parts]
+            outputs[start], state = s.inner(params, x[:, start:stop], state, reverse=reverse)
+        return [outputs[start] for start, _ in parts], state
+
+    for reverse in s.reverses:
+        y, final = s.layer(s.params, s.x, s.state, reverse=reverse)
+        in_order, state = compiled(run, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
         joined = jax.tree.map(lambda *o: np.concatenate(o, axis=1), *in_order)
         what = "chunks, reverse" if reverse else "chunks"
         s.close(y, joined, f"{what}: outputs against the chunks'")
@@ -182,7 +196,7 @@ def _check_gradients(s: Subject) -> None:
         _check_gradients_of_counting(s, what, s.within, reverse, lengths=s.lengths)
 
         def one_output(x: jax.Array, reverse: bool = reverse) -> jax.Array:
-            return total(at(s.layer(s.params, x, s.state, reverse=reverse)[0], (n, t)))
+            return total(at(s.inner(s.params, x, s.state, reverse=reverse)[0], (n, t)))
 
         reached = _reached(one_output, s.x)
         if reached[n, steps < t if reverse else steps > t].any():
@@ -193,9 +207,9 @@ def _check_gradients(s: Subject) -> None:
 
 def _check_gradients_of_counting(s: Subject, what: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
     def together(params: Tree, x: jax.Array, state: Tree) -> jax.Array:
-        return total(s.layer(params, x, state, **given, reverse=reverse), s.weights)
+        return total(s.inner(params, x, state, **given, reverse=reverse), s.weights)
 
-    got = jax.jit(gradients(together))(s.params, s.filled(counts, np.nan), s.state)
+    got = compiled(gradients(together))(s.params, s.filled(counts, np.nan), s.state)
     expected = s.gradients_by_themselves(counts, reverse=reverse)
     for kind, ours, theirs in zip(("parameters", "inputs", "the initial state"), got, expected, strict=True):
         s.close(ours, theirs, f"{what}: with respect to {kind}, against the sequences by themselves")
@@ -208,30 +222,31 @@ def _check_resets(s: Subject) -> None:
     resets[0, 0] = True  # at the first step: the initial state has no effect
     cut = 1 + (s.batch - 1) % (s.time - 1)  # of the last sequence: its first part ends here
 
-    def by_parts(*, reverse: bool) -> tuple[Tree, Tree]:
-        outputs, finals = [], []
+    def by_parts(params: Tree, x: jax.Array, state: Tree, *, reverse: bool) -> list[tuple[list[Tree], Tree]]:
+        found = []
         for n in range(s.batch):
             bounds = sorted({0, *np.flatnonzero(resets[n]).tolist(), s.time})
             parts = list(itertools.pairwise(bounds))
-            now: Tree | None = at(s.state, n)
+            now: Tree | None = at(state, n)
             made: dict[int, Tree] = {}
             for number, (start, stop) in enumerate(reversed(parts) if reverse else parts):
                 if number > 0 or (not reverse and resets[n, 0]):
                     now = None
-                made[start], now = s.layer(s.params, np.asarray(s.x)[n, start:stop], now, reverse=reverse)
-            outputs.append(jax.tree.map(lambda *o: np.concatenate(o), *[made[start] for start, _ in parts]))
-            finals.append(now)
-        return stacked(outputs), stacked(finals)
+                made[start], now = s.inner(params, x[n, start:stop], now, reverse=reverse)
+            found.append(([made[start] for start, _ in parts], now))
+        return found
 
     for reverse in s.reverses:
         what = "resets, reverse" if reverse else "resets"
         y, final = s.layer(s.params, s.x, s.state, resets=resets, reverse=reverse)
-        expected, state = by_parts(reverse=reverse)
+        alone = compiled(by_parts, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
+        expected = stacked([jax.tree.map(lambda *o: np.concatenate(o), *parts) for parts, _ in alone])
+        state = stacked([final for _, final in alone])
         s.close(y, expected, f"{what}: outputs against the parts by themselves")
         s.close(final, state, f"{what}: final state against the last part by itself")
 
         def across(x: jax.Array, reverse: bool = reverse) -> jax.Array:
-            y, _ = s.layer(s.params, x, s.state, resets=resets, reverse=reverse)
+            y, _ = s.inner(s.params, x, s.state, resets=resets, reverse=reverse)
             return total(at(y, (-1, slice(cut) if reverse else slice(cut, None))))
 
         reached = _reached(across, s.x)[-1]
@@ -269,7 +284,7 @@ def _spread(array: np.ndarray, axes: int) -> np.ndarray:
 
 def _reached(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> np.ndarray:
     """Bool `(batch, time)`: the inputs on which a number depends."""
-    gradient = np.asarray(jax.jit(jax.grad(function))(x))
+    gradient = np.asarray(compiled(jax.grad(function))(x))
     return np.any(gradient.reshape(*gradient.shape[:2], -1) != 0, axis=-1)
 
 

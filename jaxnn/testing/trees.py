@@ -1,4 +1,4 @@
-"""Trees of arrays for the checks of recurrent layers: random ones, parts, and sums to differentiate."""
+"""Trees of arrays for the checks of recurrent layers: random ones, parts, sums to differentiate, and a quick `jit`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,3 +61,12 @@ def at(tree: Tree, index: Any) -> Tree:
 def stacked(trees: list[Tree]) -> Tree:
     """Trees of arrays as one of NumPy's, along a new first axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """`jax.jit` for what runs once or twice: on CPU without LLVM's optimisation, which takes most of the time.
+
+    A program with options cannot be part of another one, so a check that differentiates takes the function itself.
+    """
+    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=quick, **options)

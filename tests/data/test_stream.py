@@ -87,6 +87,35 @@ def test_what_a_source_raises_is_seen():
         list(data.Stream(Broken()).batches(INDICES))
 
 
+@pytest.mark.parametrize(
+    ("examples", "told"),
+    [
+        (
+            [{"x": np.zeros(3)}, {"x": np.zeros(3)}, {"x": np.zeros(4)}],
+            r"got \(3,\) at \['x'\] of example 7 and \(4,\) of",
+        ),
+        ([(0, np.zeros(2)), (0, np.zeros(2)), (0,)], r"got \(2,\) at \[1\] of example 7 and nothing of"),
+        ([[1.0], [2.0], [3.0, 4.0]], r"got nothing at \[1\] of example 7 and \(\) of"),
+        ([np.zeros(3), np.zeros(3), np.zeros((1, 3))], r"got \(3,\) of example 7 and \(1, 3\) of"),
+    ],
+)
+def test_an_example_of_another_shape_is_named(examples, told):
+    source = dict(zip((7, 1, 4), examples, strict=True))
+    with pytest.raises(ValueError, match=f"{told} example 4; pad or cut them"):
+        list(data.Stream(_Table(source)).batches(np.array([[7, 1, 4]])))
+
+
+class _Table:
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return self.examples[index]
+
+
 def test_a_file_whose_header_states_fewer_examples_than_there_are_is_named(tmp_path):
     np.save(tmp_path / "images.npy", np.zeros((12, 4), np.uint8))
     whole = (tmp_path / "images.npy").read_bytes()

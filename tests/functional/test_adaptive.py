@@ -55,6 +55,20 @@ def test_one_window_is_the_global_pool():
     np.testing.assert_array_equal(F.adaptive_max_pool(x, 1)[:, 0, 0], F.global_max_pool(x))
 
 
+@both
+def test_the_program_does_not_grow_with_the_outputs(name):
+    def operations(outputs):
+        gradient = jax.grad(lambda x: getattr(F, name)(x, (outputs,)).sum())
+        return len(str(jax.make_jaxpr(gradient)(jnp.zeros((2, 64, 3)))).splitlines())
+
+    assert operations(5) == operations(50)
+
+
+def test_what_is_not_finite_reaches_the_means_of_its_windows_alone():
+    x = jnp.array([np.inf, 1, 2, 1e38, 2e38, np.nan, 6])[:, None]
+    np.testing.assert_allclose(F.adaptive_avg_pool(x, (5,))[:, 0], [np.inf, 1.5, 1e38, np.nan, np.nan], rtol=1e-6)
+
+
 def test_integers_have_a_maximum_but_no_mean():
     x = jnp.arange(7, dtype=jnp.uint8)[:, None]
     y = F.adaptive_max_pool(x, (3,))

@@ -24,5 +24,7 @@ def test_an_old_name_says_where_it_went(package, name, new):
 def test_other_unknown_names_have_the_message_of_python():
     with pytest.raises(AttributeError, match=r"module 'jaxnn\.train' has no attribute 'clasification_loss'"):
         train.clasification_loss  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'clasification_loss'"):
+        exec("from jaxnn.train import clasification_loss")
     assert not hasattr(train, "classification_loss")
     assert not hasattr(train.step, "LossFn")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -73,11 +73,30 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         check_count("keep", self.keep)
+        if self.best is not None and not isinstance(self.best, str):
+            raise ValueError(
+                f"best: expected the name of a metric, or None, got {self.best!r}; for example 'test_loss'."
+            )
         sign("best_mode", self.best_mode, "")
         if self.every is not None:
             check_count("every", self.every)
         if self.seconds is not None and not self.seconds >= 0:
             raise ValueError(f"seconds: expected a time that is not negative, or None, got {self.seconds}")
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Checks that `best` is one of the names of a record.
+
+        Args:
+            names: The names.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.best is not None and self.best not in names:
+            raise ValueError(
+                f"best: expected one of the record, {', '.join(sorted(names))}, got {self.best!r}; test metrics need "
+                "test_data."
+            )
 
 
 def sign(name: str, mode: Mode, metric: str) -> float:

@@ -40,6 +40,7 @@ def restore(
 
     Raises:
         CheckpointError: If there is none, none that can be the best, or it is damaged or of another model or optimiser.
+        ValueError: If `best` is no bool.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -55,6 +56,10 @@ def restore(
         >>> len(history), round(float(state.params), 1)
         (1, 1.2)
     """
+    if not isinstance(best, bool):
+        raise ValueError(
+            f"best: expected True or False, got {best!r}; the metric is that of train.Checkpoints(best=...)."
+        )
     folder = Path(folder).absolute()
     if not (steps := saved_steps(folder)):
         raise CheckpointError(f"folder: expected checkpoints in {folder}, got none; give that of train.Checkpoints.")
@@ -152,7 +157,7 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
         if was != is_now:
             raise CheckpointError(
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
-                "pass what that run was started with, or start a new run in another folder."
+                "pass what that run was started with, in its version of jaxnn, or start a new run in another folder."
             )
 
 

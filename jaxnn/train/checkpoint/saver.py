@@ -266,8 +266,7 @@ class Saver:
         name = self.options.best
         if name is None or position.sums or not position.history:
             return None
-        if name not in position.history[-1]:
-            raise ValueError(f"best: expected one of the history, {sorted(position.history[-1])}, got {name!r}")
+        self.options.check_names(position.history[-1])
         value = position.history[-1][name]
         if value is None or not math.isfinite(value):
             return math.inf

@@ -97,6 +97,12 @@ class Ensemble:
         """
         return self._prepare(states, args)[0]
 
+    def results(self, states: TrainState, *args: Any) -> Any:
+        """Traces the program, and returns the shapes and dtypes of its results, of all members."""
+        members = count_members(states)
+        layout = Layout.of(members, len(self._devices), self._members_per_chunk or members)
+        return self._program(layout, len(args)).trace(states, *args).out_info[1]
+
     def put(self, states: TrainState, *args: Any) -> tuple[Any, ...]:
         """Places states and arguments on the devices of the program, without needless copies."""
         own, shared = self._shardings(self.prepare(states, *args))

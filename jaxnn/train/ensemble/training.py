@@ -51,6 +51,10 @@ class Members(Program):
         done = int(states.step[0]) // self._steps
         display.resume(done - self._first, f"resumed after epoch {done}")
 
+    def names(self, states: TrainState) -> set[str]:
+        """Traces the program of all members."""
+        return records.names(*self._ensemble.results(states, *self._data))
+
     def compile(self, states: TrainState) -> tuple[TrainState, str]:
         """Chooses the layout and places states and data once."""
         layout = self._ensemble.prepare(states, *self._data)

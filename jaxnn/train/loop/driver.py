@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxnn.train.checkpoint import signals
 from jaxnn.train.checkpoint.options import Checkpoints, Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed
-from jaxnn.train.loop.sinks import Sink, check_sinks, resumed, shown
+from jaxnn.train.loop.sinks import Sink, check_names, check_sinks, resumed, shown
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.metrics_log import MetricsLog
 from jaxnn.train.run.progress import Progress
@@ -49,6 +49,10 @@ class Program:
             The record, or None inside an epoch.
         """
         raise NotImplementedError
+
+    def names(self, state: TrainState) -> Collection[str] | None:
+        """Returns the names that its records will have; None where only the first record tells them."""
+        return None
 
     def compile(self, state: TrainState) -> tuple[TrainState, str]:
         """Compiles before the first `run`. Returns the state, placed on its devices, and a remark for the person."""
@@ -95,7 +99,8 @@ def drive(
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: As `train.checkpoint.Saver.restore` raises it.
-        ValueError: If `sinks` is not a list of callables.
+        ValueError: If `sinks` is not a list of callables, or a name that a sink or `checkpoints.best` needs is none of
+            the record.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -129,6 +134,8 @@ def drive(
         if program.remaining(state) > 0 and not stopped:
             display.doing("compiling")
             started = time.perf_counter()
+            if (names := program.names(state)) is not None:
+                check_names(names, sinks if checkpoints is None else [*sinks, checkpoints])
             # Compiled ahead, so that the time of the first record is training alone.
             state, remark = program.compile(state)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
@@ -148,6 +155,8 @@ def drive(
                 position.history.append(record)
                 log(position.history)
                 program.check(state, position.history)
+                if checkpoints is not None:
+                    checkpoints.check_names(record)
             left = (time.perf_counter() - began) / calls * program.remaining(state)
             program.show(display, position, record, left)
             if record is not None:

@@ -51,9 +51,9 @@ class Whole:
             return f"generated batches, {self._data.steps} steps per epoch"
         return identity(self._data)
 
-    def compile(self, state: TrainState) -> None:
-        """Compiles the epoch."""
-        self._epoch.lower(state, self._data).compile()
+    def lower(self, state: TrainState) -> jax.stages.Lowered:
+        """Lowers the epoch."""
+        return self._epoch.lower(state, self._data)
 
     def run(self, state: TrainState) -> tuple[TrainState, Any]:
         """Trains one epoch or chunk."""
@@ -91,9 +91,9 @@ class Streamed:
         """Identifies the data by what is known without reading it."""
         return f"a stream of {self._stream.examples} examples"
 
-    def compile(self, state: TrainState) -> None:
-        """Compiles the step."""
-        self._epoch.compile(state, self._stream)
+    def lower(self, state: TrainState) -> jax.stages.Lowered:
+        """Lowers the step."""
+        return self._epoch.lower(state, self._stream)
 
     def run(self, state: TrainState) -> tuple[TrainState, Any]:
         """Trains one epoch or chunk."""
@@ -114,6 +114,7 @@ class Epochs(Program):
 
     evaluate: Callable[[TrainState], Any] | None = None
     trace_evaluation: Callable[[TrainState], Any]
+    _lowered: jax.stages.Lowered
     lost_in_test: Callable[[], str]
 
     def __init__(
@@ -129,15 +130,22 @@ class Epochs(Program):
         whole, rest = divmod(max(0, self._start + self._epochs * self._steps - int(state.step)), self._steps)
         return whole * -(-self._steps // self._chunk) + -(-rest // self._chunk)
 
-    def compile(self, state: TrainState) -> tuple[TrainState, str]:
-        """Compiles the epoch, and traces the evaluation: its errors have to come before an epoch is trained."""
-        self._training.compile(state)
+    def names(self, state: TrainState) -> set[str]:
+        """Traces the epoch and the evaluation, whose errors have to come before an epoch is trained."""
+        self._lowered = self._training.lower(state)
+        trained, tested = self._lowered.out_info[1], {}
         if self.evaluate is not None:
             try:
-                self.trace_evaluation(state)
+                tested = self.trace_evaluation(state).out_info
             except Exception as error:
                 error.add_note("This is the evaluation of test_data; no epoch was trained.")
                 raise
+        return records.names(trained, tested) | {"examples_per_second"}
+
+    def compile(self, state: TrainState) -> tuple[TrainState, str]:
+        """Compiles the epoch."""
+        self._lowered.compile()
+        del self._lowered  # its text may be large
         return state, ""
 
     def run(self, state: TrainState) -> tuple[TrainState, Any]:

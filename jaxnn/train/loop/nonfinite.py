@@ -97,6 +97,6 @@ def _ranges(data: Any) -> str:
         f"{jax.tree_util.keystr(path)}, from {int(x.min())} to {int(x.max())},"
         for path, x in jax.tree.leaves_with_path(data)
         if jnp.issubdtype(x.dtype, jnp.integer)
-        and (x is labels or re.search("label|target", jax.tree_util.keystr(path)))
+        and (x is labels or re.search("label|target|sequence", jax.tree_util.keystr(path)))
     ]
     return f"see first that {' and '.join(found)} are classes that the model has logits for; then " if found else ""

@@ -33,3 +33,9 @@ def means(sums: Mapping[str, Any], test: Mapping[str, Any]) -> Record:
         for name in sorted(metrics, key=lambda name: (name != "loss", name)):
             record[f"{part}_{name}"] = np.asarray(metrics[name]).tolist()
     return record
+
+
+def names(trained: Mapping[str, Any], tested: Mapping[str, Any]) -> set[str]:
+    """The names of the record of an epoch, from those of the metrics of its steps and of the evaluation."""
+    train = {f"train_{name}" for name in trained if name != "examples"}
+    return {"epoch", "step", "seconds"} | train | {f"test_{name}" for name in tested}

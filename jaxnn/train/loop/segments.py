@@ -184,6 +184,10 @@ class Segments(Program):
         """Returns 0 when the budget is used."""
         return 1 - self.share
 
+    def names(self, state: TrainState) -> set[str]:
+        """Returns the names of the records."""
+        return {"step", "epochs", "share", "train_loss", "seconds"}
+
     def compile(self, state: TrainState) -> tuple[TrainState, str]:
         """Compiles now, so that every segment takes the same time."""
         self._run.lower(state, self._data, jnp.zeros(self._segment)).compile()

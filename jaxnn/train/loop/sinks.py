@@ -2,7 +2,7 @@
 
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxnn.counts import check_count
 from jaxnn.train.checkpoint.options import Mode, sign
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
+from jaxnn.train.step.expected import check_function
 from jaxnn.train.step.state import TrainState
 
 
@@ -34,7 +35,9 @@ Sink = Callable[[Record, TrainState], Stop | None]
 """`(record, state) -> None`, or `STOP`. The next step donates `state`: copy what has to last.
 
 A sink that is a context manager is entered before training and left when it ends, after an error too. One with a method
-`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well.
+`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well. One with a method
+`check_names(names)` is given the names of the records before anything is compiled, to raise where one that it needs is
+missing.
 """
 
 
@@ -59,16 +62,20 @@ class EarlyStopping:
 
     def __call__(self, record: Record, state: TrainState | None = None) -> Stop | None:
         """Compares the record's metric with the best one so far."""
-        if self._metric not in record:
-            raise ValueError(
-                f"metric: expected one of the record, {', '.join(sorted(record))}, got {self._metric!r}; "
-                "test metrics need test_data."
-            )
+        self.check_names(record)
         value = self._sign * np.asarray(record[self._metric], float)  # NaN and None are never better
         better = value < self._best - self._delta
         self._best = np.where(better, value, self._best)
         self._waited = 0 if better.any() else self._waited + 1
         return STOP if self._waited >= self._patience else None
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raises if the metric is none of the names of a record."""
+        if self._metric not in names:
+            raise ValueError(
+                f"metric: expected one of the record, {', '.join(sorted(names))}, got {self._metric!r}; "
+                "test metrics need test_data."
+            )
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
@@ -94,8 +101,8 @@ def early_stopping(
         The sink. A resumed run counts the epochs before it was stopped too.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown, or, after the first epoch, if the
-            record has no such metric.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if the metric is
+            none of a record.
 
     Example:
         >>> from jaxnn import train
@@ -110,7 +117,7 @@ class TimeLimit:
     """A sink that stops a run after some minutes of training; made by `time_limit`."""
 
     def __init__(self, minutes: float):
-        if not minutes > 0:
+        if not isinstance(minutes, int | float) or not minutes > 0:
             raise ValueError(f"minutes: expected a positive number, got {minutes!r}")
         self._minutes, self._before, self._began = minutes, 0.0, time.perf_counter()
 
@@ -190,13 +197,22 @@ class Curves:
 
 
 def check_sinks(sinks: Any) -> Sequence[Sink]:
-    """Returns the sinks; raises unless they are a list or tuple of callables."""
+    """Returns the sinks; raises unless they are a list or tuple of callables of a record and a state."""
     if not isinstance(sinks, Sequence) or not all(map(callable, sinks)):
         raise ValueError(
             f"sinks: expected a list of callables (record, state) -> None or train.STOP, got {sinks!r}; "
             "for example [train.early_stopping('test_loss')]."
         )
+    for sink in sinks:
+        check_function("sinks", sink, "(record, state) -> None or train.STOP", "give an instance")
     return sinks
+
+
+def check_names(names: Collection[str], readers: Sequence[Any]) -> None:
+    """Shows the names of the records to those of their readers that have a `check_names`."""
+    for reader in readers:
+        if hasattr(reader, "check_names"):
+            reader.check_names(names)
 
 
 def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:
@@ -205,5 +221,16 @@ def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:
 
 
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
-    """Shows a record to every sink; returns those that stop the run."""
-    return [sink for sink in sinks if sink(record, state) is STOP]
+    """Shows a record to every sink; returns those that stop the run.
+
+    Raises:
+        ValueError: If one returns a bool: whether to stop is said by `STOP` alone.
+    """
+    told = [sink(record, state) for sink in sinks]
+    if wrong := [(sink, answer) for sink, answer in zip(sinks, told, strict=True) if isinstance(answer, bool)]:
+        sink, answer = wrong[0]
+        raise ValueError(
+            f"sinks: expected None or train.STOP from {getattr(sink, '__name__', repr(sink))}, got {answer}; return "
+            "train.STOP to end the run, and nothing otherwise."
+        )
+    return [sink for sink, answer in zip(sinks, told, strict=True) if answer is STOP]

@@ -61,8 +61,17 @@ class Stateful(nnx.Module):
 
         Returns:
             The outputs of the model, `(streams, time, ...)`.
+
+        Raises:
+            ValueError: If the number of streams is not that of the state.
         """
         start, structure = jax.tree.flatten(self.model.zero_state(fresh.shape))
+        if [zero.shape for zero in start] != [array[...].shape for array in self.carried]:
+            streams = self.carried[0][...].shape[0]
+            raise ValueError(
+                f"x: expected {streams} streams, for which Stateful(model, {streams}) was made, got {fresh.shape[0]}; "
+                "give Stateful and TBPTT the same number."
+            )
         before = [
             jnp.where(fresh.reshape(-1, *[1] * (zero.ndim - 1)), zero, jax.lax.stop_gradient(array[...]))
             for zero, array in zip(start, self.carried, strict=True)
@@ -73,7 +82,7 @@ class Stateful(nnx.Module):
         return outputs
 
 
-def next_token_loss(model: Stateful, chunk: Chunk, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
+def next_token_loss(model: Any, chunk: Chunk, key: jax.Array | None) -> tuple[jax.Array, Metrics]:
     r"""The cross-entropy of every next token, a loss function for `TBPTT` data of integer tokens.
 
     .. math:: \ell = -\frac{1}{T} \sum_{t=1}^{T} \log p(x_{t+1} \mid x_1, \dots, x_t)
@@ -85,7 +94,15 @@ def next_token_loss(model: Stateful, chunk: Chunk, key: jax.Array | None) -> tup
 
     Returns:
         The losses in nats, a mean for each stream, `(streams,)`, and no metrics.
+
+    Raises:
+        ValueError: If the model is not `Stateful`.
     """
+    if not isinstance(model, Stateful) and hasattr(model, "zero_state"):
+        raise ValueError(
+            f"model: expected a train.loop.Stateful, got a {type(model).__name__}; create the state of "
+            "train.loop.Stateful(model, streams), which carries the model's state."
+        )
     logits = model(chunk.values[:, :-1], chunk.fresh)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), chunk.values[:, 1:])
     return losses.mean(-1), {}

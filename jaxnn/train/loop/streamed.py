@@ -101,15 +101,19 @@ class StreamedEpoch:
                 jax.block_until_ready(metrics[-1 - self.ahead])
         return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
 
-    def compile(self, state: TrainState, stream: Stream) -> None:
-        """Compiles the step, so that the time of the first epoch is that of training.
+    def lower(self, state: TrainState, stream: Stream) -> jax.stages.Lowered:
+        """Lowers the step, to compile it ahead, so that the time of the first epoch is that of training.
 
         Args:
             state: A state.
             stream: The training set.
+
+        Returns:
+            The lowered step; its `compile()` compiles it.
         """
         batch, weights = next(self._placed(state, stream, 1))
-        self.step.lower(state, batch, weights).compile()  # type: ignore[attr-defined]
+        lowered: jax.stages.Lowered = self.step.lower(state, batch, weights)  # type: ignore[attr-defined]
+        return lowered
 
     def steps(self, examples: int) -> int:
         """How many steps an epoch has."""

@@ -76,9 +76,9 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
     for name, value in values.items():
         if jnp.shape(value) != (n,):
             raise ValueError(
-                f"loss_fn: expected a {name} for each example, shape {(n,)}, got {jnp.shape(value)}; do not average "
-                'over the batch (the step does, and leaves filled-up examples out), or pass reduction="batch" for a '
-                "loss that the batch has as a whole."
+                f"loss_fn: expected {_named_as(name)} for each example, shape {(n,)}, got {jnp.shape(value)}; do not "
+                "average over the batch (the step does, and leaves filled-up examples out), or pass "
+                'reduction="batch" for a loss that the batch has as a whole.'
             )
     found = {name: _at_least_float32(value) for name, value in values.items()}
     counted = found.pop("examples", None)
@@ -92,8 +92,8 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
         shapes = ((),) if name in ("loss", "examples") else ((), (n,))
         if jnp.shape(value) not in shapes:
             raise ValueError(
-                f'loss_fn: expected a {name} of shape {" or ".join(map(str, shapes))} with reduction="batch", got '
-                f"{jnp.shape(value)}; leave reduction out for losses of each example."
+                f'loss_fn: expected {_named_as(name)} of shape {" or ".join(map(str, shapes))} with reduction="batch", '
+                f"got {jnp.shape(value)}; leave reduction out for losses of each example."
             )
     found = {name: jnp.mean(_at_least_float32(value)) for name, value in values.items()}
     return {"examples": jnp.float32(n)} | found
@@ -118,6 +118,10 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
         raise ValueError(
             f"loss_fn: expected metrics not named {sorted(RESERVED)}, got {sorted(taken)}; choose other names."
         )
+    if wrong := [name for name in metrics if not isinstance(name, str)]:
+        raise ValueError(
+            f"loss_fn: expected names of metrics that are strings, got {wrong[0]!r}; write {str(wrong[0])!r}."
+        )
     values = {"loss": losses, **metrics}
     for name, value in values.items():
         if not jax.tree_util.all_leaves([value]):
@@ -125,6 +129,10 @@ def _named(losses: Any, metrics: Any) -> dict[str, Any]:
                 f"loss_fn: expected arrays, got a {type(value).__name__} as {name}; return each part of it as a metric."
             )
     return values
+
+
+def _named_as(name: str) -> str:
+    return "a loss" if name == "loss" else f"a metric {name!r}"
 
 
 RESERVED = frozenset({"loss", "penalty", "grad_norm", "loss_scale", "skipped"})

@@ -101,7 +101,8 @@ def evaluate_unchecked(
         try:
             return losses_and_metrics(loss_fn(model, batch, None))
         except TypeError as error:
-            error.add_note("The key is None in evaluation: draw random numbers only where it is not.")
+            if "None" in str(error):
+                error.add_note("The key is None in evaluation: draw random numbers only where it is not.")
             raise
 
     def sums(batch: Any, weights: jax.Array | None) -> Metrics:

@@ -158,10 +158,14 @@ def create_state(
         params, variables = nnx.to_pure_dict(param_state), nnx.to_pure_dict(others[-1])
     frozen = None
     if wrt is not None:
+        names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
         mask = mask_of_tree(params, wrt) if graphdef is None else mask_of_module(model, params, wrt)
         params, frozen = trained.split(params, mask)
         if not jax.tree.leaves(params):
-            raise ValueError(f"wrt: expected it to pick a parameter at least, got none of the model's with {wrt!r}")
+            raise ValueError(
+                f"wrt: expected it to pick a parameter at least, got none with {wrt!r} of the model's "
+                f"{', '.join(names[:4])}{', ...' * (len(names) > 4)}"
+            )
         frozen = jax.tree.map(_own, frozen) if jax.tree.leaves(frozen) else None
     _check_params(params)
     params = jax.tree.map(_own, params)

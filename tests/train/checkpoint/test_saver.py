@@ -210,8 +210,10 @@ def test_a_folder_that_was_refused_is_free_again():
 
 
 def test_a_name_to_choose_the_best_by_that_does_not_exist_is_told():
-    with pytest.raises(ValueError, match=r"best: expected one of the history, .* got 'test_loss'"):
+    with pytest.raises(ValueError, match=r"best: expected one of the record, .* got 'test_loss'"):
         fit(1, checkpoints=train.Checkpoints(FOLDER, best="test_loss"))
+    with pytest.raises(ValueError, match="best: expected True or False, got 'test_loss'; the metric is"):
+        train.checkpoint.restore(FOLDER, None, best="test_loss")
 
 
 def test_what_could_not_be_saved_is_not_said_to_be(monkeypatch):

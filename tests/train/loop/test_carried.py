@@ -151,8 +151,23 @@ def test_generated_batches_split_over_devices():
         ),
         (lambda: TBPTT(jnp.arange(9), 2, 5, restart=2.0), "restart: expected a probability"),
         (lambda: Stateful(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), 2), "model: expected a module with zero_state"),
+        (
+            lambda: Stateful(_model(), 2)(jnp.zeros((3, 4), int), jnp.zeros(3, bool)),
+            r"x: expected 2 streams, for which Stateful\(model, 2\) was made, got 3; give",
+        ),
+        (
+            lambda: next_token_loss(_model(), Chunk(jnp.zeros((2, 5), int), jnp.zeros(2, bool)), None),
+            r"model: expected a train.loop.Stateful, got a LanguageModel; create",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+def test_tokens_outside_the_vocabulary_are_told_by_their_range():
+    state = train.create_state(Stateful(_model(), 2), train.optimizer("sgd", 0.1), jax.random.key(0))
+    text = TBPTT(jnp.arange(100) % 5 + 99, streams=2, length=20)
+    with pytest.raises(train.loop.NonFiniteLossError, match=r"first that \.sequence, from 99 to 103, are classes"):
+        train.fit(state, text, next_token_loss, epochs=1, progress=False)

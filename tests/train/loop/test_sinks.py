@@ -1,12 +1,14 @@
 """Sinks see each record once, in order, and end a run with everything a run leaves."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxnn import train
+from jaxnn import data, testing, train
 from tests.train.toys import quadratic
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
@@ -147,7 +149,12 @@ def test_an_ensemble_shows_lists_and_stops_too():
     [
         (lambda record, state: None, "sinks: expected a list of callables"),
         ([None], "sinks: expected a list of callables"),
-        ([train.early_stopping("val_loss")], "metric: expected one of the record, .*train_loss.*, got 'val_loss'"),
+        ([train.time_limit], r"sinks: expected a function .*; call it: train.time_limit\(...\)"),
+        ([Logger], "sinks: expected a function .*, got the class Logger; give an instance"),
+        (
+            [lambda record, state: record["train_loss"] < 1e-3],
+            "sinks: expected None or train.STOP from <lambda>, got False",
+        ),
     ],
 )
 def test_wrong_sinks_are_told(sinks, told):
@@ -156,7 +163,62 @@ def test_wrong_sinks_are_told(sinks, told):
         train.fit(state, DATA, quadratic, epochs=1, batch_size=4, progress=False, sinks=sinks)
 
 
-@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("kind", ["whole", "stream", "ensemble"])
+def test_a_metric_that_is_missing_is_told_before_training(kind):
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
+    training, set_ = train.fit, DATA
+    if kind == "stream":
+        set_ = data.Stream(DATA)
+    elif kind == "ensemble":
+        state, training = train.ensemble.create(lambda key: jnp.zeros(3), optax.sgd(0.05), {"seed": [0, 1]}), None
+        training = train.ensemble.fit
+    names = "epoch, (examples_per_second, )?seconds, step, (test_loss, )?train_grad_norm, train_loss"
+    wrong = (
+        {"sinks": [train.early_stopping("val_loss")]},
+        {"checkpoints": train.Checkpoints("runs/none", best="val_loss")},
+    )
+    for options, name in zip(wrong if kind != "ensemble" else wrong[:1], ("metric", "best"), strict=False):
+        with (
+            testing.record_compilations() as compiled,
+            pytest.raises(
+                ValueError, match=f"{name}: expected one of the record, {names}, got 'val_loss'; test metrics"
+            ),
+        ):
+            training(state, set_, quadratic, batch_size=4, progress=False, **options)
+        assert not any("epoch" in program or "step" in program for program in compiled)
+    # The names are those that the records have.
+    told = []
+
+    class Reader:
+        check_names = staticmethod(lambda names: told.append(set(names)))
+
+        def __call__(self, record, state):
+            told.append(set(record))
+
+    training(state, set_, quadratic, test_data=DATA, epochs=1, batch_size=4, progress=False, sinks=[Reader()])
+    assert told[0] == told[1]
+
+
+def test_the_first_record_of_a_program_of_ones_own_names_what_is_missing():
+    class One(train.loop.Program):
+        def remaining(self, state):
+            return 2 - int(state.step)
+
+        def run(self, state):
+            return dataclasses.replace(state, step=state.step + 1), {}
+
+        def record(self, state, metrics, seconds, position):
+            return {"epoch": int(state.step), "loss": 1.0}
+
+    state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
+    saved = train.Checkpoints("runs/own", every=2, best="accuracy")
+    with pytest.raises(ValueError, match="best: expected one of the record, epoch, loss, got 'accuracy'"):
+        train.loop.drive(One(), state, checkpoints=saved)
+    with pytest.raises(ValueError, match="best: expected the name of a metric, or None, got True"):
+        train.Checkpoints("runs/own", best=True)
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), "10"])
 def test_a_time_limit_is_positive(minutes):
     with pytest.raises(ValueError, match="minutes: expected a positive number, got"):
         train.time_limit(minutes)

@@ -244,7 +244,8 @@ def test_losses_over_the_batch_are_refused():
     [
         (lambda x: (x, {"loss": x}), r"expected metrics not named .*, got \['loss'\]"),
         (lambda x: (x, x), "a dict of metrics"),
-        (lambda x: (x, {"a": x[:2]}), r"loss_fn: expected a a for each example, shape \(4,\), got \(2,\)"),
+        (lambda x: (x, {3: x}), "loss_fn: expected names of metrics that are strings, got 3; write '3'"),
+        (lambda x: (x, {"a": x[:2]}), r"loss_fn: expected a metric 'a' for each example, shape \(4,\), got \(2,\)"),
     ],
 )
 def test_wrong_metrics_are_named(result, message):
