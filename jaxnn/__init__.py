@@ -17,13 +17,28 @@ if TYPE_CHECKING:
     from jaxnn import functional as functional
     from jaxnn import inspect as inspect
     from jaxnn import interop as interop
+    from jaxnn import kernels as kernels
+    from jaxnn import metrics as metrics
     from jaxnn import models as models
     from jaxnn import modules as modules
     from jaxnn import plots as plots
     from jaxnn import testing as testing
     from jaxnn import train as train
 
-__all__ = ["cli", "data", "functional", "inspect", "interop", "models", "modules", "plots", "testing", "train"]
+__all__ = [
+    "cli",
+    "data",
+    "functional",
+    "inspect",
+    "interop",
+    "kernels",
+    "metrics",
+    "models",
+    "modules",
+    "plots",
+    "testing",
+    "train",
+]
 __version__ = "0.1.0"
 __distribution__ = "jaxnn-layers"  # `jaxnn.distribution` recognises the package by it
 

@@ -64,4 +64,3 @@ def explain(package: dict[str, Any]) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
 
     package["__getattr__"] = missing
-
