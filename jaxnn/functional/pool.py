@@ -162,6 +162,8 @@ def lp_pool(
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
+    if isinstance(p, jax.core.Tracer):  # type: ignore[unreachable]
+        raise ValueError("p: expected a number, got a traced value; make it static: jax.jit(..., static_argnames='p').")
     if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating) or not 1 <= p < math.inf:
         raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity take max_pool of abs(x).")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)

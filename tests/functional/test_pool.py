@@ -341,6 +341,11 @@ def test_what_is_no_norm_is_named(p):
         F.lp_pool(x, 2, p=p)
 
 
+def test_a_traced_norm_is_named():
+    with pytest.raises(ValueError, match=r"p: expected a number, got a traced value; .*static_argnames='p'"):
+        jax.jit(lambda p: F.lp_pool(x, 2, p=p))(2.0)
+
+
 @pytest.mark.parametrize("pool", [F.avg_pool, F.lp_pool])
 def test_integers_have_no_mean(pool):
     with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):

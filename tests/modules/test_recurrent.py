@@ -39,6 +39,11 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
     assert got[0].shape == (3, 6, layer.out_features)
 
 
+def test_flax_prints_a_table_of_it():
+    """Flax 0.12 cannot print a named tuple that a public method returns."""
+    assert "[3,6,4]" in nnx.tabulate(LSTM(2, 4, rngs=nnx.Rngs(0)), X)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mask_reaches_the_function(kind):
     module, function, options = KINDS[kind]

@@ -202,7 +202,7 @@ def conv_lstm(
 
 def _cell_for(params: ConvLSTMParams, x: jax.Array, leading: str, **options: Any) -> Cell:
     """Returns the cell for pictures of the size of `x`. Checks the parameters first: they tell the spatial axes."""
-    check_kernels(params, x, f"({leading}, *spatial, features)")
+    check_kernels(check.arrays("params", params), x, f"({leading}, *spatial, features)")
     return conv_lstm_cell(x.shape[-1 - params.spatial : -1], **options)
 
 

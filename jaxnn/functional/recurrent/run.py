@@ -114,7 +114,7 @@ def recurrent(
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
         (True, True)
     """
-    x = check.array(x)
+    params, x = check.arrays("params", params), check.array(x)
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
     # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
@@ -124,7 +124,7 @@ def recurrent(
     place = partial(like_batch, x, len(batch), time_major=time_major)
     steps = x.shape[: len(batch) + 1]
     arrays = (
-        check.arrays("params", params),
+        params,
         place(start),
         None if resets is None else place(zeros),
         x,
@@ -197,7 +197,7 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
         >>> F.recurrent_step(cell, params, state, jnp.ones((2, 3))).h.shape
         (2, 5)
     """
-    x = check.array(x)
+    params, x = check.arrays("params", params), check.array(x)
     _, batch = check.inputs(cell, params, x, time=0)
     state = check.arrays("state", state)
     check.state(state, cell.zero_state(params, batch, x.dtype), batch, x.dtype)

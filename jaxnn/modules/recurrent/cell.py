@@ -70,23 +70,12 @@ class Cell(nnx.RNNCellBase):
 
     def arrays(self, dtype: Any) -> Any:
         """The parameters as the functions in `jaxnn.functional` take them, floats in `dtype`."""
-
-        def array(variable: Any) -> jax.Array:
-            a: jax.Array = variable[...]
-            return a.astype(dtype) if _is_float(a.dtype) and _is_float(dtype) else a
-
-        return jax.tree.map(array, self.params, is_leaf=_is_variable)
-
-    def cast(self, x: jax.typing.ArrayLike) -> tuple[Any, jax.Array]:
-        """The parameters and the inputs in the dtype to compute in."""
-        x = check.array(x)
-        dtype = x.dtype if self.dtype is None else self.dtype
-        return self.arrays(dtype), arguments.cast("x", x, dtype) if self.dtype is not None else x
+        return _arrays(self, dtype)
 
     def zero_state(self, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Any:
         """The state before the first step, for inputs with these batch axes and this dtype."""
         dtype = dtype if self.dtype is None else self.dtype
-        return self.cell.zero_state(self.arrays(dtype), batch, dtype)
+        return self.cell.zero_state(_arrays(self, dtype), batch, dtype)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer | None = None
@@ -115,9 +104,27 @@ class Cell(nnx.RNNCellBase):
 
     def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, Any]:
         """One step: `(state, (*batch, *features))` -> the new state and the output."""
-        params, x = self.cast(x)
+        params, x = cast(self, x)
         state = F.recurrent_step(self.cell, params, carry, x)
         return state, self.cell.output(params, state)
+
+
+# Functions, not methods: `nnx.tabulate` reads what each public method returns, and does not know named tuples.
+
+
+def cast(cell: Cell, x: jax.typing.ArrayLike) -> tuple[Any, jax.Array]:
+    """The parameters and the inputs of a cell in the dtype to compute in."""
+    x = check.array(x)
+    dtype = x.dtype if cell.dtype is None else cell.dtype
+    return _arrays(cell, dtype), arguments.cast("x", x, dtype) if cell.dtype is not None else x
+
+
+def _arrays(cell: Cell, dtype: Any) -> Any:
+    def array(variable: Any) -> jax.Array:
+        a: jax.Array = variable[...]
+        return a.astype(dtype) if _is_float(a.dtype) and _is_float(dtype) else a
+
+    return jax.tree.map(array, cell.params, is_leaf=_is_variable)
 
 
 def _named(values: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxnn import functional as F
 from jaxnn.functional.programs import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
-from jaxnn.modules.recurrent.cell import Cell
+from jaxnn.modules.recurrent.cell import Cell, cast
 
 
 def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[RunOptions]) -> tuple[Any, Any]:
@@ -31,7 +31,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
             initial state at random and no `state` is given.
     """
     if isinstance(cell, Cell):
-        params, x = cell.cast(x)
+        params, x = cast(cell, x)
         return F.recurrent(cell.cell, params, x, state, **options)
     x = check.array(x)
     axes = getattr(cell, "num_feature_axes", 1)

@@ -106,14 +106,15 @@ def check_opt_state(opt_state: Any) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raises unless something is an NNX module or a pytree of arrays, not a class or a module of another library."""
-    if isinstance(model, nnx.Module):
-        return
-    for path, leaf in jax.tree.leaves_with_path(model):
+    """Raises unless something is an NNX module or a pytree of arrays, and not of shapes alone, as `nnx.eval_shape` makes."""
+    tree = nnx.to_pure_dict(nnx.state(model)) if isinstance(model, nnx.Module) else model
+    for path, leaf in jax.tree.leaves_with_path(tree):
         if not _is_array(leaf):
-            advice = (
-                "make an instance of it" if isinstance(leaf, type) else "give its parameters, as a pytree of arrays"
-            )
+            advice = "give its parameters, as a pytree of arrays"
+            if isinstance(leaf, type):
+                advice = "make an instance of it"
+            elif isinstance(leaf, jax.ShapeDtypeStruct):
+                advice = "make the model itself: jax.eval_shape and nnx.eval_shape make shapes alone"
             raise ValueError(
                 f"model{jax.tree_util.keystr(path)}: expected a flax.nnx.Module or a pytree of arrays, got "
                 f"{described(leaf)}; {advice}."

@@ -10,6 +10,7 @@ import numpy as np
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.supervised import Read, Supervised
 from jaxnn.train.losses.types import LossFn
+from jaxnn.train.step import batching
 from jaxnn.train.step.state import TrainState, apply, check_state
 from jaxnn.train.step.step import Preprocess
 
@@ -42,10 +43,12 @@ class LabelCheck:
             numbers: The numbers of the examples in a batch.
 
         Raises:
-            ValueError: If so, with the value and its position; or if the labels cannot be found in the batch.
+            ValueError: If so, with the value and its position; if the labels cannot be found in the batch; or if the
+                data are not arrays of one leading length.
         """
         if self._loss_fn is None or data is None:
             return
+        batching.count(data, name)
         read = _read(self._loss_fn, data, strict=self._preprocess is None)
         if read is None or not all(map(_is_readable, read)):
             return

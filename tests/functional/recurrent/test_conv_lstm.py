@@ -64,6 +64,11 @@ def test_windows_of_inputs_and_state_may_differ():
     assert_close(F.conv_lstm(params, x, state), by_oracle(params, x, state))
 
 
+def test_parameters_in_float64_of_numpy_are_read_as_inputs_are():
+    params, x, state = setting()
+    assert_close(F.conv_lstm(float64(params), x, state), F.conv_lstm(params, x, state), 0, 0)
+
+
 def test_windows_of_one_element_make_an_lstm_of_every_place():
     params = randomised(F.init_conv_lstm(KEY, 2, 3, (1, 1)))
     x = random_x(2, 4, 3, 4, 2)

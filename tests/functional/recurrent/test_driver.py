@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x
+from .common import CASES, KINDS, assert_close, assert_same, float64, random_state, random_x
 
 pytestmark = pytest.mark.parametrize("name", KINDS)
 
@@ -167,3 +167,10 @@ def test_vmap_over_parameters_equals_one_after_the_other(name):
     mapped = jax.jit(jax.vmap(case.layer, in_axes=(0, None)))(stacked, x)
     for n, params in enumerate(several):
         assert_close(jax.tree.map(lambda a, n=n: a[n], mapped), case.layer(params, x), 1e-6, 1e-6)
+
+
+def test_parameters_in_float64_of_numpy_are_read_as_inputs_are(name):
+    """`jax.jit` makes float32 of them too."""
+    case, params, x, state = _setting(name)
+    assert_same(case.layer(float64(params), float64(x), float64(state)), case.layer(params, x, state))
+    assert_same(case.step(float64(params), state, x[:, 0]), case.step(params, state, x[:, 0]))

@@ -51,6 +51,7 @@ def test_an_object_that_does_what_optax_does_serves():
 MODELS = {
     "a class": (models.LeNet, "got the class LeNet; make an instance"),
     "another library's": (collections.Counter, "got the class Counter"),
+    "shapes": (nnx.eval_shape(MLP), r"model.*expected a .*Module.*, got ShapeDtypeStruct; make the model itself"),
     "a function": (
         {"f": jnp.tanh},
         r"model\['f'\]: .*a flax\.nnx\.Module or a pytree of arrays, got .*pytree of arrays",

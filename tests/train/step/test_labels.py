@@ -238,6 +238,14 @@ def test_what_is_no_class_number_at_all_is_told(labels, message):
         fit(Batch(blobs(2).images, labels), batch_size=2)
 
 
+def test_labels_in_a_list_are_no_array():
+    points = blobs(3)._replace(labels=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"^data: expected arrays .*data\.labels\[0\].*make arrays of lists"):
+        train.evaluate(start(), points, train.losses.classification())
+    with pytest.raises(ValueError, match=r"^test_data: expected arrays .*test_data\.labels\[0\]"):
+        fit(blobs(3), test_data=points)
+
+
 @pytest.mark.parametrize("value", [True, 1.0, "pad"])
 def test_an_ignored_label_is_an_integer(value):
     with pytest.raises(ValueError, match="ignore_label: expected an integer or None, got"):
