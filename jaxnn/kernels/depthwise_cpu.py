@@ -4,6 +4,7 @@ Each channel is convolved alone, so a tap is a multiplication and not a product 
 whole pictures with all channels at once.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -27,10 +28,13 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """Maps `g (batch, *out, channels)` and `kernel (*window, 1, channels)` to `(batch, *spatial, channels)`."""
-    wide = accumulator(g.dtype)
+    window, wide = geometry.window(kernel.shape[:-2]), accumulator(g.dtype)
+    if set(window.stride) == {1}:
+        back = dataclasses.replace(geometry, padding=window.mirrored().padding)
+        return conv(g, lax.rev(kernel, range(kernel.ndim - 2)), back)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]
-    return put(shares, geometry.window(kernel.shape[:-2]), spatial).astype(g.dtype)
+    return put(shares, window, spatial).astype(g.dtype)
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:

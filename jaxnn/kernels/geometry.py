@@ -45,6 +45,16 @@ class Window:
             and all(self.out(spatial))
         )
 
+    def mirrored(self) -> "Window":
+        """Returns the window that sees, from an input element, the places that see this element, if the stride is 1.
+
+        Its taps are in the opposite order. A transpose by this window pads one array and reads it; one that pads the
+        share of each tap and adds them is slow, and XLA:CPU compiles a chain of these in ever larger programs.
+        """
+        reach = tuple(d * (k - 1) for k, d in zip(self.size, self.dilation, strict=True))
+        padding = tuple((r - low, r - high) for r, (low, high) in zip(reach, self.padding, strict=True))
+        return dataclasses.replace(self, padding=padding)
+
     def taps(self) -> Iterator[Sizes]:
         """Yields the position of each tap's first sample on the padded input, in row-major order."""
         for tap in itertools.product(*map(range, self.size)):

@@ -9,7 +9,9 @@ they find the winner tap by tap, in operations that vectorise, or, in windows of
 with their places.
 """
 
+import functools
 import math
+import operator
 from functools import partial
 from typing import Any
 
@@ -86,8 +88,13 @@ def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _put(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
-    zero = jnp.zeros((), g.dtype)
-    return put([jnp.where(winner == t, g, zero) for t in range(math.prod(window.size))], window, spatial)
+    zero, taps = jnp.zeros((), g.dtype), range(math.prod(window.size))
+    if set(window.stride) != {1}:
+        return put([jnp.where(winner == t, g, zero) for t in taps], window, spatial)
+    back, out = window.mirrored(), winner.shape[1:-1]
+    winners, given = seen(padded(winner, back), back, out), seen(padded(g, back), back, out)
+    shares = [jnp.where(w == t, share, zero) for w, share, t in zip(winners, given, reversed(taps), strict=True)]
+    return functools.reduce(operator.add, map(widened, shares)).astype(g.dtype)
 
 
 def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
 from jaxnn.kernels.taps import many, padded, put, seen
@@ -42,6 +43,9 @@ def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if not window.tiles(spatial):
         if many(window.size):
             return _spread(g, window=window, spatial=spatial)
+        if set(window.stride) == {1}:
+            back = _pool_taps(widened(g), window=window.mirrored(), spatial=g.shape[1:-1])
+            return back.astype(g.dtype)
         return put([g] * math.prod(window.size), window, spatial)
     for axis, size in enumerate(window.size, start=1):
         g = jnp.repeat(g, size, axis=axis)

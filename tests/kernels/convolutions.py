@@ -56,6 +56,7 @@ CONVOLUTIONS = [
     *EVERY_PATH,
     _case("few, strided, dilated", (9, 8), (3, 2), (2, 3), stride=(2, 3), padding=((2, 0), (1, 3)), dilation=(2, 1)),
     _case("many, strided, dilated", (8, 9), (2, 3), (16, 3), stride=(3, 2), padding=((0, 2), (3, 1)), dilation=(3, 2)),
+    _case("each channel alone, stride 1", (6,), (3,), (4, 4), groups=4, padding=((5, 1),), dilation=2),
     _case("1d", (9,), (4,), (2, 3), padding=((3, 0),), stride=2),
     _case("3d", (3, 4, 3), (2, 3, 2), (2, 3), padding=((1, 0), (1, 1), (0, 0)), stride=(1, 2, 1)),
     _case("one tap, strides that skip", (5, 7), (1, 1), (3, 2), stride=(2, 3)),

@@ -21,5 +21,6 @@ POOLS = {
 }
 DILATED = {
     "dilated": ((8, 7), _window((3, 2), (2, 1), ((1, 2), (0, 1)), (2, 3))),
+    "dilated, stride 1": ((8,), _window((3,), (1,), ((1, 3),), (2,))),
     "dilated tiles": ((8,), _window((2,), (2,), None, (3,))),
 }

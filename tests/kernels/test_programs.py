@@ -163,3 +163,20 @@ def test_temporaries_on_cpu_do_not_grow_with_the_batch(channels):
 
     columns_of_one = 224 * 224 * 9 * 32 * 4
     assert temporaries(67) < 3 * columns_of_one
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: sum_pool.sum_pool(x, POOLS["overlapping, padded"][1]),
+        lambda x: max_pool.max_pool(x, POOLS["overlapping, padded"][1]),
+        lambda x: conv.conv(x, jnp.ones((3, 3, 1, 4)), ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1), groups=4)),
+    ],
+    ids=["sum pool", "max pool", "depthwise"],
+)
+def test_the_way_back_of_a_step_of_one_pads_once_on_cpu(layer):
+    """A pad for each tap is slow, and XLA:CPU compiles chains of them in programs that grow with each layer."""
+    x = jax.ShapeDtypeStruct((2, 5, 6, 4), jnp.float32)
+    ahead = text(layer, x, platform="cpu").count("stablehlo.pad")
+    both = text(jax.grad(lambda x: jnp.sum(layer(x) ** 2)), x, platform="cpu").count("stablehlo.pad")
+    assert both <= ahead + 3
