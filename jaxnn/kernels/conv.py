@@ -76,9 +76,10 @@ def _lax_conv_dx_on_cpu(g: jax.Array, kernel: jax.Array, *, spatial: Any, geomet
 def _lax_conv_dw(
     x: jax.Array, g: jax.Array, *, window: tuple[int, ...], geometry: ConvGeometry, members: bool
 ) -> jax.Array:
-    if explicit_mesh(g) is not None and (members or geometry.groups > 1):
-        sharded = partial(_sharded_conv_dw, window=window, geometry=geometry, members=members)
-        return _inside_auto_axes(sharded, x, g, jax.typeof(g).sharding.spec[: int(members)])
+    in_space = any(any(jax.typeof(a).sharding.spec[1 + members : -1]) for a in (x, g))
+    if explicit_mesh(g) is not None and (members or geometry.groups > 1 or in_space):
+        products = partial(_conv_dw_by_products, window=window, geometry=geometry, members=members)
+        return _inside_auto_axes(products, x, g, jax.typeof(g).sharding.spec[: int(members)])
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
@@ -90,12 +91,16 @@ def _sharded_conv_dw(
 ) -> jax.Array:
     """The gradient of a kernel in a program that XLA shards over several devices.
 
-    Where convolutions have groups, as those of members have too, XLA sums that of `jax.lax` over the devices of every
-    axis of a mesh, also where the batch is not sharded over it (seen with JAX 0.10.2 and 0.12). Products are right.
+    Where convolutions have groups, as those of members have too, or a spatial axis is sharded, XLA sums that of
+    `jax.lax` over the devices of every axis of a mesh, also of those over which nothing is sharded (seen with JAX
+    0.10.2 and 0.12). Products are right. Only explicit axes tell whether a spatial one is sharded.
     """
     if explicit_mesh(g) is not None or not (members or geometry.groups > 1):
         return _lax_conv_dw(x, g, window=window, geometry=geometry, members=members)
-    return conv_cpu.conv_dw(x, g, window=window, geometry=geometry, members=members, program="sharded")
+    return _conv_dw_by_products(x, g, window=window, geometry=geometry, members=members)
+
+
+_conv_dw_by_products = partial(conv_cpu.conv_dw, program="sharded")
 
 
 def _inside_auto_axes(function: Callable[..., jax.Array], a: jax.Array, b: jax.Array, spec: Any) -> jax.Array:

@@ -107,6 +107,16 @@ def test_no_grouped_gradient_is_left_to_the_partitioner(kind):
     assert "batch_group_count = 2" not in program
 
 
+@pytest.mark.parametrize("layer", [F.conv, partial(F.conv_transpose, stride=2)], ids=["conv", "transposed"])
+def test_the_gradient_of_a_kernel_counts_a_sharded_space_once(layer):
+    """XLA multiplies that of `jax.lax` by the length of an axis of the mesh over which nothing is sharded."""
+    mesh, rng = two_axes(AxisType.Explicit), np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 8, 3), (3, 3, 3)))
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(layer(x, kernel) ** 2)))
+    sharded = jax.device_put(x, NamedSharding(mesh, P(None, "data")))
+    assert_same(gradient(jax.device_put(kernel, NamedSharding(mesh, P())), sharded), gradient(kernel, x))
+
+
 def test_an_ensemble_over_devices(data):
     """Each device trains its own members."""
     params, x = data

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import jax
@@ -115,6 +114,35 @@ def stopped(parallel, folder):
     (folder / f"stopped-{me}.json").write_text(json.dumps(result))
 
 
+def raised(parallel, folder):
+    """A fit that an error of a sink ends, in the last process alone."""
+
+    def fail(record, state):
+        if jax.process_index() == jax.process_count() - 1:
+            raise RuntimeError("the logger lost its network")
+
+    fit(parallel, folder, sinks=[fail])
+
+
+def unlike(parallel, folder):
+    """What processes are told that do not fit together; a run by their clocks, which differ."""
+    me, loss_fn = jax.process_index(), train.losses.classification()
+    result = {
+        "data": told(lambda: parallel.data(blobs(21 + me))),
+        "arguments": told(lambda: train.fit(start(), blobs(8), loss_fn, epochs=1 + me, parallel=parallel)),
+        "alone": told(lambda: train.fit(start(), blobs(8), loss_fn, checkpoints=train.Checkpoints(folder / "alone"))),
+    }
+    batches = train.Generated(lambda key: jax.random.normal(key, (8, 2)), steps=10)
+    step = parallel.step(train.make_step(lambda w, x, key: ((x @ w - x[:, 0]) ** 2, {})))
+    late = train.loop.Budget(seconds=60, began=time.perf_counter() - 60 * me)  # is over at once in the last process
+    late.seconds_per_step = 30.0
+    program = train.loop.Segments(step, batches, late, lambda shares: np.float32(0.1) * (shares < 1), segment=2)
+    state = parallel.state(train.create_state(np.zeros(2, np.float32), train.optimizer("sgd"), jax.random.key(0)))
+    _, history = train.loop.drive(program, state)
+    result["shares"] = [record["share"] for record in history]
+    (folder / f"unlike-{me}.json").write_text(json.dumps(result))
+
+
 class Stopping:
     """Ends the run after its second epoch, in the last process alone."""
 
@@ -181,13 +209,11 @@ def main():
     distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
-        tasks = everything, trained, stopped, ended, alone_in_trouble
+        tasks = everything, trained, stopped, ended, alone_in_trouble, unlike, raised
         for each in name.split("+"):
             {task.__name__: task for task in tasks}[each](train.parallel(shard=2), Path(folder))
     except train.devices.ProcessLostError as error:
         distributed.leave(f"stopped: {error}")
-    except Exception:
-        distributed.leave(traceback.format_exc())
 
 
 if __name__ == "__main__":

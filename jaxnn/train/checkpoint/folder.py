@@ -3,7 +3,7 @@
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -44,6 +44,22 @@ def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -
         raise CheckpointError(
             f"checkpoints: expected one that is whole in {folder}, got none, only {left} of a run that was "
             "trained before; nothing of it was overwritten: start a new run in another folder."
+        )
+
+
+def check_reaches_all(state: Any) -> None:
+    """Raises where there are several processes, and a state is on devices of this one alone.
+
+    Args:
+        state: What would be saved.
+
+    Raises:
+        ValueError: If an array of it is.
+    """
+    if jax.process_count() > 1 and any(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
+        raise ValueError(
+            "checkpoints: expected a state on the devices of all processes, got one on those of this process alone; "
+            "place it, fit(parallel=train.parallel()) or train.parallel().state(state), or train without checkpoints."
         )
 
 

@@ -21,7 +21,7 @@ import jax
 
 from jaxnn.train.checkpoint import manager, signals
 from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
-from jaxnn.train.checkpoint.folder import check_nothing_is_lost, claim, damaged
+from jaxnn.train.checkpoint.folder import check_nothing_is_lost, check_reaches_all, claim, damaged
 from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position, sign
 from jaxnn.train.checkpoint.restoring import FORMAT, DamagedError, read, set_aside
 from jaxnn.train.devices import distributed
@@ -139,7 +139,9 @@ class Saver:
             CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, all are
                 damaged, or there is none while `run` holds metrics of epochs after `after`: training would
                 overwrite them.
+            ValueError: If the state is on devices of this process alone, and there are others.
         """
+        check_reaches_all(state)
         found = self._newest_whole(state)
         if self.options.resume and found is None:
             check_nothing_is_lost(self.folder, run, after)

@@ -4,8 +4,9 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -58,7 +59,8 @@ def initialize(
 
     Returns:
         Whether this is a job of several processes. If not all of them join in time, the call does not return: the
-        process prints an error and ends with status 1, since nothing else can end the waiting.
+        process prints an error and ends with status 1, since nothing else can end the waiting. In a job an error that
+        nobody catches ends its process at once, by `sys.excepthook`: the others would wait for it for minutes.
 
     Raises:
         ValueError: If the three do not fit together, or the environment does not describe a job.
@@ -110,7 +112,10 @@ def initialize(
         ) from error
     finally:
         watch.cancel()
-    return jax.process_count() > 1
+    several = jax.process_count() > 1
+    if several:
+        sys.excepthook = partial(_leave_after, sys.excepthook)
+    return several
 
 
 @contextlib.contextmanager
@@ -149,6 +154,14 @@ def leave(message: str, status: int = 1) -> NoReturn:
     os._exit(status)
 
 
+def _leave_after(show: Callable[..., object], kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Shows an error that nobody caught, and ends the process."""
+    show(kind, error, trace)
+    # All processes raise an `Interrupted` together, and leave the job in order.
+    if issubclass(kind, Exception) or kind is KeyboardInterrupt:
+        leave("this process leaves its job: the error is above", 1 if issubclass(kind, Exception) else 130)
+
+
 def is_first() -> bool:
     """Whether this is the process that writes files and speaks: process 0, or the only one."""
     return jax.process_index() == 0
@@ -178,6 +191,28 @@ def reason_anywhere(error: BaseException | None) -> str:
     return told(_refused(error)) or told("" if error is None else reason(error))
 
 
+def check_same(name: str, here: str, advice: str) -> None:
+    """Checks that something is the same in all processes, which otherwise wait for each other, or compute nonsense.
+
+    Args:
+        name: The argument.
+        here: What this process has, as a text; its first 4096 bytes are compared.
+        advice: What to do.
+
+    Raises:
+        ValueError: In every process, if it differs.
+    """
+    if jax.process_count() == 1:
+        return
+    texts = _texts(here)
+    for number, text in enumerate(texts):
+        if text != texts[0]:
+            raise ValueError(
+                f"{name}: expected the same in all processes of the job, got different ones, {texts[0]} in process 0 "
+                f"and {text} in process {number}; {advice}."
+            )
+
+
 def reason(error: BaseException) -> str:
     """The first line of the first cause of an error, at most 200 characters."""
     while error.__cause__ is not None:
@@ -192,6 +227,11 @@ def same_text(text: str) -> str:
     if size > _LONGEST:
         raise ValueError(f"text: expected at most {_LONGEST} bytes, got {size}")
     return text if jax.process_count() == 1 else _texts(text)[0]
+
+
+def same_array(array: np.ndarray) -> np.ndarray:
+    """Broadcasts an array of process 0, for example what it read from its clock, to every process."""
+    return array if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 def _texts(text: str) -> list[str]:

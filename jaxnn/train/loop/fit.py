@@ -144,6 +144,12 @@ def fit(
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
     start = int(state.step)
+    distributed.check_same(
+        "fit",
+        f"{epochs=}, {batch_size=}, {chunk=}, {drop_last=}, {start=}, test_data={test_data is not None}, "
+        f"checkpoints={checkpoints is not None}",
+        "give every process the same arguments",
+    )
     if not isinstance(data, Stream | Computed):
         check(data)
     kind = Streamed if isinstance(data, Stream) else Whole

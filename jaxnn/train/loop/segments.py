@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxnn.counts import check_count
 from jaxnn.train.checkpoint.options import Position
+from jaxnn.train.devices import distributed
 from jaxnn.train.loop.computed import Computed
 from jaxnn.train.loop.driver import Program
 from jaxnn.train.loop.nonfinite import NonFiniteLossError
@@ -79,7 +80,7 @@ class Budget:
         ahead = np.arange(1, segment + 1)
         if self.steps is not None:
             return np.minimum((done + ahead) / self.steps, 1)
-        now = min(self.elapsed / self.seconds, 1)
+        now = min(self.elapsed / self.seconds, 1.0)
         if self.seconds_per_step is None:
             return np.full(segment, now)
         left = (1 - now) * self.seconds / self.seconds_per_step
@@ -195,7 +196,7 @@ class Segments(Program):
 
     def run(self, state: TrainState) -> tuple[TrainState, Any]:
         """Trains a segment."""
-        shares = self.budget.shares(int(state.step), self._segment)
+        shares = distributed.same_array(self.budget.shares(int(state.step), self._segment))  # clocks differ
         result: tuple[TrainState, Any] = self._run(state, self._data, jnp.asarray(self._rate(shares)))
         self.share = float(shares[-1])
         return result

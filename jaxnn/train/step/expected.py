@@ -106,7 +106,7 @@ def check_opt_state(opt_state: Any) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raises unless something is an NNX module or a pytree of arrays, and not of shapes alone, as `nnx.eval_shape` makes."""
+    """Raises unless something is an NNX module or a pytree of arrays, not a class, a foreign module or shapes alone."""
     tree = nnx.to_pure_dict(nnx.state(model)) if isinstance(model, nnx.Module) else model
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not _is_array(leaf):

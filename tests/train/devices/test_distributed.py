@@ -86,8 +86,8 @@ def alone():
 def whole(tmp_path_factory):
     """The folder of a job of two processes, two devices each, that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    assert end(begin(task("everything+alone_in_trouble+stopped+ended", 2, folder), 2, 2, folder)) == [0, 0], logs(
-        folder
+    assert end(begin(task("everything+alone_in_trouble+stopped+ended+unlike", 2, folder), 2, 2, folder)) == [0, 0], (
+        logs(folder)
     )
     return folder
 
@@ -153,6 +153,21 @@ def test_what_one_process_cannot_write_all_know(whole):
     assert "could not be written to" in first
     assert "(process 0: [Errno 28] No space left on device); there is no older one" in first
     assert "CheckpointWarning" not in second
+
+
+def test_processes_that_do_not_fit_together_are_told_and_one_clock_decides(whole):
+    first, last = (json.loads((whole / f"unlike-{number}.json").read_text()) for number in range(2))
+    assert first == last
+    assert "(21,) in process 0 and" in first["data"]
+    assert "fit: expected the same in all processes of the job, got different ones, epochs=1," in first["arguments"]
+    assert "got one on those of this process alone; place it" in first["alone"]
+    assert first["shares"][-1] == 1
+
+
+def test_an_error_that_nobody_catches_ends_its_process_and_so_the_job(tmp_path):
+    assert end(begin(task("raised", 2, tmp_path), 2, 2, tmp_path), 60) == [1, 1], logs(tmp_path)
+    assert "RuntimeError: the logger lost its network" in (tmp_path / "log-1.txt").read_text()
+    assert "process 0 of 2 lost the connection to another one" in (tmp_path / "log-0.txt").read_text()
 
 
 def test_a_signal_to_one_process_stops_and_saves_all(whole):
