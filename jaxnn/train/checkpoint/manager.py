@@ -2,16 +2,16 @@
 
 import gc
 import logging
-import operator
+import math
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxnn.train.checkpoint.options import Checkpoints
+from jaxnn.train.checkpoint.options import Checkpoints, criterion
 
 PATIENCE = 600
 """Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
@@ -22,14 +22,19 @@ def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
-    kept = [policy.LatestN(options.keep)]
-    if options.best is not None:
-        rank = operator.itemgetter("rank")
+    kept, rank = [policy.LatestN(options.keep)], None
+    if (by := criterion(options)) is not None:
+
+        def rank(metrics: Mapping[str, float]) -> float:
+            # None inside an epoch; and before the run was resumed another criterion may have counted.
+            return metrics.get(by, math.inf)
+
         kept.append(policy.BestN(get_metric_fn=rank, reverse=True, n=1, keep_checkpoints_without_metrics=False))
     return ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy(kept),
+            best_fn=rank,  # without it Orbax writes no metrics, and a resumed run would delete the best checkpoint
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(timeout_secs=PATIENCE, barrier_sync_fn=barrier),
         ),

@@ -38,7 +38,7 @@ class Checkpoints:
             chunks; None saves none there. `Saver.due` is true from then on.
         keep: How many of the newest ones to keep.
         best: Keeps the one that is best by this name of the history too, which `train.checkpoint.restore(folder, state,
-            best=True)` reads. None keeps no such one.
+            best=True)` reads. None keeps no such one. A run resumed with another name compares those from there on.
         best_mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
             `accuracy`, otherwise lower.
         config: What must be the same when a run is resumed: names and values that JSON knows.
@@ -97,6 +97,13 @@ class Checkpoints:
                 f"best: expected one of the record, {', '.join(sorted(names))}, got {self.best!r}; test metrics need "
                 "test_data."
             )
+
+
+def criterion(options: Checkpoints) -> str | None:
+    """What the best checkpoint is the best by, for example "lowest test_loss"; None where none is kept."""
+    if options.best is None:
+        return None
+    return f"{'lowest' if sign('best_mode', options.best_mode, options.best) > 0 else 'highest'} {options.best}"
 
 
 def sign(name: str, mode: Mode, metric: str) -> float:

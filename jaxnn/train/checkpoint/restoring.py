@@ -1,7 +1,6 @@
 """Reading a checkpoint: only one that is whole, and of this run, model and optimiser."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,13 +65,20 @@ def restore(
     step = steps[-1]
     try:
         if best:
-            ranks = {step: _about(folder / str(step)).get("rank") for step in steps}
-            step, rank = min(ranks.items(), key=lambda item: math.inf if item[1] is None else item[1])
-            if rank is None:
+            abouts = {step: _about(folder / str(step)) for step in steps}
+            # The newest criterion: before the run was resumed another one may have counted.
+            by = next((about["best"] for about in reversed(abouts.values()) if about.get("best") is not None), None)
+            ranks = {
+                step: about["rank"]
+                for step, about in abouts.items()
+                if by is not None and about.get("best") == by and about["rank"] is not None
+            }
+            if not ranks:
                 raise CheckpointError(
                     f"best: expected a run that keeps its best checkpoint, got {folder}; train with "
                     "train.Checkpoints(best='test_loss') for one."
                 )
+            step = min(ranks, key=lambda step: ranks[step])
         state, position = read(folder / str(step), state, None)
     except DamagedError as error:
         raise CheckpointError(f"folder: expected checkpoints that are whole, got {folder}/{step} ({error}).") from error

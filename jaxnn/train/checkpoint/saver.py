@@ -22,7 +22,7 @@ import jax
 from jaxnn.train.checkpoint import manager, signals
 from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import check_nothing_is_lost, check_reaches_all, claim, damaged
-from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position, sign
+from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, MetricsFolder, Position, criterion, sign
 from jaxnn.train.checkpoint.restoring import FORMAT, DamagedError, read, set_aside
 from jaxnn.train.devices import distributed
 from jaxnn.train.step.state import TrainState
@@ -231,13 +231,14 @@ class Saver:
     def _start(self, step: int, state: TrainState, position: Position) -> None:
         args, named = self._ocp.args, arrays(state)
         self._started += 1
-        rank = self._rank(position)
+        rank, by = self._rank(position), criterion(self.options)
         about = {
             "format": FORMAT,
             "config": self._config,
             "arrays": shapes(named),
             "fingerprints": fingerprints(named),
             "rank": rank,
+            "best": by,
             **dataclasses.asdict(position),
         }
         if distributed.is_first():
@@ -248,7 +249,7 @@ class Saver:
             self._manager.save(
                 step,
                 args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
-                metrics=None if rank is None else {"rank": rank},
+                metrics=None if by is None else {} if rank is None else {by: rank},
                 force=True,
             )
             self._saved = step

@@ -65,6 +65,17 @@ def test_the_newest_and_the_best_are_read_again_without_the_run():
     assert (equal(newest, last), whole) == (True, history)
 
 
+def test_the_best_is_kept_when_a_run_is_resumed_and_compared_by_what_is_said_now():
+    def run(epochs, mode):
+        saved = train.Checkpoints(FOLDER, best="train_loss", best_mode=mode, keep=1, resume=epochs > 1)
+        last, _ = fit(epochs, checkpoints=saved)
+        return steps(), len(train.checkpoint.restore(FOLDER, last, best=True)[1])
+
+    run(1, "max")
+    assert run(3, "max") == ([3, 9], 1)  # the loss is highest after the first epoch
+    assert run(4, "min") == ([12], 4)  # and lowest after the last one
+
+
 def test_arrays_without_elements_do_not_prevent_a_checkpoint():
     """Orbax refuses them."""
     like = train.create_state({"w": np.ones(2), "none": np.ones((0, 3))}, optax.sgd(0.5), jax.random.key(0))
