@@ -9,6 +9,7 @@ import numpy as np
 from jaxnn.functional import arguments, pool
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, known
+from jaxnn.kernels.platform import inside_auto_axes
 
 
 def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
@@ -107,7 +108,9 @@ def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[...
         # Repeated last elements change neither a maximum nor the place of the first one; of a mean they are zeros.
         at, mean = x.ndim - 1 - n + axis, pooling is pool.avg_pool
         places = starts[:, None] + np.arange(most)
-        x = x.at[(slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)].get(mode="promise_in_bounds")
+        index = (slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)
+        spec = jax.typeof(x).sharding.spec
+        x = inside_auto_axes(lambda x, index=index: x.at[index].get(mode="promise_in_bounds"), x, spec=spec)
         along = [-1 if axis == at else 1 for axis in range(x.ndim)]
         if mean:
             x = jnp.where((places < stops[:, None]).reshape(along), x, 0)

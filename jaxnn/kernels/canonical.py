@@ -108,4 +108,8 @@ def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geome
 
 
 def _pad(x: jax.Array, edges: Any) -> jax.Array:
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    # Cropped in front after it is dilated, not at once: see `taps.put`.
+    front = [max(0, -low) if hole else 0 for low, _, hole in edges]
+    wide = [(low + cut, high, hole) for (low, high, hole), cut in zip(edges, front, strict=True)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *wide, (0, 0, 0)))
+    return lax.slice(x, (0, *front, 0), x.shape) if any(front) else x

@@ -9,9 +9,8 @@ out)`. Each can be differentiated again, forward and backward, and mapped over e
 an ensemble of networks, adds a first axis to both operands, and sets `members`.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,12 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
-from jax.sharding import PartitionSpec
 
 from jaxnn.kernels import conv_cpu
 from jaxnn.kernels.canonical import conv_dx_dilating, crops
 from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
-from jaxnn.kernels.platform import Formulation, bind, by_platform, explicit_mesh, to_front, transpose
+from jaxnn.kernels.platform import Formulation, bind, by_platform, explicit_mesh, inside_auto_axes, to_front, transpose
 from jaxnn.kernels.settings import conv_precision, is_plain, plain
 
 
@@ -49,7 +47,7 @@ def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeo
 def _lax_conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
     if members:
         mapped = jax.vmap(lambda x, kernel: lax_conv(x, kernel, geometry))
-        return _inside_auto_axes(mapped, x, kernel, jax.typeof(x).sharding.spec[:2])
+        return inside_auto_axes(mapped, x, kernel, spec=jax.typeof(x).sharding.spec[:2])
     return lax_conv(x, kernel, geometry)
 
 
@@ -58,7 +56,7 @@ def _lax_conv_dx(
 ) -> jax.Array:
     if members:
         one = partial(_lax_conv_dx, spatial=spatial, geometry=geometry, members=False)
-        return _inside_auto_axes(jax.vmap(one), g, kernel, jax.typeof(g).sharding.spec[:2])
+        return inside_auto_axes(jax.vmap(one), g, kernel, spec=jax.typeof(g).sharding.spec[:2])
     # `jax.lax` transposes no stride where sizes are unknown.
     if is_plain() or not all(map(known, spatial)):
         return conv_dx_dilating(g, kernel, spatial, geometry)
@@ -68,9 +66,12 @@ def _lax_conv_dx(
 
 def _lax_conv_dx_on_cpu(g: jax.Array, kernel: jax.Array, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
     """`_lax_conv_dx` without negative padding, as inside `settings.plain`."""
-    cropped = crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry)
-    with plain() if cropped else contextlib.nullcontext():
-        return _lax_conv_dx(g, kernel, spatial=spatial, geometry=geometry, members=members)
+    params: dict[str, Any] = {"spatial": spatial, "geometry": geometry, "members": members}
+    if not crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry):
+        return _lax_conv_dx(g, kernel, **params)
+    with plain():  # the parts that are left of g need not divide over explicit axes
+        spec = (*jax.typeof(g).sharding.spec[:-1], None)
+        return inside_auto_axes(partial(_lax_conv_dx, **params), g, kernel, spec=spec)
 
 
 def _lax_conv_dw(
@@ -79,7 +80,7 @@ def _lax_conv_dw(
     in_space = any(any(jax.typeof(a).sharding.spec[1 + members : -1]) for a in (x, g))
     if explicit_mesh(g) is not None and (members or geometry.groups > 1 or in_space):
         products = partial(_conv_dw_by_products, window=window, geometry=geometry, members=members)
-        return _inside_auto_axes(products, x, g, jax.typeof(g).sharding.spec[: int(members)])
+        return inside_auto_axes(products, x, g, spec=jax.typeof(g).sharding.spec[: int(members)])
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
@@ -101,15 +102,6 @@ def _sharded_conv_dw(
 
 
 _conv_dw_by_products = partial(conv_cpu.conv_dw, program="sharded")
-
-
-def _inside_auto_axes(function: Callable[..., jax.Array], a: jax.Array, b: jax.Array, spec: Any) -> jax.Array:
-    """Calls a function whose reshapes explicit axes of a mesh do not allow; `spec` is the sharding of its result."""
-    mesh = explicit_mesh(a)
-    if mesh is None:
-        return function(a, b)
-    with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(function, out_sharding=PartitionSpec(*spec))(a, b)
 
 
 def _primitive(name: str, default: Formulation, cpu: Formulation, **elsewhere: Formulation) -> Primitive:

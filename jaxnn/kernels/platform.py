@@ -154,6 +154,15 @@ def explicit_mesh(array: jax.Array) -> Any:
     return mesh if AxisType.Explicit in mesh.axis_types else None
 
 
+def inside_auto_axes(function: Callable[..., jax.Array], *arrays: jax.Array, spec: Any) -> jax.Array:
+    """Calls a function that explicit axes of a mesh do not allow; `spec` is the sharding of its result over them."""
+    mesh = explicit_mesh(arrays[0])
+    if mesh is None:
+        return function(*arrays)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(function, out_sharding=PartitionSpec(*spec))(*arrays)
+
+
 def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
     """Marks an array, inside `shard_map`, as varying over the mesh axes over which `like` varies."""
     axes = _varying(like) - _varying(array)

@@ -117,6 +117,24 @@ def test_the_gradient_of_a_kernel_counts_a_sharded_space_once(layer):
     assert_same(gradient(jax.device_put(kernel, NamedSharding(mesh, P())), sharded), gradient(kernel, x))
 
 
+OVERLAPPING = {
+    "max_pool": partial(F.max_pool, window=(3,), stride=2, padding=1),
+    "avg_pool": partial(F.avg_pool, window=(3,), stride=2, padding=1),
+    "conv": lambda x: F.conv(x, jnp.ones((3, 3, 3)), stride=2, padding=((4, 5),)),
+    "depthwise": lambda x: F.conv(x, jnp.ones((3, 1, 3)), stride=2, padding=1, groups=3),
+}
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("layer", OVERLAPPING.values(), ids=OVERLAPPING)
+def test_windows_that_skip_and_see_padding_over_a_sharded_space(layer, kind):
+    """XLA ends the process where one `lax.pad` dilates a sharded axis and crops its beginning."""
+    mesh = jax.make_mesh((2,), ("space",), axis_types=(kind,), devices=jax.devices()[:2])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 3)), jnp.float32)
+    program = jax.jit(jax.value_and_grad(lambda x: jnp.sum(layer(x) ** 2)))
+    assert_same(program(jax.device_put(x, NamedSharding(mesh, P(None, "space")))), program(x))
+
+
 def test_an_ensemble_over_devices(data):
     """Each device trains its own members."""
     params, x = data
