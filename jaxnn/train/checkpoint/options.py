@@ -100,7 +100,7 @@ class Checkpoints:
 
 
 def criterion(options: Checkpoints) -> str | None:
-    """What the best checkpoint is the best by, for example "lowest test_loss"; None where none is kept."""
+    """The criterion of the best checkpoint, for example "lowest test_loss"; None where none is kept."""
     if options.best is None:
         return None
     return f"{'lowest' if sign('best_mode', options.best_mode, options.best) > 0 else 'highest'} {options.best}"
