@@ -13,13 +13,11 @@ is as fast in a loop as outside:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxnn.kernels.geometry import ConvGeometry, Sizes, known, lax_conv
+from jaxnn.kernels.geometry import ConvGeometry, Sizes, known, lax_conv, pad
 
 Convolve = Callable[[jax.Array, jax.Array, ConvGeometry], jax.Array]
 
@@ -31,7 +29,7 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
     here = [edge if edge[2] else (min(edge[0], 0), min(edge[1], 0), 0) for edge in edges]
     there = tuple((0, 0) if edge[2] else (max(edge[0], 0), max(edge[1], 0)) for edge in edges)
     forward = dataclasses.replace(geometry, stride=(1,) * len(spatial), padding=there)
-    return convolve(_pad(g, here), flipped, forward)
+    return convolve(pad(g, here), flipped, forward)
 
 
 def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
@@ -41,7 +39,7 @@ def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: 
     if any(map(sum, cuts)):
         if any(sum(cut) >= o for cut, o in zip(cuts, g.shape[1:-1], strict=True)):  # nothing is left to dilate
             return conv_dx(lax_conv, g, kernel, spatial, geometry)
-        g = _pad(g, [(-first, -last, 0) for first, last in cuts])
+        g = pad(g, [(-first, -last, 0) for first, last in cuts])
     padding = tuple(
         (low + first * s, high + last * s)
         for (low, high, _), (first, last), s in zip(edges, cuts, geometry.stride, strict=True)
@@ -99,17 +97,9 @@ def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geome
         )
     ]
     # Padded here, since the transposition copies x anyway: a library that pads by itself may skip a NaN of g there.
-    x = _pad(x, edges)
+    x = pad(x, edges)
     x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).transpose(n + 2, *axes, n + 1, 0)
     x = x.reshape(*x.shape[:-2], -1)
     g = g.transpose(*axes, 0, n + 1)
     swapped = ConvGeometry(geometry.dilation, ((0, 0),) * n, geometry.stride, groups, geometry.precision)
     return convolve(x, g, swapped).transpose(*axes, 0, n + 1)
-
-
-def _pad(x: jax.Array, edges: Any) -> jax.Array:
-    # Cropped in front after it is dilated, not at once: see `taps.put`.
-    front = [max(0, -low) if hole else 0 for low, _, hole in edges]
-    wide = [(low + cut, high, hole) for (low, high, hole), cut in zip(edges, front, strict=True)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *wide, (0, 0, 0)))
-    return lax.slice(x, (0, *front, 0), x.shape) if any(front) else x

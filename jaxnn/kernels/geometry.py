@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -76,6 +76,19 @@ class ConvGeometry:
         return Window(size, self.stride, self.padding, self.dilation)
 
 
+def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]]) -> jax.Array:
+    """Pads the spatial axes of `x (batch, *spatial, channels)` with zeros, each by (low, high, interior) of `lax.pad`.
+
+    The beginning of a dilated axis is cropped afterwards: XLA's partitioner ends the process where one `lax.pad` does
+    both to a sharded axis.
+    """
+    edges = list(edges)
+    front = [max_dim(0, -low) if interior else 0 for low, _, interior in edges]
+    wide = [(low + cut, high, interior) for (low, high, interior), cut in zip(edges, front, strict=True)]
+    x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *wide, (0, 0, 0)))
+    return x if all(known(cut) and not cut for cut in front) else lax.slice(x, (0, *front, 0), x.shape)
+
+
 def lax_reduce(operands: Any, start: Any, reducer: Any, window: Window) -> Any:
     """Calls `jax.lax.reduce_window` over arrays `(batch, *spatial, channels)`."""
     return lax.reduce_window(
@@ -97,7 +110,7 @@ def lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, *, dilate:
     if not all(known(amount) for pair in padding for amount in pair):  # `jax.lax` takes numbers only
         holes = dilate or (1,) * n
         edges = ((low, high, hole - 1) for (low, high), hole in zip(padding, holes, strict=True))
-        x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+        x = pad(x, edges)
         padding, dilate = ((0, 0),) * n, None
     return lax.conv_general_dilated(
         x,

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import max_dim
 
 from jaxnn.kernels.accumulate import widened
-from jaxnn.kernels.geometry import Sizes, Window
+from jaxnn.kernels.geometry import Sizes, Window, pad
 from jaxnn.kernels.platform import inside_auto_axes
 
 MOST_TAPS = 128
@@ -69,19 +68,11 @@ def _put(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Arr
     batch, *out, channels = shares[0].shape
     if not all(out):
         return jnp.zeros((batch, *spatial, channels), shares[0].dtype)
-    # On an array that has room for all of them, and is cut at the end: XLA's partitioner aborts the process where one
-    # `lax.pad` dilates a sharded axis and crops its beginning, as it would for taps in the padding.
-    starts = [max_dim(low, 0) for low, _ in window.padding]
-    firsts = [
-        [f - low + start for f, (low, _), start in zip(first, window.padding, starts, strict=True)]
-        for first in window.taps()
-    ]
-    reach = [s * (o - 1) + 1 for s, o in zip(window.stride, out, strict=True)]
-    stops = [start + n for start, n in zip(starts, spatial, strict=True)]
-    whole = [max_dim(stop, last + r) for stop, last, r in zip(stops, firsts[-1], reach, strict=True)]
     placed = []
-    for share, first in zip(shares, firsts, strict=True):
-        room = [(f, w - f - r, s - 1) for f, w, r, s in zip(first, whole, reach, window.stride, strict=True)]
-        placed.append(widened(lax.pad(share, jnp.zeros((), share.dtype), ((0, 0, 0), *room, (0, 0, 0)))))
-    total = functools.reduce(operator.add, placed).astype(shares[0].dtype)
-    return lax.slice(total, (0, *starts, 0), (batch, *stops, channels))
+    for share, first in zip(shares, window.taps(), strict=True):
+        middle = []
+        for f, (low, _), s, o, n in zip(first, window.padding, window.stride, out, spatial, strict=True):
+            # Negative if the tap lies in the padding: that is cropped.
+            middle.append((f - low, n - (f - low + s * (o - 1) + 1), s - 1))
+        placed.append(widened(pad(share, middle)))
+    return functools.reduce(operator.add, placed).astype(shares[0].dtype)
