@@ -1,6 +1,6 @@
 """Pooling to a given output size, for inputs of any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     """
     (x,) = arguments.as_arrays(x)
     arguments.floating(x=x)
-    return _adaptive(widened(x), output, pool.avg_pool).astype(x.dtype)
+    return _adaptive(widened(x), output, mean=True).astype(x.dtype)
 
 
 def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
@@ -61,14 +61,10 @@ def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
         Array([2., 4.], dtype=float32)
     """
     (x,) = arguments.as_arrays(x)
-    return _adaptive(widened(x), output, pool.max_pool).astype(x.dtype)
+    return _adaptive(widened(x), output, mean=False).astype(x.dtype)
 
 
-def _adaptive(
-    x: jax.Array,
-    output: int | Sequence[int | None],
-    pooling: Callable[..., jax.Array],
-) -> jax.Array:
+def _adaptive(x: jax.Array, output: int | Sequence[int | None], *, mean: bool) -> jax.Array:
     n = len(output) if isinstance(output, Sequence) else 2
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, channels) with {n} spatial axes, as output={output!r} says")
     spatial = x.shape[-1 - n : -1]
@@ -83,15 +79,15 @@ def _adaptive(
     )
     if not all(spatial):
         raise ValueError(f"x: expected spatial axes of at least 1 element, got {spatial}")
-    return _along_axes(x, size, spatial, pooling)
+    return _along_axes(x, size, spatial, mean=mean)
 
 
-def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[..., jax.Array]) -> jax.Array:
+def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, *, mean: bool) -> jax.Array:
     """Pools one axis after the other, since windows are boxes; means of equal parts are exact means.
 
     The last axis comes first: a window's first maximum in row-major order is the first of the first row that has it.
     """
-    n = len(size)
+    n, pooling = len(size), pool.avg_pool if mean else pool.max_pool
     if all(length % o == 0 for length, o in zip(spatial, size, strict=True)):
         return pooling(x, tuple(length // o for length, o in zip(spatial, size, strict=True)))
     for axis, (length, o) in reversed([*enumerate(zip(spatial, size, strict=True))]):
@@ -106,7 +102,7 @@ def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, pooling: Callable[...
             continue
         # One gather of all windows, each filled up to `most` elements: the program does not grow with their number.
         # Repeated last elements change neither a maximum nor the place of the first one; of a mean they are zeros.
-        at, mean = x.ndim - 1 - n + axis, pooling is pool.avg_pool
+        at = x.ndim - 1 - n + axis
         places = starts[:, None] + np.arange(most)
         index = (slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)
         spec = jax.typeof(x).sharding.spec
