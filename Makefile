@@ -11,7 +11,7 @@ TESTS ?=
 # Options of the benchmark, as `python -m experiments.bench --help` explains them.
 BENCH ?=
 
-.PHONY: demo test test-slow test-onnx lint format bench clean
+.PHONY: demo test test-slow test-onnx lint reference format bench clean
 
 demo: $(VENV)/.experiments  ## train LeNet on real handwritten digits and leave pictures of it in runs/
 	$(BIN)/python -m experiments.lenet5
@@ -30,6 +30,9 @@ lint: $(VENV)/.lint  ## formatting, style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(VENV)/.reference  ## all public names with their docstrings, as a web site: build/reference/index.html
+	$(BIN)/python -W error::UserWarning docs/reference.py build/reference
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
@@ -62,6 +65,10 @@ $(VENV)/.onnx: pyproject.toml $(VENV)/.made
 
 $(VENV)/.lint: pyproject.toml $(VENV)/.made
 	$(BIN)/pip install --quiet --editable '.[experiments,tests,lint]'
+	touch $@
+
+$(VENV)/.reference: pyproject.toml $(VENV)/.made
+	$(BIN)/pip install --quiet --editable '.[reference]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.made

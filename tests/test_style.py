@@ -205,6 +205,8 @@ def faults_of_text(doc: str) -> Iterator[str]:
         yield f"summary: expected a full stop, got {summary[-40:]!r}"
     if re.search(r"\\\(|\\\)|\\\[|\\\]|\$\$", re.sub(r":math:`[^`]*`", "", doc)):
         yield r"mathematics: expected `.. math::` or :math:, got \( \) or \[ \]"
+    if re.search(r":math:`[^`\n]*\n", doc):
+        yield "mathematics: expected :math: on one line, which the reference renders"
     if "``" in doc:
         yield "backticks: expected single ones"
 

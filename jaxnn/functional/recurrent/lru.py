@@ -178,10 +178,10 @@ def init_lru(
     r"""Random parameters of a linear recurrent unit, as the paper draws them.
 
     The eigenvalues :math:`\lambda` lie on a ring of the complex plane, uniformly by area: :math:`|\lambda|^2` between
-    :math:`r_{min}^2` and :math:`r_{max}^2`, the phase between 0 and `max_phase`. The normalisation is :math:`\gamma =
-    \sqrt{1 - |\lambda|^2}`, so that states have the variance of :math:`B x` for white inputs however long the memory
-    is. Entries of :math:`B`, :math:`C` and :math:`D` are normal, with standard deviations :math:`1 / \sqrt{2\,
-    features}` (each part), :math:`1 / \sqrt{hidden}` (each part) and 1.
+    :math:`r_{min}^2` and :math:`r_{max}^2`, the phase between 0 and `max_phase`. The normalisation is
+    :math:`\gamma = \sqrt{1 - |\lambda|^2}`, so that states have the variance of :math:`B x` for white inputs however
+    long the memory is. Entries of :math:`B`, :math:`C` and :math:`D` are normal, with standard deviations
+    :math:`1 / \sqrt{2\, features}` (each part), :math:`1 / \sqrt{hidden}` (each part) and 1.
 
     Args:
         key: A random key.

@@ -88,12 +88,12 @@ def slstm_step(
         \end{aligned}
 
     The forget gate is :math:`f_t = \sigma(\tilde f_t)` or :math:`f_t = \exp(\tilde f_t)`. The stabiliser :math:`m_t`
-    cancels in :math:`h_t`: without it, :math:`c_t` and :math:`n_t` are sums with the weights :math:`\exp(\tilde i_s)
-    f_{s+1} \cdots f_t`, which overflow.
+    cancels in :math:`h_t`: without it, :math:`c_t` and :math:`n_t` are sums with the weights
+    :math:`\exp(\tilde i_s) f_{s+1} \cdots f_t`, which overflow.
 
-    At the first step, where :math:`n_{t-1} = 0`, there is nothing to forget: :math:`m_t = \tilde i_t` and :math:`f'_t =
-    0`, as with :math:`m_0 = -\infty`. So :math:`c_1 = \tanh(\tilde z_1)` and :math:`n_1 = 1`, whatever :math:`\tilde
-    i_1` and :math:`\tilde f_1` are.
+    At the first step, where :math:`n_{t-1} = 0`, there is nothing to forget: :math:`m_t = \tilde i_t` and
+    :math:`f'_t = 0`, as with :math:`m_0 = -\infty`. So :math:`c_1 = \tanh(\tilde z_1)` and :math:`n_1 = 1`, whatever
+    :math:`\tilde i_1` and :math:`\tilde f_1` are.
 
     The layer is the paper's cell alone. In the paper's block a convolution over time precedes the gates i and f, and
     the outputs of every head are normalised.

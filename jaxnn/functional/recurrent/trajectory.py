@@ -1,9 +1,12 @@
 r"""All steps of a recurrence at once: one step from each state, and the derivative of states that satisfy all of them.
 
 The states of a sequence solve the equations :math:`h_t = f(h_{t-1}, x_t, \theta)`. However they were found, their
-derivative solves the linear equations :math:`\dot h_t = J_t \dot h_{t-1} + \partial f / \partial (x, \theta) \cdot
-(\dot x, \dot\theta)` (the implicit function theorem). Masks are part of :math:`f`: a step that does not count has
-:math:`J = 1`, a reset has :math:`J = 0`.
+derivative solves the linear equations
+
+.. math:: \dot h_t = J_t \dot h_{t-1} + \partial f / \partial (x, \theta) \cdot (\dot x, \dot\theta)
+
+(the implicit function theorem). Masks are part of :math:`f`: a step that does not count has :math:`J = 1`, a reset has
+:math:`J = 0`.
 """
 
 from collections.abc import Callable, Sequence
