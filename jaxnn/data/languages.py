@@ -117,10 +117,7 @@ _NAMES = tuple(sorted(LANGUAGES.values()))
 def _installed() -> Path:
     found = importlib.util.find_spec("django")
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "load_languages: Django, which contains the sentences, is not installed; install it with: "
-            f"{extras.install('experiments')}"
-        )
+        raise extras.missing("load_languages: Django, which contains the sentences,", "experiments")
     return Path(found.submodule_search_locations[0])
 
 
