@@ -98,11 +98,11 @@ class Saver:
                     "another folder starts a new one."
                 )
             self._stack = stack.pop_all()
-        self._wish = signals.Wish()
+        self._stop = signals.StopRequest()
         self._saved_at = time.perf_counter()
 
     def __enter__(self) -> "Saver":
-        self._wish = self._stack.enter_context(signals.on_signals(self._say))
+        self._stop = self._stack.enter_context(signals.on_signals(self._say))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -211,8 +211,8 @@ class Saver:
         Raises:
             Interrupted: If a signal came.
         """
-        if distributed.anywhere(self._wish.asked is not None):
-            which = self._wish.asked or signal.SIGTERM  # another process got the signal
+        if distributed.anywhere(self._stop.received is not None):
+            which = self._stop.received or signal.SIGTERM  # another process got the signal
             whole = self.save(state, position, wait=True)
             raise signals.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
 
