@@ -59,11 +59,10 @@ def load_languages(
 ) -> TextDataset:
     """Loads sentences in 23 languages: the messages of Django in its translators' words.
 
-    Django is made of parts whose messages were translated one by one: these are the documents, and whole documents are
-    held out. Placeholders, markup and paths are removed from messages, and those of a single word are left out. No text
-    occurs twice in a language. What is written the same in several languages belongs to none and is left out, from the
-    texts to learn from only if those themselves say so. No held-out text is among them. A newer Django has a few other
-    messages.
+    The parts of Django, each translated as a whole, are the documents; whole documents are held out. Placeholders,
+    markup and paths are removed from messages, and messages of a single word are left out. No text occurs twice in a
+    language. A text that several languages share is left out; for training texts, only the training documents decide
+    that. No held-out text is a training text. Another release of Django has a few other messages.
 
     Args:
         held_out: The documents that are held out, of `core`, `admin`, `admindocs`, `auth`, `contenttypes`, `flatpages`,
@@ -156,7 +155,7 @@ def _as_texts(by_language: dict[str, list[str]]) -> Texts:
 def read_mo(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     r"""Reads the pairs of message and translation of a compiled catalogue of gettext.
 
-    Plural forms of a message are separated by `"\0"`, and its context stands before it and `"\4"`.
+    Plural forms of a message are separated by `"\0"`; a context precedes its message, separated by `"\4"`.
 
     Args:
         path: The file, `*.mo`.

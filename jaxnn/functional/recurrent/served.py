@@ -1,4 +1,4 @@
-"""What several algorithms of a cell's `fused` form share: checks, and one batch axis instead of any number."""
+"""The common part of algorithms of a cell's `fused` form: checks, and one batch axis instead of any number."""
 
 import math
 from collections.abc import Callable
