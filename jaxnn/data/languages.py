@@ -85,17 +85,17 @@ def load_languages(
         >>> sentences.classes[:3], sentences.test.texts[0]  # doctest: +SKIP
         (('Bulgarian', 'Czech', 'Danish'), 'Административна документация')
     """
-    if unknown := sorted(set(held_out) - set(DOCUMENTS)) or not 0 < len(set(held_out)) < len(DOCUMENTS):
-        got = unknown[0] if unknown is not True else ", ".join(held_out) or "none"
+    unknown = sorted(set(held_out) - set(DOCUMENTS))
+    if unknown or not 0 < len(set(held_out)) < len(DOCUMENTS):
+        got = unknown[0] if unknown else ", ".join(held_out) or "none"
         raise ValueError(f"held_out: expected some of {', '.join(DOCUMENTS)}, but not all, got {got}")
     root = _installed() if folder is None else Path(folder)
-    learned, judged = (
-        {
-            code: dict.fromkeys(text for name in names for text in _messages(root / DOCUMENTS[name], code))
-            for code in LANGUAGES
-        }
-        for names in ([name for name in DOCUMENTS if name not in held_out], held_out)
-    )
+
+    def texts_of(names: Iterable[str]) -> dict[str, dict[str, None]]:
+        places = [root / DOCUMENTS[name] for name in names]
+        return {code: dict.fromkeys(text for place in places for text in _messages(place, code)) for code in LANGUAGES}
+
+    learned, judged = texts_of(name for name in DOCUMENTS if name not in held_out), texts_of(held_out)
     if not all(learned.values()) or not all(judged.values()):
         raise ValueError(f"folder: expected the package django with its messages, got {root}, which lacks some.")
     owners = _owners(learned)
