@@ -22,9 +22,9 @@ class TextClassifier(nnx.Module):
         h_1 \dots h_n = \mathrm{LSTM}(E_{x_1} \dots E_{x_n}), \qquad
         a = \mathrm{softmax}_t(q^\top h_t / \sqrt{d}), \qquad z = W \sum_t a_t h_t + b
 
-    Attention learns the query :math:`q`, which starts at zero: it begins as the mean and moves towards the tokens
-    that tell. With `pooling="mean"` it stays zero. Tokens past a text's length have no weight; a text of no tokens has
-    the logits :math:`b`.
+    The query :math:`q` starts at zero, where the weights are those of a plain mean, and is learned; with
+    `pooling="mean"` it stays zero. Tokens past a text's length have no weight; the logits of an empty text are
+    :math:`b`.
 
     Args:
         vocabulary: Number of tokens.
