@@ -1,7 +1,7 @@
 """Checkpoints of training: written in the background, whole or not at all, and never over those of another run.
 
-Several processes make the same calls here. Each writes its own part, and what only one of them may see (a folder that
-it cannot write to, a damaged file, a full disk) is first sent to all, so that all decide alike.
+In a job of several processes all make the same calls. Each writes its own part. A failure that only one of them sees (a
+folder that it cannot write to, a damaged file, a full disk) is sent to all first, so that all decide alike.
 """
 
 import dataclasses
