@@ -1,6 +1,8 @@
-"""The command that installs a missing optional dependency."""
+"""Missing optional dependencies, with the command that installs them."""
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxnn.distribution import NAME
@@ -24,6 +26,20 @@ def install(extra: str) -> str:
     if _is_checkout(root):
         return shlex.join(["pip", "install", "-e", f"{root}[{extra}]"])
     return shlex.join(["pip", "install", f"{NAME}[{extra}]"])
+
+
+def missing(what: str, extra: str) -> ModuleNotFoundError:
+    """Makes the error for a package that is not installed: `what` names the caller and the package."""
+    return ModuleNotFoundError(f"{what} is not installed; install it with: {install(extra)}")
+
+
+@contextlib.contextmanager
+def needed(what: str, extra: str) -> Iterator[None]:
+    """Replaces the error of an import in the block by that of `missing`."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing(what, extra) from error
 
 
 def _is_checkout(root: Path) -> bool:

@@ -77,12 +77,8 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
         if not word or (flag.startswith("--") and equals and not value):
             raise ValueError(f"{flag or before}: expected a value, got ''")
     given, words = reader.parse_known_args(words)
-    try:
+    with extras.needed("jaxnn.cli: tyro", "experiments"):
         import tyro
-    except ImportError as error:
-        raise ImportError(
-            f"jaxnn.cli: tyro is not installed; install it with: {extras.install('experiments')}"
-        ) from error
     no_default = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     default = _with_files(options(**dict.fromkeys(no_default, tyro.MISSING)), given.config)
     resumed = getattr(given, "resume", None) or getattr(default, "resume", None)

@@ -36,7 +36,7 @@ class Trained(Kept):
     checkpoint_every: Count = 1
     """Epochs from one checkpoint to the next."""
     dry_run: bool = False
-    """Tell parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
+    """Print parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Devices:
     """The devices that share the training; the numbers are the same, to rounding, whatever is chosen."""
 
     devices: Count | None = None
-    """Devices to split each batch over: one unless said; a job of several processes uses all it has."""
+    """Number of devices to shard each batch over. Default: one; all of them in a job of several processes."""
     shard_state: Count = 1
     """Over how many of them one copy of parameters and optimiser state is sharded; 1: each holds the whole."""
     coordinator: str | None = None

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 in the two layouts that their authors publish: binary, and "Python", which is pickled."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,65 +22,69 @@ _PIXELS = 3 * 32 * 32  # the red, green and blue planes, row by row
 
 def read_binary(folder: Path, part: Part, published: Published) -> Examples:
     """Reads the records of the binary layout: a byte for each label, then the pixels."""
-    names = [f"{name}.bin" for name in _BATCHES[published.name][part]]
-    _expect_files(folder, names)
-    each = published.counts[part] // len(names)
+    paths, each = _batches(folder, part, published, ".bin")
     record = _LABEL_BYTES[published.name] + _PIXELS
-    for name in names:  # before any is read: all of them are 180 MB
-        got = (folder / name).stat().st_size
+    for path in paths:  # before any is read: all of them are 180 MB
+        got = path.stat().st_size
         if got != each * record:
             fault = "truncated" if got < each * record else "too long"
             raise ValueError(
-                f"{folder / name}: expected {each * record:,} bytes ({each:,} records of {record:,}), got {got:,}, "
+                f"{path}: expected {each * record:,} bytes ({each:,} records of {record:,}), got {got:,}, "
                 f"so it is {fault}; {_remedy(folder)}"
             )
-    images = np.empty((len(names), each, 32, 32, 3), np.uint8)
-    labels = np.empty((len(names), each), np.int32)
-    for i, name in enumerate(names):
-        records = np.fromfile(folder / name, np.uint8).reshape(each, record)
-        labels[i] = records[:, -_PIXELS - 1]
-        _expect_labels(folder / name, labels[i], published)
-        images[i] = _pictures(records[:, -_PIXELS:])
-    return Examples(images.reshape(-1, 32, 32, 3), labels.reshape(-1))
+
+    def batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+        records = np.fromfile(path, np.uint8).reshape(each, record)
+        return records[:, -_PIXELS:], records[:, -_PIXELS - 1]
+
+    return _examples(paths, each, batch, published)
 
 
 def read_python(folder: Path, part: Part, published: Published) -> Examples:
     """Reads the batches of the Python layout; nothing in the pickles is run (see `read_pickle`)."""
-    names = _BATCHES[published.name][part]
-    _expect_files(folder, names)
-    each = published.counts[part] // len(names)
-    images = np.empty((len(names), each, 32, 32, 3), np.uint8)
-    labels = np.empty((len(names), each), np.int32)
-    for i, name in enumerate(names):
-        batch = read_pickle(folder / name)
-        pixels, classes = (batch.get(key.encode()) for key in ("data", _LABELS[published.name]))
+    paths, each = _batches(folder, part, published, "")
+    name = _LABELS[published.name]
+
+    def batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+        held = read_pickle(path)
+        pixels, classes = held.get(b"data"), held.get(name.encode())
         if not isinstance(pixels, np.ndarray) or pixels.shape != (each, _PIXELS):
             raise ValueError(
-                f"{folder / name}: expected 'data' of shape ({each}, {_PIXELS}), got {_described(pixels)}; "
-                f"{_remedy(folder)}"
+                f"{path}: expected 'data' of shape ({each}, {_PIXELS}), got {_described(pixels)}; {_remedy(folder)}"
             )
         if not isinstance(classes, list) or len(classes) != each or any(type(label) is not int for label in classes):
             raise ValueError(
-                f"{folder / name}: expected {_LABELS[published.name]!r} to be {each:,} integers, got "
-                f"{_described(classes)}; {_remedy(folder)}"
+                f"{path}: expected {name!r} to be {each:,} integers, got {_described(classes)}; {_remedy(folder)}"
             )
-        # Through int64, which holds whatever a pickle's four bytes can.
-        wide = np.array(classes, np.int64)
-        _expect_labels(folder / name, wide, published)
-        images[i], labels[i] = _pictures(pixels), wide
-    return Examples(images.reshape(-1, 32, 32, 3), labels.reshape(-1))
+        return pixels, np.array(classes, np.int64)  # which holds whatever a pickle's four bytes can
+
+    return _examples(paths, each, batch, published)
 
 
-def _pictures(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-def _expect_files(folder: Path, names: list[str] | tuple[str, ...]) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+def _batches(folder: Path, part: Part, published: Published, ending: str) -> tuple[list[Path], int]:
+    """The files of a part, and the number of examples in each."""
+    paths = [folder / f"{name}{ending}" for name in _BATCHES[published.name][part]]
+    if missing := [path.name for path in paths if not path.is_file()]:
         raise FileNotFoundError(
             f"{folder}: expected all batches, got none named {', '.join(missing)}; {_remedy(folder)}"
         )
+    return paths, published.counts[part] // len(paths)
+
+
+def _examples(
+    paths: list[Path],
+    each: int,
+    batch: Callable[[Path], tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]],
+    published: Published,
+) -> Examples:
+    """Reads batch after batch, each as pixels `(each, 3072)` and labels `(each,)`."""
+    images = np.empty((len(paths), each, 32, 32, 3), np.uint8)
+    labels = np.empty((len(paths), each), np.int32)
+    for i, path in enumerate(paths):
+        pixels, found = batch(path)
+        _expect_labels(path, found, published)
+        images[i], labels[i] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), found
+    return Examples(images.reshape(-1, 32, 32, 3), labels.reshape(-1))
 
 
 def _expect_labels(path: Path, labels: npt.NDArray[Any], published: Published) -> None:

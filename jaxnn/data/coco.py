@@ -49,10 +49,10 @@ class BoxedPictures(NamedTuple):
 def load_coco(folder: str | os.PathLike[str], side: int) -> BoxedPictures:
     """Loads a folder of pictures with one file of annotations in COCO's format.
 
-    The folder holds one JSON file; it names pictures by their path from the folder, or from `images/` in it. Each is
-    scaled, with its proportions, to fit into a square, which black fills up below or to the right, and its boxes with
-    it. It is turned as its EXIF data say, unless only its width and height before that are those in the JSON file; what
-    is transparent is white.
+    The folder holds one JSON file, which names pictures by their path from the folder, or from `images/` in it. Each
+    picture is scaled to fit into a square, with its proportions and its boxes; black fills the rest, below or to the
+    right. Pictures are rotated by their EXIF data, unless the width and height in the JSON file are those without the
+    rotation. Transparent pixels become white.
 
     Args:
         folder: The folder.

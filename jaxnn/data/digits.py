@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnn import extras
-from jaxnn.data.dataset import Dataset, Examples, check_dataset
+from jaxnn.data.dataset import Dataset, Examples, check_dataset, check_held_out
 
 
 def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
@@ -41,18 +41,10 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
         >>> digits.test.labels[:5].tolist(), digits.classes[7]
         ([2, 3, 1, 3, 5], '7')
     """
-    if seed < 0:
-        raise ValueError(f"seed: expected 0 or above, got {seed}")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
+    check_held_out(test_fraction, seed)
     # Not at the top: scikit-learn takes a second to import and only this function needs it.
-    try:
+    with extras.needed("load_digits: scikit-learn, which contains the digits,", "experiments"):
         from sklearn.datasets import load_digits as bundled
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "load_digits: scikit-learn, which contains the digits, is not installed; install it with: "
-            f"{extras.install('experiments')}"
-        ) from error
     ink, labels = bundled(return_X_y=True)
     images = ((255 * ink.astype(np.int32) + 8) // 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     held_out = _stratified(labels, seed, test_fraction)

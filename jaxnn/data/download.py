@@ -113,17 +113,18 @@ def fetch(
     """Does what `download` describes, for callers who know a second place to get the file.
 
     Args:
-        url: As for `download`, as are `attempts`, `backoff` and `timeout`.
+        url: As for `download`.
         target: The file to make.
-        checks: What the published file is known by.
-        shown: Where to tell how far it is.
-        attempts: See `url`.
-        backoff: See `url`.
-        timeout: See `url`.
-        slowest: Bytes a second; a server that sends fewer over `timeout` seconds is given up, and what came is kept.
+        checks: The checksums and the size of the published file.
+        shown: Shows the progress.
+        attempts: As for `download`.
+        backoff: As for `download`.
+        timeout: As for `download`.
+        slowest: Least bytes a second. The download from a server that sends fewer over `timeout` seconds is given up;
+            the bytes that have arrived are kept.
 
     Raises:
-        FailedError: If the file cannot be had.
+        FailedError: If the file cannot be downloaded.
         ValueError: If `target` is another file than the published one.
     """
     if _is_there(target, checks):
@@ -272,7 +273,7 @@ def _network_errors() -> Iterator[None]:
             f"the server answered {error.code} {error.reason}", may_help=error.code in _MAY_HELP
         ) from error
     except urllib.error.URLError as error:
-        # A name is not found where there is no network at all; a person had better hear of that at once.
+        # Without a network no name is found: trying again would only delay the error.
         final = isinstance(error.reason, ssl.SSLCertVerificationError | socket.gaierror)
         raise FailedError(f"the server cannot be reached ({error.reason})", may_help=not final) from error
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:

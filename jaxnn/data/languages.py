@@ -59,11 +59,10 @@ def load_languages(
 ) -> TextDataset:
     """Loads sentences in 23 languages: the messages of Django in its translators' words.
 
-    Django is made of parts whose messages were translated one by one: these are the documents, and whole documents are
-    held out. Placeholders, markup and paths are removed from messages, and those of a single word are left out. No text
-    occurs twice in a language. What is written the same in several languages belongs to none and is left out, from the
-    texts to learn from only if those themselves say so. No held-out text is among them. A newer Django has a few other
-    messages.
+    The parts of Django, each translated as a whole, are the documents; whole documents are held out. Placeholders,
+    markup and paths are removed from messages, and messages of a single word are left out. No text occurs twice in a
+    language. A text that several languages share is left out; for training texts, only the training documents decide
+    that. No held-out text is a training text. Another release of Django has a few other messages.
 
     Args:
         held_out: The documents that are held out, of `core`, `admin`, `admindocs`, `auth`, `contenttypes`, `flatpages`,
@@ -86,17 +85,17 @@ def load_languages(
         >>> sentences.classes[:3], sentences.test.texts[0]  # doctest: +SKIP
         (('Bulgarian', 'Czech', 'Danish'), 'Административна документация')
     """
-    if unknown := sorted(set(held_out) - set(DOCUMENTS)) or not 0 < len(set(held_out)) < len(DOCUMENTS):
-        got = unknown[0] if unknown is not True else ", ".join(held_out) or "none"
+    unknown = sorted(set(held_out) - set(DOCUMENTS))
+    if unknown or not 0 < len(set(held_out)) < len(DOCUMENTS):
+        got = unknown[0] if unknown else ", ".join(held_out) or "none"
         raise ValueError(f"held_out: expected some of {', '.join(DOCUMENTS)}, but not all, got {got}")
     root = _installed() if folder is None else Path(folder)
-    learned, judged = (
-        {
-            code: dict.fromkeys(text for name in names for text in _messages(root / DOCUMENTS[name], code))
-            for code in LANGUAGES
-        }
-        for names in ([name for name in DOCUMENTS if name not in held_out], held_out)
-    )
+
+    def texts_of(names: Iterable[str]) -> dict[str, dict[str, None]]:
+        places = [root / DOCUMENTS[name] for name in names]
+        return {code: dict.fromkeys(text for place in places for text in _messages(place, code)) for code in LANGUAGES}
+
+    learned, judged = texts_of(name for name in DOCUMENTS if name not in held_out), texts_of(held_out)
     if not all(learned.values()) or not all(judged.values()):
         raise ValueError(f"folder: expected the package django with its messages, got {root}, which lacks some.")
     owners = _owners(learned)
@@ -117,10 +116,7 @@ _NAMES = tuple(sorted(LANGUAGES.values()))
 def _installed() -> Path:
     found = importlib.util.find_spec("django")
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "load_languages: Django, which contains the sentences, is not installed; install it with: "
-            f"{extras.install('experiments')}"
-        )
+        raise extras.missing("load_languages: Django, which contains the sentences,", "experiments")
     return Path(found.submodule_search_locations[0])
 
 
@@ -159,7 +155,7 @@ def _as_texts(by_language: dict[str, list[str]]) -> Texts:
 def read_mo(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     r"""Reads the pairs of message and translation of a compiled catalogue of gettext.
 
-    Plural forms of a message are separated by `"\0"`, and its context stands before it and `"\4"`.
+    Plural forms of a message are separated by `"\0"`; a context precedes its message, separated by `"\4"`.
 
     Args:
         path: The file, `*.mo`.

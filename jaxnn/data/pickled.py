@@ -56,11 +56,11 @@ class _Name(bytes):
 
 
 class _UInt8:
-    """Stands for `numpy.dtype("u1")`."""
+    """Placeholder for `numpy.dtype("u1")`."""
 
 
 class _Array:
-    """Stands for an array between its construction and its contents."""
+    """Placeholder for an array between its construction and its contents."""
 
     def __init__(self) -> None:
         self.value: npt.NDArray[np.uint8] | None = None
@@ -150,7 +150,7 @@ class _Machine:
 
 
 def _construct(name: Any, arguments: Any) -> _UInt8 | _Array:
-    """Returns the stand-in for the result of one of the two known constructors."""
+    """Returns the placeholder for the result of one of the two known constructors."""
     if type(name) is _Name and name == _DTYPE and arguments == (b"u1", 0, 1):
         return _UInt8()
     if type(name) is _Name and name == _RECONSTRUCT and arguments == (_NDARRAY, (0,), b"b"):

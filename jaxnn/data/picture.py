@@ -51,12 +51,8 @@ def decode(path: str | os.PathLike[str], stated: tuple[Any, Any] = (None, None),
         most: The largest number of pixels.
     """
     name = os.fspath(path)
-    try:
+    with extras.needed(f"{name}: Pillow, which reads pictures,", "experiments"):
         from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{name}: Pillow, which reads pictures, is not installed; install it with: {extras.install('experiments')}"
-        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnn.counts import check_count
-from jaxnn.data.dataset import Dataset, Examples, check_dataset
+from jaxnn.data.dataset import Dataset, Examples, check_dataset, check_held_out
 from jaxnn.data.picture import decode
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -54,9 +54,7 @@ def load_pictures(
     """
     folder = Path(folder)
     check_count("side", side)
-    check_count("seed", seed, 0)
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
+    check_held_out(test_fraction, seed)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of pictures, got none")
     if all((folder / part).is_dir() for part in ("train", "test")):

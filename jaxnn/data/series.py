@@ -86,13 +86,8 @@ def load_series() -> list[Series]:
         >>> nile.name, nile.unit, nile.label(0), len(nile.values), nile.period  # doctest: +SKIP
         ('Nile', '10⁸ m³', '1871', 100, 1)
     """
-    try:
+    with extras.needed("data.load_series: statsmodels, which contains the series,", "experiments"):
         from statsmodels.datasets import co2, elec_equip, elnino, interest_inflation, macrodata, nile, sunspots
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "data.load_series: statsmodels, which contains the series, is not installed; "
-            f"install it with: {extras.install('experiments')}"
-        ) from error
 
     def column(data: Any, name: str) -> Floats:
         return np.asarray(data.load_pandas().data[name], np.float64)

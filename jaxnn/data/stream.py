@@ -244,10 +244,8 @@ def _on_cpu(worker: int, workers: int) -> None:
 
 
 def _grain() -> Any:
-    try:
+    with extras.needed("data.Stream: grain", "data"):
         import grain
-    except ImportError as error:
-        raise ImportError(f"data.Stream: grain is not installed; install it with: {extras.install('data')}") from error
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

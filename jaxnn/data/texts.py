@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn.data.dataset import check_held_out
+
 PARTS = ("train", "test")
 
 
@@ -81,10 +83,7 @@ def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed
         (('bad', 'good'), array([1, 0], dtype=int32), ('a film', 'b film'))
     """
     path = Path(path)
-    if seed < 0:
-        raise ValueError(f"seed: expected 0 or above, got {seed}")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
+    check_held_out(test_fraction, seed)
     if not path.exists():
         raise FileNotFoundError(f"path: expected a folder of texts or a CSV file, got {path}, which does not exist")
     if path.is_file():

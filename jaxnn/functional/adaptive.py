@@ -95,22 +95,30 @@ def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, *, mean: bool) -> jax
             continue
         starts, stops = np.arange(o) * length // o, -(-np.arange(1, o + 1) * length // o)
         most = int((stops - starts).max())
-        box = [1] * n
-        box[axis] = most
+        box = tuple(most if a == axis else 1 for a in range(n))
         if length % o == 0:
-            x = pooling(x, tuple(box))
+            x = pooling(x, box)
             continue
-        # One gather of all windows, each filled up to `most` elements: the program does not grow with their number.
-        # Repeated last elements change neither a maximum nor the place of the first one; of a mean they are zeros.
         at = x.ndim - 1 - n + axis
-        places = starts[:, None] + np.arange(most)
-        index = (slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)
-        spec = jax.typeof(x).sharding.spec
-        x = inside_auto_axes(lambda x, index=index: x.at[index].get(mode="promise_in_bounds"), x, spec=spec)
-        along = [-1 if axis == at else 1 for axis in range(x.ndim)]
+        x = pooling(_filled_windows(x, at, starts, stops, mean=mean), box)
         if mean:
-            x = jnp.where((places < stops[:, None]).reshape(along), x, 0)
-        x = pooling(x, tuple(box))
-        if mean:
-            x = x * (most / (stops - starts)).reshape(along).astype(x.dtype)
+            x = x * _along(most / (stops - starts), at, x.ndim).astype(x.dtype)
     return x
+
+
+def _filled_windows(x: jax.Array, at: int, starts: np.ndarray, stops: np.ndarray, *, mean: bool) -> jax.Array:
+    """Gathers the windows along axis `at` one after another, each filled up to the size of the largest.
+
+    One gather of all windows: the program does not grow with their number. The filling repeats the last element, which
+    changes neither a maximum nor the place of the first one; for a mean it is zero.
+    """
+    places = starts[:, None] + np.arange((stops - starts).max())
+    index = (slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)
+    spec = jax.typeof(x).sharding.spec
+    x = inside_auto_axes(lambda x: x.at[index].get(mode="promise_in_bounds"), x, spec=spec)
+    return jnp.where(_along(places < stops[:, None], at, x.ndim), x, 0) if mean else x
+
+
+def _along(values: np.ndarray, at: int, axes: int) -> np.ndarray:
+    """Values for the elements along axis `at` of an array of `axes` axes."""
+    return values.reshape([-1 if axis == at else 1 for axis in range(axes)])

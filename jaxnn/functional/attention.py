@@ -25,9 +25,9 @@ def attention(
         query: Array of shape `(*batch, queries, d)`.
         keys: Array of shape `(*batch, time, d)`.
         values: Array of shape `(*batch, time, features)`; the keys by default.
-        lengths: Integers `(*batch,)`: how many of the keys count. Where none does, context and weights are zero. What
-            other keys and values hold, NaN and infinity included, reaches neither results nor derivatives.
-        mask: Bool `(*batch, time)`: which of the keys count. With `lengths`, those that count in both.
+        lengths: Number of valid keys of each sequence, integers `(*batch,)`. With none, context and weights are zero.
+            The contents of other keys and values, even NaN and infinity, reach neither results nor derivatives.
+        mask: Which keys are valid, bool `(*batch, time)`. With `lengths`, a key must be valid by both.
 
     Returns:
         The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
@@ -90,7 +90,7 @@ def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     if m.dtype != jnp.bool_ or m.shape != shape:
         raise ValueError(
             f"mask: expected bool of shape {shape}, (*batch, time) as keys have, got {m.dtype} of shape {m.shape}; "
-            "compare what says which steps count, for example tokens != padding."
+            "make it by a comparison, for example tokens != padding."
         )
     return m
 

@@ -1,4 +1,4 @@
-"""Boxes as maps of their centres, and maps as boxes: what a detector without anchors learns from and predicts."""
+"""Targets and predictions of an anchor-free detector: boxes encoded as maps of their centres, and decoded again."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class BoxMaps(NamedTuple):
     """Predictions of a detector in each cell of a grid over the picture.
 
     Attributes:
-        heat: Logits `(*batch, height, width, classes)` of a centre in the cell.
+        heat: `(*batch, height, width, classes)`, logits that a centre lies in the cell.
         size: `(*batch, height, width, 2)`: width and height of a box with its centre there, in cells.
-        offset: `(*batch, height, width, 2)`: where in the cell the centre is, x and y from 0 to 1.
+        offset: `(*batch, height, width, 2)`: position of the centre in the cell, x and y from 0 to 1.
     """
 
     heat: jax.Array
@@ -31,8 +31,8 @@ class BoxTargets(NamedTuple):
         heat: `(*batch, height, width, classes)`: 1 in the cell of a centre, falling to 0 around it.
         cells: The cell of each centre, int32 `(*batch, n)`, counted row by row.
         size: `(*batch, n, 2)`: width and height in cells.
-        offset: `(*batch, n, 2)`: where in its cell the centre is.
-        present: Which of the `n` are boxes, not padding, bool `(*batch, n)`.
+        offset: `(*batch, n, 2)`: position of the centre in its cell.
+        present: Bool `(*batch, n)`: true for a box, false for padding.
     """
 
     heat: jax.Array
@@ -69,8 +69,8 @@ def encode_boxes(
         r = \frac{w + h - \sqrt{(w + h)^2 - 4 w h \frac{1 - t}{1 + t}}}{2}
 
     with centre :math:`(p, q)`, width and height in cells. A box of the same size that lies :math:`r` off along both
-    axes overlaps the true one with an intersection over union of :math:`t`; of the three cases of CornerNet this is
-    the one that errors of a centre cause.
+    axes overlaps the true one with an intersection over union of :math:`t`. CornerNet distinguishes three cases; this
+    is the one in which only the centre is wrong.
 
     Args:
         boxes: Floats `(*batch, n, 4)`: left, top, right and bottom edge in pixels, inside the picture.
@@ -127,13 +127,13 @@ def encode_boxes(
 
 
 def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3) -> Detections:
-    """Finds boxes in what a detector predicts: the highest peaks of the heat map, with size and offset there.
+    """Finds boxes in a detector's predictions: the highest peaks of the heat map, with the size and offset there.
 
-    A peak is a cell that no other exceeds in the window around it, in the same class; so one object is found once, and
-    no boxes have to be compared. One program of fixed size, under `jit` and `vmap` too.
+    A peak is a cell whose heat is the largest in the window around it, for each class separately. So an object is found
+    once, without non-maximum suppression. Shapes are fixed, so it works under `jit` and `vmap`.
 
     Args:
-        maps: What the detector predicts.
+        maps: The detector's predictions.
         stride: Pixels a cell.
         top: How many boxes to return, at most height * width * classes.
         window: Side of the window, odd.

@@ -11,7 +11,7 @@ from jaxnn.kernels.accumulate import broadcast
 
 
 def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
-    r"""Slides given kernels over pictures: each kernel over every channel, and adds the results of the channels.
+    r"""Slides given kernels over pictures; each kernel sees every channel, and the results of the channels are added.
 
     .. math:: y[i, j, m] = \sum_{u, v, c} x[i + u, j + v, c]\; K_m[u, v],
 

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: what networks hear of a sound."""
+"""Log-mel spectrograms, the usual input of networks for speech."""
 
 from functools import partial
 from typing import Any
@@ -35,8 +35,8 @@ def log_mel(
     power of two that is not below :math:`N`, and :math:`w` the periodic Hann window divided by its norm, so that white
     noise of variance :math:`\sigma^2` has the power :math:`\sigma^2` in each :math:`k`.
 
-    A frame ends with its hop: frame t depends on nothing after sample `(t + 1) * hop`. The frames that count for a
-    sound of n samples are the first `n // hop`.
+    A frame ends with its hop: frame t depends on nothing after sample `(t + 1) * hop`. Of a padded sound of n samples
+    the first `n // hop` frames are valid.
 
     To stream, pass a chunk of a multiple of `hop` samples, and as `past` the last `window - hop` samples before it:
     frames of chunks equal those of the whole.
@@ -49,7 +49,7 @@ def log_mel(
         hop: Samples from one frame to the next, at most `window`; 10 milliseconds by default.
         low: Lower edge of the first band, in hertz.
         high: Upper edge of the last band, in hertz; half the rate by default.
-        floor: :math:`\varepsilon`, positive: a power below which differences vanish.
+        floor: :math:`\varepsilon`, positive. Differences between powers far below it vanish.
         past: The `window - hop` samples before `x`, `(*batch, window - hop)`; zeros by default.
 
     Returns:

@@ -36,11 +36,6 @@ def like_leading(x: jax.Array, tree: Any) -> Any:
     return jax.tree.map(lambda array: _placed(x, array, jax.typeof(x).sharding.spec), tree)
 
 
-def like(x: jax.Array, array: jax.Array) -> jax.Array:
-    """Shards an array as `x` of the same shape is, where its mesh has explicit axes."""
-    return _placed(x, array, jax.typeof(x).sharding.spec)
-
-
 def _placed(x: jax.Array, array: jax.Array, leading: Any) -> jax.Array:
     mesh = explicit_mesh(x)
     if mesh is None:

@@ -1,4 +1,4 @@
-"""Costs of models and programs, calibration of their probabilities, what they decide by, and how far back."""
+"""Costs of models and programs, calibration of probabilities, occlusion, and how far back gradients reach."""
 
 from jaxnn.inspect.calibration import Reliability, Scores, reliability, scores
 from jaxnn.inspect.cost import Cost, cost

@@ -1,4 +1,4 @@
-"""Occlusion: how much less sure a classifier of texts is of its answer without each token."""
+"""Occlusion: the contribution of each token of a text to the answer of a classifier."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def occlusion(
     .. math:: d_t = \log p(\hat y \mid x) - \log p(\hat y \mid x \text{ with } x_t \text{ replaced}), \qquad
         \hat y = \arg\max_y p(y \mid x)
 
-    Above 0 the token speaks for the predicted class, below 0 for another one.
+    A positive contribution supports the predicted class, a negative one another class.
 
     Args:
         predict: Tokens `(n, time)` and lengths `(n,)` to logits `(n, classes)`, for any `n`.

@@ -1,4 +1,4 @@
-"""Weights and programs that leave the house and come back: files, and the models of PyTorch, Keras and Flax.
+"""Weights and programs as files, and weights from and to PyTorch, Keras and Flax.
 
 `torch`, `keras` and `flax` hold the layouts of single layers, for parameters without modules: `interop.torch.lstm.read`
 makes the parameters that `functional.lstm` takes. None of the three libraries but Flax is imported.

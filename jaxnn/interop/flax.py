@@ -191,7 +191,12 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
 def _slots(model: Any, names: Mapping[str, str] | None, transpose_kernel: bool) -> list[matching.Slot]:
     table = LAYOUTS | ({"conv_transpose": (conv_transpose_kernel,)} if transpose_kernel else {})
     return matching.slots_of(
-        model, "Flax", table, matching.separate_long, names, lambda _, path: _short("/".join([*path, "{}"]))
+        model,
+        "Flax",
+        table,
+        lambda layer: matching.separate(layer, layer.path),
+        names,
+        lambda _, path: _short("/".join([*path, "{}"])),
     )
 
 

@@ -155,7 +155,12 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
 
 def _slots(model: Any, names: Mapping[str, str] | None, given: matching.Given) -> list[matching.Slot]:
     slots = matching.slots_of(
-        model, "Keras", LAYOUTS, matching.separate, names, lambda _, path: _short("/".join([*path, "{}"]))
+        model,
+        "Keras",
+        LAYOUTS,
+        lambda layer: matching.separate(layer, layer.short),
+        names,
+        lambda _, path: _short("/".join([*path, "{}"])),
     )
     slots = [_or_depthwise(slot) for slot in slots]
     if not any(re.search(r"(^|/)vars/\d+$", name) for name in given):
@@ -207,12 +212,8 @@ def _short(name: str) -> str:
 
 def _read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     """The weights of a `.weights.h5` file, or of the one in a `.keras` file, without what training needs."""
-    try:
+    with extras.needed("interop.from_keras: h5py", "interop"):
         import h5py
-    except ImportError as error:
-        raise ImportError(
-            f"interop.from_keras: h5py is not installed; install it with: {extras.install('interop')}"
-        ) from error
     found: list[tuple[str, np.ndarray]] = []
 
     def visit(name: str, each: Any) -> None:

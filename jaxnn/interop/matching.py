@@ -217,17 +217,8 @@ def given_of(named: Iterable[tuple[str, str, Any]], argument: str) -> Given:
     return given
 
 
-def separate(layer: Layer) -> tuple[str, ...]:
-    """The path of a layer where each layer of a recurrent stack has a path: `rnn`, `rnn_1`, `rnn_1/forward`."""
-    return _separate(layer, layer.short)
-
-
-def separate_long(layer: Layer) -> tuple[str, ...]:
-    """The same, with `layers` of `nnx.Sequential`."""
-    return _separate(layer, layer.path)
-
-
-def _separate(layer: Layer, path: tuple[str, ...]) -> tuple[str, ...]:
+def separate(layer: Layer, path: tuple[str, ...]) -> tuple[str, ...]:
+    """A layer's path where each layer of a recurrent stack has a separate one: `rnn`, `rnn_1`, `rnn_1/forward`."""
     if layer.number:
         path = (*path[:-1], f"{path[-1]}_{layer.number}") if path else (str(layer.number),)
     return (*path, layer.direction) if layer.direction else path

@@ -257,7 +257,4 @@ def _described(function: export.Exported) -> dict[str, Any]:
 
 def _need_flatbuffers() -> None:
     if importlib.util.find_spec("flatbuffers") is None:
-        raise ImportError(
-            "interop: flatbuffers, with which JAX writes and reads programs, is not installed; install it with: "
-            f"{extras.install('export')}"
-        )
+        raise extras.missing("interop: flatbuffers, with which JAX writes and reads programs,", "export")

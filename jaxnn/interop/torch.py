@@ -188,20 +188,25 @@ def _slots(
     model: Any, names: Mapping[str, str] | None, flattened: Mapping[str, tuple[int, ...]] | None
 ) -> list[matching.Slot]:
     slots = matching.slots_of(model, "PyTorch", LAYOUTS, lambda layer: layer.short, names, _join)
-    rows = {"/".join(slot.layer.short): slot.layer for slot in slots if slot.layer.kind == "dense"}
-    for name, shape in (flattened or {}).items():
-        if name not in rows or rows[name].variables["kernel"][1].shape[0] != np.prod(shape):
-            sizes = ", ".join(f"{path!r} of {layer.variables['kernel'][1].shape[0]}" for path, layer in rows.items())
+    flattened = flattened or {}
+    rows = {
+        "/".join(slot.layer.short): slot.layer.variables["kernel"][1].shape[0]
+        for slot in slots
+        if slot.layer.kind == "dense"
+    }
+    for name, shape in flattened.items():
+        if rows.get(name) != np.prod(shape):
+            sizes = ", ".join(f"{path!r} of {size}" for path, size in rows.items())
             raise ValueError(
                 f"flattened: expected dense layers ({sizes or 'none in this model'}) and shapes of as many values, got "
                 f"{name!r} and {tuple(shape)}; give (*spatial, channels)."
             )
-    return [
-        slot._replace(layouts=(_after(tuple((flattened or {})[path]), slot.layouts[0]),))
-        if (path := "/".join(slot.layer.short)) in (flattened or {})
-        else slot
-        for slot in slots
-    ]
+
+    def permuted(slot: matching.Slot) -> matching.Slot:
+        shape = flattened.get("/".join(slot.layer.short))
+        return slot if shape is None else slot._replace(layouts=(_after(tuple(shape), slot.layouts[0]),))
+
+    return list(map(permuted, slots))
 
 
 def _after(shape: tuple[int, ...], layout: Layout) -> Layout:

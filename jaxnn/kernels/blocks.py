@@ -43,7 +43,7 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
 
 
 def map_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """Computes `function(*arrays)`, which maps examples to examples, in a loop that XLA fuses with nothing around.
+    """Computes `function(*arrays)`, which maps examples to examples, in a loop that XLA does not fuse with other work.
 
     Where the taps of a window read a result, XLA:CPU would compute it again for each tap, and through several windows
     in a row for the taps of all of them, in a program that grows with each. A batch of one is no loop.

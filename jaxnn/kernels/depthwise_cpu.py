@@ -15,13 +15,13 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.choices import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
 from jaxnn.kernels.platform import varying_as
-from jaxnn.kernels.taps import padded, put, seen
+from jaxnn.kernels.taps import col2im, im2col, padded
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """Maps `x (batch, *spatial, channels)` and `kernel (*window, 1, channels)` to `(batch, *out, channels)`."""
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
-    taps = seen(padded(x, window), window, x.shape[1:-1])
+    taps = im2col(padded(x, window), window, x.shape[1:-1])
     weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
     return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
 
@@ -34,7 +34,7 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
         return conv(g, lax.rev(kernel, range(kernel.ndim - 2)), back)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]
-    return put(shares, window, spatial).astype(g.dtype)
+    return col2im(shares, window, spatial).astype(g.dtype)
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
@@ -43,7 +43,7 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
     large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
 
     def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
-        return [tap.astype(wide) * g.astype(wide) for tap in seen(x, window, spatial)]
+        return [tap.astype(wide) * g.astype(wide) for tap in im2col(x, window, spatial)]
 
     spatial, x = x.shape[1:-1], padded(x, window)
     if blocked and not large:

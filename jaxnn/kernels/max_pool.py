@@ -26,7 +26,7 @@ from jaxnn.kernels.blocks import map_apart
 from jaxnn.kernels.geometry import Sizes, Window, known, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
 from jaxnn.kernels.settings import is_plain
-from jaxnn.kernels.taps import many, padded, put, seen
+from jaxnn.kernels.taps import col2im, im2col, many, padded
 
 
 def max_pool(x: jax.Array, window: Window) -> jax.Array:
@@ -70,7 +70,7 @@ def _take(tangent: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
         return taken.reshape(place.shape)
     winner = _winner(x, window=window)
     taken = jnp.zeros_like(winner, tangent.dtype)
-    for t, tap in enumerate(seen(padded(tangent, window), window, x.shape[1:-1])):
+    for t, tap in enumerate(im2col(padded(tangent, window), window, x.shape[1:-1])):
         taken = jnp.where(winner == t, tap, taken)
     return taken
 
@@ -84,15 +84,15 @@ def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
         nothing = jnp.zeros_like(_flat(x), accumulator(g.dtype))
         add = jax.vmap(jax.vmap(lambda a, at, g: a.at[at].add(g, mode="drop"), -1, -1))
         return add(nothing, _flat(_place(x, window)), _flat(widened(g))).astype(g.dtype).reshape(x.shape)
-    return _put(g, _winner(x, window=window), window=window, spatial=x.shape[1:-1])
+    return _give_by_taps(g, _winner(x, window=window), window=window, spatial=x.shape[1:-1])
 
 
-def _put(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+def _give_by_taps(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     zero, taps = jnp.zeros((), g.dtype), range(math.prod(window.size))
     if set(window.stride) != {1}:
-        return put([jnp.where(winner == t, g, zero) for t in taps], window, spatial)
+        return col2im([jnp.where(winner == t, g, zero) for t in taps], window, spatial)
     back, out = window.mirrored(), winner.shape[1:-1]
-    winners, given = seen(padded(winner, back), back, out), seen(padded(g, back), back, out)
+    winners, given = im2col(padded(winner, back), back, out), im2col(padded(g, back), back, out)
     shares = [jnp.where(w == t, share, zero) for w, share, t in zip(winners, given, reversed(taps), strict=True)]
     return functools.reduce(operator.add, map(widened, shares)).astype(g.dtype)
 
@@ -103,7 +103,7 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -
         return _give(g, x, window=window)
     if not tiles:
         winner = map_apart(partial(_winner, window=window), x)
-        return map_apart(partial(_put, window=window, spatial=x.shape[1:-1]), g, winner)
+        return map_apart(partial(_give_by_taps, window=window, spatial=x.shape[1:-1]), g, winner)
     # Tiles: every input element belongs to one window, and is compared with the winner of that window.
     winner, zero = _winner(x, window=window), jnp.zeros((), g.dtype)
     out, n = winner.shape[1:-1], len(window.size)
@@ -120,7 +120,7 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -
 
 def _winner(x: jax.Array, *, window: Window) -> jax.Array:
     """Finds the number of the winning tap of each window."""
-    taps = seen(padded(x, window, lowest(x.dtype)), window, x.shape[1:-1])
+    taps = im2col(padded(x, window, lowest(x.dtype)), window, x.shape[1:-1])
     best = taps[0]
     winner = jnp.zeros_like(best, jnp.int8 if len(taps) < 128 else jnp.int32)
     if any(not known(low) or low > 0 for low, _ in window.padding):

@@ -14,7 +14,7 @@ from jax import lax
 from jaxnn.kernels.geometry import Window
 from jaxnn.kernels.max_pool import max_pool
 from jaxnn.kernels.sum_pool import sum_pool
-from jaxnn.kernels.taps import many, padded, seen
+from jaxnn.kernels.taps import im2col, many, padded
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
     if p == 1:
         return sum_pool(_magnitude(x), window)
     if not many(window.size):
-        return _norm(x, seen(padded(x, window), window, x.shape[1:-1]), window, p)
+        return _norm(x, im2col(padded(x, window), window, x.shape[1:-1]), window, p)
     # A norm over a box is the norm over one axis of the norms over the others.
     for axis in reversed(range(len(window.size))):
         alone = Window(
@@ -48,8 +48,8 @@ def _side_by_side(x: jax.Array, window: Window, axis: int) -> jax.Array:
     """Gathers the inputs of the taps of a window along one axis into a new last axis."""
     out = window.out(x.shape[1:-1])[axis]
     firsts, taps = jnp.arange(out) * window.stride[axis], jnp.arange(window.size[axis]) * window.dilation[axis]
-    seen_by_all = jnp.take(padded(x, window), firsts[:, None] + taps[None], axis=1 + axis)
-    return jnp.moveaxis(seen_by_all, 2 + axis, -1)
+    views = jnp.take(padded(x, window), firsts[:, None] + taps[None], axis=1 + axis)
+    return jnp.moveaxis(views, 2 + axis, -1)
 
 
 def _norm(x: jax.Array, taps: list[jax.Array], window: Window, p: float) -> jax.Array:

@@ -122,7 +122,7 @@ def _without_dead_code(function: Formulation) -> Formulation:
 def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
     """Calls `primitive`, inside `shard_map` too, where only some operands may vary over a mesh axis.
 
-    Inside `settings.plain` the operations of `jax.lax` stand for it.
+    Inside `settings.plain` it runs the operations of `jax.lax` instead.
     """
     for like in arrays:
         arrays = tuple(varying_as(like, array) for array in arrays)

@@ -9,7 +9,7 @@ from jax import lax
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
-from jaxnn.kernels.taps import many, padded, put, seen
+from jaxnn.kernels.taps import col2im, im2col, many, padded
 
 
 def sum_pool(x: jax.Array, window: Window) -> jax.Array:
@@ -25,7 +25,7 @@ def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if any(d > 1 for d in window.dilation) and not many(window.size):
         # XLA's simplifier gives the gradient of a dilated window that sees only padding to the input between its taps.
-        return put([g] * math.prod(window.size), window, spatial)
+        return col2im([g] * math.prod(window.size), window, spatial)
     shape = (g.shape[0], *spatial, g.shape[-1])
     return transpose(lambda x: _pool(x, window=window, spatial=spatial), shape, g, jax.typeof(g).sharding.spec)
 
@@ -33,7 +33,7 @@ def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if many(window.size):
         return _pool(x, window=window, spatial=spatial)
-    total, *rest = seen(padded(x, window), window, spatial)
+    total, *rest = im2col(padded(x, window), window, spatial)
     for tap in rest:
         total = total + tap
     return total
@@ -46,7 +46,7 @@ def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
         if set(window.stride) == {1}:
             back = _pool_taps(widened(g), window=window.mirrored(), spatial=g.shape[1:-1])
             return back.astype(g.dtype)
-        return put([g] * math.prod(window.size), window, spatial)
+        return col2im([g] * math.prod(window.size), window, spatial)
     for axis, size in enumerate(window.size, start=1):
         g = jnp.repeat(g, size, axis=axis)
     shape = (g.shape[0], *spatial, g.shape[-1])

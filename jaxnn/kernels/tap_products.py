@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.blocks import map_blocks, sum_blocks
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
-from jaxnn.kernels.taps import padded, put, seen
+from jaxnn.kernels.taps import col2im, im2col, padded
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
@@ -25,7 +25,7 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool)
     taps = kernel.reshape(math.prod(size), kernel.shape[-2], groups, -1)
 
     def block(x: jax.Array) -> jax.Array:
-        views = seen(padded(x, window), window, x.shape[1:-1])
+        views = im2col(padded(x, window), window, x.shape[1:-1])
         products = [
             _product("ngi,igo->ngo", _rows(view, groups), tap, geometry) for view, tap in zip(views, taps, strict=True)
         ]
@@ -44,7 +44,7 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
             _product("ngo,igo->ngi", _rows(g, groups), tap, geometry).reshape(*g.shape[:-1], groups * inputs)
             for tap in taps
         ]
-        return put(shares, geometry.window(size), spatial).astype(g.dtype)
+        return col2im(shares, geometry.window(size), spatial).astype(g.dtype)
 
     return _over_blocks(block, g, blocked and len(taps) > 1, math.prod(spatial) * inputs * groups)
 
@@ -54,7 +54,7 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
     window, groups = geometry.window(size), geometry.groups
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
-        views = seen(padded(x, window), window, x.shape[1:-1])
+        views = im2col(padded(x, window), window, x.shape[1:-1])
         # XLA's product of two tall matrices is faster with the smaller one on the left.
         if x.shape[-1] < g.shape[-1]:
             left = [_product("ngi,ngo->igo", _rows(view, groups), _rows(g, groups), geometry) for view in views]

@@ -30,7 +30,7 @@ def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = No
     return lax.pad(x, fill, ((0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)))
 
 
-def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
+def im2col(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
     """Views the padded `x` by each tap: a list of `(batch, *out, channels)`, in row-major order of the taps.
 
     `spatial` is the size without padding.
@@ -53,18 +53,18 @@ def seen(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
     ]
 
 
-def put(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
+def col2im(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
     """Adds the shares of taps, each `(batch, *out, channels)`, at their inputs: `(batch, *spatial, channels)`.
 
     Half precision is summed in float32 and rounded once.
     """
     spec = jax.typeof(shares[0]).sharding.spec
     if any(spec[1:-1]):  # the arrays on the way have other sizes, which need not divide over explicit axes
-        return inside_auto_axes(lambda *shares: _put(shares, window, spatial), *shares, spec=spec)
-    return _put(shares, window, spatial)
+        return inside_auto_axes(lambda *shares: _col2im(shares, window, spatial), *shares, spec=spec)
+    return _col2im(shares, window, spatial)
 
 
-def _put(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
+def _col2im(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
     batch, *out, channels = shares[0].shape
     if not all(out):
         return jnp.zeros((batch, *spatial, channels), shares[0].dtype)

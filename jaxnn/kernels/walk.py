@@ -1,7 +1,7 @@
 """Walks: what a cell does in each step, tile by tile, for the GPU kernel that takes all steps (`kernels.walk_gpu`).
 
-A tile is `ROWS` units, as rows, by `COLUMNS` sequences. A walk says what a step does elementwise, and which products of
-the recurrent weights stand between; where tiles, weights and operands lie is the kernel's.
+A tile is `ROWS` units, as rows, by `COLUMNS` sequences. A walk defines the elementwise work of a step and the products
+with the recurrent weights between; the kernel decides where tiles, weights and operands are stored.
 """
 
 from collections.abc import Callable

@@ -74,7 +74,7 @@ def walk_over(
         masked: Whether the last part is 1 for the elements that count, otherwise 0: there the state stays, and values
             are zero.
         reverse: Whether to begin at the last step.
-        interpret: Whether to run in Python on CPU, looking for races; `jnp.dot` stands for the tensor cores there.
+        interpret: Whether to run in Python on CPU, looking for races; there `jnp.dot` replaces the tensor cores.
 
     Returns:
         What the steps wrote, `(time, tiles, hidden, COLUMNS)`, and the last state.
@@ -207,7 +207,7 @@ def walk_over(
         num_threads=groups,
         thread_name="group",
         interpret=gpu.InterpretGPUParams(detect_races=True) if interpret else None,
-        # Barriers stand where they are needed; those that Pallas would add to every access cost 5 % of the time.
+        # The body has the barriers that it needs; those that Pallas would add to every access cost 5 % of the time.
         compiler_params=gpu.CompilerParams(
             approx_math=True,
             unsafe_no_auto_barriers=True,

@@ -1,4 +1,4 @@
-"""Evaluation on the host, in NumPy: how good predictions are, by the measures that each field reports."""
+"""Metrics on the host, in NumPy: of detections, forecasts and transcripts."""
 
 from jaxnn.metrics.detection import AveragePrecision, box_iou, match_boxes, mean_average_precision
 from jaxnn.metrics.forecasts import coverage, interval_score, mase, naive_error

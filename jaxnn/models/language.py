@@ -81,21 +81,12 @@ class LanguageModel(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
-        self.layers = layers_of(
-            kind,
-            cell,
-            embed_features,
-            hidden_features,
-            layers=layers,
-            dropout=dropout,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.embed = embedding(vocabulary, embed_features, **options)
+        self.layers = layers_of(kind, cell, embed_features, hidden_features, layers=layers, dropout=dropout, **options)
         self.drop = nnx.Dropout(dropout, broadcast_dims=(-2,), rngs=rngs if dropout > 0 else None)
         features = outline(self.layers, embed_features, self.embed.dtype)[0].shape[-1]
-        self.out = Dense(features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.out = Dense(features, vocabulary, **options)
         self.vocabulary = vocabulary
 
     def zero_state(self, batch: tuple[int, ...] = ()) -> State:

@@ -9,8 +9,8 @@ from flax import nnx
 from jaxnn import functional as F
 from jaxnn.modules import Dense
 from jaxnn.modules.names import explained
-from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
-from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, outline
+from jaxnn.modules.recurrent.tokens import checked_tokens, token_layers
 
 
 @explained
@@ -22,9 +22,9 @@ class TextClassifier(nnx.Module):
         h_1 \dots h_n = \mathrm{LSTM}(E_{x_1} \dots E_{x_n}), \qquad
         a = \mathrm{softmax}_t(q^\top h_t / \sqrt{d}), \qquad z = W \sum_t a_t h_t + b
 
-    Attention learns the query :math:`q`, which starts at zero: it begins as the mean and moves towards the tokens
-    that tell. With `pooling="mean"` it stays zero. Tokens past a text's length have no weight; a text of no tokens has
-    the logits :math:`b`.
+    The query :math:`q` starts at zero, where the weights are those of a plain mean, and is learned; with
+    `pooling="mean"` it stays zero. Tokens past a text's length have no weight; the logits of an empty text are
+    :math:`b`.
 
     Args:
         vocabulary: Number of tokens.
@@ -80,23 +80,21 @@ class TextClassifier(nnx.Module):
     ) -> None:
         if pooling not in ("attention", "mean"):
             raise ValueError(f"pooling: expected 'attention' or 'mean', got {pooling!r}")
-        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
-        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = layers_of(
-            kind,
-            cell,
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.embed, self.drop, self.layers = token_layers(
+            vocabulary,
             embed_features,
             hidden_features,
+            kind=kind,
+            cell=cell,
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
+            **options,
         )
         features = outline(self.layers, embed_features, self.embed.dtype)[0].shape[-1]
         self.query = nnx.Param(jnp.zeros(features, param_dtype)) if pooling == "attention" else None
-        self.dense = Dense(features, classes, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.dense = Dense(features, classes, **options)
         self.vocabulary = vocabulary
 
     def __call__(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> jax.Array:

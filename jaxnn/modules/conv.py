@@ -118,7 +118,7 @@ class ConvTranspose(nnx.Module):
         kernel_size: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
         stride: As in `functional.conv_transpose`, like the options that follow.
         padding: `"SAME"` by default: the size of the output is that of the input times the stride.
-        output_padding: How much longer the output is at the high side.
+        output_padding: Number of extra elements at the end of the output.
         dilation: Distance between taps.
         groups: Number of groups of channels.
         use_bias: Whether the layer has a bias.

@@ -12,13 +12,9 @@ Path = str | os.PathLike[str]
 
 def new_figure(width: float, height: float) -> Any:
     """Creates a figure without the global state of pyplot and without a window."""
-    try:
+    with extras.needed("jaxnn.plots: matplotlib", "experiments"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"jaxnn.plots: matplotlib is not installed; install it with: {extras.install('experiments')}"
-        ) from error
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -145,12 +145,12 @@ def _check_affine(s: Subject) -> None:
 
     def step(params: Tree, state: Tree, x: jax.Array) -> Tree:
         a, b = affine(params, x if project is None else project(params, x))
-        return jax.tree.map(_affine, _spread(a, state, "a"), state, _spread(b, state, "b"))
+        return jax.tree.map(_affine, _broadcast(a, state, "a"), state, _broadcast(b, state, "b"))
 
     s.agree(step, "cell.affine: a * state + b")
 
 
-def _spread(part: Tree, state: Tree, name: str) -> Tree:
+def _broadcast(part: Tree, state: Tree, name: str) -> Tree:
     """A part of an affine form in the shapes of the state, to which it has to broadcast."""
     _same_structure(part, state, f"cell.affine: {name} against the state")
 
@@ -166,10 +166,6 @@ def _spread(part: Tree, state: Tree, name: str) -> Tree:
 def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
     wide = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), state.dtype)
     return (a.astype(wide) * state.astype(wide) + b.astype(wide)).astype(state.dtype)
-
-
-def _check_jacobian(s: Subject) -> None:
-    check_jacobian(s.cell, s.params, s.state, s.x, seed=s.seed, given=s.given is not None)
 
 
 def _check_time(s: Subject) -> None:
@@ -232,7 +228,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "batch": _check_batch,
     "project": _check_project,
     "affine": _check_affine,
-    "jacobian": _check_jacobian,
+    "jacobian": lambda s: check_jacobian(s.cell, s.params, s.state, s.x, seed=s.seed, given=s.given is not None),
     "time": _check_time,
     "algorithms": _check_algorithms,
 }

@@ -1,7 +1,7 @@
 """The checks of `assert_sequence_invariant`, and their common part: the layer under test and random arguments."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -102,15 +102,19 @@ class Subject:
             of_state.append(by_start)
         return jax.tree.map(lambda *each: sum(map(wide, each)), *of_params), stacked(of_x), stacked(of_state)
 
+    def ways(self, check: str) -> Iterator[tuple[bool, str]]:
+        """The directions to check in: whether `reverse`, and the name of the check in messages."""
+        for reverse in self.reverses:
+            yield reverse, f"{check}, reverse" if reverse else check
+
     def filled(self, counts: np.ndarray, filling: float) -> jax.Array:
         """The inputs, with `filling` at the steps that do not count."""
         values = np.asarray(self.x)
-        return as_array(np.where(_spread(counts, values.ndim), values, np.asarray(filling, values.dtype)))
+        return as_array(np.where(_with_axes(counts, values.ndim), values, np.asarray(filling, values.dtype)))
 
 
 def _check_padding(s: Subject) -> None:
-    for reverse in s.reverses:
-        what = "padding, reverse" if reverse else "padding"
+    for reverse, what in s.ways("padding"):
         y, _ = s.layer(s.params, s.x, s.state, lengths=s.lengths, reverse=reverse)
         for n, length in enumerate(s.lengths.tolist()):
             if any(np.any(np.asarray(leaf)[n, length:]) for leaf in jax.tree.leaves(y)):
@@ -119,8 +123,7 @@ def _check_padding(s: Subject) -> None:
 
 
 def _check_mask(s: Subject) -> None:
-    for reverse in s.reverses:
-        what = "mask, reverse" if reverse else "mask"
+    for reverse, what in s.ways("mask"):
         y, _ = s.layer(s.params, s.x, s.state, mask=s.mask, reverse=reverse)
         if any(np.any(np.asarray(leaf)[~s.mask]) for leaf in jax.tree.leaves(y)):
             raise AssertionError(f"{s.name}, {what}: outputs of steps that do not count are not zero")
@@ -163,11 +166,10 @@ def _check_chunks(s: Subject) -> None:
             outputs[start], state = s.inner(params, x[:, start:stop], state, reverse=reverse)
         return [outputs[start] for start, _ in parts], state
 
-    for reverse in s.reverses:
+    for reverse, what in s.ways("chunks"):
         y, final = s.layer(s.params, s.x, s.state, reverse=reverse)
         in_order, state = compiled(run, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
         joined = jax.tree.map(lambda *o: np.concatenate(o, axis=1), *in_order)
-        what = "chunks, reverse" if reverse else "chunks"
         s.close(y, joined, f"{what}: outputs against the chunks'")
         s.close(final, state, f"{what}: final state against the last chunk's")
 
@@ -180,7 +182,7 @@ def _check_reversal(s: Subject) -> None:
         turned = np.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)
 
         def flip(tree: Tree, turned: np.ndarray = turned) -> Tree:
-            return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _spread(turned, a.ndim), axis=1), tree)
+            return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _with_axes(turned, a.ndim), axis=1), tree)
 
         y, final = s.layer(s.params, s.x, s.state, lengths=lengths, reverse=True)
         expected, state = s.layer(s.params, as_array(flip(s.x)), s.state, lengths=lengths)
@@ -191,8 +193,7 @@ def _check_reversal(s: Subject) -> None:
 
 def _check_gradients(s: Subject) -> None:
     steps, n, t = np.arange(s.time), s.batch - 1, s.time // 2
-    for reverse in s.reverses:
-        what = "gradients, reverse" if reverse else "gradients"
+    for reverse, what in s.ways("gradients"):
         _check_gradients_of_counting(s, what, s.within, reverse, lengths=s.lengths)
 
         def one_output(x: jax.Array, reverse: bool = reverse) -> jax.Array:
@@ -236,8 +237,7 @@ def _check_resets(s: Subject) -> None:
             found.append(([made[start] for start, _ in parts], now))
         return found
 
-    for reverse in s.reverses:
-        what = "resets, reverse" if reverse else "resets"
+    for reverse, what in s.ways("resets"):
         y, final = s.layer(s.params, s.x, s.state, resets=resets, reverse=reverse)
         alone = compiled(by_parts, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
         expected = stacked([jax.tree.map(lambda *o: np.concatenate(o), *parts) for parts, _ in alone])
@@ -277,7 +277,7 @@ def _placed(rows: jax.typing.ArrayLike, like: np.ndarray, steps: np.ndarray) -> 
     return whole
 
 
-def _spread(array: np.ndarray, axes: int) -> np.ndarray:
+def _with_axes(array: np.ndarray, axes: int) -> np.ndarray:
     """The array with axes of size one added at its end, up to a number of axes."""
     return array.reshape(*array.shape, *(1,) * (axes - array.ndim))
 

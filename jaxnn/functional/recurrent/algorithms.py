@@ -70,22 +70,22 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """
     if is_plain():
         return scan(cell, task, options)
-    loop = fused.fused if _serves(fused.check, cell, task) else scan
-    if not _serves(associative.check, cell, task, options):
-        return loop(cell, task, options)
+    try:
+        associative.check(cell, task, options)
+    except NotServedError:
+        return _loop(cell, task, options)
     return jax.lax.platform_dependent(
         task,
         cuda=lambda task: associative.associative(cell, task, options),
-        default=lambda task: loop(cell, task, options),
+        default=lambda task: _loop(cell, task, options),
     )
 
 
-def _serves(check: Callable[..., None], *arguments: Any) -> bool:
+def _loop(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     try:
-        check(*arguments)
+        return fused.fused(cell, task, options)
     except NotServedError:
-        return False
-    return True
+        return scan(cell, task, options)
 
 
 ALGORITHMS: dict[str, Algorithm] = {

@@ -11,7 +11,7 @@ from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
-from jaxnn.functional.sharding import like
+from jaxnn.functional.sharding import like_leading
 from jaxnn.shapes import shown
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
 
 def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
     keep = 1 - jnp.asarray(rate, jnp.float32)
-    kept = like(x, jax.random.bernoulli(key, keep, x.shape))
+    kept = like_leading(x, jax.random.bernoulli(key, keep, x.shape))
     if isinstance(rate, jax.core.Tracer):  # a traced 1 keeps nothing: 0 / 0 would reach the gradients
         keep = jnp.where(keep > 0, keep, jnp.ones_like(keep))
     return jnp.where(kept, x / jnp.broadcast_to(keep, x.shape).astype(x.dtype), jnp.zeros_like(x))

@@ -1,20 +1,19 @@
 """The algorithm "cudnn": the LSTM of NVIDIA's library, for cells that are one."""
 
-import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
-from jaxnn.functional.recurrent.scan import blocks, scan
-from jaxnn.functional.recurrent.served import check_uncut, check_unsharded
+from jaxnn.functional.recurrent.served import check_uncut, check_unsharded, run_rows
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import cudnn as kernel
 from jaxnn.kernels import cudnn_trial
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.lstm import LSTM
-from jaxnn.kernels.masks import Masks, choose, counted, zeros
+from jaxnn.kernels.masks import choose
 from jaxnn.kernels.settings import is_plain
 
 
@@ -41,46 +40,29 @@ def check(cell: Cell, task: Task) -> Any:
 
 def cudnn(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """As `scan.scan`."""
-    weights = check(cell, task)
-    if task.xs.size == 0:  # no steps or no sequences, which cuDNN refuses
-        return scan(cell, task, options)
-
-    def run(state: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
-        return _run(weights, state, *inputs, options.reverse)
-
-    leaves, shape = jax.tree.flatten(task.state)
-    final, ys = blocks(run, tuple(leaves), (task.xs, task.masks), options)
-    return ys, jax.tree.unflatten(shape, final)
+    return run_rows(partial(_run, check(cell, task), options.reverse), cell, task, options)
 
 
-def _run(weights: Any, state: Any, xs: jax.Array, masks: Masks, reverse: bool) -> tuple[Any, jax.Array]:
+def _run(
+    weights: Any, reverse: bool, state: tuple[jax.Array, ...], xs: jax.Array, inside: jax.Array | None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Runs the steps that count, as the first steps of sequences that go forward."""
-    batch, inside = xs.shape[1:-1], masks.inside
-    xs = _merged(counted(masks, xs), batch, reverse)
-    h, c = (a.reshape(-1, a.shape[-1]) for a in state)
+    if reverse:
+        xs, inside = jnp.flip(xs, 0), None if inside is None else jnp.flip(inside, 0)
+    h, c = state
     if inside is None:
         lengths = jnp.full(len(h), len(xs), jnp.int32)
         ys, h, c = kernel.lstm(jnp.moveaxis(xs, 1, 0), h, c, weights, lengths)
         ys = jnp.moveaxis(ys, 0, 1)
     else:
-        inside = _merged(inside, batch, reverse)
         lengths = jnp.sum(inside, axis=0, dtype=jnp.int32)
         order = jnp.argsort(~inside, axis=0, stable=True)
         # cuDNN refuses sequences without a step: they run one, and their state stays as it is.
         some = jnp.maximum(lengths, jnp.ones_like(lengths))
         ys, *new = kernel.lstm(jnp.moveaxis(_taken(xs, order), 1, 0), h, c, weights, some)
         ys = _taken(jnp.moveaxis(ys, 0, 1), jnp.argsort(order, axis=0))
-        ys = choose(inside, ys, zeros(ys))
         h, c = choose(lengths > 0, new, [h, c])
-    ys = jnp.flip(ys, 0) if reverse else ys
-    h, c, ys = (a.reshape(*lead, a.shape[-1]) for a, lead in ((h, batch), (c, batch), (ys, (len(xs), *batch))))
-    return (h, c), ys
-
-
-def _merged(array: jax.Array, batch: tuple[int, ...], reverse: bool) -> jax.Array:
-    """An array `(time, *batch, ...)` with one batch axis, in the order in which the steps are run."""
-    array = array.reshape(array.shape[0], math.prod(batch), *array.shape[1 + len(batch) :])
-    return jnp.flip(array, 0) if reverse else array
+    return jnp.flip(ys, 0) if reverse else ys, (h, c)
 
 
 def _taken(array: jax.Array, steps: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer
-from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
+from jaxnn.functional.recurrent.minimal import candidate, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.shapes import shown
@@ -111,7 +111,7 @@ def mingru_cell(*, log_space: bool = False) -> Cell:
         >>> F.mingru_cell() == F.mingru_cell(log_space=False)
         True
     """
-    return minimal_cell(MinGRUParams, _check, Bound(_affine, log_space=bool(log_space)))
+    return minimal_cell(MinGRUParams, 2, Bound(_affine, log_space=bool(log_space)))
 
 
 def mingru(
@@ -184,10 +184,6 @@ def init_mingru(
         ((3, 10), (10,))
     """
     return MinGRUParams(*weights(key, features, hidden, 2, kernel_init, bias_init, dtype))
-
-
-def _check(params: MinGRUParams, x: jax.Array, axes: str) -> None:
-    check_weights(params, x, axes, MinGRUParams, 2)
 
 
 def _affine(params: MinGRUParams, g: jax.Array, *, log_space: bool) -> tuple[MinGRUState, MinGRUState]:

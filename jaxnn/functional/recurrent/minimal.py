@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
-from jaxnn.functional.programs import Bound
+from jaxnn.functional.programs import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
 from jaxnn.functional.recurrent.init import Initializer, per_gate
 
 
-def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., tuple[Any, Any]]) -> Cell:
+def minimal_cell(kind: Any, gates: int, affine: Callable[..., tuple[Any, Any]]) -> Cell:
     """The cell of a layer.
 
     Args:
         kind: The type of its parameters, `w_x (features, gates * hidden)` and `b (gates * hidden,)`.
-        checked: `Cell.check`.
+        gates: The number of gates, the candidate included.
         affine: `Cell.affine`, a function of the gates' pre-activations.
     """
     advance = Bound(_advance, affine=affine)
@@ -26,7 +26,7 @@ def minimal_cell(kind: Any, checked: Callable[..., None], affine: Callable[..., 
         kind.zero_state,
         Bound(two_part_step, project=input_products, advance=advance),
         output=_output,
-        check=checked,
+        check=Bound(_check, kind=Static(kind), gates=gates),
         project=input_products,
         advance=advance,
         affine=affine,
@@ -50,9 +50,8 @@ def weights(
     return kernel_init(k_x, (features, gates * hidden), dtype), bias_init(k_b, (gates * hidden,), dtype)
 
 
-def check_weights(params: Any, x: jax.Array, axes: str, kind: type[Any], gates: int) -> None:
-    """Raises if the parameters do not fit each other or the inputs."""
-    check.weights(params, kind, ("w_x",))
+def _check(params: Any, x: jax.Array, axes: str, *, kind: Static, gates: int) -> None:
+    check.weights(params, kind.value, ("w_x",))
     features, width = params.w_x.shape[0], gates * params.hidden
     check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
     check.features(params, x, axes)

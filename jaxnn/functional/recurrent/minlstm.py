@@ -10,7 +10,7 @@ from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer
-from jaxnn.functional.recurrent.minimal import candidate, check_weights, minimal_cell, weights
+from jaxnn.functional.recurrent.minimal import candidate, minimal_cell, weights
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.shapes import shown
@@ -114,7 +114,7 @@ def minlstm_cell(*, log_space: bool = False) -> Cell:
         >>> F.minlstm_cell() == F.minlstm_cell(log_space=False)
         True
     """
-    return minimal_cell(MinLSTMParams, _check, Bound(_affine, log_space=bool(log_space)))
+    return minimal_cell(MinLSTMParams, 3, Bound(_affine, log_space=bool(log_space)))
 
 
 def minlstm(
@@ -188,10 +188,6 @@ def init_minlstm(
         ((3, 15), (15,))
     """
     return MinLSTMParams(*weights(key, features, hidden, 3, kernel_init, bias_init, dtype))
-
-
-def _check(params: MinLSTMParams, x: jax.Array, axes: str) -> None:
-    check_weights(params, x, axes, MinLSTMParams, 3)
 
 
 def _affine(params: MinLSTMParams, g: jax.Array, *, log_space: bool) -> tuple[MinLSTMState, MinLSTMState]:

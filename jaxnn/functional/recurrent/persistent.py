@@ -1,18 +1,16 @@
 """The algorithm "persistent": one GPU kernel for all time steps (`kernels.persistent`)."""
 
-import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
-from jaxnn.functional.recurrent.scan import blocks
-from jaxnn.functional.recurrent.served import check_output, check_uncut, check_unsharded
+from jaxnn.functional.recurrent.served import check_output, check_uncut, check_unsharded, run_rows
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import recurrence
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.masks import Masks, choose, counted, zeros
 from jaxnn.kernels.persistent import is_interpreted
 from jaxnn.kernels.persistent import persistent as run_kernel
 from jaxnn.kernels.walk import fits
@@ -31,25 +29,7 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.
     """
     kernel, weights = _checked(cell, task)
-    leaves, shape = jax.tree.flatten(task.state)
-    batch = leaves[0].shape[:-1]
-    rows = math.prod(batch)
-
-    def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
-        xs, masks = inputs
-        if 0 in (rows, len(xs)):
-            return carry, jnp.zeros((*xs.shape[:-1], leaves[0].shape[-1]), xs.dtype)
-        inside = None if masks.inside is None else masks.inside.reshape(len(xs), rows)
-        flat = tuple(a.reshape(rows, a.shape[-1]) for a in carry)
-        merged = counted(masks, xs).reshape(len(xs), rows, xs.shape[-1])
-        ys, last = run_kernel(kernel, options.reverse, weights, flat, merged, inside)
-        ys = ys.reshape(*xs.shape[:-1], ys.shape[-1])
-        if masks.inside is not None:
-            ys = choose(masks.inside, ys, zeros(ys))
-        return tuple(a.reshape(*batch, a.shape[-1]) for a in last), ys
-
-    final, ys = blocks(run, tuple(leaves), (task.xs, task.masks), options)
-    return ys, jax.tree.unflatten(shape, final)
+    return run_rows(partial(run_kernel, kernel, options.reverse, weights), cell, task, options)
 
 
 def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:

@@ -47,7 +47,28 @@ def recurrent(
 ) -> tuple[Any, Any]:
     """Runs a recurrent cell over every time step.
 
-    Accepts any number of batch axes, including none.
+    Accepts any number of batch axes, including none. `algorithm` chooses how the steps are computed; results agree up
+    to rounding, and an algorithm raises an error for cells and options that it does not serve:
+
+    - `"scan"`: a loop over the steps, for every cell; the reference.
+    - `"fused"`: the same loop with a derivative that is faster on CPU: the backward scan computes the state's gradient
+      alone, and each weight's gradient is one product over all steps. For cells with a `fused` form (`rnn`, `gru`,
+      `lstm`).
+    - `"associative"`: all states at once, in a number of steps that grows with the logarithm of the time. Fast on
+      processors with thousands of lanes, many times slower than a loop on a CPU. For cells with an `affine` form
+      (`lru`, `mingru`, `minlstm`), without `remat`.
+    - `"newton"`: all states at once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` uses
+      a part of the Jacobian, for any cell. `Newton` says when this is faster.
+    - `"cudnn"`: the LSTM of NVIDIA's library (`jax.experimental.rnn`), on NVIDIA GPUs in float32, with `lengths`,
+      `mask`, `reverse` and `remat`. Products are rounded to TF32 unless `jax.default_matmul_precision` is `"highest"`.
+      Each direction of each layer is one call, which waits until its lengths are on the host. If XLA divides the
+      program over devices, each device computes the whole batch; inside `jax.shard_map` each computes its part.
+      Forward mode, second derivatives, `vmap` over weights and gradients inside `vmap` use the code of `"fused"`.
+    - `"persistent"`: all steps in one GPU kernel that keeps the recurrent weights on the chip: `lstm` of at most 384
+      units and `gru` of at most 512, in bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without
+      `resets` and `truncate`.
+    - `"auto"`, the default: `"fused"` where it serves, otherwise `"scan"`; in programs for NVIDIA GPUs `"associative"`
+      before both, except with `remat`.
 
     Args:
         cell: The cell: `lstm_cell()`, `gru_cell()`, `rnn_cell()` or another; see `Cell`.
@@ -57,9 +78,9 @@ def recurrent(
             of the next: a sequence cut in chunks gives what the whole gives, and so does a loop of `recurrent_step`, up
             to rounding: `"scan"` is compiled to the same bits, except where XLA turns a product over a single feature,
             row or column into a loop; `"fused"` sums the products of inputs and state in one.
-        lengths: Integers `(*batch,)`: how many steps of each sequence count. Past its length a sequence's outputs are
-            zero, its state stays as it is, and `x` has no effect, not even NaN; length 0 returns the initial state.
-            Concrete lengths outside 0..time raise; traced ones cannot, and act as if clipped to that range.
+        lengths: Number of steps of each sequence that count, integers `(*batch,)`. Past its length a sequence's outputs
+            are zero, its state does not change, and `x` has no effect, not even NaN; length 0 returns the initial
+            state. Concrete lengths outside 0..time raise an error; traced ones act as if clipped to that range.
         mask: Bool `(*batch, time)`: which steps count, anywhere in the sequence. A step that does not count leaves the
             state as it is, its output is zero, and its input has no effect. With `lengths`, a step counts if both
             include it.
@@ -78,24 +99,7 @@ def recurrent(
             needs 861 MiB without (`"scan"`: 939), 13 MiB with `remat=100`.
         truncate: Stop gradients between the steps t - 1 and t wherever t is a multiple of `truncate` (truncated
             back-propagation through time); values stay as they are.
-        algorithm: How to compute it. `"scan"` is the plain reference. `"fused"` computes the same, with a derivative
-            that is faster on CPU: the backward scan computes the state's gradient alone, and each weight's gradient is
-            one product over all steps; it serves cells with a `fused` form, and raises for others. `"associative"`
-            computes all states at once, in a number of steps that grows with the logarithm of the time: for processors
-            with thousands of lanes, as on a CPU it is many times slower; it serves cells with an `affine` form (`lru`,
-            `mingru`, `minlstm`), without `remat`, and raises for others. `"newton"` finds the states of all steps at
-            once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` with a part of the
-            Jacobian, for any. `Newton` says when that pays, and is accepted here with other settings. `"cudnn"` is the
-            LSTM of NVIDIA's library (`jax.experimental.rnn`), for NVIDIA GPUs and float32, with `lengths`, `mask`,
-            `reverse` and `remat`; it raises for other cells, options and platforms. Its products are rounded to TF32
-            unless `jax.default_matmul_precision` is `"highest"`. Each direction of each layer is a call, which waits
-            until its lengths are on the host. Where XLA divides the program over devices, each computes the whole
-            batch; inside `jax.shard_map` each computes its part. Forward mode, second derivatives, `vmap` over weights
-            and gradients inside `vmap` are computed by `"fused"`. `"persistent"` runs all steps in one GPU kernel,
-            which keeps the recurrent weights on the chip: `lstm` of at most 384 units and `gru` of at most 512, in
-            bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without `resets` and `truncate`; it
-            raises for others. `"auto"` is `"fused"` where that serves, else `"scan"`; in programs for NVIDIA GPUs it is
-            `"associative"` before both, except with `remat`.
+        algorithm: The algorithm, one of the names above or a `Newton` with other settings.
 
     Returns:
         The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.

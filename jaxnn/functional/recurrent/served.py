@@ -1,8 +1,19 @@
-"""Checks that several algorithms of a cell's `fused` form share."""
+"""The common part of algorithms of a cell's `fused` form: checks, and one batch axis instead of any number."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
 
 from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
-from jaxnn.functional.recurrent.task import Task
+from jaxnn.functional.recurrent.scan import blocks, scan
+from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.sharding import sharded
+from jaxnn.kernels.masks import Masks, choose, counted, zeros
+
+Kernel = Callable[[tuple[jax.Array, ...], jax.Array, jax.Array | None], tuple[jax.Array, tuple[jax.Array, ...]]]
+"""`(state, xs, inside) -> (ys, state)`, for arrays `(rows, units)`, `(time, rows, features)` and `(time, rows)`."""
 
 
 def check_output(cell: Cell) -> None:
@@ -27,3 +38,25 @@ def check_unsharded(task: Task) -> None:
     """
     if sharded(task):
         raise NotServedError("no way over the devices of an explicit mesh")
+
+
+def run_rows(kernel: Kernel, cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
+    """Runs a kernel that takes one batch axis, as `scan.scan`; without steps or sequences it runs the scan."""
+    if 0 in task.xs.shape[:-1]:
+        return scan(cell, task, options)
+    batch = task.xs.shape[1:-1]
+    rows = math.prod(batch)
+
+    def run(state: tuple[jax.Array, ...], inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
+        xs, masks = inputs
+        merged = counted(masks, xs).reshape(len(xs), rows, xs.shape[-1])
+        inside = None if masks.inside is None else masks.inside.reshape(len(xs), rows)
+        ys, last = kernel(tuple(a.reshape(rows, a.shape[-1]) for a in state), merged, inside)
+        ys = ys.reshape(len(xs), *batch, ys.shape[-1])
+        if masks.inside is not None:
+            ys = choose(masks.inside, ys, zeros(ys))
+        return tuple(a.reshape(*batch, a.shape[-1]) for a in last), ys
+
+    leaves, structure = jax.tree.flatten(task.state)
+    final, ys = blocks(run, tuple(leaves), (task.xs, task.masks), options)
+    return ys, jax.tree.unflatten(structure, final)

@@ -12,8 +12,8 @@ from jaxnn.functional.attention import attention
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.encoder import Encoded
-from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline, start
-from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, outline, start
+from jaxnn.modules.recurrent.tokens import checked_tokens, token_layers
 
 METHODS: dict[str, Callable[..., decoding.Generated]] = {
     "greedy": decoding.greedy,
@@ -101,29 +101,14 @@ class Decoder(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
-        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = layers_of(
-            kind,
-            cell,
-            embed_features,
-            hidden_features,
-            layers=layers,
-            dropout=dropout,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.embed, self.drop, self.layers = token_layers(
+            vocabulary, embed_features, hidden_features, kind=kind, cell=cell, layers=layers, dropout=dropout, **options
         )
         self.vocabulary = vocabulary
-        out, _ = outline(self.layers, embed_features, self.embed.dtype)
-        features = out.shape[-1]
-
-        self.attend = nnx.data(
-            None
-            if memory_features is None
-            else Attention(features, memory_features, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        )
-        self.out = Dense(features, vocabulary, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        features = outline(self.layers, embed_features, self.embed.dtype)[0].shape[-1]
+        self.attend = nnx.data(None if memory_features is None else Attention(features, memory_features, **options))
+        self.out = Dense(features, vocabulary, **options)
 
     def __call__(
         self,

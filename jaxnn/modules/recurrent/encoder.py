@@ -10,8 +10,8 @@ from jaxnn import functional as F
 from jaxnn.functional.exportable import exportable
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.names import explained
-from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
-from jaxnn.modules.recurrent.tokens import checked_tokens, embedding
+from jaxnn.modules.recurrent.layers import Kind, MakeCell, outline
+from jaxnn.modules.recurrent.tokens import checked_tokens, token_layers
 
 
 @exportable
@@ -92,19 +92,17 @@ class Encoder(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.embed = embedding(vocabulary, embed_features, dtype, param_dtype, rngs)
-        self.drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-        self.layers = layers_of(
-            kind,
-            cell,
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.embed, self.drop, self.layers = token_layers(
+            vocabulary,
             embed_features,
             hidden_features,
+            kind=kind,
+            cell=cell,
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            rngs=rngs,
+            **options,
         )
         self.vocabulary = vocabulary
         self.return_state = return_state

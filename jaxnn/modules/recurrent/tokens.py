@@ -1,4 +1,4 @@
-"""The inputs of models of tokens: integers of a vocabulary, and their embedding."""
+"""The inputs of models of tokens: integers of a vocabulary, their embedding, and the layers that read them."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from flax import nnx
 
 from jaxnn.counts import check_count
 from jaxnn.kernels.accumulate import widened
+from jaxnn.modules.recurrent.layers import MakeCell, layers_of
+from jaxnn.modules.recurrent.stack import Recurrent
 
 
 class Embedding(nnx.Embed):
@@ -37,6 +39,28 @@ def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs
         embedding_init=jax.nn.initializers.normal(1.0),
         rngs=rngs,
     )
+
+
+def token_layers(
+    vocabulary: int,
+    embed_features: int,
+    hidden_features: int,
+    *,
+    kind: str,
+    cell: MakeCell | None,
+    layers: int,
+    bidirectional: bool = False,
+    dropout: float,
+    dtype: Any,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+) -> tuple[Embedding, nnx.Dropout, Recurrent]:
+    """Makes an embedding, the dropout on it, and the recurrent layers above; the arguments are those of `Encoder`."""
+    options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    embed = embedding(vocabulary, embed_features, **options)
+    drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+    size: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional, "dropout": dropout}
+    return embed, drop, layers_of(kind, cell, embed_features, hidden_features, **size, **options)
 
 
 def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:

@@ -14,7 +14,7 @@ from typing import Any
 from jaxnn.train.checkpoint.options import Checkpoints, criterion
 
 PATIENCE = 600
-"""Seconds that processes give each other to write a checkpoint: one that cannot write its part lets the others wait."""
+"""Seconds to wait for all processes to write a checkpoint: if one cannot write its part, the others wait that long."""
 
 
 def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:

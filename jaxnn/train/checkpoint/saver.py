@@ -1,7 +1,7 @@
 """Checkpoints of training: written in the background, whole or not at all, and never over those of another run.
 
-Several processes make the same calls here. Each writes its own part, and what only one of them may see (a folder that
-it cannot write to, a damaged file, a full disk) is first sent to all, so that all decide alike.
+In a job of several processes all make the same calls. Each writes its own part. A failure that only one of them sees (a
+folder that it cannot write to, a damaged file, a full disk) is sent to all first, so that all decide alike.
 """
 
 import dataclasses
@@ -98,11 +98,11 @@ class Saver:
                     "another folder starts a new one."
                 )
             self._stack = stack.pop_all()
-        self._wish = signals.Wish()
+        self._stop = signals.StopRequest()
         self._saved_at = time.perf_counter()
 
     def __enter__(self) -> "Saver":
-        self._wish = self._stack.enter_context(signals.on_signals(self._say))
+        self._stop = self._stack.enter_context(signals.on_signals(self._say))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -211,8 +211,8 @@ class Saver:
         Raises:
             Interrupted: If a signal came.
         """
-        if distributed.anywhere(self._wish.asked is not None):
-            which = self._wish.asked or signal.SIGTERM  # another process got the signal
+        if distributed.anywhere(self._stop.received is not None):
+            which = self._stop.received or signal.SIGTERM  # another process got the signal
             whole = self.save(state, position, wait=True)
             raise signals.Interrupted(which, _step(state), saved=whole, folder=Path(self.options.folder))
 

@@ -34,32 +34,32 @@ class Interrupted(KeyboardInterrupt):
         self.signal, self.step, self.saved, self.folder = which, step, saved, folder
 
 
-class Wish:
-    """A request to stop; `asked` is the signal, or None."""
+class StopRequest:
+    """A request to stop; `received` is the signal that made it, or None."""
 
-    asked: signal.Signals | None = None
+    received: signal.Signals | None = None
 
 
 @contextmanager
-def on_signals(say: Any) -> Iterator[Wish]:
+def on_signals(say: Any) -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request to stop, and says so; a second one ends the process at once.
 
     Python handles signals in the main thread only; in other threads nothing changes.
     """
-    wish = Wish()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield wish
+        yield request
         return
 
     def ask(number: int, frame: Any) -> None:
-        wish.asked = signal.Signals(number)
+        request.received = signal.Signals(number)
         for which in before:
             signal.signal(which, signal.SIG_DFL)
-        say(f"{wish.asked.name}: saving after the program that runs now, then stopping; once more stops at once")
+        say(f"{request.received.name}: saving after the program that runs now, then stopping; once more stops at once")
 
     before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield wish
+        yield request
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)

@@ -89,9 +89,9 @@ class Parallel:
         Returns:
             The shardings.
         """
-        everywhere = jax.tree.map(lambda _: self._sharding(P()), state)
+        replicated = jax.tree.map(lambda _: self._sharding(P()), state)
         large = {name: getattr(state, name) for name in ("params", "opt_state", "frozen", "ema")}
-        return dataclasses.replace(everywhere, **jax.tree.map(self._split, large))
+        return dataclasses.replace(replicated, **jax.tree.map(self._split, large))
 
     def state(self, state: TrainState) -> TrainState:
         """Places a state on the mesh. Use the returned one: it may share memory with the argument.
@@ -131,9 +131,7 @@ class Parallel:
         """
         if jax.process_count() == 1:
             return jax.device_put(data, self._sharding(P()))
-        distributed.check_same(
-            "data", _shapes(data), "give each process the whole data set, of which it reads its part"
-        )
+        distributed.check_same("data", _shapes(data), "give each process the whole data set; it reads its part alone")
         return jax.tree.map(self._exchanged, data)
 
     def batch(self, batch: T) -> T:
@@ -276,14 +274,11 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
     there = jax.devices()
     count = len(there) if devices is None else check_count("devices", devices)
     if not 1 <= count <= len(there):
-        kinds = f"{len(there)} {there[0].platform} {'device' if len(there) == 1 else 'devices'}"
+        platform, plural = there[0].platform, "" if len(there) == 1 else "s"
+        eight = "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU."
         raise ValueError(
-            f"devices: expected 1 to {len(there)}, since JAX sees {kinds} here, got {count}"
-            + (
-                "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU."
-                if there[0].platform == "cpu"
-                else ""
-            )
+            f"devices: expected 1 to {len(there)}, since JAX sees {len(there)} {platform} device{plural} here, "
+            f"got {count}{eight if platform == 'cpu' else ''}"
         )
     if jax.process_count() > 1 and count != len(there):
         raise ValueError(f"devices: expected all {len(there)} of a job of {jax.process_count()} processes, got {count}")

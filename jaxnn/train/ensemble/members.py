@@ -183,7 +183,7 @@ def _column(name: str, values: Sequence[Any]) -> np.ndarray:
 
 
 def _check_no_keys(name: str, values: Iterable[Any]) -> None:
-    """Raises where values are random keys, which seeds are taken for."""
+    """Raises if values are random keys instead of seeds."""
     if any(map(is_key, values)):
         raise ValueError(f"{name}: expected numbers, got random keys; give seeds, which keys are made of: range(16).")
 

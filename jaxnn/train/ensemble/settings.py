@@ -1,4 +1,4 @@
-"""How the runs of each setting of an ensemble did, and which setting is the best."""
+"""The results of the runs of each setting of an ensemble, and the best setting."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxnn.train.run.record import History
 
 
 class Setting(NamedTuple):
-    """A value of a hyper-parameter, and how its runs did in their last epoch.
+    """A value of a hyper-parameter, and the results of its runs in their last epoch.
 
     Attributes:
         value: The value.
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, float, float]:
-        """The larger the better: fewest that diverged, then the highest mean accuracy, then the lowest mean loss."""
+        """Key to sort by, the best last: fewest diverged runs, then highest mean accuracy, then lowest mean loss."""
         if not len(self.whole):
             return -len(self.runs), 0.0, 0.0
         return len(self.whole) - len(self.runs), float(self.accuracy.mean()), -float(self.loss.mean())

@@ -139,7 +139,7 @@ class TBPTT:
 
     @property
     def steps(self) -> int:
-        """Returns in how many chunks all streams together read the sequence once."""
+        """Returns the number of chunks in which all streams together read the sequence once."""
         elements = batching.count(self.sequence, "sequence")
         if elements < self.streams * self.length:
             raise ValueError(

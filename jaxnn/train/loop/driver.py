@@ -51,7 +51,7 @@ class Program:
         raise NotImplementedError
 
     def names(self, state: TrainState) -> Collection[str] | None:
-        """Returns the names that its records will have; None where only the first record tells them."""
+        """Returns the names that its records will have; None if they are unknown before the first record."""
         return None
 
     def compile(self, state: TrainState) -> tuple[TrainState, str]:
@@ -62,10 +62,10 @@ class Program:
         """Resumes a run from a checkpoint."""
 
     def check(self, state: TrainState, history: History) -> None:
-        """Looks at the newest record, once it is on the disk; raises where training has to end."""
+        """Checks the newest record, once it is on the disk; raises an error if training has to end."""
 
     def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
-        """Shows the newest record, or, without one, how far the epoch is."""
+        """Shows the newest record, or, without one, the progress of the epoch."""
 
 
 def drive(

@@ -1,4 +1,4 @@
-"""A loss that became NaN or infinite: where, and what to try."""
+"""Losses and gradients that are NaN or infinite: the step in which they appear, and advice."""
 
 import re
 from collections.abc import Mapping

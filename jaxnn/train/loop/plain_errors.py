@@ -1,4 +1,4 @@
-"""Errors of a program that trains, as its user and its scheduler need them: one sentence, and an exit status."""
+"""Errors of a training script as one sentence for its user, and as an exit status for its scheduler."""
 
 import contextlib
 import shlex
@@ -74,7 +74,7 @@ def _end(message: str, status: int = 1) -> NoReturn:
 
 
 def _how_to_resume(checkpoints: Path) -> str:
-    """Says what to type to resume: the run folder is the one that holds the options."""
+    """The command that resumes the run, whose folder holds the options."""
     run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
     if jax.distributed.is_initialized():
         return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"

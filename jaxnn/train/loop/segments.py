@@ -65,7 +65,7 @@ class Budget:
         self.began = time.perf_counter() - seconds
 
     def shares(self, done: int, segment: int) -> np.ndarray:
-        """Plans which share of the run is over after each of the next steps.
+        """Plans the share of the run that is over after each of the next steps.
 
         By the clock, the steps that are left are foretold from how long the last ones took, in whole segments, so that
         the run ends with one.

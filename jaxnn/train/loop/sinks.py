@@ -137,7 +137,7 @@ class TimeLimit:
         return STOP if elapsed >= 60 * self._minutes else None
 
     def resume(self, history: History) -> Stop | None:
-        """Counts what a resumed run has trained before."""
+        """Adds the training time of a resumed run."""
         self._before = sum(float(record.get("seconds", 0.0)) for record in history)
         return self({})
 

@@ -1,4 +1,4 @@
-"""A recurrent model whose state is carried from training step to training step, and what it says of a long text."""
+"""A recurrent model whose state is carried from training step to training step, and its bits per token of a text."""
 
 from functools import partial
 from typing import Any
@@ -110,7 +110,7 @@ def next_token_loss(model: Any, chunk: Chunk, key: jax.Array | None) -> tuple[ja
 
 @partial(jax.jit, static_argnames=("pieces", "chunk"))
 def bits_per_token(model: Any, tokens: jax.Array, before: jax.Array, *, pieces: int = 1, chunk: int = 256) -> jax.Array:
-    r"""The mean over every token of a text of how surprising it is, in bits.
+    r"""The mean negative log-likelihood of the tokens of a text, in bits.
 
     .. math:: -\frac{1}{T} \sum_{t=1}^{T} \log_2 p(x_t \mid x_1, \dots, x_{t-1})
 

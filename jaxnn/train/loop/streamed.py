@@ -116,7 +116,7 @@ class StreamedEpoch:
         return lowered
 
     def steps(self, examples: int) -> int:
-        """How many steps an epoch has."""
+        """The number of steps of an epoch."""
         return batching.steps(examples, self.batch_size, self.drop_last)
 
     def batch(self, state: TrainState, stream: Stream, step: int) -> tuple[Any, np.ndarray]:
@@ -160,7 +160,7 @@ class StreamedEpoch:
         return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
 
     def _position(self, state: TrainState, examples: int) -> tuple[int, int]:
-        """The epoch of a state, and how many of its steps were taken."""
+        """The epoch of a state, and the number of its steps already taken."""
         in_epoch = self.steps(examples)
         return divmod(int(state.step) - self.start % in_epoch, in_epoch)
 

@@ -1,4 +1,4 @@
-"""Losses of yes and no: one label, or several that do not exclude each other."""
+"""The sigmoid cross-entropy: for one binary label, or for several that do not exclude each other."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Losses of a model's outputs against targets, in the log domain where they are probabilities."""
+"""The cross-entropy of class labels, from logits."""
 
 import dataclasses
 from typing import Any

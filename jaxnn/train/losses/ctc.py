@@ -1,4 +1,4 @@
-"""The loss of sequences whose labels have no times: connectionist temporal classification (CTC)."""
+"""Connectionist temporal classification (CTC), the loss of label sequences without times."""
 
 import dataclasses
 from typing import Any
@@ -25,7 +25,7 @@ def ctc(
     label_lengths: Place | None = None,
     apply_fn: ApplyFn | None = None,
 ) -> LossFn:
-    r"""Makes the loss of labels in order whose times are unknown, as the words that a recording holds.
+    r"""Makes the loss of labels whose order is known and whose times are not, for example the words of a recording.
 
     .. math:: \ell = -\log \sum_{a : \mathcal{B}(a) = y} \prod_t \mathrm{softmax}(z_t)_{a_t}
 

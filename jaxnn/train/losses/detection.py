@@ -75,7 +75,7 @@ def detection(
     offset_weight: float = 1.0,
     apply_fn: ApplyFn | None = None,
 ) -> LossFn:
-    r"""Makes the loss of a detector without anchors: the heat map of centres, and size and offset of each box.
+    r"""Makes the loss of an anchor-free detector: of its heat map of centres, and of the size and offset of each box.
 
     .. math::
 

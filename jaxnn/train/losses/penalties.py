@@ -11,7 +11,7 @@ from jaxnn.train.losses.types import Penalty
 
 
 def weight_mask(params: Any) -> Any:
-    """Tells weights from the rest: True for arrays of two axes or more.
+    """Marks the weights among parameters: True for arrays of two axes or more.
 
     Kernels and matrices have them; biases, scales and offsets of normalisation, and scalars, which are
     commonly left out of regularisation, do not. For `optax.adamw(..., mask=train.losses.weight_mask)`.

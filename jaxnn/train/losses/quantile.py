@@ -1,4 +1,4 @@
-"""The loss of quantiles: a model that predicts an interval, not one number."""
+"""The quantile loss, for models that predict an interval and not one number."""
 
 import dataclasses
 from collections.abc import Sequence

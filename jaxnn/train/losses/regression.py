@@ -1,4 +1,4 @@
-"""Losses of numbers against numbers."""
+"""Losses of regression: the squared error and Huber's loss."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Losses of sequences: those of single targets, step by step, over the steps that count."""
+"""Losses of sequences: the loss of each step, averaged over the steps that count."""
 
 import dataclasses
 from typing import get_args
@@ -16,7 +16,7 @@ def sequence(
     mask: Place | None = None,
     per: Per = "step",
 ) -> LossFn:
-    r"""Makes a loss of every step of sequences out of one of single targets.
+    r"""Makes a loss of sequences, step by step, from a loss of single targets.
 
     With the losses :math:`\ell_{it}` of the steps and :math:`m_{it}`, 1 where a step counts and 0 elsewhere, the mean
     over a batch, a set or an epoch is exactly

@@ -1,4 +1,4 @@
-"""Losses of outputs against targets: how both are found in a batch, what counts, and how means are taken."""
+"""The common part of losses of outputs against targets: the parts of a batch, which of them count, and the means."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Per = Literal["step", "sequence"]
 
 
 class Read(NamedTuple):
-    """The arrays of a batch that decide what a target is worth.
+    """The arrays of a batch from which targets are checked.
 
     Attributes:
         targets: `(batch, *positions)`.
@@ -81,7 +81,7 @@ class Steps:
         return numpy.broadcast_to(mask.reshape(*shape[:2], *(1,) * (len(shape) - 2)), shape)
 
     def wrong(self, read: Read, numbers: np.ndarray | None) -> str:
-        """Says which length is longer than its sequence or negative; nothing where none is."""
+        """Describes the first length that is negative or longer than its sequence; empty if there is none."""
         if read.lengths is None:
             return ""
         time = read.targets.shape[1]

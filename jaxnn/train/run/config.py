@@ -121,12 +121,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _yaml(text: str) -> Any:
-    try:
+    with extras.needed("train.run.load_config: pyyaml", "experiments"):
         import yaml
-    except ImportError as error:
-        raise ImportError(
-            f"train.run.load_config: pyyaml is not installed; install it with: {extras.install('experiments')}"
-        ) from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -205,7 +205,7 @@ class RunFolder:
 
 
 def _epoch(record: Mapping[str, Any]) -> float:
-    """Returns the epoch of a record; infinity without one, so that the record does not stay."""
+    """Returns the epoch of a record; infinity without one, so that `rewind` drops the record."""
     epoch = record.get("epoch", math.inf)
     return epoch if isinstance(epoch, int | float) else math.inf
 

@@ -119,9 +119,7 @@ class TensorBoard:
 def need_tensorboardx() -> None:
     """Raises an ImportError with the command to install tensorboardX, if it is missing."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise ImportError(
-            f"train.run.TensorBoard: tensorboardX is not installed; install it with: {extras.install('tensorboard')}"
-        )
+        raise extras.missing("train.run.TensorBoard: tensorboardX", "tensorboard")
 
 
 def scalars(record: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Equal batches of any number of examples, and means in which filled-up examples do not count."""
+"""Equal batches of any number of examples, and means without the examples that only fill a batch up."""
 
 from typing import Any, Literal, get_args
 

@@ -7,8 +7,8 @@ After step number :math:`t = 0, 1, \ldots`
     \bar\theta \leftarrow d_t \, \bar\theta + (1 - d_t) \, \theta, \qquad
     d_t = \min\!\left(d, \frac{1 + t}{10 + t}\right)
 
-starting from :math:`\bar\theta = \theta_0`. The decay warms up, so that the first parameters are soon forgotten and
-the average can be used at any time without a correction.
+starting from :math:`\bar\theta = \theta_0`. The decay warms up: the first parameters are soon forgotten, and
+the average needs no bias correction.
 
 References:
     Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
