@@ -151,9 +151,30 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
         )
 
 
-def as_arrays(*values: Any) -> tuple[Any, ...]:
-    """Converts NumPy arrays to the dtype of JAX (float64 to float32 unless x64 is enabled); None stays None."""
-    return tuple(None if value is None else jnp.asarray(value) for value in values)
+def array(name: str, value: Any) -> jax.Array:
+    """Reads an array of JAX or NumPy, a number or nested lists of numbers: all that `jnp.asarray` makes an array of.
+
+    Values get the dtype of JAX: float64 becomes float32 unless x64 is enabled. No other dtype is changed or guessed.
+    """
+    cause = None
+    try:
+        made = jnp.asarray(value)
+        if not jnp.issubdtype(made.dtype, jax.dtypes.extended):  # random keys
+            return made
+    except (TypeError, ValueError, RuntimeError) as error:
+        cause = error
+    if isinstance(value, list | tuple):
+        got, advice = f"a {type(value).__name__} of other parts", "; its parts need numbers in one shape: pad them."
+    else:
+        dtype = getattr(value, "dtype", None)
+        got = "None" if value is None else type(value).__name__ + ("" if dtype is None else f" of {dtype}")
+        advice = "" if value is None else "; convert it: np.asarray(..., np.float32)."
+    raise ValueError(f"{name}: expected an array of numbers, got {got}{advice}") from cause
+
+
+def array_or_none(name: str, value: Any) -> jax.Array | None:
+    """Reads an optional array."""
+    return None if value is None else array(name, value)
 
 
 def real(name: str, array: jax.Array) -> None:
@@ -178,7 +199,7 @@ def floating(**arrays: jax.Array | None) -> None:
         real(name, array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
-                f"{name}: expected a floating dtype, got {array.dtype}; convert it: {name}.astype(jnp.float32)."
+                f"{name}: expected a floating dtype, got {array.dtype}; convert it: jnp.asarray({name}, jnp.float32)."
             )
     if len({array.dtype for array in given.values()}) > 1:
         listed = ", ".join(f"{name} {array.dtype}" for name, array in given.items())

@@ -30,7 +30,8 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
         >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
         Array([1.5, 2.5, 8.5], dtype=float32)
     """
-    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
+    x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
+    bias = arguments.array_or_none("bias", bias)
     if kernel.ndim != 2:
         raise ValueError(f"kernel: expected (in, out), got shape {kernel.shape}")
     arguments.rank("x", x, 1, "(*batch, in)")

@@ -122,6 +122,7 @@ class Flatten(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *joined)` -> `(*batch, features)`."""
+        x = arguments.array("x", x)
         if x.ndim < self.axes:
             raise ValueError(f"x: expected at least the {self.axes} axes to join, got shape {x.shape}")
         batch = x.shape[: x.ndim - self.axes]

@@ -13,12 +13,12 @@ from jaxnn.shapes import text
 
 
 def array(x: Any) -> jax.Array:
-    """Returns `x` as an array; raises if it is a collection, which JAX would stack along a new batch axis."""
-    if x is None or isinstance(x, Mapping | Sequence):
+    """Returns `x` as an array; raises if it is a collection of arrays, which JAX would stack along a new batch axis."""
+    if isinstance(x, Mapping | list | tuple) and not all(isinstance(n, int | float) for n in jax.tree.leaves(x)):
         raise ValueError(
             f"x: expected one array, got {type(x).__name__}; concatenate several inputs along their features."
         )
-    return jnp.asarray(x)
+    return arguments.array("x", x)
 
 
 def arrays(name: str, tree: Any) -> Any:
@@ -27,7 +27,7 @@ def arrays(name: str, tree: Any) -> Any:
     def one(path: Any, leaf: Any) -> jax.Array:
         try:
             return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-        except TypeError:
+        except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected an array, got {type(leaf).__name__}; bind options "
                 "to the functions of the cell with functools.partial."
@@ -61,7 +61,9 @@ def inputs(
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)))
+        fields = ", ".join(f"{field}=..." for field in getattr(expected, "_fields", ()))
+        advice = f"; make one: {type(expected).__name__}({fields})." if fields and type(given) in (tuple, list) else ""
+        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)) + advice)
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
         if not jnp.issubdtype(want.dtype, jnp.complexfloating):
@@ -113,6 +115,7 @@ def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
     """Raises if the parameters are of another layer, or not all are real and of the dtype of `main`."""
     if not isinstance(p, kind):
         raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}")
+    _part(p, main)
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
     for path, leaf in jax.tree.leaves_with_path(p):
@@ -127,7 +130,7 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"),
     main = matrices[-1]
     kind_of(p, kind, main)
     for name in matrices:
-        if getattr(p, name).ndim != 2 and not (heads and name == main and getattr(p, main).ndim == 3):
+        if _part(p, name).ndim != 2 and not (heads and name == main and _part(p, main).ndim == 3):
             raise ValueError(
                 f"params.{name}: expected 2 axes, (rows, columns), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer."
@@ -137,10 +140,18 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"),
         raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units.")
 
 
+def _part(p: Any, name: str) -> Any:
+    """Returns an array of the parameters; raises if None or a list, which is a tree of numbers, is in its place."""
+    part = getattr(p, name)
+    if not hasattr(part, "dtype"):
+        raise ValueError(f"params.{name}: expected an array, got {type(part).__name__}; make one with jnp.asarray.")
+    return part
+
+
 def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
     """Raises if a parameter does not fit the parameter `main`."""
     for name, shape in expected.items():
-        if getattr(p, name).shape != shape:
+        if _part(p, name).shape != shape:
             raise ValueError(
                 f"params.{name}: expected shape {shape} to fit params.{main} {getattr(p, main).shape}, "
                 f"got {getattr(p, name).shape}"
@@ -166,7 +177,7 @@ def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
 
 def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Lengths as int32 of shape `batch`; concrete ones are checked to lie in 0..time."""
-    n = jnp.asarray(value)
+    n = arguments.array("lengths", value)
     if n.dtype == jnp.bool_:
         raise ValueError(
             "lengths: expected integers, got bool; to choose single steps give mask=, bool (*batch, time)."
@@ -181,7 +192,7 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
 
 def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_major: bool) -> jax.Array:
     """Returns one bool per step, of the shape of `x` without its features."""
-    r = jnp.asarray(value)
+    r = arguments.array(name, value)
     axes = "(time, *batch)" if time_major else "(*batch, time)"
     if r.dtype != jnp.bool_:
         raise ValueError(f"{name}: expected bool, got {r.dtype}")
