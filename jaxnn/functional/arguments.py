@@ -164,7 +164,7 @@ def array(name: str, value: Any) -> jax.Array:
     except (TypeError, ValueError, RuntimeError) as error:
         cause = error
     if isinstance(value, list | tuple):
-        got, advice = f"a {type(value).__name__} of other parts", "; its parts need numbers in one shape: pad them."
+        got, advice = f"a {type(value).__name__} of other parts", "; its parts need numbers in one shape: pad them, or give one at a time."
     else:
         dtype = getattr(value, "dtype", None)
         got = "None" if value is None else type(value).__name__ + ("" if dtype is None else f" of {dtype}")

@@ -20,7 +20,7 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
 
     Args:
         pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
-        kernels: `(maps, height, width)`, or one kernel `(height, width)`.
+        kernels: `(maps, height, width)`, or one kernel `(height, width)`; kernels of several sizes take a call each.
         **options: Options of `conv`: stride, padding, pad_mode and so on; the default padding is `"VALID"`.
 
     Returns:

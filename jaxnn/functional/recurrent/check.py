@@ -15,9 +15,9 @@ from jaxnn.shapes import text
 def array(x: Any) -> jax.Array:
     """Returns `x` as an array; raises if it is a collection of arrays, which JAX would stack along a new batch axis."""
     if isinstance(x, Mapping | list | tuple) and not all(isinstance(n, int | float) for n in jax.tree.leaves(x)):
-        raise ValueError(
-            f"x: expected one array, got {type(x).__name__}; concatenate several inputs along their features."
-        )
+        order = "the order is (params, x, state) for a layer, (params, state, x) for a step"
+        advice = order if hasattr(x, "_fields") else "concatenate several inputs along their features"
+        raise ValueError(f"x: expected one array, got {type(x).__name__}; {advice}.")
     return arguments.array("x", x)
 
 
@@ -63,6 +63,7 @@ def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.D
     if not _alike(given, expected):
         fields = ", ".join(f"{field}=..." for field in getattr(expected, "_fields", ()))
         advice = f"; make one: {type(expected).__name__}({fields})." if fields and type(given) in (tuple, list) else ""
+        advice = "; start with zero_state." if given is None else advice
         raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)) + advice)
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
@@ -114,7 +115,8 @@ def _kinds(*trees: Any) -> list[str]:
 def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
     """Raises if the parameters are of another layer, or not all are real and of the dtype of `main`."""
     if not isinstance(p, kind):
-        raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}")
+        fields = ", ".join(getattr(kind, "_fields", ()))
+        raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}; its fields are {fields}.")
     _part(p, main)
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)

@@ -21,6 +21,13 @@ def parts(params, batch, dtype):
 CALLS = {
     "features": (lambda: R.lstm(P, jnp.ones((2, 5, 7))), r"x: expected .* the 3 features .* got 7 features"),
     "several inputs": (lambda: R.lstm(P, (X, X)), "x: expected one array, got tuple; concatenate several inputs"),
+    "state as inputs": (lambda: R.lstm_step(P, X[:, 0], STATE), r"x: expected one array, got LSTMState; the order is"),
+    "layer as step": (lambda: R.stack_step(R.lstm, [P], [STATE], X[:, 0]), r"step: expected a function \(params, state, x"),
+    "maker of cells as step": (lambda: R.stack_step(R.lstm_cell, [P], [STATE], X[:, 0]), "step: .* got lstm_cell"),
+    "step as layer": (lambda: R.stack(R.lstm_step, [P], X), r"layer: expected a function \(params, x, state\) or a Cell"),
+    "maker of cells as layer": (lambda: R.bidirectional(R.lstm_cell, P, P, X), "layer: .* got lstm_cell"),
+    "no state": (lambda: R.lstm_step(P, None, X[:, 0]), "state: expected LSTMState, got NoneType; start with zero_state"),
+    "fields as parameters": (lambda: R.lstm(P._asdict(), X), "params: expected LSTMParams, got dict; its fields are w_x"),
     "a module's inputs": (
         lambda: modules.Recurrent(modules.Cell(R.lstm_cell(), P))([X, X]),
         "x: expected one array, got list",
