@@ -1,5 +1,6 @@
 """The dense layer."""
 
+import math
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     if x.shape[-1] != kernel.shape[0]:
         raise ValueError(
             f"x: expected (*batch, {kernel.shape[0]}) for a kernel of shape {kernel.shape}, got {x.shape}"
-            + ("; kernels are (in, out): kernel.T." if x.shape[-1] == kernel.shape[1] else "")
+            + _advice(x.shape, kernel.shape)
         )
     arguments.bias_of(bias, kernel.shape[1])
     wide = accumulator(x.dtype)
@@ -47,3 +48,11 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     if bias is not None:
         y = y + bias.astype(wide).reshape((1,) * (y.ndim - 1) + bias.shape)
     return y.astype(x.dtype)
+
+
+def _advice(x: tuple[int, ...], kernel: tuple[int, ...]) -> str:
+    """Says what may be wrong with a shape: axes that are not joined, or a kernel (out, in)."""
+    for n in range(2, len(x) + 1):
+        if math.prod(x[-n:]) == kernel[0]:
+            return f"; join its last {n} axes: x.reshape({'' if len(x) == n else '*x.shape[:-' + str(n) + '], '}-1)."
+    return "; kernels are (in, out), not (out, in): kernel.T." if x[-1] == kernel[1] else ""

@@ -72,6 +72,7 @@ def log_mel(
     x, past = array("x", x), array_or_none("past", past)
     floating(x=x, past=past)
     rank("x", x, 1, "(*batch, samples)")
+    rate = float(rate)
     if not 0 < rate < float("inf"):
         raise ValueError(f"rate: expected a finite positive number of samples a second, got {rate}")
     if not 0 < floor < float("inf"):

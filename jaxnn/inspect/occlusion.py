@@ -5,8 +5,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import array
-
 
 def occlusion(
     predict: Callable[[jax.Array, jax.Array], jax.Array],
@@ -46,7 +44,7 @@ def occlusion(
         >>> inspect.occlusion(predict, jnp.array([[3, 7, 0]]), jnp.array([2]), replacement=1)
         Array([[0., 1., 0.]], dtype=float32)
     """
-    t, n = array("tokens", tokens), array("lengths", lengths)
+    t, n = jnp.asarray(tokens), jnp.asarray(lengths)
     if t.ndim != 2:
         raise ValueError(f"tokens: expected (texts, time), got shape {t.shape}")
     texts, time = t.shape

@@ -29,7 +29,9 @@ class Labelling(NamedTuple):
     log_probs: jax.Array
 
 
-def ctc_greedy(logits: jax.Array, lengths: jax.typing.ArrayLike | None = None, *, blank: int = 0) -> Labelling:
+def ctc_greedy(
+    logits: jax.typing.ArrayLike, lengths: jax.typing.ArrayLike | None = None, *, blank: int = 0
+) -> Labelling:
     """Takes the most probable class of each frame, joins repetitions and drops blanks.
 
     This finds the most probable alignment, whose labels need not be the most probable ones: `ctc_beam_search` adds the
@@ -81,7 +83,7 @@ def _greedy(logits: jax.Array, lengths: jax.Array | None, blank: int) -> Labelli
 
 
 def ctc_beam_search(
-    logits: jax.Array,
+    logits: jax.typing.ArrayLike,
     lengths: jax.typing.ArrayLike | None = None,
     *,
     beams: int,

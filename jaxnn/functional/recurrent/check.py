@@ -1,6 +1,6 @@
 """Checks of a recurrent layer's arguments; each message names the argument."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,8 +15,11 @@ from jaxnn.shapes import text
 def array(x: Any) -> jax.Array:
     """Returns `x` as an array; raises if it is a collection of arrays, which JAX would stack along a new batch axis."""
     if isinstance(x, Mapping | list | tuple) and not all(isinstance(n, int | float) for n in jax.tree.leaves(x)):
-        order = "the order is (params, x, state) for a layer, (params, state, x) for a step"
-        advice = order if hasattr(x, "_fields") else "concatenate several inputs along their features"
+        advice = "concatenate several inputs along their features"
+        if hasattr(x, "_fields"):
+            advice = "the order is (params, x, state) for a layer, (params, state, x) for a step"
+        elif isinstance(x, list):
+            advice = "np.stack sequences, padded to one time, and give their lengths=; " + advice
         raise ValueError(f"x: expected one array, got {type(x).__name__}; {advice}.")
     return arguments.array("x", x)
 
@@ -56,6 +59,19 @@ def inputs(
     if not time:
         return None, leading
     return (leading[0], leading[1:]) if time_major else (leading[-1], leading[:-1])
+
+
+def zero_state(cell: Cell, params: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Any:
+    """Returns the cell's zero state; raises if a part of it is no array, or has no batch axes."""
+    zeros = cell.zero_state(params, batch, dtype)
+    for path, leaf in jax.tree.leaves_with_path(zeros):
+        if not hasattr(leaf, "dtype") or leaf.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"cell.zero_state: expected arrays (*batch, ...) with the batch axes {batch}, got {text(leaf)}"
+                + (f" at {jax.tree_util.keystr(path)}" if path else "")
+                + "; make them with jnp.zeros((*batch, ...), dtype)."
+            )
+    return zeros
 
 
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
@@ -167,12 +183,13 @@ def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
         raise ValueError(f"x: expected floating point, got {x.dtype}; embed or cast it first.")
     w = getattr(p, name)
     least = w.ndim - 1 + ("time" in axes)
+    advice = "; its feature axis is missing: x[..., None]." if w.shape[-2] == 1 else ""
     if x.ndim < least:
-        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}")
+        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}{advice}")
     if x.shape[-1] != w.shape[-2]:
         raise ValueError(
             f"x: expected {axes} with the {w.shape[-2]} features of params.{name} {w.shape}, "
-            f"got {x.shape[-1]} features, shape {x.shape}"
+            f"got {x.shape[-1]} features, shape {x.shape}{advice}"
         )
     _same_dtype("params", w.dtype, "x", x.dtype)
 
@@ -206,6 +223,19 @@ def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_m
 def count(name: str, value: int | None) -> int | None:
     """Reads an optional number of steps, at least one."""
     return None if value is None else arguments.integer(name, value, 1)
+
+
+def init(key: Any, **sizes_of: int) -> None:
+    """Raises where an initialiser's key is none, or a size is not a positive integer."""
+    arguments.random_key("key", key)
+    sizes(**sizes_of)
+
+
+def functions(**named: Any) -> None:
+    """Raises where an activation is no function, for example its name."""
+    for name, value in named.items():
+        if not callable(value):
+            raise ValueError(f"{name}: expected a function, got {value!r}; take for example jax.nn.relu.")
 
 
 def sizes(**named: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -151,6 +152,8 @@ def stack(
         raise ValueError(
             f"key: expected a random key for dropout={dropout}, got None; pass one, or dropout=0.0 when not training."
         )
+    if drops:
+        arguments.random_key("key", key)
     finals = []
     for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):
         if depth > 0 and drops and key is not None:
