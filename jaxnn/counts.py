@@ -40,8 +40,12 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_not_negative(**numbers: float) -> None:
     """Raises unless arguments are finite and not negative."""
     for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
+        try:
+            fits = bool(0 <= value < math.inf)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise ValueError(f"{name}: expected a finite number that is not negative, got {value!r}")
 
 
 def whole(value: Any) -> int | None:

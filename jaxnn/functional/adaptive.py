@@ -35,7 +35,7 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
         >>> F.adaptive_avg_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
         Array([1., 3.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     arguments.floating(x=x)
     return _adaptive(widened(x), output, mean=True).astype(x.dtype)
 
@@ -60,7 +60,7 @@ def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
         >>> F.adaptive_max_pool(jnp.arange(5.0)[:, None], (2,))[:, 0]
         Array([2., 4.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     return _adaptive(widened(x), output, mean=False).astype(x.dtype)
 
 

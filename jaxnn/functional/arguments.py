@@ -27,18 +27,27 @@ PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "ci
 
 def axes_of(window: SizesLike) -> int:
     """Returns the number of spatial axes of a window; a single int is a square over two."""
+    window = _listed(window)
     return len(window) if isinstance(window, Sequence) else 2
+
+
+def _listed(value: Any) -> Any:
+    """Numbers in an array of NumPy as a list."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     """Reads one int per spatial axis, each at least `least`."""
+    value = _listed(value)
     try:
         if isinstance(value, Sequence):
             result = tuple(operator.index(v) for v in value)
         else:
             result = (operator.index(value),) * spatial
     except TypeError:
-        raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {value!r}") from None
+        traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value))
+        got = f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced else repr(value)
+        raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {got}") from None
     if not spatial:
         raise ValueError(f"{name}: expected an entry for at least one spatial axis, got {value!r}")
     if len(result) != spatial:
@@ -117,6 +126,7 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
         name, mode = padding.upper(), padding.lower()
         advice = f"; write {name!r}." if name in NAMES else f"; write pad_mode={mode!r}." if mode in PAD_MODES else ""
         raise ValueError(expected + advice)
+    padding = _listed(padding)
     try:
         if isinstance(padding, Sequence):
             pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)  # type: ignore[str-unpack, arg-type]
@@ -151,9 +161,41 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
         )
 
 
-def as_arrays(*values: Any) -> tuple[Any, ...]:
-    """Converts NumPy arrays to the dtype of JAX (float64 to float32 unless x64 is enabled); None stays None."""
-    return tuple(None if value is None else jnp.asarray(value) for value in values)
+def array(name: str, value: Any) -> jax.Array:
+    """Reads an array of JAX or NumPy, a number or nested lists of numbers: all that `jnp.asarray` makes an array of.
+
+    Values get the dtype of JAX: float64 becomes float32 unless x64 is enabled. No other dtype is changed or guessed.
+    """
+    cause = None
+    try:
+        made = jnp.asarray(value)
+        if not jnp.issubdtype(made.dtype, jax.dtypes.extended):  # random keys
+            return made
+    except (TypeError, ValueError, RuntimeError) as error:
+        cause = error
+    if isinstance(value, list | tuple):
+        got, advice = (
+            f"a {type(value).__name__} of other parts",
+            "; its parts need numbers in one shape: pad them, or give one at a time.",
+        )
+    else:
+        dtype = getattr(value, "dtype", None)
+        got = "None" if value is None else type(value).__name__ + ("" if dtype is None else f" of {dtype}")
+        advice = "" if value is None else "; convert it: np.asarray(..., np.float32)."
+    raise ValueError(f"{name}: expected an array of numbers, got {got}{advice}") from cause
+
+
+def array_or_none(name: str, value: Any) -> jax.Array | None:
+    """Reads an optional array."""
+    return None if value is None else array(name, value)
+
+
+def random_key(name: str, key: Any) -> None:
+    """Raises unless a value is one random key or several, typed or raw."""
+    arrays = isinstance(key, jax.Array | np.ndarray)
+    if not arrays or not (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32):
+        got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
+        raise ValueError(f"{name}: expected a random key, got {got}; make it with jax.random.key(seed).")
 
 
 def real(name: str, array: jax.Array) -> None:
@@ -178,7 +220,7 @@ def floating(**arrays: jax.Array | None) -> None:
         real(name, array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
-                f"{name}: expected a floating dtype, got {array.dtype}; convert it: {name}.astype(jnp.float32)."
+                f"{name}: expected a floating dtype, got {array.dtype}; convert it: jnp.asarray({name}, jnp.float32)."
             )
     if len({array.dtype for array in given.values()}) > 1:
         listed = ", ".join(f"{name} {array.dtype}" for name, array in given.items())

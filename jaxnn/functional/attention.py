@@ -48,7 +48,8 @@ def attention(
         >>> weights[1, 0]
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
-    query, keys, values = arguments.as_arrays(query, keys, keys if values is None else values)
+    query, keys = arguments.array("query", query), arguments.array("keys", keys)
+    values = keys if values is None else arguments.array("values", values)
     arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
@@ -86,7 +87,7 @@ def attention(
 
 def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     """Returns a mask as an array."""
-    m = jnp.asarray(mask)
+    m = arguments.array("mask", mask)
     if m.dtype != jnp.bool_ or m.shape != shape:
         raise ValueError(
             f"mask: expected bool of shape {shape}, (*batch, time) as keys have, got {m.dtype} of shape {m.shape}; "
@@ -97,7 +98,7 @@ def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
 
 def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Returns which steps are valid: bool `(*batch, time)`."""
-    n = jnp.asarray(lengths)
+    n = arguments.array("lengths", lengths)
     if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
         raise ValueError(
             f"lengths: expected integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"

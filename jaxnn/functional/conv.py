@@ -68,7 +68,8 @@ def conv(
         Array([[4., 4.],
                [4., 4.]], dtype=float32)
     """
-    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
+    x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
+    bias = arguments.array_or_none("bias", bias)
     window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
     x, batch = arguments.with_one_batch(x, len(window) + 1)
     if pad_mode != "zeros":
@@ -103,7 +104,7 @@ def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = N
         >>> jnp.convolve(x, k)
         Array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
     """
-    (kernel,) = arguments.as_arrays(kernel)
+    kernel = arguments.array("kernel", kernel)
     return conv(x, jnp.flip(kernel, range(kernel.ndim - 2)), bias, **options)
 
 
@@ -164,7 +165,8 @@ def conv_transpose(
         >>> F.conv_transpose(x, kernel, stride=2, padding="VALID")[:, 0]
         Array([ 1., 10.,  2., 20.,  3., 30.], dtype=float32)
     """
-    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
+    x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
+    bias = arguments.array_or_none("bias", bias)
     n = kernel.ndim - 2
     arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
     groups = arguments.integer("groups", groups, 1)

@@ -1,5 +1,6 @@
 """The dense layer."""
 
+import math
 from typing import Any
 
 import jax
@@ -30,7 +31,8 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
         >>> F.dense(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]), jnp.array([0.5, 0.5, 0.5]))
         Array([1.5, 2.5, 8.5], dtype=float32)
     """
-    x, kernel, bias = arguments.as_arrays(x, kernel, bias)
+    x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
+    bias = arguments.array_or_none("bias", bias)
     if kernel.ndim != 2:
         raise ValueError(f"kernel: expected (in, out), got shape {kernel.shape}")
     arguments.rank("x", x, 1, "(*batch, in)")
@@ -38,7 +40,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     if x.shape[-1] != kernel.shape[0]:
         raise ValueError(
             f"x: expected (*batch, {kernel.shape[0]}) for a kernel of shape {kernel.shape}, got {x.shape}"
-            + ("; kernels are (in, out): kernel.T." if x.shape[-1] == kernel.shape[1] else "")
+            + _advice(x.shape, kernel.shape)
         )
     arguments.bias_of(bias, kernel.shape[1])
     wide = accumulator(x.dtype)
@@ -46,3 +48,11 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, pre
     if bias is not None:
         y = y + bias.astype(wide).reshape((1,) * (y.ndim - 1) + bias.shape)
     return y.astype(x.dtype)
+
+
+def _advice(x: tuple[int, ...], kernel: tuple[int, ...]) -> str:
+    """Says what may be wrong with a shape: axes that are not joined, or a kernel (out, in)."""
+    for n in range(2, len(x) + 1):
+        if math.prod(x[-n:]) == kernel[0]:
+            return f"; join its last {n} axes: x.reshape({'' if len(x) == n else '*x.shape[:-' + str(n) + '], '}-1)."
+    return "; kernels are (in, out), not (out, in): kernel.T." if x[-1] == kernel[1] else ""

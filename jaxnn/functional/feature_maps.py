@@ -20,7 +20,7 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
 
     Args:
         pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
-        kernels: `(maps, height, width)`, or one kernel `(height, width)`.
+        kernels: `(maps, height, width)`, or one kernel `(height, width)`; kernels of several sizes take a call each.
         **options: Options of `conv`: stride, padding, pad_mode and so on; the default padding is `"VALID"`.
 
     Returns:
@@ -43,7 +43,7 @@ def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax
         Array([[-32., -32.],
                [-32., -32.]], dtype=float32)
     """
-    pictures, kernels = arguments.as_arrays(pictures, kernels)
+    pictures, kernels = arguments.array("pictures", pictures), arguments.array("kernels", kernels)
     if kernels.ndim not in (2, 3):
         raise ValueError(f"kernels: expected (maps, height, width) or (height, width), got shape {kernels.shape}")
     arguments.rank(

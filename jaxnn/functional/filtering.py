@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import integer, number, real
+from jaxnn.functional.arguments import array, integer, number, real
 
 # Sums of rounded probabilities are known to about this much, relatively, and `top_p` to half a unit in the last place:
 # a boundary nearer than that counts as reached, so that 0.999 of 1,000 equal tokens are 999.
@@ -46,7 +46,7 @@ def filter_logits(
         >>> filter_logits(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_p=0.7)
         Array([-0.6931472, -1.2039728,       -inf], dtype=float32)
     """
-    logits = jnp.asarray(logits)
+    logits = array("logits", logits)
     if logits.ndim < 1:
         raise ValueError("logits: expected (*batch, vocabulary), got a scalar; give it an axis of tokens.")
     real("logits", logits)

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.functional.arguments import as_arrays, floating, integer, rank
+from jaxnn.functional.arguments import array, array_or_none, floating, integer, rank
 from jaxnn.kernels.accumulate import widened
 
 
-@partial(jax.jit, static_argnames=("rate", "bands", "window", "hop", "low", "high", "floor"))
 def log_mel(
     x: jax.Array,
     rate: float,
@@ -70,9 +69,10 @@ def log_mel(
         >>> heard.shape, int(heard[50].argmax())
         ((100, 20), 9)
     """
-    x, past = as_arrays(x, past)
+    x, past = array("x", x), array_or_none("past", past)
     floating(x=x, past=past)
     rank("x", x, 1, "(*batch, samples)")
+    rate = float(rate)
     if not 0 < rate < float("inf"):
         raise ValueError(f"rate: expected a finite positive number of samples a second, got {rate}")
     if not 0 < floor < float("inf"):
@@ -89,6 +89,21 @@ def log_mel(
             f"past: expected the window - hop samples before x, of shape {before}, got {past.shape}; "
             "leave it out at the start of a sound."
         )
+    return _log_mel(x, past, rate, bands, window, hop, low, high, floor)
+
+
+@partial(jax.jit, static_argnames=("rate", "bands", "window", "hop", "low", "high", "floor"))
+def _log_mel(
+    x: jax.Array,
+    past: jax.Array,
+    rate: float,
+    bands: int,
+    window: int,
+    hop: int,
+    low: float,
+    high: float | None,
+    floor: float,
+) -> jax.Array:
     x = widened(jnp.concatenate([past, x], axis=-1))
     size = 1 << (window - 1).bit_length()
     filters = mel_filters(rate, size, bands, low=low, high=high)

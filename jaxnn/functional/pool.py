@@ -57,7 +57,7 @@ def max_pool(
         Array([[ 5.,  7.],
                [13., 15.]], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     arguments.real("x", x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x: expected real numbers, got {x.dtype}")
@@ -108,7 +108,7 @@ def avg_pool(
         >>> F.avg_pool(jnp.ones((3, 1)), (2,), stride=1, padding="SAME")[:, 0]
         Array([1., 1., 1.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     arguments.floating(x=x)
     at, pairs = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
@@ -160,7 +160,7 @@ def lp_pool(
         >>> F.lp_pool(jnp.array([3.0, -4.0, 0.0, 0.0])[:, None], (2,))[:, 0]
         Array([5., 0.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     arguments.floating(x=x)
     if isinstance(p, jax.core.Tracer):  # type: ignore[unreachable]
         raise ValueError("p: expected a number, got a traced value; make it static: jax.jit(..., static_argnames='p').")
@@ -191,7 +191,7 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
         >>> F.global_max_pool(jnp.arange(8.0).reshape(2, 2, 2))
         Array([6., 7.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     spatial = arguments.integer("spatial", spatial, 1)
     size, batch = _whole(x, spatial), x.shape[: x.ndim - spatial - 1]
     if all(map(known, size)):
@@ -222,7 +222,7 @@ def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
         >>> F.global_avg_pool(jnp.arange(8.0).reshape(2, 2, 2))
         Array([3., 4.], dtype=float32)
     """
-    (x,) = arguments.as_arrays(x)
+    x = arguments.array("x", x)
     arguments.floating(x=x)
     spatial = arguments.integer("spatial", spatial, 1)
     _whole(x, spatial)

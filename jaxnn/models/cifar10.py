@@ -75,7 +75,7 @@ class Cifar10Net(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
-        check_images(x, self.picture)
+        x = check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))
         x = self.pool(jax.nn.relu(self.conv2(x)))
         x = jax.nn.relu(self.dense1(self.flatten(x)))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.functional import BoxMaps
-from jaxnn.functional.arguments import channels_advice
+from jaxnn.functional.arguments import array, channels_advice
 from jaxnn.modules import Conv, MaxPool
 from jaxnn.modules.names import explained
 
@@ -80,6 +80,7 @@ class Detector(nnx.Module):
 
     def __call__(self, x: jax.Array) -> BoxMaps:
         """`(*batch, height, width, channels)`, sides multiples of 4 -> maps `(*batch, height / 4, width / 4, ...)`."""
+        x = array("x", x)
         if x.ndim < 3 or x.shape[-1] != self.channels or x.shape[-3] % 4 or x.shape[-2] % 4:
             advice = channels_advice(x.shape, 2, self.channels) or "fill the picture up"
             raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional.arguments import channels_advice
+from jaxnn.functional.arguments import array, channels_advice
 from jaxnn.models.picture import check_images, check_picture
 from jaxnn.modules import AvgPool, Conv, Dense, Flatten
 from jaxnn.modules.names import explained
@@ -69,7 +69,7 @@ class LeNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
-        check_images(x, self.picture)
+        x = check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))
         x = self.pool(jax.nn.relu(self.conv2(x)))
         x = jax.nn.sigmoid(self.dense1(self.flatten(x)))
@@ -192,6 +192,7 @@ def _squash(x: jax.Array) -> jax.Array:
 
 def _in_frame(x: jax.Array, channels: int) -> jax.Array:
     """Pads a picture to 32x32, with the picture in the middle."""
+    x = array("x", x)
     if x.ndim < 3 or x.shape[-1] != channels or max(x.shape[-3:-1]) > 32:
         advice = channels_advice(x.shape, 2, channels) or "crop or shrink larger ones"
         raise ValueError(f"x: expected (*batch, height, width, {channels}) of at most 32x32, got {x.shape}; {advice}.")

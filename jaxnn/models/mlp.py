@@ -54,6 +54,8 @@ class MLP(nnx.Module):
     ) -> None:
         if len(features) < 2:
             raise ValueError(f"features: expected those of the input and the output at least, got {features!r}")
+        if not callable(activation):
+            raise ValueError(f"activation: expected a function, got {activation!r}; take for example jax.nn.sigmoid.")
         self.activation = static_function(activation)
         self.layers = nnx.List(
             [

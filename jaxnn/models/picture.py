@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
-from jaxnn.functional.arguments import channels_advice
+from jaxnn.functional.arguments import array, channels_advice
 
 
 def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
@@ -32,9 +32,11 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def check_images(x: jax.Array, picture: tuple[int, int, int]) -> None:
-    """Raises if pictures have another shape than that of the network."""
+def check_images(x: jax.typing.ArrayLike, picture: tuple[int, int, int]) -> jax.Array:
+    """Returns pictures as an array; raises if they have another shape than that of the network."""
+    x = array("x", x)
     if x.shape[-3:] != picture:
         height, width, channels = picture
         advice = channels_advice(x.shape, 2, channels) or f"make the network for pictures of {x.shape[-3:]}"
         raise ValueError(f"x: expected (*batch, {height}, {width}, {channels}), got {x.shape}; {advice}.")
+    return x

@@ -65,6 +65,6 @@ class RowReader(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
-        check_images(x, self.picture)
+        x = check_images(x, self.picture)
         _, states = self.lstm(x.reshape(*x.shape[:-2], -1), return_state=True)
         return self.dense2(jax.nn.relu(self.dense1(self.drop(states[-1].h))))

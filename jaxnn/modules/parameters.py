@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn.functional import arguments
@@ -28,7 +27,7 @@ def parameter(
 
 def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:
     """Casts the input and the parameters to `dtype`, or, if that is None, to the dtype of the input."""
-    x = jnp.asarray(x)
+    x = arguments.array("x", x)
     target = x.dtype if dtype is None else dtype
     held = (None if p is None else arguments.cast("a parameter", p[...], target) for p in params)
     return (arguments.cast("x", x, target), *held)

@@ -32,7 +32,7 @@ class Pool(nnx.Module):
         self.dilation = arguments.sizes("dilation", dilation, axes)
         self.ceil_mode = ceil_mode
 
-    def window_options(self) -> dict[str, Any]:
+    def _window_options(self) -> dict[str, Any]:
         """The options of the pooling function."""
         names = ("stride", "padding", "dilation", "ceil_mode")
         return {name: getattr(self, name) for name in names}
@@ -59,7 +59,7 @@ class MaxPool(Pool):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
-        return F.max_pool(x, self.kernel_size, **self.window_options())
+        return F.max_pool(x, self.kernel_size, **self._window_options())
 
 
 @explained
@@ -97,7 +97,7 @@ class AvgPool(Pool):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
-        return F.avg_pool(x, self.kernel_size, count_include_pad=self.count_include_pad, **self.window_options())
+        return F.avg_pool(x, self.kernel_size, count_include_pad=self.count_include_pad, **self._window_options())
 
 
 @explained
@@ -122,6 +122,7 @@ class Flatten(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`(*batch, *joined)` -> `(*batch, features)`."""
+        x = arguments.array("x", x)
         if x.ndim < self.axes:
             raise ValueError(f"x: expected at least the {self.axes} axes to join, got shape {x.shape}")
         batch = x.shape[: x.ndim - self.axes]

@@ -80,6 +80,8 @@ def assert_cell(
     """
     if not isinstance(cell, Cell):
         raise ValueError(f"cell: expected a functional Cell, got {type(cell).__module__}.{type(cell).__name__}.")
+    if isinstance(checks, str):
+        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
     unknown = set(checks or ()) - set(CHECKS)
     if unknown:
         raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")

@@ -26,6 +26,13 @@ def cast_floating(tree: Tree, dtype: DTypeLike) -> Tree:
     return jax.tree.map(lambda leaf: as_array(np.asarray(leaf).astype(dtype) if is_floating(leaf) else leaf), tree)
 
 
+def as_arguments(args: Any) -> tuple[Tree, ...]:
+    """The arguments of a call as a tuple; raises for one argument alone, whose rows would be arguments."""
+    if not isinstance(args, list | tuple):
+        raise ValueError(f"args: expected a tuple of arguments, got {type(args).__name__}; write (x,).")
+    return tuple(args)
+
+
 def as_array(leaf: Any) -> jax.Array:
     """Converts as `jnp.asarray` does, without the program that it compiles for every shape of a NumPy array."""
     return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnn.testing.comparison import assert_within, largest
-from jaxnn.testing.floating import FloatingFunction, cast_floating, computing_in, restrict_to_floating
+from jaxnn.testing.floating import FloatingFunction, as_arguments, cast_floating, computing_in, restrict_to_floating
 from jaxnn.testing.oracle import name_of
 
 Tree = Any
@@ -81,7 +81,7 @@ def assert_gradients(
     if order < 1 or not modes or any(mode not in ("fwd", "rev") for mode in modes):
         raise ValueError(f"order, modes: expected at least 1, and some of 'fwd', 'rev', got {order} and {modes}")
     with computing_in(dtype):
-        given = cast_floating(tuple(args), dtype)
+        given = cast_floating(as_arguments(args), dtype)
         restricted, leaves, paths = restrict_to_floating(function, given, argnums)
         smooth: FloatingFunction = jax.jit(restricted)
         inputs = _to_numpy(leaves)

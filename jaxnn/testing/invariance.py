@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxnn.keys import is_key
 from jaxnn.testing.comparison import assert_same, assert_within
-from jaxnn.testing.floating import as_array, is_floating, restrict_to_floating
+from jaxnn.testing.floating import as_arguments, as_array, is_floating, restrict_to_floating
 from jaxnn.testing.oracle import name_of
 
 Tree = Any
@@ -69,10 +69,12 @@ def assert_invariant(
         ...
         AssertionError: <lambda>, dtype: bfloat16 is promoted half way...
     """
+    if isinstance(checks, str):
+        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
     unknown = set(checks) - set(_CHECKS)
     if unknown:
         raise ValueError(f"checks: expected some of {sorted(_CHECKS)}, got {sorted(unknown)}")
-    given: tuple[Tree, ...] = jax.tree.map(as_array, tuple(args))
+    given: tuple[Tree, ...] = jax.tree.map(as_array, as_arguments(args))
     if reduction is None:
         reduction = max([1, *(leaf.size for leaf in jax.tree.leaves(given))])
     if not isinstance(batch_axes, list | tuple):

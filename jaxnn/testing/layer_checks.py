@@ -92,6 +92,8 @@ def layer_checks(
         ...
         AssertionError: <lambda>, dtype: bfloat16 comes out as float32, expected bfloat16
     """
+    if isinstance(without, str):
+        raise ValueError(f"without: expected a list of names, got {without!r}; write [{without!r}].")
     unknown = set(without) - set(PROPERTIES)
     if unknown:
         raise ValueError(f"without: expected some of {sorted(PROPERTIES)}, got {sorted(unknown)}")

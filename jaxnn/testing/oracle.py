@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnn.testing.comparison import assert_close
-from jaxnn.testing.floating import cast_floating, computing_in, is_floating, to_float64
+from jaxnn.testing.floating import as_arguments, cast_floating, computing_in, is_floating, to_float64
 
 Tree = Any
 
@@ -64,7 +64,7 @@ def assert_close_to_oracle(
         AssertionError: <lambda> in float32 against its oracle: 12 of 12 elements differ by more than the...
     """
     with computing_in(dtype, precision):
-        rounded = cast_floating(tuple(args), dtype)
+        rounded = cast_floating(as_arguments(args), dtype)
         got = jax.block_until_ready(jax.jit(function)(*rounded))
         exact = to_float64(rounded)
     expected = oracle(*exact)

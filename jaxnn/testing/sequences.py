@@ -85,6 +85,8 @@ def assert_sequence_invariant(
         ...
         AssertionError: forgets_resets, resets: outputs against the parts by themselves: ...
     """
+    if isinstance(checks, str):
+        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
     unknown = set(checks or ()) - set(CHECKS)
     if unknown:
         raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")

@@ -8,7 +8,9 @@ from jaxnn.functional import arguments
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [(3, (3, 3)), ((1, 2), (1, 2)), ([1, 2], (1, 2)), (np.int64(2), (2, 2))], ids=str
+    ("given", "expected"),
+    [(3, (3, 3)), ((1, 2), (1, 2)), ([1, 2], (1, 2)), (np.int64(2), (2, 2)), (np.array([1, 2]), (1, 2))],
+    ids=str,
 )
 def test_sizes_are_one_int_per_axis(given, expected):
     assert arguments.sizes("stride", given, 2) == expected
@@ -67,3 +69,17 @@ def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():
     for name, y in layers.items():
         assert isinstance(y, jax.Array), name
         assert y.dtype == jnp.float32, name
+
+
+def test_a_traced_size_is_told_how_to_be_static():
+    with pytest.raises(ValueError, match=r"stride: .* got a traced value; make it static.*static_argnames='stride'"):
+        jax.jit(F.conv)(jnp.ones((4, 4, 1)), jnp.ones((2, 2, 1, 1)), stride=2)
+
+
+@pytest.mark.parametrize(("shape", "made"), [((5, 4, 3), "x.reshape(*x.shape[:-2], -1)"), ((4, 3), "x.reshape(-1)")])
+def test_dense_says_which_axes_to_join(shape, made):
+    x, kernel = jnp.ones(shape), jnp.ones((12, 2))
+    with pytest.raises(ValueError, match=r"join its last 2 axes: ") as error:
+        F.dense(x, kernel)
+    assert made in str(error.value)
+    assert F.dense(eval(made, {"x": x}), kernel).shape == (*shape[:-2], 2)

@@ -96,3 +96,5 @@ def test_what_does_not_fit_is_named():
         models.MLP((5, 0, 2), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"x.* 5.*\(2, 4\)"):
         models.MLP((5, 3), rngs=nnx.Rngs(0))(jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match="activation: expected a function, got 'sigmoid'"):
+        models.MLP((5, 3), activation="sigmoid", rngs=nnx.Rngs(0))

@@ -107,3 +107,9 @@ def test_a_fresh_convolution_keeps_the_variance_whatever_its_groups(layer, group
     module = layer(32, 32, (3,), padding=1, groups=groups, rngs=nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(400, 32)), jnp.float32)
     assert 0.85 < np.var(module(x)[1:-1]) < 1.15  # the borders see less
+
+
+def test_flax_prints_a_table_of_a_network_with_pools():
+    """Its table calls every public method, and each must return arrays."""
+    net = nnx.Sequential(MaxPool(2), AvgPool(2), Flatten())
+    assert "[8,12]" in nnx.tabulate(net, jnp.ones((8, 8, 8, 3)))

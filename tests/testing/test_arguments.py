@@ -46,6 +46,26 @@ def test_invariance_takes_every_kind_of_leaf():
     )
 
 
+@pytest.mark.parametrize(
+    "check",
+    [
+        testing.assert_gradients,
+        testing.assert_invariant,
+        lambda function, args: testing.assert_close_to_oracle(function, np.sin, args, reduction=1),
+    ],
+)
+def test_one_argument_without_a_tuple_is_refused(check):
+    with pytest.raises(ValueError, match=r"args: expected a tuple of arguments, got ndarray; write \(x,\)"):
+        check(jnp.sin, np.ones((1, 3)))
+
+
+def test_one_name_without_a_list_is_refused():
+    with pytest.raises(ValueError, match=r"checks: expected a list of names, got 'jit'; write \['jit'\]"):
+        testing.assert_invariant(jnp.sin, (np.ones(3),), checks="jit")
+    with pytest.raises(ValueError, match=r"without: expected a list of names, got 'export'; write \['export'\]"):
+        testing.layer_checks(jnp.sin, oracle=np.sin, without="export")
+
+
 def test_shared_parameters_may_be_part_of_an_argument():
     params, x = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), layers.mlp_args(np.random.default_rng(0)))
     testing.assert_invariant(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import as_arrays, floating, integer, rank, with_one_batch
+from jaxnn.functional.arguments import array, array_or_none, floating, integer, lengths_within, rank, with_one_batch
 from jaxnn.functional.compensated import Total, plus
 from jaxnn.functional.exportable import exportable
 from jaxnn.kernels.accumulate import widened
@@ -29,8 +29,9 @@ class Labelling(NamedTuple):
     log_probs: jax.Array
 
 
-@partial(jax.jit, static_argnames="blank")
-def ctc_greedy(logits: jax.Array, lengths: jax.typing.ArrayLike | None = None, *, blank: int = 0) -> Labelling:
+def ctc_greedy(
+    logits: jax.typing.ArrayLike, lengths: jax.typing.ArrayLike | None = None, *, blank: int = 0
+) -> Labelling:
     """Takes the most probable class of each frame, joins repetitions and drops blanks.
 
     This finds the most probable alignment, whose labels need not be the most probable ones: `ctc_beam_search` adds the
@@ -58,7 +59,12 @@ def ctc_greedy(logits: jax.Array, lengths: jax.typing.ArrayLike | None = None, *
         >>> made.labels.tolist(), made.lengths.tolist()
         ([2, 2, 1, 0, 0, 0], 3)
     """
-    log_probs, lengths, blank = _checked(logits, lengths, blank)
+    return _greedy(*_checked(logits, lengths, blank))
+
+
+@partial(jax.jit, static_argnames="blank")
+def _greedy(logits: jax.Array, lengths: jax.Array | None, blank: int) -> Labelling:
+    log_probs, lengths = _frames(logits, lengths)
     time = log_probs.shape[-2]
     counts = jax.lax.broadcasted_iota(jnp.int32, log_probs.shape[:-1], log_probs.ndim - 2) < lengths[..., None]
     best = jnp.where(counts, jnp.argmax(log_probs, axis=-1).astype(jnp.int32), blank)
@@ -76,9 +82,8 @@ def ctc_greedy(logits: jax.Array, lengths: jax.typing.ArrayLike | None = None, *
     return Labelling(labels, jnp.sum(kept, axis=-1, dtype=jnp.int32), total)
 
 
-@partial(jax.jit, static_argnames=("beams", "max_length", "blank"))
 def ctc_beam_search(
-    logits: jax.Array,
+    logits: jax.typing.ArrayLike,
     lengths: jax.typing.ArrayLike | None = None,
     *,
     beams: int,
@@ -127,9 +132,15 @@ def ctc_beam_search(
         >>> made.labels[0].tolist(), made.lengths.tolist(), round(float(jnp.exp(made.log_probs[0])), 2)
         ([1, 0], [1, 0], 0.64)
     """
-    log_probs, lengths, blank = _checked(logits, lengths, blank)
     beams = integer("beams", beams, 1)
-    longest = log_probs.shape[-2] if max_length is None else integer("max_length", max_length, 1)
+    longest = None if max_length is None else integer("max_length", max_length, 1)
+    return _beams(*_checked(logits, lengths, blank), beams, longest)
+
+
+@partial(jax.jit, static_argnames=("blank", "beams", "longest"))
+def _beams(logits: jax.Array, lengths: jax.Array | None, blank: int, beams: int, longest: int | None) -> Labelling:
+    log_probs, lengths = _frames(logits, lengths)
+    longest = log_probs.shape[-2] if longest is None else longest
     flat, batch = with_one_batch(log_probs, 2)
     made = jax.vmap(partial(_search, beams=beams, longest=longest, blank=blank))(flat, lengths.reshape(-1))
     return Labelling(*(part.reshape(*batch, *part.shape[1:]) for part in made))
@@ -193,19 +204,26 @@ def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int
     return Labelling(labels, lengths, jnp.logaddexp(in_blank, in_label) + total.high)
 
 
-def _checked(logits: Any, lengths: Any, blank: int) -> tuple[jax.Array, jax.Array, int]:
-    """Log-probabilities in float32 at least, the number of frames that count, and the blank."""
-    logits, lengths = as_arrays(logits, lengths)
+def _checked(logits: Any, lengths: Any, blank: int) -> tuple[jax.Array, jax.Array | None, int]:
+    """Reads the logits, the numbers of frames that count and the blank."""
+    logits, n = array("logits", logits), array_or_none("lengths", lengths)
     floating(logits=logits)
     rank("logits", logits, 2, "(*batch, time, classes)")
     blank = integer("blank", blank, 0)
     if blank >= logits.shape[-1]:
         raise ValueError(f"blank: expected a class, 0..{logits.shape[-1] - 1}, got {blank}")
+    if n is not None:
+        if n.shape != logits.shape[:-2] or not jnp.issubdtype(n.dtype, jnp.integer):
+            raise ValueError(
+                f"lengths: expected integers of shape {logits.shape[:-2]}, the batch axes of logits, got {n.dtype} "
+                f"of shape {n.shape}"
+            )
+        lengths_within(lengths, logits.shape[-2], "frames of logits")
+    return logits, n, blank
+
+
+def _frames(logits: jax.Array, lengths: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities in float32 at least, and the numbers of frames that count."""
     if lengths is None:
-        lengths = jnp.full(logits.shape[:-2], logits.shape[-2], jnp.int32)
-    if lengths.shape != logits.shape[:-2] or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(
-            f"lengths: expected integers of shape {logits.shape[:-2]}, the batch axes of logits, got {lengths.dtype} "
-            f"of shape {lengths.shape}"
-        )
-    return jax.nn.log_softmax(widened(logits)), lengths.astype(jnp.int32), blank
+        lengths = jnp.full(logits.shape[:-2], logits.shape[-2])
+    return jax.nn.log_softmax(widened(logits)), lengths.astype(jnp.int32)

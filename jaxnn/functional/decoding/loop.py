@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import integer, real
+from jaxnn.functional.arguments import array, integer, real
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import once
 from jaxnn.functional.sharding import like_leading
@@ -37,7 +37,7 @@ def checked(
     step: Step, state: Any, start: jax.Array, max_length: int, end: int | None
 ) -> tuple[jax.Array, int, int | None]:
     """Returns the first tokens as int32, the largest length and the end token; raises if they do not fit the step."""
-    start = jnp.asarray(start)
+    start = array("start", start)
     if not jnp.issubdtype(start.dtype, jnp.integer):
         raise ValueError(f"start: expected integers (tokens), got {start.dtype}")
     max_length = integer("max_length", max_length, 1)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.arguments import random_key
 from jaxnn.functional.compensated import Total, plus
 from jaxnn.functional.decoding.loop import Generated, Step, checked, run
 from jaxnn.functional.filtering import filter_logits
@@ -77,6 +78,7 @@ def sample(
         >>> sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
         (3, 6)
     """
+    random_key("key", key)
 
     def shaped(logits: jax.Array) -> jax.Array:
         return filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)

@@ -1,6 +1,6 @@
 """Checks of a recurrent layer's arguments; each message names the argument."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,12 +13,15 @@ from jaxnn.shapes import text
 
 
 def array(x: Any) -> jax.Array:
-    """Returns `x` as an array; raises if it is a collection, which JAX would stack along a new batch axis."""
-    if x is None or isinstance(x, Mapping | Sequence):
-        raise ValueError(
-            f"x: expected one array, got {type(x).__name__}; concatenate several inputs along their features."
-        )
-    return jnp.asarray(x)
+    """Returns `x` as an array; raises if it is a collection of arrays, which JAX would stack along a new batch axis."""
+    if isinstance(x, Mapping | list | tuple) and not all(isinstance(n, int | float) for n in jax.tree.leaves(x)):
+        advice = "concatenate several inputs along their features"
+        if hasattr(x, "_fields"):
+            advice = "the order is (params, x, state) for a layer, (params, state, x) for a step"
+        elif isinstance(x, list):
+            advice = "np.stack sequences, padded to one time, and give their lengths=; " + advice
+        raise ValueError(f"x: expected one array, got {type(x).__name__}; {advice}.")
+    return arguments.array("x", x)
 
 
 def arrays(name: str, tree: Any) -> Any:
@@ -27,7 +30,7 @@ def arrays(name: str, tree: Any) -> Any:
     def one(path: Any, leaf: Any) -> jax.Array:
         try:
             return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-        except TypeError:
+        except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected an array, got {type(leaf).__name__}; bind options "
                 "to the functions of the cell with functools.partial."
@@ -58,10 +61,26 @@ def inputs(
     return (leading[0], leading[1:]) if time_major else (leading[-1], leading[:-1])
 
 
+def zero_state(cell: Cell, params: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Any:
+    """Returns the cell's zero state; raises if a part of it is no array, or has no batch axes."""
+    zeros = cell.zero_state(params, batch, dtype)
+    for path, leaf in jax.tree.leaves_with_path(zeros):
+        if not hasattr(leaf, "dtype") or leaf.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"cell.zero_state: expected arrays (*batch, ...) with the batch axes {batch}, got {text(leaf)}"
+                + (f" at {jax.tree_util.keystr(path)}" if path else "")
+                + "; make them with jnp.zeros((*batch, ...), dtype)."
+            )
+    return zeros
+
+
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)))
+        fields = ", ".join(f"{field}=..." for field in getattr(expected, "_fields", ()))
+        advice = f"; make one: {type(expected).__name__}({fields})." if fields and type(given) in (tuple, list) else ""
+        advice = "; start with zero_state." if given is None else advice
+        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)) + advice)
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
         if not jnp.issubdtype(want.dtype, jnp.complexfloating):
@@ -112,7 +131,9 @@ def _kinds(*trees: Any) -> list[str]:
 def kind_of(p: Any, kind: type[Any], main: str = "w_h") -> None:
     """Raises if the parameters are of another layer, or not all are real and of the dtype of `main`."""
     if not isinstance(p, kind):
-        raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}")
+        fields = ", ".join(getattr(kind, "_fields", ()))
+        raise ValueError(f"params: expected {kind.__name__}, got {type(p).__name__}; its fields are {fields}.")
+    _part(p, main)
     for path, leaf in jax.tree.leaves_with_path(p):
         arguments.real(f"params{jax.tree_util.keystr(path)}", leaf)
     for path, leaf in jax.tree.leaves_with_path(p):
@@ -127,7 +148,7 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"),
     main = matrices[-1]
     kind_of(p, kind, main)
     for name in matrices:
-        if getattr(p, name).ndim != 2 and not (heads and name == main and getattr(p, main).ndim == 3):
+        if _part(p, name).ndim != 2 and not (heads and name == main and _part(p, main).ndim == 3):
             raise ValueError(
                 f"params.{name}: expected 2 axes, (rows, columns), got shape "
                 f"{getattr(p, name).shape}; for several sets of parameters use jax.vmap over the layer."
@@ -137,10 +158,18 @@ def weights(p: Any, kind: type[Any], matrices: tuple[str, ...] = ("w_x", "w_h"),
         raise ValueError(f"params.{main}: expected a layer of at least 1 unit, got shape {shape}; give it units.")
 
 
+def _part(p: Any, name: str) -> Any:
+    """Returns an array of the parameters; raises if None or a list, which is a tree of numbers, is in its place."""
+    part = getattr(p, name)
+    if not hasattr(part, "dtype"):
+        raise ValueError(f"params.{name}: expected an array, got {type(part).__name__}; make one with jnp.asarray.")
+    return part
+
+
 def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> None:
     """Raises if a parameter does not fit the parameter `main`."""
     for name, shape in expected.items():
-        if getattr(p, name).shape != shape:
+        if _part(p, name).shape != shape:
             raise ValueError(
                 f"params.{name}: expected shape {shape} to fit params.{main} {getattr(p, main).shape}, "
                 f"got {getattr(p, name).shape}"
@@ -154,19 +183,20 @@ def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
         raise ValueError(f"x: expected floating point, got {x.dtype}; embed or cast it first.")
     w = getattr(p, name)
     least = w.ndim - 1 + ("time" in axes)
+    advice = "; its feature axis is missing: x[..., None]." if w.shape[-2] == 1 else ""
     if x.ndim < least:
-        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}")
+        raise ValueError(f"x: expected {axes}, at least {least} axes, got shape {x.shape}{advice}")
     if x.shape[-1] != w.shape[-2]:
         raise ValueError(
             f"x: expected {axes} with the {w.shape[-2]} features of params.{name} {w.shape}, "
-            f"got {x.shape[-1]} features, shape {x.shape}"
+            f"got {x.shape[-1]} features, shape {x.shape}{advice}"
         )
     _same_dtype("params", w.dtype, "x", x.dtype)
 
 
 def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Lengths as int32 of shape `batch`; concrete ones are checked to lie in 0..time."""
-    n = jnp.asarray(value)
+    n = arguments.array("lengths", value)
     if n.dtype == jnp.bool_:
         raise ValueError(
             "lengths: expected integers, got bool; to choose single steps give mask=, bool (*batch, time)."
@@ -181,7 +211,7 @@ def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> j
 
 def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_major: bool) -> jax.Array:
     """Returns one bool per step, of the shape of `x` without its features."""
-    r = jnp.asarray(value)
+    r = arguments.array(name, value)
     axes = "(time, *batch)" if time_major else "(*batch, time)"
     if r.dtype != jnp.bool_:
         raise ValueError(f"{name}: expected bool, got {r.dtype}")
@@ -193,6 +223,19 @@ def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_m
 def count(name: str, value: int | None) -> int | None:
     """Reads an optional number of steps, at least one."""
     return None if value is None else arguments.integer(name, value, 1)
+
+
+def init(key: Any, **sizes_of: int) -> None:
+    """Raises where an initialiser's key is none, or a size is not a positive integer."""
+    arguments.random_key("key", key)
+    sizes(**sizes_of)
+
+
+def functions(**named: Any) -> None:
+    """Raises where an activation is no function, for example its name."""
+    for name, value in named.items():
+        if not callable(value):
+            raise ValueError(f"{name}: expected a function, got {value!r}; take for example jax.nn.relu.")
 
 
 def sizes(**named: int) -> None:

@@ -1,11 +1,13 @@
 """Layers made of layers: both directions, and stacks."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -19,8 +21,24 @@ Layer = Callable[..., tuple[jax.Array, Any]]
 
 
 def layer_of(layer: Layer | Cell) -> Layer:
-    """Returns the layer that runs a cell."""
-    return Bound(recurrent, layer) if isinstance(layer, Cell) else layer
+    """Returns the layer that runs a cell; raises if a function is no layer."""
+    if isinstance(layer, Cell):
+        return Bound(recurrent, layer)
+    _check_call("layer", layer, "(params, x, state)", other="state")
+    return layer
+
+
+def _check_call(name: str, function: Any, form: str, other: str) -> None:
+    """Raises unless a function takes three arguments; also if it calls the second one as the `other` form does."""
+    try:
+        names = list(inspect.signature(function).bind_partial(None, None, None).arguments)
+    except TypeError:  # it takes fewer
+        names = ["", other]
+    except ValueError:  # Python does not know its arguments
+        names = []
+    if names[1:2] == [other]:
+        got = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(f"{name}: expected a function {form} or a Cell, for example lstm_cell(), got {got}.")
 
 
 @exportable
@@ -134,6 +152,8 @@ def stack(
         raise ValueError(
             f"key: expected a random key for dropout={dropout}, got None; pass one, or dropout=0.0 when not training."
         )
+    if drops:
+        arguments.random_key("key", key)
     finals = []
     for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):
         if depth > 0 and drops and key is not None:
@@ -181,6 +201,8 @@ def stack_step(
         >>> states[-1].h.shape
         (2, 4)
     """
+    if not isinstance(step, Cell):
+        _check_call("step", step, "(params, state, x)", other="x")
     news = []
     for params, state in zip(params_per_layer, _matched(params_per_layer, states), strict=True):
         if isinstance(params, Directions):

@@ -130,6 +130,7 @@ def conv_lstm_cell(
         "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
         "dilation": sizes("dilation", dilation, axes),
     }
+    check.functions(activation=activation, gate_activation=gate_activation)
     project = Bound(_project, **window)
     advance = Bound(_advance, activation=activation, gate_activation=gate_activation)
     return Cell(

@@ -127,7 +127,7 @@ def init_conv_lstm(
         >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.peephole.shape
         ((5, 3, 2, 12), (5, 3, 3, 12), (12,), (3, 8, 6, 3))
     """
-    check.sizes(features=features, hidden=hidden)
+    check.init(key, features=features, hidden=hidden)
     taps = sizes("window", window, axes_of(window))
     k_x, k_h, k_b = jax.random.split(key, 3)
     width = 4 * hidden

@@ -162,6 +162,7 @@ def gru_cell(
         True
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
+    check.functions(activation=activation, gate_activation=gate_activation)
     return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 
@@ -241,7 +242,7 @@ def init_gru(
         >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.b_hn.shape
         ((3, 15), (5, 15), (15,), (5,))
     """
-    check.sizes(features=features, hidden=hidden)
+    check.init(key, features=features, hidden=hidden)
     divides(heads, hidden=hidden)
     k_x, k_h, k_b, k_n = jax.random.split(key, 4)
     return GRUParams(

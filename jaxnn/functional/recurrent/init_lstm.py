@@ -87,7 +87,7 @@ def init_lstm(
         ((3, 20), (2, 20), (20,), (5, 2))
     """
     output = hidden if projection is None else projection
-    check.sizes(features=features, hidden=hidden, projection=output)
+    check.init(key, features=features, hidden=hidden, projection=output)
     divides(heads, hidden=hidden, projection=output)
     gates = 3 if coupled else 4
     k_x, k_h, k_b, k_p = jax.random.split(key, 4)

@@ -210,7 +210,7 @@ def init_lru(
         ((5,), (3, 10), (10, 2), (3, 2))
     """
     output = hidden if output is None else output
-    check.sizes(features=features, hidden=hidden, output=output)
+    check.init(key, features=features, hidden=hidden, output=output)
     if not 0 <= r_min < r_max <= 1:
         raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {r_min} and {r_max}; they are moduli.")
     if not 0 < max_phase <= 2 * math.pi:

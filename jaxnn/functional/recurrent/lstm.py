@@ -205,6 +205,7 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
         True
     """
     options = {"activation": activation, "gate_activation": gate_activation}
+    check.functions(activation=activation, gate_activation=gate_activation)
     return Cell(LSTMParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 

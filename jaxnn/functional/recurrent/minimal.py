@@ -44,7 +44,7 @@ def weights(
     dtype: jax.typing.DTypeLike,
 ) -> tuple[jax.Array, jax.Array]:
     """Random `w_x` and `b`."""
-    check.sizes(features=features, hidden=hidden)
+    check.init(key, features=features, hidden=hidden)
     k_x, k_b = jax.random.split(key)
     kernel_init = kernel_init or per_gate(glorot_uniform(), gates)
     return kernel_init(k_x, (features, gates * hidden), dtype), bias_init(k_b, (gates * hidden,), dtype)

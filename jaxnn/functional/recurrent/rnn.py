@@ -110,6 +110,7 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
         >>> F.rnn_cell() == F.rnn_cell(activation=jnp.tanh)
         True
     """
+    check.functions(activation=activation)
     return Cell(
         RNNParams.zero_state,
         Bound(_step, activation=activation),
@@ -186,7 +187,7 @@ def init_rnn(
         >>> params.w_x.shape, params.w_h.shape, params.b.shape
         ((3, 5), (5, 5), (5,))
     """
-    check.sizes(features=features, hidden=hidden)
+    check.init(key, features=features, hidden=hidden)
     k_x, k_h, k_b = jax.random.split(key, 3)
     return RNNParams(
         w_x=(kernel_init or glorot_uniform())(k_x, (features, hidden), dtype),

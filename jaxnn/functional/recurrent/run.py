@@ -122,7 +122,7 @@ def recurrent(
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
     # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
-    zeros = jax.tree.map(partial(varying_as, x), cell.zero_state(params, batch, x.dtype))
+    zeros = jax.tree.map(partial(varying_as, x), check.zero_state(cell, params, batch, x.dtype))
     start = zeros if state is None else check.arrays("state", state)
     check.state(start, zeros, batch, x.dtype)
     place = partial(like_batch, x, len(batch), time_major=time_major)
@@ -204,5 +204,5 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
     params, x = check.arrays("params", params), check.array(x)
     _, batch = check.inputs(cell, params, x, time=0)
     state = check.arrays("state", state)
-    check.state(state, cell.zero_state(params, batch, x.dtype), batch, x.dtype)
+    check.state(state, check.zero_state(cell, params, batch, x.dtype), batch, x.dtype)
     return cell.step(params, state, x)

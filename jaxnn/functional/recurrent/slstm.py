@@ -224,7 +224,7 @@ def init_slstm(
         >>> params.w_x.shape, params.w_h.shape, params.b.shape
         ((3, 16), (2, 2, 8), (16,))
     """
-    check.sizes(features=features, hidden=hidden)
+    check.init(key, features=features, hidden=hidden)
     divides(heads, hidden=hidden)
     k_x, k_h, k_b = jax.random.split(key, 3)
     return SLSTMParams(

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnn.counts import check_count
+from jaxnn.functional.arguments import array
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.recurrent.layers import MakeCell, layers_of
 from jaxnn.modules.recurrent.stack import Recurrent
@@ -65,13 +66,13 @@ def token_layers(
 
 def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "tokens") -> jax.Array:
     """Tokens as an array; raises if they are not integers or, if concrete, lie outside the vocabulary."""
+    t = array(name, tokens)
+    if not jnp.issubdtype(t.dtype, jnp.integer):
+        raise ValueError(f"{name}: expected integers, got {t.dtype}")
     if not isinstance(tokens, jax.core.Tracer):
         known = np.asarray(tokens)
-        if known.dtype.kind in "iu" and known.size and (known.min() < 0 or known.max() >= vocabulary):
+        if known.size and (known.min() < 0 or known.max() >= vocabulary):
             raise ValueError(
                 f"{name}: expected tokens of the vocabulary, 0..{vocabulary - 1}, got {known.min()}..{known.max()}"
             )
-    t = jnp.asarray(tokens)
-    if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"{name}: expected integers, got {t.dtype}")
     return t

@@ -47,6 +47,9 @@ def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
         >>> table["learning_rate"].tolist(), table["seed"].tolist()
         ([0.001, 0.001, 0.001, 0.01, 0.01, 0.01], [0, 1, 2, 0, 1, 2])
     """
+    for name, given in axes.items():
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError(f"{name}: expected the values of a column, got {given!r}; write [{given!r}].")
     values = {name: list(each) for name, each in axes.items()}
     if not values:
         raise ValueError("axes: expected at least one, for example seed=range(16), got none")

@@ -100,11 +100,14 @@ class Classification(Supervised):
         """Logits in float32 at least, and class numbers."""
         outputs = floating(outputs)
         if jnp.ndim(outputs) < 2 or jnp.shape(targets) != jnp.shape(outputs)[:-1]:
-            one_hot = jnp.shape(targets) == jnp.shape(outputs)
+            shape, advice = jnp.shape(targets), ""
+            if shape == jnp.shape(outputs):
+                advice = "; make class numbers of one-hot labels: jnp.argmax(labels, -1)."
+            elif shape == (*jnp.shape(outputs)[:-1], 1):
+                advice = "; drop the last axis: labels[..., 0]."
             raise ValueError(
                 "model: expected logits (batch, classes) for labels (batch,), or both with positions after the batch, "
-                f"got {jnp.shape(outputs)} for {jnp.shape(targets)}"
-                + ("; make class numbers of one-hot labels: jnp.argmax(labels, -1)." if one_hot else "")
+                f"got {jnp.shape(outputs)} for {shape}{advice}"
             )
         if not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(

@@ -53,6 +53,8 @@ def quantile(
         >>> losses.tolist(), metrics["coverage"].tolist()
         ([0.125, 1.125], [1.0, 0.0])
     """
+    if isinstance(quantiles, int | float):
+        raise ValueError(f"quantiles: expected a list of numbers, got {quantiles}; write [{quantiles}].")
     levels = tuple(float(each) for each in quantiles)
     if not levels or not all(low < high for low, high in zip((0.0, *levels), (*levels, 1.0), strict=True)):
         raise ValueError(

@@ -132,7 +132,7 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
     """
     if function is None:
         return
-    if not callable(function) or isinstance(function, type):
+    if not callable(function) or isinstance(function, type | nnx.Module):
         raise ValueError(f"{name}: expected a function {form}, got {described(function)}; {advice}.")
     try:
         signature = inspect.signature(function)

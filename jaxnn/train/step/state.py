@@ -263,7 +263,7 @@ def _check_key(key: Any) -> None:
             return
         got = f"{key.dtype} {key.shape}"
     else:
-        got = repr(key)
+        got = described(key)
     raise ValueError(f"key: expected one random key, got {got}; make it with jax.random.key(seed).")
 
 

@@ -21,6 +21,43 @@ def parts(params, batch, dtype):
 CALLS = {
     "features": (lambda: R.lstm(P, jnp.ones((2, 5, 7))), r"x: expected .* the 3 features .* got 7 features"),
     "several inputs": (lambda: R.lstm(P, (X, X)), "x: expected one array, got tuple; concatenate several inputs"),
+    "state as inputs": (lambda: R.lstm_step(P, X[:, 0], STATE), r"x: expected one array, got LSTMState; the order is"),
+    "layer as step": (
+        lambda: R.stack_step(R.lstm, [P], [STATE], X[:, 0]),
+        r"step: expected a function \(params, state, x",
+    ),
+    "maker of cells as step": (lambda: R.stack_step(R.lstm_cell, [P], [STATE], X[:, 0]), "step: .* got lstm_cell"),
+    "step as layer": (
+        lambda: R.stack(R.lstm_step, [P], X),
+        r"layer: expected a function \(params, x, state\) or a Cell",
+    ),
+    "maker of cells as layer": (lambda: R.bidirectional(R.lstm_cell, P, P, X), "layer: .* got lstm_cell"),
+    "no state": (
+        lambda: R.lstm_step(P, None, X[:, 0]),
+        "state: expected LSTMState, got NoneType; start with zero_state",
+    ),
+    "fields as parameters": (
+        lambda: R.lstm(P._asdict(), X),
+        "params: expected LSTMParams, got dict; its fields are w_x",
+    ),
+    "ragged sequences": (
+        lambda: R.lstm(P, [X[0], X[1, :2]]),
+        "x: expected one array, got list; np.stack sequences, pad",
+    ),
+    "numbers as zero state": (
+        lambda: R.recurrent(SUM._replace(zero_state=lambda params, batch, dtype: (jnp.zeros(batch), 0)), 0.5, X),
+        r"cell\.zero_state: expected arrays \(\*batch, \.\.\.\) with the batch axes \(2,\), got 0 at \[1\]; make",
+    ),
+    "zero state without batch axes": (
+        lambda: R.recurrent_step(SUM._replace(zero_state=lambda *_: jnp.zeros(3)), 0.5, X[:, 0], X[:, 0]),
+        r"cell\.zero_state: expected .* \(2,\), got float32\[3\]",
+    ),
+    "seed as key": (lambda: R.init_lstm(0, 3, 4), r"key: expected a random key, got 0; make it with jax\.random\.key"),
+    "name of an activation": (lambda: R.rnn(RNN, X, activation="relu"), "activation: expected a function, got 'relu'"),
+    "no feature axis": (
+        lambda: R.rnn(R.init_rnn(jax.random.key(0), 1, 4), jnp.ones(3)),
+        r"got shape \(3,\); its feature axis is missing: x\[\.\.\., None\]",
+    ),
     "a module's inputs": (
         lambda: modules.Recurrent(modules.Cell(R.lstm_cell(), P))([X, X]),
         "x: expected one array, got list",

@@ -297,6 +297,7 @@ def test_a_table_that_does_not_fit_is_named(tx, table, message):
     [
         (lambda: train.ensemble.grid(), "axes: expected at least one"),
         (lambda: train.ensemble.grid(seed=range(0)), "seed: expected at least one value"),
+        (lambda: train.ensemble.grid(seed=3), r"seed: expected the values of a column, got 3; write \[3\]"),
         (lambda: train.ensemble.make(MLP_EPOCH, members_per_chunk=0), "members_per_chunk: expected a whole number"),
         (lambda: train.ensemble.make(MLP_EPOCH, memory=0), "memory: expected a whole number"),
         (lambda: train.ensemble.make(MLP_EPOCH, devices=[]), "devices: expected at least one"),

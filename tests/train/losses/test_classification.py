@@ -58,7 +58,7 @@ def test_smoothing_out_of_range_is_named(smoothing):
     ("logits", "labels", "message"),
     [
         (jnp.ones((3, 2, 2)), jnp.zeros(3, jnp.int32), r"expected logits \(batch, classes\)"),
-        (jnp.ones((3, 2)), jnp.zeros((3, 1), jnp.int32), r"expected logits \(batch, classes\)"),
+        (jnp.ones((3, 2)), jnp.zeros((3, 1), jnp.int32), r"for \(3, 1\); drop the last axis: labels\[\.\.\., 0\]"),
         (jnp.ones((3, 2)), jnp.zeros(3), "labels: expected integer class numbers, got float32"),
     ],
 )

@@ -18,7 +18,7 @@ def test_l2_leaves_biases_out_and_has_the_gradient_it_says():
     assert not gradient["bias"].any()
     assert not gradient["scale"].any()
     assert float(train.losses.l2(1.0)({"bias": jnp.ones(3)})) == 0
-    for scale in (-1.0, np.nan):
+    for scale in (-1.0, np.nan, params):
         with pytest.raises(ValueError, match="scale: expected a finite number that is not negative"):
             train.losses.l2(scale)
 

@@ -121,6 +121,7 @@ def test_wrong_options_are_named():
             lambda: train.losses.quantile([0.9, 0.1]),
             r"quantiles: expected increasing numbers .*, got \[0.9, 0.1\]; sort",
         ),
+        (lambda: train.losses.quantile(0.5), r"quantiles: expected a list of numbers, got 0\.5; write \[0\.5\]"),
         (lambda: train.losses.quantile([]), r"quantiles: expected increasing numbers between 0 and 1, got \[\]"),
         (lambda: train.losses.quantile([0.5, 1.0]), "quantiles: expected increasing numbers between 0 and 1"),
         (lambda: train.losses.binary(-1.0), "positive_weight: expected a finite positive number, got -1"),

@@ -157,6 +157,7 @@ LOSSES = {
     "not called": (train.losses.classification, r"call it: train\.losses\.classification\(\.\.\.\)"),
     "of Optax": (optax.squared_error, r"got the function squared_error; write one: .*optax\.squared_error\(model"),
     "a name": ("mse", "got 'mse'; take these three"),
+    "a module": (MLP(), "got MLP; take these three"),
     "none": (None, r"got None; write one.*train\.losses\.classification\(\)"),
 }
 
