@@ -49,7 +49,7 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylabel(words(name))
         over_epochs(axes)
         if axes.lines:
-            axes.legend(frameon=False)
+            axes.legend(edgecolor="none")
     save(figure, path)
 
 
@@ -90,7 +90,7 @@ def compare(
         axes.set_ylabel(words(names[0] if len(names) == 1 else shared))
         over_epochs(axes)
         if axes.lines:
-            axes.legend(frameon=False, fontsize="small" if len(axes.lines) > 4 else None)
+            axes.legend(edgecolor="none", fontsize="small" if len(axes.lines) > 4 else None)
     save(figure, path)
 
 

@@ -12,9 +12,9 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from experiments import char_lm
-from experiments.char_lm import load_model, save_model
+from experiments.char_lm import load_model
 from experiments.data.corpus import encode, read
-from jaxnn import train
+from jaxnn import interop, train
 from jaxnn.models import LanguageModel
 from tests.experiments.stops import die_before_checkpoint, resume
 
@@ -167,7 +167,8 @@ def test_a_text_or_option_that_does_not_fit_is_named(tmp_path, content, options,
 
 @pytest.fixture
 def saved(tmp_path):
-    save_model(tmp_path / "model.safetensors", _model(), "abc d", SIZES)
+    about = {"characters": "abc d", "sizes": SIZES}
+    interop.save_weights(tmp_path / "model.safetensors", _model(), about=about)
     return tmp_path
 
 
@@ -203,6 +204,7 @@ def test_a_missing_or_damaged_model_is_named(saved):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"--run: .* got .*model\.safetensors, which is damaged"):
             char_lm.main(SMALL(run=saved, generate="a"))
-    save_model(path, _model(), "abc d", SIZES | {"hidden_features": 9})
+    about = {"characters": "abc d", "sizes": SIZES | {"hidden_features": 9}}
+    interop.save_weights(path, _model(), about=about)
     with pytest.raises(ValueError, match="should hold the arrays"):
         load_model(path)
