@@ -1,4 +1,4 @@
-"""Learning to classify pictures: the options that lenet5, cifar10, rows and sweep share, and what they come to."""
+"""Learning to classify pictures: the options of lenet5, cifar10, rows and sweep, and what they mean for training."""
 
 import dataclasses
 import functools

@@ -68,7 +68,7 @@ class DateReader(nnx.Module):
 
     def write(self, read: np.ndarray, lengths: np.ndarray, **search: Any) -> np.ndarray:
         """The ISO forms of the dates that are read, by `method="greedy"` or `"beam"`: tokens `(n, 11)`."""
-        limits = {"start": START, "end": END, "max_length": ISO_LENGTH + 1}
+        limits: Any = {"start": START, "end": END, "max_length": ISO_LENGTH + 1}
 
         def generate(model: DateReader, read: Any, lengths: Any) -> jax.Array:
             return model.decoder.generate(model.encode(read, lengths), **limits, **search).tokens

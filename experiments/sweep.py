@@ -93,13 +93,13 @@ def main(options: Options) -> None:
     report(settings, scores, chosen, ensemble)
     draw(folder, settings, histories, truth, members)
     seconds = sum(record["seconds"] for record in folder.metrics())
-    runs = []
+    runs: list[dict[str, Any]] = []
     for rate, seed, history, score in zip(*table.values(), histories, scores, strict=True):
         diverged = train.ensemble.diverged(history)
         run = {"learning_rate": float(rate), "seed": int(seed), "diverged": diverged, "epochs": len(history)}
         accuracy = None if diverged else history[-1]["test_accuracy"]
         runs.append(run | {"validation_accuracy": accuracy, "test": score._asdict() if score else {}})
-    result = {"seconds": seconds, "learning_rate": chosen.value, "runs": runs}
+    result: dict[str, Any] = {"seconds": seconds, "learning_rate": chosen.value, "runs": runs}
     result["best_run"] = {"number": best, "seed": int(table["seed"][best])} | runs[best]["test"]
     result["ensemble"] = {"members": len(members)} | ensemble._asdict()
     folder.write_json("result.json", result)

@@ -91,7 +91,7 @@ def predictions(
         if title is None:
             title = (
                 f"{len(right)} right and {len(wrong)} wrong, chosen from {len(truth):,} test pictures "
-                f"(accuracy {np.mean(truth == guess):.2%}); wrong ones in red, with the true class"
+                f"(accuracy {100 * np.mean(truth == guess):.2f} %); wrong ones in red, with the true class"
             )
         given, truth, guess = [given[i] for i in chosen], truth[chosen], guess[chosen]
     shown = _pictures(given)

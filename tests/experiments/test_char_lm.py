@@ -63,16 +63,10 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     assert written[0] == written[1] != written[2]
     assert all(w.startswith("the cat") and len(w) == len("the cat") + 40 + 1 for w in written)
 
-    char_lm.main(SMALL(text=book, run=run, epochs=1))
-    assert json.loads((run / "result.json").read_text()) == result  # the second run has a folder of its own
-    assert (tmp_path / "run-2" / "model.safetensors").exists()
-
-
-def test_the_same_seed_and_epochs_give_the_same_model(book, tmp_path):
-    for name in ("a", "b"):
-        char_lm.main(SMALL(text=book, run=tmp_path / name, epochs=1))
-    (a, _), (b, _) = (load_model(tmp_path / name / "model.safetensors") for name in ("a", "b"))
-    jax.tree.map(np.testing.assert_array_equal, nnx.state(a, nnx.Param), nnx.state(b, nnx.Param))
+    # The same seed and epochs give the same model, in a folder of its own.
+    char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
+    again, _ = load_model(tmp_path / "run-2" / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model, nnx.Param), nnx.state(again, nnx.Param))
 
 
 @pytest.mark.slow
