@@ -63,7 +63,10 @@ def main(options: Options) -> None:
     print(table(histories, metrics, configs))
     numbered = (out.with_name(f"{out.stem}-{number}{out.suffix}") for number in itertools.count(2))
     picture = next(path for path in itertools.chain([out], numbered) if not path.exists())
-    plots.compare(histories, picture, metrics)
+    try:
+        plots.compare(histories, picture, metrics)
+    except OSError as error:
+        raise OSError(f"--out: {picture} cannot be written ({error.strerror}); choose another folder.") from error
     print(f"\nthe curves are in {picture}")
 
 
