@@ -27,7 +27,7 @@ class Pictures(cli.Epochs):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
     data: Name = "digits"
-    """scikit-learn's digits, a published set, MNIST-format files (idx), or your own (folder: a sub-folder a class)."""
+    """The digits of scikit-learn, a published set, files in MNIST's format (idx), or your own (folder: one a class)."""
     data_dir: Path | None = None
     """A folder with a copy of the data, for example torchvision's; without, they are found or downloaded."""
     resize: cli.Count = 32

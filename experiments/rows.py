@@ -18,9 +18,10 @@ from flax import nnx
 from experiments import pictures
 from jaxnn import cli, models, plots, train
 
-NETWORKS = {"joint": None, "frozen": nnx.Not(nnx.PathContains("lstm"))}
-"""The parameters to train of each network, None for all, in the order of training."""
-HEADINGS = "LSTM and dense layers, trained jointly:", "dense layers alone, the LSTM frozen at its random start:"
+NETWORKS = ("joint", "frozen")
+"""The networks' folders of checkpoints, in the order of training."""
+NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
+"""The parameters that are trained where the LSTM is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options(pictures.Training):
 
 def main(options: Options) -> None:
     """Trains both networks and says what each reached."""
-    dataset = pictures.load(options, list(NETWORKS))
+    dataset = pictures.load(options, NETWORKS)
     work = pictures.work_of(options, dataset)
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
     sizes = {name: getattr(options, name) for name in ("hidden", "layers", "dense", "dropout")}
@@ -63,16 +64,19 @@ def main(options: Options) -> None:
         print("the network with its LSTM frozen takes as many steps again; trained jointly:")
         cli.dry_run(options, create, **work)
         return
-    folder = cli.folder_of(options, list(NETWORKS))
-    reached: dict[str, Any] = {}
-    for heading, (name, wrt) in zip(HEADINGS, NETWORKS.items(), strict=True):
-        print(heading)
-        kept = cli.keeping(options, folder, name, log=not wrt, best="test_accuracy", free=pictures.FREE)
+    folder = cli.folder_of(options, NETWORKS)
+
+    def learn(name: str, wrt: Any = None) -> Any:
+        kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy", free=pictures.FREE)
         state, history = train.fit(create(wrt), **work, **kept)
-        reached[name] = *pictures.judge(state, work), history
+        return *pictures.judge(state, work), history
+
+    print("LSTM and dense layers, trained jointly:")
+    joint, predicted, accuracy, history = learn("joint")
+    print("dense layers alone, the LSTM frozen at its random start:")
+    *_, frozen_accuracy, frozen_history = learn("frozen", NOT_LSTM)
     if not train.devices.distributed.is_first():
         return
-    (joint, predicted, accuracy, history), (*_, frozen_accuracy, frozen_history) = reached.values()
     plots.compare({"joint": history, "frozen LSTM": frozen_history}, folder / "curves.png")
     pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
     seconds, frozen_seconds = (sum(record["seconds"] for record in each) for each in (history, frozen_history))

@@ -58,8 +58,6 @@ class Options(cli.Cosine):
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
     beams: cli.Count = 8
     """Beginnings that beam search keeps."""
-    templates: cli.Count = 20
-    """Recordings of each word that the baseline compares with."""
     run: Path = Path("runs/speech")
 
 
@@ -102,7 +100,7 @@ def main(options: Options) -> None:
         cli.dry_run(options, lambda: state, **work)
         return
     folder = cli.folder_of(options)
-    state, history = train.fit(state, **work, **cli.keeping(options, folder, free=("beams", "templates")))
+    state, history = train.fit(state, **work, **cli.keeping(options, folder, free=("beams",)))
 
     logits = np.asarray(train.predict(state, judged, listen))
     greedy = F.ctc_greedy(logits, judged.lengths)
@@ -111,7 +109,7 @@ def main(options: Options) -> None:
         "network, greedy": sounds.texts_of(greedy.labels, greedy.lengths, alphabet),
         "network, beam search": sounds.texts_of(beam.labels[:, 0], beam.lengths[:, 0], alphabet),
     }
-    near = templates.templates_of(learned, heard.texts, heard.speakers, options.templates)
+    near = templates.templates_of(learned, heard.texts, heard.speakers, most=20)
     if near.words:
         rows = zip(judged.inputs, judged.lengths, strict=True)
         written["nearest templates"] = [templates.transcribe(near, sounds.unstacked(each[:n])) for each, n in rows]

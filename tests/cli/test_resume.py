@@ -40,7 +40,7 @@ def a_run(files=(), checkpoints=()):
         (
             ["metrics.jsonl"],
             ["frozen/3"],
-            tuple(rows.NETWORKS),
+            rows.NETWORKS,
             "and checkpoints of frozen but no checkpoints of joint, so",
         ),
     ],
@@ -63,7 +63,7 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
         ([], [], [""]),  # ended before it left anything
         (["metrics.jsonl", "result.json"], ["6"], [""]),
         ([], ["sigmoid/3", "tanh"], tuple(mlp.ACTIVATIONS)),  # ended before the second's first checkpoint
-        (["metrics.jsonl"], ["joint/3"], tuple(rows.NETWORKS)),
+        (["metrics.jsonl"], ["joint/3"], rows.NETWORKS),
     ],
 )
 def test_what_can_go_on_goes_on(files, checkpoints, networks):

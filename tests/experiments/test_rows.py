@@ -36,7 +36,7 @@ def test_a_run_leaves_numbers_and_pictures_of_both_and_goes_on_where_it_was_kill
 
 def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
     network = models.RowReader((8, 8, 1), hidden=3, dense=4, rngs=nnx.Rngs(0))
-    state = train.create_state(network, optax.sgd(0.1), jax.random.key(0), wrt=rows.NETWORKS["frozen"])
+    state = train.create_state(network, optax.sgd(0.1), jax.random.key(0), wrt=rows.NOT_LSTM)
     before, frozen = jax.tree.map(np.asarray, (state.params, state.frozen))
     batch = Examples(np.ones((2, 8, 8, 1), np.float32), np.array([0, 1], np.int32))
     state, _ = train.make_step(train.losses.classification())(state, batch)
