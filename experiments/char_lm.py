@@ -10,8 +10,8 @@ Learns the text inside CPython (its language reference) or any UTF-8 file, and i
 last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
 model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-Every minute it saves a checkpoint, and when Ctrl-C or SIGTERM stops it; --resume continues from the last one. With
---epochs the model is then, bit for bit, that of a run that never stopped; with --minutes it trains for those left.
+With --epochs a run that was stopped and resumed gives, bit for bit, the model of one that was not; with --minutes it
+trains for those left.
 """
 
 import dataclasses
@@ -36,10 +36,8 @@ from jaxnn.train.run import History, Record
 from jaxnn.train.run.progress import clock
 
 REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
-"""After which shares of the run the held-out text is looked at and a sample is written."""
+"""Shares of the run after which the held-out text is looked at and a sample is written."""
 SAMPLING = ("length", "temperature", "top_k", "top_p")
-FREE = ("text", "generate", *SAMPLING)
-"""Options that a resumed run may change beside the usual ones; the text may lie elsewhere, but not be another one."""
 LONGEST_PROMPT = 10_000
 HEAT = cli.Bound(
     "a finite positive number; --top-k 1 always writes the most likely character", lambda x: 0 < x < math.inf
@@ -53,8 +51,7 @@ class Options(cli.Kept):
     text: Path | None = None
     """A UTF-8 text to learn; without one, the text inside CPython (0.5 MB)."""
     minutes: cli.Positive | None = None
-    """How long to train, whatever the machine: 4 by default, 14 with --text. The schedule follows the clock, so no two
-    runs are the same to the last bit."""
+    """How long to train, whatever the machine: 4 by default, 14 with --text. No two runs give the same bits."""
     epochs: cli.Positive | None = None
     """Train for this many passes over the text instead, in whole segments: the same numbers in every run."""
     layers: cli.Count = 1
@@ -80,8 +77,7 @@ class Options(cli.Kept):
     segment: cli.Count = 100
     """Steps in a compiled program; the learning rate is planned a segment ahead."""
     run: Path = Path("runs/char_lm")
-    """The run folder; a number is added where it exists, nothing is overwritten. With --generate: where the model
-    is."""
+    """The run folder; a number is added where it exists. With --generate: where the model is."""
     checkpoint_seconds: Annotated[float, cli.Bound("a number that is not negative", lambda x: x >= 0)] = 60.0
     """Seconds from one checkpoint to the next."""
     generate: str | None = None
@@ -97,7 +93,7 @@ class Options(cli.Kept):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The arguments of `LanguageModel`."""
+        """The arguments of `LanguageModel`, which are saved with its weights."""
         return {"embed_features": self.embed, "hidden_features": self.hidden, "layers": self.layers}
 
 
@@ -143,7 +139,8 @@ def learn(options: Options) -> None:
     reports: Any = {"report": report, "reports": REPORTS, "advice": "try a lower --learning-rate or --clip"}
     program = train.loop.Segments(step, data, budget, rate, segment=options.segment, **reports)
     the_text = {"text": identity((text.train, text.held_out)), "characters": text.characters}
-    kept = cli.keeping(options, folder, free=FREE) | {"sinks": [Shown(options, text, folder)], "identity": the_text}
+    kept = cli.keeping(options, folder, free=("text", "generate", *SAMPLING))  # the same text may lie elsewhere
+    kept |= {"sinks": [Shown(options, text, folder)], "identity": the_text}
     state, records = train.loop.drive(program, state, **kept)
 
     # From here on everything follows from that checkpoint: what fails now is made good by --resume.
@@ -173,7 +170,7 @@ def budget_of(options: Options, steps: int) -> train.loop.Budget:
 
 
 class Shown:
-    """Shows reports, and leaves the model and all samples so far in the run folder."""
+    """A sink that shows reports, and leaves the model and all samples so far in the run folder."""
 
     def __init__(self, options: Options, text: Text, folder: train.RunFolder) -> None:
         self.options, self.text, self.folder = options, text, folder
@@ -187,12 +184,10 @@ class Shown:
         try:
             leave(self.folder, state, self.text, self.options)
         except OSError as error:
-            warnings.warn(
-                f"model and samples could not be written to {self.folder.path} ({error.strerror}); training "
-                "continues, and they are written with the next report",
-                train.checkpoint.CheckpointWarning,
-                stacklevel=2,
+            told = (
+                f"model and samples could not be written to {self.folder.path} ({error.strerror}); training continues"
             )
+            warnings.warn(f"{told}, and the next report writes them", train.checkpoint.CheckpointWarning, stacklevel=2)
 
     def resume(self, history: History) -> None:
         """Says where the run continues."""
@@ -201,7 +196,8 @@ class Shown:
 
 def leave(folder: train.RunFolder, state: train.TrainState, text: Text, options: Options) -> None:
     """Writes model.safetensors, and samples.txt with all samples."""
-    save_model(folder / "model.safetensors", evaluated(state), text.characters, options.sizes)
+    about = {"characters": text.characters, "sizes": options.sizes}
+    interop.save_weights(folder / "model.safetensors", evaluated(state), about=about)
     shown = [record for record in folder.metrics() if "sample" in record]
     with replacing(folder / "samples.txt") as beside:
         beside.write_text("".join(f"{line(r)}\n\n{r['sample']}\n\n" for r in shown), encoding="utf-8")
@@ -235,11 +231,6 @@ def write(model: LanguageModel, characters: str, prompt: str, options: Options) 
 @partial(jax.jit, static_argnames=SAMPLING)
 def _write(model: LanguageModel, prompt: jax.Array, key: jax.Array, *, length: int, **how: Any) -> jax.Array:
     return model.generate(prompt, key, max_length=length, **how).tokens
-
-
-def save_model(path: Path, model: LanguageModel, characters: str, sizes: dict[str, Any]) -> None:
-    """Writes a model as one file: its weights, what its tokens mean, and what `LanguageModel` was built with."""
-    interop.save_weights(path, model, about={"characters": characters, "sizes": sizes})
 
 
 def load_model(path: Path) -> tuple[LanguageModel, str]:

@@ -44,11 +44,11 @@ def main(options: Options) -> None:
     histories: dict[str, History] = {}
     configs: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
-    for path in options.runs:
+    for run, path in ((path.as_posix(), path) for path in options.runs):
         try:
-            histories[path.as_posix()], configs[path.as_posix()] = history_of(path), config_of(path)
+            histories[run], configs[run] = read(path)
         except (ValueError, OSError) as error:
-            left_out[path.as_posix()] = str(error)
+            left_out[run] = str(error)
     # The runs that have the metric which most of them have.
     has = Counter(name for history in histories.values() for name in common([history]))
     metric = max(has, key=has.__getitem__, default="")
@@ -63,7 +63,10 @@ def main(options: Options) -> None:
     print(table(histories, metrics, configs))
     numbered = (out.with_name(f"{out.stem}-{number}{out.suffix}") for number in itertools.count(2))
     picture = next(path for path in itertools.chain([out], numbered) if not path.exists())
-    plots.compare(histories, picture, metrics)
+    try:
+        plots.compare(histories, picture, metrics)
+    except OSError as error:
+        raise OSError(f"--out: {picture} cannot be written ({error.strerror}); choose another folder.") from error
     print(f"\nthe curves are in {picture}")
 
 
@@ -71,34 +74,24 @@ class LeftOutError(ValueError):
     """The reason why a run cannot be compared."""
 
 
-def history_of(path: Path) -> History:
-    """The records of a run, one an epoch; raises LeftOutError where none can be drawn."""
+def read(path: Path) -> tuple[History, dict[str, Any]]:
+    """The records of a run, one an epoch, and its options; raises LeftOutError where no metric can be drawn."""
     if not path.is_dir():
-        raise LeftOutError("it is a file" if path.exists() else "there is no such folder")
+        raise LeftOutError("there is no such folder")
     if not (path / "metrics.jsonl").exists():
         raise LeftOutError("it has no metrics.jsonl")
     history = train.RunFolder(path).metrics()
-    if not history:
-        raise LeftOutError("its metrics.jsonl is empty")
-    if not all(isinstance(record, dict) and "epoch" in record for record in history):
+    if not history or not all(isinstance(record, dict) and "epoch" in record for record in history):
         raise LeftOutError("its metrics are not over epochs")
     if any(isinstance(value, list) for record in history for value in record.values()):
         raise LeftOutError("its metrics are of many networks at once")
     if not common([history]):
         raise LeftOutError("it has no metric of training or test")
-    return history
-
-
-def config_of(path: Path) -> dict[str, Any]:
-    """The options of a run, none where it was started without."""
     file = path / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
+        return history, dict(json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
+    except (ValueError, TypeError) as error:
         raise LeftOutError(f"its config.json is damaged: {error}") from None
-    if not isinstance(config, dict):
-        raise LeftOutError("its config.json is damaged: it holds no options")
-    return config
 
 
 def common(histories: list[History]) -> list[str]:

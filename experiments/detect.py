@@ -73,7 +73,7 @@ def main(options: Options) -> None:
     cli.check_run(options)
     cli.steps_of(options.epochs, options.steps, 1)
     training, steps, test, classes, about = (
-        of_digits(options) if options.data_dir is None else of_folder(options, options.data_dir)
+        of_folder(options, options.data_dir) if options.data_dir else of_digits(options)
     )
     sizes = {"width": options.width, "blocks": options.blocks}
     model = models.Detector(test.images.shape[-1], len(classes), **sizes, rngs=nnx.Rngs(options.seed))
@@ -110,16 +110,11 @@ def main(options: Options) -> None:
     folder.write_json("result.json", result)
 
     fullest = np.argsort(-(test.classes >= 0).sum(1), kind="stable")[:SHOWN]
-    plots.detections(
-        test.images[fullest],
-        tuple(each[fullest] for each in found),
-        (test.boxes[fullest], test.classes[fullest]),
-        folder / "detections.png",
-        classes,
-        score=options.score,
-        title=f"the fullest of {len(test.images):,} held-out pictures; mean average precision of all "
-        f"{result['network']['map_50']:.3f} at 0.5",
-    )
+    title = f"the fullest of {len(test.images):,} held-out pictures; mean average precision of all "
+    title += f"{result['network']['map_50']:.3f} at 0.5"
+    shown, truth = tuple(each[fullest] for each in found), (test.boxes[fullest], test.classes[fullest])
+    how: Any = {"score": options.score, "title": title}
+    plots.detections(test.images[fullest], shown, truth, folder / "detections.png", classes, **how)
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
 
 
@@ -127,11 +122,9 @@ def of_digits(options: Options) -> tuple[Any, int, Boxed, tuple[str, ...], str]:
     """New scenes of digits in each step, the steps of an epoch, held-out scenes of others, classes, what it is."""
     digits = data.load_digits()
     draw = partial(scenes, side=options.side, most=options.digits)
-    about = (
-        f"new scenes of {len(digits.train.labels):,} digits in each step; {options.tests:,} scenes of "
-        f"{len(digits.test.labels)} other digits held out"
-    )
     training = train.Generated(lambda key: draw(key, digits.train, options.batch_size), options.steps)
+    about = f"new scenes of {len(digits.train.labels):,} digits in each step; {options.tests:,} scenes of "
+    about += f"{len(digits.test.labels)} other digits held out"
     return training, options.steps, held_out(options, digits.test, 1, options.tests), digits.classes, about
 
 
@@ -151,7 +144,7 @@ def of_folder(options: Options, folder: Path) -> tuple[Any, int, Boxed, tuple[st
     count = len(examples.images)
     cli.expect("data_dir", f"{count} in {folder}", count >= 2, "at least 2 pictures, of which one is held out")
     order, held = np.random.default_rng(0).permutation(count), max(1, count // 5)
-    learned, test = (jax.tree.map(lambda a: a[np.sort(part)], examples) for part in (order[held:], order[:held]))  # noqa: B023
+    test, learned = (Boxed(*(each[np.sort(part)] for each in examples)) for part in np.split(order, [held]))
     steps = cli.steps_of(options.epochs, count - held, options.batch_size) // options.epochs
     return learned, steps, test, classes, f"{count - held:,} pictures of {name}, {held:,} held out"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn import cli, data, plots
 from jaxnn import functional as F
@@ -40,25 +39,23 @@ def main(options: Options) -> None:
     """Slides both kernels over each picture, pools the result, and saves what they saw."""
     cli.check(options)
     pictures = photographs(options.picture)
-    smallest = min(side for picture in pictures.values() for side in picture.shape[:2])
-    if smallest < 3:
-        raise ValueError(f"--picture: expected at least 3 pixels on each side, which K2 needs, got {smallest}")
-    cli.expect("pool", options.pool, options.pool <= smallest, f"at most the picture's shorter side, {smallest}")
+    side = min(side for picture in pictures.values() for side in picture.shape[:2])
+    cli.expect("picture", side, side >= 3, "at least 3 pixels on each side, which K2 needs")
+    cli.expect("pool", options.pool, options.pool <= side, f"at most the picture's shorter side, {side}")
     folder = cli.folder_of(options)
     for name, colour in pictures.items():
         maps = look(colour, options.pool)
         target = folder / f"{name}.png"
-        size = f"{colour.shape[1]}×{colour.shape[0]}"
-        title = f"{name}, {size}; each map from its least value, black, to its largest, white"
+        height, width, _ = colour.shape
+        title = f"{name}, {width}×{height}; each map from its least value, black, to its largest, white"
         plots.images(list(maps.values()), target, list(maps), columns=3, title=title, side=3.0)
-        print(f"{target}: " + ", ".join(f"{title} {tuple(np.shape(m)[:2])}" for title, m in maps.items()))
+        print(f"{target}: " + ", ".join(f"{title} {each.shape[:2]}" for title, each in maps.items()))
 
 
 def look(colour: jax.Array, pool: int) -> dict[str, jax.Array]:
     """A picture `(height, width, 3)` of 0 to 1 and everything that is made of it, by title."""
     grey = jnp.mean(colour, axis=-1, keepdims=True)
     edges = F.feature_maps(grey, K2, padding="SAME")
-    strength = jnp.abs(edges)
     return {
         "picture": colour,
         "K1 (2×2) on grey": F.feature_maps(grey, K1),
@@ -67,8 +64,8 @@ def look(colour: jax.Array, pool: int) -> dict[str, jax.Array]:
         "K1 on colour": F.feature_maps(colour, K1),
         "K2 on colour": F.feature_maps(colour, K2),
         "K2, same size": edges,
-        f"|K2|, max pool {pool}": F.max_pool(strength, pool),
-        f"|K2|, mean pool {pool}": F.avg_pool(strength, pool),
+        f"|K2|, max pool {pool}": F.max_pool(jnp.abs(edges), pool),
+        f"|K2|, mean pool {pool}": F.avg_pool(jnp.abs(edges), pool),
     }
 
 
@@ -77,13 +74,13 @@ def photographs(path: Path | None) -> dict[str, jax.Array]:
         from sklearn.datasets import load_sample_images
 
         samples = load_sample_images()
-        names = [Path(name).stem for name in samples.filenames]
-        return {name: jnp.asarray(p, jnp.float32) / 255 for name, p in zip(names, samples.images, strict=True)}
-    try:
-        pixels = data.read_picture(path, most=LARGEST)
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"--picture: {error}") from None
-    return {path.stem: jnp.asarray(pixels, jnp.float32) / 255}
+        pixels = {Path(name).stem: image for name, image in zip(samples.filenames, samples.images, strict=True)}
+    else:
+        try:
+            pixels = {path.stem: data.read_picture(path, most=LARGEST)}
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"--picture: {error}") from None
+    return {name: jnp.asarray(image, jnp.float32) / 255 for name, image in pixels.items()}
 
 
 if __name__ == "__main__":

@@ -114,11 +114,10 @@ def series_of(options: Options) -> list[Series]:
     last = (cli.MOST + 1) // options.seeds - 1  # each seed stands for as many networks
     cli.expect("seed", options.seed, options.seed <= last, f"a whole number from 0 to {last}")
     cli.steps_of(options.epochs, options.examples, options.batch_size)
+    for name in ("period", "scale"):
+        value, known = getattr(options, name), "nothing without --series; the season of others is known"
+        cli.expect(name, value, bool(options.series) or value in (None, "none"), known)
     found = own_series(options) if options.series else data.load_series()
-    if not options.series:
-        for name in ("period", "scale"):
-            value = getattr(options, name)
-            cli.expect(name, value, value in (None, "none"), "nothing without --series; the season of others is known")
 
     def starts(each: Series) -> list[int]:
         return [cut.at for cut in cuts(len(each.values), options.horizon, options.cuts)]
@@ -132,14 +131,13 @@ def series_of(options: Options) -> list[Series]:
             print(f"too short before the held-out end: {', '.join(short)}")
         found = [each for each in found if each.name not in short] or found
     for each in found:
-        if len(each.values) < least(each):
-            raise ValueError(
-                f"--horizon: expected fewer steps, or fewer --cuts or a smaller --window, got {options.horizon} steps "
-                f"at {options.cuts} cuts, which need {least(each)} values, and {each.name} has {len(each.values)}"
-            )
+        enough = f"no more than the {len(each.values)} values of {each.name} allow"
+        steps = f"{options.horizon} steps at {options.cuts} cuts, which need {least(each)}"
+        advice = "; choose fewer steps, fewer --cuts or a smaller --window"
+        cli.expect("horizon", steps, len(each.values) >= least(each), enough + advice)
         first, period = each.values[: starts(each)[0]], round(each.period)
-        if (first[period:] == first[:-period]).all():
-            raise ValueError(f"--series: expected values that change, got the same again and again in {each.name}")
+        changes = bool((first[period:] != first[:-period]).any())
+        cli.expect("series", f"the same again and again in {each.name}", changes, "values that change")
     return found
 
 

@@ -1,7 +1,6 @@
 """Output of the forecasts: scores as a table, two pictures, and the future of each series as a CSV file."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,15 +68,13 @@ def table(scores: Scores, level: float) -> str:
 
 
 def write_future(tasks: Sequence[Sequence[Task]], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["series", "unit", "time", "lower", "middle", "upper"])
-    for *_, last in tasks:
-        series = last.series
-        for k, made in enumerate(series.restored(list(last.made.values())[-1])[0], len(series.values)):
-            writer.writerow([series.name, series.unit, series.label(k), *(f"{each:.6g}" for each in made)])
-    with replacing(path) as beside:
-        Path(beside).write_text(text.getvalue(), encoding="utf-8")
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["series", "unit", "time", "lower", "middle", "upper"])
+        for *_, last in tasks:
+            series = last.series
+            for k, made in enumerate(series.restored(list(last.made.values())[-1])[0], len(series.values)):
+                writer.writerow([series.name, series.unit, series.label(k), *(f"{each:.6g}" for each in made)])
 
 
 def draw_forecasts(tasks: Sequence[Sequence[Task]], level: float, path: Path) -> None:
@@ -91,7 +88,7 @@ def draw_forecasts(tasks: Sequence[Sequence[Task]], level: float, path: Path) ->
             at = task.cut.at - start
             if at >= max([1, *(before + horizon for before in made)]):
                 made[at] = np.moveaxis(series.restored(task.made[name])[0], -1, 0)
-        title = f"{series.name}, {series.unit}" if series.unit else series.name
+        title = ", ".join(dict.fromkeys(filter(None, (series.name, series.unit))))
         years = series.years(np.arange(start, len(series.values) + horizon))
         drawn.append(plots.Forecasted(title, years, series.values[start:], made))
     plots.forecasts(drawn, path, name=name, interval=f"{level:.0%}")
@@ -104,7 +101,7 @@ def draw_errors(scores: Scores, path: Path) -> None:
     *_, network = names = list(next(iter(scores.values())))
     for name in names:
         errors = np.exp(np.mean([np.log(ways[name]["mase_by_step"]) for ways in scores.values()], axis=0))
-        style = {"color": COLOURS.get(name, TEST), "linewidth": 2.0 if name in ("linear", network) else 1.4}
+        style = {"color": COLOURS.get(name, TEST), "linewidth": 3.6 if name == "linear" else 1.4}  # under the network's
         left.plot(1 + np.arange(len(errors)), errors, "o-", markersize=3, label=name, **style)
     left.set(xlabel="steps ahead", ylabel="scaled error, geometric mean over series")
     left.set_ylim(bottom=0)
@@ -114,8 +111,9 @@ def draw_errors(scores: Scores, path: Path) -> None:
     right.plot(ratios(scores, "interval_score"), places, "D", color="#7b2cbf", label="interval score", markersize=6)
     right.axvline(1, color=TRAIN, linewidth=1.6)
     right.set_yticks(places, list(scores))
+    right.xaxis.get_major_locator().set_params(nbins=6)
     right.set_xlabel(f"{network} divided by linear: left of the line it is better")
     for axes in (left, right):
-        axes.legend(frameon=False)
+        axes.legend(edgecolor="none")
         plain(axes)
     save(figure, path)

@@ -73,30 +73,22 @@ TASKS: dict[str, Callable[[jax.Array, int, int], Batch]] = {"adding": adding, "c
 
 
 class Kind(NamedTuple):
-    """A row of the table of cells: its name and colour in the picture, the cell and how its parameters begin.
-
-    `keeps` says of each gate 1 where it keeps the state and -1 where it takes in the input; () without such gates.
-    """
+    """A cell: its name, its functions, and for each gate 1 if it keeps the state, -1 if it lets the input in."""
 
     name: str
     cell: F.Cell
     init: Callable[..., Any]
-    colour: str
     keeps: tuple[int, ...] = ()
 
 
 CELLS = {
-    "rnn": Kind("RNN", F.rnn_cell(), F.init_rnn, "#e8590c"),
-    "gru": Kind("GRU", F.gru_cell(), F.init_gru, "#2f9e44", keeps=(0, 1, 0)),
-    "lstm": Kind("LSTM", F.lstm_cell(), F.init_lstm, "#1f77b4", keeps=(-1, 1, 0, 0)),
-    "mingru": Kind("minGRU", F.mingru_cell(), F.init_mingru, "#ae3ec9", keeps=(-1, 0)),
-    "minlstm": Kind("minLSTM", F.minlstm_cell(), F.init_minlstm, "#0b7285", keeps=(-1, 1, 0)),
-    "lru": Kind("LRU", F.lru_cell(), F.init_lru, "#868e96"),
+    "rnn": Kind("RNN", F.rnn_cell(), F.init_rnn),
+    "gru": Kind("GRU", F.gru_cell(), F.init_gru, keeps=(0, 1, 0)),
+    "lstm": Kind("LSTM", F.lstm_cell(), F.init_lstm, keeps=(-1, 1, 0, 0)),
+    "mingru": Kind("minGRU", F.mingru_cell(), F.init_mingru, keeps=(-1, 0)),
+    "minlstm": Kind("minLSTM", F.minlstm_cell(), F.init_minlstm, keeps=(-1, 1, 0)),
+    "lru": Kind("LRU", F.lru_cell(), F.init_lru),
 }
-GONE = 1e-12
-"""Gradients below are not drawn."""
-CHUNK = 400
-"""Steps of a compiled program; between programs a checkpoint is saved once a minute has passed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +184,9 @@ def create_state(network: Network, options: Options) -> train.TrainState:
 
 
 def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
-    """Arguments of `train.fit` beside the state: new examples in every step, in one epoch."""
+    """Arguments of `train.fit` beside the state: new examples in every step of one epoch, saved once a minute."""
     examples = train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps)
-    return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, CHUNK)}
+    return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, 400)}
 
 
 def learn(network: Network, task: str, delay: int, options: Options, kept: Any) -> tuple[Network, dict[str, float]]:
@@ -207,19 +199,18 @@ def learn(network: Network, task: str, delay: int, options: Options, kept: Any) 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
     """Gradients over time above, what was learned over the delays below, the time of a step beside, in one picture."""
-    colours = {kind.name: kind.colour for kind in CELLS.values()}
+    colours = {kind.name: f"C{number}" for number, kind in enumerate(CELLS.values())}
     figure = new_figure(14.0, 7.2)
     grid = figure.subplots(2, 3)
     for axes, (when, of_cells) in zip(grid[0], gradients.items(), strict=False):
         for cell, norms in of_cells.items():
-            seen = np.where(np.asarray(norms) < GONE, np.nan, norms)
+            seen = np.where(np.asarray(norms) < 1e-12, np.nan, norms)
             axes.semilogy(np.arange(len(norms))[::-1], seen, color=colours[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(f"adding over {delays[-1]} steps, {when}", fontsize=10)
     said = {"adding": f"share of sums right to {NEAR}", "copying": "share of symbols right"}
-    for number, (task, of_cells) in enumerate(scores.items()):
-        below, beside = grid[1, number], grid[number, 2]
+    for (task, of_cells), below, beside in zip(scores.items(), grid[1], grid[:, 2], strict=False):
         for order, (cell, values) in enumerate(of_cells.items()):
             width = max(1.0, 2.6 - 0.6 * order)  # the first is the widest, so that lines that coincide are all seen
             style = {"marker": "o", "markersize": 3 * width, "linewidth": width, "color": colours[cell], "label": cell}
@@ -227,7 +218,10 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
             beside.loglog(delays, [1e3 * value["seconds_per_step"] for value in values], **style)
         below.axhline(GUESS[task], color="#888888", linestyle="--", linewidth=1, label="without memory")
         below.set(ylabel=said[task], ylim=(0, 1.03))
-        beside.set(ylabel="ms")
+        low, high = beside.get_ylim()
+        beside.set(ylabel="milliseconds", ylim=(low / 2, 2 * high))  # so that some of 1, 2, 5, 10, ... lie inside
+        beside.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        beside.yaxis.set_major_formatter("{x:g}")
         for axes, about in ((below, "after training"), (beside, "time of a training step")):
             axes.set(xlabel="delay in steps", xscale="log")
             axes.set_title(f"{task}, {about}", fontsize=10)
@@ -235,7 +229,7 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
             axes.minorticks_off()
     for axes in grid.ravel():
         plain(axes)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(edgecolor="none", fontsize=8)
     save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""Learning to classify pictures: the options that lenet5, cifar10, rows and sweep share, and what they come to."""
+"""Learning to classify pictures: the options of lenet5, cifar10, rows and sweep, and what they mean for training."""
 
 import dataclasses
 import functools
@@ -15,12 +15,11 @@ from jaxnn import cli, data, plots, train
 from jaxnn.data import Dataset
 from jaxnn.data.loading import Name
 from jaxnn.train.devices import distributed
-from jaxnn.train.run import History
 from jaxnn.train.run.tensorboard import need_tensorboardx
 from jaxnn.train.step import augment
 
 FREE = ("resize",)
-"""Options of pictures that a resumed run may change too: they belong to where the data lie, as `data_dir`."""
+"""Options that a resumed run may change too: they belong to where the data lie, as `data_dir`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +27,9 @@ class Pictures(cli.Epochs):
     """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
 
     data: Name = "digits"
-    """The pictures: scikit-learn's digits (8x8, no network needed), a published set, MNIST-format files (idx), or your
-    own (folder: a sub-folder a class)."""
+    """The digits of scikit-learn, a published set, files in MNIST's format (idx), or your own (folder: one a class)."""
     data_dir: Path | None = None
-    """A folder with a copy of the data, torchvision's or Keras's for example; without, they are found or downloaded."""
+    """A folder with a copy of the data, for example torchvision's; without, they are found or downloaded."""
     resize: cli.Count = 32
     """Side of the squares that pictures of --data folder become."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -87,7 +85,6 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
 
 
 def optimizer_of(options: Pictures, dataset: Dataset, learning_rate: float) -> optax.GradientTransformation:
-    """The optimiser, and its schedule over all steps of the run."""
     steps = cli.steps_of(options.epochs, len(dataset.train.labels), options.batch_size)
     how: Any = {"schedule": options.schedule, "weight_decay": options.weight_decay}
     return train.optimizer(options.optimizer, learning_rate, steps=steps, **how)
@@ -157,13 +154,7 @@ def leave(
 
 
 def learn(options: Training, network: Callable[..., nnx.Module], first: str) -> None:
-    """Trains a network on pictures, and leaves what it learned in the run folder.
-
-    Args:
-        options: The options.
-        network: `(shape, classes=, dtype=, param_dtype=, rngs=) -> model`.
-        first: The name of its first layer, whose filters are drawn.
-    """
+    """Trains `network(shape, classes=, dtype=, param_dtype=, rngs=)`; the filters of its `first` layer are drawn."""
     dataset = load(options)
     sizes = {"classes": len(dataset.classes), **train.precision(options.precision)}
     model = network(dataset.train.images.shape[1:], **sizes, rngs=nnx.Rngs(options.seed))
@@ -180,12 +171,7 @@ def learn(options: Training, network: Callable[..., nnx.Module], first: str) -> 
     if distributed.is_first():
         plots.filters(state.params[first]["kernel"], folder / "filters.png")
         leave(folder, state, work["preprocess"], dataset, predicted)
-        seconds = seconds_of(history)
+        seconds = sum(record["seconds"] for record in history)
         result = {"test_accuracy": accuracy, "seconds": seconds, "parameters": parameters, "epochs": len(history)}
         folder.write_json("result.json", result)
         print(f"test accuracy {accuracy:.2%} after {seconds:.0f} s; pictures and metrics are in {folder.path}")
-
-
-def seconds_of(history: History) -> float:
-    """The seconds of training alone; of a run that was resumed, those before too."""
-    return sum(record["seconds"] for record in history)

@@ -6,9 +6,7 @@
 
 Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers
 learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
-metrics.jsonl and, of the joint network, confusion.png, predictions.png and model.jaxprogram, which `python -m
-experiments.serve` reads, and curves.png of both in the run folder, and checkpoints of both on the way:
-`python -m experiments.rows --resume runs/rows` resumes a run that was stopped.
+curves.png of both and, of the joint network, metrics.jsonl, confusion.png, predictions.png and model.jaxprogram.
 """
 
 import dataclasses
@@ -19,7 +17,6 @@ from flax import nnx
 
 from experiments import pictures
 from jaxnn import cli, models, plots, train
-from jaxnn.train.run import History
 
 NETWORKS = ("joint", "frozen")
 """The networks' folders of checkpoints, in the order of training."""
@@ -54,14 +51,13 @@ def main(options: Options) -> None:
     dataset = pictures.load(options, NETWORKS)
     work = pictures.work_of(options, dataset)
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
-    shape = dataset.train.images.shape[1:]
-
     sizes = {name: getattr(options, name) for name in ("hidden", "layers", "dense", "dropout")}
     sizes |= {"classes": len(dataset.classes), **train.precision(options.precision)}
 
     def create(wrt: Any = None) -> train.TrainState:
         """The state before the first step; its weights are the same whatever is trained."""
-        return pictures.create_state(options, models.RowReader(shape, **sizes, rngs=nnx.Rngs(options.seed)), tx, wrt)
+        model = models.RowReader(dataset.train.images.shape[1:], **sizes, rngs=nnx.Rngs(options.seed))
+        return pictures.create_state(options, model, tx, wrt)
 
     parameters = pictures.introduce(create().model(), dataset)
     if options.dry_run:
@@ -70,21 +66,20 @@ def main(options: Options) -> None:
         return
     folder = cli.folder_of(options, NETWORKS)
 
-    def learn(name: str, wrt: Any = None) -> tuple[train.TrainState, History]:
+    def learn(name: str, wrt: Any = None) -> Any:
         kept = cli.keeping(options, folder, name, log=name == "joint", best="test_accuracy", free=pictures.FREE)
-        return train.fit(create(wrt), **work, **kept)
+        state, history = train.fit(create(wrt), **work, **kept)
+        return *pictures.judge(state, work), history
 
     print("LSTM and dense layers, trained jointly:")
-    joint, joint_history = learn("joint")
-    joint, predicted, accuracy = pictures.judge(joint, work)
+    joint, predicted, accuracy, history = learn("joint")
     print("dense layers alone, the LSTM frozen at its random start:")
-    frozen, frozen_history = learn("frozen", NOT_LSTM)
-    _, _, frozen_accuracy = pictures.judge(frozen, work)
+    *_, frozen_accuracy, frozen_history = learn("frozen", NOT_LSTM)
     if not train.devices.distributed.is_first():
         return
-    plots.compare({"joint": joint_history, "frozen LSTM": frozen_history}, folder / "curves.png")
+    plots.compare({"joint": history, "frozen LSTM": frozen_history}, folder / "curves.png")
     pictures.leave(folder, joint, work["preprocess"], dataset, predicted)
-    seconds, frozen_seconds = pictures.seconds_of(joint_history), pictures.seconds_of(frozen_history)
+    seconds, frozen_seconds = (sum(record["seconds"] for record in each) for each in (history, frozen_history))
     result = {"test_accuracy": accuracy, "test_accuracy_frozen": frozen_accuracy}
     result |= {"seconds": seconds, "seconds_frozen": frozen_seconds, "parameters": parameters}
     folder.write_json("result.json", result)

@@ -68,11 +68,12 @@ class DateReader(nnx.Module):
 
     def write(self, read: np.ndarray, lengths: np.ndarray, **search: Any) -> np.ndarray:
         """The ISO forms of the dates that are read, by `method="greedy"` or `"beam"`: tokens `(n, 11)`."""
-        limits = {"start": START, "end": END, "max_length": ISO_LENGTH + 1}
-        generate = train.jit(
-            lambda model, *read: model.decoder.generate(model.encode(*read), **limits, **search).tokens
-        )
-        tokens = np.asarray(generate(self, read, lengths))
+        limits: Any = {"start": START, "end": END, "max_length": ISO_LENGTH + 1}
+
+        def generate(model: DateReader, read: Any, lengths: Any) -> jax.Array:
+            return model.decoder.generate(model.encode(read, lengths), **limits, **search).tokens
+
+        tokens = np.asarray(train.jit(generate)(self, read, lengths))
         return tokens[:, 0] if tokens.ndim == 3 else tokens  # the best beam
 
 
@@ -126,14 +127,13 @@ def main(options: Options) -> None:
             result[f"{method}, {name}"] = float(right.mean())
             print(f"{method:>6} search, held-out dates in {name}: {right.mean():.2%} right to the last character")
             for row in np.flatnonzero(~right)[:3]:
-                is_date = dates.decode(batch.written[row, 1:])
-                print(f"        {texts[row]} -> {dates.decode(written[row])}, is {is_date}")
+                true = dates.decode(batch.written[row, 1:])
+                print(f"        {texts[row]} -> {dates.decode(written[row])}, is {true}")
     if options.read:
         for text, row in zip(options.read, model.write(own, own_lengths, **beam), strict=True):
             print(f"        {text} -> {dates.decode(row)}")
     texts = [*options.read, *seen_texts[:3], *new_texts[:3]][:6]  # your dates first
-    known = len(options.read) + len(seen_texts[:3])
-    draw(model, texts, known, folder / "attention.png")
+    draw(model, texts, len(options.read) + len(seen_texts[:3]), folder / "attention.png")
     folder.write_json("result.json", result)
     print(f"the attention heat map and numbers are in {folder.path}")
 

@@ -99,7 +99,10 @@ def write_on(program: Program, beginning: Iterable[str], length: int, temperatur
 
 def compute(program: Program, path: Path, out: Path | None) -> str:
     """Computes the outputs for the array in a .npy file; a line says of what."""
-    inputs = np.load(path, allow_pickle=False)
+    try:
+        inputs = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"--batch: expected a .npy file, got {path}: {error}") from error
     outputs = program.functions["call"](inputs)
     if out is None:
         return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
@@ -156,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "deserialize" not in str(error):
             raise
         sys.exit(f"error: JAX {program.contents['jax']} wrote {options.program}, and {jax.__version__} cannot read it")
-    except (ValueError, OSError, EOFError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 
 

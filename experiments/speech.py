@@ -58,8 +58,6 @@ class Options(cli.Cosine):
     """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
     beams: cli.Count = 8
     """Beginnings that beam search keeps."""
-    templates: cli.Count = 20
-    """Recordings of each word that the baseline compares with."""
     run: Path = Path("runs/speech")
 
 
@@ -68,15 +66,9 @@ class Listener(nnx.Module):
 
     def __init__(self, options: Options, mean: np.ndarray, std: np.ndarray, classes: int) -> None:
         self.mean, self.std = (nnx.Variable(jnp.asarray(each)) for each in (mean, std))
-        self.net = models.Transcriber(
-            len(mean),
-            classes,
-            hidden=options.hidden,
-            layers=options.layers,
-            bidirectional=not options.causal,
-            dropout=options.dropout,
-            rngs=nnx.Rngs(options.seed),
-        )
+        sizes: Any = {"hidden": options.hidden, "layers": options.layers, "dropout": options.dropout}
+        sizes |= {"bidirectional": not options.causal}
+        self.net = models.Transcriber(len(mean), classes, **sizes, rngs=nnx.Rngs(options.seed))
 
     def __call__(self, frames: jax.Array, lengths: jax.Array | None = None, **options: Any) -> Any:
         """Stacks of log-mel frames to logits of blank and characters."""
@@ -108,7 +100,7 @@ def main(options: Options) -> None:
         cli.dry_run(options, lambda: state, **work)
         return
     folder = cli.folder_of(options)
-    state, history = train.fit(state, **work, **cli.keeping(options, folder, free=("beams", "templates")))
+    state, history = train.fit(state, **work, **cli.keeping(options, folder, free=("beams",)))
 
     logits = np.asarray(train.predict(state, judged, listen))
     greedy = F.ctc_greedy(logits, judged.lengths)
@@ -117,7 +109,7 @@ def main(options: Options) -> None:
         "network, greedy": sounds.texts_of(greedy.labels, greedy.lengths, alphabet),
         "network, beam search": sounds.texts_of(beam.labels[:, 0], beam.lengths[:, 0], alphabet),
     }
-    near = templates.templates_of(learned, heard.texts, heard.speakers, options.templates)
+    near = templates.templates_of(learned, heard.texts, heard.speakers, most=20)
     if near.words:
         rows = zip(judged.inputs, judged.lengths, strict=True)
         written["nearest templates"] = [templates.transcribe(near, sounds.unstacked(each[:n])) for each, n in rows]
@@ -125,14 +117,13 @@ def main(options: Options) -> None:
         model = state.model()
         model.eval()
         chunked = [stream(model, samples, held_out.rate, alphabet) for samples in held_out.samples]
-        same = np.mean([one == other for one, other in zip(written["network, greedy"], chunked, strict=True)])
+        same = np.mean(np.array(written["network, greedy"]) == chunked)
         print(f"chunk by chunk the network writes what it writes of the whole in {same:.2%} of the recordings")
         written["network, chunk by chunk"] = chunked
     result: dict[str, Any] = {"seconds": sum(record["seconds"] for record in history), "parameters": parameters}
     for name, texts in written.items():
-        words, characters = (
-            rate(held_out.texts, texts) for rate in (metrics.word_error_rate, metrics.character_error_rate)
-        )
+        words = metrics.word_error_rate(held_out.texts, texts)
+        characters = metrics.character_error_rate(held_out.texts, texts)
         result |= {f"word error rate, {name}": words, f"character error rate, {name}": characters}
         print(f"{name:>24}: word error rate {words:7.2%}, character error rate {characters:7.2%}")
     folder.write_json("result.json", result)
@@ -144,20 +135,17 @@ def recordings_of(options: Options) -> tuple[Recordings, Recordings]:
     if options.data_dir is not None:
         with cli.as_typed(folder="--data-dir", recordings="--data-dir", held_out="--held-out"):
             return data.split_speakers(data.load_recordings(options.data_dir), options.held_out)
-    spoken = ((options.strings, digits_aloud.HEARD), (options.tests, digits_aloud.HELD_OUT))
-    drawn = [
-        digits_aloud.strings(number, options.digits, 2 * options.seed + part, voices)
-        for part, (number, voices) in enumerate(spoken)
-    ]
+    most, seed = options.digits, 2 * options.seed
+    heard = digits_aloud.strings(options.strings, most, seed, digits_aloud.HEARD)
+    held_out = digits_aloud.strings(options.tests, most, seed + 1, digits_aloud.HELD_OUT)
     try:
-        return data.speak(drawn[0]), data.speak(drawn[1])
+        return data.speak(heard), data.speak(held_out)
     except ImportError as error:
         raise ImportError(f"{error}; or give recordings with --data-dir") from None
 
 
 def listen(model: Listener, batch: Any) -> jax.Array:
-    logits: jax.Array = model(batch.inputs, batch.lengths)
-    return logits
+    return model(batch.inputs, batch.lengths)
 
 
 def stream(model: Listener, samples: np.ndarray, rate: int, alphabet: str, chunk: int = 10) -> str:
@@ -190,13 +178,11 @@ def draw(
     words = [len(text.split()) for text in said.texts]
     rows = sorted(range(len(words)), key=lambda row: (-min(words[row], 3), words[row], row))
     good, bad = ([row for row in rows if (said.texts[row] == written[row]) == right] for right in (True, False))
-    shown = [*good[:1], *bad[:1], *good[1:2]][:2]
-    heard = [
-        plots.Heard(
-            sounds.unstacked(judged.inputs[row, :n]), jax.nn.softmax(logits[row, :n]), said.texts[row], written[row]
-        )
-        for row, n in zip(shown, judged.lengths[shown], strict=True)
-    ]
+    heard = []
+    for row in [*good[:1], *bad[:1], *good[1:2]][:2]:
+        n = judged.lengths[row]
+        frames, probabilities = sounds.unstacked(judged.inputs[row, :n]), jax.nn.softmax(logits[row, :n])
+        heard.append(plots.Heard(frames, probabilities, said.texts[row], written[row]))
     plots.transcripts(heard, path, ["", *alphabet], hop=sounds.HOP, edges=(0, min(sounds.HIGHEST, said.rate / 2)))
 
 

@@ -26,6 +26,7 @@ from experiments import cifar10, pictures
 from jaxnn import cli, data, inspect, interop, models, plots, train
 from jaxnn.inspect.calibration import Scores
 from jaxnn.inspect.summary import aligned
+from jaxnn.train.ensemble import Setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,35 +86,22 @@ def main(options: Options) -> None:
     best = chosen.best
     interop.save_weights(folder / "best.safetensors", train.ensemble.member(states, best).model(), about=about)
     how = {"preprocess": work["preprocess"], "members_per_chunk": options.at_once}
-
-    def probabilities(model: Any, batch: Any) -> jax.Array:
-        return jax.nn.softmax(model(batch.images).astype(jnp.float32))
-
     every = np.asarray(train.ensemble.predict(states, dataset.test, probabilities, **how))
-    truth, together = dataset.test.labels, every[chosen.whole].mean(0)
+    truth, members = dataset.test.labels, every[chosen.whole]
     scores = [inspect.scores(each, truth) if np.isfinite(each).all() else None for each in every]
-    ensemble = inspect.scores(together, truth)
-    print(settings_table(settings, scores))
-    print(scores_table([score for i in chosen.whole if (score := scores[i]) is not None], ensemble, scores[best]))
-    draw(folder, settings, histories, truth, every[chosen.whole], together)
+    ensemble = inspect.scores(members.mean(0), truth)
+    report(settings, scores, chosen, ensemble)
+    draw(folder, settings, histories, truth, members)
     seconds = sum(record["seconds"] for record in folder.metrics())
-    result = {
-        "seconds": seconds,
-        "learning_rate": chosen.value,
-        "best_run": {"number": best, "seed": int(table["seed"][best])} | _told(scores[best]),
-        "ensemble": {"members": len(chosen.whole)} | _told(ensemble),
-        "runs": [
-            {
-                "learning_rate": float(rate),
-                "seed": int(seed),
-                "diverged": (diverged := train.ensemble.diverged(history)),
-                "epochs": len(history),
-                "validation_accuracy": None if diverged else history[-1]["test_accuracy"],
-                "test": _told(score),
-            }
-            for rate, seed, history, score in zip(*table.values(), histories, scores, strict=True)
-        ],
-    }
+    runs: list[dict[str, Any]] = []
+    for rate, seed, history, score in zip(*table.values(), histories, scores, strict=True):
+        diverged = train.ensemble.diverged(history)
+        run = {"learning_rate": float(rate), "seed": int(seed), "diverged": diverged, "epochs": len(history)}
+        accuracy = None if diverged else history[-1]["test_accuracy"]
+        runs.append(run | {"validation_accuracy": accuracy, "test": score._asdict() if score else {}})
+    result: dict[str, Any] = {"seconds": seconds, "learning_rate": chosen.value, "runs": runs}
+    result["best_run"] = {"number": best, "seed": int(table["seed"][best])} | runs[best]["test"]
+    result["ensemble"] = {"members": len(members)} | ensemble._asdict()
     folder.write_json("result.json", result)
     print(
         f"{len(histories)} runs in {seconds:.0f} s; {chosen.value:g} is the best learning rate; pictures, numbers and "
@@ -135,27 +123,34 @@ def load_best(path: Path) -> nnx.Module:
     return model
 
 
-def settings_table(settings: list[train.ensemble.Setting], scores: list[Scores | None]) -> str:
-    """A line a learning rate: means and standard deviations over its runs."""
+def probabilities(model: Any, batch: Any) -> jax.Array:
+    return jax.nn.softmax(model(batch.images).astype(jnp.float32))
+
+
+def report(settings: list[Setting], scores: list[Scores | None], chosen: Setting, ensemble: Scores) -> None:
+    """Prints a line a learning rate, and the ensemble beside its members and the best run."""
     rows = [["learning rate", "runs", "diverged", "validation accuracy", "test accuracy"]]
     for each in settings:
-        tested = [score.accuracy for i in each.whole if (score := scores[i]) is not None]
+        tested = np.array([score.accuracy for i in each.whole if (score := scores[i])])
         runs, lost = len(each.runs), len(each.runs) - len(each.whole)
-        rows.append([f"{each.value:g}", f"{runs}", f"{lost}", _spread(each.accuracy), _spread(np.array(tested))])
-    return aligned(rows, "rrrrr")
+        rows.append([f"{each.value:g}", f"{runs}", f"{lost}", spread(each.accuracy), spread(tested)])
+    print(aligned(rows, "rrrrr"))
+    alone, best = [score for i in chosen.whole if (score := scores[i])], scores[chosen.best]
+    columns = {f"mean of the {len(alone)} runs": np.mean(alone, axis=0), f"ensemble of the {len(alone)}": ensemble}
+    columns |= {"best run": best} if best else {}
+    rows = [["on the test pictures", "accuracy", "log-likelihood", "calibration error"]]
+    rows += [[name, f"{right:.2%}", f"{-loss:.4f}", f"{error:.2%}"] for name, (right, loss, error) in columns.items()]
+    print(aligned(rows, "lrrr"))
 
 
-def scores_table(alone: list[Scores], together: Scores, best: Scores | None) -> str:
-    """The ensemble beside its members and the best run, on the test pictures."""
-    columns = {f"mean of the {len(alone)} runs": np.mean(alone, axis=0), f"ensemble of the {len(alone)}": together}
-    columns |= {} if best is None else {"best run": best}
-    rows = [[name, f"{right:.2%}", f"{-loss:.4f}", f"{error:.2%}"] for name, (right, loss, error) in columns.items()]
-    return aligned([["on the test pictures", "accuracy", "log-likelihood", "calibration error"], *rows], "lrrr")
+def spread(values: np.ndarray) -> str:
+    if not len(values):
+        return "none"
+    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+    return f"{100 * values.mean():.2f} ± {100 * deviation:.2f} %"
 
 
-def draw(
-    folder: train.RunFolder, settings: Any, histories: Any, truth: np.ndarray, members: np.ndarray, together: np.ndarray
-) -> None:
+def draw(folder: train.RunFolder, settings: list[Setting], histories: Any, truth: np.ndarray, members: Any) -> None:
     # To the history of a run, `test` is what is evaluated after each epoch; here that is the validation part.
     renamed = [[{k.replace("test_", "validation_"): v for k, v in r.items()} for r in h] for h in histories]
     groups = {f"learning rate {each.value:g}": [renamed[i] for i in each.runs] for each in settings}
@@ -164,22 +159,9 @@ def draw(
     results = {each.value: [*(100 * each.accuracy), *lost[each.value]] for each in settings}
     plots.by_setting(results, folder / "learning_rates.png", x="learning rate", y="validation accuracy in %")
     pooled = inspect.reliability(members.reshape(-1, members.shape[-1]), np.tile(truth, len(members)))
-    lines = {
-        f"{len(members)} single runs, pooled": pooled,
-        f"ensemble of the {len(members)}": inspect.reliability(together, truth),
-    }
+    together = inspect.reliability(members.mean(0), truth)
+    lines = {f"{len(members)} single runs, pooled": pooled, f"ensemble of the {len(members)}": together}
     plots.reliability(lines, folder / "reliability.png")
-
-
-def _spread(values: np.ndarray) -> str:
-    if not len(values):
-        return "none"
-    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
-    return f"{100 * values.mean():.2f} ± {100 * deviation:.2f} %"
-
-
-def _told(scores: Scores | None) -> dict[str, Any]:
-    return {} if scores is None else scores._asdict()
 
 
 if __name__ == "__main__":

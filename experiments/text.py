@@ -5,16 +5,13 @@
     python -m experiments.text --data-dir reviews.csv --tokens words --pooling mean
 
 The default tells 23 languages apart by the messages of Django in its translators' words (`jaxnn.data.load_languages`),
-half of which have fewer than 30 letters. Whole documents are held out: the parts `auth` and `admindocs`, translated
-apart from the others. The defaults were chosen with `admin` held out instead.
+half of which have fewer than 30 letters. Whole documents are held out: the parts `auth` and `admindocs`. The defaults
+were chosen with `admin` held out instead. `--data-dir` reads texts of your own (`jaxnn.data.load_texts`).
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
 (or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
 some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words and, where
 the network reads characters, of one to three letters within a word.
-
-`--data-dir` reads a folder with a sub-folder of text files a class (also `train` and `test`, as the Large Movie Review
-Dataset has them), or a CSV file with the columns text and label (`jaxnn.data.load_texts`).
 
 Leaves config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
 sure the network is without it.
@@ -40,7 +37,7 @@ class Options(cli.Cosine):
     """Options of the text classifier."""
 
     data_dir: Path | None = None
-    """Texts of your own: a folder with a sub-folder a class, or a CSV file with the columns text and label."""
+    """A folder with a sub-folder of texts a class, also `train` and `test`, or a CSV file of text and label."""
     test_fraction: cli.Share = 0.2
     """Share of your documents to hold out, where they have no part `test`."""
     tokens: Literal["characters", "words"] = "characters"
@@ -76,7 +73,9 @@ class Batch(NamedTuple):
 def main(options: Options) -> None:
     """Trains the network, and compares it with bags of words and letters."""
     cli.check_run(options)
-    texts = load(options)
+    with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
+        split: Any = {"test_fraction": options.test_fraction, "seed": options.seed}
+        texts = data.load_texts(options.data_dir, **split) if options.data_dir else data.load_languages()
     vocabulary = Vocabulary.of(texts.train.texts, options.tokens)
     # Pieces of a longer text are shown than are read at once.
     learned = Batch(*vocabulary.encode(texts.train.texts, 2 * options.length), texts.train.labels)
@@ -88,8 +87,8 @@ def main(options: Options) -> None:
     steps = cli.steps_of(options.epochs, len(learned.labels), options.batch_size)
     tx = train.optimizer("adam", options.learning_rate, steps=steps, schedule="cosine", clip_norm=1.0)
     state = train.create_state(model, tx, jax.random.key(options.seed))
-    work: dict[str, Any] = {"data": learned, "loss_fn": train.losses.classification(apply_fn=logits)}
-    work |= {"test_data": held_out, "preprocess": pieces(options)}
+    work: dict[str, Any] = {"data": learned, "test_data": held_out, "preprocess": pieces(options)}
+    work |= {"loss_fn": train.losses.classification(apply_fn=logits)}
     work |= {"epochs": options.epochs, "batch_size": options.batch_size}
     if options.dry_run:
         cli.dry_run(options, lambda: state, **work)
@@ -114,13 +113,6 @@ def main(options: Options) -> None:
     draw(state, vocabulary, texts, held_out, predicted["LSTM"], folder / "words.png")
     folder.write_json("result.json", {"seconds": seconds, "parameters": parameters, "scores": scores})
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
-
-
-def load(options: Options) -> TextDataset:
-    if options.data_dir is None:
-        return data.load_languages()
-    with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
-        return data.load_texts(options.data_dir, test_fraction=options.test_fraction, seed=options.seed)
 
 
 def pieces(options: Options) -> Preprocess:
@@ -180,17 +172,16 @@ def draw(
     model = state.model()
     model.eval()
     read = train.jit(lambda tokens, lengths: model(tokens, lengths=lengths))
-    parts = np.asarray(inspect.occlusion(read, tokens, lengths, replacement=vocabulary.UNKNOWN))
-    wrong = guess[rows] != labels
+    parts = inspect.occlusion(read, tokens, lengths, replacement=vocabulary.UNKNOWN)
     plots.highlights(
         [vocabulary.split(texts.test.texts[row])[:n] for row, n in zip(rows, lengths, strict=True)],
-        [part[:n] for part, n in zip(parts, lengths, strict=True)],
+        [part[:n] for part, n in zip(np.asarray(parts), lengths, strict=True)],
         path,
         names=[
-            names[label] + (f", taken for {names[guess[row]]}" if bad else "")
-            for row, label, bad in zip(rows, labels, wrong, strict=True)
+            names[true] if true == said else f"{names[true]}, taken for {names[said]}"
+            for true, said in zip(labels, guess[rows], strict=True)
         ],
-        wrong=list(wrong),
+        wrong=list(guess[rows] != labels),
         title=f"held-out texts: the darker a {vocabulary.kind[:-1]}, the less sure the network is without it",
     )
 

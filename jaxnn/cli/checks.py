@@ -148,7 +148,7 @@ def as_typed(**options: str) -> Iterator[None]:
 
     Raises:
         ValueError: Instead of one that names such an argument before its first colon.
-        FileNotFoundError: Likewise.
+        OSError: Likewise; FileNotFoundError stays one.
 
     Example:
         >>> from jaxnn import cli, train
@@ -160,11 +160,11 @@ def as_typed(**options: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         # Arguments are named before the first colon.
         about, *rest = re.split("(?=:)", str(error), maxsplit=1)
         named = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), about)
         if named == about:
             raise
-        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        kind = next(kind for kind in (ValueError, FileNotFoundError, OSError) if isinstance(error, kind))
         raise kind(named + "".join(rest)) from error

@@ -93,7 +93,7 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
             return tyro.cli(options, args=words, default=default, prog=program, description=description, config=config)
         except SystemExit as error:
             if error.code:
-                raise ValueError(_sentence(said.getvalue())) from None
+                raise ValueError(_sentence(said.getvalue()).removesuffix(".") + _advice(words, default)) from None
             sys.stdout.flush()
             raise
         except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
@@ -110,6 +110,17 @@ def _with_files(options: Options, paths: list[Path]) -> Options:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return options
+
+
+def _advice(words: list[str], default: Any) -> str:
+    """Says how to type several values where they are typed with commas."""
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag, _, word = word.partition("=")
+        if "," in word and isinstance(getattr(default, flag[2:].replace("-", "_"), None), tuple):
+            return f"; separate values by spaces: {flag} {word.replace(',', ' ')}"
+    return ""
 
 
 def _sentence(box: str) -> str:

@@ -152,7 +152,8 @@ def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
         The folder.
 
     Raises:
-        ValueError: If the folder cannot be made, or holds nothing to resume; it names the option.
+        ValueError: If there is nothing to resume, or it is no name of a folder; it names the option.
+        OSError: If the folder cannot be made; likewise.
 
     Example:
         >>> from pathlib import Path

@@ -63,7 +63,7 @@ def spread(
     axes.set_ylabel(words(metric))
     over_epochs(axes)
     said = "lines: means; bands: lowest to highest run\nlast epoch: mean ± standard deviation"
-    axes.legend(frameon=False, title=said, title_fontsize=8, fontsize=9, alignment="left")
+    axes.legend(edgecolor="none", title=said, title_fontsize=8, fontsize=9, alignment="left")
     save(figure, path)
 
 
@@ -110,7 +110,7 @@ def by_setting(results: Mapping[float, Sequence[float]], path: Path, *, x: str, 
     if lost:
         low = axes.get_ylim()[0]
         axes.plot(lost, [low] * len(lost), "x", color=TEST, markersize=9, clip_on=False, label="some diverged")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(edgecolor="none", fontsize=9)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_xticks(sorted(results), [f"{setting:g}" for setting in sorted(results)])
@@ -153,7 +153,7 @@ def reliability(groups: Mapping[str, Reliability], path: Path) -> None:
         lower.bar(centres + offset, group.size / group.size.sum(), width, color=f"C{number}")
     upper.set_ylabel("share that is right")
     upper.set_ylim(-0.03, 1.03)
-    upper.legend(frameon=False, fontsize=9)
+    upper.legend(edgecolor="none", fontsize=9)
     lower.set_ylabel("share of all")
     lower.set_yscale("log")
     lower.minorticks_off()

@@ -1,5 +1,6 @@
 """Loss and accuracy of runs over their epochs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylabel(words(name))
         over_epochs(axes)
         if axes.lines:
-            axes.legend(frameon=False)
+            axes.legend(edgecolor="none")
     save(figure, path)
 
 
@@ -81,16 +82,19 @@ def compare(
     panels: dict[str, list[str]] = {}
     for one in metrics:
         panels.setdefault(one.removeprefix("train_").removeprefix("test_"), []).append(one)
-    figure = new_figure(6.0 * len(panels), 4.0)
-    for axes, (shared, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for number, (run, history) in enumerate(histories.items()):
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(6.0 * columns, 4.0 * rows)
+    for number, (shared, names) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, number)
+        for colour, (run, history) in enumerate(histories.items()):
             for name in names:
                 which = "" if len(names) == 1 else ", training" if name.startswith("train_") else ", test"
-                _line(axes, f"{run}{which}", history, name, f"C{number % 10}", dashed=which == ", training")
+                _line(axes, f"{run}{which}", history, name, f"C{colour % 10}", dashed=which == ", training")
         axes.set_ylabel(words(names[0] if len(names) == 1 else shared))
         over_epochs(axes)
         if axes.lines:
-            axes.legend(frameon=False, fontsize="small" if len(axes.lines) > 4 else None)
+            axes.legend(edgecolor="none", fontsize="small" if len(axes.lines) > 4 else None)
     save(figure, path)
 
 

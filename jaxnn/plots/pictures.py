@@ -91,7 +91,7 @@ def predictions(
         if title is None:
             title = (
                 f"{len(right)} right and {len(wrong)} wrong, chosen from {len(truth):,} test pictures "
-                f"(accuracy {np.mean(truth == guess):.2%}); wrong ones in red, with the true class"
+                f"(accuracy {100 * np.mean(truth == guess):.2f} %); wrong ones in red, with the true class"
             )
         given, truth, guess = [given[i] for i in chosen], truth[chosen], guess[chosen]
     shown = _pictures(given)
@@ -171,7 +171,7 @@ def _grid(
     cell = side * min(3.0, max(1 / 3, tallest))
     width = max(2.5, side * columns) + (0.9 if scale else 0)
     lines = [] if title is None else textwrap.wrap(title, int(13 * width))
-    height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.2 if lines else 0)
+    height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.08 if lines else 0)
     figure = new_figure(width, height)
     # All pictures in one pair of axes, in inches: a pair of axes for each takes ten times as long.
     axes = figure.add_subplot()

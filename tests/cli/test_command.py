@@ -194,3 +194,10 @@ def test_without_tyro_the_extra_is_named(parse, monkeypatch):
     monkeypatch.setitem(sys.modules, "tyro", None)
     with pytest.raises(SystemExit, match=r"error: jaxnn.cli: tyro is not installed; .*: pip install .*\[experiments\]"):
         parse()
+
+
+@pytest.mark.parametrize("typed", [("--hidden", "3,4"), ("--hidden=3,4",), ("--hidden", "3", "4,")])
+def test_values_with_commas_between_them_are_told_to_have_spaces(typed, parse, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(*typed)
+    assert "; separate values by spaces: --hidden " in capsys.readouterr().err

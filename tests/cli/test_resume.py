@@ -37,7 +37,12 @@ def a_run(files=(), checkpoints=()):
             "and checkpoints of ReLU but no .* of tanh, so",
         ),
         ([], ["tanh"], tuple(mlp.ACTIVATIONS), "a run but no checkpoints of sigmoid, so"),
-        (["metrics.jsonl"], ["frozen/3"], rows.NETWORKS, "and checkpoints of frozen but no checkpoints of joint, so"),
+        (
+            ["metrics.jsonl"],
+            ["frozen/3"],
+            rows.NETWORKS,
+            "and checkpoints of frozen but no checkpoints of joint, so",
+        ),
     ],
 )
 def test_what_is_gone_is_named(files, checkpoints, networks, gone):
@@ -63,3 +68,9 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
 )
 def test_what_can_go_on_goes_on(files, checkpoints, networks):
     assert folder_of(Kept(resume=a_run(files, checkpoints).path), networks).path == Path("runs/x")
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_its_option():
+    Path("file").touch()
+    with pytest.raises(OSError, match=r"^--run: the run folder .*runs cannot be made .file is a file.; choose one"):
+        folder_of(Kept(run=Path("file/runs")))

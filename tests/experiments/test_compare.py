@@ -63,8 +63,8 @@ def test_what_cannot_be_compared_is_left_out_and_said(capsys):
         "runs/other": "it has no training loss, which the others have",
         "runs/bare": "it has no metric of training or test",
         "runs/mlp": "it has no metrics.jsonl",
-        "runs/empty": "its metrics.jsonl is empty",
-        "runs/compare.png": "it is a file",
+        "runs/empty": "its metrics are not over epochs",
+        "runs/compare.png": "there is no such folder",
         "nowhere": "there is no such folder",
     }
 

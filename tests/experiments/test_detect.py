@@ -91,23 +91,17 @@ def test_it_leaves_numbers_and_a_picture(run):
     assert (run / "detections.png").stat().st_size > 0
 
 
-def test_no_digit_of_the_test_set_is_trained_on(run, tmp_path, monkeypatch):
-    """Other test digits change nothing of what is learned, bit for bit, only what it is judged by."""
+def test_no_digit_of_the_test_set_is_trained_on_and_a_killed_run_goes_on(run, tmp_path, monkeypatch):
+    """Other test digits, and a stop, change nothing of what is learned, bit for bit, only what it is judged by."""
     digits = data.load_digits()
     other = digits.test._replace(images=255 - digits.test.images, labels=(digits.test.labels + 1) % 10)
     monkeypatch.setattr(data, "load_digits", lambda: digits._replace(test=other))
-    detect.main(detect.Options(**TINY, run=tmp_path / "other"))
+    die_before_checkpoint(2, monkeypatch, detect.main, detect.Options(**TINY, run=tmp_path / "other"))
+    resume(detect, tmp_path / "other", monkeypatch)
     ((one, trained),), ((two, again),) = saved(run).values(), saved(tmp_path / "other").values()
     assert one == two
     assert [record["train_loss"] for record in trained] == [record["train_loss"] for record in again]
     assert [record["test_loss"] for record in trained] != [record["test_loss"] for record in again]
-
-
-def test_it_resumes_bit_for_bit(run, tmp_path, monkeypatch):
-    stopped = tmp_path / "stopped"
-    die_before_checkpoint(2, monkeypatch, detect.main, detect.Options(**TINY, run=stopped))
-    resume(detect, stopped, monkeypatch)
-    assert saved(stopped) == saved(run)
 
 
 def folder(count=3):

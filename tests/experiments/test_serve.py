@@ -106,6 +106,7 @@ def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
         ("missing.jaxprogram", "missing.jaxprogram"),
         ("broken.jaxprogram", "broken.jaxprogram is damaged or no exported program"),
         ("pictures.jaxprogram --characters ab", "--characters: expected a program that reads characters"),
+        ("pictures.jaxprogram --batch empty.npy", "--batch: expected a .npy file, got empty.npy: No data left in file"),
         ("characters.jaxprogram --picture broken.jaxprogram", "--picture: expected a program for pictures"),
         ("characters.jaxprogram --characters abc", "--characters: expected characters of 'ab ', got 'c'"),
         ("characters.jaxprogram --characters ab --temperature 0", "--temperature: expected a positive number"),
@@ -114,5 +115,6 @@ def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
 )
 def test_what_cannot_be_served_is_told(line, message, pictures, characters):
     Path("broken.jaxprogram").write_bytes(b"no zip")
+    Path("empty.npy").touch()
     with pytest.raises(SystemExit, match=message):
         serve.main(line.split())

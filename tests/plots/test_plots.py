@@ -190,7 +190,7 @@ def test_of_many_predictions_half_are_wrong_ones(figures):
     truth = np.arange(20) % 2
     plots.predictions(RNG.random((20, 8, 8, 1)), truth, np.zeros(20, int), "p.png", most=5)
     told = figures[0].get_suptitle().replace("\n", " ")
-    assert told.startswith("3 right and 2 wrong, chosen from 20 test pictures (accuracy 50.00%)")
+    assert told.startswith("3 right and 2 wrong, chosen from 20 test pictures (accuracy 50.00 %)")
     (axes,) = figures[0].axes
     assert [text.get_text() for text in axes.texts] == ["0, is 1", "0, is 1", "0", "0", "0"]
 
