@@ -19,6 +19,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         IsADirectoryError: If `path` is a folder.
         FileNotFoundError: If its folder does not exist.
+        OSError: If it cannot be written; the error names the file, on a full disk too.
 
     Example:
         >>> import pathlib
@@ -37,5 +38,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a failed write does not know its file
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)

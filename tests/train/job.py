@@ -70,6 +70,10 @@ def trained(parallel, folder):
     save_final(parallel, state, folder)
 
 
+def logits(model, batch):
+    return model(batch.images)
+
+
 def everything(parallel, folder):
     """A fit and a streamed epoch; what each process saw of them."""
     state, history = fit(parallel, folder, run=train.RunFolder(folder))
@@ -84,6 +88,7 @@ def everything(parallel, folder):
         "told": told(lambda: parallel.state(train.create_state(MLP(), optax.sgd(0.1), jax.random.key(me)))),
         "devices": jax.device_count(),
         "history": history,
+        "predicted": np.asarray(train.predict(state, blobs(11), logits)).tolist(),
         "split": not state.params["hidden"]["kernel"].is_fully_replicated,
         "streamed": np.asarray(metrics["loss"]).tolist(),
         "read": source.read,
@@ -132,6 +137,8 @@ def unlike(parallel, folder):
         "arguments": told(lambda: train.fit(start(), blobs(8), loss_fn, epochs=1 + me, parallel=parallel)),
         "alone": told(lambda: train.fit(start(), blobs(8), loss_fn, checkpoints=train.Checkpoints(folder / "alone"))),
     }
+    members = train.ensemble.create(lambda key: MLP(), train.optimizer("sgd"), {"seed": [me]})
+    result["members"] = told(lambda: train.ensemble.fit(members, blobs(8), loss_fn, epochs=1 + me))
     batches = train.Generated(lambda key: jax.random.normal(key, (8, 2)), steps=10)
     step = parallel.step(train.make_step(lambda w, x, key: ((x @ w - x[:, 0]) ** 2, {})))
     late = train.loop.Budget(seconds=60, began=time.perf_counter() - 60 * me)  # is over at once in the last process

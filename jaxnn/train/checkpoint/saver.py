@@ -33,7 +33,7 @@ class Saver:
 
     A context manager. While it is open, a second process that opens the folder gets an error. SIGTERM and Ctrl-C are
     deferred to the next call of `stop_if_asked`; a second signal ends the process at once. On exit it waits until the
-    last checkpoint is written.
+    last checkpoint is written; a signal that came after the last `stop_if_asked` is then raised again.
 
     Args:
         options: Where and how often to save.
@@ -117,6 +117,8 @@ class Saver:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
+        if error is None and self._wish.asked is not None:
+            signal.raise_signal(self._wish.asked)  # came after the last `stop_if_asked`: it is not to be lost
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnn import keys
@@ -35,12 +35,15 @@ SMALLEST = 4096
 class Parallel:
     """How training is sharded over devices: the result of `parallel`, an argument of `fit`.
 
-    Every batch is sharded over all devices. The state is sharded over the axis `shard` and replicated along `data`. So
-    with `shard` of 1 each device holds all of the state (plain data parallelism), with `data` of 1 all devices together
-    hold it once (ZeRO's third stage, or FSDP), and otherwise every group of `shard` devices holds it once.
+    Every batch is sharded over all devices. The state is sharded over the axis `shard` and replicated along the others:
+    every group of devices along `shard` holds it once (all devices together: ZeRO's third stage, or FSDP).
 
     Attributes:
-        mesh: The devices, with axes `data` and `shard`.
+        mesh: The devices, a mesh of any axes, kept with automatic ones: `data` and `shard` where `parallel` made it.
+        shard: The axis over which the state is sharded; None replicates it.
+
+    Raises:
+        ValueError: If the mesh does not have the axis.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -57,6 +60,17 @@ class Parallel:
     """
 
     mesh: Mesh
+    shard: str | None = "shard"
+
+    def __post_init__(self) -> None:
+        axes = self.mesh.axis_names
+        if self.shard is not None and self.shard not in axes:
+            raise ValueError(
+                f"shard: expected an axis of the mesh, {' or '.join(map(repr, axes))}, got {self.shard!r}; name the "
+                "one to shard parameters and optimiser over, or give None to replicate them."
+            )
+        # Explicit axes would have the model shard the program, not XLA.
+        object.__setattr__(self, "mesh", Mesh(self.mesh.devices, axes))
 
     @property
     def devices(self) -> int:
@@ -81,7 +95,7 @@ class Parallel:
         """Returns the sharding of each array of a state, as a state of shardings.
 
         Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are split along their
-        longest axis that divides by the mesh's `shard`; arrays without such an axis, and all others, are replicated.
+        longest axis that divides by the size of `shard`; arrays without such an axis, and all others, are replicated.
 
         Args:
             state: A state, or its shapes (`jax.eval_shape`).
@@ -145,9 +159,8 @@ class Parallel:
             Global arrays, sharded along their first axis.
         """
         sharding, processes = self.batch_sharding, self._processes
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, x, (processes * x.shape[0], *x.shape[1:])), batch
-        )
+        made = jax.make_array_from_process_local_data
+        return jax.tree.map(lambda x: made(sharding, x, (processes * x.shape[0], *x.shape[1:])), batch)
 
     def rows(self, batch_size: int) -> np.ndarray:
         """Returns the rows of a global batch that the devices of this process hold, ascending."""
@@ -198,7 +211,7 @@ class Parallel:
     @property
     def batch_sharding(self) -> NamedSharding:
         """The sharding of a batch: over all devices along its first axis."""
-        return self._sharding(P(("data", "shard")))
+        return self._sharding(P(self.mesh.axis_names))
 
     @property
     def _processes(self) -> int:
@@ -208,12 +221,12 @@ class Parallel:
         return NamedSharding(self.mesh, spec)
 
     def _split(self, array: Any) -> NamedSharding:
-        parts = self.mesh.shape["shard"]
+        parts = 1 if self.shard is None else self.mesh.shape[self.shard]
         fitting = [axis for axis, size in enumerate(array.shape) if size % parts == 0]
         if parts == 1 or array.size < SMALLEST or not fitting:
             return self._sharding(P())
         longest = max(fitting, key=lambda axis: array.shape[axis])
-        return self._sharding(P(*[None] * longest, "shard"))
+        return self._sharding(P(*[None] * longest, self.shard))
 
     def _exchanged(self, array: Any) -> jax.Array:
         length = array.shape[0]
@@ -274,17 +287,12 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
     there = jax.devices()
     count = len(there) if devices is None else check_count("devices", devices)
     if not 1 <= count <= len(there):
-        platform, plural = there[0].platform, "" if len(there) == 1 else "s"
-        eight = "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU."
-        raise ValueError(
-            f"devices: expected 1 to {len(there)}, since JAX sees {len(there)} {platform} device{plural} here, "
-            f"got {count}{eight if platform == 'cpu' else ''}"
-        )
+        kinds = f"{len(there)} {there[0].platform} {'device' if len(there) == 1 else 'devices'}"
+        advice = "; XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight of one CPU."
+        more = advice if there[0].platform == "cpu" else ""
+        raise ValueError(f"devices: expected 1 to {len(there)}, since JAX sees {kinds} here, got {count}{more}")
     if jax.process_count() > 1 and count != len(there):
         raise ValueError(f"devices: expected all {len(there)} of a job of {jax.process_count()} processes, got {count}")
     if count % check_count("shard", shard):
         raise ValueError(f"shard: expected a divisor of the {count} device{'s' if count > 1 else ''}, got {shard}")
-    mesh = jax.make_mesh(
-        (count // shard, shard), ("data", "shard"), axis_types=(AxisType.Auto,) * 2, devices=there[:count]
-    )
-    return Parallel(mesh)
+    return Parallel(jax.make_mesh((count // shard, shard), ("data", "shard"), devices=there[:count]))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn.counts import check_count
 from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.checkpoint.options import Checkpoints
+from jaxnn.train.devices import distributed
 from jaxnn.train.devices.shortage import tell_of_shortage
 from jaxnn.train.ensemble.members import count_members
 from jaxnn.train.ensemble.program import make
@@ -26,13 +27,14 @@ from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
-from jaxnn.train.step.evaluate import check_batches, evaluate
+from jaxnn.train.step.evaluate import check_batches, make_evaluation
 from jaxnn.train.step.hyperparameters import hyperparameters
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess, make_step
 
 
+@distributed.tell_of_lost_processes()
 @tell_of_shortage("use a smaller members_per_chunk or batch_size (and test_batch_size)")
 def fit(
     states: TrainState,
@@ -100,6 +102,7 @@ def fit(
             while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
         OutOfMemoryError: If the memory of a device does not hold what training needs.
+        ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
             `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members.
 
@@ -140,22 +143,20 @@ def fit(
         loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
     )
     epoch_fn = make_epoch(step_fn, batch_size=batch_size, drop_last=drop_last)
+    evaluate = make_evaluation(
+        loss_fn,
+        preprocess=preprocess,
+        batch_size=test_batch_size,
+        reduction=reduction,
+        drop_last=drop_last and reduction == "batch",
+        ema=ema,
+    )
 
     def train_and_test(state: TrainState, data: Any, test_data: Any) -> tuple[TrainState, Any]:
         state, metrics = epoch_fn(state, data)
         if test_data is None:
             return state, (metrics, {})
-        test = evaluate(
-            state,
-            test_data,
-            loss_fn,
-            preprocess=preprocess,
-            batch_size=test_batch_size,
-            reduction=reduction,
-            drop_last=drop_last and reduction == "batch",
-            ema=ema,
-        )
-        return state, (metrics, test)
+        return state, (metrics, evaluate(state, test_data))
 
     ensemble = make(
         train_and_test,
@@ -166,6 +167,7 @@ def fit(
     )
     data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
     first = int(states.step[0]) // steps
+    distributed.check_same("ensemble.fit", f"{epochs=}, {first=}", "give every process as many epochs, of its members")
     same = {"batch_size": batch_size} | ({"drop_last": True} if drop_last else {})
     with Progress(epochs, first=first, enabled=progress) as display:
         program = Members(

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -128,6 +129,8 @@ def drive(
             if isinstance(sink, AbstractContextManager):
                 stack.enter_context(sink)
         log = MetricsLog(run, after)
+        if profile is not None:
+            os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
             program.resume(state, position, display)
             stopped = distributed.anywhere(bool(resumed(sinks, position.history)))
@@ -168,8 +171,8 @@ def drive(
             if saver is not None and _is_due(saver, record):
                 saver.save(state, position)
         if saver is not None:
-            saver.stop_if_asked(state, position)
             saver.save(state, position, wait=True)
+            saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
     return state, position.history
 
 
@@ -180,9 +183,19 @@ def _is_due(saver: Saver, record: Record | None) -> bool:
     return int(record["epoch"]) % every == 0
 
 
-def _trace(folder: str | os.PathLike[str] | None) -> AbstractContextManager[Any]:
+@contextmanager
+def _trace(folder: str | os.PathLike[str] | None) -> Iterator[None]:
     if folder is None:
-        return nullcontext()
+        yield
+        return
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # the program, without every Python call of other threads
-    return jax.profiler.trace(os.fspath(folder), create_perfetto_trace=True, profiler_options=options)
+    jax.profiler.start_trace(os.fspath(folder), create_perfetto_trace=True, profiler_options=options)
+    try:
+        yield
+    finally:
+        try:
+            jax.profiler.stop_trace()
+        except (OSError, jax.errors.JaxRuntimeError) as error:
+            text = f"profile: the trace could not be written to {os.fspath(folder)} ({distributed.reason(error)}); "
+            warnings.warn(f"{text}training continues without it", RuntimeWarning, stacklevel=4)

@@ -25,8 +25,7 @@ from jaxnn.train.run.record import History
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
-from jaxnn.train.step.evaluate import check_batches, evaluate_unchecked
-from jaxnn.train.step.expected import check_static
+from jaxnn.train.step.evaluate import check_batches, make_evaluation
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess, make_step
@@ -139,7 +138,6 @@ def fit(
     left_out = drop_last and reduction == "batch"
     if test_data is not None:
         _check_is_whole(test_data)
-        check_static(loss_fn=loss_fn, preprocess=preprocess)
         test_batch_size = test_batch_size if parallel is None else parallel.up(test_batch_size)
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
@@ -160,13 +158,15 @@ def fit(
         state, test_data = parallel.state(state), parallel.data(test_data)
         preprocess = parallel.preprocess(preprocess)
 
-    tested = {
-        "preprocess": preprocess,
-        "batch_size": test_batch_size,
-        "reduction": reduction,
-        "drop_last": left_out,
-        "ema": ema,
-    }
+    evaluate = make_evaluation(
+        loss_fn,
+        preprocess=preprocess,
+        batch_size=test_batch_size,
+        reduction=reduction,
+        drop_last=left_out,
+        ema=ema,
+        compiler_options=compiler_options,
+    )
     if not distributed.is_first():
         run, progress, profile = None, False, None
     first = start // steps
@@ -174,9 +174,8 @@ def fit(
     with Progress(epochs, first=first, enabled=progress) as display:
         program = Epochs(training, steps=steps, chunk=chunk, start=start, epochs=epochs, display=display)
         if test_data is not None:
-            compiled = evaluate_unchecked.with_options(compiler_options)
-            program.evaluate = lambda state: compiled(state, test_data, loss_fn, **tested)
-            program.trace_evaluation = lambda state: compiled.trace(state, test_data, loss_fn, **tested)
+            program.evaluate = lambda state: evaluate(state, test_data)
+            program.trace_evaluation = lambda state: evaluate.trace(state, test_data)
             program.lost_in_test = lambda: nonfinite.advice(test_data, check, "test")
         return drive(
             program,

@@ -43,7 +43,7 @@ class MetricsLog:
         except OSError as error:
             self.behind = True
             text = (
-                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror}); training continues, and "
-                "the missing lines are written with the next line"
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror or error}); training continues, "
+                "and the missing lines are written with the next line"
             )
             warnings.warn(text, CheckpointWarning, stacklevel=3)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ class TensorBoard:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.record_writer import RecordWriter
 
-        history = [r for r in self._run.metrics() if r.get("epoch", 0) < record["epoch"]] + [record]
+        history = [r for r in self._run.metrics() if r.get("step", math.inf) < record["step"]] + [record]
         self._folder.mkdir(exist_ok=True)
         before = list(self._folder.glob(f"events.out.tfevents.*{_OURS}"))
         # Not SummaryWriter: a full disk ends the thread it writes in, and its full queue then blocks training forever.
@@ -107,9 +108,9 @@ class TensorBoard:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
-        at = time.time() - sum(record["seconds"] for record in history)
+        at = time.time() - sum(record.get("seconds", 0.0) for record in history)
         for record in history:
-            at += record["seconds"]
+            at += record.get("seconds", 0.0)
             values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record)]
             event = Event(wall_time=at, step=record["step"], summary=Summary(value=values))
             self._writer.write(event.SerializeToString())

@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
 from jaxnn.train.losses.types import LossFn, Metrics
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
-from jaxnn.train.step.compiling import Options, jit
+from jaxnn.train.step.compiling import Jitted, Options, jit
 from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, losses_and_metrics
 from jaxnn.train.step.labels import LabelCheck
-from jaxnn.train.step.state import TrainState, apply, check_state
+from jaxnn.train.step.state import TrainState, apply, check_state, without_optimizer
 from jaxnn.train.step.step import Preprocess
 
 
@@ -67,9 +68,8 @@ def evaluate(
     check_loss_fn(loss_fn)
     check_static(loss_fn=loss_fn, preprocess=preprocess)
     LabelCheck(state, loss_fn, preprocess, batch_size)(data)
-    compiled = evaluate_unchecked.with_options(compiler_options)
-    metrics: Metrics = compiled(
-        state,
+    metrics: Metrics = _evaluate.with_options(compiler_options)(
+        without_optimizer(state),
         data,
         loss_fn,
         preprocess=preprocess,
@@ -81,8 +81,7 @@ def evaluate(
     return metrics
 
 
-@partial(jit, static_argnames=("loss_fn", "preprocess", "batch_size", "reduction", "drop_last", "ema"))
-def evaluate_unchecked(
+def mean_metrics(
     state: TrainState,
     data: Any,
     loss_fn: LossFn,
@@ -93,7 +92,7 @@ def evaluate_unchecked(
     drop_last: bool = False,
     ema: bool = False,
 ) -> Metrics:
-    """`evaluate` of data whose labels were checked before."""
+    """`evaluate` of data whose labels were checked before, for use inside `jit`."""
     state = state.averaged() if ema else state
     used = check_batches(batching.count(data), batch_size, reduction, drop_last)
 
@@ -121,6 +120,22 @@ def evaluate_unchecked(
     }
     n = batching.nonzero(totals.pop("examples")) if "examples" in totals else used
     return {name: total / n for name, total in totals.items()}
+
+
+def make_evaluation(loss_fn: LossFn, *, compiler_options: Options | None = None, **options: Any) -> Jitted:
+    """Makes `mean_metrics` of one loss function, `(state, data) -> metrics`, compiled.
+
+    It is traced anew for each one that is made, as a step is: both see what `loss_fn` reads from outside as it is now.
+    """
+
+    @partial(jit, compiler_options=compiler_options)
+    def evaluate(state: TrainState, data: Any) -> Metrics:
+        return mean_metrics(state, data, loss_fn, **options)
+
+    return evaluate
+
+
+_evaluate = jit(mean_metrics, static_argnames=("loss_fn", "preprocess", "batch_size", "reduction", "drop_last", "ema"))
 
 
 def check_batches(
@@ -160,7 +175,7 @@ def predict(
         compiler_options: As for `make_step`.
 
     Returns:
-        The results of `apply_fn` for all examples: `(examples, ...)`.
+        The results of `apply_fn` for all examples, `(examples, ...)`, in every process of a job.
 
     Raises:
         ValueError: If there are no examples, lengths differ, or `batch_size` is not positive.
@@ -175,7 +190,16 @@ def predict(
     check_state(state)
     check_function("apply_fn", apply_fn, "(model, batch) -> outputs", "write lambda model, batch: model(batch.images)")
     check_static(apply_fn=apply_fn, preprocess=preprocess)
-    return _predict.with_options(compiler_options)(state, data, apply_fn, preprocess, batch_size, ema)
+    compiled = _predict.with_options(compiler_options)
+    outputs = compiled(without_optimizer(state), data, apply_fn, preprocess, batch_size, ema)
+    return jax.tree.map(_readable, outputs) if jax.process_count() > 1 else outputs
+
+
+def _readable(x: jax.Array) -> Any:
+    """The whole array, in every process of a job."""
+    if isinstance(x, jax.core.Tracer) or x.is_fully_addressable or x.is_fully_replicated:
+        return x
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 @partial(jit, static_argnums=(2, 3, 4, 5))

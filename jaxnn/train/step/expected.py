@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -119,6 +119,16 @@ def check_model(model: Any) -> None:
                 f"model{jax.tree_util.keystr(path)}: expected a flax.nnx.Module or a pytree of arrays, got "
                 f"{described(leaf)}; {advice}."
             )
+
+
+def check_no_statistics(params: Any) -> None:
+    """Raises if the trained parameters hold the batch statistics of a Flax Linen module, which are no parameters."""
+    if isinstance(params, Mapping) and "params" in params and jax.tree.leaves(params.get("batch_stats")):
+        raise ValueError(
+            "model: expected parameters to train, got a Flax Linen module's variables with batch_stats, which no "
+            "gradient trains; keep them fixed with wrt={'params': True, 'batch_stats': False}, or let them follow the "
+            "data in nnx.bridge.ToNNX(module, rngs=nnx.Rngs(0)).lazy_init(x), called with mutable=['batch_stats']."
+        )
 
 
 def check_function(name: str, function: Any, form: str, advice: str) -> None:

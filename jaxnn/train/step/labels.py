@@ -11,7 +11,7 @@ from jaxnn.train.losses import fields
 from jaxnn.train.losses.supervised import Read, Supervised
 from jaxnn.train.losses.types import LossFn
 from jaxnn.train.step import batching
-from jaxnn.train.step.state import TrainState, apply, check_state
+from jaxnn.train.step.state import TrainState, apply, check_state, without_optimizer
 from jaxnn.train.step.step import Preprocess
 
 
@@ -32,7 +32,7 @@ class LabelCheck:
         check_state(state)
         self._loss_fn = loss_fn if isinstance(loss_fn, Supervised) else None
         self._preprocess, self._batch_size = preprocess, batch_size
-        self._state = jax.tree.map(_shape, state)
+        self._state = jax.tree.map(_shape, without_optimizer(state))
 
     def __call__(self, data: Any, name: str = "data", numbers: np.ndarray | None = None) -> None:
         """Raises if a label is not a class, or if all labels are ignored.

@@ -12,7 +12,14 @@ from flax import nnx, struct
 from jaxnn import keys, shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
-from jaxnn.train.step.expected import check_model, check_opt_state, check_there, check_tx, described
+from jaxnn.train.step.expected import (
+    check_model,
+    check_no_statistics,
+    check_opt_state,
+    check_there,
+    check_tx,
+    described,
+)
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
@@ -168,6 +175,7 @@ def create_state(
             )
         frozen = jax.tree.map(_own, frozen) if jax.tree.leaves(frozen) else None
     _check_params(params)
+    check_no_statistics(params)
     params = jax.tree.map(_own, params)
     with jax.numpy_dtype_promotion("standard"):  # as in the step: Optax needs it
         opt_state = tx.init(params)
@@ -197,6 +205,11 @@ def check_state(state: Any, name: str = "state") -> None:
             advice = "make it with train.create_state, and give it first"
         raise ValueError(f"{name}: expected a TrainState, got {described(state)}; {advice}.")
     check_there(state, name)
+
+
+def without_optimizer(state: TrainState) -> TrainState:
+    """The state as evaluation needs it: its program does not depend on the optimiser, which is compared by identity."""
+    return dataclasses.replace(state, opt_state=None, tx=None, loss_scale=None)
 
 
 def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, Any]:

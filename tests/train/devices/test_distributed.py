@@ -119,6 +119,7 @@ def check_everything(folder, processes, alone):
     for number, result in enumerate(results):
         assert result["devices"] == 4
         assert result["split"]
+        np.testing.assert_allclose(result["predicted"], train.predict(state, blobs(11), job.logits), rtol=1e-4)
         assert result["text"] == "from process 0"
         assert "state: expected the same in all processes of the job, got different ones" in result["told"]
         assert_near(final(folder, number), leaves(state))
@@ -161,6 +162,9 @@ def test_processes_that_do_not_fit_together_are_told_and_one_clock_decides(whole
     assert "(21,) in process 0 and" in first["data"]
     assert "fit: expected the same in all processes of the job, got different ones, epochs=1," in first["arguments"]
     assert "got one on those of this process alone; place it" in first["alone"]
+    assert (
+        "ensemble.fit: expected the same in all processes of the job, got different ones, epochs=1," in first["members"]
+    )
     assert first["shares"][-1] == 1
 
 

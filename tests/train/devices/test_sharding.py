@@ -202,6 +202,21 @@ def test_what_does_not_fit_is_told(call, message):
         call()
 
 
+def test_a_mesh_of_ones_own(monkeypatch):
+    monkeypatch.setattr(sharding, "SMALLEST", 16)
+    mesh = jax.make_mesh((2, 2, 2), ("replica", "fsdp", "model"), axis_types=(jax.sharding.AxisType.Explicit,) * 3)
+    parallel, state = train.devices.Parallel(mesh, shard="fsdp"), start(MLP())
+    placed = parallel.state(copy(state))
+    assert placed.params["hidden"]["kernel"].sharding.spec == P(None, "fsdp")
+    everywhere = train.devices.Parallel(mesh, shard=None).state(copy(state))
+    assert everywhere.params["hidden"]["kernel"].is_fully_replicated
+    step = train.make_step(train.losses.classification())
+    _, metrics = parallel.step(step)(placed, parallel.batch(blobs(16)))
+    np.testing.assert_allclose(metrics["loss"], step(state, blobs(16))[1]["loss"], rtol=1e-6)
+    with pytest.raises(ValueError, match="shard: expected an axis of the mesh, 'replica' or 'fsdp' or 'model', got"):
+        train.devices.Parallel(mesh)
+
+
 def test_devices_are_counted_by_two():
     assert train.parallel(2).up(255) == 256
     assert sharding.parallel(4, shard=2).mesh.shape == {"data": 2, "shard": 2}

@@ -118,6 +118,21 @@ def test_a_profile_holds_the_operations_of_one_program():
     assert list(Path("profile").rglob("*.xplane.pb"))
 
 
+def test_a_profile_that_cannot_be_written_does_not_end_training(monkeypatch):
+    def full():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: No space left on device")
+
+    stop = jax.profiler.stop_trace
+    monkeypatch.setattr(jax.profiler, "stop_trace", full)
+    with pytest.warns(RuntimeWarning, match="profile: the trace could not be written to profile .RESOURCE_EXHAUSTED"):
+        _, history = quiet(start(), blobs(20), epochs=3, batch_size=8, profile="profile")
+    stop()
+    assert len(history) == 3
+    Path("file").touch()
+    with pytest.raises(FileExistsError, match="file"):
+        quiet(start(), blobs(20), epochs=1, batch_size=8, profile="file")
+
+
 def test_the_first_process_alone_writes(monkeypatch, capsys):
     monkeypatch.setattr(distributed, "is_first", lambda: False)
     run = train.RunFolder.create("runs/toy")

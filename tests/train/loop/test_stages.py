@@ -75,13 +75,17 @@ def test_an_evaluation_that_cannot_be_is_an_error_before_training(loss_fn, optio
     assert not state.step.is_deleted()
 
 
-def test_a_loss_that_cannot_be_hashed_is_named():
+def test_training_and_evaluation_see_a_loss_as_it_is_now_hashable_or_not():
     class Loss:
         __hash__ = None
+        value = 1.0
 
         def __call__(self, model, batch, key):
-            return model(batch.images).mean(1), {}
+            return 0.0 * model(batch.images).mean(1) + self.value, {}
 
-    state = train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
+    loss_fn, state = Loss(), train.create_state(MLP(), optax.adam(1e-2), jax.random.key(0))
+    for loss_fn.value in (1.0, 2.0):
+        state, history = train.fit(state, blobs(16), loss_fn, **quiet)
+        assert {history[-1]["train_loss"], history[-1]["test_loss"]} == {loss_fn.value}
     with pytest.raises(ValueError, match="loss_fn: expected a function that can be hashed"):
-        train.fit(state, blobs(16), Loss(), **quiet)
+        train.evaluate(state, blobs(16), loss_fn)

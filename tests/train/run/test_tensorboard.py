@@ -169,6 +169,14 @@ def test_numbers_that_were_lost_are_left_out(run):
     assert second["loss/train"] == 0.25
 
 
+def test_records_of_other_loops_do_not_end_training(run):
+    run.log({"epoch": 1, "note": "before training"})
+    with train.run.TensorBoard(run) as board:
+        board({"step": 3, "share": 1.0, "train_loss": 0.5})  # as of `Segments`, without epochs
+    ((step, scalars),) = written(run.path)
+    assert (step, scalars["loss/train"]) == (3, 0.5)
+
+
 def test_without_tensorboardx_the_extra_is_named_before_there_is_a_run_folder(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else find(name))

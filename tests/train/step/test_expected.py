@@ -43,6 +43,14 @@ def test_an_optimiser_of_pairs():
         train.create_state(MLP(), optax.chain(optax.lookahead(optax.sgd(0.1), 5, 0.5)), KEY)
 
 
+def test_batch_statistics_of_linen_are_not_trained():
+    variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {"mean": jnp.ones(2)}}
+    with pytest.raises(ValueError, match=r"got a Flax Linen module's variables with batch_stats, which no gradient"):
+        train.create_state(variables, optax.sgd(0.1), KEY)
+    fixed = train.create_state(variables, optax.sgd(0.1), KEY, wrt={"params": True, "batch_stats": False})
+    assert fixed.all_params.keys() == variables.keys()
+
+
 def test_an_object_that_does_what_optax_does_serves():
     tx = optax.MultiSteps(optax.sgd(0.1), 2)
     train.make_step(quadratic)(train.create_state(jnp.zeros(2), tx, KEY), examples())
