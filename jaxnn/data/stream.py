@@ -1,7 +1,9 @@
 """Batches of a data set that does not fit on the device or in memory, read ahead by grain in a given order."""
 
 import dataclasses
+import multiprocessing
 import os
+import threading
 import tokenize
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -138,7 +140,7 @@ class Stream:
         dataset = grain.MapDataset.source(_Batches(self.source, indices)).to_iter_dataset(options)
         if self.workers:
             workers = grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=self.ahead)
-            dataset = dataset.mp_prefetch(workers, worker_init_fn=_on_cpu)
+            dataset = dataset.mp_prefetch(workers, worker_init_fn=_prepare)
         iterator, done = iter(dataset), 0
         try:
             while True:
@@ -237,10 +239,17 @@ def _open(path: Any) -> np.ndarray:
     return array
 
 
-def _on_cpu(worker: int, workers: int) -> None:
-    """Keeps reading processes off the accelerator, which the training process needs."""
+def _prepare(worker: int, workers: int) -> None:
+    """Keeps a reading process off the accelerator, which training needs, and ends it when training is killed."""
     del worker, workers
     jax.config.update("jax_platforms", "cpu")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _grain() -> Any:

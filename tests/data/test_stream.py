@@ -8,6 +8,7 @@ import pytest
 
 from jaxnn import data
 from jaxnn.data import Examples
+from tests.train.children import read_until, start
 
 pytest.importorskip("grain")
 
@@ -80,6 +81,24 @@ def test_a_worker_that_dies_is_told():
 
     with pytest.raises(data.WorkerDiedError, match=r"died after batch [012] of 4: .* exit code -9"):
         list(data.Stream(Deadly(), workers=1, ahead=1).batches(INDICES))
+
+
+def test_workers_end_with_the_process_that_is_killed():
+    code = """if True:
+        import time
+        from jaxnn import data
+        class Slow:
+            def __len__(self):
+                return 1
+            def __getitem__(self, index):
+                print("reading", flush=True)
+                time.sleep(600)
+        list(data.Stream(Slow(), workers=1).batches([[0]]))
+    """
+    with start("-c", code) as process:
+        read_until(process, "reading")
+        process.kill()
+        process.communicate(timeout=60)  # until the last process closes the pipe
 
 
 def test_what_a_source_raises_is_seen():
