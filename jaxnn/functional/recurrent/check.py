@@ -61,7 +61,13 @@ def inputs(
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)))
+        names = getattr(expected, "_fields", None)
+        advice = (
+            f"; write {type(expected).__name__}({', '.join(names)})."
+            if names and type(given) is not type(expected)
+            else ""
+        )
+        raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)) + advice)
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
         name = f"state{jax.tree_util.keystr(path)}"
         if not jnp.issubdtype(want.dtype, jnp.complexfloating):
