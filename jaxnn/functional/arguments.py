@@ -150,14 +150,14 @@ def channels_advice(shape: tuple[int, ...], spatial: int, channels: int) -> str:
     return ""
 
 
-def channels_last(x: jax.Array, kernel: jax.Array, channels: int) -> None:
+def channels_last(x: jax.Array, kernel: jax.Array, channels: int, layout: str = "(*window, in / groups, out)") -> None:
     """Raises unless the last axis of `x` has the channels that a kernel takes."""
     spatial = kernel.ndim - 2
     advice = channels_advice(x.shape, spatial, channels)
     if (x.ndim == spatial and advice) or (x.ndim > spatial and x.shape[-1] != channels):
         raise ValueError(
             f"x: expected (*batch, *spatial, {channels}) for a kernel of shape {kernel.shape}, got {x.shape}; "
-            f"{advice or 'its last axis is the channels, and kernels are (*window, in / groups, out)'}."
+            f"{advice or f'its last axis is the channels, and kernels are {layout}'}."
         )
 
 

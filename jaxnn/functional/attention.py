@@ -53,8 +53,10 @@ def attention(
     arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
+            advice = "; one query has an axis too: query[..., None, :]." if a.ndim == query.ndim + 1 else ""
             raise ValueError(
                 f"{name}: expected the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
+                + advice
             )
         if a.dtype != query.dtype:
             raise ValueError(f"{name}: expected the dtype of query, {query.dtype}, got {a.dtype}")

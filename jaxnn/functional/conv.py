@@ -170,12 +170,16 @@ def conv_transpose(
     n = kernel.ndim - 2
     arguments.rank("kernel", kernel, 3, "(*window, in, out / groups) with at least one window axis")
     groups = arguments.integer("groups", groups, 1)
-    arguments.channels_last(x, kernel, kernel.shape[-2])
+    inputs, layout = kernel.shape[-2], "(*window, in, out / groups)"
+    if inputs % groups:
+        raise ValueError(
+            f"groups: expected a divisor of the {inputs} input channels, got {groups}; kernels are {layout}, "
+            f"and this one has the shape {kernel.shape}."
+        )
+    arguments.channels_last(x, kernel, inputs, layout)
     arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel")
     arguments.floating(x=x, kernel=kernel, bias=bias)
-    inputs, outputs = x.shape[-1], kernel.shape[-1] * groups
-    if inputs % groups:
-        raise ValueError(f"groups: expected a divisor of the {inputs} input channels, got {groups}")
+    outputs = kernel.shape[-1] * groups
     window = kernel.shape[:-2]
     _check_window(window)
     arguments.bias_of(bias, outputs)

@@ -15,13 +15,13 @@ from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.choices import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
 from jaxnn.kernels.platform import varying_as
-from jaxnn.kernels.taps import col2im, im2col, padded
+from jaxnn.kernels.taps import col2im, im2col, padded_once
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """Maps `x (batch, *spatial, channels)` and `kernel (*window, 1, channels)` to `(batch, *out, channels)`."""
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
-    taps = im2col(padded(x, window), window, x.shape[1:-1])
+    taps = im2col(padded_once(x, window), window, x.shape[1:-1])
     weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
     return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
 
@@ -45,7 +45,7 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
     def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
         return [tap.astype(wide) * g.astype(wide) for tap in im2col(x, window, spatial)]
 
-    spatial, x = x.shape[1:-1], padded(x, window)
+    spatial, x = x.shape[1:-1], padded_once(x, window)
     if blocked and not large:
         # Added up example by example first: XLA:CPU sums over all but the last axis one element at a time.
         def one(i: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:

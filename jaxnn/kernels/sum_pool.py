@@ -9,7 +9,7 @@ from jax import lax
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
-from jaxnn.kernels.taps import col2im, im2col, many, padded
+from jaxnn.kernels.taps import col2im, im2col, many, padded_once
 
 
 def sum_pool(x: jax.Array, window: Window) -> jax.Array:
@@ -33,7 +33,7 @@ def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if many(window.size):
         return _pool(x, window=window, spatial=spatial)
-    total, *rest = im2col(padded(x, window), window, spatial)
+    total, *rest = im2col(padded_once(x, window), window, spatial)
     for tap in rest:
         total = total + tap
     return total

@@ -141,6 +141,11 @@ ERRORS = {
     "channels": ((x, jnp.ones((3, 2, 5, 6))), {}, r"x: expected .*spatial, 5\) for a kernel of shape \(3, 2, 5, 6\)"),
     "empty window": ((x, jnp.ones((0, 2, 4, 6))), {}, r"kernel: expected a window .*got \(0, 2\)"),
     "groups": ((x, k), {"groups": 3}, "groups: expected a divisor of the 4 input channels, got 3"),
+    "kernel of conv": (
+        (x, jnp.ones((3, 1, 4))),
+        {"groups": 4},
+        r"groups: .* 1 input .* are \(\*window, in, out / groups\)",
+    ),
     "groups of none": ((x, k), {"groups": -1}, "groups: expected an integer of at least 1, got -1"),
     "bias": ((x, k, jnp.ones(6)), {"groups": 2}, r"bias: expected .*shape \(12,\), got \(6,\)"),
     "stride": ((x, k), {"stride": (2, 0)}, r"stride: expected at least 1 .*got \(2, 0\)"),

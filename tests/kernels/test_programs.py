@@ -1,5 +1,6 @@
 """What the kernels become on each platform."""
 
+import functools
 import re
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxnn import functional as F
 from jaxnn.kernels import conv, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.settings import eigen_context
@@ -180,3 +182,25 @@ def test_the_way_back_of_a_step_of_one_pads_once_on_cpu(layer):
     ahead = text(layer, x, platform="cpu").count("stablehlo.pad")
     both = text(jax.grad(lambda x: jnp.sum(layer(x) ** 2)), x, platform="cpu").count("stablehlo.pad")
     assert both <= ahead + 3
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: F.avg_pool(x, 3, stride=1, padding="SAME"),
+        lambda x: F.conv(x, jnp.ones((3, 3, 1, 4)), groups=4),
+        lambda x: F.conv(x, jnp.ones((3, 3, 1, 4)), groups=4, pad_mode="reflect"),
+    ],
+    ids=["average pool", "depthwise", "depthwise, reflected"],
+)
+def test_a_row_of_windows_computes_each_of_them_once_on_cpu(layer):
+    """XLA:CPU computed all windows before for a tap that sees no padding: the program grew with their square."""
+    x = jnp.ones((2, 6, 6, 4))
+
+    def operations(n):
+        row = jax.jit(lambda x: functools.reduce(lambda x, _: layer(x), range(n), x))
+        return row.lower(x).compile().as_text().count(" = ")
+
+    two, four, six = map(operations, (2, 4, 6))
+    assert six - four <= 1.1 * (four - two)

@@ -77,8 +77,8 @@ def zero_state(cell: Cell, params: Any, batch: tuple[int, ...], dtype: jax.typin
 def state(given: Any, expected: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> None:
     """Raises unless a state has the structure, shapes and dtypes of the cell's `zero_state`."""
     if not _alike(given, expected):
-        fields = ", ".join(f"{field}=..." for field in getattr(expected, "_fields", ()))
-        advice = f"; make one: {type(expected).__name__}({fields})." if fields and type(given) in (tuple, list) else ""
+        fields = ", ".join(getattr(expected, "_fields", ()))
+        advice = f"; write {type(expected).__name__}({fields})." if fields and type(given) is not type(expected) else ""
         advice = "; start with zero_state." if given is None else advice
         raise ValueError("state: expected {}, got {}".format(*_kinds(expected, given)) + advice)
     for (path, want), got in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):

@@ -64,6 +64,7 @@ def sequence(
     if not isinstance(loss, Supervised) or loss.steps is not None:
         raise ValueError(
             "loss: expected one that losses.classification, losses.regression, losses.quantile or losses.binary made, "
-            f"got {type(loss).__name__}; your own loss function averages over steps itself."
+            f"got {type(loss).__name__}; your own loss function averages over steps itself, and returns a metric "
+            "'examples', the number of steps of each sequence, as its weight."
         )
     return dataclasses.replace(loss, steps=Steps(lengths, mask, per))

@@ -102,7 +102,10 @@ CALLS = {
     "other layer": (lambda: R.gru(P, X), "params: expected GRUParams, got LSTMParams"),
     "batch of state": (lambda: R.lstm(P, X, P.zero_state((3,), X.dtype)), r"state\.h: .* \(2, 4\).* got \(3, 4\)"),
     "no batch of state": (lambda: R.lstm(P, X, P.zero_state((), X.dtype)), r"state\.h: .* got \(4,\)"),
-    "state type": (lambda: R.lstm(P, X, (STATE.h, STATE.c)), "state: expected LSTMState, got tuple"),
+    "state type": (
+        lambda: R.lstm(P, X, (STATE.h, STATE.c)),
+        r"state: expected LSTMState, got tuple; write LSTMState\(h, c\)\.",
+    ),
     "cell dtype": (
         lambda: R.lstm(P, X, STATE._replace(c=STATE.c.astype(jnp.bfloat16))),
         r"state\.c: expected float32 for x of float32, got bfloat16",
