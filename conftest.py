@@ -106,7 +106,9 @@ def _few_programs_at_a_time():
 @pytest.fixture(autouse=True, scope="module")
 def _what_a_module_compiled_goes_with_it():
     """Thousands of programs would else be kept to the end, gigabytes for each worker."""
+    global programs
     yield
+    programs = 0
     jax.clear_caches()
 
 
