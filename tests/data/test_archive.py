@@ -237,7 +237,7 @@ def test_long_names_and_other_alphabets_arrive(form):
 CONTENT = {"pack/a": b"abc" * 50, "pack/" + "long" * 30: b"x" * 700, "pack/c": b""}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     mode=st.sampled_from(["w", "w:gz", "w:bz2", "w:xz"]),
     where=st.floats(0, 1, exclude_max=True),

@@ -125,7 +125,7 @@ SMALL = pickled({"labels": [1, 2], "data": ROWS})
     new=st.one_of(st.binary(max_size=3), st.sampled_from([b"R", b"b", b"(", b"t", b"e", b"u", b".", b"0", b"2", b"i"])),
     cut=st.integers(0, 4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_whatever_the_bytes_there_is_a_dictionary_or_a_clear_error(place, new, cut):
     content = SMALL[:place] + new + SMALL[place + cut :]
     try:

@@ -1,5 +1,6 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
+import math
 import subprocess
 
 import jax
@@ -63,9 +64,14 @@ def transposes(function):
 
 
 def by_onednn(geometry, x, kernel, g):
-    """The convolution, and its two transposes where oneDNN has them."""
+    """The convolution, and its two transposes where oneDNN has them.
+
+    In the second, of one example with three axes and a small window, it reads beside its arrays: `choices` never asks.
+    """
     dx = canonical.conv_dx(onednn.conv, g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
-    dw = canonical.conv_dw(onednn.conv, x, g, kernel.shape[:-2], geometry)
+    window = kernel.shape[:-2]
+    wrong = len(x) == 1 and len(window) == 3 and math.prod(window) <= choices.LARGE_WINDOW
+    dw = None if wrong else canonical.conv_dw(onednn.conv, x, g, window, geometry)
     return onednn.conv(x, kernel, geometry), dx, dw
 
 
@@ -104,7 +110,7 @@ def geometries(draw):
 
 
 @given(case=geometries())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_any_geometry_is_that_of_lax(case):
     check(*case)
 

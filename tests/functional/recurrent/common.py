@@ -1,5 +1,9 @@
-"""What the tests of the recurrent layers share: every layer and variant listed once, with random arguments."""
+"""What the tests of the recurrent layers share: every layer and variant listed once, with random arguments.
 
+Arguments are NumPy arrays: of a JAX array each slice would be a program to compile.
+"""
+
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,12 +27,18 @@ class Case(NamedTuple):
 
     def params(self, features=3, hidden=4, seed=0, dtype=jnp.float32):
         """Random weights, different for every gate; biases, peepholes and gains too."""
-        return randomised(self.init(jax.random.key(seed), features, hidden, **self.init_options), seed, dtype)
+        return randomised(_initial(self.init, seed, features, hidden, *self.init_options.items()), seed, dtype)
+
+
+@functools.cache
+def _initial(init, seed, features, hidden, *options):
+    """In NumPy and once: drawing weights takes some twenty small programs."""
+    return jax.tree.map(np.asarray, init(jax.random.key(seed), features, hidden, **dict(options)))
 
 
 def randomised(params, seed=0, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(0.6 * rng.normal(size=a.shape) + 0.1 * np.asarray(a), dtype), params)
+    return jax.tree.map(lambda a: (0.6 * rng.normal(size=a.shape) + 0.1 * np.asarray(a)).astype(dtype), params)
 
 
 def _relu(a):
@@ -91,15 +101,15 @@ def random_state(params, batch, seed=1, dtype=jnp.float32):
 
     def normal(a):
         values = rng.normal(size=a.shape)
-        return jnp.asarray(values + 1j * rng.normal(size=a.shape) if jnp.iscomplexobj(a) else values, a.dtype)
+        return (values + 1j * rng.normal(size=a.shape) if jnp.iscomplexobj(a) else values).astype(a.dtype)
 
     state = jax.tree.map(normal, params.zero_state(batch, dtype))
     # A normaliser is at least 1.
-    return state._replace(n=1 + jnp.abs(state.n)) if isinstance(state, R.SLSTMState) else state
+    return state._replace(n=1 + np.abs(state.n)) if isinstance(state, R.SLSTMState) else state
 
 
 def random_x(*shape, seed=2, dtype=jnp.float32):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return np.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 def float64(tree):

@@ -25,7 +25,7 @@ def _setting(name, batch=(3,), time=7, dtype=jnp.float32):
 )
 def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
     case, params, x, state = _setting(name, batch, dtype=dtype)
-    y, final = jax.jit(partial(case.layer, algorithm="scan"))(params, x, state)
+    y, final = jax.device_get(jax.jit(partial(case.layer, algorithm="scan"))(params, x, state))
     step = jax.jit(case.step)
     for t in range(x.shape[-2]):
         state = step(params, state, x[..., t, :])
@@ -78,7 +78,7 @@ def test_padding_has_no_effect_on_values_or_gradients_whatever_stands_there(name
 def test_padded_sequences_equal_the_same_sequences_alone(name, reverse):
     case, params, x, state = _setting(name)
     lengths = [7, 4, 1]
-    y, final = case.layer(params, x, state, lengths=jnp.array(lengths), reverse=reverse)
+    y, final = jax.device_get(case.layer(params, x, state, lengths=jnp.array(lengths), reverse=reverse))
     for n, length in enumerate(lengths):
         alone_y, alone = case.layer(params, x[n, :length], jax.tree.map(lambda a, n=n: a[n], state), reverse=reverse)
         assert_close(y[n, :length], alone_y, 1e-6, 1e-6)

@@ -71,7 +71,7 @@ def test_products_of_half_precision_accumulate_in_float32():
     """4096 equal terms: summed in bfloat16 the total would stop growing at 256 terms."""
     shapes = jax.eval_shape(lambda: F.init_lstm(KEY, 1, 2, heads=2, projection=8192, dtype=jnp.bfloat16))
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    params = params._replace(w_h=params.w_h.at[:, :, 2].set(2.0**-12))  # of the candidate
+    params = params._replace(w_h=jnp.asarray(params.w_h).at[:, :, 2].set(2.0**-12))  # of the candidate
     state = params.zero_state((), jnp.bfloat16)._replace(h=jnp.ones(8192, jnp.bfloat16))
     new = F.lstm_step(params, state, jnp.zeros(1, jnp.bfloat16))
     np.testing.assert_allclose(new.c, 0.5 * np.tanh(1), rtol=1e-2)

@@ -24,7 +24,7 @@ here = pytest.mark.skipif(walk_gpu.lacking() is not None, reason=f"JAX {jax.__ve
 
 def setting(name, batch, time, hidden, dtype):
     params = CASES[name].params(3, hidden, dtype=dtype)
-    params = params._replace(w_h=params.w_h / math.sqrt(hidden))
+    params = params._replace(w_h=(params.w_h / math.sqrt(hidden)).astype(dtype))
     return params, random_x(*batch, time, 3, dtype=dtype), random_state(params, batch, dtype=dtype)
 
 

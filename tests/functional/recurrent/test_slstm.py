@@ -17,7 +17,7 @@ GATES = pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
 
 def shifted(params, i=0.0, f=0.0):
     hidden = params.hidden
-    return params._replace(b=params.b.at[:hidden].add(i).at[hidden : 2 * hidden].add(f))
+    return params._replace(b=jnp.asarray(params.b).at[:hidden].add(i).at[hidden : 2 * hidden].add(f))
 
 
 @GATES
