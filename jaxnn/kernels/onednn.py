@@ -24,7 +24,7 @@ from jaxlib.version import __version__ as jaxlib_version
 
 from jaxnn.cache import user_cache
 from jaxnn.files import replacing
-from jaxnn.kernels.geometry import ConvGeometry, lax_conv
+from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.processor import facts, features
 
 PATIENCE = 120.0
@@ -37,9 +37,16 @@ def available() -> bool:
     return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and works()
 
 
-def knows(dtype: Any, geometry: ConvGeometry) -> bool:
-    """Whether oneDNN computes convolutions of this dtype and geometry."""
-    return dtype == np.float32 and 1 <= len(geometry.stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
+def knows(kind: str, dtype: Any, geometry: ConvGeometry, window: Sizes, places: Sizes) -> bool:
+    """Whether oneDNN computes a pass, "conv", "conv_dx" or "conv_dw", of a convolution with outputs of size `places`.
+
+    Not where an axis with a stride has one output: oneDNN reads beside its arrays there if there is one input channel
+    (jaxlib 0.10.2 and 0.12, AVX-512).
+    """
+    # The gradient of a kernel is a convolution whose outputs are the taps, a dilation apart.
+    out, stride = (window, geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
+    fits = dtype == np.float32 and 1 <= len(stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
+    return fits and all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True))
 
 
 @functools.cache

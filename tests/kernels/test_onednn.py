@@ -1,13 +1,12 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
-import math
 import subprocess
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import export, lax
 from jax.experimental.compilation_cache import compilation_cache
@@ -64,15 +63,12 @@ def transposes(function):
 
 
 def by_onednn(geometry, x, kernel, g):
-    """The convolution, and its two transposes where oneDNN has them.
-
-    In the second, of one example with three axes and a small window, it reads beside its arrays: `choices` never asks.
-    """
-    dx = canonical.conv_dx(onednn.conv, g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
+    """The convolution and its two transposes, each where oneDNN computes it."""
     window = kernel.shape[:-2]
-    wrong = len(x) == 1 and len(window) == 3 and math.prod(window) <= choices.LARGE_WINDOW
-    dw = None if wrong else canonical.conv_dw(onednn.conv, x, g, window, geometry)
-    return onednn.conv(x, kernel, geometry), dx, dw
+    knows = {kind: onednn.knows(kind, x.dtype, geometry, window, g.shape[1:-1]) for kind in ("conv", "conv_dw")}
+    y = onednn.conv(x, kernel, geometry) if knows["conv"] else None
+    dx = canonical.conv_dx(onednn.conv, g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
+    return y, dx, canonical.conv_dw(onednn.conv, x, g, window, geometry) if knows["conv_dw"] else None
 
 
 def check(geometry, spatial, window, channels, batch):
@@ -109,6 +105,9 @@ def geometries(draw):
     return ConvGeometry(stride, padding, dilation, groups), spatial, window, channels, batch
 
 
+# One output along an axis with a stride, and one channel: for the kernel's gradient that is one example.
+@example(case=(ConvGeometry((1, 3), ((0, 0), (0, 0)), (1, 1)), (9, 4), (3, 3), (1, 8), 8))
+@example(case=(ConvGeometry((2, 1, 1), ((3, 1), (1, 3), (2, 1)), (1, 1, 2)), (1, 6, 6), (1, 3, 1), (33, 17), 1))
 @given(case=geometries())
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_any_geometry_is_that_of_lax(case):
@@ -200,6 +199,7 @@ def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
         patch.setattr(choices, "SMALL", 8 * 6 * 5 * kernel.size + 1)
         assert not calls()
     assert not calls(geometry=ConvGeometry((1, 1), ((-1, 1), (1, 1)), (1, 1)))
+    assert not calls(x[:, :, :3], kernel, ConvGeometry((1, 2), ((0, 0), (0, 0)), (1, 1)))  # one output along the stride
     jax.config.update("jax_compilation_cache_dir", "cache")
     assert not calls()
     jax.config.update("jax_compilation_cache_dir", None)

@@ -117,8 +117,8 @@ class Saver:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
-        if error is None and self._stop.asked is not None:
-            signal.raise_signal(self._stop.asked)  # came after the last `stop_if_asked`: it is not to be lost
+        if error is None and self._stop.received is not None:
+            signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: it is not to be lost
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
