@@ -88,5 +88,5 @@ def test_parameters_that_are_lists_or_missing_are_named():
 
 
 def test_a_state_in_a_plain_tuple_is_told_its_names():
-    with pytest.raises(ValueError, match=r"state: expected LSTMState, got tuple; make one: LSTMState\(h=\.\.\., c="):
+    with pytest.raises(ValueError, match=r"state: expected LSTMState, got tuple; write LSTMState\(h, c\)"):
         F.lstm(LSTM, SEQUENCES, tuple(STATE))
