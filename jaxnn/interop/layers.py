@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules
+from jaxnn.interop.variables import PASSING
 
 KINDS: dict[type[nnx.Module], str] = {
     modules.Conv: "conv",
@@ -81,10 +82,10 @@ def layers_of(model: nnx.Module) -> Iterator[Layer]:
         groups = getattr(node, "feature_group_count", 1) if isinstance(node, nnx.Conv) else getattr(node, "groups", 1)
         yield Layer(tuple(map(str, owner)), short, variables, kind, groups, number, direction)
     for path, node in nodes.items():
-        if isinstance(node, nnx.Param | nnx.BatchStat) and path not in owned:
+        if isinstance(node, nnx.Variable) and not isinstance(node, PASSING) and path not in owned:
             holder = next(nodes[path[:size]] for size in reversed(range(len(path))) if path[:size] in nodes)
             raise ValueError(
-                f"model: expected layers of kinds that are converted ({', '.join(_names())}), got the parameter "
+                f"model: expected layers of kinds that are converted ({', '.join(_names())}), got the variable "
                 f"{'/'.join(map(str, path))} of {type(holder).__name__}; convert the model's parts one by one."
             )
 

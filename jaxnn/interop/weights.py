@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 from flax import nnx
 
 from jaxnn.files.tensors import read_about, read_tensors, write_tensors
+from jaxnn.interop.variables import PASSING
 
 T = TypeVar("T")
 
-_WEIGHTS = (nnx.Param, nnx.BatchStat)
+_WEIGHTS = nnx.Not(nnx.Any(*PASSING))
 
 
 def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str, Any] | None = None) -> None:
@@ -18,7 +19,8 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
 
     Args:
         path: The file to make or replace; its name ends with `.safetensors`.
-        model: A `flax.nnx.Module`, of which the parameters and batch statistics are written; or any pytree of arrays.
+        model: A `flax.nnx.Module`, of which all variables but random streams, intermediates and caches are
+            written; or any pytree of arrays.
         about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.
 
     Raises:

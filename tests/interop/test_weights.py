@@ -38,6 +38,33 @@ def test_a_module_is_copied_and_not_changed():
     assert interop.load_about("a.safetensors") == {}
 
 
+class Table(nnx.Variable):
+    """A kind of variable that no library knows."""
+
+
+class Quantised(nnx.Module):
+    """A layer whose weights are no parameters."""
+
+    def __init__(self, seed):
+        self.kernel = Table(jax.random.randint(jax.random.key(seed), (3, 2), -127, 127, jnp.int8))
+        self.scale = nnx.Variable(jnp.float32(0.1 + seed))
+        self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(seed))
+        self.cache = nnx.Cache(jnp.zeros(3))
+
+    def __call__(self, x):
+        return x @ (self.kernel[...] * self.scale[...])
+
+
+def test_variables_of_every_kind_are_weights_but_what_calls_make_is_not():
+    saved, other = Quantised(0), Quantised(1)
+    x = jnp.ones((1, 3))
+    interop.save_weights("a.safetensors", saved)
+    assert sorted(load_file("a.safetensors")) == ["kernel", "scale"]
+    np.testing.assert_array_equal(interop.load_weights("a.safetensors", other)(x), saved(x))
+    with pytest.raises(ValueError, match="got the variable kernel of Quantised; convert"):
+        interop.to_torch(saved)
+
+
 @pytest.mark.parametrize(
     ("path", "model", "message"),
     [
