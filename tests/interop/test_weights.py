@@ -52,7 +52,7 @@ class Quantised(nnx.Module):
         self.cache = nnx.Cache(jnp.zeros(3))
 
     def __call__(self, x):
-        return x @ (self.kernel[...] * self.scale[...])
+        return x @ (self.kernel[...].astype(x.dtype) * self.scale[...])
 
 
 def test_variables_of_every_kind_are_weights_but_what_calls_make_is_not():
