@@ -20,11 +20,11 @@ class TensorBoard:
     """Writes the records of a run to `tensorboard/` in its folder: a sink of `fit`.
 
     Scalars are written by step. `train_loss` is `loss/train` and `test_loss` is `loss/test`, so that TensorBoard shows
-    both in one chart; `epoch`, `seconds` and `examples_per_second` keep their names. A record is on the disk before the
-    next epoch starts. A resumed run has each epoch once, also those from before it wrote for TensorBoard: the file is
-    rewritten from the run's `metrics.jsonl`, with wall times from the training times of earlier epochs. Only the first
-    of several processes writes. A failed write, for example to a full disk, gives a warning, and the record is written
-    with the next one.
+    both in one chart; member 2 of an ensemble is `loss/train/2`. `epoch`, `seconds` and `examples_per_second` keep
+    their names. A record is on the disk before the next epoch starts. A resumed run has each epoch once, also those
+    from before it wrote for TensorBoard: the file is rewritten from the run's `metrics.jsonl`, with wall times from the
+    training times of earlier epochs. Only the first of several processes writes. A failed write, for example to a full
+    disk, gives a warning, and the record is written with the next one.
 
     Args:
         run: The folder to which `fit` logs.
@@ -124,14 +124,19 @@ def need_tensorboardx() -> None:
 
 
 def scalars(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Returns tags and numbers of a record, without NaN and infinity.
+    """Returns tags and numbers of a record, without NaN and infinity; a list has a number for each member.
 
     Example:
         >>> from jaxnn.train.run.tensorboard import scalars
         >>> scalars({"epoch": 1, "step": 45, "train_loss": 0.5, "train_grad_norm": None, "test_loss": 0.7})
         [('epoch', 1.0), ('loss/train', 0.5), ('loss/test', 0.7)]
+        >>> scalars({"train_loss": [0.5, 0.7]})
+        [('loss/train/0', 0.5), ('loss/train/1', 0.7)]
     """
     tags = {name: f"{name.split('_', 1)[1]}/{name.split('_', 1)[0]}" for name in record if name.startswith(_PARTS)}
-    return [
-        (tags.get(name, name), float(value)) for name, value in record.items() if name != "step" and value is not None
-    ]
+    made = []
+    for name, value in record.items():
+        tag = tags.get(name, name)
+        members = [(f"{tag}/{i}", v) for i, v in enumerate(value)] if isinstance(value, list) else [(tag, value)]
+        made += [(each, float(v)) for each, v in members if name != "step" and v is not None]
+    return made

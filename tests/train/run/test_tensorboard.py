@@ -177,6 +177,24 @@ def test_records_of_other_loops_do_not_end_training(run):
     assert (step, scalars["loss/train"]) == (3, 0.5)
 
 
+def test_members_of_an_ensemble_have_a_curve_each(run):
+    states = train.ensemble.create(MLP, optax.adam(1e-2), {"seed": [0, 1]})
+    with train.run.TensorBoard(run) as board:
+        _, histories = train.ensemble.fit(
+            states,
+            blobs(20),
+            train.losses.classification(),
+            epochs=2,
+            batch_size=8,
+            run=run,
+            sinks=[board],
+            progress=False,
+        )
+    for epoch, (_, scalars) in enumerate(written(run.path)):
+        for i, history in enumerate(histories):
+            np.testing.assert_allclose(scalars[f"loss/train/{i}"], history[epoch]["train_loss"], rtol=1e-6)
+
+
 def test_without_tensorboardx_the_extra_is_named_before_there_is_a_run_folder(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else find(name))
