@@ -1,5 +1,6 @@
 """The code of the README and of the guides in docs runs; their links and names, and those of the changelog, exist."""
 
+import dataclasses
 import importlib
 import importlib.util
 import re
@@ -64,6 +65,23 @@ def test_names_that_a_page_mentions_exist(page):
             missing.append(room + path)
     experiments = set(re.findall(r"\b(experiments(?:\.[a-z]\w*)+)", _code(page)))
     assert missing + [name for name in sorted(experiments) if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / ".ci" / "run"], ids=lambda page: page.stem)
+def test_options_of_commands_that_a_page_names_exist(page):
+    """Not those of `serve` and the benchmarks, which read their own command lines."""
+    if not page.exists():
+        pytest.skip("the sdist has no CI")
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    commands = re.findall(r"(?:-m experiments\.|^experiment |&& experiment )([a-z]\w*) ([^`|&#\n]*)", text, re.M)
+    missing = []
+    for script, words in commands:
+        options = getattr(importlib.import_module(f"experiments.{script}"), "Options", None)
+        if options is not None:
+            known = {field.name for field in dataclasses.fields(options)} | {"help", "config"}
+            given = [word.replace("-", "_") for word in re.findall(r"--([a-z][\w-]*)", words)]
+            missing += [f"{script} --{name}" for name in given if name.removeprefix("no_") not in known]
+    assert missing == []
 
 
 def _code(page: Path) -> str:
