@@ -110,11 +110,16 @@ def main(options: Options) -> None:
     folder.write_json("result.json", result)
 
     fullest = np.argsort(-(test.classes >= 0).sum(1), kind="stable")[:SHOWN]
-    title = f"the fullest of {len(test.images):,} held-out pictures; mean average precision of all "
-    title += f"{result['network']['map_50']:.3f} at 0.5"
-    shown, truth = tuple(each[fullest] for each in found), (test.boxes[fullest], test.classes[fullest])
-    how: Any = {"score": options.score, "title": title}
-    plots.detections(test.images[fullest], shown, truth, folder / "detections.png", classes, **how)
+    reached_half = f"mean average precision of all {result['network']['map_50']:.3f} at 0.5"
+    plots.detections(
+        test.images[fullest],
+        tuple(each[fullest] for each in found),
+        (test.boxes[fullest], test.classes[fullest]),
+        folder / "detections.png",
+        classes,
+        score=options.score,
+        title=f"the fullest of {len(test.images):,} held-out pictures; {reached_half}",
+    )
     print(f"after {seconds:.0f} s; pictures and numbers are in {folder.path}")
 
 

@@ -204,7 +204,7 @@ def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
     grid = figure.subplots(2, 3)
     for axes, (when, of_cells) in zip(grid[0], gradients.items(), strict=False):
         for cell, norms in of_cells.items():
-            seen = np.where(np.asarray(norms) < 1e-12, np.nan, norms)
+            seen = np.where(np.asarray(norms) < 1e-12, np.nan, norms)  # has vanished: not drawn
             axes.semilogy(np.arange(len(norms))[::-1], seen, color=colours[cell], label=cell)
         axes.set(xlabel="steps back from the answer", ylabel="gradient of the answer by that input")
         axes.xaxis.get_major_locator().set_params(integer=True)

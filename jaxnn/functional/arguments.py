@@ -12,6 +12,7 @@ from jax.core import max_dim
 
 from jaxnn.counts import whole
 from jaxnn.kernels.geometry import Padding, Sizes, known
+from jaxnn.keys import is_key
 
 PaddingLike = str | int | Sequence[tuple[int, int]]
 """`"SAME"`, `"SAME_LOWER"`, `"VALID"`, `"CAUSAL"`, an int for every side, or a (low, high) pair per spatial axis."""
@@ -192,10 +193,17 @@ def array_or_none(name: str, value: Any) -> jax.Array | None:
 
 def random_key(name: str, key: Any) -> None:
     """Raises unless a value is one random key or several, typed or raw."""
-    arrays = isinstance(key, jax.Array | np.ndarray)
-    if not arrays or not (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32):
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    if not (raw or is_key(key)):
         got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
         raise ValueError(f"{name}: expected a random key, got {got}; make it with jax.random.key(seed).")
+
+
+def functions(**named: Any) -> None:
+    """Raises where an activation is no function, for example its name."""
+    for name, value in named.items():
+        if not callable(value):
+            raise ValueError(f"{name}: expected a function, got {value!r}; take for example jax.nn.sigmoid.")
 
 
 def real(name: str, array: jax.Array) -> None:

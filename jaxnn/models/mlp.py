@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnn.functional.arguments import functions
 from jaxnn.modules import Dense
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
@@ -54,8 +55,7 @@ class MLP(nnx.Module):
     ) -> None:
         if len(features) < 2:
             raise ValueError(f"features: expected those of the input and the output at least, got {features!r}")
-        if not callable(activation):
-            raise ValueError(f"activation: expected a function, got {activation!r}; take for example jax.nn.sigmoid.")
+        functions(activation=activation)
         self.activation = static_function(activation)
         self.layers = nnx.List(
             [

@@ -231,13 +231,6 @@ def init(key: Any, **sizes_of: int) -> None:
     sizes(**sizes_of)
 
 
-def functions(**named: Any) -> None:
-    """Raises where an activation is no function, for example its name."""
-    for name, value in named.items():
-        if not callable(value):
-            raise ValueError(f"{name}: expected a function, got {value!r}; take for example jax.nn.relu.")
-
-
 def sizes(**named: int) -> None:
     """Raises where a size is not a positive integer."""
     for name, size in named.items():

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import PaddingLike, SizesLike, given_pairs, sizes
+from jaxnn.functional.arguments import PaddingLike, SizesLike, functions, given_pairs, sizes
 from jaxnn.functional.conv import conv
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -130,7 +130,7 @@ def conv_lstm_cell(
         "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
         "dilation": sizes("dilation", dilation, axes),
     }
-    check.functions(activation=activation, gate_activation=gate_activation)
+    functions(activation=activation, gate_activation=gate_activation)
     project = Bound(_project, **window)
     advance = Bound(_advance, activation=activation, gate_activation=gate_activation)
     return Cell(

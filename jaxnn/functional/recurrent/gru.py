@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional.arguments import functions
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -162,7 +163,7 @@ def gru_cell(
         True
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
-    check.functions(activation=activation, gate_activation=gate_activation)
+    functions(activation=activation, gate_activation=gate_activation)
     return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.arguments import functions
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -205,7 +206,7 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
         True
     """
     options = {"activation": activation, "gate_activation": gate_activation}
-    check.functions(activation=activation, gate_activation=gate_activation)
+    functions(activation=activation, gate_activation=gate_activation)
     return Cell(LSTMParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional.arguments import functions
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
@@ -110,7 +111,7 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
         >>> F.rnn_cell() == F.rnn_cell(activation=jnp.tanh)
         True
     """
-    check.functions(activation=activation)
+    functions(activation=activation)
     return Cell(
         RNNParams.zero_state,
         Bound(_step, activation=activation),
