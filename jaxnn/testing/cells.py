@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.recurrent import Cell
 from jaxnn.testing.cell_checks import CHECKS, Subject, check_shapes
 from jaxnn.testing.floating import as_array
+from jaxnn.testing.names import check_names
 
 Tree = Any
 CellCheck = Literal["step", "batch", "project", "affine", "jacobian", "time", "algorithms"]
@@ -80,11 +81,7 @@ def assert_cell(
     """
     if not isinstance(cell, Cell):
         raise ValueError(f"cell: expected a functional Cell, got {type(cell).__module__}.{type(cell).__name__}.")
-    if isinstance(checks, str):
-        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
-    unknown = set(checks or ()) - set(CHECKS)
-    if unknown:
-        raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")
+    check_names("checks", checks, CHECKS)
     parts = [name for name in get_args(CellCheck) if getattr(cell, name, True) is not None]
     lacks = sorted(set(checks or ()) - set(parts))
     if lacks:

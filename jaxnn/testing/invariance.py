@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxnn.keys import is_key
 from jaxnn.testing.comparison import assert_same, assert_within
 from jaxnn.testing.floating import as_arguments, as_array, is_floating, restrict_to_floating
+from jaxnn.testing.names import check_names
 from jaxnn.testing.oracle import name_of
 
 Tree = Any
@@ -69,11 +70,7 @@ def assert_invariant(
         ...
         AssertionError: <lambda>, dtype: bfloat16 is promoted half way...
     """
-    if isinstance(checks, str):
-        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
-    unknown = set(checks) - set(_CHECKS)
-    if unknown:
-        raise ValueError(f"checks: expected some of {sorted(_CHECKS)}, got {sorted(unknown)}")
+    check_names("checks", checks, _CHECKS)
     given: tuple[Tree, ...] = jax.tree.map(as_array, as_arguments(args))
     if reduction is None:
         reduction = max([1, *(leaf.size for leaf in jax.tree.leaves(given))])

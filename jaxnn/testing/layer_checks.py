@@ -9,6 +9,7 @@ import numpy as np
 from jaxnn.testing.gradients import Mode
 from jaxnn.testing.layer import Layer
 from jaxnn.testing.layer_properties import PROPERTIES, applicable
+from jaxnn.testing.names import check_names
 
 Tree = Any
 MakeArgs = Callable[[np.random.Generator], tuple[Tree, ...]]
@@ -92,11 +93,7 @@ def layer_checks(
         ...
         AssertionError: <lambda>, dtype: bfloat16 comes out as float32, expected bfloat16
     """
-    if isinstance(without, str):
-        raise ValueError(f"without: expected a list of names, got {without!r}; write [{without!r}].")
-    unknown = set(without) - set(PROPERTIES)
-    if unknown:
-        raise ValueError(f"without: expected some of {sorted(PROPERTIES)}, got {sorted(unknown)}")
+    check_names("without", without, PROPERTIES)
 
     def decorate(make_args: MakeArgs) -> Test:
         layer = Layer(

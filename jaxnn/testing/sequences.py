@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.testing.floating import as_array
+from jaxnn.testing.names import check_names
 from jaxnn.testing.sequence_checks import CHECKS, Layer, SequenceCheck, Subject
 
 Tree = Any
@@ -85,11 +86,7 @@ def assert_sequence_invariant(
         ...
         AssertionError: forgets_resets, resets: outputs against the parts by themselves: ...
     """
-    if isinstance(checks, str):
-        raise ValueError(f"checks: expected a list of names, got {checks!r}; write [{checks!r}].")
-    unknown = set(checks or ()) - set(CHECKS)
-    if unknown:
-        raise ValueError(f"checks: expected some of {sorted(CHECKS)}, got {sorted(unknown)}")
+    check_names("checks", checks, CHECKS)
     chosen = [c for c in CHECKS if c != "mask" and (c != "streaming" or step)] if checks is None else checks
     if "streaming" in chosen and step is None:
         raise ValueError("step: expected the layer's step for the check 'streaming', got None")
