@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Prints the name of each script and the first line of what it says of itself."""
+    """Prints the name of each script and the first line of its docstring."""
     print("python -m experiments.NAME, where NAME is one of these; --help explains the options\n")
     here = Path(__file__).parent
     for path in sorted([*here.glob("[a-z]*.py"), here / "bench/__main__.py"]):

@@ -6,12 +6,12 @@
     python -m experiments.char_lm --resume runs/char_lm
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
-Learns the text inside CPython (its language reference) or any UTF-8 file, and is judged by bits per character on the
-last tenth, which it never trains on. Leaves config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
-model in the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
+The text is any UTF-8 file, by default the language reference inside CPython. The last tenth is held out; the model is
+rated by its bits per character there. Writes config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
+model to the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-With --epochs a run that was stopped and resumed gives, bit for bit, the model of one that was not; with --minutes it
-trains for those left.
+With --epochs a run that is stopped and resumed ends with the same model, bit for bit, as one that is not; with
+--minutes a resumed run trains for the minutes that are left.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from jaxnn.train.run import History, Record
 from jaxnn.train.run.progress import clock
 
 REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
-"""Shares of the run after which the held-out text is looked at and a sample is written."""
+"""Shares of the run after which the model is evaluated on the held-out text and writes a sample."""
 SAMPLING = ("length", "temperature", "top_k", "top_p")
 LONGEST_PROMPT = 10_000
 HEAT = cli.Bound(
@@ -51,9 +51,9 @@ class Options(cli.Kept):
     text: Path | None = None
     """A UTF-8 text to learn; without one, the text inside CPython (0.5 MB)."""
     minutes: cli.Positive | None = None
-    """How long to train, whatever the machine: 4 by default, 14 with --text. No two runs give the same bits."""
+    """How long to train, on any machine: 4 by default, 14 with --text. Results differ from run to run."""
     epochs: cli.Positive | None = None
-    """Train for this many passes over the text instead, in whole segments: the same numbers in every run."""
+    """Train for this many passes over the text instead, in whole segments; every run gives the same numbers."""
     layers: cli.Count = 1
     """LSTM layers."""
     hidden: cli.Count = 512
@@ -65,40 +65,40 @@ class Options(cli.Kept):
     streams: cli.Count = 32
     """Parts of the text that are read side by side: the batch."""
     chunk: cli.Count = 64
-    """Characters of each stream in a step: how far back gradients go. The state is carried further."""
+    """Characters of each stream in a step: how far back gradients reach. The state is carried further."""
     restart: Annotated[float, cli.Bound("a chance from 0 to 1", lambda x: 0 <= x <= 1)] = 0.02
-    """The chance that a stream forgets its state before a chunk, so that the model learns to begin."""
+    """Probability that a stream's state is reset before a chunk, so that the model learns to start from nothing."""
     learning_rate: cli.Number = 4e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    """The highest learning rate of the schedule: a warm-up, then half a cosine."""
     weight_decay: cli.Number = 0.01
     """Decoupled weight decay of the weights (AdamW)."""
     clip: Annotated[float, cli.Bound("a positive number", lambda x: x > 0)] = 1.0
-    """The longest gradient; longer ones are scaled down."""
+    """Largest norm of the gradient; a larger gradient is scaled down."""
     segment: cli.Count = 100
-    """Steps in a compiled program; the learning rate is planned a segment ahead."""
+    """Steps per compiled program; the learning rate is planned one segment ahead."""
     run: Path = Path("runs/char_lm")
     """The run folder; a number is added where it exists. With --generate: where the model is."""
     checkpoint_seconds: Annotated[float, cli.Bound("a number that is not negative", lambda x: x >= 0)] = 60.0
-    """Seconds from one checkpoint to the next."""
+    """Seconds between checkpoints."""
     generate: str | None = None
-    """Write on from this beginning, with the model in --run, instead of training."""
+    """Continue this text with the model in --run, instead of training."""
     length: cli.Count = 500
-    """Characters to write."""
+    """Characters to generate."""
     temperature: Annotated[float, HEAT] = 0.8
-    """Below 1 writes what is likely, above 1 what is surprising."""
+    """Below 1 favours likely characters, above 1 unlikely ones."""
     top_k: cli.Count | None = None
-    """Choose among this many of the most likely characters only."""
+    """Sample among this many of the most likely characters only."""
     top_p: Annotated[float, cli.Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
-    """Choose among the most likely characters that together have this probability only."""
+    """Sample only among the most likely characters that together have this probability."""
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The arguments of `LanguageModel`, which are saved with its weights."""
+        """Arguments of `LanguageModel`, saved with its weights."""
         return {"embed_features": self.embed, "hidden_features": self.hidden, "layers": self.layers}
 
 
 def main(options: Options) -> None:
-    """Trains a model, or lets one write."""
+    """Trains a model, or generates text with one."""
     if options.generate is None:
         learn(options)
         return
@@ -109,7 +109,7 @@ def main(options: Options) -> None:
 
 
 def learn(options: Options) -> None:
-    """Trains a model on a text, shows how it comes on, saves it, and judges it on the held-out end."""
+    """Trains a model on a text with reports on the way, saves it, and evaluates it on the held-out end."""
     cli.check_run(options)
     text = read(options.text)
     with cli.as_typed(streams="--streams", length="--chunk"):
@@ -130,7 +130,7 @@ def learn(options: Options) -> None:
     opening = "\n" if "\n" in text.characters else text.characters[0]
 
     def report(state: train.TrainState) -> Record:
-        """Looks at the held-out text, faster than in the end, and writes a sample."""
+        """Evaluates on the held-out text, faster than at the end, and writes a sample."""
         model = evaluated(state)
         bits = float(train.loop.bits_per_token(model, held_out, before, pieces=16))
         return {"held_out_bits": bits, "sample": write(model, text.characters, opening, options)}
@@ -143,7 +143,7 @@ def learn(options: Options) -> None:
     kept |= {"sinks": [Shown(options, text, folder)], "identity": the_text}
     state, records = train.loop.drive(program, state, **kept)
 
-    # From here on everything follows from that checkpoint: what fails now is made good by --resume.
+    # All that follows is computed from the last checkpoint: --resume repeats it if it fails.
     bits = float(train.loop.bits_per_token(evaluated(state), held_out, before))
     leave(folder, state, text, options)
     export(folder, state, text)
@@ -170,13 +170,13 @@ def budget_of(options: Options, steps: int) -> train.loop.Budget:
 
 
 class Shown:
-    """A sink that shows reports, and leaves the model and all samples so far in the run folder."""
+    """A sink that prints reports and writes the model and all samples so far to the run folder."""
 
     def __init__(self, options: Options, text: Text, folder: train.RunFolder) -> None:
         self.options, self.text, self.folder = options, text, folder
 
     def __call__(self, record: Record, state: train.TrainState) -> None:
-        """Shows a record with a report."""
+        """Prints a record with a report."""
         if "sample" not in record:
             return
         sample = ["    " + part for part in record["sample"].strip("\n").splitlines()[:6]]
@@ -190,7 +190,7 @@ class Shown:
             warnings.warn(f"{told}, and the next report writes them", train.checkpoint.CheckpointWarning, stacklevel=2)
 
     def resume(self, history: History) -> None:
-        """Says where the run continues."""
+        """Prints where the run resumes."""
         print(f"resumed after step {history[-1]['step']:,}", flush=True)
 
 
@@ -204,7 +204,7 @@ def leave(folder: train.RunFolder, state: train.TrainState, text: Text, options:
 
 
 def line(record: Record) -> str:
-    """How far training is and how well it does, where the held-out text was looked at."""
+    """Formats the progress and the scores of a record with a report."""
     return (
         f"{record['share']:4.0%}  step {record['step']:,}  {record['epochs']:.1f} passes  "
         f"train {record['train_loss'] / math.log(2):.3f}  held out {record['held_out_bits']:.3f} bits per character  "
@@ -219,7 +219,7 @@ def evaluated(state: train.TrainState) -> LanguageModel:
 
 
 def write(model: LanguageModel, characters: str, prompt: str, options: Options) -> str:
-    """Writes on from the prompt; the same for the same seed."""
+    """Continues the prompt; the same seed gives the same text."""
     if not 0 < len(prompt) <= LONGEST_PROMPT:
         most = f"at least one character and at most {LONGEST_PROMPT:,} characters"
         raise ValueError(f"--generate: expected {most}, got {len(prompt):,}; give their end.")
@@ -247,7 +247,7 @@ def load_model(path: Path) -> tuple[LanguageModel, str]:
 
 
 def export(folder: train.RunFolder, state: train.TrainState, text: Text) -> None:
-    """Writes model.jaxprogram: the model for texts of any length, and one step for characters that come one by one."""
+    """Writes model.jaxprogram: the model for texts of any length, and its step for single characters."""
     program = train.export(
         state,
         text.train[None, :1],

@@ -4,11 +4,11 @@ r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense
     python -m experiments.cifar10 --data-dir FOLDER   # a copy that is already there
     python -m experiments.cifar10 --data cifar100     # a hundred classes
     python -m experiments.cifar10 --epochs 40 --normalize --flip --shift 4 --optimizer adamw \
-        --learning-rate 3e-3 --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # the same network, helped
+        --learning-rate 3e-3 --weight-decay 0.05 --schedule one-cycle --label-smoothing 0.1   # a better recipe
     python -m experiments.cifar10 --precision bf16                  # computes in half precision
 
-The plain recipe reproduces the curve of the same network in Keras. Leaves config.json, metrics.jsonl, curves.png,
-confusion.png, filters.png, predictions.png and model.jaxprogram, which `python -m experiments.serve` reads, in the run
+The plain recipe reproduces the curve of the same network in Keras. Writes config.json, metrics.jsonl, curves.png,
+confusion.png, filters.png, predictions.png and model.jaxprogram, which `python -m experiments.serve` reads, to the run
 folder.
 """
 
@@ -31,13 +31,13 @@ class Options(pictures.Training):
 
 
 def main(options: Options) -> None:
-    """Trains the network, and draws what it learned."""
+    """Trains the network and draws what it learned."""
     pictures.learn(options, network, "conv1")
 
 
 def network(picture: Sequence[int], classes: int, **options: Any) -> models.Cifar10Net:
     """The network for pictures of this shape."""
-    # Digits of 8x8 are too small for two convolutions that lose their borders.
+    # 8x8 digits are too small for two convolutions without padding.
     padding = "VALID" if min(picture[:2]) >= 10 else "SAME"
     return models.Cifar10Net(picture, classes=classes, padding=padding, **options)
 

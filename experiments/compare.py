@@ -1,10 +1,10 @@
-"""Lays runs over one another: loss and accuracy of each over its epochs as one picture, and a table.
+"""Compares runs: a picture of their losses and accuracies over the epochs, and a table.
 
     python -m experiments.compare runs/lenet5 runs/lenet5-2
     python -m experiments.compare runs/* --out lenets.png
 
-The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ. What
-cannot be compared is left out, and a line says why.
+The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ.
+Runs that cannot be compared are left out, with a line that says why.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxnn.plots.figure import words
 from jaxnn.train.run import History
 
 NO_SETTINGS = ("run", "resume")
-"""Options that say where a run is, not what it is."""
+"""Options that say where a run is kept, not how it was trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(options: Options) -> None:
             histories[run], configs[run] = read(path)
         except (ValueError, OSError) as error:
             left_out[run] = str(error)
-    # The runs that have the metric which most of them have.
+    # Compares the runs that have the most common metric.
     has = Counter(name for history in histories.values() for name in common([history]))
     metric = max(has, key=has.__getitem__, default="")
     for run in [run for run, history in histories.items() if metric not in common([history])]:
@@ -75,7 +75,7 @@ class LeftOutError(ValueError):
 
 
 def read(path: Path) -> tuple[History, dict[str, Any]]:
-    """The records of a run, one an epoch, and its options; raises LeftOutError where no metric can be drawn."""
+    """Reads the records of a run, one per epoch, and its options; raises LeftOutError if no metric can be drawn."""
     if not path.is_dir():
         raise LeftOutError("there is no such folder")
     if not (path / "metrics.jsonl").exists():
@@ -95,7 +95,7 @@ def read(path: Path) -> tuple[History, dict[str, Any]]:
 
 
 def common(histories: list[History]) -> list[str]:
-    """The metrics that all runs have, `train_loss` for instance: losses first, training before test."""
+    """Returns the metrics that all runs have, for example `train_loss`: losses first, training before test."""
 
     def place(name: str) -> tuple[bool, str, bool]:
         bare = name.removeprefix("train_").removeprefix("test_")
@@ -106,7 +106,7 @@ def common(histories: list[History]) -> list[str]:
 
 
 def table(histories: dict[str, History], metrics: list[str], configs: dict[str, dict[str, Any]]) -> str:
-    """A line a run: epochs, seconds, last and best of each test metric, and options that are not the same in all."""
+    """Lists per run: epochs, seconds, last and best of each test metric, and the options that differ."""
     tests = [name for name in metrics if name.startswith("test_")] or metrics
     values: dict[str, list[Any]] = {}
     for name, value in itertools.chain(*(config.items() for config in configs.values())):

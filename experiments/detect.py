@@ -5,11 +5,11 @@
     python -m experiments.detect --data-dir FOLDER --side 128
 
 The scenes are made of scikit-learn's real digits on the device, new ones in every step; digits of the test set are in
-held-out scenes only. The network predicts a heat map of centres for each class, and size and offset of each box; boxes
-are read off the peaks. The baseline thresholds the picture, takes what hangs together, and names it by its nearest
-training digit. Of pictures with boxes in COCO's format (`--data-dir`) a fifth is held out.
+held-out scenes only. The network predicts a heat map of centres for each class, and size and offset of each box; the
+peaks give the boxes. The baseline thresholds the picture and gives each connected component the class of its nearest
+training digit. `--data-dir` trains on pictures with boxes in COCO's format and holds out a fifth of them.
 
-Leaves config.json, result.json, metrics.jsonl, curves.png and detections.png.
+Writes config.json, result.json, metrics.jsonl, curves.png and detections.png.
 
 References:
     Zhou, Wang and Krähenbühl, Objects as Points, 2019. Law and Deng, CornerNet, 2018 (the focal loss of the heat map).
@@ -32,10 +32,10 @@ from jaxnn import functional as F
 from jaxnn.data import Boxed
 
 LOSS = train.losses.detection(size_weight=0.3)
-"""Digits are a few cells wide: errors of size count more than in pictures that are hundreds of pixels wide."""
+"""Digits are only a few cells wide, so errors of size weigh more than in large pictures."""
 PREPROCESS = train.image_preprocess()
 TOP = 50
-"""Boxes that are read off each picture."""
+"""Boxes that are decoded per picture."""
 SHOWN = 8
 """Held-out pictures that are drawn: those with the most boxes."""
 
@@ -49,11 +49,11 @@ class Options(cli.Cosine):
     side: Annotated[int, cli.Bound("a multiple of 4, 32 to 2048", lambda n: n % 4 == 0 and 32 <= n <= 2048)] = 64
     """Side of a scene in pixels, a multiple of 4; pictures of --data-dir are scaled to fit into it."""
     digits: Annotated[cli.Count, cli.Bound("at most 100", lambda n: n <= 100)] = 8
-    """Most digits in a scene."""
+    """Largest number of digits in a scene."""
     tests: cli.Count = 256
-    """Held-out scenes to judge by."""
+    """Held-out scenes to test on."""
     steps: cli.Count = 50
-    """Training steps of an epoch; scenes are new in each. With --data-dir, an epoch reads all pictures once."""
+    """Training steps per epoch, each on new scenes. With --data-dir an epoch reads all pictures once."""
     epochs: cli.Count = 24
     batch_size: cli.Count = 16
     width: cli.Count = 16
@@ -64,12 +64,12 @@ class Options(cli.Cosine):
     weight_decay: cli.Number = 1e-4
     """Decoupled weight decay of the weights."""
     score: cli.Share = 0.3
-    """The least score of a box that is drawn."""
+    """Smallest score of a box that is drawn."""
     run: Path = Path("runs/detect")
 
 
 def main(options: Options) -> None:
-    """Trains, judges on held-out pictures, and draws some of them."""
+    """Trains, evaluates on held-out pictures, and draws some of them."""
     cli.check_run(options)
     cli.steps_of(options.epochs, options.steps, 1)
     training, steps, test, classes, about = (
@@ -124,7 +124,7 @@ def main(options: Options) -> None:
 
 
 def of_digits(options: Options) -> tuple[Any, int, Boxed, tuple[str, ...], str]:
-    """New scenes of digits in each step, the steps of an epoch, held-out scenes of others, classes, what it is."""
+    """Returns training scenes, steps per epoch, held-out scenes of other digits, classes and a description."""
     digits = data.load_digits()
     draw = partial(scenes, side=options.side, most=options.digits)
     training = train.Generated(lambda key: draw(key, digits.train, options.batch_size), options.steps)
@@ -134,14 +134,14 @@ def of_digits(options: Options) -> tuple[Any, int, Boxed, tuple[str, ...], str]:
 
 
 def held_out(options: Options, digits: data.Examples, number: int, count: int) -> Boxed:
-    """Scenes that are the same in every run."""
+    """Draws scenes that are the same in every run."""
     draw = jax.jit(partial(scenes, side=options.side, most=options.digits), static_argnums=2)
     made: Boxed = jax.tree.map(np.asarray, draw(jax.random.fold_in(jax.random.key(0), number), digits, count))
     return made
 
 
 def of_folder(options: Options, folder: Path) -> tuple[Any, int, Boxed, tuple[str, ...], str]:
-    """The pictures in a folder, of which every fifth, in an order by chance, is held out; else as `of_digits`."""
+    """Like `of_digits`, for the pictures of a folder: a random fifth of them is held out."""
     try:
         name, examples, classes = data.load_coco(folder, options.side)
     except (ValueError, FileNotFoundError) as error:

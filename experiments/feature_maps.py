@@ -1,10 +1,10 @@
-"""Feature maps of given kernels on real pictures, same-size and smaller, and what pooling keeps of them.
+"""Feature maps of given kernels on real pictures, of the same size and smaller, and their pooled maps.
 
     python -m experiments.feature_maps
     python -m experiments.feature_maps --picture my_photo.jpg
 
-K1 = [[-1, 0], [0, 1]] answers to change along the diagonal, K2 = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]], Sobel's, to
-horizontal edges. Each slides over a grey and a colour version of every picture. Leaves a PNG for each.
+K1 = [[-1, 0], [0, 1]] responds to changes along the diagonal; K2 = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]], Sobel's
+kernel, to horizontal edges. Both are applied to a grey and a colour version of every picture. Writes a PNG for each.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ K1 = jnp.array([[-1.0, 0.0], [0.0, 1.0]])
 K2 = jnp.array([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]])
 
 LARGEST = 2**25
-"""Pixels of a picture; each is 32 bytes in each of the maps that are made of it."""
+"""Most pixels of a picture: its maps take hundreds of bytes per pixel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Slides both kernels over each picture, pools the result, and saves what they saw."""
+    """Applies both kernels to each picture, pools the result, and draws the maps."""
     cli.check(options)
     pictures = photographs(options.picture)
     side = min(side for picture in pictures.values() for side in picture.shape[:2])
@@ -53,7 +53,7 @@ def main(options: Options) -> None:
 
 
 def look(colour: jax.Array, pool: int) -> dict[str, jax.Array]:
-    """A picture `(height, width, 3)` of 0 to 1 and everything that is made of it, by title."""
+    """Returns a picture `(height, width, 3)` of 0 to 1 and all its maps, by title."""
     grey = jnp.mean(colour, axis=-1, keepdims=True)
     edges = F.feature_maps(grey, K2, padding="SAME")
     return {

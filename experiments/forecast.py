@@ -4,17 +4,17 @@
     python -m experiments.forecast --series sales.csv --scale log     # a series of your own, and its future
     python -m experiments.forecast --tune                             # judged on what comes before the held-out end
 
-Ten series come inside statsmodels, with and without a season. Each is cut several times, and what is known at a cut
-forecasts the next `--horizon` steps from every origin until the next cut. Season, scales, forecasts and how wide
-intervals have to be (`experiments.data.rolling`) are estimated from values before the cut.
+Ten series come inside statsmodels, with and without a season. Each is cut several times. Models that are estimated from
+the values before a cut forecast the next `--horizon` steps from every origin up to the next cut; this holds for season,
+scales and the width of intervals too (`experiments.data.rolling`).
 
 - naive, seasonal-naive: the last value, the last one of the same phase of the season.
 - smoothing: the season, and exponential smoothing with a damped trend, ETS(A, A_d, N), of statsmodels.
 - linear: the season, and autoregression by least squares for each step ahead.
-- LSTM: the linear forecast and the quantiles of its errors, plus `--share` of the mean of what `--seeds` LSTMs add,
-  trained by the quantile loss. The networks of all series and cuts are trained as one compiled program.
+- LSTM: the linear forecast with the quantiles of its errors, plus `--share` times the mean correction of `--seeds`
+  LSTMs, trained by the quantile loss. The networks of all series and cuts are trained as one compiled program.
 
-Leaves config.json, result.json, forecasts.csv with the future of each series, forecasts.png and errors.png.
+Writes config.json, result.json, forecasts.csv with the future of each series, forecasts.png and errors.png.
 """
 
 import dataclasses
@@ -46,46 +46,46 @@ class Options(cli.Cosine):
     period: (
         Annotated[float, cli.Bound("a number of at least 1; 1 is no season", lambda p: 1 <= p < math.inf)] | None
     ) = None
-    """After how many steps the season of --series returns; by default a year, or a week where a step is a day."""
+    """Length of the season of --series in steps; by default a year, or a week where a step is a day."""
     scale: Scale = "none"
-    """On which scale the ups and downs of --series are about as large at high values as at low ones."""
+    """The scale on which the variation of --series does not grow with its values."""
     horizon: cli.Count = 12
-    """Steps ahead, all forecast at once."""
+    """Steps ahead to forecast, all at once."""
     level: Annotated[float, cli.Bound("a number between 0 and 1", lambda x: 0 < x < 1)] = 0.9
-    """The share of values that intervals are to cover."""
+    """Share of the values that the intervals should cover."""
     cuts: cli.Count = 4
-    """How often each series is cut and the forecasts after the cut are judged."""
+    """Cuts of each series whose forecasts are scored."""
     tune: bool = False
-    """Leave out the held-out end of each series and judge on what comes before, to choose options by."""
+    """Leave out the held-out end of each series and score on what comes before, to choose options."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
     """The recurrent layer."""
     window: cli.Several = 24
-    """Steps that it sees."""
+    """Past steps that it sees."""
     hidden: cli.Count = 16
     """Its hidden units."""
     noise: cli.Number = 0.8
-    """Standard deviation of the noise on the scaled past, in training."""
+    """Standard deviation of the noise that training adds to the scaled past."""
     share: cli.Number = 0.5
-    """How much of what the networks add is added."""
+    """Factor of the networks' correction."""
     epochs: cli.Count = 6
     examples: cli.Count = 512
-    """Examples of each series and cut: some of a long series, those of a short one several times."""
+    """Examples of each series and cut: a part of a long series; those of a short one are repeated."""
     batch_size: cli.Count = 32
     learning_rate: cli.Number = 3e-3
     weight_decay: cli.Number = 0.1
     """Decoupled weight decay of the weights."""
     seeds: cli.Count = 6
-    """Networks of each series and cut, whose mean is the forecast."""
+    """Networks per series and cut, whose mean is the correction."""
     run: Path = Path("runs/forecast")
 
     @property
     def quantiles(self) -> tuple[float, float, float]:
-        """Of the lower end, the middle and the upper end."""
+        """Quantiles of lower end, middle and upper end."""
         return (1 - self.level) / 2, 0.5, (1 + self.level) / 2
 
 
 def main(options: Options) -> None:
-    """Forecasts every series from all origins in every way, and says how far off each was."""
+    """Forecasts every series from all origins by every method, and reports the errors."""
     series = series_of(options)
     tasks = tasks_of(series, options)
     work = work_of([each for group in tasks for each in group], options)
@@ -109,7 +109,7 @@ def main(options: Options) -> None:
 
 
 def series_of(options: Options) -> list[Series]:
-    """The series; raises where they or an option do not serve."""
+    """Loads the series; checks them and the options."""
     cli.check_run(options)
     last = (cli.MOST + 1) // options.seeds - 1  # each seed stands for as many networks
     cli.expect("seed", options.seed, options.seed <= last, f"a whole number from 0 to {last}")
@@ -158,7 +158,7 @@ def tasks_of(series: Sequence[Series], options: Options) -> list[list[Task]]:
 
 
 def forecast(tasks: list[list[Task]], work: Any, options: Options, kept: Any) -> list[list[Task]]:
-    """Adds the networks' forecasts to those of each series at all its cuts, and calibrates all intervals."""
+    """Adds the networks' forecasts to each series at all its cuts, and calibrates all intervals."""
     states, histories = train.ensemble.fit(create_networks(sum(map(len, tasks)), options), **work, **kept)
     if lost := sum(map(train.ensemble.diverged, histories)):
         raise ValueError(
@@ -177,7 +177,7 @@ def forecast(tasks: list[list[Task]], work: Any, options: Options, kept: Any) ->
 
 
 class Network(nnx.Module):
-    """A forecaster of all quantiles, and which task it learns."""
+    """A forecaster of all quantiles, with the index of its task."""
 
     def __init__(self, task: jax.Array, options: Options, rngs: nnx.Rngs) -> None:
         outputs = options.horizon * len(options.quantiles)
@@ -190,9 +190,9 @@ class Network(nnx.Module):
 
 
 def work_of(tasks: Sequence[Task], options: Options) -> dict[str, Any]:
-    """Arguments of `train.ensemble.fit`; the loss is that of the quantiles of what the linear forecasts leave.
+    """Arguments of `train.ensemble.fit`; the loss is the quantile loss of the linear forecasts' errors.
 
-    The data are the numbers of the examples; the arrays themselves are in the loss, once for all networks.
+    The data are indices of examples; the loss holds the arrays themselves, once for all networks.
     """
     numbers = [_spaced(len(each.known_past), options.examples) for each in tasks]
     past = _float32([each.known_past[n] for each, n in zip(tasks, numbers, strict=True)])
@@ -208,7 +208,7 @@ def work_of(tasks: Sequence[Task], options: Options) -> dict[str, Any]:
             seen = seen.at[..., :2].add(noise)
         return pinball(model(seen) + start[of][None], {"targets": errors[of, batch["example"]]}, None)
 
-    # A checkpoint of other series does not fit: the data say which they are.
+    # A checksum of the series in the data, so that a checkpoint of other series is refused.
     checksum = zlib.crc32(b"".join(each.series.values.tobytes() for each in tasks))
     identity = np.full(options.examples, checksum, np.uint32)
     examples = {"example": np.arange(options.examples), "series": identity}
@@ -216,12 +216,12 @@ def work_of(tasks: Sequence[Task], options: Options) -> dict[str, Any]:
 
 
 def _spaced(known: int, wanted: int) -> Any:
-    """The numbers of `wanted` of the `known` examples: evenly spaced ones, or all of them again and again."""
+    """Indices of `wanted` of the `known` examples: evenly spaced, or repeated where fewer are known."""
     return np.linspace(0, known - 1, wanted).round().astype(int) if known > wanted else np.arange(wanted) % known
 
 
 def create_networks(tasks: int, options: Options) -> train.TrainState:
-    """The stacked states of `--seeds` networks for each task."""
+    """Creates the stacked states of `--seeds` networks for each task."""
     steps = cli.steps_of(options.epochs, options.examples, options.batch_size)
     limits: Any = {"weight_decay": options.weight_decay, "clip_norm": 1.0}
     tx = train.optimizer("adamw", options.learning_rate, steps=steps, schedule="cosine", **limits)

@@ -16,11 +16,11 @@ from jaxnn.plots.figure import TEST, TRAIN, new_figure, plain, save
 COLOURS = {"naive": "#bbbbbb", "seasonal-naive": "#888888", "smoothing": "#2a9d8f", "linear": TRAIN}
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""By series and way, the network's last, what `score` returns."""
+"""Results of `score` by series and method; the network is the last method."""
 
 
 def score(tasks: Sequence[Task], level: float) -> dict[str, dict[str, Any]]:
-    """How good each way's forecasts of a series are, the mean over its cuts but the last, which is its end."""
+    """Scores each method's forecasts of a series: means over its cuts except the last, which is its end."""
     series = tasks[0].series
     found: dict[str, list[Any]] = {name: [] for name in tasks[0].made}
     for task in tasks[:-1]:
@@ -40,12 +40,12 @@ def score(tasks: Sequence[Task], level: float) -> dict[str, dict[str, Any]]:
 
 
 def ratios(scores: Scores, what: str) -> np.ndarray:
-    """The network's score of each series less than 1 where it is better than the linear forecast's."""
+    """The network's score of each series divided by the linear forecast's: below 1 it is better."""
     return np.array([list(ways.values())[-1][what] / ways["linear"][what] for ways in scores.values()])
 
 
 def table(scores: Scores, level: float) -> str:
-    """A line a series: the error of each way, then what intervals cover and their score; below, what it comes to."""
+    """Lists per series the error of each method, coverage and interval score; a summary follows."""
     names = list(next(iter(scores.values())))
     network = names[-1]
     pairs = ("linear", network)
@@ -78,7 +78,7 @@ def write_future(tasks: Sequence[Sequence[Task]], path: Path) -> None:
 
 
 def draw_forecasts(tasks: Sequence[Sequence[Task]], level: float, path: Path) -> None:
-    """The end of each series, with the network's forecasts and intervals from the cuts, and from the end its future."""
+    """Draws the end of each series, with the network's forecasts and intervals from the cuts and into the future."""
     drawn, name = [], list(tasks[0][0].made)[-1]
     for group in tasks:
         series, horizon = group[0].series, len(group[0].spread)
@@ -95,7 +95,7 @@ def draw_forecasts(tasks: Sequence[Sequence[Task]], level: float, path: Path) ->
 
 
 def draw_errors(scores: Scores, path: Path) -> None:
-    """The error of each way by step ahead over all series, and the network beside the linear forecast by series."""
+    """Draws the error of each method by step ahead, and the network relative to the linear forecast by series."""
     figure = new_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
     *_, network = names = list(next(iter(scores.values())))

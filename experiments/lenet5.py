@@ -4,8 +4,8 @@
     python -m experiments.lenet5 --model lenet5-1998 --data mnist
     python -m experiments.lenet5 --data cifar10 --epochs 10 --flip --shift 4
 
-Leaves config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predictions.png and model.jaxprogram, which
-`python -m experiments.serve` reads, in the run folder.
+Writes config.json, metrics.jsonl, curves.png, confusion.png, filters.png, predictions.png and model.jaxprogram, which
+`python -m experiments.serve` reads, to the run folder.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Options(pictures.Training):
 
 
 def main(options: Options) -> None:
-    """Trains the chosen LeNet, and draws what it learned."""
+    """Trains the chosen LeNet and draws what it learned."""
     network, first = (models.LeNet, "conv1") if options.model == "lenet" else (models.LeNet5, "c1")
     pictures.learn(options, network, first)
 

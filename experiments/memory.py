@@ -4,14 +4,14 @@
     python -m experiments.memory --delays 20 50 100 200
     python -m experiments.memory --cells lstm gru --delays 256 1024 4096 --steps 600
 
-Two tasks that nothing but memory solves. *Adding*: random numbers, two of them marked; say their sum at the end.
-*Copying*: a few symbols, a long silence; say the symbols again. Each network is trained on each delay; memory.png shows
-how the gradient fades on its way back through time, before and after training, what was learned, and the time of a
-training step.
+Two tasks that need memory. *Adding*: random numbers, two of which are marked; the target is their sum at the end.
+*Copying*: a few symbols, then a long silence; the target is the symbols again. Each network is trained on each delay.
+memory.png shows how the gradient decays on its way back through time, before and after training, the accuracy, and the
+time of a training step.
 
-The gradient of an RNN vanishes, since it passes everything it knows through its weights and a tanh at every step. The
-gates of a GRU and an LSTM decide how long they keep something. They start out keeping for 1 to `delay` steps, a
-different time in each unit (chrono initialisation); with `--no-chrono` they start as the library's layers do.
+The gradient of an RNN vanishes, since its whole state passes through its weights and a tanh at every step. The gates of
+a GRU and an LSTM control how long each unit keeps its state. They are initialised to keep it for 1 to `delay` steps,
+another time in each unit (chrono initialisation); `--no-chrono` initialises them as the library's layers do.
 
 References:
     Hochreiter and Schmidhuber, Long Short-Term Memory, 1997 (both tasks). Arjovsky, Shah and Bengio, Unitary Evolution
@@ -37,15 +37,15 @@ from jaxnn.modules import Cell, Dense, Recurrent
 from jaxnn.plots.figure import new_figure, plain, save
 
 ALPHABET, SYMBOLS = 4, 2
-"""Copying: how many different symbols there are, and how many are to be kept."""
+"""Copying: the number of different symbols, and how many have to be remembered."""
 NEAR = 0.1
-"""A sum is right if it is off by less."""
+"""A sum counts as right if its error is smaller."""
 GUESS = {"adding": 1 - (1 - NEAR) ** 2, "copying": 1 / ALPHABET}
-"""The share that is right without memory: of sums by always saying 1, of symbols by chance."""
+"""The accuracy without memory: of sums by always answering 1, of symbols by chance."""
 
 
 class Batch(NamedTuple):
-    """Sequences `(batch, time, features)` and what to say at the last steps, `(batch, answers)`."""
+    """Sequences `(batch, time, features)` and the targets of the last steps, `(batch, answers)`."""
 
     inputs: jax.Array
     targets: jax.Array
@@ -62,7 +62,7 @@ def adding(key: jax.Array, batch: int, delay: int) -> Batch:
 
 
 def copying(key: jax.Array, batch: int, delay: int) -> Batch:
-    """`SYMBOLS` symbols, `delay` steps of silence, and a signal while the symbols are to be said again, in order."""
+    """`SYMBOLS` symbols, `delay` steps of silence, and a signal at the steps that repeat the symbols in order."""
     symbols = jax.random.randint(key, (batch, SYMBOLS), 0, ALPHABET)
     silence = jnp.full((batch, delay), ALPHABET)
     signal = jnp.full((batch, SYMBOLS), ALPHABET + 1)
@@ -96,7 +96,7 @@ class Options(cli.Trained):
     """Options of the networks."""
 
     cells: tuple[Literal["rnn", "gru", "lstm", "mingru", "minlstm", "lru"], ...] = ("rnn", "gru", "lstm")
-    """Which cells to compare."""
+    """Cells to compare."""
     delays: tuple[cli.Several, ...] = (10, 30, 80)
     """Steps over which something has to be remembered; each network is trained on each."""
     steps: cli.Count = 2400
@@ -106,16 +106,16 @@ class Options(cli.Trained):
     hidden: cli.Count = 48
     """Hidden units."""
     learning_rate: cli.Number = 1e-2
-    """Of Adam, the highest: it warms up, then falls as half a cosine."""
+    """The highest learning rate of Adam's schedule: a warm-up, then half a cosine."""
     clip: Annotated[float, cli.Bound("a positive number", lambda x: x > 0)] = 1.0
-    """The longest gradient; longer ones are scaled down."""
+    """Largest norm of the gradient; a larger gradient is scaled down."""
     chrono: bool = True
-    """Whether the gates start out keeping for 1 to `delay` steps, a different time in each unit."""
+    """Initialise the gates to keep the state for 1 to `delay` steps, another time in each unit."""
     run: Path = Path("runs/memory")
 
 
 class Network(nnx.Module):
-    """One recurrent layer and a dense layer: `(batch, time, features)` -> `(batch, answers, outputs)`, at the end."""
+    """One recurrent layer and a dense layer: `(batch, time, features)` -> `(batch, answers, outputs)`."""
 
     def __init__(self, cell: str, task: str, delay: int, options: Options) -> None:
         rngs, kind = nnx.Rngs(options.seed), CELLS[cell]
@@ -132,7 +132,7 @@ class Network(nnx.Module):
 
 
 def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The squared error of adding, the cross-entropy of copying, and the share of sums or symbols that is right."""
+    """Returns the squared error (adding) or the cross-entropy (copying), and the accuracy."""
     said = model(batch.inputs)
     if jnp.issubdtype(batch.targets.dtype, jnp.integer):
         losses = optax.softmax_cross_entropy_with_integer_labels(said, batch.targets).mean(-1)
@@ -142,7 +142,7 @@ def loss_fn(model: Network, batch: Batch, key: jax.Array | None) -> tuple[jax.Ar
 
 
 def main(options: Options) -> None:
-    """Trains every network on every task and delay, and draws what they remember."""
+    """Trains every network on every task and delay, and draws how they remember."""
     for name in ("cells", "delays"):
         cli.expect(name, "none", len(getattr(options, name)) > 0, "at least one")
     cells, delays = list(dict.fromkeys(options.cells)), sorted(options.delays)
@@ -184,13 +184,13 @@ def create_state(network: Network, options: Options) -> train.TrainState:
 
 
 def work_of(task: str, delay: int, options: Options) -> dict[str, Any]:
-    """Arguments of `train.fit` beside the state: new examples in every step of one epoch, saved once a minute."""
+    """Arguments of `train.fit` except the state: one epoch of new examples in every step, saved once a minute."""
     examples = train.Generated(lambda key: TASKS[task](key, options.batch_size, delay), options.steps)
     return {"data": examples, "loss_fn": loss_fn, "epochs": 1, "chunk": min(options.steps, 400)}
 
 
 def learn(network: Network, task: str, delay: int, options: Options, kept: Any) -> tuple[Network, dict[str, float]]:
-    """Trains a network; returns it, with its scores on other examples and the seconds of a training step."""
+    """Trains a network; returns it, its scores on new examples, and the seconds of a training step."""
     state, history = train.fit(create_state(network, options), **work_of(task, delay, options), **kept, progress=False)
     scores = train.evaluate(state, TASKS[task](jax.random.key(options.seed + 1), 1024, delay), loss_fn)
     rated = {name: float(scores[name]) for name in ("loss", "right")}
@@ -198,7 +198,7 @@ def learn(network: Network, task: str, delay: int, options: Options, kept: Any) 
 
 
 def draw(delays: list[int], scores: Any, gradients: Any, path: Path) -> None:
-    """Gradients over time above, what was learned over the delays below, the time of a step beside, in one picture."""
+    """Draws gradients over time above, accuracies over delays below, and the time of a step on the right."""
     colours = {kind.name: f"C{number}" for number, kind in enumerate(CELLS.values())}
     figure = new_figure(14.0, 7.2)
     grid = figure.subplots(2, 3)

@@ -3,8 +3,8 @@
     python -m experiments.mlp
     python -m experiments.mlp --hidden 100 100 100 --learning-rate 0.1
 
-Plain stochastic gradient descent over epochs, so that what the activation does to the gradient shows: how fast each
-learns, and how much of the gradient reaches the first layer. Leaves config.json, result.json and curves.png.
+Trains by plain stochastic gradient descent, so that the effect of the activation on the gradient shows: how fast each
+network learns, and how much of the gradient reaches the first layer. Writes config.json, result.json and curves.png.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ class Options(cli.Epochs):
     epochs: cli.Count = 30
     batch_size: cli.Count = 32
     learning_rate: cli.Positive = 0.1
-    """Of plain stochastic gradient descent."""
+    """Of stochastic gradient descent, constant."""
     run: Path = Path("runs/mlp")
     checkpoint_every: cli.Count = 10
 
 
 def main(options: Options) -> None:
-    """Trains one network an activation, and says what each reached."""
+    """Trains one network per activation and prints their accuracies."""
     cli.check_run(options, tuple(ACTIVATIONS))
     digits = data.load_digits()
     cli.steps_of(options.epochs, len(digits.train.labels), options.batch_size)
@@ -46,7 +46,7 @@ def main(options: Options) -> None:
     work |= {"epochs": options.epochs, "batch_size": options.batch_size}
 
     def start(activation: Callable[[jax.Array], jax.Array]) -> train.TrainState:
-        """The state before the first step; its weights are the same whatever the activation."""
+        """Creates the state; its weights do not depend on the activation."""
         net = models.MLP((64, *options.hidden, 10), activation=activation, rngs=nnx.Rngs(options.seed))
         return train.create_state(net, optax.sgd(options.learning_rate), jax.random.key(options.seed))
 
@@ -73,7 +73,7 @@ def main(options: Options) -> None:
 
 
 def rows(key: jax.Array | None, batch: Any) -> Any:
-    """Pictures as the rows that a feed-forward network takes."""
+    """Flattens pictures to the rows that a feed-forward network takes."""
     batch = train.image_preprocess(mean=0.3, std=0.4)(key, batch)
     return batch._replace(images=batch.images.reshape(len(batch.images), -1))
 

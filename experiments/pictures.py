@@ -1,4 +1,4 @@
-"""Learning to classify pictures: the options of lenet5, cifar10, rows and sweep, and what they mean for training."""
+"""Picture classification: the options that lenet5, cifar10, rows and sweep share, and training by them."""
 
 import dataclasses
 import functools
@@ -19,35 +19,35 @@ from jaxnn.train.run.tensorboard import need_tensorboardx
 from jaxnn.train.step import augment
 
 FREE = ("resize",)
-"""Options that a resumed run may change too: they belong to where the data lie, as `data_dir`."""
+"""Options that a resumed run may change, as it may change `data_dir`: they say how data are read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(cli.Epochs):
-    """The pictures, and how to learn from them at whatever learning rate; every experiment sets its own defaults."""
+    """Data and recipe, without a learning rate; each experiment sets its own defaults."""
 
     data: Name = "digits"
-    """The digits of scikit-learn, a published set, files in MNIST's format (idx), or your own (folder: one a class)."""
+    """Digits of scikit-learn, a published set, files in MNIST's format (idx), or a folder: one sub-folder a class."""
     data_dir: Path | None = None
-    """A folder with a copy of the data, for example torchvision's; without, they are found or downloaded."""
+    """A folder with a copy of the data, for example torchvision's; by default a copy is found or downloaded."""
     resize: cli.Count = 32
     """Side of the squares that pictures of --data folder become."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
-    """How the learning rate goes: constant, warm-up and cosine, or one-cycle."""
+    """Schedule of the learning rate: constant, cosine with warm-up, or one-cycle."""
     weight_decay: cli.Number = 0.0
     """Decoupled weight decay of the weights, for adamw and sgd."""
     l2: cli.Number = 0.0
     """Scale of the L2 penalty of the weights, added to the loss."""
     label_smoothing: cli.Share = 0.0
-    """Share of each label that is spread over all classes."""
+    """Share of each label's probability that is spread over all classes."""
     normalize: bool = False
-    """Bring each colour to mean zero and variance one over the training pictures, besides scaling to 0 to 1."""
+    """Normalise each channel to mean 0 and variance 1 over the training pictures, after scaling to 0 to 1."""
     flip: bool = False
-    """Mirror each training picture left to right, by a coin's throw."""
+    """Mirror each training picture left to right with probability 1/2."""
     shift: cli.Natural = 0
-    """Shift each training picture by up to this many pixels, its border reflected."""
+    """Shift each training picture by up to this many pixels; its border is reflected."""
     cutout: cli.Natural = 0
     """Blank a square of this side in each training picture."""
 
@@ -57,17 +57,17 @@ class Training(Pictures, cli.Devices):
     """How to train one network at a time."""
 
     learning_rate: cli.Number = 1e-3
-    """The highest learning rate of the run."""
+    """The highest learning rate of the schedule."""
     precision: Literal["float32", "bf16", "float16"] = "float32"
-    """The dtype that layers compute in; parameters are float32, and float16 has a loss scale that adjusts itself."""
+    """The dtype that layers compute in; parameters stay float32, and float16 uses a dynamic loss scale."""
     chunk: cli.Count | None = None
-    """Steps a compiled program, to save every minute inside of long epochs; by default an epoch is one program."""
+    """Steps per compiled program, so that long epochs are saved every minute; by default an epoch is one program."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
 
 
 def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
-    """The pictures, once the options are known to make sense; `networks` are those of a run to resume."""
+    """Checks the options and loads the pictures; `networks` names the checkpoints of a run to resume."""
     cli.check_run(options, networks)
     advice = "0 for --optimizer adam; --optimizer adamw decays weights, and --l2 penalises them"
     cli.expect("weight_decay", options.weight_decay, not options.weight_decay or options.optimizer != "adam", advice)
@@ -114,7 +114,7 @@ def work_of(options: Pictures, dataset: Dataset) -> dict[str, Any]:
 
 
 def introduce(model: nnx.Module, dataset: Dataset) -> int:
-    """Says what is about to be trained, on what; returns the number of parameters."""
+    """Prints model, data and device; returns the number of parameters."""
     parameters = optax.tree.size(nnx.state(model, nnx.Param))
     print(
         f"{type(model).__name__} with {parameters:,} parameters on {dataset.name}: {len(dataset.train.labels):,} "
@@ -126,14 +126,14 @@ def introduce(model: nnx.Module, dataset: Dataset) -> int:
 def create_state(
     options: Training, model: nnx.Module, tx: optax.GradientTransformation, wrt: Any = None
 ) -> train.TrainState:
-    """The state before the first step, with the loss scale that the precision needs; `wrt` is what is trained."""
+    """Creates the state, with the loss scale that the precision needs; `wrt` selects the parameters to train."""
     scale = train.precision(options.precision).loss_scale
     return train.create_state(model, tx, jax.random.key(options.seed), wrt=wrt, loss_scale=scale)
 
 
 @distributed.tell_of_lost_processes()
 def judge(state: train.TrainState, work: dict[str, Any]) -> tuple[train.TrainState, np.ndarray, float]:
-    """The state on each device, the classes that it gives the held-out pictures, and the share that is right."""
+    """Returns the state on each device, the predicted classes of the held-out pictures, and the accuracy."""
     if work["parallel"] is not None:
         state = work["parallel"].everywhere(state)  # each device draws and predicts by itself
     test, preprocess = work["test_data"], work["preprocess"]
@@ -145,7 +145,7 @@ def judge(state: train.TrainState, work: dict[str, Any]) -> tuple[train.TrainSta
 def leave(
     folder: train.RunFolder, state: train.TrainState, preprocess: Any, dataset: Dataset, predicted: np.ndarray
 ) -> None:
-    """Leaves confusion.png, predictions.png, and model.jaxprogram, which `experiments.serve` reads."""
+    """Writes confusion.png, predictions.png and model.jaxprogram, which `experiments.serve` reads."""
     test, classes = dataset.test, dataset.classes
     plots.confusion(test.labels, predicted, folder / "confusion.png", classes)
     plots.predictions(test.images, test.labels, predicted, folder / "predictions.png", classes, most=32)
@@ -154,7 +154,7 @@ def leave(
 
 
 def learn(options: Training, network: Callable[..., nnx.Module], first: str) -> None:
-    """Trains `network(shape, classes=, dtype=, param_dtype=, rngs=)`; the filters of its `first` layer are drawn."""
+    """Trains `network(shape, classes=, dtype=, param_dtype=, rngs=)` and draws the filters of its `first` layer."""
     dataset = load(options)
     sizes = {"classes": len(dataset.classes), **train.precision(options.precision)}
     model = network(dataset.train.images.shape[1:], **sizes, rngs=nnx.Rngs(options.seed))

@@ -1,12 +1,12 @@
-"""An LSTM reads pictures row by row, and dense layers classify them: trained jointly, and beside it with a frozen LSTM.
+"""An LSTM reads pictures row by row and dense layers classify them: trained jointly, and with the LSTM frozen.
 
     python -m experiments.rows
     python -m experiments.rows --data mnist
     python -m experiments.rows --data cifar10 --epochs 10 --flip --layers 2 --hidden 256
 
-Both networks start from the same weights. In the frozen one the LSTM keeps its random start and only the dense layers
-learn, so the difference is what training the LSTM and the dense layers together gains. Leaves config.json, result.json,
-curves.png of both and, of the joint network, metrics.jsonl, confusion.png, predictions.png and model.jaxprogram.
+Both networks start from the same weights. In the frozen one the LSTM keeps its random weights and only the dense layers
+learn, so the difference is the gain of joint training. Writes config.json, result.json, curves.png of both and, of the
+joint network, metrics.jsonl, confusion.png, predictions.png and model.jaxprogram.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from experiments import pictures
 from jaxnn import cli, models, plots, train
 
 NETWORKS = ("joint", "frozen")
-"""The networks' folders of checkpoints, in the order of training."""
+"""The networks in the order of training; their checkpoints are in folders of these names."""
 NOT_LSTM = nnx.Not(nnx.PathContains("lstm"))
-"""The parameters that are trained where the LSTM is frozen."""
+"""Selects the parameters to train when the LSTM is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Options(pictures.Training):
     hidden: cli.Count = 128
     """Memory cells of each LSTM layer."""
     layers: cli.Count = 1
-    """LSTM layers, one on top of another."""
+    """Stacked LSTM layers."""
     dense: cli.Count = 128
     """Features of the dense layer between LSTM and classes."""
     dropout: cli.Share = 0.2
-    """Rate of dropout between LSTM layers and on what the dense layers see."""
+    """Rate of dropout between LSTM layers and before the dense layers."""
     epochs: cli.Count = 40
     """Passes over the training pictures, for each of the two networks."""
     batch_size: cli.Count = 32
@@ -47,7 +47,7 @@ class Options(pictures.Training):
 
 
 def main(options: Options) -> None:
-    """Trains both networks and says what each reached."""
+    """Trains both networks and prints their accuracies."""
     dataset = pictures.load(options, NETWORKS)
     work = pictures.work_of(options, dataset)
     tx = pictures.optimizer_of(options, dataset, options.learning_rate)
@@ -55,7 +55,7 @@ def main(options: Options) -> None:
     sizes |= {"classes": len(dataset.classes), **train.precision(options.precision)}
 
     def create(wrt: Any = None) -> train.TrainState:
-        """The state before the first step; its weights are the same whatever is trained."""
+        """Creates the state; its weights do not depend on what is trained."""
         model = models.RowReader(dataset.train.images.shape[1:], **sizes, rngs=nnx.Rngs(options.seed))
         return pictures.create_state(options, model, tx, wrt)
 

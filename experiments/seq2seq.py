@@ -3,9 +3,9 @@
     python -m experiments.seq2seq
     python -m experiments.seq2seq --read "the 29th of Feb 2024" "7/4/'76" --run runs/seq2seq-read
 
-Every tenth day is kept out of training in all forms, and some combinations of day, month and order are kept out in all
-days. Reports the share of dates that are right to the last character, by greedy and by beam search, and leaves
-attention.png: which characters the decoder looks at while it writes each of those that it writes.
+Every tenth day is held out of training in all forms; some combinations of day, month and order are held out on all
+days. Reports the share of dates that are right to the last character, by greedy and by beam search. Writes
+attention.png, which shows the characters that the decoder attends to as it writes each output character.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Options(cli.Cosine):
     examples: cli.Count = 20_000
     """Dates to train on."""
     tests: cli.Count = 2_000
-    """Held-out dates to judge by, once in the forms that were trained on and once in those that were not."""
+    """Held-out dates to test on, once in the forms of training and once in other forms."""
     epochs: cli.Count = 5
     batch_size: cli.Count = 64
     hidden: cli.Count = 64
@@ -42,9 +42,9 @@ class Options(cli.Cosine):
     """Dropout of the embeddings."""
     learning_rate: cli.Number = 4e-3
     beams: cli.Count = 4
-    """Beginnings that beam search keeps."""
+    """Width of the beam search."""
     read: tuple[str, ...] = ()
-    """Dates of your own, read after training and shown in the heat map."""
+    """Dates of your own, read after training and shown in attention.png."""
     run: Path = Path("runs/seq2seq")
 
 
@@ -63,7 +63,7 @@ class DateReader(nnx.Module):
         return logits
 
     def encode(self, read: Any, lengths: Any) -> Any:
-        """Reads dates for the decoder."""
+        """Encodes the dates that are read."""
         return self.encoder(jnp.asarray(read), lengths=lengths)
 
     def write(self, read: np.ndarray, lengths: np.ndarray, **search: Any) -> np.ndarray:
@@ -80,8 +80,8 @@ class DateReader(nnx.Module):
 def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The cross-entropy of the characters, a mean for each date.
 
-    A date whose characters are all the most probable ones after the true ones before them is what greedy search
-    writes, so the accuracy is that of greedy search.
+    Greedy search writes a date exactly if each of its characters is the most probable one after the true characters
+    before it, so the accuracy is that of greedy search.
     """
     logits, targets = model(batch), batch.written[:, 1:]
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
@@ -89,7 +89,7 @@ def loss_fn(model: DateReader, batch: Dates, key: jax.Array | None) -> tuple[jax
 
 
 def main(options: Options) -> None:
-    """Trains, judges on held-out dates, and draws where the decoder looks."""
+    """Trains, evaluates on held-out dates, and draws the attention."""
     cli.check_run(options)
     own, own_lengths = dates.encode(list(options.read))
     trained, unseen = dates.forms()
@@ -139,7 +139,7 @@ def main(options: Options) -> None:
 
 
 def draw(model: DateReader, texts: list[str], known: int, path: Path) -> None:
-    """Draws how much each written character looked at each one that was read; forms after the `known` ones are new."""
+    """Draws the attention of each written to each read character; texts after the first `known` are in unseen forms."""
     read, lengths = dates.encode(texts)
     tokens = model.write(read, lengths, method="greedy")
     before = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=START)

@@ -6,7 +6,7 @@
     python -m experiments.serve runs/lenet5/model.jaxprogram --batch pictures.npy --out logits.npy
 
 This file and a `.jaxprogram` are enough on another machine, with JAX, flatbuffers, and Pillow for pictures. Without an
-option it tells what the program takes and returns. Serve only programs that you trust: JAX runs what they contain.
+option it prints what the program takes and returns. Serve only programs that you trust: JAX runs what they contain.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def classify(program: Program, paths: list[Path], invert: bool) -> Iterator[str]
 
 
 def write_on(program: Program, beginning: Iterable[str], length: int, temperature: float, seed: int) -> Iterator[str]:
-    """Reads characters one by one, and yields more, each as soon as it is drawn."""
+    """Reads characters one by one, then yields sampled ones, each as soon as it is drawn."""
     characters = program.contents["about"].get("characters")
     if not temperature > 0:
         raise ValueError(f"--temperature: expected a positive number, got {temperature}")
@@ -98,7 +98,7 @@ def write_on(program: Program, beginning: Iterable[str], length: int, temperatur
 
 
 def compute(program: Program, path: Path, out: Path | None) -> str:
-    """Computes the outputs for the array in a .npy file; a line says of what."""
+    """Computes the outputs for the array in a .npy file and returns a line about them."""
     try:
         inputs = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -108,7 +108,7 @@ def compute(program: Program, path: Path, out: Path | None) -> str:
         return f"{len(inputs):,} examples; outputs {jax.tree.map(lambda a: f'{a.dtype} {a.shape}', outputs)}"
     if not isinstance(outputs, jax.Array):
         raise ValueError(f"--out: expected a program with one output, got {list(outputs)}; a .npy holds one array.")
-    # Beside it first, so that the file is whole or as it was.
+    # Writes beside and renames, so that an interruption never leaves half a file.
     beside = out.with_name(f".{out.name}.part")
     with beside.open("wb") as file:
         np.save(file, np.asarray(outputs))
@@ -117,7 +117,7 @@ def compute(program: Program, path: Path, out: Path | None) -> str:
 
 
 def serve(program: Program, options: argparse.Namespace) -> None:
-    """Prints what the program makes of what the options name."""
+    """Prints what the program computes for the inputs that the options name."""
     if options.picture:
         print(*classify(program, options.picture, options.invert), sep="\n")
     elif options.characters is not None:
@@ -141,11 +141,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("program", type=Path, help="a file that train.export made, model.jaxprogram of a run")
-    add("--picture", type=Path, nargs="+", metavar="FILE", help="tell the classes of pictures")
+    add("--picture", type=Path, nargs="+", metavar="FILE", help="classify pictures")
     add("--invert", action="store_true", help="dark on light: pictures whose background is not black")
-    add("--characters", metavar="TEXT", help="write on from this text; - reads standard input")
+    add("--characters", metavar="TEXT", help="continue this text; - reads standard input")
     add("--length", type=int, default=500, help="characters to write")
-    add("--temperature", type=float, default=0.8, help="below 1: what is likely, above: surprising")
+    add("--temperature", type=float, default=0.8, help="below 1 favours likely characters, above 1 unlikely ones")
     add("--seed", type=int, default=0, help="the same seed writes the same text")
     add("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
     add("--out", type=Path, metavar="FILE", help="where to write the outputs of --batch, .npy")
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         program = load(options.program)
         serve(program, options)
-    except BrokenPipeError:  # whoever reads has seen enough: `serve ... | head`
+    except BrokenPipeError:  # the reader closed the pipe: `serve ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
     except jax.errors.JaxRuntimeError as error:
         if "deserialize" not in str(error):

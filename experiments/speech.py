@@ -1,17 +1,16 @@
-"""A bidirectional LSTM transcribes spoken digits, one character after another, trained by CTC: nobody says when.
+"""A bidirectional LSTM transcribes spoken digits character by character, trained by CTC, without alignments.
 
     python -m experiments.speech
-    python -m experiments.speech --causal           # looks back only, and transcribes chunk by chunk as it hears
-    python -m experiments.speech --data-dir FOLDER  # recordings, the Free Spoken Digit Dataset for instance
+    python -m experiments.speech --causal           # sees only the past, and transcribes chunk by chunk
+    python -m experiments.speech --data-dir FOLDER  # recordings, for example the Free Spoken Digit Dataset
 
-By default eSpeak NG, of the extra `speech`, says strings of digits in 50 voices, five accents and many speeds and
-pitches; 12 of the voices are heard in the test only. Of WAV files (`jaxnn.data.load_recordings`) some speakers are held
-out.
+By default eSpeak NG (extra `speech`) synthesises strings of digits in 50 voices, with five accents and many speeds and
+pitches; 12 of the voices are in the test data only. WAV files (`jaxnn.data.load_recordings`) are split by speaker.
 
-The network sees 31 pairs of log-mel frames a second and gives each a probability for every character, and for none. It
-writes by greedy and by beam search. The baseline is the nearest sequence of recordings of one word.
+The network reads 31 pairs of log-mel frames a second and predicts a character or the blank for each; greedy and beam
+search decode them. The baseline is the nearest sequence of recordings of single words.
 
-Leaves config.json, result.json, metrics.jsonl, curves.png and speech.png, which shows what is heard when.
+Writes config.json, result.json, metrics.jsonl, curves.png and speech.png, the probabilities of labels over time.
 """
 
 import dataclasses
@@ -36,33 +35,33 @@ class Options(cli.Cosine):
     """How to train."""
 
     data_dir: Path | None = None
-    """A folder of recordings and what they say; without it eSpeak NG speaks."""
+    """A folder of recordings and transcripts; by default eSpeak NG synthesises them."""
     held_out: tuple[str, ...] = ()
-    """The speakers of --data-dir to test by, every fifth unless said."""
+    """Speakers of --data-dir to test on; by default every fifth."""
     strings: cli.Count = 4000
-    """Strings of digits that eSpeak NG says to train on."""
+    """Synthesised strings of digits to train on."""
     tests: cli.Count = 300
-    """Strings of digits that held-out voices say to test by."""
+    """Synthesised strings of held-out voices to test on."""
     digits: cli.Count = 4
-    """The most digits of a string."""
+    """Largest number of digits in a string."""
     epochs: cli.Count = 16
     batch_size: cli.Count = 16
     hidden: cli.Count = 64
     """Memory cells of each LSTM layer and direction."""
     layers: cli.Count = 1
-    """LSTM layers, one on top of another."""
+    """Stacked LSTM layers."""
     dropout: cli.Share = 0.2
     """Rate of dropout between LSTM layers and before the last layer."""
     learning_rate: cli.Number = 5e-3
     causal: bool = False
-    """One direction only, which looks back: transcribes the test chunk by chunk too, and says whether that differs."""
+    """Read forward in time only; also transcribe the test data chunk by chunk, and compare."""
     beams: cli.Count = 8
-    """Beginnings that beam search keeps."""
+    """Width of the beam search."""
     run: Path = Path("runs/speech")
 
 
 class Listener(nnx.Module):
-    """The network, which brings each band to mean zero and variance one by the statistics of the training set."""
+    """The network, which normalises each band by the mean and variance of the training data."""
 
     def __init__(self, options: Options, mean: np.ndarray, std: np.ndarray, classes: int) -> None:
         self.mean, self.std = (nnx.Variable(jnp.asarray(each)) for each in (mean, std))
@@ -71,12 +70,12 @@ class Listener(nnx.Module):
         self.net = models.Transcriber(len(mean), classes, **sizes, rngs=nnx.Rngs(options.seed))
 
     def __call__(self, frames: jax.Array, lengths: jax.Array | None = None, **options: Any) -> Any:
-        """Stacks of log-mel frames to logits of blank and characters."""
+        """Returns the logits of blank and characters for stacks of log-mel frames."""
         return self.net((frames - self.mean[...]) / self.std[...], lengths=lengths, **options)
 
 
 def main(options: Options) -> None:
-    """Trains, transcribes what held-out speakers say, and compares with the baseline."""
+    """Trains, transcribes held-out speakers, and compares with the baseline."""
     cli.check_run(options)
     advice = "none without --data-dir; the voices that eSpeak NG holds out are fixed"
     cli.expect("held_out", " ".join(options.held_out), options.data_dir is not None or not options.held_out, advice)
@@ -118,7 +117,7 @@ def main(options: Options) -> None:
         model.eval()
         chunked = [stream(model, samples, held_out.rate, alphabet) for samples in held_out.samples]
         same = np.mean(np.array(written["network, greedy"]) == chunked)
-        print(f"chunk by chunk the network writes what it writes of the whole in {same:.2%} of the recordings")
+        print(f"transcripts chunk by chunk equal those of whole recordings in {same:.2%} of them")
         written["network, chunk by chunk"] = chunked
     result: dict[str, Any] = {"seconds": sum(record["seconds"] for record in history), "parameters": parameters}
     for name, texts in written.items():
@@ -128,7 +127,7 @@ def main(options: Options) -> None:
         print(f"{name:>24}: word error rate {words:7.2%}, character error rate {characters:7.2%}")
     folder.write_json("result.json", result)
     draw(folder / "speech.png", judged, logits, held_out, written["network, beam search"], alphabet)
-    print(f"the picture of what is heard when and the numbers are in {folder.path}")
+    print(f"the picture of labels over time and the numbers are in {folder.path}")
 
 
 def recordings_of(options: Options) -> tuple[Recordings, Recordings]:

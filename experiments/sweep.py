@@ -5,11 +5,11 @@
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
     python -m experiments.sweep --resume runs/sweep           # resumes one that was stopped or killed
 
-A part of the training pictures is held back to choose by: settings by the mean validation accuracy of their runs,
-those with fewest that diverged first. The test pictures are for the verdict alone, on the best run and on the ensemble
-of all runs of the best setting.
+A part of the training pictures is held back for validation. The best setting is the one with the fewest diverged runs
+and, among these, the highest mean validation accuracy. Test pictures serve only to rate its best run and the ensemble
+of all its runs.
 
-Leaves config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png,
+Writes config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png,
 learning_rates.png, reliability.png and best.safetensors, the best run, which `experiments.sweep.load_best` reads.
 """
 
@@ -36,13 +36,13 @@ class Options(pictures.Pictures):
     model: Literal["lenet5", "cifar10"] = "lenet5"
     """The tutorial's LeNet, or its CIFAR-10 network."""
     seeds: cli.Count = 8
-    """Runs of each learning rate, of different initialisation and shuffling."""
+    """Runs per learning rate, which differ in initialisation and shuffling."""
     learning_rates: tuple[cli.Positive, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """The learning rates to try."""
     validation: float = 0.2
-    """Share of the training pictures that is held back to choose by."""
+    """Share of the training pictures that is held back for validation."""
     at_once: cli.Count | None = None
-    """Runs that a device trains at once; by default as many as are good for it and fit its memory."""
+    """Runs that a device trains at once; by default as many as suit it and fit its memory."""
     seed: cli.Natural = 0
     """The first of the seeds."""
     epochs: cli.Count = 15
@@ -52,7 +52,7 @@ class Options(pictures.Pictures):
 
 
 def main(options: Options) -> None:
-    """Trains all combinations, chooses, and judges the best run and the ensemble."""
+    """Trains all combinations, chooses a setting, and rates its best run and its ensemble."""
     cli.check(options)
     rates, last = sorted(options.learning_rates), cli.MOST + 1 - options.seeds
     cli.expect("learning_rates", "none", len(rates) > 0, "at least one")
@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, rates[-1])
     about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(dataset.classes)}
     pictures.introduce(build(about), dataset)
-    print(f"to choose by: {len(validation.labels)} training pictures held back; below, they are what is tested on")
+    print(f"{len(validation.labels)} training pictures are held back for validation; `test` below means these")
     table = train.ensemble.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
 
     def create() -> train.TrainState:
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
 
     settings = train.ensemble.settings(table["learning_rate"], histories)
     chosen = max(settings, key=lambda each: each.rank)
-    # The best run of the chosen setting: a lucky one of a bad setting would not be lucky again.
+    # Of the chosen setting only: the best run of a bad setting is luck.
     best = chosen.best
     interop.save_weights(folder / "best.safetensors", train.ensemble.member(states, best).model(), about=about)
     how = {"preprocess": work["preprocess"], "members_per_chunk": options.at_once}
@@ -110,7 +110,7 @@ def main(options: Options) -> None:
 
 
 def build(about: dict[str, Any], key: jax.Array | int = 0) -> nnx.Module:
-    """The network, from what `best.safetensors` says about it."""
+    """Builds the network that `best.safetensors` describes."""
     picture, classes, rngs = tuple(about["picture"]), int(about["classes"]), nnx.Rngs(key)
     if about["model"] == "lenet5":
         return models.LeNet(picture, classes=classes, rngs=rngs)
@@ -128,7 +128,7 @@ def probabilities(model: Any, batch: Any) -> jax.Array:
 
 
 def report(settings: list[Setting], scores: list[Scores | None], chosen: Setting, ensemble: Scores) -> None:
-    """Prints a line a learning rate, and the ensemble beside its members and the best run."""
+    """Prints a line per learning rate, then the ensemble beside its members and the best run."""
     rows = [["learning rate", "runs", "diverged", "validation accuracy", "test accuracy"]]
     for each in settings:
         tested = np.array([score.accuracy for i in each.whole if (score := scores[i])])
@@ -151,7 +151,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def draw(folder: train.RunFolder, settings: list[Setting], histories: Any, truth: np.ndarray, members: Any) -> None:
-    # To the history of a run, `test` is what is evaluated after each epoch; here that is the validation part.
+    # A history calls what is evaluated after each epoch `test`; here that is the validation part.
     renamed = [[{k.replace("test_", "validation_"): v for k, v in r.items()} for r in h] for h in histories]
     groups = {f"learning rate {each.value:g}": [renamed[i] for i in each.runs] for each in settings}
     plots.spread(groups, folder / "sweep.png", metric="validation_accuracy")

@@ -1,19 +1,19 @@
-"""An LSTM reads texts and names their class: by default the language of a sentence, beside bags of words and letters.
+"""An LSTM classifies texts, by default the language of a sentence; compared with bags of words and of letters.
 
     python -m experiments.text
     python -m experiments.text --data-dir aclImdb --tokens words --length 400
     python -m experiments.text --data-dir reviews.csv --tokens words --pooling mean
 
-The default tells 23 languages apart by the messages of Django in its translators' words (`jaxnn.data.load_languages`),
-half of which have fewer than 30 letters. Whole documents are held out: the parts `auth` and `admindocs`. The defaults
-were chosen with `admin` held out instead. `--data-dir` reads texts of your own (`jaxnn.data.load_texts`).
+By default the texts are Django's messages in 23 languages (`jaxnn.data.load_languages`), half of which have fewer than
+30 letters. Whole documents are held out: the parts `auth` and `admindocs`. The default options were chosen with `admin`
+held out instead. `--data-dir` reads texts of your own (`jaxnn.data.load_texts`).
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
 (or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. The baseline is hard to beat where texts are few: logistic regression on TF-IDF of words and, where
-the network reads characters, of one to three letters within a word.
+some tokens unknown. The baselines are hard to beat where texts are few: logistic regression on TF-IDF of words and,
+where the network reads characters, of one to three letters within a word.
 
-Leaves config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
+Writes config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
 sure the network is without it.
 """
 
@@ -37,13 +37,13 @@ class Options(cli.Cosine):
     """Options of the text classifier."""
 
     data_dir: Path | None = None
-    """A folder with a sub-folder of texts a class, also `train` and `test`, or a CSV file of text and label."""
+    """A folder with one sub-folder of texts per class, also `train` and `test` of these, or a CSV file."""
     test_fraction: cli.Share = 0.2
-    """Share of your documents to hold out, where they have no part `test`."""
+    """Share of the documents of --data-dir to hold out, if they have no part `test`."""
     tokens: Literal["characters", "words"] = "characters"
     """The tokens that the network reads."""
     length: cli.Count = 40
-    """Characters or words of a text that it reads; what is longer is cut."""
+    """Tokens of a text that it reads; the rest is cut off."""
     embed: cli.Count = 32
     """Size of an embedding."""
     hidden: cli.Count = 64
@@ -51,9 +51,9 @@ class Options(cli.Cosine):
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
     crop: Annotated[float, cli.Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
-    """Smallest share of a training text that a step shows, a random piece of it; 1 shows all that --length allows."""
+    """Smallest share of a training text in a step, a random piece of it; 1 keeps all that --length allows."""
     unknown: cli.Share = 0.05
-    """Chance of each token of a training text to be shown as an unknown one."""
+    """Probability that a token of a training text is replaced by the unknown token."""
     dropout: cli.Share = 0.1
     """Rate of dropout of the embeddings and before the dense layer."""
     epochs: cli.Count = 24
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
 
 
 def main(options: Options) -> None:
-    """Trains the network, and compares it with bags of words and letters."""
+    """Trains the network and compares it with bags of words and letters."""
     cli.check_run(options)
     with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
         split: Any = {"test_fraction": options.test_fraction, "seed": options.seed}
@@ -116,7 +116,7 @@ def main(options: Options) -> None:
 
 
 def pieces(options: Options) -> Preprocess:
-    """Shows a random piece of each training text, with some tokens unknown, so that no text is learned by heart."""
+    """Augments training texts: a random piece of each, with some tokens unknown, so that none is learned by heart."""
 
     def cut(key: jax.Array | None, batch: Any) -> Any:
         if key is None:
@@ -139,7 +139,7 @@ def logits(model: Any, batch: Any) -> jax.Array:
 
 
 def bags(texts: TextDataset, *, letters: bool) -> dict[str, np.ndarray]:
-    """The classes of the held-out texts by logistic regression on TF-IDF, for each kind of bag."""
+    """Classifies the held-out texts by logistic regression on TF-IDF, for each kind of bag."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -163,7 +163,7 @@ def score(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 def draw(
     state: train.TrainState, vocabulary: Vocabulary, texts: TextDataset, held_out: Batch, guess: np.ndarray, path: Path
 ) -> None:
-    """Draws held-out texts of every class, as long as half of what the network reads, with what it decided by."""
+    """Draws held-out texts of every class, about half as long as --length, with the tokens that decided."""
     far, names = np.abs(held_out.lengths - held_out.tokens.shape[1] // 2), texts.classes
     order = np.argsort(far, kind="stable")
     of_class = [order[held_out.labels[order] == label] for label in range(min(24, len(names)))]

@@ -1,4 +1,4 @@
-"""Finding digits without learning where they are: bright spots that hang together, each named by its nearest digit."""
+"""Detection without learned positions: connected components, each with the class of its nearest digit."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from jaxnn import metrics
 from jaxnn.data import Boxed, Examples
 
 LEVELS = (0.25, 0.35, 0.45, 0.55)
-"""Thresholds between the background and the brightest pixel; the best on training scenes is taken."""
+"""Thresholds between background and brightest pixel to choose from, by training scenes."""
 SMALLEST = 8
-"""Pixels of the longer side of a spot that may be a digit."""
+"""Smallest and largest longer side of a digit, in pixels."""
 
 
 class Found(NamedTuple):
@@ -23,7 +23,7 @@ class Found(NamedTuple):
 
 
 class Components:
-    """Connected components, named by the nearest of some digits; the threshold is chosen by training scenes."""
+    """Connected components with the class of the nearest of some digits; training scenes choose the threshold."""
 
     def __init__(self, digits: Examples, scenes: Boxed) -> None:
         from sklearn.neighbors import NearestNeighbors
@@ -59,7 +59,7 @@ class Components:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """A picture of any size as 64 numbers: scaled to 8×8, and to the same brightness."""
+    """Scales a picture to 8×8 and to unit brightness, as 64 numbers."""
     zoom = (8 / image.shape[0], 8 / image.shape[1])
     scaled = ndimage.zoom(image.astype(float), zoom, order=1, grid_mode=True, mode="nearest").ravel()
     scaled = scaled - scaled.min()

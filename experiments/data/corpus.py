@@ -1,4 +1,4 @@
-"""A text for a language model: its characters as numbers, and its end, which is not trained on."""
+"""A text for a language model: its characters as numbers, with the end held out."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Text(NamedTuple):
-    """A text in tokens, the places of its characters among all `characters`, cut in two."""
+    """A text in two parts, as tokens: indices into `characters`."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -16,7 +16,7 @@ class Text(NamedTuple):
 
 
 def encode(text: str, characters: str) -> np.ndarray:
-    """The place of each character of a text, int32 `(len(text),)`; raises where one is unknown, and says which."""
+    """Returns the tokens of a text, int32 `(len(text),)`; an unknown character is an error."""
     places = {character: place for place, character in enumerate(characters)}
     if unknown := sorted({*text} - {*characters}):
         shown = ", ".join(map(repr, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
@@ -25,7 +25,7 @@ def encode(text: str, characters: str) -> np.ndarray:
 
 
 def read(path: Path | None, held_out: float = 0.1) -> Text:
-    """Reads a UTF-8 text, or the language reference inside CPython, and keeps a share of it back: its end."""
+    """Reads a UTF-8 text, or the language reference inside CPython, and holds out a share of it at the end."""
     if path is None:
         from pydoc_data.topics import topics
 

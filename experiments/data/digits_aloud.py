@@ -1,4 +1,4 @@
-"""Strings of digits, spoken by voices of eSpeak NG: some are heard in training, others only in the test."""
+"""Strings of digits for voices of eSpeak NG, some of which are held out for the test."""
 
 import numpy as np
 
@@ -12,13 +12,13 @@ HEARD = (
     *("aunty", "belinda", "benjamin", "caleb", "ed", "edward", "f1", "f2", "f4", "grandma", "john", "klatt4", "m1"),
     *("m2", "m4", "m5", "m7", "max", "norbert", "pablo", "rob", "sandro", "shelby", "steph", "travis", "zac"),
 )
-"""Voices that are heard in training."""
+"""Voices of the training data."""
 HELD_OUT = ("Annie", "Michael", "boris", "david", "f3", "f5", "linda", "m3", "m6", "m8", "miguel", "quincy")
-"""Voices that only the test has."""
+"""Voices of the test data."""
 
 
 def strings(n: int, most: int, seed: int, voices: tuple[str, ...]) -> list[Spoken]:
-    """Draws `n` strings of one to `most` digits, and how the voices say them, in turn."""
+    """Draws `n` strings of one to `most` digits, spoken by the voices in turn."""
     rng = np.random.default_rng(seed)
     return [
         Spoken(

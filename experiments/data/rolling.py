@@ -1,9 +1,9 @@
-"""Rolling origins: a series is cut several times, and what is known at a cut forecasts the block of origins after it.
+"""Rolling origins: a series is cut several times; models estimated at a cut forecast from the origins after it.
 
-The first block is for calibration alone. Whatever is estimated for a later block is estimated from values before its
-cut, and from how forecasts made at earlier cuts came out until then. A forecast from the origin `t` knows the values up
-to and including `t` and is of the steps `t + 1` to `t + horizon`. Simple forecasts, which a network has to beat, are
-made from every origin, `(time, horizon)`: NaN from those that are too early.
+The origins after the first cut serve calibration only. Estimates at a later cut use the values before it, and the
+errors up to then of forecasts from earlier cuts. A forecast from origin `t` knows the values up to and including `t`
+and covers the steps `t + 1` to `t + horizon`. The simple forecasts, which a network has to beat, are arrays
+`(time, horizon)` over all origins: NaN where the origin is too early.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from jaxnn.data.series import Floats, Series
 
 TINY = 1e-9
-"""Divides instead of a spread that is 0, of a series that is forecast without error."""
+"""Smallest divisor, for series that are forecast without error."""
 ORDERS = (1, 2, 3, 4, 6, 8, 12, 18, 24, 36, 48)
-"""Numbers of past values that a linear forecast chooses from."""
+"""Orders that an autoregression chooses from."""
 
 
 def targets(values: Floats, horizon: int) -> Floats:
@@ -32,7 +32,7 @@ def lags(values: Floats, length: int) -> Floats:
 
 
 def season(values: Floats, period: float, cut: int, horizon: int) -> Floats:
-    """The mean of each phase of the season, less the trend, before the cut; for all steps and `horizon` more.
+    """The mean of each phase of the season in the detrended values before the cut, for all steps and `horizon` more.
 
     The trend is a moving average over one period, as in the classical decomposition.
     """
@@ -55,7 +55,7 @@ def seasonal_naive(values: Floats, period: float, horizon: int) -> Floats:
 
 
 def autoregression(values: Floats, cut: int, horizon: int, order: int, differenced: bool = False) -> Floats:
-    """Each step ahead as a constant and fixed multiples of the last `order` values, or changes, by least squares."""
+    """Each step ahead as an affine function of the last `order` values, or changes, fitted by least squares."""
     past, origin = lags(values, order + differenced), differenced * values[:, None]
     past = past[:, :-1] - past[:, -1:] if differenced else past
     known, future = np.c_[np.ones(len(past)), past], targets(values, horizon) - origin
@@ -65,13 +65,13 @@ def autoregression(values: Floats, cut: int, horizon: int, order: int, differenc
 
 
 def linear(values: Floats, cut: int, horizon: int, most: int) -> tuple[Floats, bool]:
-    """Autoregression with the order, up to `most`, that forecasts the last quarter before the cut best without it.
+    """Autoregression of the order, up to `most`, that best forecasts the held-out last quarter before the cut.
 
     Returns the forecasts, and whether they are of changes.
     """
     before = cut - max(cut // 4, horizon)
     origins = np.arange(before - 1, cut - horizon)
-    known = max(1, min(most, (before - horizon) // 3))  # at least two examples for each coefficient
+    known = max(1, min(most, (before - horizon) // 3))  # at least two examples per coefficient
 
     def error(choice: tuple[int, bool]) -> float:
         made = autoregression(values, before, horizon, *choice)[origins]
@@ -94,14 +94,14 @@ def exponential_smoothing(values: Floats, cut: int, horizon: int) -> Floats:
 
 
 class Cut(NamedTuple):
-    """A cut at the first step that is not known, and the origins that are forecast from with what is known at it."""
+    """A cut before the step `at`, and the origins of the forecasts that are estimated from the values before it."""
 
     at: int
     origins: npt.NDArray[np.int_]
 
 
 def cuts(length: int, horizon: int, judged: int) -> list[Cut]:
-    """One cut for calibration, `judged` ones, all of whose targets lie in the series, and one at its end."""
+    """Returns a cut for calibration, `judged` ones whose targets all lie in the series, and one at its end."""
     block = max(length // 20, 4)
     first = length - horizon + 1 - judged * block
     starts = [first - block - horizon, *range(first, first + judged * block, block)]
@@ -111,7 +111,7 @@ def cuts(length: int, horizon: int, judged: int) -> list[Cut]:
 
 
 class Task(NamedTuple):
-    """A series at a cut, all of it estimated from values before the cut.
+    """A series at a cut, with everything that is estimated from the values before it.
 
     Attributes:
         series: What is forecast.
@@ -133,12 +133,12 @@ class Task(NamedTuple):
 
     @property
     def truth(self) -> Floats:
-        """The values that came, `(origins, horizon)`, on the series' scale: NaN after its end."""
+        """The true values, `(origins, horizon)`, on the series' scale: NaN after its end."""
         return targets(self.series.transformed(), self.made["linear"].shape[1])[self.cut.origins]
 
 
 def least_length(window: int, horizon: int, judged: int, period: float) -> int:
-    """The length of the shortest series with enough before the first cut: two seasons, and examples to learn from."""
+    """The length of the shortest series with two seasons and enough examples before the first cut."""
     length, before = 1, max(3 * horizon + window // 2, int(np.ceil(2 * period)) + horizon)
     while cuts(length, horizon, judged)[0].at < before:
         length += 1
@@ -186,10 +186,10 @@ def _past(anomalies: Floats, period: float, cut: int, window: int, levels: bool)
 
 
 def calibrated(tasks: Sequence[Task], level: float) -> list[Task]:
-    """All tasks of a series but the first, with intervals as wide as earlier ones had to be.
+    """Calibrates the intervals of all tasks of a series but the first, on the tasks before each.
 
-    Conformalised quantile regression: of how far values lay outside their intervals (inside: less than 0), in units of
-    `spread`, the quantile `level` is added at both ends. Only values before the cut of a task count for it.
+    Conformalised quantile regression: the distances of values from their intervals, negative inside and in units of
+    `spread`, have a quantile at `level`, which is added at both ends. Only values before the cut of a task count.
 
     References:
         Romano, Patterson and Candès, Conformalized Quantile Regression, NeurIPS 2019.

@@ -1,4 +1,4 @@
-"""Scenes of handwritten digits, drawn on the device from a key alone: sizes, places, overlaps, strokes between them."""
+"""Scenes of handwritten digits, drawn on the device from a key: sizes, places, overlaps and strokes between them."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ import numpy as np
 from jaxnn.data import Boxed, Examples
 
 SIZES = (12.0, 28.0)
-"""Pixels of a digit's height, of its smallest and its largest frame of 8×8."""
+"""Height in pixels of the smallest and the largest digit, which fills an 8×8 frame."""
 INK = 0.4
 """A digit's box holds the pixels with at least this share of its ink."""
 COVERED = 0.2
-"""A digit is left out where it would share more of its frame, or of another's, than this."""
+"""Largest share of a digit's frame, or of another's, that may overlap; beyond it the digit is left out."""
 STROKES = 4
-"""Straight strokes in a scene, which are no digits."""
+"""Straight strokes in a scene, as distractors."""
 
 
 def scenes(key: jax.Array, digits: Examples, count: int, side: int, most: int) -> Boxed:
     """Draws scenes `(count, side, side, 1)` uint8 of up to `most` digits each, with their boxes.
 
-    Each scene has its own number of digits, 0 to `most`; they are drawn from `digits`, stretched, and put anywhere
-    where they do not cover each other by more than a fifth, on a slope of brightness with strokes and noise.
+    Each scene has 0 to `most` digits, drawn from `digits`, stretched, and placed at random so that none covers another
+    by more than a fifth, on a gradient of brightness with strokes and noise.
     """
     images, labels = jnp.asarray(digits.images), jnp.asarray(digits.labels)
     return jax.vmap(lambda key: scene(key, images, labels, side, most))(jax.random.split(key, count))
@@ -65,7 +65,7 @@ def scene(key: jax.Array, images: jax.Array, labels: jax.Array, side: int, most:
 
 
 def apart(corner: jax.Array, size: jax.Array) -> jax.Array:
-    """Which frames to keep, one after another: those that hardly cover any that was kept before."""
+    """Chooses the frames to keep, one after another: those that hardly cover any kept before."""
     end, area = corner + size, jnp.prod(size, axis=-1)
     inner = jnp.minimum(end[:, None], end[None]) - jnp.maximum(corner[:, None], corner[None])
     shared = jnp.prod(jnp.maximum(inner, 0), axis=-1) / jnp.minimum(area[:, None], area[None])
@@ -87,7 +87,7 @@ def edges(inside: jax.Array) -> jax.Array:
 
 
 def strokes(drawn: jax.Array, side: int) -> jax.Array:
-    """Straight strokes anywhere, thinner than digits, `(side, side)`; from numbers `(6, n)` of 0 to 1."""
+    """Draws straight strokes, thinner than digits, `(side, side)`, from numbers `(6, n)` of 0 to 1."""
     across, down, turned, long, wide, bright = drawn[..., None, None]
     angle, length, half = 2 * np.pi * turned, 4 + long * (side / 4 - 4), 0.4 + 0.5 * wide
     x = (jnp.arange(side) + 0.5).reshape(1, 1, side) - side * across

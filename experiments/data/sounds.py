@@ -10,15 +10,15 @@ from jaxnn import functional as F
 from jaxnn.data import Recordings
 
 WINDOW, HOP, STACK = 0.032, 0.016, 2
-"""Seconds of a frame, seconds from one frame to the next, and frames that the network sees at a time."""
+"""Seconds of a frame, seconds from one frame to the next, and frames per step of the network."""
 BANDS, HIGHEST, FLOOR = 32, 4000.0, 1e-6
-"""Bands, and where the last one ends, in hertz: half the rate of a telephone, enough to tell digits apart."""
+"""Number of bands, and the highest frequency in hertz: that of telephones, enough for digits."""
 AFTER = 0.16
-"""Seconds of silence after each recording: a network that only looks back says the last characters there."""
+"""Seconds of silence after each recording, where a causal network writes the last characters."""
 
 
 class Speech(NamedTuple):
-    """Recordings as the network takes them.
+    """Recordings as the network reads them.
 
     Log-mel frames, `STACK` side by side, float32 `(n, time, STACK * BANDS)`; characters, int32 `(n, longest)`, from 1
     by their place in the alphabet; and how many count of both.
@@ -55,7 +55,7 @@ def with_silence(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def prepare(recordings: Recordings, alphabet: str) -> Speech:
-    """Computes frames and labels; raises where a text has another character or does not fit into its recording."""
+    """Computes frames and labels; an unknown character, or a text too long for its recording, is an error."""
     step = STACK * sizes(recordings.rate)[1]
     sounds = [with_silence(samples, recordings.rate) for samples in recordings.samples]
     lengths = np.array([len(sound) // step for sound in sounds], np.int32)
@@ -87,7 +87,7 @@ def statistics(speech: Speech) -> tuple[np.ndarray, np.ndarray]:
 
 
 def vary(key: jax.Array | None, batch: Any) -> Any:
-    """Other voices and loudnesses, in training only: a longer or shorter vocal tract moves the bands up or down.
+    """Varies voice and loudness, in training only: the length of the vocal tract moves the bands up or down.
 
     Jaitly and Hinton, Vocal tract length perturbation improves speech recognition, 2013.
     """

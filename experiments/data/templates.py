@@ -19,7 +19,7 @@ PENALTY = 1.0
 
 
 class Templates(NamedTuple):
-    """Cepstra `(templates, frames, CEPSTRA)`, how many frames of each count, and what each says."""
+    """Cepstra `(templates, frames, CEPSTRA)`, their lengths in frames, and their words."""
 
     frames: np.ndarray
     lengths: np.ndarray
@@ -29,7 +29,7 @@ class Templates(NamedTuple):
 def cepstra(frames: np.ndarray) -> np.ndarray:
     """The cepstra of log-mel frames, from the first frame with speech to the last one.
 
-    They are without the loudness, and less their mean: voices and microphones differ in it.
+    Loudness and mean are removed: they depend on voice and microphone.
     """
     loudness = frames.mean(-1)
     found = dct(frames, norm="ortho")[:, 1 : CEPSTRA + 1]
@@ -39,7 +39,7 @@ def cepstra(frames: np.ndarray) -> np.ndarray:
 
 
 def templates_of(speech: Speech, texts: list[str], speakers: list[str], most: int) -> Templates:
-    """At most `most` templates of each word: from recordings of it alone, first one of each speaker, then others."""
+    """Chooses at most `most` templates per word among recordings of single words, first one per speaker."""
     said = list(zip(texts, speakers, strict=True))
     firsts = {each: row for row, each in reversed(list(enumerate(said)))}
     single = [row for row, text in enumerate(texts) if " " not in text]
@@ -56,7 +56,7 @@ def templates_of(speech: Speech, texts: list[str], speakers: list[str], most: in
 
 
 def transcribe(templates: Templates, frames: np.ndarray) -> str:
-    """The words of the nearest sequence of templates, for log-mel frames of an utterance."""
+    """Returns the words of the sequence of templates that is nearest to the log-mel frames of an utterance."""
     distances = cdist(cepstra(frames), templates.frames.reshape(-1, CEPSTRA)).reshape(-1, *templates.frames.shape[:2])
     last = np.arange(len(templates.words)), templates.lengths - 1
     total, began = np.full(distances.shape[1:], np.inf), np.zeros(distances.shape[1:], int)
