@@ -126,7 +126,7 @@ def test_the_experiment_leaves_its_numbers_and_resumes(folder, tmp_path, monkeyp
     for name in ("network, greedy", "network, beam search", "network, chunk by chunk", "nearest templates"):
         assert result[f"word error rate, {name}"] >= 0
         assert result[f"character error rate, {name}"] >= 0
-    assert "of the whole in 100.00% of the recordings" in capsys.readouterr().out
+    assert "of whole recordings in 100.00% of them" in capsys.readouterr().out
     assert (tmp_path / "whole" / "speech.png").stat().st_size > 0
     stopped = tmp_path / "stopped"
     die_before_checkpoint(2, monkeypatch, speech.main, speech.Options(**short, run=stopped))
