@@ -90,8 +90,7 @@ def _repeats(name: str, params: dict[str, Any]) -> int:
     if name == "scan":
         return int(params["length"])
     if name == "shard_map":
-        axes = params["manual_axes" if "manual_axes" in params else "newly_manual_axes"]  # its name until jax 0.10.1
-        return math.prod(params["mesh"].shape[axis] for axis in axes)
+        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
     if name == "pallas_call":
         return math.prod(params["grid_mapping"].grid)
     return 1

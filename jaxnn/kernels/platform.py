@@ -171,10 +171,7 @@ def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
 
 def _varying(array: jax.Array) -> frozenset[str]:
     """Returns the mesh axes of an enclosing `shard_map` over which the array varies."""
-    aval = jax.typeof(array)
-    if hasattr(aval, "vma"):  # its name until jax 0.10.1
-        return aval.vma
-    return aval.mat.varying
+    return jax.typeof(array).mat.varying
 
 
 def linear_in_first(primitive: Primitive, transpose: Primitive) -> None:
