@@ -1,4 +1,4 @@
-"""The algorithm "cudnn": the LSTM of NVIDIA's library, for cells that are one."""
+"""The algorithm "cudnn": the LSTM of NVIDIA's cuDNN, for LSTM cells without variants."""
 
 from functools import partial
 from typing import Any
@@ -46,7 +46,7 @@ def cudnn(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 def _run(
     weights: Any, reverse: bool, state: tuple[jax.Array, ...], xs: jax.Array, inside: jax.Array | None
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Runs the steps that count, as the first steps of sequences that go forward."""
+    """Moves the steps that count to the front of each sequence, in forward order, and runs them."""
     if reverse:
         xs, inside = jnp.flip(xs, 0), None if inside is None else jnp.flip(inside, 0)
     h, c = state
@@ -57,7 +57,7 @@ def _run(
     else:
         lengths = jnp.sum(inside, axis=0, dtype=jnp.int32)
         order = jnp.argsort(~inside, axis=0, stable=True)
-        # cuDNN refuses sequences without a step: they run one, and their state stays as it is.
+        # cuDNN refuses sequences without a step, so these run one, whose results are dropped.
         some = jnp.maximum(lengths, jnp.ones_like(lengths))
         ys, *new = kernel.lstm(jnp.moveaxis(_taken(xs, order), 1, 0), h, c, weights, some)
         ys = _taken(jnp.moveaxis(ys, 0, 1), jnp.argsort(order, axis=0))

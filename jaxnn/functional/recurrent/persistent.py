@@ -22,8 +22,8 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     The recurrent weights stay on the chip for all steps, so they must fit. Each tile of eight sequences has separate
     processors, so 1 and 100 sequences take about the same time. For gradients only the states are kept; the rest is
-    computed again, for all steps at once. `jax.grad` and `jax.vmap` apply to it, forward mode does not. The gates use
-    the GPU's tanh instruction, whose error, about 5e-4, is that of half precision.
+    recomputed for all steps at once. It supports `jax.grad` and `jax.vmap`, but not forward mode. The gates use the
+    GPU's tanh instruction, whose error of about 5e-4 is that of half precision.
 
     References:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.

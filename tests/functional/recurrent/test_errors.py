@@ -27,6 +27,10 @@ CALLS = {
         r"step: expected a function \(params, state, x",
     ),
     "maker of cells as step": (lambda: R.stack_step(R.lstm_cell, [P], [STATE], X[:, 0]), "step: .* got lstm_cell"),
+    "options beside a cell": (
+        lambda: R.stack_step(R.lstm_cell(), [P], [STATE], X[:, 0], activation=jax.nn.relu),
+        "options: expected none for a Cell, got activation; bind them",
+    ),
     "step as layer": (
         lambda: R.stack(R.lstm_step, [P], X),
         r"layer: expected a function \(params, x, state\) or a Cell",
