@@ -177,7 +177,7 @@ def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
         results = lowering(ctx, *operands, **params)
         call = results[0].owner
         if call.name != "stablehlo.custom_call":
-            raise NotServedError("algorithm='cudnn' has no form in this release of JAX; use 'scan', or 'auto'.")
+            raise NotServedError("algorithm='cudnn' has no support in this release of JAX; use 'scan', or 'auto'.")
         call.attributes["operand_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.operands])
         call.attributes["result_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.results])
         return results
@@ -188,8 +188,8 @@ def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
 def _refuse(ctx: Any, *operands: Any, **params: Any) -> Any:
     platforms = ctx.module_context.platforms
     raise NotServedError(
-        f"algorithm='cudnn' has no form for the platform of this program, {', '.join(platforms)}; use 'scan', or "
-        "'auto', which chooses what serves."
+        f"algorithm='cudnn' has no support for the platform of this program, {', '.join(platforms)}; use 'scan', or "
+        "'auto', which chooses a supported one."
     )
 
 

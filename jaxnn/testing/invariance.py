@@ -68,7 +68,7 @@ def assert_invariant(
         >>> testing.assert_invariant(lambda x: x * jnp.float32(2), (x,), checks=["dtype"])
         Traceback (most recent call last):
         ...
-        AssertionError: <lambda>, dtype: bfloat16 is promoted half way...
+        AssertionError: <lambda>, dtype: bfloat16 is promoted in an intermediate result...
     """
     check_names("checks", checks, _CHECKS)
     given: tuple[Tree, ...] = jax.tree.map(as_array, as_arguments(args))
@@ -173,7 +173,7 @@ def _check_dtype(
                     result = jax.eval_shape(function, *_shapes(args, dtype))
                 except (jax.dtypes.TypePromotionError, TypeError) as error:
                     raise AssertionError(
-                        f"{name_of(function)}, dtype: {where} is promoted half way\n{error}"
+                        f"{name_of(function)}, dtype: {where} is promoted in an intermediate result\n{error}"
                     ) from error
             expected = jax.tree.broadcast(output_dtype(dtype), result)
             for (path, leaf), due in zip(jax.tree.leaves_with_path(result), jax.tree.leaves(expected), strict=True):

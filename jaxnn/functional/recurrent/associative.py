@@ -18,9 +18,9 @@ def check(cell: Cell, task: Task, options: Options) -> None:
     if cell.affine is None:
         raise NotServedError("no affine form of this cell (Cell.affine)")
     if options.remat is not None:
-        raise NotServedError("no remat: it computes all states at once, not in blocks")
+        raise NotServedError("no support for remat: it computes all states at once, not in blocks")
     if not known(task.xs.shape[0]):
-        raise NotServedError("no form for a symbolic number of steps")
+        raise NotServedError("no support for a symbolic number of steps")
 
 
 def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:

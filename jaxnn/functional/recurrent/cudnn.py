@@ -21,17 +21,17 @@ def check(cell: Cell, task: Task) -> Any:
     """Returns the weights; raises `NotServedError` if "cudnn" does not serve."""
     known_cell, weights = (None, None) if cell.fused is None else cell.fused(task.params)
     if known_cell is not LSTM or cell.output is not first_leaf:
-        raise NotServedError("no form of this cell, only of an LSTM")
+        raise NotServedError("no support for this cell, only for an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
-        raise NotServedError(f"no form in {', '.join(sorted(other))}, only in float32")
+        raise NotServedError(f"no support for {', '.join(sorted(other))}, only for float32")
     check_uncut(task)
     sizes = *task.xs.shape, *(n for a in jax.tree.leaves(task.state) for n in a.shape)
     if not all(map(known, sizes)):
-        raise NotServedError("no form for symbolic sizes")
+        raise NotServedError("no support for symbolic sizes")
     if task.xs.shape[-1] == 0 or jax.tree.leaves(task.state)[0].shape[-1] == 0:
-        raise NotServedError("no form without features or units")
+        raise NotServedError("no support for layers without features or units")
     if is_plain():
-        raise NotServedError("no form in the operations of `kernels.plain`")
+        raise NotServedError("no support for `kernels.plain`")
     check_unsharded(task)
     if lacks := cudnn_trial.missing():
         raise NotServedError(lacks)

@@ -273,5 +273,5 @@ def _fused(
 ) -> tuple[Any, Any]:
     check_activations(activation, gate_activation)
     if params.w_h.ndim == 3:
-        raise NotServedError("no heads")
+        raise NotServedError("no support for heads")
     return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params

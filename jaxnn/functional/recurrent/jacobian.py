@@ -29,7 +29,7 @@ def check_state(structure: Any, state: State, leading: int) -> None:
     leaves = jax.tree.leaves(state)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         dtypes = ", ".join(str(leaf.dtype) for leaf in leaves)
-        raise NotServedError(f"no way with a state of {dtypes}, only with real floats")
+        raise NotServedError(f"no support for a state of {dtypes}, only for real floats")
     if structure == "diagonal":
         return
     shapes = [leaf.shape for leaf in leaves]
@@ -37,7 +37,7 @@ def check_state(structure: Any, state: State, leading: int) -> None:
     neighbours = len(leaves) == 1 and leaves[0].ndim > leading and shapes[0][-1] % structure.size == 0
     if not together and not neighbours:
         raise NotServedError(
-            f"no way to read Blocks({structure.size}) in a state of {len(leaves)} arrays of shapes {shapes}: expected "
+            f"no support for Blocks({structure.size}) in a state of {len(leaves)} arrays of shapes {shapes}: expected "
             f"{structure.size} arrays of one shape, or one array whose last axis is a multiple of {structure.size}"
         )
 

@@ -282,11 +282,11 @@ def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activ
     check_activations(activation, gate_activation)
     held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
     if held:
-        raise NotServedError(f"no {' and no '.join(held)}")
+        raise NotServedError(f"no support for {' and '.join(held)}")
     if params.gates == 3:
-        raise NotServedError("no coupled gates")
+        raise NotServedError("no support for coupled gates")
     if params.w_h.ndim == 3:
-        raise NotServedError("no heads")
+        raise NotServedError("no support for heads")
     return kernels.LSTM, params
 
 

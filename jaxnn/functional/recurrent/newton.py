@@ -158,7 +158,7 @@ class Newton:
         for structure in {part, cell.jacobian} - {None}:
             check_state(structure, task.state, batch_axes)
         if not known(length(task.xs)):
-            raise NotServedError("no way over a number of steps that is not known while tracing")
+            raise NotServedError("no support for a symbolic number of steps")
         return part
 
     def _solved(self, cell: Cell, part: Any, task: Task, reverse: bool) -> tuple[State, Any]:

@@ -211,5 +211,5 @@ def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
 
 def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:
     if activation not in kernels.RNN:
-        raise NotServedError(f"no other activation than {', '.join(f.__name__ for f in kernels.RNN)}")
+        raise NotServedError(f"no support for activations other than {', '.join(f.__name__ for f in kernels.RNN)}")
     return kernels.RNN[activation], params

@@ -169,7 +169,7 @@ def _compute(
             ys, final = algorithm(cell, task, options)
         except NotServedError as lacks:
             raise NotServedError(
-                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses what serves."
+                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses a supported one."
             ) from None
         return jax.tree.map(lambda y: y if at == 0 else jnp.moveaxis(y, 0, at), ys), final
 

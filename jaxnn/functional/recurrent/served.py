@@ -19,15 +19,15 @@ Kernel = Callable[[tuple[jax.Array, ...], jax.Array, jax.Array | None], tuple[ja
 def check_output(cell: Cell) -> None:
     """Raises `NotServedError` unless the output is the state's first array."""
     if cell.output is not first_leaf:
-        raise NotServedError("no other output than the state's first array (Cell.output)")
+        raise NotServedError("no support for an output other than the state's first array (Cell.output)")
 
 
 def check_uncut(task: Task) -> None:
     """Raises `NotServedError` if `resets` or `truncate` cut the sequence or its derivative between two steps."""
     if task.masks.reset is not None:
-        raise NotServedError("no resets")
+        raise NotServedError("no support for resets")
     if task.masks.apart is not None:
-        raise NotServedError("no truncate")
+        raise NotServedError("no support for truncate")
 
 
 def check_unsharded(task: Task) -> None:
@@ -37,7 +37,7 @@ def check_unsharded(task: Task) -> None:
     need a new sharding.
     """
     if sharded(task):
-        raise NotServedError("no way over the devices of an explicit mesh")
+        raise NotServedError("no support for arrays that are sharded over an explicit mesh")
 
 
 def run_rows(kernel: Kernel, cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
