@@ -44,6 +44,18 @@ def record_compilations() -> Iterator[list[str]]:
 
     Yields:
         List of names; it fills as the block runs.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import testing
+        >>> @jax.jit
+        ... def triple(x):
+        ...     return 3 * x
+        >>> with testing.record_compilations() as names:
+        ...     _ = triple(jnp.ones(5)), triple(jnp.zeros(5))
+        >>> sum("triple" in name for name in names)
+        1
     """
     names: list[str] = []
     with _listening("/jax/core/compile/backend_compile_duration", names.append):

@@ -72,10 +72,10 @@ def tolerance(
         Theorem 3.1.
 
     Example:
-        >>> from jaxnn.testing import tolerance
-        >>> print(f"{tolerance('float32', reduction=576).scale:.1e}")
+        >>> from jaxnn import testing
+        >>> print(f"{testing.tolerance('float32', reduction=576).scale:.1e}")
         8.7e-06
-        >>> print(f"{tolerance('bfloat16', reduction=576).scale:.1e}")  # still summed in float32
+        >>> print(f"{testing.tolerance('bfloat16', reduction=576).scale:.1e}")  # still summed in float32
         3.9e-03
     """
     if reduction < 1 or roundings < 1:

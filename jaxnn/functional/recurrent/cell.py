@@ -40,6 +40,20 @@ class Blocks(NamedTuple):
 
     Attributes:
         size: Number of rows of a block.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> def zero_state(params, batch, dtype):
+        ...     return jnp.zeros((*batch, 3), dtype), jnp.zeros((*batch, 3), dtype)
+        >>> def step(params, state, x):  # positions and velocities of three damped oscillators
+        ...     position, velocity = state
+        ...     return position + 0.1 * velocity, 0.9 * velocity - 0.1 * position + x
+        >>> oscillators = F.Cell(zero_state, step, jacobian=F.Blocks(2))
+        >>> y, _ = F.recurrent(oscillators, (), jnp.ones((50, 3)), algorithm="newton")
+        >>> expected, _ = F.recurrent(oscillators, (), jnp.ones((50, 3)), algorithm="scan")
+        >>> bool(jnp.allclose(y, expected, atol=1e-5))
+        True
     """
 
     size: int

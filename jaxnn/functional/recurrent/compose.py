@@ -49,6 +49,14 @@ class Directions(NamedTuple, Generic[T]):
     Attributes:
         forward: Those of the layer that runs from the first step to the last.
         backward: Those of the layer that runs from the last step to the first.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> k0, k1 = jax.random.split(jax.random.key(0))
+        >>> both = F.Directions(F.init_gru(k0, 3, 5), F.init_gru(k1, 3, 5))
+        >>> F.stack(F.gru, [both], jnp.ones((2, 7, 3)))[0].shape
+        (2, 7, 10)
     """
 
     forward: T

@@ -80,7 +80,7 @@ class Decoder(nnx.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
-        >>> from jaxnn.modules import recurrent as modules
+        >>> from jaxnn import modules
         >>> encoder = modules.Encoder(11, 4, 5, return_state=True, rngs=nnx.Rngs(0))
         >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
         >>> encoded = encoder(jnp.ones((2, 7), int))
