@@ -176,8 +176,8 @@ def array(name: str, value: Any) -> jax.Array:
         cause = error
     if isinstance(value, list | tuple):
         got, advice = (
-            f"a {type(value).__name__} of other parts",
-            "; its parts need numbers in one shape: pad them, or give one at a time.",
+            f"a {type(value).__name__} that is no array",
+            "; its parts must be numbers of one shape: pad them, or pass one at a time.",
         )
     else:
         dtype = getattr(value, "dtype", None)
