@@ -52,8 +52,8 @@ def recurrent(
 
     - `"scan"`: a loop over the steps (`jax.lax.scan`), for every cell; the reference.
     - `"fused"`: the same loop with a derivative that is faster on CPU: the backward scan computes the state's gradient
-      alone, and each weight's gradient is one product over all steps. For cells with a `fused` form (`rnn`, `gru`,
-      `lstm`).
+      alone, and each weight's gradient is one product over all steps. For cells with a `fused` form (`rnn`, `gru` and
+      `lstm` without variants).
     - `"associative"`: all states at once by a parallel prefix scan, in O(log time) sequential steps. Fast on GPUs, many
       times slower than a loop on a CPU. For cells with an `affine` form (`lru`, `mingru`, `minlstm`), without `remat`.
     - `"newton"`: all states at once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` uses
