@@ -15,13 +15,14 @@ from jaxnn.kernels.platform import inside_auto_axes
 def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
     r"""Averages over windows that cut each spatial axis into `output` parts.
 
-    Window i of an axis of n elements covers :math:`[\lfloor i n / o \rfloor, \lceil (i + 1) n / o \rceil)`, as in
-    PyTorch; the windows overlap where o does not divide n.
+    Window :math:`i` of an axis of :math:`n` elements with output size :math:`o` covers
+    :math:`[\lfloor i n / o \rfloor, \lceil (i + 1) n / o \rceil)`, as in PyTorch. Windows overlap if :math:`o` does not
+    divide :math:`n`.
 
     Args:
         x: `(*batch, *spatial, channels)`, floats.
-        output: The output's size, one entry per spatial axis, which tells how many there are; None keeps an axis as it
-            is; a single int is a square over two.
+        output: Size of the output, one entry per spatial axis; a single int means a square over two axes. None keeps
+            the size of an axis.
 
     Returns:
         `(*batch, *output, channels)`, in the dtype of `x`. Half precision accumulates in float32.
@@ -41,7 +42,7 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
 
 
 def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
-    """Takes the maximum over windows that cut each spatial axis into `output` parts; windows as in `adaptive_avg_pool`.
+    """Takes the maximum over the windows of `adaptive_avg_pool`, which cut each spatial axis into `output` parts.
 
     Args:
         x: `(*batch, *spatial, channels)`, floats or integers.
@@ -71,7 +72,7 @@ def _adaptive(x: jax.Array, output: int | Sequence[int | None], *, mean: bool) -
     if not all(map(known, spatial)):
         raise ValueError(
             f"x: expected spatial axes of known size, got {x.shape}; export a program for each size, or for an output "
-            "of size 1 take global_avg_pool or global_max_pool."
+            "of size 1 use global_avg_pool or global_max_pool."
         )
     wanted = output if isinstance(output, Sequence) else (output,) * n
     size = arguments.sizes(
@@ -83,9 +84,9 @@ def _adaptive(x: jax.Array, output: int | Sequence[int | None], *, mean: bool) -
 
 
 def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, *, mean: bool) -> jax.Array:
-    """Pools one axis after the other, since windows are boxes; means of equal parts are exact means.
+    """Pools one axis after the other: windows are boxes, and the mean of the means of equal parts is the mean.
 
-    The last axis comes first: a window's first maximum in row-major order is the first of the first row that has it.
+    The last axis is pooled first: in row-major order, the first maximum is in the first row that holds it.
     """
     n, pooling = len(size), pool.avg_pool if mean else pool.max_pool
     if all(length % o == 0 for length, o in zip(spatial, size, strict=True)):
@@ -107,10 +108,10 @@ def _along_axes(x: jax.Array, size: Sizes, spatial: Sizes, *, mean: bool) -> jax
 
 
 def _filled_windows(x: jax.Array, at: int, starts: np.ndarray, stops: np.ndarray, *, mean: bool) -> jax.Array:
-    """Gathers the windows along axis `at` one after another, each filled up to the size of the largest.
+    """Gathers the windows along axis `at` side by side, each padded to the size of the largest.
 
-    One gather of all windows: the program does not grow with their number. The filling repeats the last element, which
-    changes neither a maximum nor the place of the first one; for a mean it is zero.
+    A single gather keeps the size of the program independent of the number of windows. The padding repeats the last
+    element, which changes neither the maximum nor the position of the first one; for a mean it is zero.
     """
     places = starts[:, None] + np.arange((stops - starts).max())
     index = (slice(None),) * at + (np.minimum(places, stops[:, None] - 1).ravel(),)

@@ -72,7 +72,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
-    """Reads a real scalar as float32. A concrete one must be finite and fit; the caller checks a traced one."""
+    """Reads a real scalar as float32. A concrete one must be finite and pass `fits`; the caller checks a traced one."""
     traced = isinstance(value, jax.core.Tracer)
     given = value if traced else np.asarray(value)
     real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
@@ -143,7 +143,7 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
 
 
 def channels_advice(shape: tuple[int, ...], spatial: int, channels: int) -> str:
-    """Advice where the last axis of a shape is not the channels; empty without a likely cause."""
+    """Advice for a shape whose last axis is not the channels; empty if no cause is likely."""
     if len(shape) > spatial and shape[-1 - spatial] == channels and shape[-1] != channels:
         return f"channels come last: jnp.moveaxis(x, {-1 - spatial}, -1)"
     if len(shape) >= spatial and channels == 1 and shape[-1:] != (1,):
@@ -163,9 +163,9 @@ def channels_last(x: jax.Array, kernel: jax.Array, channels: int, layout: str = 
 
 
 def array(name: str, value: Any) -> jax.Array:
-    """Reads an array of JAX or NumPy, a number or nested lists of numbers: all that `jnp.asarray` makes an array of.
+    """Reads whatever `jnp.asarray` accepts: an array of JAX or NumPy, a number, or nested lists of numbers.
 
-    Values get the dtype of JAX: float64 becomes float32 unless x64 is enabled. No other dtype is changed or guessed.
+    float64 becomes float32 unless x64 is enabled, as everywhere in JAX. No other dtype is changed or guessed.
     """
     cause = None
     try:
@@ -176,8 +176,8 @@ def array(name: str, value: Any) -> jax.Array:
         cause = error
     if isinstance(value, list | tuple):
         got, advice = (
-            f"a {type(value).__name__} of other parts",
-            "; its parts need numbers in one shape: pad them, or give one at a time.",
+            f"a {type(value).__name__} that is no array",
+            "; its parts must be numbers of one shape: pad them, or pass one at a time.",
         )
     else:
         dtype = getattr(value, "dtype", None)
@@ -200,10 +200,10 @@ def random_key(name: str, key: Any) -> None:
 
 
 def functions(**named: Any) -> None:
-    """Raises where an activation is no function, for example its name."""
+    """Raises if an activation is not a function, for example its name."""
     for name, value in named.items():
         if not callable(value):
-            raise ValueError(f"{name}: expected a function, got {value!r}; take for example jax.nn.sigmoid.")
+            raise ValueError(f"{name}: expected a function, got {value!r}; pass one, for example jax.nn.sigmoid.")
 
 
 def real(name: str, array: jax.Array) -> None:
@@ -242,12 +242,12 @@ def rank(name: str, array: jax.Array, least: int, form: str, advice: str = "") -
 
 
 def bias_of(bias: jax.Array | None, channels: int) -> None:
-    """Raises unless there is no bias, or one number per channel."""
+    """Raises unless the bias is None or has one number per channel."""
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f"bias: expected one entry per output channel, shape ({channels},), got {bias.shape}")
 
 
 def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:
-    """Joins the batch axes, in front of `trailing` other axes, into one; returns the batch axes too."""
+    """Joins the batch axes, all but the last `trailing` axes, into one; also returns their sizes."""
     batch = x.shape[: x.ndim - trailing]
     return x.reshape(math.prod(batch), *x.shape[x.ndim - trailing :]), batch

@@ -17,7 +17,7 @@ def attention(
     lengths: jax.typing.ArrayLike | None = None,
     mask: jax.typing.ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Scaled dot-product attention.
+    r"""Computes scaled dot-product attention.
 
     .. math:: a = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{d}}\right), \qquad c = a v
 
@@ -25,13 +25,13 @@ def attention(
         query: Array of shape `(*batch, queries, d)`.
         keys: Array of shape `(*batch, time, d)`.
         values: Array of shape `(*batch, time, features)`; the keys by default.
-        lengths: Number of valid keys of each sequence, integers `(*batch,)`. With none, context and weights are zero.
-            The contents of other keys and values, even NaN and infinity, reach neither results nor derivatives.
+        lengths: Number of valid keys of each sequence, integers `(*batch,)`. The other keys and values, even NaN and
+            infinity, affect neither results nor derivatives. If no key is valid, context and weights are zero.
         mask: Which keys are valid, bool `(*batch, time)`. With `lengths`, a key must be valid by both.
 
     Returns:
         The context `(*batch, queries, features)` and the weights `(*batch, queries, time)`, both in the dtype of
-        `query`; scores and softmax are computed in float32.
+        `query`. Scores and softmax are computed in at least float32.
 
     Raises:
         ValueError: If shapes or dtypes do not fit each other, `mask` is not bool, or a concrete length lies outside
@@ -43,8 +43,8 @@ def attention(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxnn.functional.attention import attention
-        >>> context, weights = attention(jnp.ones((2, 1, 3)), jnp.ones((2, 4, 3)), lengths=jnp.array([4, 2]))
+        >>> from jaxnn import functional as F
+        >>> context, weights = F.attention(jnp.ones((2, 1, 3)), jnp.ones((2, 4, 3)), lengths=jnp.array([4, 2]))
         >>> weights[1, 0]
         Array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
@@ -53,7 +53,7 @@ def attention(
     arguments.floating(query=query)
     for name, a in (("keys", keys), ("values", values)):
         if a.ndim != query.ndim or a.shape[:-2] != query.shape[:-2]:
-            advice = "; one query has an axis too: query[..., None, :]." if a.ndim == query.ndim + 1 else ""
+            advice = "; a single query needs an axis too: query[..., None, :]." if a.ndim == query.ndim + 1 else ""
             raise ValueError(
                 f"{name}: expected the batch axes of query {query.shape}, {query.shape[:-2]}, got shape {a.shape}"
                 + advice
@@ -81,7 +81,7 @@ def attention(
     else:
         counts = jnp.broadcast_to(inside[..., None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(counts, scores, jnp.finfo(wide).min), axis=-1)
-        weights = jnp.where(counts, weights, 0)  # where none counts the softmax is even, not zero
+        weights = jnp.where(counts, weights, 0)  # without a valid key the softmax is uniform, not zero
     weights = weights.astype(query.dtype)
     context = jnp.einsum("...qt,...tf->...qf", weights, values, preferred_element_type=wide)
     return context.astype(query.dtype), weights

@@ -1,4 +1,4 @@
-"""Targets and predictions of an anchor-free detector: boxes encoded as maps of their centres, and decoded again."""
+"""Targets and predictions of an anchor-free detector: boxes as maps of their centres, encoded and decoded."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class BoxMaps(NamedTuple):
 
 
 class BoxTargets(NamedTuple):
-    """Targets of a detector for boxes that are known.
+    """Training targets of a detector: the true boxes, encoded.
 
     Attributes:
         heat: `(*batch, height, width, classes)`: 1 in the cell of a centre, falling to 0 around it.
@@ -43,7 +43,7 @@ class BoxTargets(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """Boxes that were found, by falling score.
+    """Detected boxes, in order of decreasing score.
 
     Attributes:
         boxes: `(*batch, top, 4)`: left, top, right and bottom edge in pixels.
@@ -68,16 +68,17 @@ def encode_boxes(
         \sigma_k = \frac{2 r_k + 1}{6}, \qquad
         r = \frac{w + h - \sqrt{(w + h)^2 - 4 w h \frac{1 - t}{1 + t}}}{2}
 
-    with centre :math:`(p, q)`, width and height in cells. A box of the same size that lies :math:`r` off along both
-    axes overlaps the true one with an intersection over union of :math:`t`. CornerNet distinguishes three cases; this
-    is the one in which only the centre is wrong.
+    Centre :math:`(p, q)`, width :math:`w` and height :math:`h` are in cells. A box of the same size, shifted by
+    :math:`r` along both axes, has an intersection over union of :math:`t` with the true box. This is the one of
+    CornerNet's three cases in which only the centre is wrong.
 
     Args:
         boxes: Floats `(*batch, n, 4)`: left, top, right and bottom edge in pixels, inside the picture.
-        classes: Integers `(*batch, n)`; outside 0 to classes - 1 marks padding, like a box without width or height.
+        classes: Integers `(*batch, n)`. A class outside 0..classes - 1 marks padding; so does a box without width or
+            height.
         shape: Height, width and classes of the heat map.
-        stride: Pixels a cell.
-        least_iou: :math:`t`, above 0 and below 1.
+        stride: Pixels per cell.
+        least_iou: The intersection over union :math:`t`, above 0 and below 1.
 
     Returns:
         The targets, in the dtype of `boxes`.
@@ -134,8 +135,8 @@ def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3)
 
     Args:
         maps: The detector's predictions.
-        stride: Pixels a cell.
-        top: How many boxes to return, at most height * width * classes.
+        stride: Pixels per cell.
+        top: Number of boxes to return, at most height * width * classes.
         window: Side of the window, odd.
 
     Returns:
@@ -169,8 +170,8 @@ def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3)
     if top > height * width * kinds:
         raise ValueError(f"top: expected at most {height * width * kinds}, the size of the heat map, got {top}")
     if arguments.integer("window", window, 1) % 2 == 0:
-        raise ValueError(f"window: expected an odd number, got {window}; 3 looks at the cells around each.")
-    # Logits: probabilities of large ones are all 1, and every cell of such a plateau would be a peak.
+        raise ValueError(f"window: expected an odd number, got {window}; 3 compares a cell with its neighbours.")
+    # Logits, not probabilities: those of large logits all round to 1, and each cell of such a plateau would be a peak.
     peaks = jnp.where(heat >= max_pool(heat, window, stride=1, padding="SAME"), heat, -jnp.inf)
     logits, index = jax.lax.top_k(peaks.reshape(*batch, -1), top)
     cell, classes = index // kinds, (index % kinds).astype(jnp.int32)

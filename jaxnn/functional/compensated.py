@@ -1,4 +1,4 @@
-"""Long sums in float32 without rounding errors."""
+"""Compensated summation: long sums in float32 with almost no rounding error."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Total(NamedTuple):
 
 
 def plus(total: Total, term: jax.Array) -> Total:
-    """Adds a term without loss, by Knuth's two-sum; the rounding of `low` itself is left."""
+    """Adds a term by Knuth's two-sum; only the rounding error of `low` itself remains."""
     high = total.high + term
     of_term = high - total.high
     lost = (total.high - (high - of_term)) + (term - of_term)

@@ -25,30 +25,32 @@ def conv(
     groups: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    r"""Convolves as deep learning does: **cross-correlation**, the kernel is not flipped.
+    r"""Convolves as in deep learning: by **cross-correlation**, which does not flip the kernel.
 
-    For one spatial axis, with stride :math:`s` and dilation :math:`d`,
+    For one spatial axis, with stride :math:`s`, dilation :math:`d` and :math:`\mathrm{low}` elements of padding at the
+    start,
 
     .. math:: y[i, o] = b[o] + \sum_{t} \sum_{c} x[s\,i + d\,t - \mathrm{low},\; c]\; k[t, c, o].
 
-    `true_convolution` flips the kernel, as mathematics and signal processing do. `jax.checkpoint` computes the result
-    again for the gradient, unless its policy is `convolutions_saveable`.
+    `true_convolution` flips the kernel, as in mathematics and signal processing. `jax.checkpoint` recomputes the result
+    for the gradient unless its policy is `convolutions_saveable`.
 
     Args:
         x: Array of shape `(*batch, *spatial, in)`, with any number of batch axes. The kernel determines the number of
             spatial axes.
         kernel: Array of shape `(*window, in / groups, out)`.
         bias: Array of shape `(out,)`, or None.
-        stride: Steps of the window, one int or one per spatial axis.
+        stride: Step between windows, one int or one per spatial axis.
         padding: `"SAME"` (output size ceil(size / stride); an odd extra element is added at the end), `"SAME_LOWER"`
-            (at the start), `"VALID"` (none), `"CAUSAL"` (only at the start, so that no output depends on a later
-            input), an int for every side, or a (low, high) pair per spatial axis.
+            (the same, but the odd element is added at the start), `"VALID"` (no padding), `"CAUSAL"` (padding at the
+            start only, so that no output depends on a later input), an int for every side, or a (low, high) pair per
+            spatial axis.
         pad_mode: Contents of the padding: `"zeros"`, `"reflect"` (mirrored without the border, "reflect" in NumPy),
             `"replicate"` (the border repeated) or `"circular"` (the other end).
         dilation: Distance between the taps of the kernel, one int or one per spatial axis.
         groups: Number of groups of channels, each convolved alone; `groups=in` is depthwise.
-        precision: Precision of the products, as in `jax.lax`. None is `jax.default_matmul_precision` where the call is
-            traced.
+        precision: Precision of the products, as in `jax.lax`. None means the `jax.default_matmul_precision` in effect
+            when the call is traced.
 
     Returns:
         Array of shape `(*batch, *out, out)`, in the dtype of `x`. Half precision accumulates in float32.
@@ -80,7 +82,7 @@ def conv(
 
 
 def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
-    r"""Convolves as mathematics does, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
+    r"""Convolves as in mathematics, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
 
     Args:
         x: `(*batch, *spatial, in)`.
@@ -89,8 +91,8 @@ def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = N
         **options: Options of `conv`.
 
     Returns:
-        `(*batch, *out, out)`; with a `padding` of window - 1 on every side the full convolution of `numpy.convolve`,
-        with `"SAME_LOWER"` its `mode="same"`.
+        `(*batch, *out, out)`. A `padding` of window - 1 on every side gives the full convolution of `numpy.convolve`,
+        and `"SAME_LOWER"` gives its `mode="same"`.
 
     Raises:
         ValueError: As for `conv`.
@@ -120,30 +122,30 @@ def conv_transpose(
     groups: int = 1,
     precision: Any = None,
 ) -> jax.Array:
-    r"""Applies the transpose of `conv` with the same numbers: its gradient with respect to its input.
+    r"""Applies the transpose of `conv` with the same options, that is its gradient with respect to the input.
 
     Every input element adds the kernel, times itself, to the output. For one spatial axis,
 
     .. math:: y[j, o] = b[o] + \sum_{i, t:\; s\,i + d\,t - \mathrm{low} = j}\; \sum_c x[i, c]\; k[t, c, o].
 
-    Padding pairs are those of the convolution that is transposed, so they *crop* here, as in PyTorch and ONNX.
-    With the window's extent e = dilation · (window - 1) + 1, the output's size along an axis is
-    (size - 1) · stride + e - low - high + output_padding. Names mean
+    Padding pairs are those of the convolution that is transposed, so they *crop* here, as in PyTorch and ONNX. With the
+    window's extent e = dilation · (window - 1) + 1, the output's size along an axis is (size - 1) · stride + e - low -
+    high + output_padding. The names mean
 
     - `"VALID"`: no cropping;
     - `"SAME"`, `"SAME_LOWER"`: the output is size · stride long, that is the transpose of the `"SAME"` convolution that
       takes size · stride to size;
-    - `"CAUSAL"`: size · stride long and cropped at the end only, so that no output depends on a later input.
+    - `"CAUSAL"`: the output is size · stride long and cropped at the end only, so that it depends on no later input.
 
     Args:
         x: `(*batch, *spatial, in)`.
         kernel: `(*window, in, out / groups)`: the kernel of the transposed convolution with its channel axes swapped.
         bias: `(out,)`, or None.
-        stride: Stride of the convolution that is transposed: the factor by which the output is longer.
+        stride: Stride of the convolution that is transposed, that is the factor by which the output is longer.
         padding: A name above, an int, or a (low, high) pair per spatial axis.
-        output_padding: Number of elements by which the output is longer at the end, since several input sizes of the
-            convolution give the same output size; less than the stride or the dilation. Only with padding given as
-            numbers or `"VALID"`.
+        output_padding: Number of extra elements at the end of the output, less than the stride or the dilation. It
+            selects one of the input sizes for which the convolution has the same output size. Only with `padding` given
+            as numbers or `"VALID"`.
         dilation: Distance between the taps of the kernel.
         groups: Number of groups of channels.
         precision: Precision of the products, as in `jax.lax`.
@@ -241,7 +243,7 @@ def _read(
             raise ValueError(
                 f"kernel: expected a window that fits along spatial axis {axis}, where x has {size} elements and the "
                 f"padding {low} + {high}, got an extent of {d * (k - 1) + 1}; pad more "
-                "(padding='SAME'), or take a smaller kernel."
+                "(padding='SAME'), or use a smaller kernel."
             )
     return window, ConvGeometry(stride, inside, dilation, groups, precision), pairs
 
@@ -252,8 +254,8 @@ def _check_window(window: Sizes) -> None:
 
 
 def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
-    # A repeated element gets a sum of cotangents: `widened`, so that the sum is not in half precision.
-    # One example at a time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
+    # The cotangents of a repeated element are summed; `widened` keeps that sum out of half precision. One example at a
+    # time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
     pad = jax.vmap(lambda example: jnp.pad(example, (*pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]))
     return pad(widened(x)).astype(x.dtype)
 
@@ -272,7 +274,7 @@ def _transposed_sizes(
                 "give the padding as (low, high) pairs to choose the output's size."
             )
         out = tuple(n * s for n, s in zip(spatial, stride, strict=True))
-        # The last of the windows, a stride apart, begins a stride before the end.
+        # Windows begin a stride apart, the last one a stride before the end of the output.
         total = [max(0, e - s) for e, s in zip(extent, stride, strict=True)]
         low = [0 if padding == "CAUSAL" else t // 2 if padding == "SAME" else t - t // 2 for t in total]
         return out, tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
@@ -285,5 +287,5 @@ def _transposed_sizes(
         raise ValueError(
             f"padding: expected one that crops no more than the output has, got {pairs}, an output of size {out}"
         )
-    # Whole strides of output padding are more places of the convolution's window, so it pads less there, or crops.
+    # Each whole stride of output padding is one more window of the convolution, so it pads less at the end, or crops.
     return out, tuple((low, high - p // s * s) for (low, high), p, s in zip(pairs, extra, stride, strict=True))

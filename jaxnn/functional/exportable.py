@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def exportable(kind: type[T]) -> type[T]:
-    """Registers a named tuple for `jax.export`, as `jaxnn.` and its name; a decorator.
+    """Registers a named tuple for `jax.export` under the name `jaxnn.NAME`; a decorator.
 
     Example:
         >>> from typing import Any, NamedTuple

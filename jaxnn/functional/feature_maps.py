@@ -11,16 +11,17 @@ from jaxnn.kernels.accumulate import broadcast
 
 
 def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
-    r"""Slides given kernels over pictures; each kernel sees every channel, and the results of the channels are added.
+    r"""Slides given kernels over pictures; each kernel is applied to every channel, and the results are added.
 
     .. math:: y[i, j, m] = \sum_{u, v, c} x[i + u, j + v, c]\; K_m[u, v],
 
-    the cross-correlation of deep learning; flip the kernels (`kernels[:, ::-1, ::-1]`) for the convolution of
+    the cross-correlation of deep learning. Flip the kernels, `kernels[..., ::-1, ::-1]`, for the convolution of
     mathematics.
 
     Args:
         pictures: `(*batch, height, width, channels)`; grey ones have one channel, colour ones three.
-        kernels: `(maps, height, width)`, or one kernel `(height, width)`; kernels of several sizes take a call each.
+        kernels: `(maps, height, width)`, or one kernel `(height, width)`. Kernels of different sizes need one call
+            each.
         **options: Options of `conv`: stride, padding, pad_mode and so on; the default padding is `"VALID"`.
 
     Returns:

@@ -1,12 +1,12 @@
-"""Shapes a distribution over tokens before sampling: temperature, the most probable tokens, the nucleus."""
+"""Filters a distribution over tokens before sampling: temperature, top-k and top-p (nucleus)."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.arguments import array, integer, number, real
 
-# Sums of rounded probabilities are known to about this much, relatively, and `top_p` to half a unit in the last place:
-# a boundary nearer than that counts as reached, so that 0.999 of 1,000 equal tokens are 999.
+# Relative error of a sum of rounded probabilities, and half a unit in the last place of `top_p`. A boundary within
+# these errors counts as reached, so that top_p=0.999 keeps 999 of 1,000 equally probable tokens.
 _ROUNDING = 2.0**-20
 _HALF_UNIT = 2.0**-24
 
@@ -22,13 +22,13 @@ def filter_logits(
 
     Args:
         logits: Array of shape `(*batch, vocabulary)`. A row that holds NaN becomes NaN.
-        temperature: Divides the logits, before the filters; below 1 sharpens. May be traced: 0 then keeps the most
-            probable tokens, the limit.
-        top_k: Keeps the `top_k` most probable tokens (and those equal to the last of them); all, where there are no
-            more than that.
-        top_p: Keeps the fewest most probable tokens whose probabilities add up to `top_p` (nucleus sampling), among
-            those that `top_k` keeps; always at least one, and with 1 all. Of equally probable tokens the first is
-            kept first. May be traced: 0 then keeps one token.
+        temperature: Divides the logits, before they are filtered; below 1 sharpens. May be traced; a traced 0 is the
+            limit, which keeps only the most probable tokens.
+        top_k: Keeps the `top_k` most probable tokens, and those that tie with the last of them. A number larger than
+            the vocabulary keeps all.
+        top_p: Keeps the smallest set of most probable tokens whose probabilities add up to `top_p` (nucleus sampling),
+            among those that `top_k` keeps: at least one token, and all of them for 1. Ties go to the first token. May
+            be traced; a traced 0 keeps one token.
 
     Returns:
         Logits of the same shape, float32. A traced temperature or `top_p` out of range gives NaN.
@@ -42,8 +42,8 @@ def filter_logits(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxnn.functional.filtering import filter_logits
-        >>> filter_logits(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_p=0.7)
+        >>> from jaxnn import functional as F
+        >>> F.filter_logits(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_p=0.7)
         Array([-0.6931472, -1.2039728,       -inf], dtype=float32)
     """
     logits = array("logits", logits)
@@ -52,9 +52,9 @@ def filter_logits(
     real("logits", logits)
     if not logits.shape[-1]:
         raise ValueError(f"logits: expected at least one token, got shape {logits.shape}; widen the vocabulary.")
-    # Not of their maximum, in which XLA on CPU may lose NaN.
+    # Tests every logit: XLA on CPU may lose NaN in the maximum.
     sound = ~jnp.any(jnp.isnan(logits), axis=-1, keepdims=True)
-    hint = "smaller is nearer to the most probable token, which top_k=1 keeps alone."
+    hint = "to keep only the most probable token write top_k=1."
     temperature = number("temperature", temperature, "a finite number above 0", lambda t: t > 0, hint)
     if top_k is not None:
         top_k = integer("top_k", top_k, 1)
@@ -69,7 +69,7 @@ def filter_logits(
 
 
 def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Divides by the temperature; if the best logit then overflows float32, divides the differences to it."""
+    """Divides by the temperature; if the best logit then overflows float32, divides the differences from it instead."""
     best = jnp.max(logits, axis=-1, keepdims=True)
     fits = jnp.isfinite(best / temperature) | jnp.isneginf(best)
     relative = jnp.where(logits == best, 0.0, (logits - best) / temperature)
@@ -79,10 +79,11 @@ def _cooled(logits: jax.Array, temperature: jax.Array) -> jax.Array:
 
 
 def _nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
-    r"""Keeps a token where those before it, with probability :math:`h`, have not reached `top_p` :math:`= p`.
+    r"""Keeps a token if the probability :math:`h` of those before it has not reached `top_p`, :math:`p`.
 
-    With :math:`t` the probability of the token and those after it, :math:`h < p` is :math:`h (1 - p) < t p`, because
-    :math:`h + t = 1`. So nothing is normalised, and both sums are as exact relatively, also where one of them is tiny.
+    With :math:`t` the probability of the token and those after it, :math:`h < p` is equivalent to
+    :math:`h (1 - p) < t p`, because :math:`h + t = 1`. This form needs no normalisation, and both sums have a small
+    relative error even if one of them is tiny.
     """
     order = jnp.argsort(logits, axis=-1, descending=True, stable=True)
     falling = jnp.take_along_axis(logits, order, axis=-1)

@@ -34,15 +34,15 @@ def log_mel(
     power of two that is not below :math:`N`, and :math:`w` the periodic Hann window divided by its norm, so that white
     noise of variance :math:`\sigma^2` has the power :math:`\sigma^2` in each :math:`k`.
 
-    A frame ends with its hop: frame t depends on nothing after sample `(t + 1) * hop`. Of a padded sound of n samples
-    the first `n // hop` frames are valid.
+    Frame t ends at sample `(t + 1) * hop` and depends on no later one. If a sound of n samples is padded, its first
+    `n // hop` frames are valid.
 
-    To stream, pass a chunk of a multiple of `hop` samples, and as `past` the last `window - hop` samples before it:
-    frames of chunks equal those of the whole.
+    To stream, pass chunks whose length is a multiple of `hop`, and as `past` the last `window - hop` samples before
+    each chunk. The frames equal those of the whole sound.
 
     Args:
         x: Samples `(*batch, samples)`, from -1 to 1 by convention.
-        rate: Samples a second; known while tracing, like all options but `past`.
+        rate: Samples per second. Static under `jax.jit`, like all options but `past`.
         bands: Number of bands.
         window: Samples of a frame; 25 milliseconds by default.
         hop: Samples from one frame to the next, at most `window`; 10 milliseconds by default.
@@ -74,7 +74,7 @@ def log_mel(
     rank("x", x, 1, "(*batch, samples)")
     rate = float(rate)
     if not 0 < rate < float("inf"):
-        raise ValueError(f"rate: expected a finite positive number of samples a second, got {rate}")
+        raise ValueError(f"rate: expected a finite positive number of samples per second, got {rate}")
     if not 0 < floor < float("inf"):
         raise ValueError(f"floor: expected a finite positive number, got {floor}; 1e-6 is the default.")
     window = integer("window", round(0.025 * rate) if window is None else window, 1)
@@ -117,13 +117,13 @@ def _log_mel(
 
 
 def mel_filters(rate: float, size: int, bands: int, *, low: float = 0.0, high: float | None = None) -> np.ndarray:
-    r"""Makes triangular filters whose centres have equal distances on the mel scale.
+    r"""Makes triangular filters whose centres are equally spaced on the mel scale.
 
     The scale is that of HTK, :math:`m = 2595 \log_{10}(1 + f / 700)` for a frequency :math:`f` in hertz. A filter is 1
     at its centre and falls, linearly in hertz, to 0 at the centres of its neighbours.
 
     Args:
-        rate: Samples a second.
+        rate: Samples per second.
         size: Samples of the Fourier transform.
         bands: Number of filters.
         low: Frequency where the first filter starts.
@@ -156,6 +156,6 @@ def mel_filters(rate: float, size: int, bands: int, *, low: float = 0.0, high: f
     if empty.size:
         raise ValueError(
             f"bands: expected bands that hold a frequency of the transform, got {bands}, of which band {empty[0]}, "
-            f"{edges[empty[0]]:.0f} to {edges[empty[0] + 2]:.0f} Hz, holds none; take fewer bands or a longer window."
+            f"{edges[empty[0]]:.0f} to {edges[empty[0] + 2]:.0f} Hz, holds none; use fewer bands or a longer window."
         )
     return filters

@@ -29,15 +29,16 @@ def max_pool(
 ) -> jax.Array:
     r"""Takes the maximum of each window, :math:`y[i, c] = \max_t x[s\,i + d\,t - \mathrm{low},\; c]`.
 
-    Padding never wins: a window sees real elements only, and one of them gets the gradient even where all are minus
-    infinity. Where several elements of a window are the maximum, the first in row-major order gets the gradient; where
-    there is NaN, the last NaN, as in PyTorch.
+    The formula has stride :math:`s`, dilation :math:`d` and :math:`\mathrm{low}` elements of padding at the start.
+    Padding is never the maximum: a real element gets the gradient, even if all of them are minus infinity. Of several
+    equal maxima the first in row-major order gets the gradient. In a window with NaN the last NaN gets it, as in
+    PyTorch.
 
     Args:
         x: `(*batch, *spatial, channels)`, floats or integers, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
-            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
-        stride: Steps of the window, one int or one per spatial axis; None is the window itself, without overlap.
+        window: Size of the window, one int per spatial axis. A single int means a square over two axes; for sequences
+            `(*batch, time, channels)` write a tuple of one entry, `(2,)`.
+        stride: Step between windows, one int or one per spatial axis. None means the size of the window: no overlap.
         padding: As in `conv`.
         dilation: Distance between the elements of a window.
         ceil_mode: Whether to keep a last window that lies only partly on the input, if it starts on the input or on the
@@ -79,18 +80,19 @@ def avg_pool(
 ) -> jax.Array:
     r"""Averages each window, :math:`y[i, c] = \frac{1}{n_i} \sum_t x[s\,i + d\,t - \mathrm{low},\; c]`.
 
-    :math:`n_i` counts the real elements that the window sees, so that padding does not darken the border; with
-    `count_include_pad` it counts the padding too, but never what `ceil_mode` lets a window reach beyond it.
+    Symbols are those of `max_pool`, and :math:`n_i` is the number of real elements in the window, so that padding does
+    not darken the border. With `count_include_pad` it includes the padding, but never the elements beyond it that
+    `ceil_mode` lets a window reach.
 
     Args:
         x: `(*batch, *spatial, channels)`, floats, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
-            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
-        stride: Steps of the window; None is the window itself.
+        window: Size of the window, one int per spatial axis. A single int means a square over two axes; for sequences
+            `(*batch, time, channels)` write a tuple of one entry, `(2,)`.
+        stride: As in `max_pool`.
         padding: As in `conv`.
         dilation: Distance between the elements of a window.
         ceil_mode: As in `max_pool`.
-        count_include_pad: Whether padding counts as zeros (PyTorch's default) or not at all.
+        count_include_pad: Whether padding counts as zeros, as by default in PyTorch, or is left out of the mean.
 
     Returns:
         `(*batch, *out, channels)`, in the dtype of `x`. Half precision accumulates in float32. A dilated window that
@@ -133,19 +135,21 @@ def lp_pool(
 
     .. math:: y[i, c] = \left(\sum_t |x[s\,i + d\,t - \mathrm{low},\; c]|^p\right)^{1/p}
 
+    Symbols are those of `max_pool`.
+
     Args:
         x: `(*batch, *spatial, channels)`, floats, with any number of batch axes.
-        window: Size of the window, one int per spatial axis; a single int is a square over two axes, also where `x` is
-            a batch of sequences: for those, `(*batch, time, channels)`, write `(2,)`.
-        p: The norm's exponent, finite and at least 1; 1 sums magnitudes. For infinity take `max_pool` of `abs(x)`.
-        stride: Steps of the window; None is the window itself.
+        window: Size of the window, one int per spatial axis. A single int means a square over two axes; for sequences
+            `(*batch, time, channels)` write a tuple of one entry, `(2,)`.
+        p: The norm's exponent, finite and at least 1; 1 sums magnitudes. For infinity use `max_pool` of `abs(x)`.
+        stride: As in `max_pool`.
         padding: As in `conv`; it adds nothing to a norm.
         dilation: Distance between the elements of a window.
         ceil_mode: As in `max_pool`.
 
     Returns:
-        `(*batch, *out, channels)`, in the dtype of `x`. Powers are relative to the maximum of each window, so that no
-        norm that the dtype can hold overflows or vanishes. The gradient of a window of zeros is zero.
+        `(*batch, *out, channels)`, in the dtype of `x`. Powers are taken relative to the maximum of each window: a norm
+        that the dtype can hold neither overflows nor vanishes. The gradient of a window of zeros is zero.
 
     Raises:
         ValueError: If shapes, dtypes or options do not fit; the message names the argument.
@@ -165,7 +169,7 @@ def lp_pool(
     if isinstance(p, jax.core.Tracer):  # type: ignore[unreachable]
         raise ValueError("p: expected a number, got a traced value; make it static: jax.jit(..., static_argnames='p').")
     if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating) or not 1 <= p < math.inf:
-        raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity take max_pool of abs(x).")
+        raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity use max_pool of abs(x).")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
     x, batch = arguments.with_one_batch(x, len(at.size) + 1)
     y = norm_pool(widened(x), at, float(p)).astype(x.dtype)
@@ -177,13 +181,13 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
 
     Args:
         x: `(*batch, *spatial, channels)`.
-        spatial: Number of spatial axes, before the channels: 1 for sequences.
+        spatial: Number of spatial axes before the channels; 1 for sequences.
 
     Returns:
-        `(*batch, channels)`. Where several positions hold the maximum, the first in row-major order gets the gradient.
+        `(*batch, channels)`. Of several equal maxima the first in row-major order gets the gradient.
 
     Raises:
-        ValueError: If there are too few axes, or an empty one.
+        ValueError: If there are too few axes, or an axis is empty.
 
     Example:
         >>> import jax.numpy as jnp
@@ -205,13 +209,13 @@ def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
 
     Args:
         x: `(*batch, *spatial, channels)`, floats.
-        spatial: Number of spatial axes, before the channels: 1 for sequences.
+        spatial: Number of spatial axes before the channels; 1 for sequences.
 
     Returns:
         `(*batch, channels)`, in the dtype of `x`. Half precision accumulates in float32.
 
     Raises:
-        ValueError: If there are too few axes, an empty one, or a dtype without a mean.
+        ValueError: If there are too few axes, an axis is empty, or the dtype is not floating.
 
     References:
         Lin, Chen & Yan, Network in network, 2013, https://arxiv.org/abs/1312.4400.
@@ -255,7 +259,7 @@ def _read(
         if known(length) and length and length + low + high < extent and not ceil_mode:
             raise ValueError(
                 f"window: expected one that fits along spatial axis {axis}, where x has {length} elements and the "
-                f"padding {low} + {high}, got an extent of {extent}; pad more (padding='SAME') or take a "
+                f"padding {low} + {high}, got an extent of {extent}; pad more (padding='SAME') or use a "
                 "smaller window" + (f"; {sequences}" if sequences and x.ndim == 3 else ".")
             )
         if ceil_mode and length:

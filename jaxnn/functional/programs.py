@@ -1,9 +1,9 @@
 """Eager calls that compile once: a second equal call finds the program of the first.
 
-JAX finds a program by the traced function object, and a layer that builds a new scan has a new object in every call.
-There are two solutions. A function that is known not to change (`lasting`) is a static argument of a jitted function
-of this library. A user's function that closes over arrays, which may change, is traced in every call, and only the
-compiled program is kept (`once`).
+JAX finds a compiled program by the function object that it traced, and a layer that builds a scan makes a new function
+object in every call. There are two solutions. A function that is known not to change (`lasting`) is a static argument
+of a jitted function of this library. A user's function that closes over arrays, which may change, is traced in every
+call, and only the compiled program is kept (`once`).
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
 class Bound(functools.partial[Any]):
-    """A function with options bound; equal to another of the same function and options, as `functools.partial` is not.
+    """A function with options bound. Unlike `functools.partial`, it equals another one of the same function and
+    options.
 
     Example:
         >>> Bound(max, key=abs) == Bound(max, key=abs)
@@ -58,10 +59,10 @@ class Static:
 
 
 def lasting(function: Any) -> bool:
-    """Whether a function computes the same as long as it exists, so that its program may be kept by its identity.
+    """Whether a function always computes the same, so that its compiled program may be cached by its identity.
 
-    Functions of JAX, jitted functions and functions that a module defines are lasting. A function made in a function, a
-    lambda or a method may hold something that changes, and may be another object in every call.
+    Functions of JAX, jitted functions and functions that a module defines are lasting. Nested functions, lambdas and
+    methods may hold something that changes, and may be new objects in every call.
     """
     if isinstance(function, types.MethodType):
         return False

@@ -1,8 +1,8 @@
-"""The dtype that sums accumulate in, those of derivatives too.
+"""The dtype in which sums accumulate, including those of derivatives.
 
-The transpose of a broadcast is a sum, and JAX computes it in the dtype of the array: in bfloat16 a sum of ones stops at
-256. Where a parameter is broadcast, it is `widened` first, so that its cotangent is summed in float32 and rounded once.
-Programs in float32 and float64 stay the same.
+The transpose of a broadcast is a sum, and JAX computes it in the dtype of the array: in bfloat16 a sum of ones
+stagnates at 256. So a parameter is `widened` before it is broadcast: its cotangent is summed in float32 and rounded
+once. Programs in float32 and float64 do not change.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ def accumulator(dtype: Any) -> Any:
 
 
 def widened(array: jax.Array) -> jax.Array:
-    """The array in the dtype that its sums accumulate in; integers as they are."""
+    """Casts the array to the dtype in which its sums accumulate; integers do not change."""
     return array.astype(accumulator(array.dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def narrowed(wide: Any, like: Any) -> Any:
-    """Casts `widened` trees back to their dtypes; arrays of other than floats, random keys too, stay as they are."""
+    """Casts `widened` trees back to their dtypes; arrays that are not floats do not change, random keys included."""
     return jax.tree.map(lambda a, b: a.astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.floating) else a, wide, like)
 
 

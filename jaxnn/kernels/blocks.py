@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 BLOCK_BYTES = 5 << 20
-"""Size of the temporaries of a block: small enough for a cache, large enough to keep threads busy."""
+"""Size of the temporaries of a block: small enough for the cache, large enough to keep threads busy."""
 
 
 def map_blocks(
@@ -21,7 +21,8 @@ def map_blocks(
         return function(*arrays)
 
     def step(i: jax.Array, y: jax.Array) -> jax.Array:
-        # If blocks do not fill the batch, the last block computes some examples again and writes the same results.
+        # If the block size does not divide the batch, the last block recomputes some examples and writes the same
+        # results.
         first = jnp.minimum(i * block, batch - block)
         return lax.dynamic_update_slice_in_dim(y, function(*_cut(arrays, first, block)), first, axis=0)
 
@@ -45,8 +46,8 @@ def sum_blocks(function: Callable[..., jax.Array], arrays: tuple[jax.Array, ...]
 def map_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """Computes `function(*arrays)`, which maps examples to examples, in a loop that XLA does not fuse with other work.
 
-    Where the taps of a window read a result, XLA:CPU would compute it again for each tap, and through several windows
-    in a row for the taps of all of them, in a program that grows with each. A batch of one is no loop.
+    Otherwise XLA:CPU recomputes the result for each tap of a window that reads it. Through several windows in a row the
+    work and the program multiply. A batch of one needs no loop.
     """
     return map_blocks(function, arrays, math.prod(arrays[0].shape[1:]) * 4, least=2)
 
@@ -62,5 +63,5 @@ def _block(batch: int, bytes_an_example: int, least: int = 1) -> int:
 
 
 def _cut(arrays: tuple[jax.Array, ...], first: jax.Array | int, block: int) -> tuple[jax.Array, ...]:
-    # Not a reshape to (blocks, block, ...): with blocks of one example XLA:CPU would copy the whole array for that.
+    # Not a reshape to (blocks, block, ...), for which XLA:CPU would copy the whole array if a block is one example.
     return tuple(lax.dynamic_slice_in_dim(array, first, block) for array in arrays)

@@ -1,9 +1,9 @@
 """The transposes of a convolution, each written as a forward convolution.
 
-XLA:CPU brings convolutions into the form that its fast kernels take (`dim_labels=b01f_01io->b01f`) in a program's entry
-computation only. In the body of a loop, where a training step of a compiled epoch lives, the gradient of a kernel as
-`jax.lax` writes it runs 30 to 200 times slower (https://github.com/jax-ml/jax/issues/12868). Written in that form, it
-is as fast in a loop as outside:
+XLA:CPU converts convolutions to the form of its fast kernels (`dim_labels=b01f_01io->b01f`) only in the entry
+computation of a program. In the body of a loop, for example a training step of a compiled epoch, the gradient of a
+kernel as `jax.lax` writes it runs 30 to 200 times slower (https://github.com/jax-ml/jax/issues/12868). Written in that
+form, it is as fast inside a loop as outside:
 
     conv_dx   g, dilated by the stride, with the kernel flipped and its channels exchanged
     conv_dw   x with g as the kernel, which sums over the batch instead of the channels
@@ -33,7 +33,7 @@ def conv_dx(convolve: Convolve, g: jax.Array, kernel: jax.Array, spatial: Sizes,
 
 
 def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """`conv_dx` as one convolution of `jax.lax` that dilates g itself: converters know it as a transposed one."""
+    """`conv_dx` as one convolution of `jax.lax` that dilates g; converters recognise it as a transposed convolution."""
     flipped, edges = _forward(g, kernel, spatial, geometry)
     cuts = _cuts(edges, geometry.stride)
     if any(map(sum, cuts)):
@@ -49,16 +49,16 @@ def conv_dx_dilating(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: 
 
 
 def crops(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry) -> bool:
-    """Whether `conv_dx` leaves places of g out, which saw only padding.
+    """Whether `conv_dx` leaves out positions of g that saw only padding.
 
-    `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads memory beside the
-    array in float32. Sizes that are not known are taken as reaching everything.
+    `jax.lax` writes that as a convolution with negative padding, for which XLA:CPU of JAX 0.10 reads out of bounds in
+    float32. Unknown sizes are assumed to need no cropping.
     """
     return any(map(sum, _cuts(_edges(places, window, spatial, geometry), geometry.stride)))
 
 
 def _cuts(edges: list[tuple[int, int, int]], stride: Sizes) -> list[tuple[int, int]]:
-    """How many first and last places of g lie in the parts that negative padding of the dilated g cuts off."""
+    """Number of first and last positions of g that negative padding of the dilated g cuts off."""
 
     def cut(edge: int, s: int) -> int:
         return -(edge // s) if known(edge) and edge < 0 else 0
@@ -96,7 +96,8 @@ def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geome
             geometry.padding, geometry.dilation, window, geometry.stride, g.shape[1:-1], x.shape[1:-1], strict=True
         )
     ]
-    # Padded here, since the transposition copies x anyway: a library that pads by itself may skip a NaN of g there.
+    # Padded here, since the transposition copies x anyway. A library that pads by itself may skip a NaN of g in the
+    # padding.
     x = pad(x, edges)
     x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).transpose(n + 2, *axes, n + 1, 0)
     x = x.reshape(*x.shape[:-2], -1)

@@ -1,9 +1,9 @@
 """Which formulation of a convolution XLA:CPU gets: one table, each row with the measurement behind it.
 
 `python -m experiments.bench.choices` measures every formulation over many shapes, and prints where another row would be
-faster on this machine. Times below are milliseconds inside a compiled loop, on two threads of an AMD
-EPYC with AVX2, with JAX 0.10.2 / 0.12.0; XLA hands convolutions to "YNNPACK" by default, and to "Eigen" with the
-compiler options of `jaxnn.train`.
+faster on this machine. Times below are milliseconds inside a compiled loop, on two threads of an AMD EPYC with AVX2,
+with JAX 0.10.2 / 0.12.0. XLA runs convolutions by YNNPACK by default, and by Eigen with the compiler options of
+`jaxnn.train`.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Work:
     """The work of one pass, on which the choice depends.
 
     Attributes:
-        kind: The convolution, or its transpose in the input or in the kernel.
+        kind: The convolution, or its gradient with respect to the input or the kernel.
         dtype: Name of the operands' dtype.
         batch: Number of examples.
         places: Size of the output along each spatial axis.
@@ -32,7 +32,7 @@ class Work:
         outputs: Channels of the output, of all groups.
         stride: Stride along each spatial axis.
         groups: Number of feature groups.
-        eigen: Whether Eigen, and not YNNPACK, computes XLA's convolutions.
+        eigen: Whether Eigen computes XLA's convolutions, and not YNNPACK.
         onednn: Whether oneDNN may be called.
     """
 
@@ -60,7 +60,7 @@ class Work:
 
     @property
     def by_taps(self) -> bool:
-        """Whether each tap can be compiled, and the inputs of all taps of an example can be copied."""
+        """Whether the window is small enough to compile each tap, and to copy the inputs of all taps of an example."""
         views = math.prod(self.places) * math.prod(self.window) * self.inputs * self.groups * 4
         return not many(self.window) and views <= LARGE_BYTES
 
@@ -69,7 +69,7 @@ class Work:
         """Whether oneDNN computes this pass, and the work is worth a call of about 50 microseconds."""
         if not self.onednn or self.multiplications < SMALL:
             return False
-        if self.kind == "conv_dx":  # oneDNN dilates no input, and is slow if the result has few channels
+        if self.kind == "conv_dx":  # oneDNN cannot dilate the input, and is slow if the result has few channels
             return set(self.stride) == {1} and self.inputs * self.groups >= 8
         return self.kind == "conv" or (self.batch >= 4 and self.inputs >= 8) or math.prod(self.window) > LARGE_WINDOW
 
@@ -78,16 +78,16 @@ SMALL = 2_500_000
 """Multiplications below which a call of oneDNN costs more than it saves."""
 
 SMALL_DW = 50_000_000
-"""The same for the gradient of the kernel, whose operands need another layout, where products of taps serve."""
+"""The same for the gradient of the kernel, whose operands need another layout, where tap products are possible."""
 
 LARGE_WINDOW = 25
 """Taps above which oneDNN computes the gradient of a kernel faster than Eigen."""
 
 MANY_PLACES = 2_000
-"""Places of the window in a picture above which oneDNN computes that gradient faster too."""
+"""Positions of the window in a picture above which oneDNN computes that gradient faster too."""
 
 LARGE_BYTES = 1 << 26
-"""Largest size of the inputs of all taps of one example, in bytes, that is copied: memory stays bounded."""
+"""Largest size in bytes to copy for the inputs of all taps of one example, which bounds the memory."""
 
 
 class Row(NamedTuple):

@@ -4,9 +4,9 @@
     conv_dx  (g, k) -> dx    dx[i]   = Σ_t  g[o] k[t]ᵀ        where s o + d t - low = i
     conv_dw  (x, g) -> dk    dk[t]   = Σ_o  x[s o + d t - low]ᵀ g[o]
 
-with stride s and dilation d. Arrays have the shape `(batch, *spatial, channels)`, kernels `(*window, in / groups,
-out)`. Each can be differentiated again, forward and backward, and mapped over either operand. Mapping over both, as in
-an ensemble of networks, adds a first axis to both operands, and sets `members`.
+with stride s and dilation d. Arrays have the shape `(batch, *spatial, channels)`, kernels
+`(*window, in / groups, out)`. Each can be differentiated again, in forward and reverse mode, and mapped over either
+operand. Mapping over both, as in an ensemble of networks, adds a first axis to both operands and sets `members`.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def _lax_conv_dx_on_cpu(g: jax.Array, kernel: jax.Array, *, spatial: Any, geomet
     params: dict[str, Any] = {"spatial": spatial, "geometry": geometry, "members": members}
     if not crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry):
         return _lax_conv_dx(g, kernel, **params)
-    with plain():  # the parts that are left of g need not divide over explicit axes
+    with plain():  # the remaining part of g need not divide over explicit axes
         spec = (*jax.typeof(g).sharding.spec[:-1], None)
         return inside_auto_axes(partial(_lax_conv_dx, **params), g, kernel, spec=spec)
 
@@ -92,9 +92,9 @@ def _sharded_conv_dw(
 ) -> jax.Array:
     """The gradient of a kernel in a program that XLA shards over several devices.
 
-    Where convolutions have groups, as those of members have too, or a spatial axis is sharded, XLA sums that of
-    `jax.lax` over the devices of every axis of a mesh, also of those over which nothing is sharded (seen with JAX
-    0.10.2 and 0.12). Products are right. Only explicit axes tell whether a spatial one is sharded.
+    If a convolution has groups (those of members have), or if a spatial axis is sharded, XLA sums the gradient of
+    `jax.lax` over every axis of the mesh, even one that nothing is sharded over (seen with JAX 0.10.2 and 0.12). Matrix
+    products are correct. Only explicit axes show whether a spatial axis is sharded.
     """
     if explicit_mesh(g) is not None or not (members or geometry.groups > 1):
         return _lax_conv_dw(x, g, window=window, geometry=geometry, members=members)
@@ -163,7 +163,7 @@ ad.defbilinear(conv_dw_p, _dw_x, _dw_g)
 # Mapping. If only one operand is mapped, the mapped axis joins the batch, or channels that the other operand does not
 # have, and the result is one ordinary convolution.
 
-# The axis of the operand that the mapped axis joins, and the axis of the result that is split; None: the batch.
+# The axis of the operand into which the mapped axis is merged, and the axis of the result to split; None: the batch.
 _Join = tuple[int, int] | None
 
 
@@ -190,7 +190,7 @@ def _batch_rule(primitive: Primitive, joins: tuple[_Join, _Join]) -> None:
 
 
 def _join(array: jax.Array, axis: int, join: _Join) -> tuple[jax.Array, int]:
-    """Joins the mapped axis into another one; returns the size of that one too."""
+    """Merges the mapped axis into another one; also returns the size of that one."""
     target = 1 if join is None else array.ndim + join[0]
     array = jnp.moveaxis(array, axis, target - 1)
     shape = array.shape

@@ -21,7 +21,7 @@ from jaxnn.kernels.settings import convolutions_by_eigen
 from jaxnn.kernels.taps import many
 
 Program = Literal["one device", "sharded", "exported"]
-"""Where the program runs: on one device, on several that XLA shards it over, or on another machine."""
+"""Where the program runs: on one device, sharded by XLA over several, or exported to another machine."""
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, program: Program) -> jax.Array:
@@ -117,11 +117,11 @@ def _how(
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(kind, array.dtype, geometry, tuple(window), places),
     )
-    # XLA shards only products well in every case: over a batch that they sum over, and over members.
+    # Only matrix products are sharded well in every case, over a batch that they sum over and over members.
     if program == "sharded" and (members or kind == "conv_dw") and not work.by_channel and not many(work.window):
         return "taps"
     how = choose(work)
-    # Checked last: the first check on a machine starts a process, for which small convolutions need not wait.
+    # Checked last: the first check on a machine starts a process, and small convolutions should not wait for it.
     if how == "onednn" and not onednn.available():
         how = choose(dataclasses.replace(work, onednn=False))
     return how
@@ -137,9 +137,9 @@ def _lax_conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Ar
 
 
 def _members(function: Callable[[Any, Any], jax.Array], a: jax.Array, b: jax.Array, program: Program) -> jax.Array:
-    """Maps a function over the operands of all members, whose products are separate anyway.
+    """Maps a function over the members of an ensemble.
 
-    The members run one after another, so that an ensemble uses the cache as one network does, unless members may be
+    The members run one after another, so that an ensemble uses the cache like one network, unless members may be
     sharded over devices.
     """
     return jax.vmap(function)(a, b) if program == "sharded" else lax.map(lambda both: function(*both), (a, b))

@@ -1,13 +1,13 @@
 """The LSTM of cuDNN, by `jax.experimental.rnn`: a primitive with derivatives of all orders and both modes, and `vmap`.
 
-cuDNN computes the values, and the gradients of reverse mode. It has nothing for forward mode, second derivatives and
-gradients of single members of a `vmap`: those are computed by `kernels.recurrence`, from the same arrays.
+cuDNN computes the values and the reverse-mode gradients. It does not support forward mode, second derivatives and
+gradients of single members of a `vmap`; `kernels.recurrence` computes those from the same arrays.
 
 Three primitives share their first operands, `lengths (batch,)` and the layer's arrays: `xs (batch, time, features)`,
 `h` and `c (batch, hidden)`, `w_x`, `w_h` and `b`, all float32.
 
-- *forward* has the results `ys`, `h`, `c`, and what cuDNN reserves for the way back.
-- *tangent* pushes tangents of the layer's arrays to those of `ys`, `h` and `c`, by `kernels.recurrence`.
+- *forward* returns `ys`, `h`, `c`, and the buffer that cuDNN reserves for the backward pass.
+- *tangent* maps tangents of the layer's arrays to those of `ys`, `h` and `c`, by `kernels.recurrence`.
 - *backward* is the transpose of *tangent*, by cuDNN.
 """
 
@@ -32,10 +32,10 @@ Arrays = Sequence[jax.Array]
 Function = Callable[..., tuple[jax.Array, ...]]
 
 LAYER, RESULTS = 6, 3
-"""How many arrays a layer has, and how many results."""
+"""Number of arrays of a layer, and of results."""
 
 ROUNDED = (None, "default", "fastest", "bfloat16", "high", "bfloat16_3x", "tensorfloat32", "TF32_TF32_F32")
-"""Values of `jax.default_matmul_precision` that allow TF32; with the others products are those of float32."""
+"""Values of `jax.default_matmul_precision` that allow TF32; with all others products are in float32."""
 
 
 class _Weights(NamedTuple):
@@ -57,8 +57,7 @@ def lstm(
         lengths: Integers `(batch,)`, int32, each at least 1 and at most `time`.
 
     Returns:
-        The outputs `(batch, time, hidden)`, and `h` and `c` after each sequence's last step. Past a length outputs
-        are zero.
+        The outputs `(batch, time, hidden)`, zero past a length, and `h` and `c` after each sequence's last step.
 
     Raises:
         NotServedError: If the program is lowered for another platform.
@@ -70,11 +69,11 @@ def lstm(
     return ys, h, c
 
 
-# By cuDNN. Its biases are two for each gate; the second is zero.
+# By cuDNN, which has two biases for each gate; the second one is zero.
 
 
 def _of_cudnn(lengths: jax.Array, arrays: Arrays, precision: str | None) -> tuple[Any, tuple[Any, ...]]:
-    """The arrays and the static arguments of `jax.experimental.rnn`."""
+    """The arrays and static arguments of `jax.experimental.rnn`."""
     xs, h, c, w_x, w_h, b = arrays
     weights = jnp.concatenate([w_x.T.ravel(), w_h.T.ravel(), b, jnp.zeros_like(b)])
     allowed = jax.lax.Precision.HIGH if precision in ROUNDED else jax.lax.Precision.HIGHEST
@@ -106,7 +105,7 @@ def _run_backward(
 
 @functools.cache
 def reserved_size(shape: tuple[int, ...], hidden: int, precision: str | None) -> int:
-    """How many numbers cuDNN reserves for the way back."""
+    """Number of elements that cuDNN reserves for the backward pass."""
     batch, _, features = shape
     shapes = shape, (batch, hidden), (batch, hidden), (features, 4 * hidden), (hidden, 4 * hidden), (4 * hidden,)
     arrays = [jax.ShapeDtypeStruct(one, jnp.float32) for one in shapes]
@@ -142,7 +141,7 @@ def _pulled(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tu
 
 
 def _primitive(name: str, describe: Function, run: Function, *, by_cudnn: bool) -> Primitive:
-    """Makes a primitive that `run` computes: on all platforms, or by one call of cuDNN."""
+    """Makes a primitive that `run` computes, on all platforms or by one call of cuDNN."""
     primitive = Primitive(name)
     primitive.multiple_results = True
 
@@ -164,9 +163,9 @@ def _primitive(name: str, describe: Function, run: Function, *, by_cudnn: bool) 
 
 
 def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
-    """Lays out the operands and results of cuDNN's call row by row, as cuDNN reads and writes them.
+    """Sets row-major layouts for the operands and results of cuDNN's call, as cuDNN reads and writes them.
 
-    `jax.experimental.rnn` leaves their layouts to XLA, which takes others to save transposes:
+    `jax.experimental.rnn` leaves the layouts to XLA, which chooses others to save transposes:
     https://github.com/jax-ml/jax/issues/19177.
     """
 
@@ -178,7 +177,7 @@ def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
         results = lowering(ctx, *operands, **params)
         call = results[0].owner
         if call.name != "stablehlo.custom_call":
-            raise NotServedError("algorithm='cudnn' has no form in this release of JAX; use 'scan', or 'auto'.")
+            raise NotServedError("algorithm='cudnn' has no support in this release of JAX; use 'scan', or 'auto'.")
         call.attributes["operand_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.operands])
         call.attributes["result_layouts"] = ir.ArrayAttr.get([rows(value) for value in call.results])
         return results
@@ -189,8 +188,8 @@ def _in_rows(lowering: Callable[..., Any]) -> Callable[..., Any]:
 def _refuse(ctx: Any, *operands: Any, **params: Any) -> Any:
     platforms = ctx.module_context.platforms
     raise NotServedError(
-        f"algorithm='cudnn' has no form for the platform of this program, {', '.join(platforms)}; use 'scan', or "
-        "'auto', which chooses what serves."
+        f"algorithm='cudnn' has no support for the platform of this program, {', '.join(platforms)}; use 'scan', or "
+        "'auto', which chooses a supported one."
     )
 
 
@@ -228,7 +227,7 @@ def _transposed(cotangents: Sequence[Any], *operands: Any, precision: str | None
 
 
 def _forward_batched(operands: Arrays, axes: Sequence[int | None], *, precision: str | None) -> tuple[Any, Any]:
-    """With weights that all members share, they are more sequences."""
+    """If the members share the weights, they become more sequences."""
     if any(axis is not None for axis in axes[-3:]):
         results = jax.vmap(functools.partial(values, precision=precision), in_axes=tuple(axes))(*operands)
         return [*results, jnp.zeros(0, jnp.float32)], [0] * RESULTS + [None]
@@ -236,7 +235,7 @@ def _forward_batched(operands: Arrays, axes: Sequence[int | None], *, precision:
     split = [to_front(a, axis, size) for a, axis in zip(operands[:-3], axes[:-3], strict=True)]
     merged = [a.reshape(-1, *a.shape[2:]) for a in split]
     *results, reserved = forward_p.bind(*merged, *operands[-3:], precision=precision)
-    # `reserved` is that of all members; only the derivatives of one of them, which do not read it, come here again.
+    # `reserved` belongs to all members. Only derivatives of single members, which do not read it, are batched again.
     return [*(a.reshape(size, -1, *a.shape[1:]) for a in results), reserved], [0] * RESULTS + [None]
 
 
@@ -246,7 +245,7 @@ batching.primitive_batchers[forward_p] = _forward_batched
 
 
 def _by_function(primitive: Primitive, function: Function) -> None:
-    """Derives and batches a primitive as the function that computes the same."""
+    """Gives a primitive the derivatives and batching of a function that computes the same."""
 
     def jvp(primals: Arrays, tangents: Sequence[Any], *, precision: str | None) -> tuple[Any, Any]:
         lengths, _, _, *arrays = primals

@@ -1,4 +1,4 @@
-"""Whether cuDNN's LSTM can be used on this machine: it is tried once in each process."""
+"""Whether cuDNN's LSTM can be used on this machine, tried once in each process."""
 
 import functools
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Depthwise convolution and its transposes for XLA:CPU, element by element over the taps of the window.
 
-Each channel is convolved alone, so a tap is a multiplication and not a product of matrices. Such code is fastest over
-whole pictures with all channels at once.
+Each channel is convolved alone, so a tap is an elementwise multiplication, not a matrix product. Such code is fastest
+over whole pictures with all channels at once.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
 
     spatial, x = x.shape[1:-1], padded_once(x, window)
     if blocked and not large:
-        # Added up example by example first: XLA:CPU sums over all but the last axis one element at a time.
+        # Summed per example first: XLA:CPU sums over all but the last axis one element at a time.
         def one(i: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
             example = (lax.dynamic_slice_in_dim(array, i, 1) for array in (x, g))
             return [total + product for total, product in zip(sums, products(*example), strict=True)]

@@ -37,7 +37,7 @@ class Window:
         )
 
     def tiles(self, spatial: Sizes) -> bool:
-        """Whether the windows cut the input into tiles: none overlap, none skips or sees padding."""
+        """Whether the windows tile the input: none overlap, and none skip elements or include padding."""
         return (
             self.stride == self.size
             and not any(low or high for low, high in self.padding)
@@ -46,10 +46,10 @@ class Window:
         )
 
     def mirrored(self) -> "Window":
-        """Returns the window that sees, from an input element, the places that see this element, if the stride is 1.
+        """Returns the window over the outputs that see an input element, for a stride of 1.
 
-        Its taps are in the opposite order. A transpose by this window pads one array and reads it; one that pads the
-        share of each tap and adds them is slow, and XLA:CPU compiles a chain of these in ever larger programs.
+        Its taps are in reverse order. A transpose by this window pads one array once and reads it. Padding and adding
+        the contribution of each tap is slow, and a chain of such transposes makes ever larger programs for XLA:CPU.
         """
         reach = tuple(d * (k - 1) for k, d in zip(self.size, self.dilation, strict=True))
         padding = tuple((r - low, r - high) for r, (low, high) in zip(reach, self.padding, strict=True))
@@ -79,8 +79,8 @@ class ConvGeometry:
 def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]]) -> jax.Array:
     """Pads the spatial axes of `x (batch, *spatial, channels)` with zeros, each by (low, high, interior) of `lax.pad`.
 
-    The beginning of a dilated axis is cropped afterwards: XLA's partitioner ends the process where one `lax.pad` does
-    both to a sharded axis.
+    The start of a dilated axis is cropped afterwards: XLA's partitioner crashes if one `lax.pad` does both to a sharded
+    axis.
     """
     edges = list(edges)
     front = [max_dim(0, -low) if interior else 0 for low, _, interior in edges]

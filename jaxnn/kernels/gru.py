@@ -23,7 +23,7 @@ def _of_x(w: Weights, x: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, 
     return x if isinstance(x, tuple) else _project(w, x)
 
 
-# Reset after the product: n sees the state's part of its pre-activation, m, through r, so the two parts are separate.
+# Reset after the product: r multiplies m, the state's part of the pre-activation of n, so the two parts are separate.
 
 
 class _SavedAfter(NamedTuple):
@@ -71,7 +71,7 @@ def _along_after(w_h_t: jax.Array, s: _SavedAfter, d: Carry, e: tuple[jax.Array,
     return (new.astype(d_h.dtype),)
 
 
-# On a GPU, tile by tile. The way back is the transpose of `_along_after`.
+# On a GPU, tile by tile. The backward walk is the transpose of `_along_after`.
 
 
 def _forward(x: Arrays, state: Arrays, others: Arrays, m: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""Rules of `jax.experimental` for these primitives, the same as for the operations of `jax.lax`.
+"""Rules of `jet` and `checkify` for these primitives, the same as for the operations of `jax.lax`.
 
 `jet` and `checkify` look up each operation in a table. `jet` refuses an unknown operation, and `checkify` skips it.
 """

@@ -1,7 +1,7 @@
-"""A linear recurrence over all steps at once; sequential operations grow as the logarithm of time.
+"""A linear recurrence over all steps at once, by a parallel prefix scan: O(log time) sequential operations.
 
-Two steps of `h' = A h + b` are one of the same form, `A₂ (A₁ h + b₁) + b₂`, so the steps can be joined pair by pair, as
-in a sum by a tree: `jax.lax.associative_scan`.
+Two steps of `h' = A h + b` make one step of the same form, `A₂ (A₁ h + b₁) + b₂`, so steps can be combined pair by
+pair, as in a tree sum (`jax.lax.associative_scan`).
 """
 
 from typing import Any
@@ -43,7 +43,7 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
     def join(early: Any, late: Any) -> Any:
         (cut, *before), (cut_late, a, b) = early, late
         if cut_late is not None:
-            # Zeros instead of a product with zero, which NaN survives.
+            # Zeros, not a product with zero, which would keep NaN.
             before, cut = choose(cut_late, zeros(before), before), cut | cut_late
         a_before, b_before = before
         joined = jax.tree.map(_joined, a, a_before, b_before)
@@ -54,7 +54,7 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
 
 def applied(a: jax.Array, h: jax.Array) -> jax.Array:
     """Computes `A_t h_t` for all steps, with `a` as in `linear_recurrence`."""
-    # Sums of products of elements: blocks are small, and one fusion is faster than products of matrices.
+    # Elementwise products and sums: blocks are small, and one fusion is faster than matrix products.
     return a * h if a.ndim == h.ndim else jnp.sum(a * h[:, None], axis=2)
 
 

@@ -94,7 +94,7 @@ def _followed(outside: Sequence[jax.Array], along: Sequence[jax.Array], s: _Save
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
 
 
-# Turned: inputs and states are columns, (units, *batch). What the products outside of time read and write stays rows.
+# Turned: inputs and states are columns, (units, *batch). The products outside of time still read and write rows.
 
 
 def _prepare_turned(weights: Weights) -> _Prepared:
@@ -120,7 +120,7 @@ def _along_turned(w_h: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
 TURNED = Cell(_prepare_turned, lambda weights: weights.w_h, None, _step_turned, _outside_turned, _along_turned)
 
 
-# On a GPU, tile by tile. The way back is the transpose of `_along`.
+# On a GPU, tile by tile. The backward walk is the transpose of `_along`.
 
 
 def _forward(x: Arrays, state: Arrays, others: Arrays, m: Arrays) -> Arrays:

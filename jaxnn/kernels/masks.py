@@ -23,7 +23,7 @@ class Masks(NamedTuple):
 
 
 def choose(mask: jax.Array, new: Any, old: Any) -> Any:
-    """Chooses between two trees of arrays by a mask of their leading axes, or by one bool for all."""
+    """Chooses between two trees of arrays by a mask of their leading axes, or by a scalar bool."""
 
     def one(a: jax.Array, b: jax.Array) -> jax.Array:
         expanded = jax.lax.expand_dims(mask, range(mask.ndim, a.ndim)) if mask.ndim else mask
@@ -38,7 +38,7 @@ def zeros(tree: Any) -> Any:
 
 
 def counted(masks: Masks, xs: Any) -> Any:
-    """The inputs that count. The others, NaN included, must reach neither values nor derivatives."""
+    """Sets the inputs that do not count to zero: even NaN must reach neither values nor derivatives."""
     return xs if masks.inside is None else choose(masks.inside, xs, zeros(xs))
 
 

@@ -1,12 +1,12 @@
-"""Max pooling, whose derivative takes for each window the tangent at the window's winner.
+"""Max pooling; its derivative is, for each window, the tangent at the window's winner.
 
 The winner is the first maximum in row-major order. A NaN wins over every number, and the last of several NaN wins, as
 in PyTorch. Padding never wins, not even if all elements of a window are minus infinity.
 
-The derivatives of `jax.lax` give the gradient of such a window to padding, take zero as the tangent of minus infinity,
-and give the gradient of a NaN to its neighbour. So these programs differ from those of `jax.lax` on every platform:
-they find the winner tap by tap, in operations that vectorise, or, in windows of many taps, by one reduction over values
-with their places.
+The derivatives of `jax.lax` give the gradient of such a window to padding, use zero as the tangent of minus infinity,
+and give the gradient of a NaN to its neighbour. So these programs differ from those of `jax.lax` on every platform.
+They find the winner tap by tap, in operations that vectorise; in large windows, by one reduction over pairs of value
+and position.
 """
 
 import functools
@@ -49,7 +49,7 @@ def _pool(x: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _pool_by_axis(x: jax.Array, window: Window) -> jax.Array:
-    """Pools along one axis after the other, of arrays with three axes; converters know no windows over more."""
+    """Pools one axis after another, as arrays with three axes: converters support windows over one axis only."""
     for axis, size in enumerate(window.size, start=1):
         at = slice(axis - 1, axis)
         one = Window((size,), window.stride[at], window.padding[at], window.dilation[at])
@@ -104,7 +104,7 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -
     if not tiles:
         winner = map_apart(partial(_winner, window=window), x)
         return map_apart(partial(_give_by_taps, window=window, spatial=x.shape[1:-1]), g, winner)
-    # Tiles: every input element belongs to one window, and is compared with the winner of that window.
+    # Tiles: every input element belongs to one window and is compared with its winner.
     winner, zero = _winner(x, window=window), jnp.zeros((), g.dtype)
     out, n = winner.shape[1:-1], len(window.size)
     number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
@@ -150,7 +150,7 @@ def _flat(x: jax.Array) -> jax.Array:
 
 
 def _place(x: jax.Array, window: Window) -> jax.Array:
-    """Finds the position of each window's winner in `x`; past the end if a window sees only padding."""
+    """Finds the position of each window's winner in `x`; past the end if a window covers only padding."""
     spatial = x.shape[1:-1]
     nowhere = np.int32(math.prod(spatial))
     place = lax.broadcasted_iota(jnp.int32, (nowhere, 1), 0).reshape(1, *spatial, 1)

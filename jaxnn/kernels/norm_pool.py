@@ -1,8 +1,8 @@
 r"""The p-norm of each window, without overflow and underflow.
 
-Float32 can hold neither the powers of 1e20 nor those of 1e-30. So each window is divided by a scale near its maximum,
-:math:`\lVert x \rVert = m \lVert x / m \rVert`. The norm does not depend on the scale, so derivatives, second ones too,
-treat the scale as a constant.
+In float32 the powers of 1e20 overflow and those of 1e-30 underflow. So each window is divided by a scale near its
+maximum, :math:`\lVert x \rVert = m \lVert x / m \rVert`. The norm does not depend on the scale, so derivatives of any
+order treat it as a constant.
 """
 
 from typing import TypeVar
@@ -19,7 +19,7 @@ from jaxnn.kernels.taps import im2col, many, padded
 T = TypeVar("T")
 
 EXACT = 60
-"""Largest exponent for which the scale is the power of two nearest to the maximum; dividing by it is exact."""
+"""Largest p for which the scale is the power of two nearest to the maximum; dividing by it is exact."""
 
 
 def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
@@ -28,7 +28,7 @@ def norm_pool(x: jax.Array, window: Window, p: float) -> jax.Array:
         return sum_pool(_magnitude(x), window)
     if not many(window.size):
         return _norm(x, im2col(padded(x, window), window, x.shape[1:-1]), window, p)
-    # A norm over a box is the norm over one axis of the norms over the others.
+    # The norm over a box is the norm along one axis of the norms along the others.
     for axis in reversed(range(len(window.size))):
         alone = Window(
             _only(window.size, axis, 1),

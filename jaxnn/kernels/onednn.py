@@ -1,10 +1,10 @@
 """The forward convolution of oneDNN, a library of direct convolutions inside XLA:CPU on x86.
 
-It copies nothing to another layout, uses all threads, and a multiplication costs the same in large and small windows.
-XLA calls it by a custom call whose format may change in any release, and a wrong format ends the process. So each
-release of jaxlib is tried once on each processor, in a separate process (`works`), and the answer is kept in the user's
-cache folder. A compiled program with such a call cannot be written to a file, so there is none in exported programs,
-with a persistent compilation cache, or with `JAXNN_ONEDNN=0` in the environment.
+It needs no copies to other layouts, uses all threads, and is equally efficient for large and small windows. XLA calls
+it by a custom call whose format may change in any release, and a wrong format crashes the process. So each release of
+jaxlib is tried once on each processor, in a separate process (`works`), and the result is kept in the user's cache
+folder. A compiled program with such a call cannot be written to a file, so exported programs, and programs made with a
+persistent compilation cache, do not use it. Neither does any program with `JAXNN_ONEDNN=0` in the environment.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
 from jaxnn.processor import facts, features
 
 PATIENCE = 120.0
-"""Seconds until the process that tries oneDNN is ended."""
+"""Time limit in seconds of the process that tries oneDNN."""
 
 
 def available() -> bool:
@@ -40,8 +40,8 @@ def available() -> bool:
 def knows(kind: str, dtype: Any, geometry: ConvGeometry, window: Sizes, places: Sizes) -> bool:
     """Whether oneDNN computes a pass, "conv", "conv_dx" or "conv_dw", of a convolution with outputs of size `places`.
 
-    Not where an axis with a stride has one output: oneDNN reads beside its arrays there if there is one input channel
-    (jaxlib 0.10.2 and 0.12, AVX-512).
+    False if a strided axis has one output: with one input channel oneDNN then reads out of bounds (jaxlib 0.10.2 and
+    0.12, AVX-512).
     """
     # The gradient of a kernel is a convolution whose outputs are the taps, a dilation apart.
     out, stride = (window, geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
@@ -51,7 +51,7 @@ def knows(kind: str, dtype: Any, geometry: ConvGeometry, window: Sizes, places: 
 
 @functools.cache
 def works() -> bool:
-    """Whether oneDNN computes right with this jaxlib on this processor; tried once for each, in a separate process."""
+    """Whether oneDNN is correct with this jaxlib on this processor; tried once for each, in a separate process."""
     processor = _processor()
     if processor is None or not sys.executable:
         return False
@@ -97,7 +97,7 @@ def _tried() -> bool:
 
 
 def check() -> None:
-    """Convolves by oneDNN, in one to three axes, with every option; raises, or ends the process, on failure."""
+    """Convolves by oneDNN over one to three axes, with every option; raises, or crashes, on failure."""
     rng = np.random.default_rng(0)
     for n in (1, 2, 3):
         for stride, dilation, groups in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):

@@ -1,8 +1,8 @@
-"""A recurrence as one GPU kernel for all time steps, and one for the way back (`kernels.walk_gpu`).
+"""A recurrence as one GPU kernel for all time steps, and one for the backward pass (`kernels.walk_gpu`).
 
-The inputs' products for all steps are one product of XLA's, before the walk. The way back walks with the state's
-cotangent alone; of the way forward it needs the states. From them `Cell.step`, with time as a batch axis, finds the
-coefficients of all steps at once, and the weights' gradients are one product each, after the walk.
+The products with the inputs of all steps are one XLA product before the walk. The backward walk carries only the
+state's cotangent, and needs only the states of the forward walk. From these `Cell.step`, with time as a batch axis,
+computes the coefficients of all steps at once. After the walk, each weight's gradient is one product.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _interpreted_context = jax.make_user_context(default_value=False)
 
 @contextlib.contextmanager
 def interpreted() -> Iterator[None]:
-    """Runs the kernels in Python, on CPU: slow, for tests."""
+    """Runs the kernels in Python on CPU: slow, for tests."""
     with _interpreted_context(True):
         yield
 
@@ -43,7 +43,7 @@ class _How(NamedTuple):
 def persistent(
     cell: Cell, reverse: bool, weights: Weights, carry: Carry, xs: jax.Array, inside: jax.Array | None
 ) -> tuple[jax.Array, Carry]:
-    """Runs a cell that has `walks`. Its derivative is that of reverse mode.
+    """Runs a cell that has `walks`; it has reverse-mode derivatives only.
 
     Args:
         cell: The cell.
@@ -54,7 +54,7 @@ def persistent(
         inside: Bool `(time, batch)`: whether a step counts; None means always.
 
     Returns:
-        The state's first part after each step, `(time, batch, hidden)`, and the last state.
+        The first part of the state after each step, `(time, batch, hidden)`, and the last state.
     """
     return _persistent(_How(cell, reverse, is_interpreted(), default_precision()), weights, carry, xs, inside)
 

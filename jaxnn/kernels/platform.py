@@ -29,18 +29,18 @@ def by_platform(
     default_on_cpu: Formulation | None = None,
     sharded_elsewhere: Formulation | None = None,
 ) -> Primitive:
-    """Makes a primitive that is computed by `default`, and on CPU by `cpu`, which is the same function.
+    """Makes a primitive that `default` computes, and on CPU `cpu`, which is the same function.
 
     Args:
         name: Name of the primitive in jaxprs.
         default: `(*arrays, **params) -> array` in terms of `jax.lax`; it also determines shape, dtype and sharding.
         cpu: The same function, formulated for XLA:CPU.
-        sharded: Used instead of `cpu` in a program that XLA shards over several devices; it must not loop over axes
+        sharded: Used instead of `cpu` in a program that XLA shards over several devices. It must not loop over axes
             that may be sharded, or every device would gather the whole array.
         exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
             and on another machine.
-        default_on_cpu: Used instead of `default` on CPU where none of these serves: over explicit axes of a mesh, for
-            sizes that are zero, and for unknown ones.
+        default_on_cpu: Used instead of `default` on CPU if none of these applies: over explicit axes of a mesh, and for
+            sizes that are zero or unknown.
         sharded_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
 
     Returns:
@@ -70,7 +70,7 @@ def by_platform(
     elsewhere = _lowering(sharded_elsewhere or default)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
-        # Formulations for CPU divide by sizes and compare them, so a size must be known and not zero.
+        # Formulations for CPU divide by sizes and compare them, so sizes must be known and not zero.
         ordinary = all(known(size) and size > 0 for aval in ctx.avals_in for size in aval.shape)
         # A reshape of an explicitly sharded array needs the sharding of its result; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
@@ -120,9 +120,9 @@ def _without_dead_code(function: Formulation) -> Formulation:
 
 
 def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
-    """Calls `primitive`, inside `shard_map` too, where only some operands may vary over a mesh axis.
+    """Calls `primitive`, also inside `shard_map`, where only some operands may vary over a mesh axis.
 
-    Inside `settings.plain` it runs the operations of `jax.lax` instead.
+    Inside `settings.plain` it traces the operations of `jax.lax` instead.
     """
     for like in arrays:
         arrays = tuple(varying_as(like, array) for array in arrays)
@@ -136,13 +136,13 @@ def transpose(
 ) -> jax.Array:
     """Applies the transpose of a linear function of an array of this shape to `g`.
 
-    `spec` is the sharding of the result over explicit axes of a mesh. Inside `shard_map` the result varies as `g` does;
-    the transpose of `jax.lax` with varying operands would sum it over the devices.
+    `spec` is the sharding of the result over explicit axes of a mesh. Inside `shard_map` the result varies over the
+    same mesh axes as `g`; the transpose of `jax.lax` with varying operands would sum it over the devices.
     """
     mesh = explicit_mesh(g)
     if mesh is None:
         return jax.vjp(function, varying_as(g, jnp.zeros(shape, g.dtype)))[1](g)[0]
-    # A new array takes a sharding only if a mesh is set, and the user may have set none.
+    # A new array accepts a sharding only if a mesh is set, and the user may not have set one.
     with jax.sharding.use_abstract_mesh(mesh):
         zeros = jnp.zeros(shape, g.dtype, out_sharding=NamedSharding(mesh, PartitionSpec(*spec)))
         return jax.vjp(function, varying_as(g, zeros))[1](g)[0]
@@ -155,7 +155,7 @@ def explicit_mesh(array: jax.Array) -> Any:
 
 
 def inside_auto_axes(function: Callable[..., jax.Array], *arrays: jax.Array, spec: Any) -> jax.Array:
-    """Calls a function that explicit axes of a mesh do not allow; `spec` is the sharding of its result over them."""
+    """Calls a function that does not support explicit axes of a mesh; `spec` is how they shard its result."""
     mesh = explicit_mesh(arrays[0])
     if mesh is None:
         return function(*arrays)
@@ -197,12 +197,12 @@ def linear_in_first(primitive: Primitive, transpose: Primitive) -> None:
 
 
 def batch_leading(primitive: Primitive) -> None:
-    """Registers that the first axis of every operand and of the result is a batch, which `vmap` makes longer."""
+    """Registers that the first axis of operands and result is a batch, into which `vmap` merges its axis."""
 
     def rule(arrays: Sequence[jax.Array], axes: Sequence[Any], **params: Any) -> tuple[jax.Array, int]:
         size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
         arrays = [to_front(array, axis, size) for array, axis in zip(arrays, axes, strict=True)]
-        # A batch that is sharded over an explicit axis of a mesh stays the major part of what it is joined into.
+        # A batch that is sharded over an explicit axis of a mesh must be the major part of the merged axis.
         last = int(any(jax.typeof(array).sharding.spec[1] is not None for array in arrays))
         joined = [_join_leading(array.swapaxes(0, last)) for array in arrays]
         out = bind(primitive, *joined, **params)
@@ -231,7 +231,7 @@ def _sharding(array: jax.Array, spec: Sequence[Any]) -> NamedSharding | None:
 
 
 def to_front(array: jax.Array, axis: int | None, size: int) -> jax.Array:
-    """Moves the vmapped axis of an array to the front; repeats an array without one `size` times."""
+    """Moves the vmapped axis of an array to the front; an array without one is repeated `size` times."""
     if axis is None:
         return broadcast(array[None], (size, *array.shape))
     return jnp.moveaxis(array, axis, 0)

@@ -1,16 +1,17 @@
-"""A recurrence whose derivative is cheap on CPU: one driver for every cell.
+"""A recurrence with a cheap derivative on CPU: one driver for every cell.
 
-Differentiating a scan over whole steps puts the weights' gradients into what the backward scan carries: a product that
-is too thin to be fast and an addition to every weight, at every step. Here the derivative is split in two, as cuDNN
-and PyTorch split it:
+If a scan over whole steps is differentiated, the backward scan carries the weights' gradients: every step computes a
+product that is too thin to be fast, and adds to every weight. Here the derivative is split in two, as in cuDNN and
+PyTorch:
 
-- *outside* time, one product per weight over all steps: what changes of inputs and weights add to the pre-activations;
+- *outside* time, one product per weight over all steps: the contribution of the tangents of inputs and weights to the
+  pre-activations;
 - *along* time only the state's own tangent, `d_t = A_t d_{t-1} + e_t`, with the coefficients of `A_t` saved by the
   forward scan.
 
-Both are written as the forward derivative (`jax.custom_jvp`). As they are plain linear operations JAX itself transposes
-them, into a backward scan that carries the state's cotangent alone and one product per weight after it; and forward
-mode, second derivatives and `vmap` are JAX's own too.
+Both are written as the forward derivative (`jax.custom_jvp`). They are plain linear operations, so JAX transposes them:
+into a backward scan that carries only the state's cotangent, and one product per weight after it. Forward mode, second
+derivatives and `vmap` come from JAX too.
 """
 
 import functools
@@ -46,7 +47,7 @@ TURNED_SIZE = 8192  # smallest number of these times sequences
 
 
 class NotServedError(ValueError):
-    """An algorithm does not serve a cell; the text completes "algorithm='...' has"."""
+    """An algorithm does not support a cell; the text completes "algorithm='...' has"."""
 
 
 class Cell(NamedTuple):
@@ -56,15 +57,15 @@ class Cell(NamedTuple):
 
     Attributes:
         prepare: `weights -> prepared`: what `project` and `step` need of the weights, computed once.
-        transpose: `weights -> transposed`: the recurrent weights as the backward scan reads them.
+        transpose: `weights -> transposed`: the recurrent weights in the form that the backward scan reads.
         project: `(prepared, xs) -> gates`: the inputs' products over all steps at once, an array for each gate.
-        step: `(prepared, carry, x) -> (carry, saved)`, with `x` of one step as it is, or as `project` made it: then a
-            tuple. `saved` is what `outside` and `along` need of this step.
-        outside: `(weights, d_weights, xs, d_xs, saved) -> e`: over all steps at once, what their tangents add to the
-            pre-activations. Tangents that are zero are `None`.
+        step: `(prepared, carry, x) -> (carry, saved)`, where `x` is the input of one step, or the tuple that `project`
+            made of it. `saved` is what `outside` and `along` need from this step.
+        outside: `(weights, d_weights, xs, d_xs, saved) -> e`: the contribution of the tangents to the pre-activations,
+            for all steps at once. Zero tangents are `None`.
         along: `(transposed, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
-        walks: The same steps for `kernels.persistent`, where the cell has them; `w_h` are the recurrent weights then.
-        turned: The same layer where the arrays of a step have their units first, `(units, *batch)`: inputs of all steps
+        walks: The same steps for `kernels.persistent`, or None; `w_h` must then be the recurrent weights.
+        turned: The same layer with units as the first axis of a step's arrays, `(units, *batch)`: inputs of all steps
             are `(time, features, *batch)`, and masks `(time, 1, *batch)`. It has no `project`.
     """
 
@@ -97,7 +98,7 @@ class Run(NamedTuple):
 
 
 def recurrence(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
-    """Runs a cell: the outputs `(time, *batch, output)`, and the last carry."""
+    """Runs a cell; returns the outputs `(time, *batch, output)` and the last carry."""
     if is_plain():
         return _values(cell, reverse, run)
     if cell.turned is None or not _turns(run):
@@ -201,7 +202,7 @@ def projected(xs: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
-    """`a @ wtᵀ`. Its transpose is `a @ wt`, so that the *backward* scan reads the weights as they lie."""
+    """`a @ wtᵀ`. Its transpose is `a @ wt`, so the *backward* scan reads the weights in their layout."""
     axis = a.ndim - 1
     return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
 
@@ -216,8 +217,8 @@ def products(
 ) -> jax.Array:
     """`Σ a @ w + bias` over all steps, `(time, *batch, width)`, without the terms that are `None`.
 
-    As products of matrices: transposed, they are `aᵀ @ g` for the weights, with both operands as they lie. `like` says
-    the steps, the batch and the dtype.
+    The matrix products are transposed to `aᵀ @ g` for the weights, without copies of the operands. `like` gives the
+    steps, the batch and the dtype.
     """
     terms = [
         dot(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])

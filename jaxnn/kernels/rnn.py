@@ -1,4 +1,4 @@
-"""The simple recurrent layer's cell for `recurrence`, for activations whose slope follows from their value.
+"""The simple recurrent cell for `recurrence`, for activations whose derivative is a function of their value.
 
 Its weights are a named tuple of `w_x (features, hidden)`, `w_h (hidden, hidden)`, `b (hidden,)`.
 """

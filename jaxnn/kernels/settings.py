@@ -1,6 +1,7 @@
-"""Settings of JAX, read while a user's program is traced, as operations of `jax.lax` read them.
+"""Settings of JAX, read while a user's program is traced, as the operations of `jax.lax` do.
 
-The primitives of this package are lowered, and derivatives traced, later: after a `with` around the call has ended.
+The primitives of this package are lowered, and their derivatives traced, later, when a `with` around the call has
+ended.
 """
 
 import contextlib
@@ -12,22 +13,22 @@ from typing import Any
 import jax
 from jax import lax
 
-# Whether the traced program is compiled with convolutions by Eigen; None: as in the environment.
+# Whether Eigen computes the convolutions of the traced program; None: as the environment says.
 eigen_context = jax.make_user_context(default_value=None)
 _plain_context = jax.make_user_context(default_value=False)
 
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Traces layers as operations of `jax.lax` alone, for tools that know no others, for example `jax2onnx`.
+    """Traces layers as operations of `jax.lax` alone, for tools that support no others, for example `jax2onnx`.
 
     Elsewhere a convolution or a pool is one operation of this library, and a recurrent layer chooses its algorithm when
     the program is lowered. Inside the `with`, convolutions and pools are those of `jax.lax`, recurrent layers are plain
-    scans, and derivatives are JAX's own. So the derivative of max pooling differs at padding, infinities and NaN, that
-    of dilated windows is missing, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative, which
-    JAX cannot find.
+    scans, and derivatives are JAX's own. So the derivative of max pooling differs at padding, infinities and NaN,
+    dilated windows have none, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative, which JAX
+    cannot derive.
 
-    It holds for what this thread traces. `jax.jit` keeps programs traced inside and outside apart.
+    It applies to what this thread traces. `jax.jit` caches programs traced inside and outside separately.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -43,7 +44,7 @@ def plain() -> Iterator[None]:
 
 
 def is_plain() -> bool:
-    """Whether the program that is traced here holds operations of `jax.lax` alone."""
+    """Whether this program is traced as operations of `jax.lax` alone."""
     return bool(_plain_context.value)
 
 
@@ -84,7 +85,7 @@ def conv_precision(precision: Any) -> Any:
 
 @contextlib.contextmanager
 def settled(arrays: Any, precision: str | None = None) -> Iterator[None]:
-    """Sets the dtypes of arrays and a default precision as they were where the arrays come from.
+    """Restores x64 and the default precision that were set where the arrays were computed.
 
     Args:
         arrays: A tree of arrays. If one has 64 bits, results may have 64 bits too.
@@ -96,7 +97,7 @@ def settled(arrays: Any, precision: str | None = None) -> Iterator[None]:
 
 
 def convolutions_by_eigen() -> bool:
-    """Whether XLA:CPU hands the convolutions that are traced here to Eigen, and none to YNNPACK.
+    """Whether XLA:CPU runs the convolutions that are traced here by Eigen, and none by YNNPACK.
 
     Compiler options are not visible where a program is traced, so code that compiles with options sets
     `eigen_context`. Without it the `XLA_FLAGS` of the environment decide.

@@ -1,4 +1,4 @@
-"""The sum over each window, and its transpose, which XLA:CPU would compute as another sliding window."""
+"""The sum over each window and its transpose, which XLA:CPU would compute as another sliding window."""
 
 import math
 
@@ -24,7 +24,7 @@ def _pool(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 
 def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if any(d > 1 for d in window.dilation) and not many(window.size):
-        # XLA's simplifier gives the gradient of a dilated window that sees only padding to the input between its taps.
+        # XLA's simplifier gives the gradient of a dilated window over padding alone to an input between its taps.
         return col2im([g] * math.prod(window.size), window, spatial)
     shape = (g.shape[0], *spatial, g.shape[-1])
     return transpose(lambda x: _pool(x, window=window, spatial=spatial), shape, g, jax.typeof(g).sharding.spec)

@@ -1,8 +1,8 @@
-"""Convolution and its transposes as products of matrices, one for each tap of the window.
+"""Convolution and its transposes as matrix products, one for each tap of the window.
 
-Products compile to the same code in loops and outside, for every dtype, and over a sharded batch. They loop over blocks
-of the batch, so that the inputs of a tap stay in the cache and memory stays bounded; `blocked=False` for a batch that
-may be sharded over devices.
+Matrix products are equally fast inside loops and outside, for every dtype, and over a sharded batch. They loop over
+blocks of the batch, so that the inputs of a tap stay in the cache and memory is bounded; `blocked=False` is for a batch
+that may be sharded over devices.
 """
 
 import functools
@@ -55,7 +55,7 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
         views = im2col(padded(x, window), window, x.shape[1:-1])
-        # XLA's product of two tall matrices is faster with the smaller one on the left.
+        # XLA's product of two tall matrices is faster if the smaller one is on the left.
         if x.shape[-1] < g.shape[-1]:
             left = [_product("ngi,ngo->igo", _rows(view, groups), _rows(g, groups), geometry) for view in views]
             return jnp.stack(left)
@@ -78,11 +78,11 @@ def _rows(x: jax.Array, groups: int) -> jax.Array:
 
 
 def _product(spec: str, a: jax.Array, b: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """Multiplies, with axis g the groups; half precision accumulates in float32."""
+    """Multiplies for each group; half precision accumulates in float32."""
     options = {"precision": geometry.precision, "preferred_element_type": accumulator(a.dtype)}
     if geometry.groups > 1:
         return jnp.einsum(spec, a, b, **options)
-    # Without the axis of one group XLA:CPU sees a plain matrix product, and copies nothing.
+    # Without an axis for a single group XLA:CPU recognises a plain matrix product, and copies nothing.
     left, right, out = spec.replace("->", ",").split(",")
     a, b = a.squeeze(left.index("g")), b.squeeze(right.index("g"))
     return jnp.expand_dims(jnp.einsum(spec.replace("g", ""), a, b, **options), out.index("g"))

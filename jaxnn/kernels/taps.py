@@ -14,11 +14,11 @@ from jaxnn.kernels.geometry import Sizes, Window, pad
 from jaxnn.kernels.platform import inside_auto_axes
 
 MOST_TAPS = 128
-"""Most taps of a window that are compiled one by one; `jax.lax` computes larger windows."""
+"""Largest number of taps to compile one by one; `jax.lax` computes larger windows."""
 
 
 def many(size: Sizes) -> bool:
-    """Whether a window of this size has too many taps to go through them one by one."""
+    """Whether a window of this size has too many taps to compile them one by one."""
     return math.prod(size) > MOST_TAPS
 
 
@@ -33,8 +33,8 @@ def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = No
 def padded_once(x: jax.Array, window: Window) -> jax.Array:
     """Pads `x` with zeros, in a program for XLA:CPU that computes `x` once.
 
-    A tap that sees no padding is a part of `x` itself, also where a caller padded `x`. XLA:CPU would compute `x` again
-    for such a tap, and so all windows before: a row of nine over reflected padding took a hundred times as long.
+    A tap without padding is a slice of `x` itself, even if a caller padded `x`. XLA:CPU would recompute `x` for each
+    such tap, and with it all windows before: nine in a row over reflected padding took a hundred times as long.
     """
     return lax.optimization_barrier(padded(x, window))
 
@@ -63,12 +63,12 @@ def im2col(x: jax.Array, window: Window, spatial: Sizes) -> list[jax.Array]:
 
 
 def col2im(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.Array:
-    """Adds the shares of taps, each `(batch, *out, channels)`, at their inputs: `(batch, *spatial, channels)`.
+    """Adds the contributions of taps, each `(batch, *out, channels)`, to their inputs: `(batch, *spatial, channels)`.
 
     Half precision is summed in float32 and rounded once.
     """
     spec = jax.typeof(shares[0]).sharding.spec
-    if any(spec[1:-1]):  # the arrays on the way have other sizes, which need not divide over explicit axes
+    if any(spec[1:-1]):  # intermediate arrays have other sizes, which need not divide over explicit axes
         return inside_auto_axes(lambda *shares: _col2im(shares, window, spatial), *shares, spec=spec)
     return _col2im(shares, window, spatial)
 
@@ -81,7 +81,7 @@ def _col2im(shares: Sequence[jax.Array], window: Window, spatial: Sizes) -> jax.
     for share, first in zip(shares, window.taps(), strict=True):
         middle = []
         for f, (low, _), s, o, n in zip(first, window.padding, window.stride, out, spatial, strict=True):
-            # Negative if the tap lies in the padding: that is cropped.
+            # Negative if the tap is in the padding, which is cropped.
             middle.append((f - low, n - (f - low + s * (o - 1) + 1), s - 1))
         placed.append(widened(pad(share, middle)))
     return functools.reduce(operator.add, placed).astype(shares[0].dtype)

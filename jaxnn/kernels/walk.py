@@ -1,7 +1,7 @@
-"""Walks: what a cell does in each step, tile by tile, for the GPU kernel that takes all steps (`kernels.walk_gpu`).
+"""Walks: the work of a cell in each step, tile by tile, for the GPU kernel over all steps (`kernels.walk_gpu`).
 
-A tile is `ROWS` units, as rows, by `COLUMNS` sequences. A walk defines the elementwise work of a step and the products
-with the recurrent weights between; the kernel decides where tiles, weights and operands are stored.
+A tile is `ROWS` units, as rows, by `COLUMNS` sequences. A walk defines the elementwise work of a step, and the products
+with the recurrent weights in between. The kernel decides where tiles, weights and operands are stored.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ HELD = 128
 """Registers of a thread that hold weights. With none a step of 64 units took 0.70 microseconds, of 256 units 2.5; with
 these 0.47 and 2.1."""
 STAGES = 4
-"""Steps whose inputs are on their way: reading the device's memory takes longer than a step."""
+"""Number of steps whose inputs are prefetched: a read of device memory takes longer than a step."""
 CLUSTER = 8
-"""Largest number of blocks of a cluster that every such GPU can place."""
+"""Largest number of blocks of a cluster that every such GPU supports."""
 
 Arrays = tuple[jax.Array, ...]
 
@@ -35,11 +35,11 @@ class Walk(NamedTuple):
         products: Number of products of a step: `m[i] = sum_j w[i * operands + j] @ values[j]`.
         operands: Number of their operands, the first of `values`.
         parts: Number of arrays that each step reads.
-        before: `(x, state) -> (values, rest)`: what is multiplied or written, and what else `after` needs. `x` are the
-            parts, then the constants.
+        before: `(x, state) -> (values, rest)`: the arrays to multiply or write, and whatever else `after` needs. `x`
+            are the parts, then the constants.
         after: `(x, state, rest, m) -> state`.
         writes: Number of arrays that each step writes: of the new state, or all `values`, in half precision.
-        writes_state: Whether it is the state.
+        writes_state: Whether the new state is written.
     """
 
     products: int
@@ -52,14 +52,14 @@ class Walk(NamedTuple):
 
 
 class Walks(NamedTuple):
-    """Both directions of a cell of `kernels.recurrence`, whose `prepare`, `project`, `step` and `outside` do the rest.
+    """The forward and backward walks of a cell of `kernels.recurrence`, whose other functions do the rest.
 
     Attributes:
-        forward: From state to state. Its parts are those of `project`, its products one for each gate.
-        constants: `(weights) -> arrays (hidden,)` that the steps forward read besides.
-        back: The cotangents. Its parts are the coefficients and the output's cotangent.
-        coefficients: `(saved) -> arrays`, of what `step` saves.
-        outside: `(written) -> e`: the cotangent of `outside`, of what `back` writes.
+        forward: The walk of the state. Its parts are those of `project`, and it has one product for each gate.
+        constants: `(weights) -> arrays (hidden,)` that the forward steps also read.
+        back: The walk of the cotangents. Its parts are the coefficients and the output's cotangent.
+        coefficients: `(saved) -> arrays`: the coefficients, from what `step` saves.
+        outside: `(written) -> e`: the cotangent of `outside`, from what `back` writes.
     """
 
     forward: Walk
@@ -70,13 +70,13 @@ class Walks(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a walk lies on the chip.
+    """The layout of a walk on the chip.
 
     Attributes:
         groups: Warpgroups of a block.
         blocks: Blocks of a cluster.
-        held: How many of the weights' matrices lie in registers; the others are in shared memory.
-        stages: Steps whose inputs are on their way.
+        held: Number of weight matrices in registers; the others are in shared memory.
+        stages: Number of steps whose inputs are prefetched.
     """
 
     groups: int
@@ -86,7 +86,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(walk: Walk, parts: int, hidden: int) -> Layout | None:
-    """Lays a walk out; None if it does not fit.
+    """Chooses the layout of a walk; None if it does not fit.
 
     Args:
         walk: The walk.
@@ -109,12 +109,12 @@ def fits(walks: Walks, units: int) -> bool:
 
 
 def padded(units: int) -> int:
-    """The number of units, filled up to whole warpgroups."""
+    """The number of units, padded to whole warpgroups."""
     return -(-units // ROWS) * ROWS
 
 
 def tiled(array: jax.Array) -> jax.Array:
-    """Turns `(*time, batch, units)` over, `(*time, tiles, hidden, COLUMNS)`, filled up with zeros."""
+    """Transposes `(*time, batch, units)` to `(*time, tiles, hidden, COLUMNS)`, padded with zeros."""
     *time, batch, units = array.shape
     tiles, hidden = -(-batch // COLUMNS), padded(units)
     full = jnp.pad(array, [(0, 0)] * len(time) + [(0, tiles * COLUMNS - batch), (0, hidden - units)])
@@ -128,10 +128,10 @@ def untiled(array: jax.Array, batch: int, units: int) -> jax.Array:
 
 
 def logistic(a: jax.Array) -> jax.Array:
-    """The sigmoid, by the tanh, which these GPUs compute in one instruction."""
+    """The sigmoid by tanh, which these GPUs compute in one instruction."""
     return 0.5 * jnp.tanh(0.5 * a) + 0.5
 
 
 def state_is_operand(x: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
-    """The `before` of a step whose products are all of the state's first array."""
+    """The `before` of a step whose only operand is the first array of the state."""
     return state[:1], ()

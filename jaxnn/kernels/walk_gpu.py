@@ -1,12 +1,12 @@
 """A walk over all time steps as one launch of a GPU kernel, for recurrent weights that fit on the chip.
 
-A scan launches several kernels a step, and each reads the recurrent weights again. Here a block of threads (from 129
-units on a cluster of blocks) takes eight sequences through all steps: the weights stay in its registers and shared
-memory, the state in registers, and only a step's operands, eight columns in half precision, are exchanged between
-threads and blocks. The steps' inputs are fetched a few steps ahead.
+A scan launches several kernels per step, and each reads the recurrent weights again. Here a block of threads (from 129
+units on, a cluster of blocks) runs eight sequences through all steps. The weights stay in its registers and shared
+memory, and the state in registers. Only the operands of a step, eight columns in half precision, are exchanged between
+threads and blocks. Inputs are prefetched a few steps ahead.
 
-The kernel is written in Pallas for Mosaic GPU, whose interface changes between versions of JAX: `lacking` says what the
-installed one lacks.
+The kernel is written in Pallas for Mosaic GPU, whose interface changes between versions of JAX; `lacking` names what
+the installed version lacks.
 """
 
 import functools
@@ -31,7 +31,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "ClusterBarrier": ("num_arrivals",),
     "InterpretGPUParams": ("detect_races",),
 }
-"""Functions of `INTERFACE` and parameters of theirs that the kernel calls."""
+"""Functions of `INTERFACE`, and their parameters, that the kernel uses."""
 
 
 @functools.cache
@@ -67,19 +67,19 @@ def walk_over(
     Args:
         walk: The walk.
         weights: `(products * operands, hidden, hidden)`, in half precision.
-        stream: `(time, tiles, parts, hidden, COLUMNS)`, float32: what the steps read.
+        stream: `(time, tiles, parts, hidden, COLUMNS)`, float32: the parts that each step reads.
         constants: Arrays `(tiles, hidden, COLUMNS)` that all steps read, float32.
         state: Arrays `(tiles, hidden, COLUMNS)`: the state before the first step.
-        writes: How many of the arrays that a step can write are wanted.
-        masked: Whether the last part is 1 for the elements that count, otherwise 0: there the state stays, and values
-            are zero.
+        writes: Number of arrays to write, of those that a step can write.
+        masked: Whether the last part is a mask: 1 for elements that count, 0 where the state is kept and values are
+            zero.
         reverse: Whether to begin at the last step.
         interpret: Whether to run in Python on CPU, looking for races; there `jnp.dot` replaces the tensor cores.
 
     Returns:
         What the steps wrote, `(time, tiles, hidden, COLUMNS)`, and the last state.
     """
-    # Loaded here, as it takes time; and its types are other ones in every version of JAX.
+    # Imported here, since it takes time; and its types differ between versions of JAX.
     gpu: Any = importlib.import_module(INTERFACE)
     pl: Any = importlib.import_module("jax.experimental.pallas")
     time, tiles, parts, hidden, _ = stream.shape
@@ -94,7 +94,7 @@ def walk_over(
     def multiply_add(total: jax.Array, a: jax.Array, b: jax.Array) -> Any:
         return total + jnp.dot(a, b, preferred_element_type=jnp.float32) if interpret else gpu.mma(total, a, b)
 
-    # In shared memory a warpgroup's operands lie beside each other, so the weights' columns follow that order.
+    # In shared memory the operands of a warpgroup are adjacent, so the columns of the weights follow that order.
     groups_of_columns = weights.reshape(walk.products, walk.operands, hidden, hidden // ROWS, ROWS)
     weights = jnp.moveaxis(groups_of_columns, 1, 3).reshape(walk.products, hidden, walk.operands, hidden)
     weights = jnp.moveaxis(weights, 2, 1).reshape(matrices, hidden, hidden)
@@ -127,7 +127,7 @@ def walk_over(
                     gpu.barrier_arrive(exchanged.at[half])
                     gpu.barrier_wait(exchanged.at[half])
                 return
-            # Units are neighbours in memory, so a thread sends pairs of them.
+            # Units are adjacent in memory, so a thread sends pairs of them.
             pairs = gpu.layout_cast(whole, gpu.Layout.WGMMA_TRANSPOSED)
             for k in range(blocks):
                 peer = jax.lax.rem(block + k, blocks)
@@ -147,8 +147,8 @@ def walk_over(
             return total
 
         def step(s: Any, carry: Arrays) -> Arrays:
-            # The halves of the buffer take turns: nobody writes to one before all have read what it held two steps ago,
-            # as nobody gets past a step before all have sent their operands.
+            # The halves of the buffer alternate. Nobody overwrites one before all have read it, because nobody passes a
+            # step before all have sent their operands.
             half, stage = jax.lax.rem(s, jnp.int32(2)), jax.lax.rem(s, jnp.int32(stages))
             gpu.barrier_wait(arrived.at[group * stages + stage])
             x = [read(ring.at[group, stage, k], layout=of_result) for k in range(parts)]
@@ -181,7 +181,7 @@ def walk_over(
             ref[at, units, :] = array
 
     swizzled = (gpu.TilingTransform((8, ROWS)), gpu.SwizzleTransform(128))
-    # On a cluster's barrier one thread arrives for its warpgroup, on others all 128 do, one after another.
+    # At a cluster barrier one thread arrives for its warpgroup; at others all 128 threads do, one after another.
     local = gpu.ClusterBarrier(collective_axes=("block",), num_arrivals=groups, num_barriers=2)
     scratch: list[Any] = [
         gpu.SMEM((groups, stages, parts, *tile), jnp.float32),
@@ -207,7 +207,7 @@ def walk_over(
         num_threads=groups,
         thread_name="group",
         interpret=gpu.InterpretGPUParams(detect_races=True) if interpret else None,
-        # The body has the barriers that it needs; those that Pallas would add to every access cost 5 % of the time.
+        # The body has all barriers that it needs; those that Pallas would add to every access cost 5 % of the time.
         compiler_params=gpu.CompilerParams(
             approx_math=True,
             unsafe_no_auto_barriers=True,

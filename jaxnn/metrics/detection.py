@@ -1,4 +1,4 @@
-"""How good detections are: overlap, matches, and the average precision of COCO."""
+"""Metrics of object detection: overlap, matches, and the average precision of COCO."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 Floats = np.ndarray
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
-"""Overlaps from which on COCO counts a detection as right, one after another."""
+"""The overlaps at which COCO counts a detection as correct, one threshold after another."""
 RECALLS = np.linspace(0, 1, 101)
-"""Where COCO reads the precision."""
+"""The recalls at which COCO evaluates the precision."""
 
 
 class AveragePrecision(NamedTuple):
@@ -20,7 +20,7 @@ class AveragePrecision(NamedTuple):
         mean: The mean over thresholds and classes.
         by_threshold: `(thresholds,)`: the means over classes.
         by_class: The means over thresholds, of each class that has a true box.
-        recall: The share of true boxes that are found, a mean over thresholds and classes.
+        recall: The fraction of true boxes that are found, averaged over thresholds and classes.
     """
 
     mean: float
@@ -37,8 +37,8 @@ def box_iou(boxes: ArrayLike, others: ArrayLike, *, crowd: ArrayLike | None = No
     Args:
         boxes: `(n, 4)`: left, top, right and bottom edge.
         others: `(m, 4)`.
-        crowd: Bool `(m,)`: which of the others are whole crowds, of which a box may cover a part; the union is
-            replaced by the area of the box, as COCO does.
+        crowd: Bool `(m,)`: which of the others are crowds, of which a box may cover a part. For these the area of the
+            box replaces the union, as in COCO.
 
     Returns:
         Float64 `(n, m)`, 0 where boxes do not overlap.
@@ -70,10 +70,10 @@ def match_boxes(
     *,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """Finds which true box each detection of a picture hits.
+    """Matches the detections of a picture with its true boxes, as COCO does.
 
-    As COCO does: detections in the order of falling scores take the free true box of their class that they overlap
-    most, if by at least the threshold.
+    In order of decreasing score, each detection takes the true box of its class that it overlaps most, among those that
+    are still free, if the overlap reaches the threshold.
 
     Args:
         boxes: Detections `(n, 4)`: left, top, right and bottom edge.
@@ -81,10 +81,10 @@ def match_boxes(
         classes: Integers `(n,)`.
         true_boxes: `(m, 4)`.
         true_classes: Integers `(m,)`.
-        threshold: The least intersection over union.
+        threshold: Smallest intersection over union of a match.
 
     Returns:
-        The index of the true box, int64 `(n,)`, -1 where none is hit.
+        The index of each detection's true box, int64 `(n,)`; -1 if it has none.
 
     Raises:
         ValueError: If a shape does not fit.
@@ -124,19 +124,19 @@ def mean_average_precision(
         \mathrm{AP}_{c,t} = \frac{1}{101} \sum_{r \in \{0, 0.01, \ldots, 1\}}
         \max_{r' \ge r} \mathrm{precision}_{c,t}(r')
 
-    for class :math:`c` and threshold :math:`t`, over the detections of all pictures by falling score, of which
-    `match_boxes` says which are right. The mean is over the thresholds and over the classes that have a true box.
+    for class :math:`c` and threshold :math:`t`, over the detections of all pictures in order of decreasing score;
+    `match_boxes` decides which are correct. The mean is over the thresholds and over the classes that have a true box.
 
     Args:
-        boxes: For each picture the detections `(n, 4)`: left, top, right and bottom edge.
+        boxes: For each picture the detected boxes `(n, 4)`: left, top, right and bottom edge.
         scores: For each picture `(n,)`.
         classes: For each picture integers `(n,)`; those below 0 are padding, which does not count.
         true_boxes: For each picture the true boxes `(m, 4)`.
         true_classes: For each picture integers `(m,)`; those below 0 are padding.
-        crowd: For each picture bool `(m,)`: which true boxes are whole crowds. They need not be found, and
-            detections that only hit a crowd do not count. None by default.
-        thresholds: The least intersections over union; 0.5 to 0.95 in steps of 0.05 by default.
-        max_detections: How many detections of a class count in each picture: those with the highest scores.
+        crowd: For each picture bool `(m,)`: which true boxes are crowds. They need not be found, and detections that
+            match only a crowd do not count. By default there are none.
+        thresholds: Smallest intersections over union of a match; 0.5 to 0.95 in steps of 0.05 by default.
+        max_detections: Number of detections per class and picture that count: those with the highest scores.
 
     Returns:
         The precisions; NaN if there is no true box.
@@ -166,7 +166,7 @@ def mean_average_precision(
     pictures = len(true_classes)  # type: ignore[arg-type]
     for name, each in fields.items():
         if len(each) != pictures:
-            raise ValueError(f"{name}: expected one entry a picture, {pictures} as in true_classes, got {len(each)}")
+            raise ValueError(f"{name}: expected one entry per picture, {pictures} as in true_classes, got {len(each)}")
     limits = np.asarray(thresholds, np.float64)
     matched: dict[int, list[_Matched]] = {}
     for row in zip(*fields.values(), strict=True):
@@ -188,7 +188,7 @@ def mean_average_precision(
 
 
 class _Matched(NamedTuple):
-    """The detections of one class in one picture, by falling score, and the number of true boxes that count.
+    """The detections of one class in one picture, by decreasing score, and the number of true boxes that count.
 
     `right` and `counts` are bool `(thresholds, n)`.
     """
@@ -216,7 +216,7 @@ def _of_picture(
     crowds = np.zeros(len(true_classes), bool) if crowd is None else np.asarray(crowd, bool)
     if not len(found) == len(scores) == len(classes) or not len(true) == len(true_classes) == len(crowds):
         raise ValueError(
-            f"boxes: expected one score and class a box, got {len(found)} boxes with {len(scores)} scores and "
+            f"boxes: expected one score and class per box, got {len(found)} boxes with {len(scores)} scores and "
             f"{len(classes)} classes, and {len(true)} true boxes with {len(true_classes)} classes"
         )
     result = []
@@ -227,7 +227,7 @@ def _of_picture(
         these = these[np.argsort(-scores[these], kind="stable")][:most]
         those = those[np.argsort(crowds[those], kind="stable")]
         hit = _match(box_iou(found[these], true[those], crowd=crowds[those]), crowds[those], limits)
-        # A detection that only hits a crowd is neither right nor wrong.
+        # A detection that matches only a crowd is neither correct nor wrong.
         in_crowd = np.append(crowds[those], False)[hit]
         matched = _Matched(scores[these], (hit >= 0) & ~in_crowd, ~in_crowd, int((~crowds[those]).sum()))
         result.append((int(kind), matched))

@@ -1,4 +1,4 @@
-"""How good forecasts of time series are, and the intervals around them."""
+"""Metrics of time-series forecasts and of their intervals."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from jaxnn.counts import check_count
 
 
 def naive_error(past: ArrayLike, *, period: int = 1) -> float:
-    r"""Computes the mean absolute error of the seasonal-naive forecast inside the past: a unit for errors.
+    r"""Computes the mean absolute error of the seasonal-naive forecast inside the past, a unit for errors.
 
     .. math:: s = \frac{1}{n - m} \sum_{t=m+1}^{n} |y_t - y_{t-m}|
 
     Args:
-        past: What the forecast was made from, `(n,)`: no value that was forecast.
-        period: :math:`m`, steps until the season returns; 1 is the naive forecast, the last value.
+        past: The values before the forecast, `(n,)`.
+        period: Length :math:`m` of a season, in steps; 1 gives the naive forecast, the last value.
 
     Returns:
         The error in the series' unit, positive.
@@ -36,7 +36,7 @@ def naive_error(past: ArrayLike, *, period: int = 1) -> float:
         )
     error = float(np.abs(values[period:] - values[:-period]).mean())
     if error == 0:
-        raise ValueError(f"past: expected values that differ from those {period} before, got none; take another unit.")
+        raise ValueError(f"past: expected values that differ from those {period} before, got none; use another unit.")
     return error
 
 
@@ -45,20 +45,20 @@ def mase(truth: ArrayLike, forecast: ArrayLike, past: ArrayLike, *, period: int 
 
     .. math:: \mathrm{MASE} = \frac{1}{s} \, \mathrm{mean} \, |y - \hat{y}|
 
-    with :math:`s` of `naive_error`. It has no unit, so errors of different series can be averaged.
+    where :math:`s` is the `naive_error`. MASE has no unit, so errors of different series can be averaged.
 
     Args:
-        truth: What came, of any shape.
-        forecast: What was forecast, of the same shape.
-        past: What the forecasts were made from, `(n,)`.
+        truth: True values, of any shape.
+        forecast: Forecast values, of the same shape.
+        past: The values before the forecasts, `(n,)`.
         period: As for `naive_error`.
         axis: The axis to average over; all by default. For `(origins, horizon)`, 0 gives the error by step ahead.
 
     Returns:
-        A number, or an array of the axes that are left.
+        A number, or an array with the remaining axes.
 
     Raises:
-        ValueError: If shapes differ, or `past` or `period` does not serve.
+        ValueError: If shapes differ, or as `naive_error`.
 
     References:
         Hyndman and Koehler, Another look at measures of forecast accuracy, International Journal of Forecasting 22,
@@ -74,10 +74,10 @@ def mase(truth: ArrayLike, forecast: ArrayLike, past: ArrayLike, *, period: int 
 
 
 def coverage(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Computes the share of values that lie in their intervals, the ends included.
+    """Computes the fraction of values inside their intervals, ends included.
 
     Args:
-        truth: What came, of any shape.
+        truth: True values, of any shape.
         lower: Lower ends of the intervals, of the same shape.
         upper: Upper ends, of the same shape.
 
@@ -103,14 +103,14 @@ def interval_score(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, leve
 
     .. math:: S = (u - l) + \frac{2}{\alpha} \max(l - y, 0) + \frac{2}{\alpha} \max(y - u, 0)
 
-    Less is better; its mean is least for the true quantiles :math:`\alpha / 2` and :math:`1 - \alpha / 2`, so that
-    neither wide nor narrow intervals deceive it, as they do coverage and width alone.
+    Lower is better. The expected score is smallest for the true quantiles :math:`\alpha / 2` and
+    :math:`1 - \alpha / 2`, so it rewards neither too wide nor too narrow intervals, unlike coverage or width alone.
 
     Args:
-        truth: What came, of any shape.
+        truth: True values, of any shape.
         lower: Lower ends of the intervals, of the same shape.
         upper: Upper ends, of the same shape.
-        level: The share of values that the intervals are to cover, between 0 and 1.
+        level: The fraction of values that the intervals should cover, between 0 and 1.
 
     Returns:
         Scores of the same shape, in the unit of the values.
@@ -150,5 +150,5 @@ def _alike(**arrays: ArrayLike) -> list[np.ndarray]:
     (first, y), *rest = ((name, np.asarray(array, np.float64)) for name, array in arrays.items())
     for name, array in rest:
         if array.shape != y.shape:
-            raise ValueError(f"{name}: expected the shape of {first}, {y.shape}, got {array.shape}; give one a value.")
+            raise ValueError(f"{name}: expected the shape of {first}, {y.shape}, got {array.shape}")
     return [y, *(array for _, array in rest)]

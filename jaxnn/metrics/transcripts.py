@@ -1,4 +1,4 @@
-"""Error rates of transcripts: how many words or characters must change to make one text another."""
+"""Error rates of transcripts: the word or character edits that turn one text into another."""
 
 from collections.abc import Hashable, Sequence
 
@@ -15,7 +15,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
 
     Args:
         references: The true texts; words are separated by white space.
-        hypotheses: The transcripts, one a reference.
+        hypotheses: The transcripts, one per reference.
 
     Returns:
         The rate.
@@ -36,7 +36,7 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
 
     Args:
         references: The true texts.
-        hypotheses: The transcripts, one a reference.
+        hypotheses: The transcripts, one per reference.
 
     Returns:
         The rate, as in `word_error_rate`.
@@ -53,7 +53,7 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
 
 
 def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """Counts the fewest insertions, deletions and substitutions that make one sequence another.
+    """Counts the fewest insertions, deletions and substitutions that turn one sequence into another.
 
     Args:
         one: A sequence: a text, a list of words.
@@ -76,14 +76,14 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     row, target = columns, np.array(right, np.int64)
     for number, symbol in enumerate(left, start=1):
         new = np.append(number, np.minimum(row[1:] + 1, row[:-1] + (target != symbol)))
-        # Insertions, from left to right: the least of `new[k] + (j - k)` over k <= j.
+        # Insertions, from left to right: the minimum of `new[k] + (j - k)` over k <= j.
         row = np.minimum.accumulate(new - columns) + columns
     return int(row[-1])
 
 
 def _rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], what: str) -> float:
     if len(references) != len(hypotheses):
-        raise ValueError(f"hypotheses: expected one a reference, {len(references)}, got {len(hypotheses)}")
+        raise ValueError(f"hypotheses: expected one per reference, {len(references)}, got {len(hypotheses)}")
     total = sum(map(len, references))
     if not total:
         raise ValueError(f"references: expected at least one {what}, got none; leave empty sets out.")

@@ -16,11 +16,12 @@ from jaxnn.modules.names import explained
 
 @explained
 class Detector(nnx.Module):
-    r"""Finds objects as points: predicts in each cell whether a centre is there, and the size of its box.
+    r"""Finds objects as points: predicts for each cell whether it contains a centre, and the size of the box.
 
-    A convolution 3×3 and max pooling 2×2 halve the picture twice, with twice the channels each time; residual
-    convolutions, every second one dilated, look further around; a convolution 1×1 for each map ends it. The logits of
-    the heat start at :math:`\log(0.1 / 0.9)`, so that the many empty cells do not swamp the first steps.
+    Three 3×3 convolutions have `width`, 2 `width` and 4 `width` channels; 2×2 max pooling after each of the first two
+    halves the picture. Residual 3×3 convolutions, every second one dilated, enlarge the receptive field. A 1×1
+    convolution makes each map. The logits of the heat map start at :math:`\log(0.1 / 0.9)`, so that the many empty
+    cells do not dominate the first steps.
 
     Args:
         channels: Channels of the pictures.
@@ -32,7 +33,7 @@ class Detector(nnx.Module):
         rngs: Random streams; parameters come from the stream `params`.
 
     Attributes:
-        stride: Pixels a cell, 4.
+        stride: Pixels per cell, 4.
 
     References:
         Zhou, Wang and Krähenbühl, Objects as Points, 2019. Lin et al., Focal Loss for Dense Object Detection, ICCV
@@ -82,7 +83,7 @@ class Detector(nnx.Module):
         """`(*batch, height, width, channels)`, sides multiples of 4 -> maps `(*batch, height / 4, width / 4, ...)`."""
         x = array("x", x)
         if x.ndim < 3 or x.shape[-1] != self.channels or x.shape[-3] % 4 or x.shape[-2] % 4:
-            advice = channels_advice(x.shape, 2, self.channels) or "fill the picture up"
+            advice = channels_advice(x.shape, 2, self.channels) or "pad the picture"
             raise ValueError(
                 f"x: expected (*batch, height, width, {self.channels}) with sides that are multiples of 4, "
                 f"got {x.shape}; {advice}."

@@ -13,18 +13,20 @@ from jaxnn.modules.recurrent.layers import Kind, MakeCell, layers_of, outline
 
 @explained
 class Forecaster(nnx.Module):
-    """A recurrent layer reads the past, and a dense layer predicts all steps of the future from its last output.
+    r"""A recurrent layer reads the past, and a dense layer predicts all steps of the future from its last output.
 
-    The dense layer starts at zero, so an untrained forecaster predicts zero: for targets that are the residuals of
-    another forecast.
+    .. math:: h_t = \mathrm{LSTM}(h_{t-1}, x_t), \qquad (\hat y_{n+1}, \dots, \hat y_{n+H}) = h_n W + b
+
+    The dense layer starts at zero, so an untrained forecaster predicts zero. That suits targets that are the residuals
+    of another forecast.
 
     Args:
         in_features: Number of values of a time step.
         horizon: Number of steps to predict.
         hidden: Number of hidden units of the recurrent layer.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: Makes the layer's cell, instead of `kind`: any function `(in_features, hidden, *, rngs) -> cell` of a cell
-            that `modules.Recurrent` takes.
+        cell: Makes the layer's cell, instead of `kind`: a function `(in_features, hidden, *, rngs) -> cell` that
+            returns any cell that `modules.Recurrent` takes.
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
         rngs: Random streams; parameters come from the stream `params`.

@@ -1,4 +1,4 @@
-"""A language model: the distribution of the next token, from all those before it."""
+"""A language model: the distribution of the next token, given all tokens before it."""
 
 from typing import Any
 
@@ -24,23 +24,22 @@ class LanguageModel(nnx.Module):
 
         p(x_{t+1} \mid x_1 \dots x_t) = \mathrm{softmax}(h_t W + b), \qquad h_t = \mathrm{LSTM}(E_{x_1} \dots E_{x_t})
 
-    It streams: each call returns the state that the next call starts from, so a text read in chunks, or token by token
-    with `step`, gives the same result as the whole text. Embeddings start with a variance of 1, as large as that of the
-    layers' state.
+    It streams: each call returns the state for the next call, so a text read in chunks, or token by token with `step`,
+    gives the same result as the whole text. Embeddings start with variance 1, like the state of the layers.
 
     Args:
         vocabulary: Number of tokens.
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: Makes the layers' cells, instead of `kind`: any function `(in_features, hidden_features, *, rngs) -> cell`
-            of a cell that `modules.Recurrent` takes. Such a cell chooses its dtypes.
+        cell: Makes the layers' cells, instead of `kind`: a function `(in_features, hidden_features, *, rngs) -> cell`
+            that returns any cell that `modules.Recurrent` takes. It also chooses the dtypes.
         layers: Number of layers.
-        dropout: Rate of dropout between layers and before the dense layer (Zaremba et al.); there all steps of a call
-            share one mask (Gal and Ghahramani).
+        dropout: Rate of dropout between layers and before the dense layer (Zaremba et al.). Before the dense layer all
+            steps of a call share one mask (Gal and Ghahramani).
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
 
     Raises:
         ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
@@ -98,7 +97,7 @@ class LanguageModel(nnx.Module):
 
         Args:
             tokens: Integers `(*batch, time)`.
-            state: The state that the call before returned; `zero_state` by default.
+            state: The state that the previous call returned; `zero_state` by default.
 
         Returns:
             Logits `(*batch, time, vocabulary)` and the state after the last token.
@@ -132,7 +131,7 @@ class LanguageModel(nnx.Module):
         Args:
             prompt: Integers `(*batch, time)`, at least one token.
             key: A random key.
-            max_length: The largest number of tokens to write.
+            max_length: Largest number of tokens to generate.
             state: The state before the prompt; `zero_state` by default.
             end: The token after which a sequence stops.
             temperature: As in `functional.decoding.sample`.

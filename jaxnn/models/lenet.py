@@ -1,4 +1,4 @@
-"""LeNet as the tutorial builds it, and LeNet-5 as it was published."""
+"""LeNet as in the tutorial, and LeNet-5 as published."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +20,8 @@ from jaxnn.modules.parameters import Initializer, in_dtype
 class LeNet(nnx.Module):
     """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
 
-    Convolutions keep the size, so any picture of at least 4x4 fits. The tutorial trains it with L2 regularisation of
-    the weights, `train.losses.l2`.
+    The convolutions keep the size of the picture, so any picture of at least 4x4 fits. The tutorial trains it with L2
+    regularisation of the weights, `train.losses.l2`.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 
@@ -76,7 +76,7 @@ class LeNet(nnx.Module):
         return self.dense2(x)
 
 
-# Inputs of C3: which maps of S2 (rows) each map of C3 (columns) reads, table I of the paper.
+# Which maps of S2 (rows) each map of C3 (columns) reads: table I of the paper.
 _C3_SEES = np.array(
     [
         [1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 1],
@@ -125,8 +125,9 @@ class Subsampling(nnx.Module):
 class LeNet5(nnx.Module):
     r"""LeNet-5 of 1998: C1 (6 of 5x5), S2, C3 (16 of 5x5, not fully connected), S4, C5 (120), F6 (84), output.
 
-    The activation is :math:`1.7159 \tanh(\tfrac{2}{3} a)`; the layers to F6 have the paper's 60,000 trained parameters.
-    The output is a dense layer, for cross-entropy; the paper measures distances to fixed bitmaps of characters.
+    The activation is :math:`1.7159 \tanh(\tfrac{2}{3} a)`; the layers up to F6 have the paper's 60,000 trained
+    parameters. The output is a dense layer for cross-entropy, where the paper measures distances to fixed bitmaps of
+    characters.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`. The paper's pictures are 32x32; smaller ones
     are padded with zeros to that, 28x28 by 2 on each side.

@@ -25,8 +25,8 @@ class MLP(nnx.Module):
 
     Args:
         features: Number of features of the input, of each hidden layer, and of the output.
-        activation: Activation of the hidden layers, for example `jax.nn.sigmoid` or `jax.nn.tanh`.
-        kernel_init: Initialiser of the weights.
+        activation: Activation :math:`\sigma` of the hidden layers, for example `jax.nn.sigmoid` or `jax.nn.tanh`.
+        kernel_init: Initialiser of the weights; Glorot uniform by default.
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
         rngs: Random streams; parameters come from the stream `params`.

@@ -19,7 +19,7 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
         Height, width and channels.
 
     Raises:
-        ValueError: If it is not such a shape, or is smaller.
+        ValueError: If `picture` is not such a shape, or is smaller.
     """
     try:
         height, width, channels = (operator.index(n) for n in picture)

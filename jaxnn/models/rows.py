@@ -14,10 +14,12 @@ from jaxnn.modules.names import explained
 
 @explained
 class RowReader(nnx.Module):
-    """An LSTM reads a picture row by row, from the top; two dense layers classify its last state.
+    r"""An LSTM reads a picture row by row, from the top; two dense layers classify its last output.
 
-    A row with all its channels is one time step, so a picture is a sequence of `height` steps of `width * channels`
-    features. LSTM and dense layers are one network, trained together.
+    .. math:: h_t = \mathrm{LSTM}(h_{t-1}, x_t), \qquad z = \mathrm{ReLU}(h_n W_1 + b_1)\, W_2 + b_2
+
+    A row :math:`x_t` with all its channels is one time step, so a picture is a sequence of `height` steps of
+    `width * channels` features. LSTM and dense layers are one network and are trained jointly.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 

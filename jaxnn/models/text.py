@@ -20,11 +20,10 @@ class TextClassifier(nnx.Module):
     .. math::
 
         h_1 \dots h_n = \mathrm{LSTM}(E_{x_1} \dots E_{x_n}), \qquad
-        a = \mathrm{softmax}_t(q^\top h_t / \sqrt{d}), \qquad z = W \sum_t a_t h_t + b
+        a = \mathrm{softmax}_t(q^\top h_t / \sqrt{d}), \qquad z = \Bigl(\sum_t a_t h_t\Bigr) W + b
 
-    The query :math:`q` starts at zero, where the weights are those of a plain mean, and is learned; with
-    `pooling="mean"` it stays zero. Tokens past a text's length have no weight; the logits of an empty text are
-    :math:`b`.
+    The query :math:`q` is learned. It starts at zero, which gives the plain mean; with `pooling="mean"` it stays zero.
+    Tokens past a text's length have no weight. The logits of an empty text are :math:`b`.
 
     Args:
         vocabulary: Number of tokens.
@@ -32,15 +31,15 @@ class TextClassifier(nnx.Module):
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer and direction.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: Makes the layers' cells, instead of `kind`: any function `(in_features, hidden_features, *, rngs) -> cell`
-            of a cell that `modules.Recurrent` takes. Such a cell chooses its dtypes.
+        cell: Makes the layers' cells, instead of `kind`: a function `(in_features, hidden_features, *, rngs) -> cell`
+            that returns any cell that `modules.Recurrent` takes. It also chooses the dtypes.
         layers: Number of layers.
         bidirectional: Whether the layers go both ways.
-        pooling: The weights of the mean: `"attention"` learns them, `"mean"` weighs all tokens alike.
+        pooling: The weights of the mean: `"attention"` learns them, `"mean"` gives all tokens the same weight.
         dropout: Rate of dropout on the embeddings, between layers and before the dense layer.
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
 
     Raises:
         ValueError: If a size, `kind`, `cell`, `pooling` or `dropout` is out of range.

@@ -1,4 +1,4 @@
-"""A recurrent network that reads frames and gives each one the probabilities of labels."""
+"""A recurrent network that computes the logits of labels for each frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from jaxnn.modules.names import explained
 
 @explained
 class Transcriber(nnx.Module):
-    """LSTM layers over frames, and a dense layer that gives each frame logits: for `train.losses.ctc`.
+    """LSTM layers over frames, and a dense layer to the logits of labels for each frame; for `train.losses.ctc`.
 
     Maps `(*batch, time, in_features)` to logits `(*batch, time, classes)`.
 
@@ -22,8 +22,8 @@ class Transcriber(nnx.Module):
         classes: Number of labels, the blank included.
         hidden: Number of memory cells of each layer and direction.
         layers: Number of LSTM layers.
-        bidirectional: Whether every layer goes both ways. One that does not can stream: the states of one chunk are
-            those that the next one starts from.
+        bidirectional: Whether every layer goes both ways. If not, the network can stream: pass the states of one chunk
+            to the next.
         dropout: Rate of dropout between layers and on the input of the dense layer.
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
@@ -71,7 +71,7 @@ class Transcriber(nnx.Module):
         state: Sequence[Any] | None = None,
         return_state: bool = False,
     ) -> Any:
-        """Gives each frame logits.
+        """Computes the logits of each frame.
 
         Args:
             x: `(*batch, time, in_features)`.

@@ -20,14 +20,14 @@ _bias_init = jax.nn.initializers.zeros
 
 @explained
 class Conv(nnx.Module):
-    """A convolution, `functional.conv`, that owns its kernel and bias.
+    """A convolution layer: `functional.conv` with a kernel and a bias.
 
     Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        kernel_size: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the kernel, one int per spatial axis; a single int means a square over two axes.
         stride: As in `functional.conv`, like `padding`, `pad_mode`, `dilation`, `groups` and `precision`.
         padding: Amount of padding; `"SAME"` by default.
         pad_mode: Values of the padding; `"zeros"` by default.
@@ -37,8 +37,8 @@ class Conv(nnx.Module):
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
         precision: Precision of the products, as in `jax.lax`.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        kernel_init: Initialiser of the kernel; LeCun normal by default.
+        bias_init: Initialiser of the bias; zeros by default.
         kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
         bias_metadata: Metadata of the bias's `nnx.Param`.
         rngs: Random streams; the parameters come from the stream `params`.
@@ -108,14 +108,14 @@ class Conv(nnx.Module):
 
 @explained
 class ConvTranspose(nnx.Module):
-    """A transposed convolution, `functional.conv_transpose`, that owns its kernel and bias.
+    """A transposed convolution layer: `functional.conv_transpose` with a kernel and a bias.
 
     Maps `(*batch, *spatial, in_features)` to `(*batch, *out, out_features)`.
 
     Args:
         in_features: Channels of the input.
         out_features: Channels of the output.
-        kernel_size: Size of the kernel, one int per spatial axis; a single int is a square over two axes.
+        kernel_size: Size of the kernel, one int per spatial axis; a single int means a square over two axes.
         stride: As in `functional.conv_transpose`, like the options that follow.
         padding: `"SAME"` by default: the size of the output is that of the input times the stride.
         output_padding: Number of extra elements at the end of the output.
@@ -125,9 +125,9 @@ class ConvTranspose(nnx.Module):
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
         precision: Precision of the products, as in `jax.lax`.
-        kernel_init: Initialiser of the kernel; None: LeCun's normal, by the `in_features / groups` channels that each
-            output sees.
-        bias_init: Initialiser of the bias.
+        kernel_init: Initialiser of the kernel; None means LeCun normal, with the fan-in of the `in_features / groups`
+            channels that each output sees.
+        bias_init: Initialiser of the bias; zeros by default.
         kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
         bias_metadata: Metadata of the bias's `nnx.Param`.
         rngs: Random streams; the parameters come from the stream `params`.

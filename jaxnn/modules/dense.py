@@ -18,7 +18,7 @@ _kernel_init = jax.nn.initializers.lecun_normal()
 
 @explained
 class Dense(nnx.Module):
-    """An affine map, `functional.dense`, that owns its kernel and bias.
+    """A dense layer: `functional.dense` with a kernel and a bias.
 
     Maps `(*batch, in_features)` to `(*batch, out_features)`.
 
@@ -29,8 +29,8 @@ class Dense(nnx.Module):
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.
         precision: Precision of the product, as in `jax.lax`.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        kernel_init: Initialiser of the kernel; LeCun normal by default.
+        bias_init: Initialiser of the bias; zeros by default.
         kernel_metadata: Metadata of the kernel's `nnx.Param`, for example its sharding.
         bias_metadata: Metadata of the bias's `nnx.Param`.
         rngs: Random streams; the parameters come from the stream `params`.

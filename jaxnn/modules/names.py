@@ -1,4 +1,4 @@
-"""Errors that name the argument that was meant, for names of arguments from other libraries."""
+"""Errors that suggest the right argument for the name that another library uses."""
 
 import functools
 import inspect
@@ -39,7 +39,7 @@ _SAME = (
 
 
 def explained(cls: type[T]) -> type[T]:
-    """Makes a constructor name the argument that was meant by an unknown name, and check `rngs`.
+    """Makes a constructor suggest an argument for an unknown name, and check `rngs`; a class decorator.
 
     Args:
         cls: The module class. If its constructor takes `**kwargs`, they are arguments of its class `_cell`.
@@ -70,12 +70,12 @@ def explained(cls: type[T]) -> type[T]:
 
 
 def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> None:
-    """Raises if an argument has a name that a module does not know.
+    """Raises if an argument has an unknown name.
 
     Args:
         owner: The module's name.
         given: Names of arguments.
-        accepted: The names that it knows.
+        accepted: The names that the module accepts.
 
     Raises:
         TypeError: If there is an unknown name; the message suggests a known one.

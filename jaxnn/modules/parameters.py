@@ -1,4 +1,4 @@
-"""Parameters of modules: their creation, and the dtype of their use."""
+"""Creation of the parameters of modules, and casts to the dtype to compute in."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -14,7 +14,7 @@ from jaxnn.modules.names import explained
 
 
 class Pool(nnx.Module):
-    """The window of a pooling module."""
+    """Base class of pooling modules: the window and its options."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class MaxPool(Pool):
     """Maximum pooling, `functional.max_pool`.
 
     Args:
-        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
-            for sequences.
+        kernel_size: Size of the window, one int per spatial axis. A single int means a square over two axes; for
+            sequences write a tuple of one entry, `(2,)`.
         stride: As in `functional.max_pool`.
         padding: As in `functional.max_pool`.
         dilation: As in `functional.max_pool`.
@@ -67,8 +67,8 @@ class AvgPool(Pool):
     """Average pooling, `functional.avg_pool`.
 
     Args:
-        kernel_size: Size of the window, one int per spatial axis; a single int is a square over two axes, and `(2,)` is
-            for sequences.
+        kernel_size: Size of the window, one int per spatial axis. A single int means a square over two axes; for
+            sequences write a tuple of one entry, `(2,)`.
         stride: As in `functional.avg_pool`.
         padding: As in `functional.avg_pool`.
         dilation: As in `functional.avg_pool`.
@@ -105,7 +105,7 @@ class Flatten(nnx.Module):
     """Joins the last `axes` axes into one, for example those of pictures before a dense layer.
 
     Args:
-        axes: Number of axes that become one.
+        axes: Number of axes to join.
 
     Raises:
         ValueError: If `axes` is below 1.

@@ -16,8 +16,8 @@ _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
 class ByReference:
     """A function that is compared, copied and pickled by reference, as plain functions of Python are.
 
-    `copy.deepcopy` turns `jnp.tanh`, `jax.nn.relu` and all results of `jax.jit` into other functions, and `pickle`
-    refuses them.
+    `copy.deepcopy` makes new objects of `jnp.tanh`, `jax.nn.relu` and all results of `jax.jit`, and `pickle` refuses
+    them.
 
     Args:
         function: The function.
@@ -98,5 +98,5 @@ def _given(value: Any) -> Any:
 
 
 def static_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function by reference; one that holds arrays (a module, a pytree) itself, so that Flax sees them."""
+    """Returns the function by reference, or unchanged if it holds arrays (a module, a pytree) that Flax must see."""
     return ByReference(function) if jax.tree_util.all_leaves([function]) else function

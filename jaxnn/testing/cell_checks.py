@@ -1,4 +1,4 @@
-"""The checks of `assert_cell`, and their common part: the cell under test, a state, and the tolerance."""
+"""The checks of `assert_cell`, and what they share: the cell under test, a state, and the tolerance."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -48,7 +48,7 @@ class Subject:
         assert_same(got, expected, self.reduction, self.roundings, what)
 
     def _rounded(self, array: jax.Array) -> jax.Array:
-        # In half precision one way rounds where another does not, which shows in the float32 parts of the state.
+        # In half precision two computations round at different places, which shows in the float32 parts of the state.
         half = jnp.finfo(self.x.dtype).bits < 32 and jnp.issubdtype(array.dtype, jnp.floating)
         return array.astype(self.x.dtype) if half else array
 
@@ -67,7 +67,7 @@ class Subject:
         return self._weighed(self.cell.step)
 
     def _weighed(self, step: Function) -> Callable[..., Any]:
-        """The gradients of the weighted sum of a step's result, and the result."""
+        """The gradients of a weighted sum of a step's result, and the result."""
         weights = random_like(self.state, self.seed + 1)
 
         def run(params: Tree, state: Tree, x: jax.Array) -> tuple[jax.Array, Tree]:
@@ -83,7 +83,7 @@ def _step(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tr
 
 
 def check_shapes(cell: Cell, params: Tree, x: jax.Array) -> None:
-    """Shapes, dtypes and structure of what the cell returns, for several batches."""
+    """Checks shapes, dtypes and structure of what the cell returns, for several batch shapes."""
     try:
         hash(cell)
     except TypeError as error:
@@ -151,7 +151,7 @@ def _check_affine(s: Subject) -> None:
 
 
 def _broadcast(part: Tree, state: Tree, name: str) -> Tree:
-    """A part of an affine form in the shapes of the state, to which it has to broadcast."""
+    """Broadcasts a part of an affine form to the shapes of the state."""
     _same_structure(part, state, f"cell.affine: {name} against the state")
 
     def broadcast(array: Any, like: jax.Array) -> jax.Array:
@@ -193,7 +193,7 @@ def _check_algorithms(s: Subject) -> None:
     for options in ({}, masks, {**masks, "reverse": True}):
         expected = _run(s, "scan", options)
         for name in ALGORITHMS:
-            # "scan" is what the others are compared with, and "auto" is one of them: `_check_time` runs it.
+            # "scan" is the reference of the others, and "auto" is one of them: `_check_time` runs it.
             if name in ("scan", "auto"):
                 continue
             try:

@@ -30,27 +30,28 @@ def assert_cell(
 
     The checks use the dtype of `x`; if float64 is enabled, float64 inputs and parameters make the comparisons sharper.
 
-    - `"step"`: `zero_state`, `step` and `output` return arrays `(*batch, ...)`; `step` keeps the state's shapes and
-      dtypes, and returns the same for the same arguments, also in a new trace. The cell is hashable.
-    - `"batch"`: each sequence of a batch gives the same as alone, with any number of batch axes.
-    - `"project"`: `advance` after `project` is `step`, in values and gradients, and `project` gives the same for all
-      steps at once and for one.
-    - `"affine"`: `a * state + b` is `step`, in values and gradients.
-    - `"jacobian"`: the derivative of a step by its state is zero outside `cell.jacobian`, at several states, inputs and
-      parameters around `params`. `"diagonal"` lets each element act on itself alone. `Blocks(n)` lets neighbours along
-      the last axis of one array act on each other, or the elements at one position of `n` arrays of one shape.
+    - `"step"`: `zero_state`, `step` and `output` return arrays `(*batch, ...)`. `step` keeps the shapes and dtypes of
+      the state, and returns the same values for the same arguments, also in a new trace. The cell is hashable.
+    - `"batch"`: each sequence of a batch gives the same result as alone, with any number of batch axes.
+    - `"project"`: `advance` after `project` equals `step`, in values and gradients, and `project` gives the same for
+      all steps at once as for one.
+    - `"affine"`: `a * state + b` equals `step`, in values and gradients.
+    - `"jacobian"`: the derivative of a step by its state is zero outside of the structure `cell.jacobian`, at several
+      states, inputs and parameters around `params`. `"diagonal"` lets each element act on itself alone. `Blocks(n)`
+      lets neighbours along the last axis of one array act on each other, or the elements at one position of `n` arrays
+      of one shape.
     - `"time"`: lengths, masks, resets, reversal, chunks, streaming and their gradients, as in
       `assert_sequence_invariant`, by the algorithm "auto".
-    - `"algorithms"`: every algorithm that serves gives the values and gradients of "scan", going forward, and both ways
-      with lengths, a mask and resets. `fused` is checked so.
+    - `"algorithms"`: every algorithm that supports the cell gives the values and gradients of "scan": forward, and in
+      both directions with lengths, a mask and resets. This is the check of `fused`.
 
     Args:
         cell: The cell.
         params: Its parameters.
         x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps.
-        checks: Names of the checks. Default: all that concern the cell.
-        state: The state to check at, `(batch, ...)`. Default: normal numbers; give a state if not every number
-            is a valid state.
+        checks: Names of the checks. Default: all that apply to the cell.
+        state: The state to check at, `(batch, ...)`. Default: random normal values; pass a state if not every value is
+            valid.
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
         roundings: See `tolerance`. Default: 8 per time step.
@@ -58,8 +59,8 @@ def assert_cell(
 
     Raises:
         AssertionError: If a check fails; the message names the part of the cell and the worst element.
-        ValueError: If a check is unknown, the cell lacks the part that it checks or is no functional cell, or `x` does
-            not fit.
+        ValueError: If a check is unknown or needs a part that the cell lacks, `cell` is not a functional cell, or `x`
+            does not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -85,7 +86,7 @@ def assert_cell(
     parts = [name for name in get_args(CellCheck) if getattr(cell, name, True) is not None]
     lacks = sorted(set(checks or ()) - set(parts))
     if lacks:
-        raise ValueError(f"checks: expected those that concern the cell, got {lacks[0]!r} without cell.{lacks[0]}")
+        raise ValueError(f"checks: expected those that apply to the cell, got {lacks[0]!r} without cell.{lacks[0]}")
     values = as_array(x)
     axes = cell.feature_axes + 2
     if (

@@ -38,12 +38,12 @@ def assert_close(
         magnitude: Tree of arrays `Σ |a_i| |b_i|` behind each element. Default: the largest `|expected|` of each
             leaf.
         accumulate: See `tolerance`.
-        what: Name of the result, for the message.
+        what: Name of the result for the message.
 
     Raises:
-        AssertionError: If the structure, a shape or a value differs. The message names the worst element by its
-            path in the tree and its index, both values, the error in units of the tolerance, and a common factor of all
-            elements, if there is one.
+        AssertionError: If the structure, a shape or a value differs. The message names the worst element by its path in
+            the tree and its index, with both values and the error in units of the tolerance. If all elements are off by
+            a common factor, it names that too.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,7 +69,7 @@ def assert_close(
 
 
 def assert_same(got: Tree, expected: Tree, reduction: int, roundings: int, what: str) -> None:
-    """Asserts that two computed results agree. Both round, so they may differ by the roundings of two results."""
+    """Asserts that two computed results agree; both round, so the tolerance allows for the roundings of two results."""
     assert_close(got, expected, reduction=4 * reduction, roundings=4 * roundings, what=what)
 
 
@@ -152,7 +152,7 @@ class _Leaf:
 
 
 def _common_factor(leaves: list[_Leaf]) -> float | None:
-    """Finds a common factor of all elements, if there is one, for example of a gradient scaled by two."""
+    """Finds a common factor between all elements, if there is one, for example for a gradient scaled by two."""
     if sum(np.count_nonzero(leaf.expected) for leaf in leaves) < 2:
         return None  # a single element always differs by a factor
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Counting what should happen once or never: traces of jitted functions, operations in a compiled program."""
+"""Counters of traces, compilations and the operations in a compiled program."""
 
 import collections
 import contextlib
@@ -13,8 +13,8 @@ import jax
 def record_traces() -> Iterator[collections.Counter[str]]:
     """Counts every trace of a jitted function while the block runs, by the function's name.
 
-    For functions that are jitted inside a library or a training loop. A function that is jitted inside another jitted
-    one is part of that one. Jitted helpers of JAX are counted too.
+    This suits functions that are jitted inside a library or a training loop. A jitted function that is called inside
+    another one is part of that trace. Jitted helpers of JAX are counted too.
 
     Yields:
         Counter of traces by name; it fills as the block runs.
@@ -40,10 +40,22 @@ def record_traces() -> Iterator[collections.Counter[str]]:
 
 @contextlib.contextmanager
 def record_compilations() -> Iterator[list[str]]:
-    """Records the names of all programs that are compiled while the block runs, or taken from a cache on disk.
+    """Records the names of all programs that are compiled, or read from the cache on disk, while the block runs.
 
     Yields:
         List of names; it fills as the block runs.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import testing
+        >>> @jax.jit
+        ... def triple(x):
+        ...     return 3 * x
+        >>> with testing.record_compilations() as names:
+        ...     _ = triple(jnp.ones(5)), triple(jnp.zeros(5))
+        >>> sum("triple" in name for name in names)
+        1
     """
     names: list[str] = []
     with _listening("/jax/core/compile/backend_compile_duration", names.append):
@@ -69,15 +81,15 @@ def _listening(wanted: str, report: Callable[[str], None]) -> Iterator[None]:
 def assert_traces(n: int, name: str) -> Iterator[None]:
     """Asserts that a jitted function is traced exactly `n` times while the block runs.
 
-    It needs no access to the function. To bound the traces of a function before you jit it, over the whole program,
-    wrap it in `chex.assert_max_traces`.
+    It needs no access to the function. To limit the traces of a function of yours over the whole program, wrap it in
+    `chex.assert_max_traces` before you jit it.
 
     Args:
-        n: Number of traces; 0 for what must already be compiled.
+        n: Number of traces; 0 if the function must already be compiled.
         name: Name of the function.
 
     Raises:
-        AssertionError: If it is traced more or less often.
+        AssertionError: If the number of traces differs.
 
     Example:
         >>> import jax
@@ -102,7 +114,7 @@ def assert_traces(n: int, name: str) -> Iterator[None]:
 
 
 def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = True) -> collections.Counter[str]:
-    """Counts the operations of the compiled program by their HLO names, also those inside fusions.
+    """Counts the operations of a compiled program by HLO name, including those inside fusions.
 
     Args:
         function: A function, jitted or not.
@@ -111,7 +123,7 @@ def compiled_ops(function: Callable[..., Any], *args: Any, optimized: bool = Tru
 
     Returns:
         Counter, for example `{"convolution": 1, "transpose": 2}`. A call of a library or of Python is counted as
-        "custom-call" and under its target, as in "custom-call:xla_ffi_python_cpu_callback".
+        "custom-call" and also under its target, for example "custom-call:xla_ffi_python_cpu_callback".
 
     Example:
         >>> import jax.numpy as jnp

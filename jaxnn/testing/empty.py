@@ -1,4 +1,4 @@
-"""Layers on axes of size zero and one: the values of the definition, or a refusal in one sentence."""
+"""Checks of layers on axes of size zero and one: correct values, or a clear error."""
 
 import itertools
 import warnings
@@ -18,7 +18,7 @@ Tree = Any
 
 
 def check_single(layer: Layer, dtype: str) -> None:
-    """Axes of size one: a layer gives what its oracle gives, or refuses."""
+    """Axes of size one: a layer gives what its oracle gives, or raises an error."""
     for args in _resized(layer, dtype, 1):
         _compare(layer, args)
 
@@ -55,9 +55,9 @@ def _compare(layer: Layer, args: Args) -> None:
 
 
 def _resized(layer: Layer, dtype: str, size: int) -> Iterator[Args]:
-    """The arguments with axes of equal size cut to `size`, in every combination that the layer takes.
+    """The arguments with axes of equal size cut to `size`, in every combination that the layer accepts.
 
-    It must refuse the others by a `ValueError` or a `TypeError`, from the shapes alone.
+    For the others it must raise a `ValueError` or a `TypeError`, from the shapes alone.
     """
     leaves, tree = jax.tree.flatten(layer.cast(dtype))
     taken: list[set[tuple[int, int]]] = []
@@ -65,7 +65,8 @@ def _resized(layer: Layer, dtype: str, size: int) -> Iterator[Args]:
         choices = [[None, *(axis for axis, n in enumerate(leaf.shape) if n == whole)] for leaf in leaves]
         for axes in sorted(itertools.product(*choices), key=lambda axes: len(axes) - axes.count(None)):
             which = {(i, axis) for i, axis in enumerate(axes) if axis is not None}
-            # What takes a part of its arguments empty takes them all; of size one, a part may be broadcast.
+            # A layer that accepts some empty arguments accepts the rest empty too. With size one, some may be
+            # broadcast.
             if not which or (size == 0 and any(smaller <= which for smaller in taken)):
                 continue
             cut = [

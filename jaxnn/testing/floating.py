@@ -27,7 +27,7 @@ def cast_floating(tree: Tree, dtype: DTypeLike) -> Tree:
 
 
 def as_arguments(args: Any) -> tuple[Tree, ...]:
-    """The arguments of a call as a tuple; raises for one argument alone, whose rows would be arguments."""
+    """The arguments of a call as a tuple; raises for a single array, whose rows would become arguments."""
     if not isinstance(args, list | tuple):
         raise ValueError(f"args: expected a tuple of arguments, got {type(args).__name__}; write (x,).")
     return tuple(args)
@@ -51,9 +51,9 @@ def to_float64(tree: Tree) -> Tree:
 
 @contextlib.contextmanager
 def computing_in(dtype: DTypeLike, precision: str | None = "highest") -> Iterator[None]:
-    """Enables float64, and products in the precision of their dtype.
+    """Computes in `dtype`: enables x64 if necessary, and products in full precision.
 
-    By default GPUs and TPUs round the factors of a product to fewer bits than float32 has.
+    By default GPUs and TPUs round the factors of a product to fewer bits than float32.
     """
     wide = jnp.finfo(dtype).bits == 64 or bool(jax.config.read("jax_enable_x64"))
     with jax.enable_x64(wide), jax.default_matmul_precision(precision):

@@ -1,4 +1,4 @@
-"""Derivatives against finite differences: forward and reverse mode, first and higher order."""
+"""Checks of derivatives by finite differences: forward and reverse mode, any order."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,30 +36,30 @@ def assert_gradients(
 
     .. math:: D = \frac{f(x + h v) - f(x - h v)}{2 h}, \qquad h = \varepsilon^{1/3}
 
-    is compared with the Jacobian-vector product J v (forward mode, every element of the output) and with the product wᵀ
-    J v formed from the gradient wᵀ J (reverse mode). Its error is of the order ε^{2/3}: 4e-11 in float64. Where they
-    differ, the whole gradient is formed element by element, to name the worst.
+    is compared with the Jacobian-vector product J v (forward mode, every element of the output), and wᵀ D is compared
+    with (wᵀ J) v, formed from the gradient wᵀ J (reverse mode). The error of D is of the order ε^{2/3}: 4e-11 in
+    float64. If they differ, the gradient is computed element by element to name the worst one.
 
-    At a kink (ReLU at 0, a tie in max pooling) finite differences cannot decide which derivative is right: choose
-    inputs away from kinks, and compare the gradient at the kink with an oracle by `assert_close_to_oracle`.
+    At a kink (ReLU at 0, a tie in max pooling) finite differences cannot tell which derivative is right. Choose inputs
+    away from kinks, and compare the gradient at a kink with an oracle by `assert_close_to_oracle`.
 
     Args:
         function: Function of the arguments that returns a tree of arrays, whose floating leaves are differentiated.
         args: Positional arguments, pytrees of arrays of about unit size. Leaves that are not floating stay fixed.
         modes: "fwd" (`jax.jvp`), "rev" (`jax.vjp`) or both.
-        order: 2 checks second derivatives as well: the gradient's own derivatives, in all modes; and so on.
+        order: Highest order to check. 2 also checks the derivatives of the gradient, in all modes, and so on.
         argnums: Positions of the arguments to differentiate. Default: all.
-        dtype: Dtype of the computation. float64, the default, works without the global x64 flag; check a
-            device or kernel without float64 in float32, with a coarse tolerance of 0.5 %.
+        dtype: Dtype of the computation. float64, the default, works without the global x64 flag. Use float32 for a
+            device or kernel without float64; its tolerance of 0.5 % is coarse.
         directions: Number of random directions.
         rtol: Allowed difference relative to the largest value and derivative. Default: 200 ε^{2/3}.
-        search_limit: Largest number of elements, chosen at random, in the search for the worst one.
+        search_limit: Largest number of elements, chosen at random, to search for the worst one.
         seed: Seed of the directions.
 
     Raises:
         AssertionError: If a derivative is wrong. The message names the mode, the worst input element (argument, path,
             index), both values and the common factor, if there is one.
-        ValueError: If a mode is unknown, the order is not positive, or nothing in the inputs or outputs is floating.
+        ValueError: If a mode is unknown, the order is not positive, or the inputs or outputs contain no floats.
 
     Example:
         >>> import jax
@@ -99,7 +99,7 @@ def assert_gradients(
                     except AssertionError as error:
                         failure = error
                 if failure is not None:
-                    # Slower, but it names the element. If it finds no fault, the first message is raised.
+                    # Slower, but it names the element. If it finds no error, the first message is raised.
                     derivatives.check_elements(mode, what, paths, search_limit)
                     raise failure
             if level < order:
@@ -138,7 +138,7 @@ class _Derivatives:
 
         # One program for everything, because compilation takes most of the time.
         self.compiled = compiled
-        # Rounding in f is divided by the step: f itself belongs to the scale of the difference's error.
+        # The rounding error of f is divided by the step, so the error of the difference also scales with f.
         self.height = max(largest(leaf) for leaf in self.values(inputs))
 
     def values(self, x: list[np.ndarray]) -> list[np.ndarray]:
@@ -160,7 +160,7 @@ class _Derivatives:
             scale = self.height + max(largest(leaf) for leaf in expected)
             assert_within(got, expected, lambda *_: self.rtol * scale, what=what)
         else:
-            # Terms cancel in the product with the cotangent; their errors do not.
+            # The terms of the product with the cotangent may cancel, but their errors do not.
             scale = self.height + math.sqrt(_dot(expected, expected))
             slope = _dot(self.compiled(self.inputs, direction)[2], direction)
             assert_within(slope, _dot(self.cotangent, expected), lambda *_: self.rtol * scale, what=what)

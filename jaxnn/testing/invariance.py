@@ -31,19 +31,19 @@ def assert_invariant(
     reduction: int | None = None,
     roundings: int = 2,
 ) -> None:
-    """Asserts that a function gives the same under every transformation.
+    """Asserts that a function gives the same results under every transformation.
 
-    - `"jit"`: two plain calls agree bit for bit (no state that leaks from call to call); the compiled call agrees
-      with the plain one, also for other values of the same shapes, which must not trace again; no tracer escapes.
+    - `"jit"`: two plain calls agree bit for bit, so no state leaks from call to call. The compiled call agrees with the
+      plain one, also for other values of the same shapes, which must not trace again. No tracer leaks.
     - `"vmap"`: `jax.vmap` over `batch_axes` equals a Python loop, and so does the gradient.
-    - `"batch"`: the function itself, given one and two leading batch axes, equals the loop. For functions that take
-      any number of batch axes, with arguments whose batch axis is 0 or None.
+    - `"batch"`: the function itself, called with one and two leading batch axes, equals the loop. This is for functions
+      that take any number of batch axes; the batch axis of each argument is 0 or None.
     - `"remat"`: `jax.checkpoint` changes neither values nor gradients.
-    - `"dtype"`: bfloat16, float16, float32 and float64 come out as they went in, and no intermediate result is promoted
-      (traced under strict dtype promotion, with x64 enabled and without).
+    - `"dtype"`: results have the dtype of the inputs, bfloat16, float16, float32 or float64, and no intermediate result
+      is promoted (traced under strict dtype promotion, with x64 enabled and without).
 
-    Other values are the shuffled elements of each array, so that properties of the set of values (lengths, labels, no
-    ties) still hold. Each check compares within the tolerance of `tolerance`, since fusing reorders sums.
+    The other values are the elements of each array in another order, so that properties of the set of values (lengths,
+    labels, no ties) still hold. Checks compare within the tolerance of `tolerance`, since fusion reorders sums.
 
     Args:
         function: Function of the arguments that returns a tree of arrays.
@@ -51,8 +51,8 @@ def assert_invariant(
         checks: Names of the checks.
         batch_axes: As `in_axes` of `jax.vmap`: the batch axis of each argument, None for a shared argument.
         dtypes: Floating dtypes to check.
-        output_dtype: Function from the dtype of the inputs to that of the outputs, one dtype or a prefix of the output
-            tree. Default: the same dtype. For example for a cell state that stays float32.
+        output_dtype: Function from the dtype of the inputs to that of the outputs: one dtype, or a prefix of the output
+            tree. Default: the same dtype. Use it, for example, for a cell state that stays float32.
         reduction: Number of products in each sum. Default: the size of the largest argument.
         roundings: See `tolerance`.
 
@@ -68,7 +68,7 @@ def assert_invariant(
         >>> testing.assert_invariant(lambda x: x * jnp.float32(2), (x,), checks=["dtype"])
         Traceback (most recent call last):
         ...
-        AssertionError: <lambda>, dtype: bfloat16 is promoted half way...
+        AssertionError: <lambda>, dtype: bfloat16 is promoted in an intermediate result...
     """
     check_names("checks", checks, _CHECKS)
     given: tuple[Tree, ...] = jax.tree.map(as_array, as_arguments(args))
@@ -173,7 +173,7 @@ def _check_dtype(
                     result = jax.eval_shape(function, *_shapes(args, dtype))
                 except (jax.dtypes.TypePromotionError, TypeError) as error:
                     raise AssertionError(
-                        f"{name_of(function)}, dtype: {where} is promoted half way\n{error}"
+                        f"{name_of(function)}, dtype: {where} is promoted in an intermediate result\n{error}"
                     ) from error
             expected = jax.tree.broadcast(output_dtype(dtype), result)
             for (path, leaf), due in zip(jax.tree.leaves_with_path(result), jax.tree.leaves(expected), strict=True):
@@ -195,10 +195,10 @@ _CHECKS: dict[str, Callable[..., None]] = {
 
 
 def _with_gradient(function: Callable[..., Tree], args: tuple[Tree, ...]) -> list[Callable[..., tuple[Tree, Any]]]:
-    """The function and the gradient of a random projection by the floating leaves, as one function to compile.
+    """The function, and the gradient of a random projection of its result, as one function to compile.
 
-    Without floating leaves the gradient is None. If the gradient cannot be traced, a function of the
-    values alone comes first.
+    Without floating leaves the gradient is None. If the gradient cannot be traced, a function of the values alone comes
+    first.
     """
 
     def values(*args: Tree) -> tuple[Tree, None]:
@@ -244,7 +244,7 @@ def _shuffle(tree: Tree, seed: int) -> Tree:
 
 
 def map_axes(function: Callable[..., Tree], axes: tuple[Any, ...], *trees: tuple[Tree, ...]) -> tuple[Tree, ...]:
-    """Calls `function(axis, *subtrees)` wherever `axes`, a prefix of the trees, has an axis or None."""
+    """Calls `function(axis, *subtrees)` for each axis or None in `axes`, a prefix of the trees."""
     return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
 
 

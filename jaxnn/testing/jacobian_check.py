@@ -1,4 +1,4 @@
-"""Whether elements of a cell's state act on each other as `Cell.jacobian` says, and no others."""
+"""Check that `Cell.jacobian` is the true structure of a cell's Jacobian."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ Tree = Any
 
 
 def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed: int, given: bool) -> None:
-    """Asserts that a cell's `jacobian` is true, at its parameters and beside them.
+    """Asserts that a cell's `jacobian` is true, at its parameters and near them.
 
     The derivatives are computed at the state, if it was `given`, or at states drawn like it.
     """
@@ -25,7 +25,7 @@ def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed:
     names = [f"state{jax.tree_util.keystr(path)}.ravel()" for path, _ in jax.tree.leaves_with_path(state)]
     for trial in range(3):
         noise, drawn, inputs = random_like((params, state, x), seed + trial)
-        # First at the parameters themselves, then near them, where zeros of an initialiser are no longer zero.
+        # First at the parameters themselves, then near them, where zeros from an initialiser are no longer zero.
         moved = jax.tree.map(lambda p, n, trial=trial: p + (0.3 * trial * n).astype(p.dtype), params, noise)
         before = at(state if given else drawn, trial % x.shape[0])
         for source, of_source in zip(names, derivatives(moved, before, inputs[0, trial]), strict=True):
@@ -41,7 +41,7 @@ def check_jacobian(cell: Cell, params: Tree, state: Tree, x: jax.Array, *, seed:
 
 
 def _acting(claim: Any, state: Tree) -> Callable[[bool, tuple[int, ...]], np.ndarray]:
-    """The claim of a cell: `(of one array, shape) -> bool` of that shape, which elements may act on which."""
+    """The claim of a cell as `(within one array, shape) -> bool` of that shape: which elements may act on which."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     if claim == "diagonal":
         return lambda same, shape: np.eye(shape[0], shape[1]) * same > 0

@@ -1,4 +1,4 @@
-"""The layer that `layer_checks` checks: a function, how to make its arguments, and how far results may differ."""
+"""The layer that `layer_checks` checks: its function, its arguments and its tolerance."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Layer:
 
     @property
     def mapped(self) -> bool:
-        """Whether an argument differs from example to example."""
+        """Whether any argument has a batch axis."""
         return any(axis is not None for axis in jax.tree.leaves(self.batch_axes))
 
     @property
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def derivable(self) -> bool:
-        """Whether there are floating-point numbers to derive by, and to derive."""
+        """Whether both arguments and results contain floating-point numbers, so that there are derivatives."""
         args = self.cast(np.float32)
         return all(any(map(is_floating, jax.tree.leaves(tree))) for tree in (args, self.shape(args)))
 

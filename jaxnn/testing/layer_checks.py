@@ -32,41 +32,44 @@ def layer_checks(
     without: Sequence[str] = (),
     seed: int = 0,
 ) -> Callable[[MakeArgs], Test]:
-    """Makes a test for each property of a layer and each dtype; a decorator of the function that makes arguments.
+    """Makes one test for each property of a layer and each dtype; decorates the function that makes the arguments.
 
-    The package installs a plugin of pytest, which gives each of them an id: `test_dense[values-bfloat16]`,
-    `test_dense[jit-float32]`, ..., so that `pytest -k half_gradients` runs that property of all layers. Without pytest,
+    The package installs a pytest plugin, which gives each test an id, `test_dense[values-bfloat16]`,
+    `test_dense[jit-float32]` and so on. So `pytest -k half_gradients` runs one property of all layers. Without pytest,
     call the values of the dictionary `test_dense.layer_checks`, whose keys are the ids.
 
-    - `values`: the oracle's, in bfloat16, float16, float32 and float64 (`assert_close_to_oracle`).
-    - `dtype`: each dtype comes out as it went in and is not promoted half way (`assert_invariant`).
-    - `jit`, `vmap`, `batch`, `remat`: each changes nothing, and two calls trace once (`assert_invariant`).
-    - `gradients`: those of finite differences, in float64 (`assert_gradients`).
-    - `half_gradients`: derivatives in bfloat16 and float16 are those in float64 of the same numbers, up to roundings of
-      the narrow dtype. The numbers are positive. With `batch`, 300 examples: a sum in bfloat16 sticks at 256.
-    - `empty`: with axes of size zero the layer gives what its oracle gives, under derivatives and `jax.checkpoint` too,
-      or it refuses by a `ValueError` or `TypeError`; no examples give an axis of size zero under `jax.vmap`,
-      `jax.lax.scan` and `batch`.
-    - `single`: likewise with axes of size one.
-    - `static`: the structure of the arguments and the layer are hashable, and a pickle of them is equal and computes
-      the same.
+    - `values`: results agree with the oracle, in bfloat16, float16, float32 and float64 (`assert_close_to_oracle`).
+    - `dtype`: results have the dtype of the inputs, and no intermediate result is promoted (`assert_invariant`).
+    - `jit`, `vmap`, `batch`, `remat`: the transformation changes nothing, and two calls trace once
+      (`assert_invariant`).
+    - `gradients`: derivatives agree with finite differences, in float64 (`assert_gradients`).
+    - `half_gradients`: derivatives in bfloat16 and float16 agree with those in float64 for the same values, up to
+      roundings of the narrow dtype. The values are made positive. With `batch`, there are 300 examples, because a sum
+      of ones in bfloat16 stagnates at 256.
+    - `empty`: with axes of size zero the layer gives what its oracle gives, and its derivatives agree with each other
+      and with `jax.checkpoint`; or it raises a `ValueError` or `TypeError`. A batch without examples gives an axis of
+      size zero under `jax.vmap`, `jax.lax.scan` and `batch`.
+    - `single`: with axes of size one the layer gives what its oracle gives, or raises a `ValueError` or `TypeError`.
+    - `static`: the structure of the arguments and the layer are hashable, and their pickled copies are equal and
+      compute the same.
     - `eager`: a second equal call without `jax.jit` compiles nothing, nor does a second gradient.
-    - `export`: one program of `jax.export` for CPU, CUDA and TPU serves every batch. Skipped without flatbuffers.
+    - `export`: one program of `jax.export` for CPU, CUDA and TPU works for every batch size. Skipped without
+      flatbuffers.
 
     Args:
         function: The layer: a function of pytrees of arrays that returns one.
-        oracle: The same in NumPy and float64. Without one there are neither `values` nor `single`.
+        oracle: The same function in NumPy and float64. Without one, `values` and `single` are left out.
         batch_axes: As `in_axes` of `jax.vmap`: the batch axis of each argument, None for shared parameters.
         batch: Whether the layer itself takes any number of leading batch axes where `batch_axes` has 0.
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             argument.
         roundings: See `tolerance`.
-        derivative_roundings: Roundings to the dtype on the way to a derivative.
+        derivative_roundings: How often a value is rounded to the dtype on the way to a derivative.
         sum_of_products: As in `assert_close_to_oracle`.
         modes: Modes of differentiation, "fwd" and "rev".
         order: Highest order of the derivatives.
         output_dtype: As in `assert_invariant`.
-        without: Properties that do not concern the layer.
+        without: Properties to leave out.
         seed: Seed of the generator that the decorated function receives.
 
     Returns:
@@ -74,7 +77,7 @@ def layer_checks(
         pytrees of arrays, float64 where they are floating; use it at the top level of a file.
 
     Raises:
-        ValueError: If a name in `without` is no property.
+        ValueError: If a name in `without` is not a property.
 
     Example:
         >>> import jax, numpy as np

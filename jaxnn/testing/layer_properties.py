@@ -28,7 +28,7 @@ HALVES = ("bfloat16", "float16")
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms that programs are exported for."""
 LONG = 300
-"""Examples in a batch whose gradient shows in which dtype a layer adds: bfloat16 has no odd number beyond 256."""
+"""Examples in the batch whose gradient shows in which dtype a layer sums: bfloat16 has no odd integers above 256."""
 
 
 def _check_values(layer: Layer, dtype: str) -> None:
@@ -70,14 +70,14 @@ def _check_gradients(layer: Layer, dtype: str) -> None:
 
 
 def _check_half_gradients(layer: Layer, dtype: str) -> None:
-    """Derivatives against those in float64 of the same numbers, all positive, since sums of those do not cancel."""
+    """Compares derivatives with those in float64 of the same values, all positive so that sums do not cancel."""
     _skip_integers(layer)
     rng = np.random.default_rng(1)
     args = examples(layer.args(), layer.axes, LONG)[1] if layer.batch else layer.args()
     rounded = to_float64(cast_floating(jax.tree.map(_positive, args), dtype))
     _, leaves, _ = restrict_to_floating(layer.function, rounded)
     results = [leaf for leaf in jax.tree.leaves(layer.shape(cast_floating(rounded, dtype))) if is_floating(leaf)]
-    # Between one and the next number that a sum of 64 can hold in bfloat16.
+    # Larger than 1 by less than a sum of 64 in bfloat16 can resolve.
     weights = [[rng.uniform(1.05, 1.2, leaf.shape) for leaf in each] for each in (leaves, results)]
     weights = to_float64(cast_floating(weights, dtype))
 
@@ -143,7 +143,7 @@ def _check_eager(layer: Layer, dtype: str) -> None:
 
 
 def _check_export(layer: Layer, dtype: str) -> None:
-    """One program, written for CPU, CUDA and TPU and read again, serves batches of several sizes."""
+    """One program, exported for CPU, CUDA and TPU and read again, works for batches of several sizes."""
     try:
         import flatbuffers  # noqa: F401
     except ModuleNotFoundError:
@@ -187,7 +187,7 @@ PROPERTIES: dict[str, tuple[Check, tuple[str, ...]]] = {
 
 
 def applicable(layer: Layer) -> list[str]:
-    """The properties that concern a layer."""
+    """The properties that apply to a layer."""
     left_out = {
         *(() if layer.oracle else ("values", "single")),
         *(() if layer.mapped else ("vmap",)),

@@ -28,8 +28,8 @@ def assert_close_to_oracle(
 ) -> None:
     """Asserts that a function computed in `dtype` agrees with an oracle computed in float64.
 
-    The floating leaves of `args` are rounded to `dtype` first, and the oracle gets float64 copies of the rounded
-    values, so that only the error of the function remains. The function runs under `jax.jit`.
+    The floating leaves of `args` are first rounded to `dtype`, and the oracle receives float64 copies of the rounded
+    values. So only the error of the function remains. The function runs under `jax.jit`.
 
     Args:
         function: Function of JAX arrays that returns a tree of arrays.
@@ -37,15 +37,15 @@ def assert_close_to_oracle(
         args: Positional arguments, pytrees of arrays. Integer leaves (lengths, labels) and random keys stay
             unchanged.
         reduction: Number of products in each sum, from which the tolerance follows; see `tolerance`.
-        dtype: Floating dtype of the computation, float64 too.
+        dtype: Floating dtype of the computation; float64 works without the global x64 flag.
         roundings: See `tolerance`.
         sum_of_products: Whether each result is a sum of products of the arguments with constant, non-negative factors,
             as in a convolution, a dense layer or a mean. The scale of the error at each element, `Σ |a_i| |b_i|`, is
             then the oracle itself on the arguments' absolute values. Otherwise it is the largest value of each leaf of
             the result.
         accumulate: See `tolerance`.
-        precision: `jax.default_matmul_precision` meanwhile. By default products are exact to their dtype on any device;
-            None leaves it as it is.
+        precision: The `jax.default_matmul_precision` during the call. The default gives products in full precision on
+            every device; None keeps the current setting.
 
     Raises:
         AssertionError: As `assert_close`, naming the worst element.

@@ -1,4 +1,4 @@
-"""The checks of `assert_sequence_invariant`, and their common part: the layer under test and random arguments."""
+"""The checks of `assert_sequence_invariant`, and what they share: the layer under test and random arguments."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +57,7 @@ class Subject:
         assert_same(got, expected, self.reduction, self.roundings, f"{self.name}, {what}")
 
     def by_themselves(self, counts: np.ndarray, *, reverse: bool) -> tuple[Tree, Tree]:
-        """Each sequence cut to the steps that count and run alone; outputs elsewhere are zero, final states stacked."""
+        """Runs each sequence alone, cut to the steps that count; other outputs are zero, final states are stacked."""
 
         def run(params: Tree, x: jax.Array, state: Tree) -> dict[int, tuple[Tree, Tree]]:
             return {
@@ -266,12 +266,12 @@ CHECKS: dict[SequenceCheck, Callable[[Subject], None]] = {
 
 
 def sums(params: Tree, time: int, reduction: int | None, roundings: int | None) -> tuple[int, int]:
-    """The sources of a recurrence's tolerance: the products in a sum, and the roundings over all steps."""
+    """The numbers behind a recurrence's tolerance: products per sum, and roundings over all steps."""
     return reduction or max([1, *(np.size(leaf) for leaf in jax.tree.leaves(params))]), roundings or 8 * time
 
 
 def _placed(rows: jax.typing.ArrayLike, like: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Zeros like an array, with rows at some of its steps."""
+    """Zeros like an array, with the given rows at some of its steps."""
     whole = np.zeros_like(like)
     whole[steps] = rows
     return whole

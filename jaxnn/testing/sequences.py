@@ -30,24 +30,24 @@ def assert_sequence_invariant(
 ) -> None:
     """Asserts that a recurrent layer treats time correctly, whatever its formula.
 
-    The function chooses the lengths, from 0 to the whole time, the mask, the resets and, unless given, the initial
-    state. All results are compared with `layer(params, x[n])` on one sequence without padding.
+    The lengths (from 0 to all steps), the mask, the resets and, unless given, the initial state are generated. All
+    results are compared with `layer(params, x[n])` on one sequence without padding.
 
-    - `"padding"`: with `lengths`, each sequence gives the same as alone, cut to its length: outputs, final state, and
-      zeros past the end; length 0 returns the initial state. Inputs past the end have no effect, not even NaN and
-      infinity. With `reverse=True` too.
+    - `"padding"`: with `lengths`, each sequence gives the outputs and the final state that it gives alone, cut to its
+      length, and zeros past the end. Length 0 returns the initial state. Inputs past the end have no effect, not even
+      NaN and infinity. All of this also holds with `reverse=True`.
     - `"streaming"`: a loop of `step` gives the layer's outputs and final state.
-    - `"chunks"`: a sequence cut in chunks, each started with the final state of the one before, gives the same as
-      the whole. A layer that runs backward gets its chunks last to first.
+    - `"chunks"`: a sequence cut into chunks, each starting from the final state of the previous one, gives the same as
+      the whole. A layer that runs backward receives its chunks from last to first.
     - `"reversal"`: `reverse=True` gives the outputs of the sequence reversed within its length, reversed back, and
       the same final state: that of the first step, not of the last.
-    - `"gradients"`: gradients with respect to parameters, inputs and initial state are those of the sequences
-      alone: zero for inputs past a length, and finite even if these are NaN. No output depends on an input that
-      comes later in the layer's direction, nor on another sequence of the batch.
-    - `"resets"`: a sequence with `resets` gives the same as its parts alone, each from the state of `state=None`; the
+    - `"gradients"`: gradients with respect to parameters, inputs and initial state are those of the sequences alone.
+      They are zero for inputs past a length, and finite even if these are NaN. No output depends on an input that comes
+      later in the layer's direction, or on another sequence of the batch.
+    - `"resets"`: a sequence with `resets` gives the same as its parts alone, each starting as with `state=None`. The
       gradient of a part's outputs with respect to other parts is zero.
-    - `"mask"`: with `mask`, each sequence gives the same as alone without the masked steps: outputs, final state and
-      gradients, and zeros at the masked steps, whatever their inputs are.
+    - `"mask"`: with `mask`, each sequence gives the outputs, final state and gradients that it gives alone without the
+      masked steps, and zeros at these steps, whatever their inputs are.
 
     Args:
         layer: `layer(params, x, state=None, *, lengths=None, reverse=False, resets=None) -> (y, state)` with `x`
@@ -55,8 +55,7 @@ def assert_sequence_invariant(
             `mask=None` too. Outputs and states are arrays or trees of arrays of any rank. Bind options with
             `functools.partial`.
         params: Its parameters, any pytree.
-        x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps; their number is that of the
-            lengths tried.
+        x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps. More sequences try more lengths.
         checks: Names of the checks. Default: all but `"mask"`, and `"streaming"` where `step` is given.
         step: `step(params, state, x) -> state` with `x` of shape `(*batch, *features)`. For `"streaming"`.
         output: `output(params, state) -> y`, the output after a step; by default the state's first leaf. For
@@ -65,7 +64,8 @@ def assert_sequence_invariant(
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
         roundings: See `tolerance`. Default: 8 per time step.
-        state: The initial state, `(batch, ...)`. Default: normal numbers; give a state if not every number is valid.
+        state: The initial state, `(batch, ...)`. Default: random normal values; pass a state if not every value is
+            valid.
         seed: Seed of the initial state and the mask.
 
     Raises:

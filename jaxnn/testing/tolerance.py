@@ -1,4 +1,4 @@
-"""The largest error of a correct result, from the dtype and the length of the sums."""
+"""The largest error of a correct result, derived from the dtype and the length of the sums."""
 
 import math
 from typing import NamedTuple
@@ -16,10 +16,10 @@ class Tolerance(NamedTuple):
     """The error allowed at one element: `rtol * |expected| + scale * magnitude + floor`.
 
     Attributes:
-        rtol: Part that grows with the element itself: the rounding of the result.
-        scale: Part that grows with the magnitude of the summed terms, `Σ |a_i| |b_i|`; by cancellation it can be far
-            larger than the sum.
-        floor: The smallest normal number of the dtype; below it accelerators flush to zero.
+        rtol: Part in proportion to the element itself: the rounding of the result.
+        scale: Part in proportion to the magnitude of the summed terms, `Σ |a_i| |b_i|`, which can be far larger than
+            the sum if terms cancel.
+        floor: The smallest normal number of the dtype; accelerators flush smaller ones to zero.
     """
 
     rtol: float
@@ -49,15 +49,16 @@ def tolerance(
     .. math:: |\hat s - s| \le \min(n, \lambda \sqrt n)\, u \sum_i |a_i| |b_i|
 
     The factor n always holds (to first order in u). The factor λ√n, here with λ = 6, holds with probability almost one,
-    because rounding errors behave like independent ones and partly cancel. A tolerance that grows as n would hide real
-    mistakes in long sums; a fixed one raises false alarms. Sums in float16 and bfloat16 are taken to accumulate in
-    float32, so that only the last roundings are those of the narrow dtype.
+    because rounding errors behave as if they were independent and partly cancel. A tolerance that grows as n would hide
+    real mistakes in long sums, and a fixed one would raise false alarms. Sums in float16 and bfloat16 are assumed to
+    accumulate in float32, so that only the last roundings are those of the narrow dtype.
 
     Args:
-        dtype: Floating dtype of the result. For integers and booleans nothing is allowed.
+        dtype: Floating dtype of the result. Integers and booleans must be exact.
         reduction: Number of products in each sum: for a convolution, window size times input channels per group.
-        roundings: How often a value is rounded to `dtype` on its way to the result: 2 for a sum of products and a
-            bias; for a recurrence, about the number of steps times the roundings in one. They too grow as min(n, λ√n).
+        roundings: How often a value is rounded to `dtype` on its way to the result: 2 for a sum of products and a bias;
+            for a recurrence, about the number of steps times the roundings in each. Their sum also grows as min(n,
+            λ√n).
         accumulate: Dtype in which sums accumulate. Default: at least float32.
 
     Returns:
@@ -71,10 +72,10 @@ def tolerance(
         Theorem 3.1.
 
     Example:
-        >>> from jaxnn.testing import tolerance
-        >>> print(f"{tolerance('float32', reduction=576).scale:.1e}")
+        >>> from jaxnn import testing
+        >>> print(f"{testing.tolerance('float32', reduction=576).scale:.1e}")
         8.7e-06
-        >>> print(f"{tolerance('bfloat16', reduction=576).scale:.1e}")  # still summed in float32
+        >>> print(f"{testing.tolerance('bfloat16', reduction=576).scale:.1e}")  # still summed in float32
         3.9e-03
     """
     if reduction < 1 or roundings < 1:

@@ -1,9 +1,8 @@
 """Detects reads of device arrays by the host.
 
-On GPU and TPU `jax.transfer_guard` stops implicit transfers in both directions. On CPU it allows reads, since host
-and device share their memory. But a training loop that reads its loss on every step stalls an accelerator, and the
-tests that should detect this run on CPU. So this module watches the ways in which Python reads an array, on the array
-type.
+On GPU and TPU `jax.transfer_guard` stops implicit transfers in both directions. On CPU it allows reads, because host
+and device share memory. But a training loop that reads its loss in every step stalls an accelerator, and the tests that
+should detect this run on CPU. So this module patches the methods of the array type by which Python reads an array.
 """
 
 import collections
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# How Python code reads an array. `repr` and `format` are those of print and f-strings.
+# How Python code reads an array. `__repr__` and `__format__` serve print and f-strings.
 _READS = (
     *("__bool__", "__complex__", "__float__", "__hex__", "__index__", "__int__", "__oct__"),
     *("__format__", "__repr__", "__str__"),
@@ -29,13 +28,13 @@ _CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortra
 
 @contextlib.contextmanager
 def count_host_transfers() -> Iterator[collections.Counter[str]]:
-    """Counts how often this thread reads a JAX array from Python, by the kind of read.
+    """Counts how often Python code in this thread reads a JAX array, by kind of read.
 
-    Counted on every device: `float`, `int`, `bool` and conditions, `.item()`, `.tolist()`, printing and
-    f-strings, pickling, `np.asarray` and similar functions, and `jax.device_get` (called by these names), the latter as
-    "explicit", once for each array. Not counted on CPU: C code that reads the memory by the buffer protocol, as in
-    `memoryview(x)`, `np.exp(x)` and `a[:] = x`. Calls back to Python from inside a compiled program
-    (`jax.debug.print`) are part of the program: `compiled_ops` counts those.
+    Counted on every device: `float`, `int`, `bool` and conditions, `.item()`, `.tolist()`, printing and f-strings,
+    pickling, `np.asarray` and similar functions, and `jax.device_get`, if called by these names. `jax.device_get`
+    counts as "explicit", once for each array. Not counted on CPU: C code that reads the memory by the buffer protocol,
+    as in `memoryview(x)`, `np.exp(x)` and `a[:] = x`. Callbacks from a compiled program (`jax.debug.print`) are part of
+    the program; `compiled_ops` counts those.
 
     Yields:
         Counter of reads; it fills as the block runs.
@@ -69,7 +68,7 @@ def forbid_host_transfers() -> Iterator[None]:
     the block.
 
     Raises:
-        AssertionError: At the line that transfers.
+        AssertionError: Raised by the line that transfers.
 
     Example:
         >>> import jax
@@ -111,7 +110,7 @@ def _watched(report: Callable[[str, Any], None]) -> Iterator[None]:
         array_type = type(jnp.zeros(()))
     thread = threading.get_ident()
     explicit = False  # inside `jax.device_get`
-    inside = False  # reading one way often reads another way underneath
+    inside = False  # one kind of read often calls another
 
     def watch(way: str, read: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(read)

@@ -1,4 +1,4 @@
-"""Trees of arrays for the checks of recurrent layers: random ones, parts, sums to differentiate, and a quick `jit`."""
+"""Helpers of the checks of recurrent layers: random trees, parts of trees, sums to differentiate, a quick `jit`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def random_like(tree: Tree, seed: int) -> Tree:
 
 
 def total(tree: Tree, weights: Tree | None = None) -> jax.Array:
-    """Sums all elements, weighted, to one real number to differentiate; integers do not count."""
+    """Sums all elements, with weights, to one real number to differentiate; leaves out integers."""
     leaves = jax.tree.leaves(tree)
     factors = [None] * len(leaves) if weights is None else jax.tree.leaves(weights)
     parts = [
@@ -64,9 +64,9 @@ def stacked(trees: list[Tree]) -> Tree:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """`jax.jit` for what runs once or twice: on CPU without LLVM's optimisation, which takes most of the time.
+    """`jax.jit` for programs that run once or twice: on CPU it skips LLVM's optimisation, which takes most of the time.
 
-    A program with options cannot be part of another one, so a check that differentiates takes the function itself.
+    A program with compiler options cannot be part of another, so a check that differentiates uses the function itself.
     """
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=quick, **options)

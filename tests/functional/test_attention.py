@@ -118,7 +118,10 @@ def test_half_precision_stays_half():
     ("arguments", "message"),
     [
         ({"keys": _random(3, 5, 3)}, r"keys: expected the batch axes of query .*got shape \(3, 5, 3\)"),
-        ({"query": _random(2, 3)}, r"keys: expected .* got shape \(2, 5, 3\); one query .* query\[\.\.\., None, :\]"),
+        (
+            {"query": _random(2, 3)},
+            r"keys: expected .* got shape \(2, 5, 3\); a single query .* query\[\.\.\., None, :\]",
+        ),
         ({"keys": _random(2, 5, 4)}, r"query, keys: expected .*got \(2, 4, 3\) and \(2, 5, 4\)"),
         ({"values": _random(2, 6, 3)}, "values: expected the 5 steps of keys"),
         ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys: expected the dtype of query"),

@@ -270,7 +270,7 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
         ),
         (
             lambda m, s, t: filter_logits(jnp.ones(3), temperature=0.0),
-            "temperature: expected a finite number above 0, got 0.0; smaller",
+            "temperature: expected a finite number above 0, got 0.0; to keep only",
         ),
         (
             lambda m, s, t: filter_logits(jnp.ones(3), top_k=0),

@@ -89,5 +89,7 @@ def test_gradients_of_a_sharded_batch_need_no_mesh_set(case):
 
 
 def test_the_fused_algorithm_says_that_it_cannot():
-    with pytest.raises(ValueError, match="algorithm='fused' has no way over the devices of an explicit mesh"):
+    with pytest.raises(
+        ValueError, match="algorithm='fused' has no support for arrays that are sharded over an explicit mesh"
+    ):
         F.gru(GRU, *spread(X), algorithm="fused")

@@ -148,8 +148,8 @@ def test_matches_are_of_one_class_and_take_each_box_once():
     ("change", "message"),
     [
         ({"boxes": [[[0, 0, 1]]]}, r"boxes: expected \(n, 4\), left, top, right and bottom edge, got shape \(1, 3\)"),
-        ({"scores": []}, "scores: expected one entry a picture, 1 as in true_classes, got 0"),
-        ({"scores": [[]]}, "boxes: expected one score and class a box, got 1 boxes with 0 scores and 1 classes"),
+        ({"scores": []}, "scores: expected one entry per picture, 1 as in true_classes, got 0"),
+        ({"scores": [[]]}, "boxes: expected one score and class per box, got 1 boxes with 0 scores and 1 classes"),
         ({"true_classes": [[0, 1]]}, "and 1 true boxes with 2 classes"),
     ],
 )

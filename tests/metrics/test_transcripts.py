@@ -41,7 +41,7 @@ def test_rates_are_those_of_jiwer():
 @pytest.mark.parametrize(
     ("references", "hypotheses", "message"),
     [
-        (["a"], [], "hypotheses: expected one a reference, 1, got 0"),
+        (["a"], [], "hypotheses: expected one per reference, 1, got 0"),
         ([" "], ["a"], "references: expected at least one word, got none"),
     ],
 )

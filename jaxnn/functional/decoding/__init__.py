@@ -1,8 +1,8 @@
-"""Generating sequences token by token: greedy, by sampling, by beam search, each as one compiled loop.
+"""Decoders: greedy search, sampling and beam search token by token, and the decoders of CTC.
 
-All take a `step`: `(state, token) -> (logits, state)` with a token `(*batch,)` and logits `(*batch, vocabulary)`. The
-step holds in its closure whatever does not change from step to step (parameters, an encoder's outputs). Those of CTC
-(`ctc_greedy`, `ctc_beam_search`) take the logits of all frames instead.
+`greedy`, `sample` and `beam_search` run a `step` in one compiled loop: `(state, token) -> (logits, state)`, for a token
+`(*batch,)` and logits `(*batch, vocabulary)`. The step closes over what does not change from step to step (parameters,
+an encoder's outputs). `ctc_greedy` and `ctc_beam_search` take the logits of all frames.
 """
 
 from jaxnn.functional.decoding.beam import beam_search

@@ -1,4 +1,4 @@
-"""Generating by beam search: several sequences side by side, the best of which are continued."""
+"""Beam search: extends several partial sequences side by side and keeps the best."""
 
 from typing import Any
 
@@ -20,26 +20,26 @@ def beam_search(
     end: int | None = None,
     length_penalty: float | jax.Array = 0.0,
 ) -> Generated:
-    r"""Keeps the `beams` best beginnings at every step.
+    r"""Keeps the `beams` best partial sequences at every step.
 
     Sequences are ranked by
 
     .. math:: \frac{\log p(y)}{\left((5 + |y|) / 6\right)^\alpha}
 
-    with :math:`|y|` their number of tokens, the end token included, and :math:`\alpha` the length penalty. An ended
+    where :math:`|y|` is the number of tokens, the end token included, and :math:`\alpha` the length penalty. An ended
     sequence keeps its place until better ones replace it. With one beam per possible sequence the search is exhaustive;
-    with one beam it is `greedy`. Of equal continuations the first wins.
+    with one beam it is `greedy`. Ties go to the first continuation.
 
     Args:
-        step: `(state, token) -> (logits, state)`; it is mapped over the beams, so it sees the same shapes as in
+        step: `(state, token) -> (logits, state)`. It is mapped over the beams, so it sees the same shapes as in
             `greedy`, and arrays in its closure need no axis for the beams.
         state: The state before the first step; every leaf has the batch axes of `start` first.
         start: Integers `(*batch,)`, the token that the first step sees; not returned.
-        beams: Number of sequences to keep; known while tracing.
-        max_length: Largest number of tokens; known while tracing.
-        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
-        length_penalty: :math:`\alpha`; 0 ranks by probability alone, more favours longer sequences. May be traced; a
-            traced one that is not finite makes the log-probabilities NaN.
+        beams: Number of sequences to keep. Static under `jax.jit`.
+        max_length: Largest number of tokens. Static under `jax.jit`.
+        end: The token that ends a sequence; the loop stops when all have ended. Static under `jax.jit`.
+        length_penalty: :math:`\alpha`; 0 ranks by probability alone, a larger value favours longer sequences. May be
+            traced; a traced value that is not finite makes the log-probabilities NaN.
 
     Returns:
         Tokens `(*batch, beams, max_length)`, lengths and log-probabilities `(*batch, beams)`, best first. Where
@@ -54,9 +54,9 @@ def beam_search(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jaxnn.functional.decoding import beam_search
+        >>> from jaxnn import functional as F
         >>> logits = jnp.log(jnp.array([[0.6, 0.4, 0.0], [0.1, 0.0, 0.9], [0.0, 0.0, 1.0]]))
-        >>> made = beam_search(lambda s, t: (logits[t], s), (), jnp.array(0), beams=2, max_length=2, end=2)
+        >>> made = F.beam_search(lambda s, t: (logits[t], s), (), jnp.array(0), beams=2, max_length=2, end=2)
         >>> made.tokens[0].tolist(), round(float(jnp.exp(made.log_probs[0])), 2)
         ([0, 0], 0.36)
         >>> made.tokens[1].tolist(), made.lengths.tolist()
@@ -96,7 +96,7 @@ def beam_search(
         # A step adds `gains - cost`: logits below the best one, and the logarithm of their sum, one per beam.
         gains = logits - jnp.max(logits, axis=-1, keepdims=True)
         cost = jnp.log(jnp.sum(jnp.exp(gains), axis=-1))
-        # An ended sequence has one continuation, at no cost: the end token again. One of probability zero keeps it.
+        # An ended sequence has one continuation, at no cost: the end token again. So has a beam of probability zero.
         settled = done | jnp.isneginf(total.high)
         idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
         gains = jnp.where(settled[..., None], idle, gains)
@@ -122,7 +122,7 @@ def beam_search(
         return t + 1, state, token, tokens.at[..., t].set(token), lengths, plus(total, gain), done
 
     zeros = jnp.zeros((*batch, beams), jnp.int32)
-    # At first all beams are the same sequence: only one of them may be continued.
+    # At first all beams hold the same sequence, so only one of them may be continued.
     alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, zeros.shape, at) == 0, 0.0, -jnp.inf)
     total = Total(alone, jnp.zeros_like(alone))
     tokens = jnp.full((*batch, beams, max_length), fill, jnp.int32)

@@ -14,14 +14,14 @@ from jaxnn.kernels.accumulate import widened
 
 @exportable
 class Labelling(NamedTuple):
-    """Labels that CTC decoding found.
+    """Result of CTC decoding.
 
     Attributes:
         labels: Int32 `(*batch, max_length)`, or `(*batch, beams, max_length)` by beam search, best first. The blank
             fills the rest.
         lengths: Int32, the number of labels.
-        log_probs: Natural logarithm of the probability: of the one best alignment by `ctc_greedy`, of all alignments
-            that beam search followed by `ctc_beam_search`.
+        log_probs: Natural logarithm of a probability: of the best alignment for `ctc_greedy`, of all alignments that
+            the search followed for `ctc_beam_search`.
     """
 
     labels: jax.Array
@@ -34,16 +34,16 @@ def ctc_greedy(
 ) -> Labelling:
     """Takes the most probable class of each frame, joins repetitions and drops blanks.
 
-    This finds the most probable alignment, whose labels need not be the most probable ones: `ctc_beam_search` adds the
-    alignments of the same labels.
+    This finds the most probable alignment, whose labels need not be the most probable ones. `ctc_beam_search` adds up
+    the alignments of the same labels.
 
     Args:
         logits: `(*batch, time, classes)`, before softmax.
-        lengths: Integers `(*batch,)`, how many frames count; all by default.
-        blank: The class that means no label; known while tracing.
+        lengths: Number of frames that count, integers `(*batch,)`; all by default.
+        blank: The class that means no label. Static under `jax.jit`.
 
     Returns:
-        Labels of at most `time`, their number, and the log-probability of the alignment.
+        At most `time` labels, their number, and the log-probability of the alignment.
 
     Raises:
         ValueError: If a shape, a dtype or `blank` does not fit.
@@ -70,7 +70,7 @@ def _greedy(logits: jax.Array, lengths: jax.Array | None, blank: int) -> Labelli
     best = jnp.where(counts, jnp.argmax(log_probs, axis=-1).astype(jnp.int32), blank)
     before = jnp.concatenate([jnp.full_like(best[..., :1], blank), best[..., :-1]], axis=-1)
     kept = (best != blank) & (best != before)
-    # What is dropped goes to a place behind the last one.
+    # Dropped labels get an index past the end, where `mode="drop"` discards them.
     places = jnp.where(kept, jnp.cumsum(kept, axis=-1, dtype=jnp.int32) - 1, time)
     flat, batch = with_one_batch(best, 1)
 
@@ -90,24 +90,24 @@ def ctc_beam_search(
     max_length: int | None = None,
     blank: int = 0,
 ) -> Labelling:
-    r"""Keeps the `beams` most probable beginnings of the labels at every frame, each with all its alignments.
+    r"""Keeps the `beams` most probable label prefixes at every frame, each summed over its alignments.
 
-    For a beginning :math:`y` after t frames, with :math:`b` the probability of its alignments that end in a blank,
-    :math:`n` of those that end in its last label, and :math:`p` the probabilities of the next frame, the search
-    computes, in the log domain,
+    For each prefix :math:`y` after t frames, let :math:`b` be the probability of its alignments that end in a blank,
+    :math:`n` that of the alignments that end in its last label, and :math:`p` the probabilities of the next frame. The
+    search computes, in the log domain,
 
     .. math::
 
         b'(y) = p_{\text{blank}} (b(y) + n(y)), \qquad
         n'(y k) = p_k \bigl( n(y k) + b(y) + [y \text{ does not end in } k] \, n(y) \bigr)
 
-    and keeps the largest :math:`b' + n'`. With one beam per possible beginning the search is exhaustive. Of equal
-    beginnings the first wins.
+    and keeps the largest :math:`b' + n'`. With one beam per possible prefix the search is exhaustive. Ties go to the
+    first prefix.
 
     Args:
         logits: `(*batch, time, classes)`, before softmax.
-        lengths: Integers `(*batch,)`, how many frames count; all by default.
-        beams: Number of beginnings to keep; known while tracing, like the following.
+        lengths: Number of frames that count, integers `(*batch,)`; all by default.
+        beams: Number of prefixes to keep. Static under `jax.jit`, like the options that follow.
         max_length: Largest number of labels; `time` by default.
         blank: The class that means no label.
 
@@ -147,7 +147,7 @@ def _beams(logits: jax.Array, lengths: jax.Array | None, blank: int, beams: int,
 
 
 def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int, blank: int) -> Labelling:
-    """Searches in one sequence of frames."""
+    """Searches one sequence of frames."""
     classes, places = log_probs.shape[-1], jnp.arange(longest, dtype=jnp.int32)
     minus = jnp.full((beams, classes), -jnp.inf, log_probs.dtype)
     is_blank = jnp.arange(classes, dtype=jnp.int32)[None] == blank
@@ -158,28 +158,28 @@ def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int
         either = jnp.logaddexp(in_blank, in_label)
         ends = lengths > 0
         last = jnp.where(ends, labels[jnp.arange(beams), jnp.maximum(lengths - 1, 0)], blank)
-        # A label that repeats the last one needs a blank between.
+        # A label that repeats the last one needs a blank in between.
         again = last[:, None] == jnp.arange(classes, dtype=jnp.int32)[None]
         longer = jnp.where(again, in_blank[:, None], either[:, None]) + log_p[None]
         longer = jnp.where(is_blank | (lengths == longest)[:, None], minus, longer)
-        # Beam i continued by a label may be beam j, which is kept already: its probability is added there.
+        # Beam i extended by a label may equal beam j, which exists already: its probability is added there.
         shared = (places[None] < lengths[:, None])[:, None]
         same = jnp.all((labels[:, None] == labels[None]) | ~shared, axis=-1)
-        # A beam of probability zero fills a place: it may hold the labels of another one.
+        # A beam of probability zero is a placeholder, which may hold the labels of another beam.
         parent = same & (lengths[:, None] + 1 == lengths[None]) & (either > -jnp.inf)[None]
         joined = jnp.where(parent, longer[:, last], -jnp.inf)
         stays_label = jnp.where(ends, in_label + log_p[last], -jnp.inf)
         stays_label = jnp.logaddexp(stays_label, jax.nn.logsumexp(joined, axis=0))
         stays_blank = either + log_p[blank]
         taken = jnp.any(parent[:, :, None] & again[None], axis=1)
-        # The column of the blank is the beam as it is.
+        # The blank's column means the beam without a new label.
         grown = jnp.where(taken, minus, longer)
         scores = jnp.where(is_blank, jnp.logaddexp(stays_blank, stays_label)[:, None], grown)
         best, chosen = jax.lax.top_k(scores.reshape(-1), beams)
         source, label = chosen // classes, (chosen % classes).astype(jnp.int32)
         stays = label == blank
         write = (places[None] == lengths[source][:, None]) & ~stays[:, None]
-        # Relative to the best beam, so that totals of long sequences do not round differences away.
+        # Relative to the best beam: totals of long sequences would round the differences away.
         shift = jnp.where(jnp.isfinite(best[0]), best[0], 0.0)
         new = (
             jnp.where(write, label[:, None], labels[source]),
@@ -194,7 +194,7 @@ def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int
     start = (
         jnp.full((beams, longest), blank, jnp.int32),
         jnp.zeros(beams, jnp.int32),
-        # At first all beams are the same beginning: only one of them may count.
+        # At first all beams hold the empty prefix, so only one of them may count.
         jnp.where(jnp.arange(beams) == 0, zero, -jnp.inf),
         jnp.full(beams, -jnp.inf, log_probs.dtype),
         Total(zero, zero),

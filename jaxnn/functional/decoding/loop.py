@@ -1,4 +1,4 @@
-"""The common part of all ways of generating: their arguments, their result and the compiled loop."""
+"""The shared parts of greedy search, sampling and beam search: arguments, result and compiled loop."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Generating one sequence at a time: the most probable tokens, or random ones."""
+"""Greedy search and sampling: one sequence for each start token."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: in
         step: `(state, token) -> (logits, state)`.
         state: The state before the first step.
         start: Integers `(*batch,)`, the token that the first step sees; not returned.
-        max_length: Largest number of tokens; known while tracing.
-        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
+        max_length: Largest number of tokens. Static under `jax.jit`.
+        end: The token that ends a sequence; the loop stops when all have ended. Static under `jax.jit`.
 
     Returns:
         Tokens, lengths and log-probabilities.
@@ -30,10 +30,10 @@ def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: in
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.decoding import greedy
+        >>> from jaxnn import functional as F
         >>> def count_up(state, token):
         ...     return 9.0 * jax.nn.one_hot(token + 1, 5), state
-        >>> made = greedy(count_up, (), jnp.array([0, 2]), max_length=5, end=4)
+        >>> made = F.greedy(count_up, (), jnp.array([0, 2]), max_length=5, end=4)
         >>> made.tokens.tolist(), made.lengths.tolist()
         ([[1, 2, 3, 4, 4], [3, 4, 4, 4, 4]], [3, 1])
     """
@@ -59,8 +59,8 @@ def sample(
         state: The state before the first step.
         start: Integers `(*batch,)`, the token that the first step sees; not returned.
         key: A random key.
-        max_length: Largest number of tokens; known while tracing.
-        end: The token that ends a sequence; the loop stops when all have ended. Known while tracing.
+        max_length: Largest number of tokens. Static under `jax.jit`.
+        end: The token that ends a sequence; the loop stops when all have ended. Static under `jax.jit`.
         temperature: As in `filter_logits`.
         top_k: As in `filter_logits`.
         top_p: As in `filter_logits`.
@@ -73,9 +73,9 @@ def sample(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.decoding import sample
+        >>> from jaxnn import functional as F
         >>> coin = lambda state, token: (jnp.zeros((*token.shape, 2)), state)
-        >>> sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
+        >>> F.sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
         (3, 6)
     """
     random_key("key", key)

@@ -1,7 +1,7 @@
-"""The table of the algorithms for a recurrence, whatever its cell, and the choice among them.
+"""The algorithms of `recurrent` by name, and how "auto" chooses among them.
 
 An algorithm is a function `(cell, task, options) -> (ys, state)` with the contract of `scan.scan`. It raises
-`NotServedError` where it cannot serve; only "auto" chooses.
+`NotServedError` for a cell or options that it does not support; only "auto" falls back to another.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from jaxnn.functional.recurrent.scan import scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.settings import is_plain
 
-# "scan" calls `step` also of cells with `project` and `advance`. The inputs' products over all steps at once, ahead of
-# the loop, pay only for the gradients of a single sequence. Processor time of a forward pass and of all gradients, in
+# "scan" calls `step` even if a cell has `project` and `advance`. Computing the inputs' products for all steps ahead of
+# the loop is faster only for the gradients of a single sequence. CPU time of a forward pass and of all gradients, in
 # milliseconds (two cores of a busy server CPU, float32, 128 features, 256 units; conv_lstm: 4 sequences of 10 pictures
 # 16x16, 8 channels to 16):
 #
@@ -34,16 +34,16 @@ from jaxnn.kernels.settings import is_plain
 #       lru                    1.5    27.5          1.3    21.2
 #     conv_lstm                12.9   44.0          16.4   45.9
 #
-# A forward pass needed 4.6 to 14 times the memory, in proportion to the number of steps, and a loop of `recurrent_step`
-# would no longer give the same bits.
+# Ahead of the loop, a forward pass needed 4.6 to 14 times the memory, in proportion to the number of steps, and a loop
+# of `recurrent_step` would no longer give the same bits.
 
 Algorithm = Callable[[Cell, Task, Options], tuple[Any, Any]]
 
 
 def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
-    """Runs "fused" where it serves, otherwise "scan"; on NVIDIA GPUs "associative" before both.
+    """Runs "fused" if it supports the cell, otherwise "scan"; on NVIDIA GPUs it tries "associative" first.
 
-    The platform is the one that the program is lowered for; inside `kernels.plain` "scan" runs on all of them.
+    The platform is the one that the program is lowered for. Inside `kernels.plain` "scan" runs on every platform.
 
     - On CPU "fused" was nowhere slower than "scan", and "associative" 7 to 14 times slower (one core of a server CPU,
       with all gradients, 1 to 128 sequences of 28 to 1000 steps, 64 to 512 units), so there is no rule by shape.
@@ -56,15 +56,15 @@ def auto(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
       | mingru 16,1024,256, float32 | 24.1   |         | 0.80          |
       | lru 16,1024,256, float32    | 34.9   |         | 0.93          |
 
-    - On TPU nothing was measured. One choice for all platforms halves the time of tracing, which a choice among
-      programs spends on each of them.
+    - Nothing was measured on TPU. A choice by platform traces one program for each, so cells without an `affine` form
+      get the same algorithm everywhere, which halves the time of tracing.
 
-    The others are taken by name only: "newton" and "quasi-newton", since whether they converge depends on the weights
-    (see `Newton`); "cudnn", which waits for the host; "persistent", much faster where it serves (docs/inside.md), which
-    has no forward-mode derivative.
+    The other algorithms run by name only. Whether "newton" and "quasi-newton" converge depends on the weights (see
+    `Newton`). "cudnn" waits for the host. "persistent" is much faster where it serves (docs/inside.md), but has no
+    forward-mode derivative.
 
-    Cells without a `fused` form get no derivative of that kind by automatic differentiation: an LSTM with one (the
-    products for the weights outside of the loop, the rest of the step differentiated twice) took 287 ms where "scan"
+    For cells without a `fused` form, no such derivative is generated. For an LSTM a generated one (the weights'
+    gradients as products outside of the loop, the rest of the step differentiated twice) took 287 ms, where "scan"
     takes 214 and "fused" 158 (32 sequences, 100 steps, 128 features, 256 units, two cores; 8 sequences, 200 steps of
     64: 19.9, 21.3, 11.1).
     """

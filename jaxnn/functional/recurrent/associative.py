@@ -1,4 +1,4 @@
-"""The algorithm "associative": all states at once, in a number of steps that grows with the logarithm of the time."""
+"""The algorithm "associative": all states at once by a parallel prefix scan, in O(log time) sequential steps."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ def check(cell: Cell, task: Task, options: Options) -> None:
     if cell.affine is None:
         raise NotServedError("no affine form of this cell (Cell.affine)")
     if options.remat is not None:
-        raise NotServedError("no remat: it computes all states at once, not in blocks")
+        raise NotServedError("no support for remat: it computes all states at once, not in blocks")
     if not known(task.xs.shape[0]):
-        raise NotServedError("no form for a symbolic number of steps")
+        raise NotServedError("no support for a symbolic number of steps")
 
 
 def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
@@ -30,13 +30,13 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     takes :math:`2 \log_2 T` joins one after another. Every option is a change of `a` and `b`:
 
     - A step that does not count has `a = 1` and `b = 0`.
-    - Where the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it,
-      not even NaN. It is known before the first step (the initial state), at a reset, and at a cut of `truncate`: there
-      it is a constant, which a first scan computes.
+    - If the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it, not
+      even NaN. The state is known before the first step (the initial state), at a reset, and at a cut of `truncate`,
+      where it is a constant that a first scan computes.
 
-    It takes about three times the arithmetic of a loop and keeps several arrays as large as all states. Products of
-    many `a` must stay finite: a cell whose state grows without bound needs "scan". The cell's `affine`, `project` and
-    `output` see all steps at once, with time as first batch axis.
+    The scan takes about three times the arithmetic of a loop and keeps several arrays as large as all states. Products
+    of many `a` must stay finite: a cell whose state grows without bound needs "scan". The cell's `affine`, `project`
+    and `output` see all steps at once, with time as first batch axis.
 
     References:
         Blelloch, Prefix sums and their applications, 1990. Martin and Cundy, Parallelizing linear recurrent neural nets
@@ -70,7 +70,7 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
     states = run(before, masks.reset)
     if masks.apart is not None:
         apart = cut = masks.apart
-        if masks.reset is not None:  # where a sequence also begins, the step sees its start
+        if masks.reset is not None:  # at a reset the step sees the start of a sequence instead
             apart = jax.lax.expand_dims(apart, range(1, masks.reset.ndim)) & ~masks.reset
             cut = apart | masks.reset
         constant = jax.tree.map(lambda s: jax.lax.stop_gradient(jnp.roll(s, -1 if reverse else 1, axis=0)), states)

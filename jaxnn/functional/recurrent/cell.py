@@ -23,12 +23,12 @@ def input_products(params: Any, xs: jax.Array) -> jax.Array:
 
 
 def two_part_step(params: Any, state: State, x: jax.Array, *, project: Any, advance: Any) -> State:
-    """The step of a cell that has `project` and `advance`, with these bound."""
+    """The step of a cell made of `project` and `advance`, which are bound."""
     return advance(params, state, project(params, x))
 
 
 class Blocks(NamedTuple):
-    """The derivative of a step by its state is block-diagonal: elements act on each other in groups of `size`.
+    """Declares that the Jacobian of a step is block-diagonal: elements act on each other in groups of `size`.
 
     Which elements form a group follows from the state:
 
@@ -36,10 +36,24 @@ class Blocks(NamedTuple):
       position of all arrays.
     - One array `(*batch, ..., k * size)`: `size` neighbours along the last axis, from the first on.
 
-    There are no blocks of other states. Elements of different sequences never act on each other.
+    Other states cannot be split into blocks. Elements of different sequences never act on each other.
 
     Attributes:
         size: Number of rows of a block.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> def zero_state(params, batch, dtype):
+        ...     return jnp.zeros((*batch, 3), dtype), jnp.zeros((*batch, 3), dtype)
+        >>> def step(params, state, x):  # positions and velocities of three damped oscillators
+        ...     position, velocity = state
+        ...     return position + 0.1 * velocity, 0.9 * velocity - 0.1 * position + x
+        >>> oscillators = F.Cell(zero_state, step, jacobian=F.Blocks(2))
+        >>> y, _ = F.recurrent(oscillators, (), jnp.ones((50, 3)), algorithm="newton")
+        >>> expected, _ = F.recurrent(oscillators, (), jnp.ones((50, 3)), algorithm="scan")
+        >>> bool(jnp.allclose(y, expected, atol=1e-5))
+        True
     """
 
     size: int
@@ -48,32 +62,34 @@ class Blocks(NamedTuple):
 class Cell(NamedTuple):
     """A recurrent cell: static, hashable, made of pure functions. Parameters and states are any pytrees of arrays.
 
-    `zero_state` and `step` are all that `recurrent` needs. Each of the optional parts lets it compute the same in
-    another way; `jaxnn.testing.assert_cell` checks that they agree with `step`. Define the functions in a module, where
-    equal cells are equal objects: then equal eager calls share one compiled program. Put whatever else a function needs
-    into the parameters, or bind it with `functools.partial`.
+    `recurrent` needs only `zero_state` and `step`. Each optional part enables another way to compute the same result;
+    `jaxnn.testing.assert_cell` checks that it agrees with `step`. Define the functions at the top level of a module, so
+    that equal eager calls share one compiled program. Whatever else a function needs belongs into the parameters, or is
+    bound with `functools.partial`.
 
     Attributes:
-        zero_state: `(params, batch, dtype) -> state`: the start of a sequence, for inputs of that dtype. Every array is
-            `(*batch, ...)`; it may depend on the parameters.
-        step: `(params, state, x) -> state`, with `x` of one step, `(*batch, *features)`: the formula. It returns arrays
-            of the shapes and dtypes of `zero_state`.
+        zero_state: `(params, batch, dtype) -> state`: the state at the start of a sequence, for inputs of that dtype.
+            Every array is `(*batch, ...)`; it may depend on the parameters.
+        step: `(params, state, x) -> state`: the formula, for the input of one step, `x (*batch, *features)`. It returns
+            arrays of the shapes and dtypes of `zero_state`.
         output: `(params, state) -> y`: the output after a step, `(*batch, ...)`. Default: the state's first array.
         feature_axes: Number of feature axes of `x`: 1 for vectors, 3 for pictures, 0 for tokens.
-        check: `(params, x, axes) -> None`: raises `ValueError` where the parameters do not fit each other or `x`;
-            `axes` names the axes of `x`.
-        project: `(params, xs) -> g`: the work on the inputs that needs no state, an array or a tree of arrays, which
-            "associative" and "newton" do for all steps at once; `xs` has any number of batch axes, time among them.
+        check: `(params, x, axes) -> None`: raises `ValueError` if the parameters do not fit each other or `x`; `axes`
+            names the axes of `x` for the message.
+        project: `(params, xs) -> g`: the part of the step that needs no state; `g` is an array or a tree of arrays.
+            "associative" and "newton" compute it for all steps at once, so `xs` has any number of batch axes, time
+            among them.
         advance: `(params, state, g) -> state`: the rest of the step, so that `step(params, state, x)` is
             `advance(params, state, project(params, x))`.
-        affine: `(params, g) -> (a, b)`: trees like the state, of arrays that broadcast to its shapes, for a step that
-            is `a * state + b` elementwise: serves "associative", which "auto" takes on NVIDIA GPUs, so products of many
-            `a` must stay finite. Without `project`, `g` is `x`. That algorithm sees all steps at once: time is the
-            first batch axis of `g`, and of the state that `output` is given.
-        jacobian: Which elements of the state act on each other in one step: `"diagonal"`, every element of every array
-            on itself alone; or `Blocks(n)`: serves "newton".
-        fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with derivatives by hand;
-            raises `NotServedError` where it has none: serves "fused", where the output is the state's first array.
+        affine: `(params, g) -> (a, b)`: the step as `a * state + b`, elementwise; two trees like the state, of arrays
+            that broadcast to its shapes. Without `project`, `g` is `x`. It enables "associative", which "auto" runs on
+            NVIDIA GPUs, so products of many `a` must stay finite. That algorithm computes all steps at once: time is
+            the first batch axis of `g`, and of the state that `output` receives.
+        jacobian: Which elements of the state act on each other in one step: `"diagonal"` (each element on itself alone)
+            or `Blocks(n)`. It enables "newton".
+        fused: `(params) -> (kernel, weights)`: the same layer for `jaxnn.kernels.recurrence`, with a hand-written
+            derivative; raises `NotServedError` for parameters without one. It enables "fused" if the output is the
+            state's first array.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -25,7 +25,7 @@ def array(x: Any) -> jax.Array:
 
 
 def arrays(name: str, tree: Any) -> Any:
-    """Returns parameters or a state with numbers as arrays, which they are inside of `jax.jit` too."""
+    """Returns parameters or a state with Python numbers converted to arrays, as `jax.jit` converts them."""
 
     def one(path: Any, leaf: Any) -> jax.Array:
         try:
@@ -45,7 +45,7 @@ def inputs(
     """Returns the number of steps (if there is time) and the batch axes of `x`; raises if `x` does not fit the cell."""
     if not isinstance(cell, Cell):
         raise ValueError(
-            f"cell: expected a Cell, got {type(cell).__name__}; make one of zero_state and step, or take lstm_cell()."
+            f"cell: expected a Cell, got {type(cell).__name__}; make one from zero_state and step, or use lstm_cell()."
         )
     names = "features" if cell.feature_axes == 1 else f"{cell.feature_axes} feature axes"
     batch_axes = "time, *batch" if time_major and time else "*batch, time" if time else "*batch"
@@ -62,7 +62,7 @@ def inputs(
 
 
 def zero_state(cell: Cell, params: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Any:
-    """Returns the cell's zero state; raises if a part of it is no array, or has no batch axes."""
+    """Returns the cell's zero state; raises if a part of it is not an array with the batch axes."""
     zeros = cell.zero_state(params, batch, dtype)
     for path, leaf in jax.tree.leaves_with_path(zeros):
         if not hasattr(leaf, "dtype") or leaf.shape[: len(batch)] != batch:
@@ -177,7 +177,7 @@ def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> N
 
 
 def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
-    """Raises where `x` does not fit the weights `name (*window, features, columns)`; `axes` names the axes of `x`."""
+    """Raises if `x` does not fit the weights `name (*window, features, columns)`; `axes` names the axes of `x`."""
     arguments.real("x", x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x: expected floating point, got {x.dtype}; embed or cast it first.")
@@ -226,13 +226,13 @@ def count(name: str, value: int | None) -> int | None:
 
 
 def init(key: Any, **sizes_of: int) -> None:
-    """Raises where an initialiser's key is none, or a size is not a positive integer."""
+    """Raises unless the key of an initialiser is a random key and every size is a positive integer."""
     arguments.random_key("key", key)
     sizes(**sizes_of)
 
 
 def sizes(**named: int) -> None:
-    """Raises where a size is not a positive integer."""
+    """Raises unless every size is a positive integer."""
     for name, size in named.items():
         arguments.integer(name, size, 1)
 

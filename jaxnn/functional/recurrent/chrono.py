@@ -10,24 +10,24 @@ from jaxnn.functional.recurrent.init import Initializer
 
 
 def chrono(keeps: Sequence[int], hidden: int, longest: float) -> Initializer:
-    r"""Returns an initialiser of gate biases with which units keep their states for different times.
+    r"""Returns an initialiser of gate biases that make the units keep their states for different times.
 
     A gate :math:`f = \sigma(b)` keeps the state for about :math:`1 / (1 - f) = 1 + e^b` steps, so
 
     .. math:: b = \log u, \quad u \sim U(1, \max(2, T - 1))
 
-    keeps it for up to :math:`T` steps. A gate that takes in the input gets :math:`-b`, so that it takes in as much as
-    is forgotten.
+    keeps it for up to :math:`T` steps. A gate that admits the input gets :math:`-b`, so that it admits as much as is
+    forgotten.
 
     Args:
-        keeps: For each gate, in the layer's order, 1 where it keeps the state, -1 where it takes in the input, and 0
-            where its bias is zero: `(-1, 1, 0, 0)` for an LSTM (i, f, g, o), `(0, 1, 0)` for a GRU (r, z, n).
+        keeps: For each gate, in the layer's order: 1 if it keeps the state, -1 if it admits the input, 0 for a bias of
+            zero: `(-1, 1, 0, 0)` for an LSTM (i, f, g, o), `(0, 1, 0)` for a GRU (r, z, n).
         hidden: Hidden units.
         longest: :math:`T`, the number of steps over which the layer has to remember.
 
     Returns:
-        An initialiser for `bias_init`. A bias of another shape than `(gates * hidden,)` becomes zero, as the separate
-        recurrent bias of a GRU's candidate.
+        An initialiser for `bias_init`. A bias of another shape than `(gates * hidden,)`, for example the separate
+        recurrent bias of a GRU's candidate, becomes zero.
 
     References:
         Tallec and Ollivier, Can recurrent neural networks warp time?, 2018.

@@ -1,4 +1,4 @@
-"""Layers made of layers: both directions, and stacks."""
+"""Composed layers: bidirectional layers and stacks."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Layer = Callable[..., tuple[jax.Array, Any]]
 
 
 def layer_of(layer: Layer | Cell) -> Layer:
-    """Returns the layer that runs a cell; raises if a function is no layer."""
+    """Returns a layer, made from a cell if necessary; raises if a function is not a layer."""
     if isinstance(layer, Cell):
         return Bound(recurrent, layer)
     _check_call("layer", layer, "(params, x, state)", other="state")
@@ -29,7 +29,7 @@ def layer_of(layer: Layer | Cell) -> Layer:
 
 
 def _check_call(name: str, function: Any, form: str, other: str) -> None:
-    """Raises unless a function takes three arguments; also if it calls the second one as the `other` form does."""
+    """Raises unless a function takes three arguments, the second of them not named `other`."""
     try:
         names = list(inspect.signature(function).bind_partial(None, None, None).arguments)
     except TypeError:  # it takes fewer
@@ -49,6 +49,14 @@ class Directions(NamedTuple, Generic[T]):
     Attributes:
         forward: Those of the layer that runs from the first step to the last.
         backward: Those of the layer that runs from the last step to the first.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import functional as F
+        >>> k0, k1 = jax.random.split(jax.random.key(0))
+        >>> both = F.Directions(F.init_gru(k0, 3, 5), F.init_gru(k1, 3, 5))
+        >>> F.stack(F.gru, [both], jnp.ones((2, 7, 3)))[0].shape
+        (2, 7, 10)
     """
 
     forward: T
@@ -67,27 +75,27 @@ def bidirectional(
 
     Args:
         layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
-        forward_params: Parameters for the way from the first step to the last.
-        backward_params: Parameters for the way from the last step (within its length) to the first.
+        forward_params: Parameters of the layer that runs from the first step to the last.
+        backward_params: Parameters of the layer that runs from the last step (within its length) to the first.
         x: `(*batch, time, features)`.
-        state: The initial states, forward and backward; those of the layer by default.
-        **options: What `layer` takes (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
+        state: The initial states `(forward, backward)`; by default those that the layer starts from.
+        **options: Options of `layer` (`lengths`, `resets`, ...), the same for both directions; not `reverse`.
 
     Returns:
-        The outputs `(*batch, time, 2 * output)`, forward first (array by array if a cell has several outputs), and the
-        final states: forward after the last step, backward after step 0.
+        The outputs `(*batch, time, 2 * output)`, forward first (concatenated array by array if a cell has several), and
+        the final states: forward after the last step, backward after step 0.
 
     Raises:
-        ValueError: If `reverse` is given, or what `layer` raises.
+        ValueError: If `reverse` is given, or as `layer` raises.
 
     References:
         Schuster, Paliwal: Bidirectional recurrent neural networks, 1997.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import bidirectional, gru, init_gru
-        >>> forward, backward = (init_gru(k, 3, 5) for k in jax.random.split(jax.random.key(0)))
-        >>> y, state = bidirectional(gru, forward, backward, jnp.ones((2, 7, 3)))
+        >>> from jaxnn import functional as F
+        >>> forward, backward = (F.init_gru(k, 3, 5) for k in jax.random.split(jax.random.key(0)))
+        >>> y, state = F.bidirectional(F.gru, forward, backward, jnp.ones((2, 7, 3)))
         >>> y.shape, state.backward.h.shape
         ((2, 7, 10), (2, 5))
     """
@@ -115,7 +123,7 @@ def stack(
     key: jax.Array | None = None,
     **options: Any,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    """Runs layers one on top of another: the outputs of each are the inputs of the next.
+    """Runs a stack of layers: the outputs of each are the inputs of the next.
 
     Args:
         layer: `rnn`, `gru`, `lstm`, a function like them, or any `Cell`.
@@ -123,25 +131,24 @@ def stack(
             `Directions` is run in both directions.
         x: `(*batch, time, features)`.
         states: The initial state of each layer; zeros by default.
-        dropout: The probability with which each output of every layer *but the last* is set to zero while the others
-            are divided by `1 - dropout`; drawn separately for each element and step. May be traced; a traced 1 sets all
-            to zero.
+        dropout: Rate of dropout on the outputs of every layer *but the last*, drawn separately for each element and
+            step. The elements that are kept are divided by `1 - dropout`. May be traced; a traced 1 drops everything.
         key: The random key for dropout.
-        **options: What `layer` takes (`lengths`, `resets`, ...), the same for all.
+        **options: Options of `layer` (`lengths`, `resets`, ...), the same for all layers.
 
     Returns:
         The outputs of the last layer and the final states of all, lowest first.
 
     Raises:
-        ValueError: If there are no parameters, the number of states differs from the number of layers, dropout is no
-            number in [0, 1) or lacks a key, or what `layer` raises.
+        ValueError: If there are no parameters, the number of states differs from the number of layers, dropout is not
+            in [0, 1) or lacks a key, or as `layer` raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_lstm, lstm, stack
+        >>> from jaxnn import functional as F
         >>> k0, k1, k2 = jax.random.split(jax.random.key(0), 3)
-        >>> params = [init_lstm(k0, 3, 5), init_lstm(k1, 5, 4)]
-        >>> y, states = stack(lstm, params, jnp.ones((2, 7, 3)), dropout=0.5, key=k2)
+        >>> params = [F.init_lstm(k0, 3, 5), F.init_lstm(k1, 5, 4)]
+        >>> y, states = F.stack(F.lstm, params, jnp.ones((2, 7, 3)), dropout=0.5, key=k2)
         >>> y.shape, [s.h.shape for s in states]
         ((2, 7, 4), [(2, 5), (2, 4)])
     """
@@ -173,36 +180,40 @@ def stack_step(
     x: jax.Array,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """Runs one step of a stack.
+    """Runs one step of a stack; a loop of these steps equals `stack` without dropout.
 
     Args:
-        step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them, whose state's `h` is the
-            output.
+        step: Any `Cell`, or `rnn_step`, `gru_step`, `lstm_step` or a function like them, whose output is the `h` of its
+            state.
         params_per_layer: The parameters of each layer, lowest first.
         states: The state of each layer.
         x: `(*batch, features)`.
-        **options: What `step` takes, the same for all.
+        **options: Options of the function `step`, the same for all layers. A `Cell` has its options bound.
 
     Returns:
-        The new states, lowest first. The output of the last is the stack's: `states[-1].h`, or
+        The new states, lowest first. The output of the stack is `states[-1].h`, or
         `cell.output(params_per_layer[-1], states[-1])`.
 
     Raises:
-        ValueError: If a layer is bidirectional, the number of states differs from the number of layers, or what `step`
-            raises.
+        ValueError: If a layer is bidirectional, the number of states differs from the number of layers, options are
+            given for a `Cell`, or as `step` raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_gru, gru_step, stack_step
+        >>> from jaxnn import functional as F
         >>> k0, k1 = jax.random.split(jax.random.key(0))
-        >>> params = [init_gru(k0, 3, 5), init_gru(k1, 5, 4)]
+        >>> params = [F.init_gru(k0, 3, 5), F.init_gru(k1, 5, 4)]
         >>> states = [p.zero_state((2,), jnp.float32) for p in params]
-        >>> states = stack_step(gru_step, params, states, jnp.ones((2, 3)))
+        >>> states = F.stack_step(F.gru_step, params, states, jnp.ones((2, 3)))
         >>> states[-1].h.shape
         (2, 4)
     """
     if not isinstance(step, Cell):
         _check_call("step", step, "(params, state, x)", other="x")
+    elif options:
+        raise ValueError(
+            f"options: expected none for a Cell, got {', '.join(options)}; bind them: lstm_cell(activation=...)."
+        )
     news = []
     for params, state in zip(params_per_layer, _matched(params_per_layer, states), strict=True):
         if isinstance(params, Directions):

@@ -38,20 +38,20 @@ def conv_lstm_step(
         h_t &= \sigma(o_t) \odot \tanh(c_t)
         \end{aligned}
 
-    The star is `conv`. Where `params` holds a *peephole* :math:`p`, :math:`p_i \odot c_{t-1}` is added to :math:`i_t`,
-    :math:`p_f \odot c_{t-1}` to :math:`f_t` and :math:`p_o \odot c_t` to :math:`o_t`. Outside of the picture the state
-    is zero: its convolution has the padding `"SAME"`.
+    where :math:`*` is `conv`. If `params` holds a *peephole* :math:`p`, :math:`p_i \odot c_{t-1}` is added to
+    :math:`i_t`, :math:`p_f \odot c_{t-1}` to :math:`f_t` and :math:`p_o \odot c_t` to :math:`o_t`. The convolution of
+    the state has stride 1 and padding `"SAME"`: outside of the picture the state is zero.
 
     Args:
         params: The layer's parameters; the gates are ordered i, f, g, o.
         state: `h` and `c` of shape `(*batch, *spatial, hidden)`, with the spatial size of the inputs' convolution; `c`
             is at least float32.
         x: `(*batch, *spatial, features)`.
-        stride: Of the inputs' convolution, as in `conv`.
-        padding: Of the inputs' convolution, as in `conv`.
-        dilation: Of the inputs' convolution, as in `conv`.
-        activation: The candidate's and the cell's, :math:`\tanh` in the formula.
-        gate_activation: The gates', :math:`\sigma` in the formula.
+        stride: Stride of the inputs' convolution, as in `conv`.
+        padding: Padding of the inputs' convolution, as in `conv`.
+        dilation: Dilation of the inputs' convolution, as in `conv`.
+        activation: Activation of the candidate and the cell state, :math:`\tanh` in the formula.
+        gate_activation: Activation of the gates, :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
@@ -94,11 +94,11 @@ def conv_lstm_cell(
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
 ) -> Cell:
-    """The cell of `conv_lstm` on pictures of one size, for `recurrent` and functions that take any cell.
+    """Returns the cell of `conv_lstm` for pictures of one size, for `recurrent` and functions that take any cell.
 
     Args:
-        size: The spatial size of the inputs, one int per spatial axis: parameters fit pictures of any size, and a state
-            of zeros has to have one.
+        size: Spatial size of the inputs, one int per spatial axis. Parameters fit pictures of any size, but a zero
+            state needs one.
         stride: As in `conv_lstm_step`.
         padding: As in `conv_lstm_step`.
         dilation: As in `conv_lstm_step`.
@@ -157,8 +157,9 @@ def conv_lstm(
 ) -> tuple[jax.Array, ConvLSTMState]:
     """Runs a convolutional LSTM over every time step; `conv_lstm_step` states the formula.
 
-    Accepts as many spatial axes as the kernels have, and any number of batch axes, including none. Half-precision
-    inputs give half-precision outputs; convolutions are summed in float32, and the cell state stays float32.
+    The kernels determine the number of spatial axes; there may be any number of batch axes, including none.
+    Half-precision inputs give half-precision outputs; convolutions are summed in float32, and the cell state stays
+    float32.
 
     Args:
         params: The layer's parameters; the gates are ordered i, f, g, o.
@@ -167,14 +168,14 @@ def conv_lstm(
         stride: As in `conv_lstm_step`.
         padding: As in `conv_lstm_step`.
         dilation: As in `conv_lstm_step`.
-        activation: As in `conv_lstm_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
-            jitted one is compiled once; any other is traced in every call.
+        activation: As in `conv_lstm_step`. It must be pure. Outside of `jax.jit`, a jitted function or one defined at
+            the top level of a module is compiled once; any other is traced in every call.
         gate_activation: As in `conv_lstm_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
 
     Returns:
-        The outputs `(*batch, time, *spatial, hidden)` and the final state: after each sequence's last step.
+        The outputs `(*batch, time, *spatial, hidden)` and the final state, that after each sequence's last step.
 
     Raises:
         ValueError: As `recurrent` and `conv`.
@@ -202,7 +203,7 @@ def conv_lstm(
 
 
 def _cell_for(params: ConvLSTMParams, x: jax.Array, leading: str, **options: Any) -> Cell:
-    """Returns the cell for pictures of the size of `x`. Checks the parameters first: they tell the spatial axes."""
+    """Returns the cell for pictures of the size of `x`. Checks the parameters first: they set the spatial axes."""
     check_kernels(check.arrays("params", params), x, f"({leading}, *spatial, features)")
     return conv_lstm_cell(x.shape[-1 - params.spatial : -1], **options)
 

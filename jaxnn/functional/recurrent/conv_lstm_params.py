@@ -65,7 +65,7 @@ class ConvLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
-        """The initial state where none is given, for inputs of `dtype`; `size` is that of the outputs."""
+        """The default initial state for inputs of `dtype`; `size` is the spatial size of the outputs."""
         h = jnp.zeros((*batch, *size, self.hidden), dtype)
         return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
 
@@ -105,9 +105,9 @@ def init_conv_lstm(
         key: A random key.
         features: Number of input channels.
         hidden: Number of channels of the state.
-        window: Size of both kernels: one int per spatial axis, or an int for a square over two.
-        peephole: The spatial size of the outputs, where the gates see the cell state (as in Shi et al. 2015, with
-            separate weights for each place); None without peepholes.
+        window: Size of both kernels, one int per spatial axis; a single int means a square over two axes.
+        peephole: Spatial size of the outputs, to let the gates see the cell state with separate weights for each
+            position (Shi et al. 2015); None for no peepholes.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
         recurrent_kernel_init: For `w_h`, given its whole shape; orthogonal for each gate by default, with the window
             and the channels as rows.
@@ -118,7 +118,7 @@ def init_conv_lstm(
         The parameters. Peepholes start at zero.
 
     Raises:
-        ValueError: If a size is not a positive number.
+        ValueError: If a size is not a positive integer.
 
     Example:
         >>> import jax

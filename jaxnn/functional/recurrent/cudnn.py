@@ -1,4 +1,4 @@
-"""The algorithm "cudnn": the LSTM of NVIDIA's library, for cells that are one."""
+"""The algorithm "cudnn": the LSTM of NVIDIA's cuDNN, for LSTM cells without variants."""
 
 from functools import partial
 from typing import Any
@@ -21,17 +21,17 @@ def check(cell: Cell, task: Task) -> Any:
     """Returns the weights; raises `NotServedError` if "cudnn" does not serve."""
     known_cell, weights = (None, None) if cell.fused is None else cell.fused(task.params)
     if known_cell is not LSTM or cell.output is not first_leaf:
-        raise NotServedError("no form of this cell, only of an LSTM")
+        raise NotServedError("no support for this cell, only for an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
-        raise NotServedError(f"no form in {', '.join(sorted(other))}, only in float32")
+        raise NotServedError(f"no support for {', '.join(sorted(other))}, only for float32")
     check_uncut(task)
     sizes = *task.xs.shape, *(n for a in jax.tree.leaves(task.state) for n in a.shape)
     if not all(map(known, sizes)):
-        raise NotServedError("no form for symbolic sizes")
+        raise NotServedError("no support for symbolic sizes")
     if task.xs.shape[-1] == 0 or jax.tree.leaves(task.state)[0].shape[-1] == 0:
-        raise NotServedError("no form without features or units")
+        raise NotServedError("no support for layers without features or units")
     if is_plain():
-        raise NotServedError("no form in the operations of `kernels.plain`")
+        raise NotServedError("no support for `kernels.plain`")
     check_unsharded(task)
     if lacks := cudnn_trial.missing():
         raise NotServedError(lacks)
@@ -46,7 +46,7 @@ def cudnn(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 def _run(
     weights: Any, reverse: bool, state: tuple[jax.Array, ...], xs: jax.Array, inside: jax.Array | None
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Runs the steps that count, as the first steps of sequences that go forward."""
+    """Moves the steps that count to the front of each sequence, in forward order, and runs them."""
     if reverse:
         xs, inside = jnp.flip(xs, 0), None if inside is None else jnp.flip(inside, 0)
     h, c = state
@@ -57,7 +57,7 @@ def _run(
     else:
         lengths = jnp.sum(inside, axis=0, dtype=jnp.int32)
         order = jnp.argsort(~inside, axis=0, stable=True)
-        # cuDNN refuses sequences without a step: they run one, and their state stays as it is.
+        # cuDNN refuses sequences without a step, so these run one, whose results are dropped.
         some = jnp.maximum(lengths, jnp.ones_like(lengths))
         ys, *new = kernel.lstm(jnp.moveaxis(_taken(xs, order), 1, 0), h, c, weights, some)
         ys = _taken(jnp.moveaxis(ys, 0, 1), jnp.argsort(order, axis=0))

@@ -26,9 +26,9 @@ def check(cell: Cell, task: Task) -> None:
 def check_activations(activation: Activation, gate_activation: Activation) -> None:
     """Raises `NotServedError` if the kernels do not have the derivatives of a gated cell's activations."""
     if activation is not jnp.tanh:
-        raise NotServedError("no other activation than tanh")
+        raise NotServedError("no support for activations other than tanh")
     if gate_activation is not jax.nn.sigmoid:
-        raise NotServedError("no other gate_activation than sigmoid")
+        raise NotServedError("no support for gate activations other than sigmoid")
 
 
 def fused(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:

@@ -62,7 +62,7 @@ class GRUParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         return GRUState(jnp.zeros((*batch, self.hidden), dtype))
 
 
@@ -93,8 +93,8 @@ def gru_step(
         x: `(*batch, features)`.
         reset_after: Whether the reset gate is applied after the recurrent product (PyTorch, cuDNN, Keras's
             default) or before it (the paper).
-        activation: The candidate's, :math:`\tanh` in the formula.
-        gate_activation: The gates', :math:`\sigma` in the formula.
+        activation: Activation of the candidate, :math:`\tanh` in the formula.
+        gate_activation: Activation of the gates, :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
@@ -107,9 +107,9 @@ def gru_step(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_gru, gru_step
-        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
-        >>> state = gru_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
+        >>> from jaxnn import functional as F
+        >>> params = F.init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> state = F.gru_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
         >>> state.h.shape
         (2, 5)
     """
@@ -139,15 +139,15 @@ def _step(
         at = 2 * params.w_h.shape[-2]
         r, z = jnp.split(gate_activation(of_x[..., :n_at] + product(state.h, params.w_h[..., :at], 2)), 2, axis=-1)
         n = activation(of_x[..., n_at:] + product((r * h).astype(x.dtype), params.w_h[..., at:], 1) + b_hn)
-    # The formula, rearranged to h + (1 - z)(n - h): a closed update gate (z = 1) keeps h to the last bit, and with one
-    # product instead of two, compilers have no choice of which to fuse, so a step and a scan round alike.
+    # The formula, rearranged to h + (1 - z)(n - h). A closed update gate (z = 1) keeps h to the last bit. With one
+    # product instead of two, compilers cannot choose which one to fuse, so a step and a scan round alike.
     return GRUState((h + (1 - z) * (n - h)).astype(x.dtype))
 
 
 def gru_cell(
     *, reset_after: bool = True, activation: Activation = jnp.tanh, gate_activation: Activation = jax.nn.sigmoid
 ) -> Cell:
-    """The cell of `gru`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `gru`, for `recurrent` and functions that take any cell.
 
     Args:
         reset_after: As in `gru_step`.
@@ -158,9 +158,12 @@ def gru_cell(
         The cell, of `GRUParams` and `GRUState`.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.gru_cell() == F.gru_cell(reset_after=True)
-        True
+        >>> params = F.init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.recurrent(F.gru_cell(reset_after=False), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 5)
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
     functions(activation=activation, gate_activation=gate_activation)
@@ -184,8 +187,8 @@ def gru(
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
         reset_after: As in `gru_step`.
-        activation: As in `gru_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
-            jitted one is compiled once; any other is traced in every call.
+        activation: As in `gru_step`. It must be pure. Outside of `jax.jit`, a jitted function or one defined at the top
+            level of a module is compiled once; any other is traced in every call.
         gate_activation: As in `gru_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
@@ -198,9 +201,9 @@ def gru(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import gru, init_gru
-        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
-        >>> y, state = gru(params, jnp.ones((2, 7, 3)), reset_after=False)
+        >>> from jaxnn import functional as F
+        >>> params = F.init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.gru(params, jnp.ones((2, 7, 3)), reset_after=False)
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
@@ -225,8 +228,8 @@ def init_gru(
         key: A random key.
         features: Number of input features.
         hidden: Number of hidden units.
-        heads: Number of heads, a divisor of `hidden`: the recurrent weights are block-diagonal, a block for each head.
-            None makes dense ones.
+        heads: Number of heads, a divisor of `hidden`: the recurrent weights are block-diagonal, one block per head.
+            None makes dense recurrent weights.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
         recurrent_kernel_init: For `w_h`, given its whole shape, or that of one head; orthogonal for each gate by
             default.
@@ -236,10 +239,13 @@ def init_gru(
     Returns:
         The parameters.
 
+    Raises:
+        ValueError: If a size is not a positive integer, or `heads` does not divide `hidden`.
+
     Example:
         >>> import jax
-        >>> from jaxnn.functional.recurrent import init_gru
-        >>> params = init_gru(jax.random.key(0), features=3, hidden=5)
+        >>> from jaxnn import functional as F
+        >>> params = F.init_gru(jax.random.key(0), features=3, hidden=5)
         >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.b_hn.shape
         ((3, 15), (5, 15), (15,), (5,))
     """
@@ -267,5 +273,5 @@ def _fused(
 ) -> tuple[Any, Any]:
     check_activations(activation, gate_activation)
     if params.w_h.ndim == 3:
-        raise NotServedError("no heads")
+        raise NotServedError("no support for heads")
     return kernels.RESET_AFTER if reset_after else kernels.RESET_BEFORE, params

@@ -1,4 +1,4 @@
-"""Recurrent weights of a dense layer or of heads, each of which sees its own part of the state alone."""
+"""Recurrent weights, dense or split into heads, each of which sees one part of the state."""
 
 import jax
 import jax.numpy as jnp

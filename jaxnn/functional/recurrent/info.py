@@ -1,4 +1,4 @@
-"""Reports of algorithms that iterate, on request."""
+"""Reports on the convergence of iterative algorithms."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -40,8 +40,8 @@ def recurrent_with_info(
 ) -> tuple[Any, State, NewtonInfo]:
     """Runs `recurrent` by Newton's method and reports its convergence.
 
-    The report shows whether a cell and its weights profit. This is a separate function because every algorithm of
-    `recurrent` returns the same pair, which layers, stacks and modules return too.
+    The report shows whether a cell and its weights suit the method. This is a separate function because `recurrent`,
+    layers, stacks and modules return the same pair for every algorithm.
 
     Args:
         cell: As in `recurrent`.
@@ -56,7 +56,7 @@ def recurrent_with_info(
         The outputs, the final state, both as `recurrent` returns them, and a `NewtonInfo`.
 
     Raises:
-        ValueError: If the algorithm does not iterate, or what `recurrent` raises.
+        ValueError: If the algorithm does not iterate, or as `recurrent` raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -65,7 +65,7 @@ def recurrent_with_info(
         >>> x = jax.random.normal(jax.random.key(1), (2, 50, 3))
         >>> few = F.Newton(jacobian="diagonal", iterations=2)
         >>> y, state, info = F.recurrent_with_info(cell, params, x, algorithm=few)
-        >>> y.shape, int(info.iterations), info.converged.tolist()  # the outputs are those of the scan
+        >>> y.shape, int(info.iterations), info.converged.tolist()  # not converged: the outputs are those of the scan
         ((2, 50, 4), 2, [False, False])
     """
     chosen = algorithms.choose(algorithm)

@@ -25,8 +25,8 @@ def per_gate(init: Initializer, gates: int) -> Initializer:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import per_gate
-        >>> w = per_gate(jax.nn.initializers.orthogonal(), 4)(jax.random.key(0), (8, 32), jnp.float32)
+        >>> from jaxnn import functional as F
+        >>> w = F.per_gate(jax.nn.initializers.orthogonal(), 4)(jax.random.key(0), (8, 32), jnp.float32)
         >>> bool(jnp.allclose(w[:, 8:16].T @ w[:, 8:16], jnp.eye(8), atol=1e-5))
         True
     """

@@ -13,7 +13,7 @@ from jaxnn.functional.recurrent.lstm import LSTMNorm, LSTMParams
 def forget_bias(value: float = 1.0, gates: int = 4) -> Initializer:
     """Returns an initialiser for an LSTM's bias: `value` for the forget gate, zero for the others.
 
-    A positive value lets a fresh LSTM remember: at 1 the forget gate starts near 0.73 instead of 0.5.
+    A positive value makes an untrained LSTM remember: at 1 the forget gate starts near 0.73 instead of 0.5.
 
     Args:
         value: The forget gate's bias.
@@ -28,8 +28,8 @@ def forget_bias(value: float = 1.0, gates: int = 4) -> Initializer:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import forget_bias
-        >>> forget_bias(1.0)(jax.random.key(0), (8,), jnp.float32)
+        >>> from jaxnn import functional as F
+        >>> F.forget_bias(1.0)(jax.random.key(0), (8,), jnp.float32)
         Array([0., 0., 1., 1., 0., 0., 0., 0.], dtype=float32)
     """
 
@@ -63,9 +63,9 @@ def init_lstm(
         key: A random key.
         features: Number of input features.
         hidden: Number of memory cells.
-        heads: Number of heads, a divisor of `hidden` and `projection`: the recurrent weights are block-diagonal, a
-            block for each head (Beck et al. 2024). None makes dense ones.
-        projection: Number of output features, where the output is projected (Sak et al. 2014).
+        heads: Number of heads, a divisor of `hidden` and `projection`: the recurrent weights are block-diagonal, one
+            block per head (Beck et al. 2024). None makes dense recurrent weights.
+        projection: Number of output features, to project the output (Sak et al. 2014); None for no projection.
         peephole: Whether the gates see the cell state (Gers and Schmidhuber 2000).
         coupled: Whether the input gate is one minus the forget gate (Greff et al. 2017).
         layer_norm: Whether products and cell state are layer-normalised (Ba et al. 2016).
@@ -79,10 +79,13 @@ def init_lstm(
     Returns:
         The parameters. Peepholes start at zero, gains at one.
 
+    Raises:
+        ValueError: If a size is not a positive integer, or `heads` does not divide `hidden` and `projection`.
+
     Example:
         >>> import jax
-        >>> from jaxnn.functional.recurrent import init_lstm
-        >>> params = init_lstm(jax.random.key(0), features=3, hidden=5, projection=2)
+        >>> from jaxnn import functional as F
+        >>> params = F.init_lstm(jax.random.key(0), features=3, hidden=5, projection=2)
         >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.projection.shape
         ((3, 20), (2, 20), (20,), (5, 2))
     """

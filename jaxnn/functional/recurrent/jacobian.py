@@ -1,7 +1,7 @@
-"""Which elements of a state act on each other in one step, and their derivatives: `Cell.jacobian`, read by probing.
+"""The structured Jacobian of a step (`Cell.jacobian`), computed by Jacobian-vector products.
 
-The arrays of a state are `groups` here: arrays `(time, *batch, ...)` of elements that act on themselves alone, or one
-array `(time, n, *batch, ...)` of blocks, whose elements lie along axis 1. That is what `linear_recurrence` takes.
+A state is converted to `groups`, the form that `linear_recurrence` takes: arrays `(time, *batch, ...)` of elements that
+act on themselves alone, or one array `(time, n, *batch, ...)` of blocks, whose elements are along axis 1.
 """
 
 import math
@@ -25,11 +25,11 @@ def check_structure(name: str, structure: Any) -> None:
 
 
 def check_state(structure: Any, state: State, leading: int) -> None:
-    """Raises `NotServedError` where a state `(*batch, ...)` with `leading` batch axes has no such blocks."""
+    """Raises `NotServedError` if a state `(*batch, ...)` with `leading` batch axes has no such blocks."""
     leaves = jax.tree.leaves(state)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         dtypes = ", ".join(str(leaf.dtype) for leaf in leaves)
-        raise NotServedError(f"no way with a state of {dtypes}, only with real floats")
+        raise NotServedError(f"no support for a state of {dtypes}, only for real floats")
     if structure == "diagonal":
         return
     shapes = [leaf.shape for leaf in leaves]
@@ -37,7 +37,7 @@ def check_state(structure: Any, state: State, leading: int) -> None:
     neighbours = len(leaves) == 1 and leaves[0].ndim > leading and shapes[0][-1] % structure.size == 0
     if not together and not neighbours:
         raise NotServedError(
-            f"no way to read Blocks({structure.size}) in a state of {len(leaves)} arrays of shapes {shapes}: expected "
+            f"no support for Blocks({structure.size}) in a state of {len(leaves)} arrays of shapes {shapes}: expected "
             f"{structure.size} arrays of one shape, or one array whose last axis is a multiple of {structure.size}"
         )
 
@@ -66,7 +66,7 @@ def ungrouped(structure: Any, arrays: Groups, like: State) -> State:
 
 
 def coefficients(structure: Any, push: Callable[[State], State], state: State) -> Groups:
-    """The Jacobian of every step, for a step of this structure, by one product with it for each row of a block.
+    """Computes the Jacobian of every step, given its structure, by one product for each row of a block.
 
     Args:
         structure: `"diagonal"` or `Blocks(n)`.
@@ -91,7 +91,7 @@ def coefficients(structure: Any, push: Callable[[State], State], state: State) -
 
 
 def part(structure: Any, push: Callable[[State], State], state: State, leading: int) -> Groups:
-    """The diagonal or the blocks of any Jacobian, by one product with it for each element of a sequence's state.
+    """Computes the diagonal or the blocks of any Jacobian, by one product for each element of the state.
 
     Args:
         structure: As in `coefficients`.
@@ -123,7 +123,7 @@ def part(structure: Any, push: Callable[[State], State], state: State, leading: 
                 return column(position)
             return jnp.stack([column(position, number) for number in range(structure.size)], axis=2)
 
-        # One position after the other: all at once would take the memory of the whole Jacobian.
+        # One position after another: all at once would need the memory of the whole Jacobian.
         found = jnp.moveaxis(jax.lax.map(columns, jnp.arange(count)), 0, -1)
         return found.reshape(*found.shape[:-1], *features)
 
@@ -131,5 +131,5 @@ def part(structure: Any, push: Callable[[State], State], state: State, leading: 
 
 
 def filled(like: jax.Array, value: float) -> jax.Array:
-    """An array of one value, inside `shard_map` too typed as `like` is."""
+    """An array of one value, which varies over the same axes as `like` inside `shard_map`."""
     return varying_as(like, jnp.full_like(like, value))

@@ -21,12 +21,12 @@ from jaxnn.shapes import shown
 class LRUState(NamedTuple):
     """State of a linear recurrent unit.
 
-    The state holds the input of its step, which the output needs for the term :math:`D x_t`. A state that held the
-    output instead would not be elementwise.
+    The state holds the input of the last step, which the output needs for the term :math:`D x_t`. If it held the output
+    instead, the recurrence would not be elementwise.
 
     Attributes:
-        h: `(*batch, hidden)`, complex, as the paper has it: in real and imaginary parts the recurrence would not be
-            elementwise. complex64 for inputs up to float32, half precision too; complex128 for float64.
+        h: `(*batch, hidden)`, complex as in the paper: split into real and imaginary parts, the recurrence would not be
+            elementwise. complex128 for float64 inputs, complex64 for all others.
         x: `(*batch, features)`, the input of the last step.
     """
 
@@ -45,7 +45,7 @@ class LRUParams(NamedTuple):
         gamma_log: `(hidden,)`, the logarithm of the normalisation.
         b: `(features, 2 * hidden)`, :math:`B`: real parts, then imaginary parts.
         c: `(2 * hidden, output)`, :math:`C`: real parts, then imaginary parts.
-        d: `(features, output)`, :math:`D`. The paper's listing has a vector of features: that is `jnp.diag(d)`.
+        d: `(features, output)`, :math:`D`: `jnp.diag(v)` for the vector `v` of the paper's listing.
     """
 
     nu_log: jax.Array
@@ -66,7 +66,7 @@ class LRUParams(NamedTuple):
         return self.c.shape[1]
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LRUState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         part = jnp.zeros((*batch, self.hidden), accumulator(dtype))
         return LRUState(jax.lax.complex(part, part), jnp.zeros((*batch, self.b.shape[0]), dtype))
 
@@ -111,15 +111,18 @@ def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
 
 
 def lru_cell() -> Cell:
-    """The cell of `lru`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `lru`, for `recurrent` and functions that take any cell.
 
     Returns:
         The cell, of `LRUParams` and `LRUState`.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.lru_cell() == F.lru_cell()
-        True
+        >>> params = F.init_lru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.recurrent(F.lru_cell(), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 5)
     """
     return Cell(
         LRUParams.zero_state,
@@ -137,7 +140,7 @@ def lru(
 ) -> tuple[jax.Array, LRUState]:
     """Runs linear recurrent units over every time step; `lru_step` states the formula.
 
-    It is linear, so `algorithm="associative"` serves.
+    The recurrence is linear, so `algorithm="associative"` serves.
 
     Args:
         params: The layer's parameters.
@@ -179,8 +182,8 @@ def init_lru(
 
     The eigenvalues :math:`\lambda` lie on a ring of the complex plane, uniformly by area: :math:`|\lambda|^2` between
     :math:`r_{min}^2` and :math:`r_{max}^2`, the phase between 0 and `max_phase`. The normalisation is
-    :math:`\gamma = \sqrt{1 - |\lambda|^2}`, so that states have the variance of :math:`B x` for white inputs however
-    long the memory is. Entries of :math:`B`, :math:`C` and :math:`D` are normal, with standard deviations
+    :math:`\gamma = \sqrt{1 - |\lambda|^2}`, so that for white inputs the states have the variance of :math:`B x`,
+    however long the memory is. Entries of :math:`B`, :math:`C` and :math:`D` are normal, with standard deviations
     :math:`1 / \sqrt{2\, features}` (each part), :math:`1 / \sqrt{hidden}` (each part) and 1.
 
     Args:
@@ -188,9 +191,9 @@ def init_lru(
         features: Number of input features.
         hidden: Number of complex hidden units.
         output: Number of output features; `hidden` by default.
-        r_min: Smallest modulus, at least 0. Near 1, as is `r_max`, for long memory.
+        r_min: Smallest modulus, at least 0. For long memory choose `r_min` and `r_max` near 1.
         r_max: Largest modulus, above `r_min` and at most 1.
-        max_phase: Largest phase, in radians, above 0 and at most 2π. Small for very long sequences.
+        max_phase: Largest phase in radians, above 0 and at most 2π. Choose a small one for very long sequences.
         dtype: Dtype of all parameters.
 
     Returns:

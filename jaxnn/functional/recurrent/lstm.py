@@ -94,7 +94,7 @@ class LSTMParams(NamedTuple):
         return columns_of(self.w_h) // self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LSTMState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.output), dtype)
         return LSTMState(h, jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
@@ -122,7 +122,7 @@ def lstm_step(
     - *peephole* :math:`p`: :math:`p_i \odot c_{t-1}` is added to :math:`i_t`, :math:`p_f \odot c_{t-1}` to :math:`f_t`,
       :math:`p_o \odot c_t` to :math:`o_t`.
     - *projection* :math:`P`: :math:`h_t = (\sigma(o_t) \odot \tanh(c_t)) P`.
-    - *three gates* (f, g, o): coupled, :math:`1 - \sigma(f_t)` replaces :math:`\sigma(i_t)`.
+    - *three gates* (f, g, o): :math:`1 - \sigma(f_t)` replaces :math:`\sigma(i_t)` (coupled gates).
     - *heads*: :math:`W_h` is block-diagonal.
     - *norm*: :math:`\mathrm{LN}(x_t W_x) \odot \alpha_x + \mathrm{LN}(h_{t-1} W_h) \odot \alpha_h + b` are the
       gates, and the output sees :math:`\tanh(\mathrm{LN}(c_t) \odot \alpha_c + \beta_c)`; each product is
@@ -133,8 +133,8 @@ def lstm_step(
         params: The layer's parameters; the gates are ordered i, f, g, o.
         state: `h` of shape `(*batch, output)` and `c` of shape `(*batch, hidden)`; `c` is at least float32.
         x: `(*batch, features)`.
-        activation: The candidate's and the cell's, :math:`\tanh` in the formula.
-        gate_activation: The gates', :math:`\sigma` in the formula.
+        activation: Activation of the candidate and the cell state, :math:`\tanh` in the formula.
+        gate_activation: Activation of the gates, :math:`\sigma` in the formula.
 
     Returns:
         The new state; its `h` is the step's output.
@@ -151,9 +151,9 @@ def lstm_step(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_lstm, lstm_step
-        >>> params = init_lstm(jax.random.key(0), features=3, hidden=5)
-        >>> state = lstm_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
+        >>> from jaxnn import functional as F
+        >>> params = F.init_lstm(jax.random.key(0), features=3, hidden=5)
+        >>> state = F.lstm_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
         >>> state.h.shape, state.c.shape
         ((2, 5), (2, 5))
     """
@@ -190,7 +190,7 @@ def _step(
 
 
 def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation = jax.nn.sigmoid) -> Cell:
-    """The cell of `lstm`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `lstm`, for `recurrent` and functions that take any cell.
 
     Args:
         activation: As in `lstm_step`.
@@ -200,10 +200,11 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
         The cell, of `LSTMParams` and `LSTMState`.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.lstm_cell() == F.lstm_cell(activation=jnp.tanh)
-        True
+        >>> params = F.init_lstm(jax.random.key(0), features=3, hidden=5)
+        >>> F.recurrent(F.lstm_cell(activation=jax.nn.relu), params, jnp.ones((2, 7, 3)))[0].shape
+        (2, 7, 5)
     """
     options = {"activation": activation, "gate_activation": gate_activation}
     functions(activation=activation, gate_activation=gate_activation)
@@ -230,23 +231,23 @@ def lstm(
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, output)` and `c` of shape `(*batch, hidden)`; zeros
             by default.
-        activation: As in `lstm_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
-            jitted one is compiled once; any other is traced in every call.
+        activation: As in `lstm_step`. It must be pure. Outside of `jax.jit`, a jitted function or one defined at the
+            top level of a module is compiled once; any other is traced in every call.
         gate_activation: As in `lstm_step`.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
 
     Returns:
-        The outputs `(*batch, time, output)` and the final state: after each sequence's last step.
+        The outputs `(*batch, time, output)` and the final state, that after each sequence's last step.
 
     Raises:
         ValueError: As `recurrent`.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_lstm, lstm
-        >>> params = init_lstm(jax.random.key(0), features=3, hidden=5)
-        >>> y, state = lstm(params, jnp.ones((2, 7, 3)), lengths=jnp.array([7, 4]))
+        >>> from jaxnn import functional as F
+        >>> params = F.init_lstm(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.lstm(params, jnp.ones((2, 7, 3)), lengths=jnp.array([7, 4]))
         >>> y.shape, state.h.shape, state.c.shape
         ((2, 7, 5), (2, 5), (2, 5))
         >>> bool((y[1, 4:] == 0).all()), bool((y[1, 3] == state.h[1]).all())
@@ -281,11 +282,11 @@ def _fused(params: LSTMParams, *, activation: Activation, gate_activation: Activ
     check_activations(activation, gate_activation)
     held = [part for part in ("peephole", "projection", "norm") if getattr(params, part) is not None]
     if held:
-        raise NotServedError(f"no {' and no '.join(held)}")
+        raise NotServedError(f"no support for {' and '.join(held)}")
     if params.gates == 3:
-        raise NotServedError("no coupled gates")
+        raise NotServedError("no support for coupled gates")
     if params.w_h.ndim == 3:
-        raise NotServedError("no heads")
+        raise NotServedError("no support for heads")
     return kernels.LSTM, params
 
 

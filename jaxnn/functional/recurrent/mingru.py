@@ -1,4 +1,4 @@
-"""The minimal gated recurrent unit: a GRU whose gate sees the input alone."""
+"""The minimal gated recurrent unit: a GRU whose gate depends on the input alone."""
 
 from typing import NamedTuple, Unpack
 
@@ -53,7 +53,7 @@ class MinGRUParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinGRUState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
@@ -74,9 +74,9 @@ def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_s
         params: The layer's parameters: the gate z, then the candidate.
         state: `h` of shape `(*batch, hidden)`, at least float32.
         x: `(*batch, features)`.
-        log_space: Whether the candidate passes through :math:`g`, which is positive: the form that the paper trains in
-            log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
-            listing starts from :math:`g(h_0)` instead of :math:`h_0`: pass such a state for the same numbers.
+        log_space: Whether the candidate passes through :math:`g`, which is positive, as in the paper's log-space
+            version. The paper computes that version by logarithms; the values are the same. Its parallel listing starts
+            from :math:`g(h_0)` instead of :math:`h_0`: pass that as the state to get the same numbers.
 
     Returns:
         The new state.
@@ -98,7 +98,7 @@ def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_s
 
 
 def mingru_cell(*, log_space: bool = False) -> Cell:
-    """The cell of `mingru`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `mingru`, for `recurrent` and functions that take any cell.
 
     Args:
         log_space: As in `mingru_step`.
@@ -107,9 +107,12 @@ def mingru_cell(*, log_space: bool = False) -> Cell:
         The cell, of `MinGRUParams` and `MinGRUState`.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.mingru_cell() == F.mingru_cell(log_space=False)
-        True
+        >>> params = F.init_mingru(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.recurrent(F.mingru_cell(log_space=True), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 5)
     """
     return minimal_cell(MinGRUParams, 2, Bound(_affine, log_space=bool(log_space)))
 

@@ -1,4 +1,4 @@
-"""The common part of minGRU and minLSTM: gates that see the input alone, so that a step is `a * h + b`."""
+"""The shared parts of minGRU and minLSTM: gates depend on the input alone, so that a step is `a * h + b`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The minimal long short-term memory: an LSTM whose gates see the input alone and share one."""
+"""The minimal long short-term memory: an LSTM whose gates depend on the input alone and sum to one."""
 
 from typing import NamedTuple, Unpack
 
@@ -53,7 +53,7 @@ class MinLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
@@ -70,16 +70,16 @@ def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, lo
         h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot \tilde h_t
         \end{aligned}
 
-    The quotients are computed as :math:`\sigma(-d_t)` and :math:`\sigma(d_t)` with :math:`d_t = \log i_t - \log f_t`, a
-    difference of two softplus: they stay exact where both gates are nearly closed.
+    The quotients are computed as :math:`\sigma(-d_t)` and :math:`\sigma(d_t)`, where :math:`d_t = \log i_t - \log f_t`
+    is a difference of two softplus. So they stay exact if both gates are nearly closed.
 
     Args:
         params: The layer's parameters; the gates are ordered i, f, g.
         state: `h` of shape `(*batch, hidden)`, at least float32.
         x: `(*batch, features)`.
-        log_space: Whether the candidate passes through :math:`g`, which is positive: the form that the paper trains in
-            log-space. The formula is the same; only the paper's way to compute it takes logarithms, and its parallel
-            listing starts from :math:`g(h_0)` instead of :math:`h_0`: pass such a state for the same numbers.
+        log_space: Whether the candidate passes through :math:`g`, which is positive, as in the paper's log-space
+            version. The paper computes that version by logarithms; the values are the same. Its parallel listing starts
+            from :math:`g(h_0)` instead of :math:`h_0`: pass that as the state to get the same numbers.
 
     Returns:
         The new state.
@@ -101,7 +101,7 @@ def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, lo
 
 
 def minlstm_cell(*, log_space: bool = False) -> Cell:
-    """The cell of `minlstm`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `minlstm`, for `recurrent` and functions that take any cell.
 
     Args:
         log_space: As in `minlstm_step`.
@@ -110,9 +110,12 @@ def minlstm_cell(*, log_space: bool = False) -> Cell:
         The cell, of `MinLSTMParams` and `MinLSTMState`.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.minlstm_cell() == F.minlstm_cell(log_space=False)
-        True
+        >>> params = F.init_minlstm(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.recurrent(F.minlstm_cell(log_space=True), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 5)
     """
     return minimal_cell(MinLSTMParams, 3, Bound(_affine, log_space=bool(log_space)))
 
@@ -170,7 +173,7 @@ def init_minlstm(
         features: Number of input features.
         hidden: Number of hidden units.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
-        bias_init: For `b`. A positive value for the forget gate, the second of three blocks, makes a fresh layer
+        bias_init: For `b`. A positive value for the forget gate, the second of three blocks, makes an untrained layer
             remember longer.
         dtype: Dtype of all parameters.
 

@@ -32,8 +32,8 @@ from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision
 
 # Measured over 256 steps with random weights: elementwise tanh, GRU and LSTM cells took 4 to 6 iterations, GRU and LSTM
-# with three times the recurrent weights 28 to 40. An iteration costs more than a forward pass of "scan" in arithmetic,
-# so parallel hardware makes up for a limited number of them.
+# with three times the recurrent weights 28 to 40. An iteration costs more arithmetic than a forward pass of "scan", so
+# even parallel hardware makes up for only a limited number of them.
 ITERATIONS = 16
 
 
@@ -47,41 +47,41 @@ class Report(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Newton:
-    r"""How Newton's method computes a recurrence: a value for `algorithm=`. `"newton"` is `Newton()`.
+    r"""Settings of Newton's method for a recurrence, a value for `algorithm=`. `"newton"` means `Newton()`.
 
-    The states of all steps solve the equations :math:`h_t = f(h_{t-1}, x_t)`. From a guess, :math:`f(h_0, x_t)` with
-    the cell's zero state :math:`h_0`, each iteration evaluates all steps at once, linearises them, and solves the
+    The states of all steps solve the equations :math:`h_t = f(h_{t-1}, x_t)`. The first guess is :math:`f(h_0, x_t)`
+    with the cell's zero state :math:`h_0`. Each iteration evaluates and linearises all steps at once, and solves the
     linear recurrence
 
     .. math:: h_t = f(g_{t-1}, x_t) + J_t (h_{t-1} - g_{t-1})
 
-    for the new states :math:`h` from the last ones :math:`g`, in a number of sequential operations that grows as the
-    logarithm of time. Derivatives, of any order and in both modes, are those of the equations and not of the
-    iterations: one linear recurrence more (the implicit function theorem).
+    for the new states :math:`h`, given the last ones :math:`g`. That takes O(log time) sequential operations.
+    Derivatives, of any order and in both modes, are those of the equations and not of the iterations: they take one
+    more linear recurrence (implicit function theorem).
 
-    It serves cells that declare the structure of :math:`J` in `Cell.jacobian`. `Newton(jacobian="diagonal")`, which is
-    `"quasi-newton"`, takes that part of any cell's Jacobian instead. Its results are correct too, but it takes more
-    iterations, each of which multiplies by the Jacobian once for every element of the state; and the derivatives of a
-    cell that declares no structure go through time step by step.
+    The method serves cells that declare the structure of :math:`J` in `Cell.jacobian`. `Newton(jacobian="diagonal")`,
+    which is `"quasi-newton"`, uses the diagonal of any cell's Jacobian instead. Its results are also correct, but it
+    needs more iterations, and each multiplies by the Jacobian once for every element of the state. The derivatives of a
+    cell that declares no structure are computed step by step.
 
-    It suits hardware that computes many steps at once, long sequences, small batches and cells whose steps forget, by
-    gates or small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense recurrent weights do not
-    profit: measured, they took 29 iterations with the weights of their initialisation, and with weights as large as
-    training makes them did not converge. So `"auto"` never takes it, and `lstm_cell()`, `gru_cell()` and `rnn_cell()`
-    declare no structure. Under `vmap` the scan of `otherwise="scan"` is computed in any case; give batch axes to the
-    call instead. With `remat`, blocks of that many steps are solved one after the other.
+    It suits hardware that computes many steps at once, long sequences, small batches, and cells that forget, by gates
+    or by small recurrent weights. On CPU "scan" does less work. LSTM and GRU with dense recurrent weights do not
+    profit: they took 29 iterations with their initial weights, and did not converge with weights as large as after
+    training. So `"auto"` never chooses this method, and `lstm_cell()`, `gru_cell()` and `rnn_cell()` declare no
+    structure. Under `vmap` the scan of `otherwise="scan"` always runs; use batch axes instead. With `remat`, blocks of
+    that many steps are solved one after another.
 
     Attributes:
-        tolerance: A sequence has converged when no element of its states changes by more than this, relative to `1 +
-            |state|`. Default: :math:`\sqrt\epsilon` of the widest :math:`\epsilon` among the state's dtypes (3.5e-4 for
-            float32, 1.5e-8 for float64, 0.09 for bfloat16), as what remains after such a change is in proportion to its
-            square; :math:`16 \epsilon` where `jacobian` is given, as what remains there is in proportion to the change.
-        iterations: The largest number of iterations.
-        otherwise: The action if sequences have not converged by then: `"scan"` computes all of them step by step,
-            inside the same program; `"nan"` makes the states and outputs of those sequences NaN. `recurrent_with_info`
-            returns which, too.
-        jacobian: The part of the Jacobian that is used, `"diagonal"` or `Blocks(n)`; default: all of it, as the cell
-            declares it.
+        tolerance: A sequence has converged when no element of its states changes by more than this, relative to
+            `1 + |state|`. Default: :math:`\sqrt\epsilon`, with the largest :math:`\epsilon` among the state's dtypes
+            (3.5e-4 for float32, 1.5e-8 for float64, 0.09 for bfloat16), because the error that remains is proportional
+            to the square of the change. If `jacobian` is given, the error is proportional to the change, and the
+            default is :math:`16 \epsilon`.
+        iterations: Largest number of iterations.
+        otherwise: What to do if sequences have not converged by then. `"scan"` computes all of them step by step, in
+            the same program. `"nan"` makes the states and outputs of those sequences NaN. `recurrent_with_info` reports
+            which sequences they are.
+        jacobian: The part of the Jacobian to use, `"diagonal"` or `Blocks(n)`. Default: all that the cell declares.
 
     Raises:
         ValueError: If an attribute is out of its range.
@@ -158,7 +158,7 @@ class Newton:
         for structure in {part, cell.jacobian} - {None}:
             check_state(structure, task.state, batch_axes)
         if not known(length(task.xs)):
-            raise NotServedError("no way over a number of steps that is not known while tracing")
+            raise NotServedError("no support for a symbolic number of steps")
         return part
 
     def _solved(self, cell: Cell, part: Any, task: Task, reverse: bool) -> tuple[State, Any]:
@@ -170,7 +170,7 @@ class Newton:
         if cell.project is not None and cell.advance is not None:
             xs, step = cell.project(task.params, xs), cell.advance
         equations, task = Equations(step, reverse, cell.jacobian), task._replace(xs=xs)
-        # Derivatives end where gradients are truncated; the iteration needs the whole of them.
+        # `truncate` cuts only the derivatives of the result; the iteration needs the full Jacobian.
         given = jax.lax.stop_gradient(task._replace(masks=task.masks._replace(apart=None)))
         found, report = self._found(equations, part, given, jax.lax.stop_gradient(zero), leading)
         states = differentiable(equations, default_precision(), jax.lax.stop_gradient(found), task)
@@ -187,7 +187,7 @@ class Newton:
 
         def unsettled(carry: Any) -> jax.Array:
             count, _, change = carry
-            # A change that is NaN stays NaN, so it must not prolong the loop.
+            # A change that is NaN stays NaN, so it must not keep the loop running.
             return (count < self.iterations) & jnp.any(change > tolerance)
 
         def improved(carry: Any) -> Any:

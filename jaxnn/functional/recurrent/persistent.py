@@ -22,8 +22,8 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     The recurrent weights stay on the chip for all steps, so they must fit. Each tile of eight sequences has separate
     processors, so 1 and 100 sequences take about the same time. For gradients only the states are kept; the rest is
-    computed again, for all steps at once. `jax.grad` and `jax.vmap` apply to it, forward mode does not. The gates use
-    the GPU's tanh instruction, whose error, about 5e-4, is that of half precision.
+    recomputed for all steps at once. It supports `jax.grad` and `jax.vmap`, but not forward mode. The gates use the
+    GPU's tanh instruction, whose error of about 5e-4 is that of half precision.
 
     References:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.
@@ -36,16 +36,16 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
     """Returns the kernels' cell and its weights; raises `NotServedError` if the algorithm does not serve."""
     kernel, weights = (None, None) if cell.fused is None else cell.fused(task.params)
     if kernel is None or kernel.walks is None:
-        raise NotServedError("no form of this cell (`walks` of its fused form)")
+        raise NotServedError("no support for this cell (`walks` of its fused form)")
     check_output(cell)
     if (missing := lacking()) is not None:
         raise NotServedError(f"no {missing} in JAX {jax.__version__}, which its kernel needs")
     if not is_interpreted():
         _check_device()
     if task.xs.dtype not in (jnp.bfloat16, jnp.float16):
-        raise NotServedError(f"no form for {task.xs.dtype}: bfloat16 and float16 alone")
+        raise NotServedError(f"no support for {task.xs.dtype}, only for bfloat16 and float16")
     if not all(known(size) for size in task.xs.shape):
-        raise NotServedError("no form for symbolic sizes")
+        raise NotServedError("no support for symbolic sizes")
     hidden = jax.tree.leaves(task.state)[0].shape[-1]
     if not fits(kernel.walks, hidden):
         raise NotServedError(f"no room on the chip for the recurrent weights of {hidden} units")
@@ -59,4 +59,4 @@ def _check_device() -> None:
     device = jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen
     if getattr(device, "compute_capability", None) != "9.0":
         kind = getattr(device, "device_kind", device)
-        raise NotServedError(f"no kernel for {kind}: GPUs of compute capability 9.0 alone (H100, H200)")
+        raise NotServedError(f"no kernel for {kind}, only for GPUs of compute capability 9.0 (H100, H200)")

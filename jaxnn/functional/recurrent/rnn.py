@@ -56,7 +56,7 @@ class RNNParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> RNNState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         return RNNState(jnp.zeros((*batch, self.hidden), dtype))
 
 
@@ -82,9 +82,9 @@ def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Ac
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_rnn, rnn_step
-        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
-        >>> state = rnn_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
+        >>> from jaxnn import functional as F
+        >>> params = F.init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> state = F.rnn_step(params, params.zero_state((2,), jnp.float32), jnp.ones((2, 3)))
         >>> state.h.shape
         (2, 5)
     """
@@ -97,7 +97,7 @@ def _step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activ
 
 
 def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
-    """The cell of `rnn`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `rnn`, for `recurrent` and functions that take any cell.
 
     Args:
         activation: As in `rnn_step`.
@@ -106,10 +106,12 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
         The cell, of `RNNParams` and `RNNState`.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.rnn_cell() == F.rnn_cell(activation=jnp.tanh)
-        True
+        >>> params = F.init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.recurrent(F.rnn_cell(activation=jax.nn.relu), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 5)
     """
     functions(activation=activation)
     return Cell(
@@ -134,8 +136,8 @@ def rnn(
         params: The layer's parameters.
         x: `(*batch, time, features)`.
         state: The initial state, `h` of shape `(*batch, hidden)`; zeros by default.
-        activation: As in `rnn_step`. It has to be pure. Outside of `jax.jit`, a function defined in a module or a
-            jitted one is compiled once; any other is traced in every call.
+        activation: As in `rnn_step`. It must be pure. Outside of `jax.jit`, a jitted function or one defined at the top
+            level of a module is compiled once; any other is traced in every call.
         **options: How the sequence is run, as in `recurrent`: `lengths`, `mask`, `reverse`, `resets`, `time_major`,
             `remat`, `truncate` and `algorithm`.
 
@@ -147,9 +149,9 @@ def rnn(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jaxnn.functional.recurrent import init_rnn, rnn
-        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
-        >>> y, state = rnn(params, jnp.ones((2, 7, 3)), activation=jax.nn.relu)
+        >>> from jaxnn import functional as F
+        >>> params = F.init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> y, state = F.rnn(params, jnp.ones((2, 7, 3)), activation=jax.nn.relu)
         >>> y.shape, state.h.shape
         ((2, 7, 5), (2, 5))
     """
@@ -173,18 +175,21 @@ def init_rnn(
         features: Number of input features.
         hidden: Number of hidden units.
         kernel_init: For `w_x`; Glorot uniform by default.
-        recurrent_kernel_init: For `w_h`; orthogonal by default, so that at first nothing vanishes or explodes
-            by the weights alone.
+        recurrent_kernel_init: For `w_h`; orthogonal by default, so that at first the weights alone make no gradient
+            vanish or explode.
         bias_init: For `b`.
         dtype: Dtype of all parameters.
 
     Returns:
         The parameters.
 
+    Raises:
+        ValueError: If a size is not a positive integer.
+
     Example:
         >>> import jax
-        >>> from jaxnn.functional.recurrent import init_rnn
-        >>> params = init_rnn(jax.random.key(0), features=3, hidden=5)
+        >>> from jaxnn import functional as F
+        >>> params = F.init_rnn(jax.random.key(0), features=3, hidden=5)
         >>> params.w_x.shape, params.w_h.shape, params.b.shape
         ((3, 5), (5, 5), (5,))
     """
@@ -206,5 +211,5 @@ def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
 
 def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:
     if activation not in kernels.RNN:
-        raise NotServedError(f"no other activation than {', '.join(f.__name__ for f in kernels.RNN)}")
+        raise NotServedError(f"no support for activations other than {', '.join(f.__name__ for f in kernels.RNN)}")
     return kernels.RNN[activation], params

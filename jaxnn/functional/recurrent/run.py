@@ -47,66 +47,65 @@ def recurrent(
 ) -> tuple[Any, Any]:
     """Runs a recurrent cell over every time step.
 
-    Accepts any number of batch axes, including none. `algorithm` chooses how the steps are computed; results agree up
-    to rounding, and an algorithm raises an error for cells and options that it does not serve:
+    Accepts any number of batch axes, including none. `algorithm` chooses how the steps are computed. All algorithms
+    agree up to rounding; each raises an error for cells and options that it does not support:
 
-    - `"scan"`: a loop over the steps, for every cell; the reference.
+    - `"scan"`: a loop over the steps (`jax.lax.scan`), for every cell; the reference.
     - `"fused"`: the same loop with a derivative that is faster on CPU: the backward scan computes the state's gradient
-      alone, and each weight's gradient is one product over all steps. For cells with a `fused` form (`rnn`, `gru`,
-      `lstm`).
-    - `"associative"`: all states at once, in a number of steps that grows with the logarithm of the time. Fast on
-      processors with thousands of lanes, many times slower than a loop on a CPU. For cells with an `affine` form
-      (`lru`, `mingru`, `minlstm`), without `remat`.
+      alone, and each weight's gradient is one product over all steps. For cells with a `fused` form (`rnn`, `gru` and
+      `lstm` without variants).
+    - `"associative"`: all states at once by a parallel prefix scan, in O(log time) sequential steps. Fast on GPUs, many
+      times slower than a loop on a CPU. For cells with an `affine` form (`lru`, `mingru`, `minlstm`), without `remat`.
     - `"newton"`: all states at once by Newton's method, for cells that declare their `jacobian`; `"quasi-newton"` uses
-      a part of the Jacobian, for any cell. `Newton` says when this is faster.
+      the diagonal of the Jacobian, for any cell. `Newton` says when this is faster.
     - `"cudnn"`: the LSTM of NVIDIA's library (`jax.experimental.rnn`), on NVIDIA GPUs in float32, with `lengths`,
       `mask`, `reverse` and `remat`. Products are rounded to TF32 unless `jax.default_matmul_precision` is `"highest"`.
-      Each direction of each layer is one call, which waits until its lengths are on the host. If XLA divides the
-      program over devices, each device computes the whole batch; inside `jax.shard_map` each computes its part.
-      Forward mode, second derivatives, `vmap` over weights and gradients inside `vmap` use the code of `"fused"`.
+      Each direction of each layer is one call, which waits until its lengths are on the host. If XLA partitions the
+      program over devices, each device computes the whole batch; inside `jax.shard_map` each computes its part. Forward
+      mode, second derivatives, `vmap` over weights and gradients inside `vmap` use the code of `"fused"`.
     - `"persistent"`: all steps in one GPU kernel that keeps the recurrent weights on the chip: `lstm` of at most 384
       units and `gru` of at most 512, in bfloat16 or float16 on an H100 or H200, with reverse-mode derivatives, without
       `resets` and `truncate`.
-    - `"auto"`, the default: `"fused"` where it serves, otherwise `"scan"`; in programs for NVIDIA GPUs `"associative"`
-      before both, except with `remat`.
+    - `"auto"`, the default: `"fused"` if it supports the cell, otherwise `"scan"`. Programs for NVIDIA GPUs prefer
+      `"associative"` to both, except with `remat`.
 
     Args:
         cell: The cell: `lstm_cell()`, `gru_cell()`, `rnn_cell()` or another; see `Cell`.
         params: The cell's parameters.
         x: `(*batch, time, *features)`; `(*batch, time, features)` unless the cell has other `feature_axes`.
-        state: The initial state; the cell's `zero_state` by default. The final state of one chunk is the initial state
-            of the next: a sequence cut in chunks gives what the whole gives, and so does a loop of `recurrent_step`, up
-            to rounding: `"scan"` is compiled to the same bits, except where XLA turns a product over a single feature,
-            row or column into a loop; `"fused"` sums the products of inputs and state in one.
-        lengths: Number of steps of each sequence that count, integers `(*batch,)`. Past its length a sequence's outputs
-            are zero, its state does not change, and `x` has no effect, not even NaN; length 0 returns the initial
-            state. Concrete lengths outside 0..time raise an error; traced ones act as if clipped to that range.
-        mask: Bool `(*batch, time)`: which steps count, anywhere in the sequence. A step that does not count leaves the
-            state as it is, its output is zero, and its input has no effect. With `lengths`, a step counts if both
-            include it.
+        state: The initial state; the cell's `zero_state` by default. To process a sequence in chunks, pass the final
+            state of each chunk as the initial state of the next: the results are those of the whole sequence. So are
+            those of a loop of `recurrent_step`, up to rounding: `"scan"` gives the same bits, except where XLA turns a
+            product over a single feature, row or column into a loop; `"fused"` sums the products of inputs and state as
+            one.
+        lengths: Number of steps of each sequence that count, integers `(*batch,)`. Past its length the outputs of a
+            sequence are zero, its state does not change, and `x` has no effect, not even NaN. Length 0 returns the
+            initial state. Concrete lengths outside 0..time raise an error; traced ones act as if clipped to that range.
+        mask: Bool `(*batch, time)`: which steps count, anywhere in the sequence. A step that does not count keeps the
+            state, outputs zero, and ignores its input. With `lengths`, a step counts if both include it.
         reverse: Whether to run from the last step (within its length) to the first. Outputs keep the positions of their
-            inputs: `y[t]` has seen `x[t]` and the steps after it; the final state is that after step 0.
-        resets: Bool `(*batch, time)`: true where a new sequence starts, for documents packed in one row or episodes.
-            The state is set to the cell's `zero_state`, also when `state` was given, between the steps t - 1 and t:
-            going forward before step t, going back before step t - 1. So nothing passes that point in either direction,
-            whether the step counts or not. Going back, `resets[0]` lies after the last step and has no effect; so do
-            resets past a length.
-        time_major: Whether `x`, `mask`, `resets` and the outputs have time as their *first* axis, `(time, *batch,
-            ...)`. That is the order in which the scan reads, so nothing is copied.
-        remat: Keep for the backward pass only the state at every `remat`-th step and compute the others again: memory
-            in proportion to `time / remat + remat` instead of `time`, least near the square root of the time, for about
-            one forward pass more. For 10,000 steps of an LSTM, batch 8 and 256 cells in float32 the compiled gradient
-            needs 861 MiB without (`"scan"`: 939), 13 MiB with `remat=100`.
+            inputs: `y[t]` depends on `x[t]` and later steps. The final state is that after step 0.
+        resets: Bool `(*batch, time)`: true where a new sequence starts, for documents packed into one row, or episodes.
+            Between the steps t - 1 and t the state is set to the cell's `zero_state`, even if `state` was given: before
+            step t going forward, before step t - 1 going backward. Nothing passes that point in either direction,
+            whether the step counts or not. Going backward, `resets[0]` comes after the last step and has no effect.
+            Resets past a length have none either.
+        time_major: Whether `x`, `mask`, `resets` and the outputs have time as their *first* axis,
+            `(time, *batch, ...)`. The scan reads in that order, so nothing is copied.
+        remat: Keep only every `remat`-th state for the backward pass and recompute the others. Memory is proportional
+            to `time / remat + remat` instead of `time`, and least if `remat` is near the square root of `time`. It
+            costs about one more forward pass. For 10,000 steps of an LSTM with batch 8 and 256 cells in float32, the
+            compiled gradient needs 861 MiB without it (`"scan"`: 939) and 13 MiB with `remat=100`.
         truncate: Stop gradients between the steps t - 1 and t wherever t is a multiple of `truncate` (truncated
             back-propagation through time); values stay as they are.
         algorithm: The algorithm, one of the names above or a `Newton` with other settings.
 
     Returns:
-        The outputs `(*batch, time, ...)` and the final state: after each sequence's last step.
+        The outputs `(*batch, time, ...)` and the final state, that after each sequence's last step.
 
     Raises:
         ValueError: If shapes, dtypes or concrete lengths do not fit, the cell's step changes the state's shapes or
-            dtypes, or the algorithm does not serve.
+            dtypes, or the algorithm does not support the cell or an option.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -170,7 +169,7 @@ def _compute(
             ys, final = algorithm(cell, task, options)
         except NotServedError as lacks:
             raise NotServedError(
-                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses what serves."
+                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses a supported one."
             ) from None
         return jax.tree.map(lambda y: y if at == 0 else jnp.moveaxis(y, 0, at), ys), final
 
@@ -184,7 +183,7 @@ def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
     Args:
         cell: The cell.
         params: The cell's parameters.
-        state: The state before the step, at first `cell.zero_state(params, batch, x.dtype)`.
+        state: The state before the step; initially `cell.zero_state(params, batch, x.dtype)`.
         x: `(*batch, *features)`.
 
     Returns:

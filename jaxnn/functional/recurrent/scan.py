@@ -19,8 +19,8 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     Args:
         cell: The cell.
-        task: What to run.
-        options: How.
+        task: The arrays of the run.
+        options: The options of the run.
 
     Returns:
         The outputs, time first, and the final state.
@@ -39,7 +39,7 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     def run(state: Any, inputs: Any) -> tuple[Any, Any]:
         if options.reverse and is_plain():
-            # Converters know scans that go forward only.
+            # Converters support only scans that go forward.
             state, ys = jax.lax.scan(body, state, _flipped(inputs))
             return state, _flipped(ys)
         return jax.lax.scan(body, state, inputs, reverse=options.reverse)
@@ -55,7 +55,7 @@ def _flipped(tree: Any) -> Any:
 def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, options: Options) -> tuple[Any, Any]:
     """Calls `run(state, inputs) -> (state, ys)` on blocks of `options.remat` steps, or on all steps at once.
 
-    For the backward pass only the state at the start of each block is kept; the rest is computed again.
+    Only the state at the start of each block is kept for the backward pass; the rest is recomputed.
     """
     size, reverse = options.remat, options.reverse
     time = jax.tree.leaves(inputs)[0].shape[0]

@@ -1,4 +1,4 @@
-"""The common part of algorithms of a cell's `fused` form: checks, and one batch axis instead of any number."""
+"""The shared parts of the algorithms for `fused` forms: checks, and merging any number of batch axes into one."""
 
 import math
 from collections.abc import Callable
@@ -17,27 +17,27 @@ Kernel = Callable[[tuple[jax.Array, ...], jax.Array, jax.Array | None], tuple[ja
 
 
 def check_output(cell: Cell) -> None:
-    """Raises `NotServedError` if the output is another than the state's first array."""
+    """Raises `NotServedError` unless the output is the state's first array."""
     if cell.output is not first_leaf:
-        raise NotServedError("no other output than the state's first array (Cell.output)")
+        raise NotServedError("no support for an output other than the state's first array (Cell.output)")
 
 
 def check_uncut(task: Task) -> None:
-    """Raises `NotServedError` if something ends between two steps: the sequence, or the derivative."""
+    """Raises `NotServedError` if `resets` or `truncate` cut the sequence or its derivative between two steps."""
     if task.masks.reset is not None:
-        raise NotServedError("no resets")
+        raise NotServedError("no support for resets")
     if task.masks.apart is not None:
-        raise NotServedError("no truncate")
+        raise NotServedError("no support for truncate")
 
 
 def check_unsharded(task: Task) -> None:
     """Raises `NotServedError` on an explicit mesh.
 
-    Where shardings are part of types, merging axes, as of time and batch into the rows of one product, would need a new
-    sharding.
+    Shardings are part of types there, so merging axes, for example time and batch into the rows of a product, would
+    need a new sharding.
     """
     if sharded(task):
-        raise NotServedError("no way over the devices of an explicit mesh")
+        raise NotServedError("no support for arrays that are sharded over an explicit mesh")
 
 
 def run_rows(kernel: Kernel, cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:

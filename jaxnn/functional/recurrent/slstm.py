@@ -28,8 +28,8 @@ class SLSTMState(NamedTuple):
     Attributes:
         h: `(*batch, hidden)`, the output of the last step.
         c: `(*batch, hidden)`, the cell state, divided by `exp(m)`.
-        n: `(*batch, hidden)`, the normaliser, divided by `exp(m)`: at least 1 after a step. At 0, as in
-            `zero_state`, a sequence begins: then the step ignores `c` and `m`.
+        n: `(*batch, hidden)`, the normaliser, divided by `exp(m)`: at least 1 after a step. Zero, as in `zero_state`,
+            marks the start of a sequence: the next step then ignores `c` and `m`.
         m: `(*batch, hidden)`, the stabiliser: the largest logarithm among the weights of the steps in `c` and `n`.
     """
 
@@ -66,7 +66,7 @@ class SLSTMParams(NamedTuple):
         return self.hidden
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> SLSTMState:
-        """The initial state where none is given, for inputs of `dtype`."""
+        """The default initial state for inputs of `dtype`."""
         h = jnp.zeros((*batch, self.hidden), dtype)
         return SLSTMState(h, *(jnp.zeros(h.shape, accumulator(dtype)) for _ in range(3)))
 
@@ -88,15 +88,15 @@ def slstm_step(
         \end{aligned}
 
     The forget gate is :math:`f_t = \sigma(\tilde f_t)` or :math:`f_t = \exp(\tilde f_t)`. The stabiliser :math:`m_t`
-    cancels in :math:`h_t`: without it, :math:`c_t` and :math:`n_t` are sums with the weights
+    cancels in :math:`h_t`. Without it, :math:`c_t` and :math:`n_t` would be sums with the weights
     :math:`\exp(\tilde i_s) f_{s+1} \cdots f_t`, which overflow.
 
     At the first step, where :math:`n_{t-1} = 0`, there is nothing to forget: :math:`m_t = \tilde i_t` and
     :math:`f'_t = 0`, as with :math:`m_0 = -\infty`. So :math:`c_1 = \tanh(\tilde z_1)` and :math:`n_1 = 1`, whatever
     :math:`\tilde i_1` and :math:`\tilde f_1` are.
 
-    The layer is the paper's cell alone. In the paper's block a convolution over time precedes the gates i and f, and
-    the outputs of every head are normalised.
+    The layer is the paper's cell alone. The paper's block also has a convolution over time before the gates i and f,
+    and normalises the outputs of every head.
 
     Args:
         params: The layer's parameters; the gates are ordered i, f, z, o.
@@ -108,7 +108,7 @@ def slstm_step(
         The new state; its `h` is the step's output.
 
     Raises:
-        ValueError: If shapes or dtypes do not fit each other, or there is no such forget gate.
+        ValueError: If shapes or dtypes do not fit each other, or `forget_gate` is unknown.
 
     References:
         Beck et al., xLSTM: Extended long short-term memory, 2024, https://arxiv.org/abs/2405.04517.
@@ -125,7 +125,7 @@ def slstm_step(
 
 
 def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
-    """The cell of `slstm`, for `recurrent` and functions that take any cell.
+    """Returns the cell of `slstm`, for `recurrent` and functions that take any cell.
 
     Args:
         forget_gate: As in `slstm_step`.
@@ -134,15 +134,18 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
         The cell, of `SLSTMParams` and `SLSTMState`.
 
     Raises:
-        ValueError: If there is no such forget gate.
+        ValueError: If `forget_gate` is unknown.
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnn import functional as F
-        >>> F.slstm_cell() == F.slstm_cell(forget_gate="sigmoid")
-        True
+        >>> params = F.init_slstm(jax.random.key(0), features=3, hidden=4)
+        >>> y, state = F.recurrent(F.slstm_cell(forget_gate="exp"), params, jnp.ones((2, 7, 3)))
+        >>> y.shape
+        (2, 7, 4)
     """
     if forget_gate not in get_args(ForgetGate):
-        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; take one of the two.")
+        raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; choose one of these.")
     advance = Bound(_advance, forget_gate=forget_gate)
     step = Bound(two_part_step, project=input_products, advance=advance)
     return Cell(SLSTMParams.zero_state, step, check=_check, project=input_products, advance=advance)
@@ -170,10 +173,10 @@ def slstm(
             `remat`, `truncate` and `algorithm`.
 
     Returns:
-        The outputs `(*batch, time, hidden)` and the final state: after each sequence's last step.
+        The outputs `(*batch, time, hidden)` and the final state, that after each sequence's last step.
 
     Raises:
-        ValueError: As `recurrent`, or if there is no such forget gate.
+        ValueError: As `recurrent`, or if `forget_gate` is unknown.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -203,8 +206,8 @@ def init_slstm(
         key: A random key.
         features: Number of input features.
         hidden: Number of memory cells.
-        heads: Number of heads, a divisor of `hidden`: each head's gates see the outputs of that head alone. None makes
-            dense recurrent weights.
+        heads: Number of heads, a divisor of `hidden`: the gates of a head see the outputs of that head alone. None
+            makes dense recurrent weights.
         kernel_init: For `w_x`, given its whole shape; Glorot uniform for each gate by default.
         recurrent_kernel_init: For `w_h`, given the shape of one head, or the whole shape without heads; orthogonal for
             each gate by default.

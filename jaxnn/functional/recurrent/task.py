@@ -47,8 +47,8 @@ def masks_of(
         options: How the sequence is run.
     """
     time, reverse, truncate = xs.shape[0], options.reverse, options.truncate
-    # Cut number k lies between the steps k - 1 and k. Going forward it comes before step k, going back before
-    # step k - 1; the ends (0 going back, T) lie outside what is scanned in that direction.
+    # Cut number k is between the steps k - 1 and k: before step k going forward, before step k - 1 going backward. The
+    # ends (T, and 0 going backward) are outside of the scan.
     cuts = jnp.arange(time, dtype=jnp.int32) + jnp.int32(reverse)
     inside = mask
     if resets is not None and reverse:

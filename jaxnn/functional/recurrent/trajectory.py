@@ -1,6 +1,6 @@
 r"""All steps of a recurrence at once: one step from each state, and the derivative of states that satisfy all of them.
 
-The states of a sequence solve the equations :math:`h_t = f(h_{t-1}, x_t, \theta)`. However they were found, their
+The states of a sequence solve the equations :math:`h_t = f(h_{t-1}, x_t, \theta)`. Whatever method found them, their
 derivative solves the linear equations
 
 .. math:: \dot h_t = J_t \dot h_{t-1} + \partial f / \partial (x, \theta) \cdot (\dot x, \dot\theta)
@@ -85,8 +85,8 @@ def at_every_step(function: Callable[..., Any], params: Any, *arrays: Any) -> An
     """`function(params, *arrays)` for every step of arrays `(time, ...)`."""
     leaves, tree = jax.tree.flatten(params)
     time = length(arrays)
-    # The gradients that all steps give a vector are summed in float32. A matrix enters by a product, which sums that
-    # way already.
+    # The gradient of a vector is summed over all steps, here in float32. A matrix enters by a product, which sums in
+    # float32 already.
     each = [
         jnp.issubdtype(leaf.dtype, jnp.floating) and accumulator(leaf.dtype) != leaf.dtype and leaf.ndim <= 1
         for leaf in leaves
@@ -112,7 +112,7 @@ def differentiable(equations: Equations, precision: str | None, states: State, t
     Args:
         equations: The equations.
         precision: `default_precision()` where the states are computed.
-        states: The states after every step, `(time, *batch, ...)`. The way they were found has no derivative.
+        states: The states after every step, `(time, *batch, ...)`; how they were found is not differentiated.
         task: The arrays of the equations, by which the states are differentiated.
 
     Returns:
@@ -124,7 +124,7 @@ def differentiable(equations: Equations, precision: str | None, states: State, t
 def _jvp(equations: Equations, precision: str | None, primals: Any, tangents: Any) -> tuple[State, State]:
     states, task = primals
     with settled(task, precision or default_precision()):
-        # Called, and not merely returned: second derivatives see how the states depend on the task.
+        # Called, not just returned, so that second derivatives see how the states depend on the task.
         states = differentiable(equations, precision, states, task)
         return states, _tangent(equations, states, task, tangents[1])
 

@@ -17,9 +17,10 @@ from jaxnn.modules.static import keywords, static_options
 
 @explained
 class Cell(nnx.RNNCellBase):
-    """Owns the parameters of a cell of `jaxnn.functional` and runs it by `functional.recurrent_step`.
+    """A recurrent cell: a cell of `jaxnn.functional` with its parameters.
 
-    It runs inside `Recurrent`, and inside `nnx.RNN` and `nnx.Bidirectional` of Flax, whose protocol it follows.
+    A call runs one step by `functional.recurrent_step`. The cell runs inside `Recurrent`, and inside `nnx.RNN` and
+    `nnx.Bidirectional` of Flax, whose protocol it follows.
 
     Args:
         cell: The functional cell: `functional.gru_cell()`, or your own.
@@ -84,8 +85,8 @@ class Cell(nnx.RNNCellBase):
 
         Args:
             input_shape: Shape of an input of one step, `(*batch, *features)`.
-            rngs: For `carry_init`: a stream, or `carry` of several.
-            carry_init: Draws every array of the state; `zero_state` by default.
+            rngs: Random stream for `carry_init`, or `nnx.Rngs` with a stream `carry`.
+            carry_init: Initialiser of every array of the state; `zero_state` by default.
 
         Returns:
             The state, arrays `(*batch, ...)`.
@@ -109,7 +110,7 @@ class Cell(nnx.RNNCellBase):
         return state, self.cell.output(params, state)
 
 
-# Functions, not methods: `nnx.tabulate` reads what each public method returns, and does not know named tuples.
+# Functions, not methods: `nnx.tabulate` inspects the results of all public methods, and does not support named tuples.
 
 
 def cast(cell: Cell, x: jax.typing.ArrayLike) -> tuple[Any, jax.Array]:

@@ -1,4 +1,4 @@
-"""The classic recurrent cells made from sizes: simple, GRU and LSTM."""
+"""The classic recurrent cells, made from their sizes: simple, GRU and LSTM."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class RNNCell(Cell):
         kernel_init: Initialiser of `w_x`; as in `functional.init_rnn`, like the others.
         recurrent_kernel_init: Initialiser of `w_h`.
         bias_init: Initialiser of the biases.
-        rngs: The stream `params` is drawn from.
+        rngs: Random streams; the parameters come from the stream `params`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -79,7 +79,7 @@ class GRUCell(Cell):
         kernel_init: Initialiser of `w_x`; as in `functional.init_gru`, like the others.
         recurrent_kernel_init: Initialiser of `w_h`.
         bias_init: Initialiser of the biases.
-        rngs: The stream `params` is drawn from.
+        rngs: Random streams; the parameters come from the stream `params`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -139,7 +139,7 @@ class LSTMCell(Cell):
         recurrent_kernel_init: Initialiser of `w_h`.
         bias_init: Initialiser of the biases, instead of `forget_bias`.
         projection_init: Initialiser of the projection.
-        rngs: The stream `params` is drawn from.
+        rngs: Random streams; the parameters come from the stream `params`.
 
     Example:
         >>> import jax.numpy as jnp

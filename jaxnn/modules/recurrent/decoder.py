@@ -1,4 +1,4 @@
-"""The decoder: writes a sequence of tokens, from what an encoder read or from nothing (a language model)."""
+"""The decoder: generates a sequence of tokens, from the result of an encoder or without one (a language model)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,13 +23,13 @@ METHODS: dict[str, Callable[..., decoding.Generated]] = {
 
 
 class Attention(nnx.Module):
-    r"""Joins the outputs of a decoder's layers with what attention reads from a memory.
+    r"""Combines the outputs of a decoder's layers with attention over a memory.
 
-    .. math:: \tilde h_t = \tanh([h_t; c_t] W), \qquad c_t = \mathrm{attention}(h_t W_q, m, m)
+    .. math:: \tilde h_t = \tanh([h_t; c_t] W + b), \qquad c_t = \mathrm{attention}(h_t W_q + b_q, m, m)
 
     Attributes:
-        query: :math:`W_q`, from the layers' outputs to the memory's features.
-        join: :math:`W`, from both to the outputs' features.
+        query: :math:`W_q`, from the outputs of the layers to the features of the memory.
+        join: :math:`W`, from both to the features of the outputs.
 
     References:
         Luong, Pham and Manning, Effective approaches to attention-based neural machine translation, 2015.
@@ -49,22 +49,27 @@ class Attention(nnx.Module):
 class Decoder(nnx.Module):
     r"""Recurrent layers from tokens to the logits of the next token, with attention if there is a memory.
 
-    With `memory_features`, each output :math:`h_t` of the layers attends over the encoder's outputs and is joined with
-    the result :math:`c_t`, :math:`\tilde h_t = \tanh([h_t; c_t] W)`. There is no input feeding, so all steps of a
-    training sequence are computed together.
+    .. math::
+
+        h_t = \mathrm{cell}(h_{t-1}, E_{y_t}), \qquad
+        p(y_{t+1} \mid y_1 \dots y_t) = \mathrm{softmax}(\tilde h_t W_o + b_o)
+
+    The initial state :math:`h_0` is the encoder's, and :math:`\tilde h_t = h_t` without attention. With
+    `memory_features`, :math:`h_t` attends over the encoder's outputs and is joined with the result :math:`c_t`,
+    :math:`\tilde h_t = \tanh([h_t; c_t] W + b)`. Without input feeding, all steps of training run together.
 
     Args:
         vocabulary: Number of tokens.
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer.
-        memory_features: `out_features` of the encoder that is attended over; None for no attention.
+        memory_features: `out_features` of the encoder to attend over; None for no attention.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
         cell: Makes the layers' cells, instead of `kind`; as in `Encoder`.
         layers: Number of layers.
         dropout: Rate of dropout on the embeddings and between layers.
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
 
     Raises:
         ValueError: If a size, `kind`, `cell` or `dropout` is out of range.
@@ -75,7 +80,7 @@ class Decoder(nnx.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from flax import nnx
-        >>> from jaxnn.modules import recurrent as modules
+        >>> from jaxnn import modules
         >>> encoder = modules.Encoder(11, 4, 5, return_state=True, rngs=nnx.Rngs(0))
         >>> decoder = modules.Decoder(13, 4, 5, memory_features=encoder.out_features, rngs=nnx.Rngs(1))
         >>> encoded = encoder(jnp.ones((2, 7), int))
@@ -123,7 +128,7 @@ class Decoder(nnx.Module):
 
         Args:
             tokens: Integers `(*batch, time)`: the target shifted by one, so that it begins with the start token.
-            encoded: What the encoder read: the initial state, and the memory of attention.
+            encoded: Result of the encoder: the initial state, and the memory of attention.
             state: Initial state of each layer, instead of the encoder's; without either, the cells' zero state.
             lengths: Number of tokens of each sequence that count.
             mask: Which tokens count, bool `(*batch, time)`; with `lengths`, those that count in both.
@@ -145,7 +150,7 @@ class Decoder(nnx.Module):
 
         Args:
             tokens: Integers `(*batch, time)`, as in `__call__`.
-            encoded: What the encoder read.
+            encoded: Result of the encoder.
 
         Returns:
             Weights `(*batch, time, memory time)`; rows sum to 1.
@@ -178,14 +183,14 @@ class Decoder(nnx.Module):
         key: jax.Array | None = None,
         **options: Any,
     ) -> decoding.Generated:
-        """Writes sequences, as one compiled loop.
+        """Generates sequences in one compiled loop.
 
         Args:
-            encoded: What the encoder read; its batch axes are those of the result.
-            start: The token to begin with, one for all or one each, `(*batch,)`.
-            state: Initial state of each layer, instead of the encoder's. To continue a prompt, give the state that
-                `__call__` returns for all its tokens but the last, and the last one as `start`.
-            max_length: The largest number of tokens.
+            encoded: Result of the encoder; its batch axes are those of the generated sequences.
+            start: The first input token, one for all sequences or one for each, `(*batch,)`.
+            state: Initial state of each layer, instead of the encoder's. To continue a prompt, pass the state that
+                `__call__` returns for all its tokens but the last, and the last token as `start`.
+            max_length: Largest number of tokens.
             end: The token after which a sequence stops.
             method: `"greedy"`, `"sample"` or `"beam"`.
             key: A random key, for `"sample"`.
@@ -232,7 +237,7 @@ class Decoder(nnx.Module):
 
 
 def _checked(encoded: Encoded) -> Encoded:
-    """Raises if `encoded` is not an `Encoded`: an encoder's outputs without its state."""
+    """Raises if `encoded` is not an `Encoded`, for example an encoder's outputs without its state."""
     if not isinstance(encoded, Encoded):
         raise ValueError(
             f"encoded: expected Encoded, got {type(encoded).__name__}; call the encoder with return_state=True."

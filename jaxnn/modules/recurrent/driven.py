@@ -1,4 +1,4 @@
-"""Foreign cells (Flax's, or your own modules) run by the engine as functional cells."""
+"""Cells of Flax, or your own modules, converted to functional cells and run by `functional.recurrent`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Unpack
@@ -20,7 +20,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     Args:
         cell: A `Cell`, or a module `(carry, x) -> (carry, y)` with `initialize_carry`, as `nnx.RNN` takes it.
         x: `(*batch, time, *features)`.
-        state: The initial state; of a foreign cell, its carry.
+        state: The initial state; for a foreign cell, its carry.
         **options: As in `functional.recurrent`.
 
     Returns:
@@ -125,7 +125,7 @@ def _pure(function: Callable[[nnx.Module], Any], graph: nnx.GraphDef, arrays: An
 
 
 class _NothingDrawn:
-    """A random stream, and its keys, for initial states that are not random: raises when something is drawn."""
+    """A random stream for initial states that are not random: raises when a key is drawn."""
 
     def __call__(self) -> "_NothingDrawn":
         return self

@@ -40,26 +40,32 @@ class Counted(TypedDict, total=False):
 
 @explained
 class Encoder(nnx.Module):
-    """Embeds tokens and reads them by recurrent layers, in both directions by default.
+    r"""Embeds tokens and reads them by recurrent layers, in both directions by default.
 
-    A decoder with the same number of layers and hidden units starts from each layer's final state. If the layers are
-    bidirectional, a dense layer with tanh joins the two directions.
+    .. math:: h_t = \mathrm{cell}(h_{t-1}, E_{x_t}), \qquad s = \tanh([\overrightarrow h_n; \overleftarrow h_1] W + b)
+
+    The outputs are :math:`h_t`, of both directions side by side. A decoder with the same number of layers and hidden
+    units starts from the final state of each layer; if the layers are bidirectional, that is :math:`s`, which a dense
+    layer with tanh makes from both directions.
 
     Args:
         vocabulary: Number of tokens.
         embed_features: Size of an embedding.
         hidden_features: Number of hidden units of each layer and direction.
         kind: `"lstm"`, `"gru"` or `"rnn"`.
-        cell: Makes the layers' cells, instead of `kind`: any function `(in_features, hidden_features, *, rngs) -> cell`
-            of a cell that `Recurrent` takes, for example `nnx.GRUCell`. Such a cell chooses its dtypes.
+        cell: Makes the layers' cells, instead of `kind`: a function `(in_features, hidden_features, *, rngs) -> cell`
+            that returns any cell that `Recurrent` takes, for example `nnx.GRUCell`. It also chooses the dtypes.
         layers: Number of layers.
-        bidirectional: Whether the layers go both ways. The state of a cell is then arrays of real numbers `(*batch,
-            features)`.
+        bidirectional: Whether the layers go both ways. The state of a cell must then consist of real arrays
+            `(*batch, features)`.
         dropout: Rate of dropout on the embeddings and between layers.
         return_state: Whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.
         dtype: The dtype to compute in; that of the parameters by default.
         param_dtype: The dtype of the parameters.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
+
+    Attributes:
+        out_features: Number of features of the outputs.
 
     Raises:
         ValueError: If a size, `kind`, `cell` or `dropout` is out of range.

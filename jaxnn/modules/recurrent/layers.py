@@ -27,7 +27,7 @@ def cells_of(
     layers: int,
     bidirectional: bool,
 ) -> list[Layer]:
-    """Cells for layers one on top of another, lowest first: one for each, or a pair of them.
+    """Cells for a stack of layers, lowest first: one per layer, or a pair if bidirectional.
 
     `make(in_features)` makes a cell; `features(layer, in_features)` is the number of features that a layer outputs.
     """
@@ -88,7 +88,7 @@ class RNN(Sized):
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
         **cell: Arguments of `RNNCell`: `activation`, `dtype`, `param_dtype`, the initialisers. Sharding metadata comes
             with `nnx.with_partitioning` on an initialiser.
 
@@ -117,7 +117,7 @@ class GRU(Sized):
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
         **cell: Arguments of `GRUCell`: `reset_after`, `activation`, `gate_activation`, `dtype`, `param_dtype`, the
             initialisers. Sharding metadata comes with `nnx.with_partitioning` on an initialiser.
 
@@ -144,7 +144,7 @@ class LSTM(Sized):
         bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
-        rngs: `params`, and `dropout` if the rate is above 0.
+        rngs: Random streams: `params`, and `dropout` if the rate is above 0.
         **cell: Arguments of `LSTMCell`: `projection`, the number of output features of each layer and direction;
             `peephole`, `coupled`, `layer_norm`, `forget_bias`, `activation`, `gate_activation`, `dtype`, `param_dtype`,
             the initialisers. Sharding metadata comes with `nnx.with_partitioning` on an initialiser.
@@ -178,7 +178,7 @@ def layers_of(
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
 ) -> Recurrent:
-    """Makes the layers of a model, of a kind or of the cells that `cell` makes, which choose their dtypes.
+    """Makes the layers of a model, of a kind or from the cells that `cell` makes, which choose their dtypes.
 
     The arguments are those of `Encoder`.
     """

@@ -32,16 +32,16 @@ class Recurrent(nnx.Module):
     A cell is one of this library (`LSTMCell`, or a `Cell` of any functional cell and its parameters), one of Flax
     (`nnx.GRUCell`), or your own module with the protocol of `nnx.RNN`: `(carry, x) -> (carry, y)`,
     `initialize_carry(input_shape, rngs)`, and `num_feature_axes` if an input has more or fewer than one. All options
-    work with all cells. The state of a cell from elsewhere is its carry, arrays `(*batch, ...)`. Such a cell must be a
-    pure function: one that changes anything else in a step (statistics, a random stream), or draws its initial state
-    at random, raises an error.
+    work with all cells. The state of a foreign cell is its carry, arrays `(*batch, ...)`. Such a cell must be a pure
+    function: if a step changes anything but the carry (statistics, a random stream), or if the initial state is drawn
+    at random, the call raises an error.
 
     Args:
         cells: One cell, `Directions(forward, backward)` for both directions, whose outputs are concatenated, or a
             sequence of these, lowest layer first.
         dropout: Rate of dropout between layers; `deterministic`, hence `model.eval()`, turns it off.
-        return_state: Whether a call returns the final states beside the outputs, unless the call says otherwise.
-        rngs: `dropout`, if the rate is above 0.
+        return_state: Whether calls also return the final states, unless a call says otherwise.
+        rngs: Random streams: `dropout`, if the rate is above 0.
 
     Attributes:
         cells: One cell per layer, lowest first, or a pair `Directions(forward, backward)`.
@@ -90,7 +90,7 @@ class Recurrent(nnx.Module):
         self.rngs = rngs.dropout.fork() if drops and rngs is not None else nnx.data(None)
 
     def set_view(self, deterministic: bool | None = None) -> None:
-        """For `nnx.view`.
+        """Sets attributes for `nnx.view`.
 
         Args:
             deterministic: Whether dropout is off.
@@ -109,7 +109,7 @@ class Recurrent(nnx.Module):
             The state of each layer, lowest first.
 
         Raises:
-            ValueError: If a cell from elsewhere has no attribute `in_features`, which `initialize_carry` needs.
+            ValueError: If a foreign cell has no attribute `in_features`, which `initialize_carry` needs.
         """
 
         def zero(cell: nnx.Module) -> Any:
@@ -156,7 +156,7 @@ class Recurrent(nnx.Module):
 
         Args:
             x: `(*batch, time, *features)`.
-            return_state: Whether the final states are returned beside the outputs; the attribute by default.
+            return_state: Whether to return the final states too; the attribute by default.
             state: The initial state of each layer, lowest first; zeros by default.
             lengths: Number of steps of each sequence that count.
             mask: Which steps count, bool `(*batch, time)`.
@@ -165,7 +165,7 @@ class Recurrent(nnx.Module):
             time_major: Whether time is the first axis.
             remat: Keep only every `remat`-th state for the backward pass.
             truncate: Stop gradients every `truncate` steps.
-            algorithm: The way to compute all steps.
+            algorithm: The algorithm that computes the steps.
             deterministic: Whether dropout is off; the attribute by default.
             rngs: Streams or a key for dropout; the module's streams by default.
 
@@ -210,7 +210,7 @@ class Recurrent(nnx.Module):
         Args:
             state: The state of each layer, at first `zero_state(batch)`.
             x: `(*batch, *features)`.
-            return_output: Whether the output of the last layer is returned beside the states.
+            return_output: Whether to return the output of the last layer too.
 
         Returns:
             The new state of each layer; with `return_output` also the output, as in `(states, y)`.

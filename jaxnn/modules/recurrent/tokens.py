@@ -1,4 +1,4 @@
-"""The inputs of models of tokens: integers of a vocabulary, their embedding, and the layers that read them."""
+"""The input side of token models: checks of tokens, their embedding, and the layers that read them."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Embedding(nnx.Embed):
 def embedding(vocabulary: int, features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> Embedding:
     """Makes an embedding in the dtype to compute in.
 
-    Its variance is 1, as large as that of the state that layers see beside it; Flax's default of 1 / features is for
+    The embedding has variance 1, like the state that layers see beside it. Flax's default of 1 / features suits
     embeddings that are also the output's weights.
     """
     for name, size in (("vocabulary", vocabulary), ("embed_features", features)):

@@ -280,14 +280,14 @@ REFUSED = {
     ),
     "remat": (
         lambda: R.lru(R.init_lru(jax.random.key(0), 3, 4), jnp.ones((2, 5, 3)), remat=2, algorithm="associative"),
-        "algorithm='associative' has no remat: it computes all states at once",
+        "algorithm='associative' has no support for remat: it computes all states at once",
     ),
     "symbolic": (
         lambda: jax.eval_shape(
             lambda x: R.lru(R.init_lru(jax.random.key(0), 3, 4), x, algorithm="associative"),
             jax.ShapeDtypeStruct((2, *jax.export.symbolic_shape("t"), 3), jnp.float32),
         ),
-        "algorithm='associative' has no form for a symbolic number of steps",
+        "algorithm='associative' has no support for a symbolic number of steps",
     ),
     "other trees": (
         lambda: R.recurrent(

@@ -206,7 +206,7 @@ def test_each_device_of_a_shard_map_runs_its_part():
 
 def test_a_program_for_another_platform_is_refused():
     with pytest.raises(
-        NotServedError, match=r"algorithm='cudnn' has no form for the platform of this program, tpu; use"
+        NotServedError, match=r"algorithm='cudnn' has no support for the platform of this program, tpu; use"
     ):
         jax.export.export(jax.jit(run), platforms=["tpu"])(PARAMS, X)
 
@@ -237,19 +237,22 @@ def test_arrays_are_laid_out_in_rows_for_cudnn(monkeypatch):
 
 
 REFUSED = {
-    "peephole": (lambda: run(PARAMS._replace(peephole=jnp.ones((3, HIDDEN))), X), "has no peephole"),
+    "peephole": (lambda: run(PARAMS._replace(peephole=jnp.ones((3, HIDDEN))), X), "has no support for peephole"),
     "another cell": (
         lambda: F.gru(F.init_gru(jax.random.key(0), FEATURES, HIDDEN), X, algorithm="cudnn"),
-        "has no form of this cell, only of an LSTM; use 'scan'",
+        "has no support for this cell, only for an LSTM; use 'scan'",
     ),
-    "activation": (lambda: run(PARAMS, X, activation=jnp.sin), "has no other activation than tanh"),
+    "activation": (lambda: run(PARAMS, X, activation=jnp.sin), "has no support for activations other than tanh"),
     "dtype": (
         lambda: run(*jax.tree.map(lambda a: a.astype(jnp.bfloat16), (PARAMS, X))),
-        "has no form in bfloat16, only in float32",
+        "has no support for bfloat16, only for float32",
     ),
-    "resets": (lambda: run(PARAMS, X, resets=jnp.zeros((2, TIME), bool)), "has no resets"),
-    "truncate": (lambda: run(PARAMS, X, truncate=2), "has no truncate"),
-    "features": (lambda: run(PARAMS._replace(w_x=jnp.ones((0, 16))), X[..., :0]), "has no form without features"),
+    "resets": (lambda: run(PARAMS, X, resets=jnp.zeros((2, TIME), bool)), "has no support for resets"),
+    "truncate": (lambda: run(PARAMS, X, truncate=2), "has no support for truncate"),
+    "features": (
+        lambda: run(PARAMS._replace(w_x=jnp.ones((0, 16))), X[..., :0]),
+        "has no support for layers without features",
+    ),
 }
 
 
@@ -260,7 +263,7 @@ def test_what_it_cannot_serve_is_refused(call, message):
 
 
 def test_operations_of_jax_alone_are_refused():
-    with kernels.plain(), pytest.raises(NotServedError, match=r"has no form in the operations of `kernels.plain`"):
+    with kernels.plain(), pytest.raises(NotServedError, match=r"has no support for `kernels.plain`"):
         run(PARAMS, X)
 
 

@@ -27,6 +27,10 @@ CALLS = {
         r"step: expected a function \(params, state, x",
     ),
     "maker of cells as step": (lambda: R.stack_step(R.lstm_cell, [P], [STATE], X[:, 0]), "step: .* got lstm_cell"),
+    "options beside a cell": (
+        lambda: R.stack_step(R.lstm_cell(), [P], [STATE], X[:, 0], activation=jax.nn.relu),
+        "options: expected none for a Cell, got activation; bind them",
+    ),
     "step as layer": (
         lambda: R.stack(R.lstm_step, [P], X),
         r"layer: expected a function \(params, x, state\) or a Cell",
@@ -138,11 +142,11 @@ CALLS = {
     ),
     "fused peephole": (
         lambda: R.lstm(P._replace(peephole=jnp.ones((3, 4))), X, algorithm="fused"),
-        "algorithm='fused' has no peephole; use 'scan', or 'auto'",
+        "algorithm='fused' has no support for peephole; use 'scan', or 'auto'",
     ),
     "fused outputs of one's own": (
         lambda: R.recurrent(R.lstm_cell()._replace(output=lambda params, state: state.c), P, X, algorithm="fused"),
-        r"algorithm='fused' has no other output than the state's first array \(Cell.output\); use 'scan', or 'auto'",
+        r"algorithm='fused' has no support for an output other than the state's first array \(Cell.output\)",
     ),
     "fused projection and norm": (
         lambda: R.lstm(
@@ -154,23 +158,23 @@ CALLS = {
             X,
             algorithm="fused",
         ),
-        "has no projection and no norm",
+        "has no support for projection and norm",
     ),
     "fused coupled": (
         lambda: R.lstm(R.LSTMParams(jnp.ones((3, 12)), jnp.ones((4, 12)), jnp.ones(12)), X, algorithm="fused"),
-        "has no coupled gates",
+        "has no support for coupled gates",
     ),
     "fused activation": (
         lambda: R.lstm(P, X, activation=jnp.sin, algorithm="fused"),
-        "has no other activation than tanh",
+        "has no support for activations other than tanh",
     ),
     "fused gate activation": (
         lambda: R.lstm(P, X, gate_activation=jnp.tanh, algorithm="fused"),
-        "has no other gate_activation than sigmoid",
+        "has no support for gate activations other than sigmoid",
     ),
     "fused rnn": (
         lambda: R.rnn(R.init_rnn(jax.random.key(0), 3, 4), X, activation=jnp.sin, algorithm="fused"),
-        "has no other activation than tanh, relu, sigmoid",
+        "has no support for activations other than tanh, relu, sigmoid",
     ),
     "gates": (lambda: R.lstm(P._replace(w_h=jnp.ones((4, 8))), X), r"params\.w_h: expected 4 \* hidden columns"),
     "w_x": (lambda: R.lstm(P._replace(w_x=jnp.ones((3, 12))), X), r"params\.w_x: expected shape \(3, 16\)"),

@@ -82,8 +82,14 @@ G = F.init_gru(KEY, 3, 4, heads=2)
 X = jnp.ones((2, 5, 3))
 
 CALLS = {
-    "fused lstm": (lambda: F.lstm(P, X, algorithm="fused"), "algorithm='fused' has no heads; use 'scan', or 'auto'"),
-    "fused gru": (lambda: F.gru(G, X, algorithm="fused"), "algorithm='fused' has no heads; use 'scan', or 'auto'"),
+    "fused lstm": (
+        lambda: F.lstm(P, X, algorithm="fused"),
+        "algorithm='fused' has no support for heads; use 'scan', or 'auto'",
+    ),
+    "fused gru": (
+        lambda: F.gru(G, X, algorithm="fused"),
+        "algorithm='fused' has no support for heads; use 'scan', or 'auto'",
+    ),
     "divisor": (lambda: F.init_gru(KEY, 3, 4, heads=3), "heads: expected a divisor of hidden=4, got 3"),
     "divisor of the projection": (
         lambda: F.init_lstm(KEY, 3, 4, heads=2, projection=3),

@@ -425,11 +425,11 @@ def test_what_it_does_not_serve_is_refused():
     case, params, x, _ = setting("pairs")
     with pytest.raises(ValueError, match=r"algorithm='newton' has no structure .*Cell\.jacobian.*; use 'scan'"):
         F.gru(F.init_gru(jax.random.key(0), FEATURES, HIDDEN), x, algorithm="newton")
-    with pytest.raises(ValueError, match=r"has no way to read Blocks\(3\) in a state of 1 arrays"):
+    with pytest.raises(ValueError, match=r"has no support for Blocks\(3\) in a state of 1 arrays"):
         F.recurrent(case.cell._replace(jacobian=F.Blocks(3)), params, x, algorithm="newton")
     with pytest.raises(ValueError, match=r"cell\.jacobian: expected 'diagonal' or Blocks\(n\).* got 'dense'"):
         F.recurrent(case.cell._replace(jacobian="dense"), params, x, algorithm="newton")
-    with pytest.raises(ValueError, match=r"no way with a state of int32, only"):
+    with pytest.raises(ValueError, match=r"no support for a state of int32, only"):
         F.recurrent(F.Cell(_count_zero, _count_step, jacobian="diagonal"), {}, x, algorithm="newton")
     with pytest.raises(ValueError, match=r"algorithm: expected 'newton', .* got 'scan'"):
         F.recurrent_with_info(case.cell, params, x, algorithm="scan")

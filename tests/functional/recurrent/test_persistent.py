@@ -138,18 +138,18 @@ def run(name, dtype=jnp.bfloat16, hidden=5, **options):
 
 WIDE = R.GRUParams(*(jnp.zeros(shape, jnp.float16) for shape in ((1, 1800), (600, 1800), (1800,), (600,))))
 REFUSED = {
-    "float32": (partial(run, "lstm", jnp.float32), "no form for float32: bfloat16 and float16 alone"),
+    "float32": (partial(run, "lstm", jnp.float32), "no support for float32, only for bfloat16 and float16"),
     "units": (
         lambda: R.gru(WIDE, jnp.zeros((2, 1), jnp.float16), algorithm="persistent"),
         "no room on the chip for the recurrent weights of 600 units",
     ),
-    "resets": (partial(run, "lstm", resets=np.zeros((3, 4), bool)), "no resets"),
-    "truncate": (partial(run, "lstm", truncate=2), "no truncate"),
-    "reset before": (partial(run, "gru-reset-before"), "no form of this cell"),
-    "activations": (partial(run, "gru-activations"), "no other activation than tanh"),
-    "variants": (partial(run, "lstm-peephole"), "no peephole"),
-    "heads": (partial(run, "gru-heads", hidden=4), "no heads"),
-    "cells": (partial(run, "rnn"), "no form of this cell"),
+    "resets": (partial(run, "lstm", resets=np.zeros((3, 4), bool)), "no support for resets"),
+    "truncate": (partial(run, "lstm", truncate=2), "no support for truncate"),
+    "reset before": (partial(run, "gru-reset-before"), "no support for this cell"),
+    "activations": (partial(run, "gru-activations"), "no support for activations other than tanh"),
+    "variants": (partial(run, "lstm-peephole"), "no support for peephole"),
+    "heads": (partial(run, "gru-heads", hidden=4), "no support for heads"),
+    "cells": (partial(run, "rnn"), "no support for this cell"),
 }
 
 
@@ -165,7 +165,7 @@ def test_other_devices_are_refused(monkeypatch):
     if getattr(jax.devices()[0], "compute_capability", None) == "9.0":
         pytest.skip("this is the device that it serves")
     monkeypatch.setattr(algorithm, "lacking", lambda: None)
-    with pytest.raises(ValueError, match=r"no kernel for .*: GPUs of compute capability 9.0 alone \(H100, H200\)"):
+    with pytest.raises(ValueError, match=r"no kernel for .*, only for GPUs of compute capability 9.0 \(H100, H200\)"):
         run("lstm")
 
 
