@@ -142,7 +142,7 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         for name in names:
             if getattr(options, needed) is None and getattr(options, name) != parser.get_default(name):
                 raise ValueError(
-                    f"--{name}: expected nothing without --{needed}, got it; add --{needed}, or leave it out."
+                    f"--{name}: expected nothing without --{needed}, got {getattr(options, name)}; leave it out."
                 )
 
 

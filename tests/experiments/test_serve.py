@@ -113,7 +113,7 @@ def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
         ("pictures.jaxprogram --picture broken.jaxprogram", "cannot identify image file"),
         (
             "pictures.jaxprogram --out five.npy",
-            "--out: expected nothing without --batch, got it; add --batch, or leave",
+            "--out: expected nothing without --batch, got five.npy; leave it out",
         ),
         ("characters.jaxprogram --seed 1", "--seed: expected nothing without --characters"),
     ],

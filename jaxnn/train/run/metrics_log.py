@@ -77,7 +77,9 @@ def claim(run: RunFolder | None, after: int, stack: ExitStack, *, resumes: bool)
         except (OSError, ValueError) as error:
             trouble = str(error)
     if trouble := distributed.told(trouble):
-        raise ValueError(f"run: expected a folder of this training alone, but {trouble}; give each its own run folder.")
+        raise ValueError(
+            f"run: expected a folder of this training alone, got one that it shares ({trouble}); give each its own."
+        )
 
 
 def _give_up() -> NoReturn:

@@ -230,9 +230,11 @@ def test_one_run_folder_holds_one_training():
     def again(record=None, state=None):
         quiet(start(), blobs(20), epochs=1, batch_size=8, run=run)
 
-    with pytest.raises(ValueError, match=r"run: expected a folder of this .* holds epochs after 0 already; give each"):
+    with pytest.raises(
+        ValueError, match=r"run: expected a folder of this .* holds epochs after 0 already\); give each"
+    ):
         again()
-    with pytest.raises(ValueError, match=r"but another training writes to .*one; give each its own run folder"):
+    with pytest.raises(ValueError, match=r"another training writes to .*one\); give each its own"):
         quiet(state, blobs(20), epochs=1, batch_size=8, run=run, sinks=[again])  # the same training, later epochs
     assert [record["epoch"] for record in run.metrics()] == [1, 2]
     assert not (run / ".lock").exists()
