@@ -140,10 +140,9 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Raises where an option has no effect without another one."""
     for needed, names in NEEDED.items():
         for name in names:
-            if getattr(options, needed) is None and getattr(options, name) != parser.get_default(name):
-                raise ValueError(
-                    f"--{name}: expected nothing without --{needed}, got {getattr(options, name)}; leave it out."
-                )
+            option, value = f"--{name}", getattr(options, name)
+            if getattr(options, needed) is None and value != parser.get_default(name):
+                raise ValueError(f"{option}: expected nothing without --{needed}, got {value}; leave it out.")
 
 
 def main(arguments: list[str] | None = None) -> None:
