@@ -103,7 +103,7 @@ def main(options: Options) -> None:
         learn(options)
         return
     cli.check(options)
-    cli.expect("resume", options.resume, options.resume is None, "nothing with --generate; --run is where the model is")
+    cli.unused(options, "resume", because="with --generate; --run is where the model is")
     model, characters = load_model(options.run / "model.safetensors")
     print(options.generate + write(model, characters, options.generate, options))
 

@@ -71,6 +71,8 @@ class Options(cli.Cosine):
 def main(options: Options) -> None:
     """Trains, evaluates on held-out pictures, and draws some of them."""
     cli.check_run(options)
+    if options.data_dir is not None:
+        cli.unused(options, "digits", "tests", "steps", because="with --data-dir, whose pictures are read whole")
     cli.steps_of(options.epochs, options.steps, 1)
     training, steps, test, classes, about = (
         of_folder(options, options.data_dir) if options.data_dir else of_digits(options)

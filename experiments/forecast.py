@@ -114,9 +114,8 @@ def series_of(options: Options) -> list[Series]:
     last = (cli.MOST + 1) // options.seeds - 1  # each seed stands for as many networks
     cli.expect("seed", options.seed, options.seed <= last, f"a whole number from 0 to {last}")
     cli.steps_of(options.epochs, options.examples, options.batch_size)
-    for name in ("period", "scale"):
-        value, known = getattr(options, name), "nothing without --series; the season of others is known"
-        cli.expect(name, value, bool(options.series) or value in (None, "none"), known)
+    if not options.series:
+        cli.unused(options, "period", "scale", because="without --series; the season of others is known")
     found = own_series(options) if options.series else data.load_series()
 
     def starts(each: Series) -> list[int]:

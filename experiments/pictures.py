@@ -70,6 +70,8 @@ def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
     """Checks the options and loads the pictures; `networks` names the checkpoints of a run to resume."""
     cli.check_run(options, networks)
     advice = "0 for --optimizer adam; --optimizer adamw decays weights, and --l2 penalises them"
+    if options.data != "folder":
+        cli.unused(options, "resize", because="without --data folder; other pictures have their size")
     cli.expect("weight_decay", options.weight_decay, not options.weight_decay or options.optimizer != "adam", advice)
     if isinstance(options, Training):
         if options.tensorboard:

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+NEEDED = {"picture": ("invert",), "characters": ("length", "temperature", "seed"), "batch": ("out",)}
+"""Options, and those that say how they are to be served."""
+
 
 class Program(NamedTuple):
     """An exported program: what its `program.json` says, its compiled functions, and the first argument of `call`."""
@@ -133,6 +136,15 @@ def serve(program: Program, options: argparse.Namespace) -> None:
         print(json.dumps(program.contents, indent=2, ensure_ascii=False))
 
 
+def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises where an option has no effect without another one."""
+    for needed, names in NEEDED.items():
+        for name in names:
+            option, value = f"--{name}", getattr(options, name)
+            if getattr(options, needed) is None and value != parser.get_default(name):
+                raise ValueError(f"{option}: expected nothing without --{needed}, got {value}; leave it out.")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Reads the command line and serves."""
     about, _, more = (__doc__ or "").partition("\n")
@@ -141,16 +153,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("program", type=Path, help="a file that train.export made, model.jaxprogram of a run")
-    add("--picture", type=Path, nargs="+", metavar="FILE", help="classify pictures")
+    one = parser.add_mutually_exclusive_group().add_argument
+    one("--picture", type=Path, nargs="+", metavar="FILE", help="classify pictures")
     add("--invert", action="store_true", help="dark on light: pictures whose background is not black")
-    add("--characters", metavar="TEXT", help="continue this text; - reads standard input")
+    one("--characters", metavar="TEXT", help="continue this text; - reads standard input")
     add("--length", type=int, default=500, help="characters to write")
     add("--temperature", type=float, default=0.8, help="below 1 favours likely characters, above 1 unlikely ones")
     add("--seed", type=int, default=0, help="the same seed writes the same text")
-    add("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
+    one("--batch", type=Path, metavar="FILE", help="compute the outputs for the array in a .npy file")
     add("--out", type=Path, metavar="FILE", help="where to write the outputs of --batch, .npy")
     options = parser.parse_args(arguments)
     try:
+        check(options, parser)
         program = load(options.program)
         serve(program, options)
     except BrokenPipeError:  # the reader closed the pipe: `serve ... | head`

@@ -73,6 +73,8 @@ class Batch(NamedTuple):
 def main(options: Options) -> None:
     """Trains the network and compares it with bags of words and letters."""
     cli.check_run(options)
+    if options.data_dir is None:
+        cli.unused(options, "test_fraction", because="without --data-dir; the sentences to test by are fixed")
     with cli.as_typed(path="--data-dir", test_fraction="--test-fraction"):
         split: Any = {"test_fraction": options.test_fraction, "seed": options.seed}
         texts = data.load_texts(options.data_dir, **split) if options.data_dir else data.load_languages()

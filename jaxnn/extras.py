@@ -35,11 +35,16 @@ def missing(what: str, extra: str) -> ModuleNotFoundError:
 
 @contextlib.contextmanager
 def needed(what: str, extra: str) -> Iterator[None]:
-    """Replaces the error of an import in the block by that of `missing`."""
+    """Replaces the error of an import in the block by that of `missing`, or says why a package is broken."""
     try:
         yield
     except ImportError as error:
-        raise missing(what, extra) from error
+        trace = error.__traceback__  # of this frame, of the block, and of what the block imports, if that was found
+        found = trace is not None and trace.tb_next is not None and trace.tb_next.tb_next is not None
+        if isinstance(error, ModuleNotFoundError) and not found:
+            raise missing(what, extra) from error
+        broken = ImportError(f"{what} is installed but broken ({error}); install it anew: {install(extra)}")
+        raise broken from error
 
 
 def _is_checkout(root: Path) -> bool:

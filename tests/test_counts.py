@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from jaxnn import data, inspect, train
+from jaxnn import data, inspect, models, modules, train
 from jaxnn.counts import check_count
 from jaxnn.train.step import augment
 
@@ -77,6 +78,23 @@ ARGUMENTS = [(function, name) for function, (_, *names) in COUNTS.items() for na
 def test_what_is_no_count_is_refused(function, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected a whole number of at least [01], got "):
         COUNTS[function][0](**{name: value})
+
+
+@pytest.mark.parametrize("value", [3, "3", (2.0,), (-1,), None, (True,)], ids=repr)
+def test_what_is_no_shape_is_refused(value):
+    cell = modules.LSTMCell(3, 4, rngs=nnx.Rngs(0))
+    reader = models.LanguageModel(5, embed_features=4, hidden_features=8, rngs=nnx.Rngs(0))
+    for zero_state in (cell.zero_state, modules.Recurrent([cell]).zero_state, reader.zero_state):
+        with pytest.raises(ValueError, match=r"^batch: expected a tuple of sizes, for example \(3,\), got "):
+            zero_state(value)
+    with pytest.raises(ValueError, match=r"^input_shape: expected a tuple of sizes"):
+        cell.initialize_carry(value)
+    with pytest.raises(ValueError, match=r"^streams: expected a whole number of at least 1, got \(2,\)"):
+        train.loop.Stateful(reader, (2,))
+    with pytest.raises(ValueError, match=r"^features: expected those of the input and the output at least, got 8"):
+        models.MLP(8, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"^members: expected columns by name, got 8; train.ensemble.grid makes"):
+        train.ensemble.create(lambda key: jnp.zeros(4), optax.sgd(0.1), 8)
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), np.array(2)], ids=repr)

@@ -3,6 +3,8 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import jaxnn
 from jaxnn import distribution, extras
 
@@ -36,3 +38,22 @@ def test_no_message_installs_the_stranger_of_the_same_name():
     for folder in ("jaxnn", "experiments"):
         for file in (PYPROJECT.parent / folder).rglob("*.py"):
             assert "jaxnn[" not in file.read_text("utf-8"), file
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"^a: toy is not installed; install it with: pip install .*\[data\]"),
+        (
+            "import no_such_module",
+            r"^a: toy is installed but broken \(No module .*_module'\); install it anew",
+        ),
+        ("from os import no_such_name", r"^a: toy is installed but broken \(cannot import name 'no_such_name'"),
+    ],
+)
+def test_a_package_that_is_there_but_broken_is_told_from_one_that_is_missing(content, told, tmp_path, monkeypatch):
+    if content is not None:
+        (tmp_path / "broken_toy.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=told), extras.needed("a: toy", "data"):
+        __import__("broken_toy")

@@ -272,6 +272,7 @@ NAMES: dict[str, set[str]] = {
         "parallel_of",
         "run",
         "steps_of",
+        "unused",
     },
     "inspect": {
         "Cost",

@@ -22,7 +22,7 @@ from experiments.bench import machine, picture, plan, report
 from experiments.bench.case import Settings
 from experiments.bench.report import Row
 from experiments.bench.workers import usable_cores
-from jaxnn.cli import Positive, check, expect, folder_of, run
+from jaxnn.cli import Positive, check, expect, folder_of, run, unused
 from jaxnn.files import replacing
 
 Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start"]
@@ -56,6 +56,8 @@ def main(options: Options) -> None:
         expect("threads", n, 1 <= n <= len(cores), f"1 to {len(cores)}, the cores of this process")
     pictures = options.data_dir
     expect("data_dir", pictures, pictures is None or pictures.is_dir(), "a folder with CIFAR-10 pictures")
+    if "epoch" not in options.only:
+        unused(options, "data_dir", because="without the epoch in --only, which alone reads it")
     folder = folder_of(options)
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []

@@ -32,7 +32,7 @@ from experiments.bench.report import table
 from experiments.bench.timing import ratio, summary
 
 # Imports of JAX are in the functions: the number of devices is told to it before.
-from jaxnn.cli import Count, check, expect, run
+from jaxnn.cli import Count, check, expect, run, unused
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of devices that are timed."""
@@ -73,6 +73,8 @@ def main(options: Options) -> None:
             print(json.dumps(child(what)))
         return
     check(options)
+    if not options.throughput:
+        unused(options, "examples", "batch_size", "rounds", because="without --throughput")
     even = not options.throughput or options.batch_size % COUNTS[-1] == 0
     expect("batch_size", options.batch_size, even, f"a multiple of {COUNTS[-1]}")
     if options.devices:

@@ -18,6 +18,7 @@ from jaxnn.cli.checks import (
     expect,
     option,
     steps_of,
+    unused,
 )
 from jaxnn.cli.command import run
 from jaxnn.cli.options import (
@@ -60,4 +61,5 @@ __all__ = [
     "parallel_of",
     "run",
     "steps_of",
+    "unused",
 ]

@@ -112,6 +112,36 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
         raise ValueError(f"{option(name)}: expected {wanted}, got {value}{semicolon}{advice}{'.' if advice else ''}")
 
 
+def unused(options: Any, *names: str, because: str) -> None:
+    """Checks that options that have no effect, because of others, are left at their defaults.
+
+    Args:
+        options: A dataclass.
+        *names: The fields.
+        because: Beside which options they have none, in words; after a semicolon, what to do otherwise.
+
+    Raises:
+        ValueError: If one is not; the first option of this kind is named.
+
+    Example:
+        >>> import dataclasses
+        >>> from jaxnn import cli
+        >>> @dataclasses.dataclass
+        ... class Options:
+        ...     data: str = "digits"
+        ...     resize: cli.Count = 32
+        >>> cli.unused(Options(resize=64), "resize", because="without --data folder")
+        Traceback (most recent call last):
+            ...
+        ValueError: --resize: expected nothing without --data folder, got 64
+    """
+    for field in dataclasses.fields(options):
+        if field.name in names:
+            value = getattr(options, field.name)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            expect(field.name, shown, value == field.default, f"nothing {because}")
+
+
 def steps_of(epochs: int, examples: int, batch_size: int) -> int:
     """Counts the steps of a run, for the schedule of a learning rate.
 

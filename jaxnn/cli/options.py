@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxnn import train
-from jaxnn.cli.checks import Count, Natural, Number, as_typed, check
+from jaxnn.cli.checks import Count, Natural, Number, as_typed, check, unused
 from jaxnn.train.devices import distributed
 
 
@@ -33,8 +33,6 @@ class Kept:
 class Trained(Kept):
     """How a training by `train.fit` or `train.ensemble.fit` is kept, or described without training."""
 
-    checkpoint_every: Count = 1
-    """Epochs from one checkpoint to the next."""
     dry_run: bool = False
     """Print parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
 
@@ -47,6 +45,8 @@ class Epochs(Trained):
     """Passes over the training examples."""
     batch_size: Count = 128
     """Examples a step."""
+    checkpoint_every: Count = 1
+    """Epochs from one checkpoint to the next."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,8 @@ def join(options: Devices) -> None:
     Raises:
         ValueError: If they do not say which processes there are; it names the options.
     """
+    if options.coordinator is not None:
+        unused(options, "detect", because="with --coordinator, which names the other processes")
     if not jax.distributed.is_initialized():
         with as_typed(coordinator="--coordinator", processes="--processes", process_id="--process-id"):
             distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)

@@ -83,16 +83,6 @@ def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], 
     return jnp.asarray(value).astype(jnp.float32)
 
 
-def lengths_within(lengths: Any, time: int, what: str) -> None:
-    """Raises if concrete lengths do not lie in 0..time, the number of `what`; traced ones cannot be seen."""
-    if isinstance(lengths, jax.core.Tracer):
-        return
-    given = np.asarray(lengths)
-    bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
-    if bad.size:
-        raise ValueError(f"lengths: expected 0..{time}, the number of {what}, got {bad[:5].tolist()}")
-
-
 def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
     """Returns the (low, high) padding of each spatial axis.
 
@@ -189,6 +179,22 @@ def array(name: str, value: Any) -> jax.Array:
 def array_or_none(name: str, value: Any) -> jax.Array | None:
     """Reads an optional array."""
     return None if value is None else array(name, value)
+
+
+def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -> jax.Array:
+    """Reads lengths as int32 of shape `batch`; concrete ones lie in 0..time, the number of `steps`."""
+    n = array("lengths", value)
+    if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
+        raise ValueError(
+            f"lengths: expected integers of shape {batch}, the batch axes of {batch_of}, got {n.dtype} of shape "
+            f"{n.shape}"
+        )
+    if not isinstance(value, jax.core.Tracer):  # of a traced one the values cannot be seen
+        given = np.asarray(value)
+        bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
+        if bad.size:
+            raise ValueError(f"lengths: expected 0..{time}, the number of {steps}, got {bad[:5].tolist()}")
+    return n.astype(jnp.int32)
 
 
 def random_key(name: str, key: Any) -> None:

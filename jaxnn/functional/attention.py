@@ -100,10 +100,5 @@ def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:
 
 def _inside(lengths: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Returns which steps are valid: bool `(*batch, time)`."""
-    n = arguments.array("lengths", lengths)
-    if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
-        raise ValueError(
-            f"lengths: expected integers with the batch axes of query, {batch}, got {n.dtype} of shape {n.shape}"
-        )
-    arguments.lengths_within(lengths, time, "steps of keys")
-    return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n.astype(jnp.int32)[..., None]
+    n = arguments.lengths(lengths, batch, time, batch_of="query", steps="steps of keys")
+    return jax.lax.broadcasted_iota(jnp.int32, (*batch, time), len(batch)) < n[..., None]

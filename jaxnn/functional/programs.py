@@ -6,7 +6,6 @@ of a jitted function of this library. A user's function that closes over arrays,
 call, and only the compiled program is kept (`once`).
 """
 
-import dataclasses
 import functools
 import hashlib
 import types
@@ -16,46 +15,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-
-class Bound(functools.partial[Any]):
-    """A function with options bound. Unlike `functools.partial`, it equals another one of the same function and
-    options.
-
-    Example:
-        >>> Bound(max, key=abs) == Bound(max, key=abs)
-        True
-        >>> Bound(max, key=functools.partial(pow, 2)) == Bound(max, key=functools.partial(pow, 2))
-        True
-    """
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bound) and parts(self) == parts(other)
-
-    def __hash__(self) -> int:
-        return hash(parts(self))
-
-
-def parts(value: Any) -> Any:
-    """The key that functions are compared by: a partial function by its parts, and theirs likewise."""
-    if not isinstance(value, functools.partial):
-        return value
-    keywords = tuple((name, parts(option)) for name, option in sorted(value.keywords.items()))
-    return parts(value.func), tuple(map(parts, value.args)), keywords
-
-
-@dataclasses.dataclass(frozen=True)
-class Static:
-    """A hashable value that does not change, as an argument of `Bound`: a function of it is `lasting`.
-
-    Attributes:
-        value: The value.
-
-    Example:
-        >>> lasting(Bound(lasting, of=Static(frozenset("a")))), lasting(Bound(lasting, of=frozenset("a")))
-        (True, False)
-    """
-
-    value: Any
+from jaxnn.functional.bound import Static
 
 
 def lasting(function: Any) -> bool:

@@ -28,6 +28,13 @@ from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_f
 from jaxnn.kernels.settings import is_plain
 from jaxnn.kernels.taps import col2im, im2col, many, padded
 
+LARGE_TILE = 16
+"""Taps from which on the winner of a tile is found by reductions, not tap by tap.
+
+The time of a gradient in float32 and bfloat16, relative to that by taps: 2x2 2.2 and 1.0, 3x3 1.5 and 0.6, 4x4 1.0 and
+0.05, 8x8 0.07 and 0.02. 28x28, relative to that by places: 0.22 and 0.06.
+"""
+
 
 def max_pool(x: jax.Array, window: Window) -> jax.Array:
     """Takes the maximum of each window: maps `(batch, *spatial, channels)` to `(batch, *out, channels)`."""
@@ -98,15 +105,15 @@ def _give_by_taps(g: jax.Array, winner: jax.Array, *, window: Window, spatial: S
 
 
 def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -> jax.Array:
-    tiles = window.tiles(x.shape[1:-1])
-    if many(window.size) or not (tiles or blocked):
-        return _give(g, x, window=window)
-    if not tiles:
+    if not window.tiles(x.shape[1:-1]):
+        if many(window.size) or not blocked:
+            return _give(g, x, window=window)
         winner = map_apart(partial(_winner, window=window), x)
         return map_apart(partial(_give_by_taps, window=window, spatial=x.shape[1:-1]), g, winner)
     # Tiles: every input element belongs to one window and is compared with its winner.
-    winner, zero = _winner(x, window=window), jnp.zeros((), g.dtype)
-    out, n = winner.shape[1:-1], len(window.size)
+    by_taps = math.prod(window.size) < LARGE_TILE
+    winner = _winner(x, window=window) if by_taps else _winner_of_tile(x, window)
+    zero, out, n = jnp.zeros((), g.dtype), winner.shape[1:-1], len(window.size)
     number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
     spread = tuple(v for axis in range(n) for v in (1 + 2 * axis, 2 + 2 * axis))
     tiled = (g.shape[0], *(v for pair in zip(out, window.size, strict=True) for v in pair), g.shape[-1])
@@ -130,6 +137,20 @@ def _winner(x: jax.Array, *, window: Window) -> jax.Array:
         winner = jnp.where(wins, jnp.asarray(t, winner.dtype), winner)
         best = jnp.where(wins, tap, best)
     return winner
+
+
+def _winner_of_tile(x: jax.Array, window: Window) -> jax.Array:
+    """As `_winner`, for large windows that tile the input: by two reductions instead of a pass for each tap."""
+    out, n, taps = window.out(x.shape[1:-1]), len(window.size), math.prod(window.size)
+    whole = lax.slice(x, [0] * x.ndim, [len(x), *(o * k for o, k in zip(out, window.size, strict=True)), x.shape[-1]])
+    sides = [side for pair in zip(out, window.size, strict=True) for side in pair]
+    tile, inside = whole.reshape(len(x), *sides, x.shape[-1]), tuple(range(2, 2 + 2 * n, 2))
+    dtype = next(dtype for dtype in (jnp.int8, jnp.int16, jnp.int32) if taps <= jnp.iinfo(dtype).max)
+    number = lax.broadcast_in_dim(jnp.arange(taps, dtype=dtype).reshape(window.size), tile.shape, inside)
+    won = tile == tile.max(inside, keepdims=True)
+    # The least rank wins: the last NaN, where there is one, otherwise the first maximum.
+    rank = jnp.where(tile != tile, -1 - number, jnp.where(won, number, jnp.asarray(taps, dtype))).min(inside)
+    return jnp.where(rank < 0, -1 - rank, rank)
 
 
 def _first(window: Window, out: Sizes) -> jax.Array:

@@ -53,7 +53,7 @@ class MLP(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        if len(features) < 2:
+        if not hasattr(features, "__len__") or len(features) < 2:
             raise ValueError(f"features: expected those of the input and the output at least, got {features!r}")
         functions(activation=activation)
         self.activation = static_function(activation)

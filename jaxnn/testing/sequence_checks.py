@@ -37,7 +37,7 @@ class Subject:
         self.output_of = output or (lambda _, state: jax.tree.leaves(state)[0])
         self.reverses = reverses
         self.inner = layer  # inside programs
-        self.layer: Callable[..., Any] = compiled(layer, static_argnames="reverse")
+        self._compiled = compiled(layer, static_argnames="reverse")
         self.batch, self.time = x.shape[:2]
         self.output, like = jax.eval_shape(layer, params, x)
         self.state = random_like(like, seed) if state is None else state
@@ -51,6 +51,12 @@ class Subject:
         self.mask = np.stack([rng.permutation(self.time) < length for length in self.lengths])
         self.mask[-1] = [False, *(np.arange(self.time - 2) % 2 == 0), False]
         self.reduction, self.roundings = sums(params, self.time, reduction, roundings)
+
+    def layer(self, x: jax.Array, **options: Any) -> tuple[Tree, Tree]:
+        """Runs the layer; each combination of options compiles once, since those that are off are left out."""
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        found: tuple[Tree, Tree] = self._compiled(self.params, x, self.state, **given)
+        return found
 
     def close(self, got: Tree, expected: Tree, what: str) -> None:
         """Asserts that two results agree."""
@@ -115,7 +121,7 @@ class Subject:
 
 def _check_padding(s: Subject) -> None:
     for reverse, what in s.ways("padding"):
-        y, _ = s.layer(s.params, s.x, s.state, lengths=s.lengths, reverse=reverse)
+        y, _ = s.layer(s.x, lengths=s.lengths, reverse=reverse)
         for n, length in enumerate(s.lengths.tolist()):
             if any(np.any(np.asarray(leaf)[n, length:]) for leaf in jax.tree.leaves(y)):
                 raise AssertionError(f"{s.name}, {what}: outputs past the length {length} are not zero")
@@ -124,7 +130,7 @@ def _check_padding(s: Subject) -> None:
 
 def _check_mask(s: Subject) -> None:
     for reverse, what in s.ways("mask"):
-        y, _ = s.layer(s.params, s.x, s.state, mask=s.mask, reverse=reverse)
+        y, _ = s.layer(s.x, mask=s.mask, reverse=reverse)
         if any(np.any(np.asarray(leaf)[~s.mask]) for leaf in jax.tree.leaves(y)):
             raise AssertionError(f"{s.name}, {what}: outputs of steps that do not count are not zero")
         _check_counting(s, what, "at steps that do not count", s.mask, reverse, mask=s.mask)
@@ -132,17 +138,17 @@ def _check_mask(s: Subject) -> None:
 
 
 def _check_counting(s: Subject, what: str, where: str, counts: np.ndarray, reverse: bool, **given: Any) -> None:
-    y, final = s.layer(s.params, s.x, s.state, **given, reverse=reverse)
+    y, final = s.layer(s.x, **given, reverse=reverse)
     expected, state = s.by_themselves(counts, reverse=reverse)
     s.close(y, expected, f"{what}: outputs against the sequences by themselves")
     s.close(final, state, f"{what}: final state against the sequences by themselves")
     for filling in (np.nan, np.inf, 1e3):
-        got = s.layer(s.params, s.filled(counts, filling), s.state, **given, reverse=reverse)
+        got = s.layer(s.filled(counts, filling), **given, reverse=reverse)
         _same(got, (y, final), f"{s.name}, {what}: {filling} {where} has an effect")
 
 
 def _check_streaming(s: Subject) -> None:
-    y, final = s.layer(s.params, s.x, s.state)
+    y, final = s.layer(s.x)
 
     @compiled
     def step(params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tree]:
@@ -167,7 +173,7 @@ def _check_chunks(s: Subject) -> None:
         return [outputs[start] for start, _ in parts], state
 
     for reverse, what in s.ways("chunks"):
-        y, final = s.layer(s.params, s.x, s.state, reverse=reverse)
+        y, final = s.layer(s.x, reverse=reverse)
         in_order, state = compiled(run, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
         joined = jax.tree.map(lambda *o: np.concatenate(o, axis=1), *in_order)
         s.close(y, joined, f"{what}: outputs against the chunks'")
@@ -184,8 +190,8 @@ def _check_reversal(s: Subject) -> None:
         def flip(tree: Tree, turned: np.ndarray = turned) -> Tree:
             return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _with_axes(turned, a.ndim), axis=1), tree)
 
-        y, final = s.layer(s.params, s.x, s.state, lengths=lengths, reverse=True)
-        expected, state = s.layer(s.params, as_array(flip(s.x)), s.state, lengths=lengths)
+        y, final = s.layer(s.x, lengths=lengths, reverse=True)
+        expected, state = s.layer(as_array(flip(s.x)), lengths=lengths)
         what = "reversal" if lengths is None else "reversal within the lengths"
         s.close(y, flip(expected), f"{what}: outputs against the sequence turned round")
         s.close(final, state, f"{what}: final state against the sequence turned round")
@@ -238,7 +244,7 @@ def _check_resets(s: Subject) -> None:
         return found
 
     for reverse, what in s.ways("resets"):
-        y, final = s.layer(s.params, s.x, s.state, resets=resets, reverse=reverse)
+        y, final = s.layer(s.x, resets=resets, reverse=reverse)
         alone = compiled(by_parts, static_argnames="reverse")(s.params, s.x, s.state, reverse=reverse)
         expected = stacked([jax.tree.map(lambda *o: np.concatenate(o), *parts) for parts, _ in alone])
         state = stacked([final for _, final in alone])

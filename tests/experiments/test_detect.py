@@ -15,7 +15,9 @@ from experiments.data.scenes import edges, scenes
 from jaxnn import data, metrics
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
-TINY = {"side": 32, "digits": 2, "tests": 4, "steps": 2, "epochs": 2, "batch_size": 4, "width": 2, "blocks": 1}
+SCENES = {"digits": 2, "tests": 4, "steps": 2}
+SMALL = {"side": 32, "epochs": 2, "batch_size": 4, "width": 2, "blocks": 1}
+TINY = SCENES | SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +123,7 @@ def folder(count=3):
 
 
 def test_a_folder_of_pictures_is_learned_and_a_fifth_of_it_held_out(capsys):
-    options = TINY | {"data_dir": folder(), "batch_size": 2}
+    options = SMALL | {"data_dir": folder(), "batch_size": 2}
     detect.main(detect.Options(**options, run=Path("run")))
     said = capsys.readouterr().out
     assert "on 2 pictures of squares, 1 held out" in said

@@ -111,6 +111,11 @@ def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
         ("characters.jaxprogram --characters abc", "--characters: expected characters of 'ab ', got 'c'"),
         ("characters.jaxprogram --characters ab --temperature 0", "--temperature: expected a positive number"),
         ("pictures.jaxprogram --picture broken.jaxprogram", "cannot identify image file"),
+        (
+            "pictures.jaxprogram --out five.npy",
+            "--out: expected nothing without --batch, got five.npy; leave it out",
+        ),
+        ("characters.jaxprogram --seed 1", "--seed: expected nothing without --characters"),
     ],
 )
 def test_what_cannot_be_served_is_told(line, message, pictures, characters):

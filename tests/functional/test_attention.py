@@ -125,7 +125,7 @@ def test_half_precision_stays_half():
         ({"keys": _random(2, 5, 4)}, r"query, keys: expected .*got \(2, 4, 3\) and \(2, 5, 4\)"),
         ({"values": _random(2, 6, 3)}, "values: expected the 5 steps of keys"),
         ({"keys": _random(2, 5, 3, dtype=jnp.bfloat16)}, "keys: expected the dtype of query"),
-        ({"lengths": jnp.array([1])}, "lengths: expected integers with the batch axes of query"),
+        ({"lengths": jnp.array([1])}, r"lengths: expected integers of shape \(2,\), the batch axes of query"),
         ({"lengths": jnp.array([1.0, 2.0])}, "lengths: expected integers"),
         ({"lengths": jnp.array([6, 2])}, r"lengths: expected 0\.\.5, .* got \[6\]"),
         ({"mask": np.ones((2, 5))}, r"mask: expected bool of shape \(2, 5\), .* got float32"),

@@ -1,5 +1,7 @@
 """A second equal eager call compiles nothing, and one that differs is never mistaken for it."""
 
+import copy
+import pickle
 from functools import partial
 
 import jax
@@ -10,7 +12,8 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import models, modules, testing
-from jaxnn.functional.programs import Bound, lasting, once
+from jaxnn.functional.bound import Bound
+from jaxnn.functional.programs import lasting, once
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)), jnp.float32)
@@ -170,3 +173,16 @@ def test_equal_options_make_equal_functions():
     assert hash(Bound(squared, a=1)) == hash(Bound(squared, a=1))
     assert Bound(squared, a=1) != Bound(squared, a=2)
     assert Bound(squared, a=1) != partial(squared, a=1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))])
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "conv_lstm", "slstm", "mingru", "minlstm", "lru"])
+def test_cells_stay_equal_when_copied_and_pickled(name, copied):
+    """Those with functions of JAX too, of which `copy` makes others and which `pickle` refuses."""
+    size = ((3, 3),) if name == "conv_lstm" else ()
+    cells = [getattr(F, f"{name}_cell")(*size)]
+    if name in ("rnn", "gru", "lstm"):
+        cells.append(getattr(F, f"{name}_cell")(activation=partial(jax.nn.leaky_relu, negative_slope=0.1)))
+    for cell in cells:
+        assert copied(cell) == cell
+        assert hash(copied(cell)) == hash(cell)

@@ -12,6 +12,7 @@ def _window(size, stride=None, padding=None, dilation=None):
 POOLS = {
     "tiles": ((4, 6), _window((2, 3))),
     "tiles and a rest": ((5, 7), _window((2, 2))),
+    "large tiles and a rest": ((9, 5), _window((4, 4))),
     "overlapping, padded": ((5, 6), _window((3, 2), (1, 1), ((1, 1), (1, 0)))),
     "strides that skip": ((9, 7), _window((2, 1), (4, 3))),
     "1d": ((9,), _window((3,), (2,), ((2, 0),))),

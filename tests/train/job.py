@@ -139,6 +139,8 @@ def unlike(parallel, folder):
     }
     members = train.ensemble.create(lambda key: MLP(), train.optimizer("sgd"), {"seed": [me]})
     result["members"] = told(lambda: train.ensemble.fit(members, blobs(8), loss_fn, epochs=1 + me))
+    same = train.RunFolder(folder)
+    result["one folder"] = told(lambda: train.ensemble.fit(members, blobs(8), loss_fn, epochs=1, run=same))
     batches = train.Generated(lambda key: jax.random.normal(key, (8, 2)), steps=10)
     step = parallel.step(train.make_step(lambda w, x, key: ((x @ w - x[:, 0]) ** 2, {})))
     late = train.loop.Budget(seconds=60, began=time.perf_counter() - 60 * me)  # is over at once in the last process

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import array, array_or_none, floating, integer, lengths_within, rank, with_one_batch
+from jaxnn.functional.arguments import array, floating, integer, rank, with_one_batch
+from jaxnn.functional.arguments import lengths as checked_lengths
 from jaxnn.functional.compensated import Total, plus
 from jaxnn.functional.exportable import exportable
 from jaxnn.kernels.accumulate import widened
@@ -206,20 +207,16 @@ def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int
 
 def _checked(logits: Any, lengths: Any, blank: int) -> tuple[jax.Array, jax.Array | None, int]:
     """Reads the logits, the numbers of frames that count and the blank."""
-    logits, n = array("logits", logits), array_or_none("lengths", lengths)
+    logits = array("logits", logits)
     floating(logits=logits)
     rank("logits", logits, 2, "(*batch, time, classes)")
     blank = integer("blank", blank, 0)
     if blank >= logits.shape[-1]:
         raise ValueError(f"blank: expected a class, 0..{logits.shape[-1] - 1}, got {blank}")
-    if n is not None:
-        if n.shape != logits.shape[:-2] or not jnp.issubdtype(n.dtype, jnp.integer):
-            raise ValueError(
-                f"lengths: expected integers of shape {logits.shape[:-2]}, the batch axes of logits, got {n.dtype} "
-                f"of shape {n.shape}"
-            )
-        lengths_within(lengths, logits.shape[-2], "frames of logits")
-    return logits, n, blank
+    if lengths is None:
+        return logits, None, blank
+    *batch, time, _ = logits.shape
+    return logits, checked_lengths(lengths, (*batch,), time, batch_of="logits", steps="frames of logits"), blank
 
 
 def _frames(logits: jax.Array, lengths: jax.Array | None) -> tuple[jax.Array, jax.Array]:

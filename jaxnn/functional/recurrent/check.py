@@ -196,17 +196,11 @@ def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:
 
 def lengths(value: jax.typing.ArrayLike, batch: tuple[int, ...], time: int) -> jax.Array:
     """Lengths as int32 of shape `batch`; concrete ones are checked to lie in 0..time."""
-    n = arguments.array("lengths", value)
-    if n.dtype == jnp.bool_:
+    if getattr(value, "dtype", None) == jnp.bool_:
         raise ValueError(
             "lengths: expected integers, got bool; to choose single steps give mask=, bool (*batch, time)."
         )
-    if not jnp.issubdtype(n.dtype, jnp.integer):
-        raise ValueError(f"lengths: expected integers, got {n.dtype}")
-    if n.shape != batch:
-        raise ValueError(f"lengths: expected the batch axes of x, {batch}, got shape {n.shape}")
-    arguments.lengths_within(value, time, "time steps in x")
-    return n.astype(jnp.int32)
+    return arguments.lengths(value, batch, time, batch_of="x", steps="time steps in x")
 
 
 def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_major: bool) -> jax.Array:

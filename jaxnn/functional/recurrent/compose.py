@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.arguments import PaddingLike, SizesLike, functions, given_pairs, sizes
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.conv import conv
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_step
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels

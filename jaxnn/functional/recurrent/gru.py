@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
 from jaxnn.functional.arguments import functions
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.fused import check_activations

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell, two_part_step
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.arguments import functions
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.fused import check_activations

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
-from jaxnn.functional.programs import Bound, Static
+from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
 from jaxnn.functional.recurrent.init import Initializer, per_gate

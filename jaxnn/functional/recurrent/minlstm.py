@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import zeros
 
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.init import Initializer
 from jaxnn.functional.recurrent.minimal import candidate, minimal_cell, weights

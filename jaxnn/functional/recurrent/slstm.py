@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
+from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
-from jaxnn.functional.programs import Bound
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional.programs import Bound, Static
+from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
 from jaxnn.modules.recurrent.cell import Cell, cast

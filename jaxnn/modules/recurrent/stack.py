@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.counts import check_shape
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
 from jaxnn.modules.names import explained
@@ -109,8 +110,10 @@ class Recurrent(nnx.Module):
             The state of each layer, lowest first.
 
         Raises:
-            ValueError: If a foreign cell has no attribute `in_features`, which `initialize_carry` needs.
+            ValueError: If `batch` is no tuple of sizes, or a foreign cell has no attribute `in_features`, which
+                `initialize_carry` needs.
         """
+        batch = check_shape("batch", batch)
 
         def zero(cell: nnx.Module) -> Any:
             if isinstance(cell, Cell):

@@ -83,7 +83,8 @@ def fit(
         members_per_chunk: As for `ensemble.make`.
         devices: As for `ensemble.make`.
         memory: As for `ensemble.make`.
-        run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member.
+        run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member. Processes of
+            a job train different members, each with its own folder.
         checkpoints: Where to save all members, and whether to resume from there, as for `train.fit`: with the same
             devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
@@ -104,7 +105,8 @@ def fit(
         OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
-            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members.
+            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members; or
+            `run` is the folder of another training, or of another process of the job.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

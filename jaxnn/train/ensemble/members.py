@@ -159,6 +159,8 @@ def member(states: TrainState, index: int) -> TrainState:
 
 def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
     """Reads the seeds, and the other columns as float32 arrays."""
+    if not hasattr(members, "items"):
+        raise ValueError(f"members: expected columns by name, got {members!r}; train.ensemble.grid makes them.")
     if "seed" not in members:
         raise ValueError(f"members: expected a column 'seed', got {', '.join(members) or 'no column'}")
     columns = {name: _column(name, values) for name, values in members.items()}

@@ -15,7 +15,7 @@ from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed
 from jaxnn.train.loop.sinks import Sink, check_names, check_sinks, resumed, shown
 from jaxnn.train.run.folder import RunFolder
-from jaxnn.train.run.metrics_log import MetricsLog
+from jaxnn.train.run.metrics_log import MetricsLog, claim
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.state import TrainState
@@ -100,8 +100,8 @@ def drive(
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: As `train.checkpoint.Saver.restore` raises it.
-        ValueError: If `sinks` is not a list of callables, or a name that a sink or `checkpoints.best` needs is none of
-            the record.
+        ValueError: If `sinks` is not a list of callables, a name that a sink or `checkpoints.best` needs is none of
+            the record, or `run` is the folder of another training.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -122,6 +122,7 @@ def drive(
     display, sinks = display or Progress(0, enabled=False), check_sinks(sinks)
     position, saver, stopped = Position(), None, False
     with ExitStack() as stack:
+        claim(run, after, stack, resumes=checkpoints is not None and checkpoints.resume)
         if checkpoints is not None:
             saver = stack.enter_context(Saver(checkpoints, identity, say=display.say if display.enabled else None))
             state, position = saver.restore(state, run, after=after)

@@ -109,7 +109,8 @@ def fit(
         NonFiniteLossError: If the loss or gradient is NaN or infinite; it says where, and what to try.
         OutOfMemoryError: If the memory of a device does not hold what training needs.
         ProcessLostError: If another process of the job died.
-        ValueError: If a number is out of range, shapes do not fit, or a label for `losses.classification` is no class.
+        ValueError: If a number is out of range, shapes do not fit, a label for `losses.classification` is no class, or
+            `run` is the folder of another training.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

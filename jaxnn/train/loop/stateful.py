@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxnn.counts import check_count
 from jaxnn.train.loop.computed import Chunk
 from jaxnn.train.losses.types import Metrics
 
@@ -31,6 +32,9 @@ class Stateful(nnx.Module):
         model: The module.
         carried: The arrays of the state, `(streams, ...)`.
 
+    Raises:
+        ValueError: If `streams` is no number of at least 1, or the module has no `zero_state`.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -50,7 +54,9 @@ class Stateful(nnx.Module):
                 "call the module as (x, state) -> (outputs, state)."
             )
         self.model = model
-        self.carried = nnx.data([Carried(array) for array in jax.tree.leaves(model.zero_state((streams,)))])
+        self.carried = nnx.data(
+            [Carried(array) for array in jax.tree.leaves(model.zero_state((check_count("streams", streams),)))]
+        )
 
     def __call__(self, x: Any, fresh: jax.Array) -> Any:
         """Reads the next elements of each stream.

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,8 +28,9 @@ class StreamedEpoch:
     """The epoch `(state, stream) -> (state, metrics)`, as `make_epoch` makes it, for a `data.Stream`.
 
     It visits the examples in the order of `make_epoch`, in batches that are copied to the device while earlier steps
-    run. The next batch follows from `state.step` alone, so a saved state resumes where it stopped. Each of several
-    processes reads only the examples on which its devices train.
+    run. The next batch follows from `state.step` alone, so a saved state resumes where it stopped; a call that stops
+    inside an epoch leaves its readers to the next call if that resumes there. Each of several processes reads only the
+    examples on which its devices train.
 
     Attributes:
         step: A jitted step that donates the state, from `make_step`.
@@ -66,6 +68,9 @@ class StreamedEpoch:
     check: Callable[[Any, np.ndarray], None] | None = None
     drop_last: bool = False
     start: int = 0
+    _left: dict[Any, Iterator[Weighted]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         batching.steps(1, self.batch_size)
@@ -93,12 +98,15 @@ class StreamedEpoch:
         if steps is not None:
             check_count("steps", steps)
         metrics: list[Metrics] = []
-        for batch, weights in self._placed(state, stream, steps):
+        batches = self._batches(state, stream)
+        for batch, weights in itertools.islice(batches, steps):
             state, each = self.step(state, batch, weights)
             metrics.append(each)
             # Python is faster than the device: without this wait it would copy the whole epoch there.
             if len(metrics) > self.ahead:
                 jax.block_until_ready(metrics[-1 - self.ahead])
+        if self._position(state, stream.examples)[1]:
+            self._left[self._place_of(state, stream)] = batches
         return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
 
     def lower(self, state: TrainState, stream: Stream) -> jax.stages.Lowered:
@@ -111,7 +119,9 @@ class StreamedEpoch:
         Returns:
             The lowered step; its `compile()` compiles it.
         """
-        batch, weights = next(self._placed(state, stream, 1))
+        batches = self._batches(state, stream)
+        batch, weights = next(batches)
+        self._left[self._place_of(state, stream)] = itertools.chain([(batch, weights)], batches)
         lowered: jax.stages.Lowered = self.step.lower(state, batch, weights)  # type: ignore[attr-defined]
         return lowered
 
@@ -134,25 +144,34 @@ class StreamedEpoch:
         numbers = self._numbers(at, stream, 1)
         return next(stream.batches(numbers)), numbers[0]
 
-    def _placed(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[Weighted]:
+    def _batches(self, state: TrainState, stream: Stream) -> Iterator[Weighted]:
+        """Returns the batches from here to the end of the epoch, of the open readers if they are at this place."""
+        left = self._left.pop(self._place_of(state, stream), None)
+        self._left.clear()  # ends the readers of another place
+        return self._placed(state, stream) if left is None else left
+
+    def _place_of(self, state: TrainState, stream: Stream) -> Any:
+        return id(stream), np.asarray(keys.data_of(state.key)).tobytes(), int(state.step)
+
+    def _placed(self, state: TrainState, stream: Stream) -> Iterator[Weighted]:
         """Yields batches on the device, with `ahead` more on the way."""
         queue: collections.deque[Weighted] = collections.deque()
-        for batch, weights in self._on_host(state, stream, steps):
+        for batch, weights in self._on_host(state, stream):
             queue.append((self._place(batch), None if weights is None else self._place(weights)))
             if len(queue) > self.ahead:
                 yield queue.popleft()
         yield from queue
 
-    def _on_host(self, state: TrainState, stream: Stream, steps: int | None) -> Iterator[tuple[Any, Any]]:
+    def _on_host(self, state: TrainState, stream: Stream) -> Iterator[tuple[Any, Any]]:
         examples, size = stream.examples, self.batch_size
-        numbers, (_, first) = self._numbers(state, stream, steps), self._position(state, examples)
+        numbers, (_, first) = self._numbers(state, stream), self._position(state, examples)
         for step, batch in enumerate(stream.batches(numbers)):
             if self.check is not None:
                 self.check(batch, numbers[step])
             whole = self.drop_last or examples % size == 0
             yield batch, None if whole else (self._flat(first + step) < examples).astype(np.float32)
 
-    def _numbers(self, state: TrainState, stream: Stream, steps: int | None) -> np.ndarray:
+    def _numbers(self, state: TrainState, stream: Stream, steps: int | None = None) -> np.ndarray:
         """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
         examples, in_epoch = stream.examples, self.steps(stream.examples)
         epoch, first = self._position(state, examples)

@@ -116,8 +116,11 @@ CALLS = {
     ),
     "lengths above": (lambda: R.lstm(P, X, lengths=jnp.array([5, 6])), r"lengths: expected 0\.\.5.*\[6\]"),
     "lengths below": (lambda: R.lstm(P, X, lengths=[-1, 3]), r"lengths: expected 0\.\.5.*\[-1\]"),
-    "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths: expected .* \(2,\), got shape \(1,\)"),
-    "lengths dtype": (lambda: R.lstm(P, X, lengths=[3.0, 2.0]), "lengths: expected integers, got float32"),
+    "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths: expected .* \(2,\), .* of shape \(1,\)"),
+    "lengths dtype": (
+        lambda: R.lstm(P, X, lengths=[3.0, 2.0]),
+        r"lengths: expected integers of .* axes of x, got float32",
+    ),
     "resets shape": (lambda: R.lstm(P, X, resets=[True, False]), r"resets: expected .* shape \(2, 5\), got \(2,\)"),
     "lengths bool": (
         lambda: R.lstm(P, X, lengths=jnp.ones((2, 5), bool)),

@@ -165,6 +165,7 @@ def test_processes_that_do_not_fit_together_are_told_and_one_clock_decides(whole
     assert (
         "ensemble.fit: expected the same in all processes of the job, got different ones, epochs=1," in first["members"]
     )
+    assert "another training writes to" in first["one folder"] or "holds epochs" in first["one folder"]
     assert first["shares"][-1] == 1
 
 

@@ -223,6 +223,23 @@ def test_an_interrupted_run_keeps_its_metrics_and_draws_them(monkeypatch):
     assert (run / "curves.png").exists()
 
 
+def test_one_run_folder_holds_one_training():
+    run = train.RunFolder.create("runs/one")
+    state, _ = quiet(start(), blobs(20), epochs=1, batch_size=8, run=run)
+
+    def again(record=None, state=None):
+        quiet(start(), blobs(20), epochs=1, batch_size=8, run=run)
+
+    with pytest.raises(
+        ValueError, match=r"run: expected a folder of this .* holds epochs after 0 already\); give each"
+    ):
+        again()
+    with pytest.raises(ValueError, match=r"another training writes to .*one\); give each its own"):
+        quiet(state, blobs(20), epochs=1, batch_size=8, run=run, sinks=[again])  # the same training, later epochs
+    assert [record["epoch"] for record in run.metrics()] == [1, 2]
+    assert not (run / ".lock").exists()
+
+
 def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
     def absent(*args):
         raise ImportError("plots need matplotlib: pip install it")

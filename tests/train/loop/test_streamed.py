@@ -53,6 +53,28 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(step):
     assert int(parts.step) == 3
 
 
+class Opened(data.Stream):
+    """Counts how often readers start, which are processes with `workers=`."""
+
+    starts = 0
+
+    def batches(self, indices):
+        Opened.starts += 1
+        return super().batches(indices)
+
+
+def test_readers_start_once_an_epoch_and_never_read_for_another_state(step, monkeypatch):
+    monkeypatch.setattr(Opened, "starts", 0)
+    stream, options = Opened(blobs(21)), {"epochs": 2, "batch_size": 8, "progress": False}
+    state, _ = train.fit(start(), stream, train.losses.classification(), chunk=1, **options)
+    assert Opened.starts == 2
+    assert equal(state, train.fit(start(), stream, train.losses.classification(), **options)[0])
+    epoch = train.loop.StreamedEpoch(step, batch_size=8)
+    epoch(start(), stream, steps=1)
+    again, _ = epoch(start(), stream, steps=1)  # not the second step
+    assert equal(again, epoch(start(), data.Stream(blobs(21)), steps=1)[0])
+
+
 def test_the_order_is_the_epochs_own():
     key = jax.random.key(3)
     np.testing.assert_array_equal(order_on_host(key, 2, 50), train.loop.epoch_order(key, 2, 50))
