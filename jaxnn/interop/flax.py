@@ -152,8 +152,8 @@ def from_flax(
         >>> bool(jnp.allclose(ours(x), theirs(x), atol=1e-6))
         True
     """
-    given = matching.given_of(_named(weights), "weights")
-    return matching.read(model, _slots(model, names, transpose_kernel), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    return matching.read(model, _slots(model, names, transpose_kernel), given)
 
 
 def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, transpose_kernel: bool = False) -> T:
@@ -176,8 +176,8 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
         module: Any = nnx.clone(weights)
         nnx.update(module, to_flax(model, nnx.state(module), names, transpose_kernel=transpose_kernel))
         return module
-    given = matching.given_of(_named(jax.tree.map(_filled, _pure(weights))), "weights")
-    written = matching.write(_slots(model, names, transpose_kernel), given, "weights", ())
+    given = matching.given_of(_named(jax.tree.map(_filled, _pure(weights))))
+    written = matching.write(_slots(model, names, transpose_kernel), given)
     tree = jax.tree.map_with_path(
         lambda at, leaf: jnp.asarray(written[path_name(at)]) if path_name(at) in written else leaf, _pure(weights)
     )

@@ -130,8 +130,8 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
         >>> float(layer.cells[0].params.w_x[0, 0])
         1.0
     """
-    given = matching.given_of(_named(weights), "weights")
-    return matching.read(model, _slots(model, names, given), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    return matching.read(model, _slots(model, names, given), given)
 
 
 def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -> list[np.ndarray]:
@@ -148,8 +148,8 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
     Raises:
         ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
     """
-    given = matching.given_of(_named(weights), "weights")
-    written = matching.write(_slots(model, names, given), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    written = matching.write(_slots(model, names, given), given)
     return [written[found.name] for found in given.values()]
 
 

@@ -108,7 +108,9 @@ def slots_of(
     return slots
 
 
-def read(model: T, slots: list[Slot], given: Given, argument: str, ignored: Collection[str]) -> tuple[T, Report]:
+def read(
+    model: T, slots: list[Slot], given: Given, argument: str = "weights", ignored: Collection[str] = ()
+) -> tuple[T, Report]:
     """Loads weights into a copy of a model.
 
     Args:
@@ -148,14 +150,12 @@ def read(model: T, slots: list[Slot], given: Given, argument: str, ignored: Coll
     return copy, Report(tuple(rows), unused)
 
 
-def write(slots: list[Slot], given: Given, argument: str, ignored: Collection[str]) -> dict[str, np.ndarray]:
+def write(slots: list[Slot], given: Given) -> dict[str, np.ndarray]:
     """Converts the weights of a model to those of another that is given.
 
     Args:
         slots: The layers of the model.
         given: The weights of the other, for their names and shapes.
-        argument: What they are called in an error.
-        ignored: Names of weights there that no layer has.
 
     Returns:
         Arrays by their names there.
@@ -164,7 +164,7 @@ def write(slots: list[Slot], given: Given, argument: str, ignored: Collection[st
         ValueError: If a weight is missing, surplus, or of another shape or kind.
     """
     written = {}
-    for slot, layout in _matched(slots, given, argument, ignored):
+    for slot, layout in _matched(slots, given, "weights", ()):
         for name, array in layout.written(values_of(slot.layer)):
             found = given[slot.name(name)]
             written[found.name] = array.astype(found.array.dtype)
@@ -188,7 +188,7 @@ def values_of(layer: Layer) -> dict[str, np.ndarray]:
     return {name: np.asarray(variable[...]) for name, (_, variable) in layer.variables.items()}
 
 
-def given_of(named: Iterable[tuple[str, str, Any]], argument: str) -> Given:
+def given_of(named: Iterable[tuple[str, str, Any]], argument: str = "weights") -> Given:
     """Weights by the names that slots use.
 
     Args:
