@@ -63,19 +63,7 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
 
 
 def as_json(name: str, value: Any, indent: int | None = None) -> str:
-    """Formats values as JSON.
-
-    Args:
-        name: The argument that they came as, for the error.
-        value: The values.
-        indent: As for `json.dumps`.
-
-    Returns:
-        The text.
-
-    Raises:
-        ValueError: If JSON cannot hold them.
-    """
+    """Formats the argument `name` as JSON; raises a ValueError if JSON cannot hold it."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=indent is None)
     except TypeError as error:
@@ -140,17 +128,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
 
 
 def names(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by name.
-
-    Args:
-        tree: Any pytree.
-
-    Returns:
-        The leaves, in the order of the tree.
-
-    Raises:
-        ValueError: If there is no leaf, or two have one name.
-    """
+    """The leaves of a pytree by name, in the order of the tree; raises if there is none, or two have one name."""
     leaves = [(path_name(at), leaf) for at, leaf in jax.tree.leaves_with_path(tree)]
     named = dict(leaves)
     if not named or len(named) < len(leaves):
@@ -160,26 +138,12 @@ def names(tree: Any) -> dict[str, Any]:
 
 
 def path_name(path: Any) -> str:
-    """The name of an array in a file.
-
-    Args:
-        path: A path of `jax.tree_util`.
-
-    Returns:
-        The keys on the path, for example `layers/0/kernel`.
-    """
+    """The name of an array in a file by its path in the tree: its keys, for example `layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def shown(each: list[str]) -> str:
-    """The first of several things, and how many more there are.
-
-    Args:
-        each: What to name.
-
-    Returns:
-        One line.
-    """
+    """The first of several things, and how many more there are, in one line."""
     return "; ".join(each[:SHOWN]) + (f"; and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
 
 

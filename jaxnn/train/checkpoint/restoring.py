@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jaxnn import keys
+from jaxnn.files.replace import unused
 from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
@@ -120,11 +121,8 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
 
 def set_aside(folder: Path, step: int) -> str:
     """Renames a damaged checkpoint, in the first process, and returns its new name in every process."""
-    aside, number = folder / f"damaged-{step}", 1
+    aside = unused(folder / f"damaged-{step}")
     if distributed.is_first():
-        while aside.exists():
-            number += 1
-            aside = folder / f"damaged-{step}-{number}"
         os.replace(folder / str(step), aside)
     return distributed.same_text(aside.name)
 

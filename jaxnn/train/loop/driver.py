@@ -1,5 +1,6 @@
 """The one training loop: run a program, fetch its metrics, make a record, show it to the sinks, save."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -10,12 +11,11 @@ from typing import Any
 import jax
 
 from jaxnn.train.checkpoint import signals
-from jaxnn.train.checkpoint.options import Checkpoints, Position
+from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed
 from jaxnn.train.loop.sinks import Sink, check_names, check_sinks, resumed, shown
 from jaxnn.train.run.folder import RunFolder
-from jaxnn.train.run.metrics_log import MetricsLog
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.state import TrainState
@@ -128,7 +128,7 @@ def drive(
         for sink in sinks:
             if isinstance(sink, AbstractContextManager):
                 stack.enter_context(sink)
-        log = MetricsLog(run, after)
+        log = _Log(run, after)
         if profile is not None:
             os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
@@ -174,6 +174,38 @@ def drive(
             saver.save(state, position, wait=True)
             saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
     return state, position.history
+
+
+@dataclasses.dataclass
+class _Log:
+    """Writes the newest record to the run folder; after a failed write it warns, and writes again with the next record.
+
+    Attributes:
+        run: The run folder; None writes nothing.
+        after: The history begins after this epoch; earlier lines do not change.
+        behind: Whether lines are missing.
+    """
+
+    run: RunFolder | None
+    after: int
+    behind: bool = False
+
+    def __call__(self, history: History) -> None:
+        if self.run is None:
+            return
+        try:
+            if self.behind:
+                self.run.rewind(history, after=self.after)
+            else:
+                self.run.log(history[-1])
+            self.behind = False
+        except OSError as error:
+            self.behind = True
+            text = (
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror or error}); training continues, "
+                "and the missing lines are written with the next line"
+            )
+            warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 def _is_due(saver: Saver, record: Record | None) -> bool:
