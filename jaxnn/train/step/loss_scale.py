@@ -113,14 +113,9 @@ Objective = Callable[[Any], tuple[jax.Array, Any]]
 
 
 def value_and_grad(objective: Objective, scale: LossScale | None) -> Callable[[Any], tuple[tuple[jax.Array, Any], Any]]:
-    """`jax.value_and_grad(objective, has_aux=True)`, the gradient taken of the scaled loss.
+    """`jax.value_and_grad(objective, has_aux=True)`, with the gradient taken of the scaled loss and divided afterwards.
 
-    Args:
-        objective: `(params) -> (loss, auxiliary)`.
-        scale: The loss scale; None for the plain gradient.
-
-    Returns:
-        `(params) -> ((loss, auxiliary), gradients)`, neither scaled; with a scale, gradients are float32 at least.
+    With a scale, gradients are float32 at least.
     """
     if scale is None:
         return jax.value_and_grad(objective, has_aux=True)
