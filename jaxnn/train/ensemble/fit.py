@@ -174,7 +174,7 @@ def fit(
             ensemble,
             (data, test_data),
             lambda: advice(data, check),
-            names=_names(states),
+            members=_names(states),
             examples=examples,
             steps=steps,
             first=first,

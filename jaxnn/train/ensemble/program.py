@@ -85,7 +85,7 @@ class Ensemble:
         """Runs the function on every member; the states are donated."""
         check_state(states, "states")
         _, program, compiled = self._prepare(states, args)
-        if _traced(states, *args):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((states, args))):
             return program(states, *args)
         return compiled(*self.put(states, *args))
 
@@ -227,11 +227,6 @@ def make(
     if devices is not None and not len(devices):
         raise ValueError("devices: expected at least one, got none; None takes all.")
     return Ensemble(function, members_per_chunk, devices, memory, compiler_options)
-
-
-def _traced(*trees: Any) -> bool:
-    """Whether an array is traced."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _run(function: Function, layout: Layout, mesh: Mesh, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
