@@ -10,7 +10,7 @@ import optax
 
 from jaxnn.counts import whole
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_kind, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -109,10 +109,7 @@ class Classification(Supervised):
                 "model: expected logits (batch, classes) for labels (batch,), or both with positions after the batch, "
                 f"got {jnp.shape(outputs)} for {shape}{advice}"
             )
-        if not jnp.issubdtype(targets.dtype, jnp.integer):
-            raise ValueError(
-                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
-            )
+        check_kind("labels", targets, jnp.integer, "integer class numbers", "jnp.int32")
         return outputs, jnp.asarray(targets)
 
     def labelled(self, targets: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxnn import functional as F
 from jaxnn.functional.arguments import integer
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Read, Supervised, check_counts, first_bad, floating
+from jaxnn.train.losses.supervised import ApplyFn, Read, Supervised, check_counts, check_kind, first_bad, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -142,10 +142,7 @@ class CTC(Supervised):
                 "model: expected logits (batch, time, classes) for labels (batch, longest), got "
                 f"{outputs.shape} for {jnp.shape(targets)}"
             )
-        if not jnp.issubdtype(targets.dtype, jnp.integer):
-            raise ValueError(
-                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
-            )
+        check_kind("labels", targets, jnp.integer, "integer class numbers", "jnp.int32")
         if outputs.shape[-1] < 2 or self.blank >= outputs.shape[-1]:
             raise ValueError(
                 f"model: expected logits of the blank, class {self.blank}, and of at least one label, got "

@@ -225,6 +225,12 @@ def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
     return outputs.reshape(shape)
 
 
+def check_kind(name: str, targets: Any, kind: Any, what: str, dtype: str) -> None:
+    """Raises unless the dtype of targets is of a kind; `dtype` is one to convert them to."""
+    if not jnp.issubdtype(targets.dtype, kind):
+        raise ValueError(f"{name}: expected {what}, got {targets.dtype}; convert them: {name}.astype({dtype}).")
+
+
 def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -> str:
     """The first value that is bad, its position, and how many are bad.
 
