@@ -92,11 +92,17 @@ class Checkpoints:
         Raises:
             ValueError: If it is not.
         """
-        if self.best is not None and self.best not in names:
-            raise ValueError(
-                f"best: expected one of the record, {', '.join(sorted(names))}, got {self.best!r}; test metrics need "
-                "test_data."
-            )
+        if self.best is not None:
+            check_metric("best", self.best, names)
+
+
+def check_metric(argument: str, metric: str, names: Collection[str]) -> None:
+    """Raises if a metric, given as this argument, is none of the names of a record."""
+    if metric not in names:
+        raise ValueError(
+            f"{argument}: expected one of the record, {', '.join(sorted(names))}, got {metric!r}; test metrics need "
+            "test_data."
+        )
 
 
 def criterion(options: Checkpoints) -> str | None:

@@ -14,7 +14,7 @@ from jaxnn.train.checkpoint import signals
 from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed
-from jaxnn.train.loop.sinks import Sink, check_names, check_sinks, resumed, shown
+from jaxnn.train.loop.sinks import STOP, Sink, check_sinks, shown
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History, Record
@@ -133,12 +133,16 @@ def drive(
             os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
             program.resume(state, position, display)
-            stopped = distributed.anywhere(bool(resumed(sinks, position.history)))
+            answers = [sink.resume(position.history) for sink in sinks if hasattr(sink, "resume")]
+            stopped = distributed.anywhere(any(answer is STOP for answer in answers))
         if program.remaining(state) > 0 and not stopped:
             display.doing("compiling")
             started = time.perf_counter()
             if (names := program.names(state)) is not None:
-                check_names(names, sinks if checkpoints is None else [*sinks, checkpoints])
+                readers: list[Any] = [*sinks, checkpoints]
+                for reader in readers:
+                    if hasattr(reader, "check_names"):
+                        reader.check_names(names)
             # Compiled ahead, so that the time of the first record is training alone.
             state, remark = program.compile(state)
             display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn import plots
 from jaxnn.counts import check_count
-from jaxnn.train.checkpoint.options import Mode, sign
+from jaxnn.train.checkpoint.options import Mode, check_metric, sign
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.expected import check_function
@@ -71,11 +71,7 @@ class EarlyStopping:
 
     def check_names(self, names: Collection[str]) -> None:
         """Raises if the metric is none of the names of a record."""
-        if self._metric not in names:
-            raise ValueError(
-                f"metric: expected one of the record, {', '.join(sorted(names))}, got {self._metric!r}; "
-                "test metrics need test_data."
-            )
+        check_metric("metric", self._metric, names)
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
@@ -206,18 +202,6 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
     for sink in sinks:
         check_function("sinks", sink, "(record, state) -> None or train.STOP", "give an instance")
     return sinks
-
-
-def check_names(names: Collection[str], readers: Sequence[Any]) -> None:
-    """Shows the names of the records to those of their readers that have a `check_names`."""
-    for reader in readers:
-        if hasattr(reader, "check_names"):
-            reader.check_names(names)
-
-
-def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:
-    """Gives the records of a resumed run to the sinks that have a `resume`; returns those that stop the run."""
-    return [sink for sink in sinks if hasattr(sink, "resume") and sink.resume(history) is STOP]
 
 
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
