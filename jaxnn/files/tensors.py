@@ -115,7 +115,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
         name: jax.random.wrap_key_data(jnp.asarray(array), impl=impls[name]) if name in impls else array
         for name, array in arrays.items()
     }
-    expected, got = ({name: _described(x) for name, x in each.items()} for each in (names(tree), found))
+    expected, got = ({name: described(x) for name, x in each.items()} for each in (names(tree), found))
     if expected != got:
         differing = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
         each = [f"{name} {expected.get(name, 'nothing')}, not {got.get(name, 'nothing')}" for name in differing]
@@ -145,6 +145,12 @@ def path_name(path: Any) -> str:
 def shown(each: list[str]) -> str:
     """The first of several things, and how many more there are, in one line."""
     return "; ".join(each[:SHOWN]) + (f"; and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
+
+
+def described(leaf: Any) -> str:
+    """Dtype and shape of an array of any framework, or of a number: `float32[3, 2]`."""
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return f"{array.dtype}{list(array.shape)}".removeprefix("torch.")
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -194,8 +200,3 @@ def _held(name: str, leaf: Any) -> np.ndarray:
 
 def _placed(found: Any, like: Any) -> jax.Array:
     return jax.device_put(found, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(found)
-
-
-def _described(leaf: Any) -> str:
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    return f"{dtype}{list(np.shape(leaf) if not hasattr(leaf, 'shape') else leaf.shape)}"

@@ -34,11 +34,6 @@ class Layout:
 
     It serves functions without modules: `read` makes the parameters that the functions in `jaxnn.functional` take.
 
-    Args:
-        name: The kind of layer, for errors.
-        parts: How arrays correspond.
-        make: Makes the layer's parameters from arrays by name.
-
     Attributes:
         name: The kind of layer, for errors.
         parts: How arrays correspond.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnn.files.tensors import shown
+from jaxnn.files.tensors import described, shown
 from jaxnn.interop.layers import Layer, layers_of
 from jaxnn.interop.layout import Layout, to_numpy
 from jaxnn.interop.report import Report, Row
@@ -139,7 +139,7 @@ def read(
             rows.append(
                 Row(
                     tuple((each.name, each.described) for each in theirs),
-                    tuple((path, _described(variable)) for path, variable in ours),
+                    tuple((path, described(variable)) for path, variable in ours),
                 )
             )
     copy: Any = nnx.clone(model)
@@ -213,7 +213,7 @@ def given_of(named: Iterable[tuple[str, str, Any]], argument: str = "weights") -
                 f"{argument}: expected arrays by name, got {theirs or argument} of type {type(weight).__name__}; give "
                 "the weights alone, without what else a checkpoint holds."
             )
-        given[name] = Found(theirs, array, _described(weight))
+        given[name] = Found(theirs, array, described(weight))
     return given
 
 
@@ -270,8 +270,3 @@ def _layout(slot: Slot, given: Given) -> Layout:
         return len(found) / len(layout.theirs) if layout.theirs else math.inf, shaped
 
     return max(slot.layouts, key=share)
-
-
-def _described(array: Any) -> str:
-    dtype = str(array.dtype).removeprefix("torch.")
-    return f"{dtype}{list(array.shape)}"
