@@ -118,7 +118,7 @@ def steps_of(epochs: int, examples: int, batch_size: int) -> int:
     Args:
         epochs: Passes over the examples.
         examples: The number of examples.
-        batch_size: Examples a step; the last batch of an epoch may be shorter.
+        batch_size: Examples per step; the last batch of an epoch may be shorter.
 
     Returns:
         The number of steps.

@@ -46,7 +46,7 @@ class Epochs(Trained):
     epochs: Count = 10
     """Passes over the training examples."""
     batch_size: Count = 128
-    """Examples a step."""
+    """Examples per step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
 
     Args:
         options: The options.
-        batch_size: Examples a step.
+        batch_size: Examples per step.
 
     Returns:
         The devices, or None for one device.

@@ -43,12 +43,12 @@ def load(
     | `"mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"fashion-mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"idx"` | grey, a folder in MNIST's format | what the files hold | what the files hold |
-    | `"folder"` | colour, a folder with a sub-folder a class: `load_pictures` | what it holds | what it holds |
+    | `"folder"` | colour, a folder with one sub-folder per class: `load_pictures` | what it holds | what it holds |
 
     Without `data_dir` a published data set is taken from the first of these that has it: the cache,
     `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
     Keras's `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
-    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB a
+    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB per
     second is left for the next; if no other has the file, the fastest of the slow ones is asked again.
 
     Args:

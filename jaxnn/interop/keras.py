@@ -1,8 +1,8 @@
 """Keras 3's layouts, and the weights of whole models. Keras itself is not imported.
 
-Kernels and matrices lie as here; those of transposed convolutions `(*window, out, in)`. An LSTM's gates have our order.
-A GRU's are z, r, h. With `reset_after=True` it has two rows of biases, and their sum is ours, except the candidate's;
-with `reset_after=False` it has one, and so the sum of ours on the way back.
+Kernels and matrices have the layout of this library, transposed convolutions `(*window, out, in)`. An LSTM's gates have
+our order, a GRU's are z, r, h. With `reset_after=True` a GRU has two rows of biases: ours is their sum,
+except for the candidate's. With `reset_after=False` it has one row, which is written as the sum of ours.
 """
 
 import dataclasses
@@ -100,16 +100,16 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
     """Loads a Keras 3 model's weights.
 
     The names of layers are those that Keras gives them, without the model's. A stack of recurrent layers is several
-    layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. What is no weight has to be the same in both models:
-    paddings, activations, and the `epsilon` of norms, which is 1e-3 in Keras.
+    layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. Everything that is not a weight must be the same in both
+    models: paddings, activations, and the `epsilon` of norms, which is 1e-3 in Keras.
 
     Args:
         model: The module to take the structure from. It is not changed.
         weights: The Keras model; or its `weights`; or arrays by path; or the name of a `.weights.h5` or `.keras` file,
             in which Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of
             `keras.Model`.
-        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
-            names there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
+        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
+            to the name there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
 
     Returns:
         A copy of the model with the weights, and a report of what went where.
@@ -204,7 +204,7 @@ def _path(variable: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """The path of a weight without the names of cells, and directions as they are called here."""
+    """The path of a weight without the names of cells, and with the names of directions used here."""
     cell = r"/(?:(forward|backward)_[^/]+/)?(?:(?:lstm|gru|simple_rnn)_cell(?:_\d+)?|cell)/"
     name = re.sub(cell, lambda found: f"/{found[1]}/" if found[1] else "/", f"/{name}")
     return name.replace("/layers/", "/").removeprefix("/")

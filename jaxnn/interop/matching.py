@@ -1,4 +1,4 @@
-"""Which weight of another framework belongs to which array of a model: all of them, or none is loaded."""
+"""Matches the weights of another framework to the arrays of a model: either all are loaded, or none."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,8 +21,8 @@ class Slot(NamedTuple):
 
     Attributes:
         layer: The layer.
-        layouts: The layouts that the other framework may have it in, for the parameters that the layer has.
-        pattern: The names there, with `{}` where a name of a layout has its place.
+        layouts: Its possible layouts in the other framework, for the parameters that the layer has.
+        pattern: The names there, with `{}` for a name of a layout.
     """
 
     layer: Layer
@@ -72,7 +72,7 @@ def slots_of(
         framework: The framework's name, for errors.
         table: The layouts of each kind of layer.
         path_of: The path of a layer that `names` may rename.
-        names: Beginnings of these paths, `/` between, and the names there instead.
+        names: The name there of each renamed path or prefix of a path, joined by `/`.
         join: Makes the pattern of a slot from the layer and the path there.
 
     Returns:
@@ -225,7 +225,7 @@ def separate(layer: Layer, path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _renamed(path: tuple[str, ...], names: Mapping[str, str]) -> list[str]:
-    """A path whose longest beginning that has another name has that instead."""
+    """A path whose longest prefix in `names` is replaced by the name there."""
     for size in range(len(path), -1, -1):
         if (name := names.get("/".join(path[:size]))) is not None:
             return [*([name] if name else []), *path[size:]]

@@ -1,7 +1,7 @@
 """PyTorch's layouts, and the `state_dict`s of whole models. PyTorch itself is not imported.
 
-Kernels lie `(out, in, *window)`, those of transposed convolutions `(in, out, *window)`, matrices `(out, in)`. Recurrent
-layers have two biases: their sum is ours, except that of a GRU's candidate, which is kept apart. On the way back the
+Kernels are `(out, in, *window)`, those of transposed convolutions `(in, out, *window)`, matrices `(out, in)`. Recurrent
+layers have two biases: ours is their sum, except for a GRU's candidate, whose biases stay separate. Written back, the
 first is ours and the second is zero.
 """
 
@@ -111,16 +111,16 @@ def from_torch(
     """Loads a PyTorch model's weights.
 
     The names of layers are those of the attributes, `encoder.conv1.weight` for `model.encoder.conv1`; modules in
-    `nnx.Sequential` have numbers, as in PyTorch's. What is no weight has to be the same in both models: paddings,
-    activations, and the `epsilon` of norms.
+    `nnx.Sequential` have numbers, as in PyTorch's. Everything that is not a weight must be the same in both models:
+    paddings, activations, and the `epsilon` of norms.
 
     Args:
         model: The module to take the structure from. It is not changed.
         state_dict: Weights by name, tensors or arrays. Floats become those of the model's dtype.
-        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
-            names there, for example `{"conv1": "features.0", "head": "classifier"}`.
-        flattened: Dense layers that see flattened pictures or volumes, by path: the shape `(*spatial, channels)` before
-            `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
+        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
+            to the name there, for example `{"conv1": "features.0", "head": "classifier"}`.
+        flattened: Dense layers that take flattened pictures or volumes, by path: the shape `(*spatial, channels)`
+            before `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
 
     Returns:
         A copy of the model with the weights, and a report of what went where.

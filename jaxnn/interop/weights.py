@@ -11,7 +11,7 @@ from jaxnn.files.tensors import read_about, read_tensors, write_tensors
 T = TypeVar("T")
 
 PASSING = (nnx.RngState, nnx.Intermediate, nnx.Perturbation, nnx.Cache)
-"""Kinds of variables that calls make and use up; all others, of a person's own kinds too, are weights."""
+"""Variables that a call creates and consumes; all others, of user-defined kinds too, are weights."""
 
 _WEIGHTS = nnx.Not(nnx.Any(*PASSING))
 

@@ -20,12 +20,12 @@ def attention(
     """Draws for each pair of sequences how much each written element attends to each element that was read.
 
     Args:
-        weights: One array `(written, read)` a pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
+        weights: One array `(written, read)` per pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
         path: The PNG to write.
         read: The names of the elements that were read: of a text its characters.
         written: The names of the elements that were written.
         titles: The text below each pair.
-        columns: Pairs a row.
+        columns: Pairs per row.
 
     Raises:
         ValueError: If there is no pair, or an array does not fit its names.

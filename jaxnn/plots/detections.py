@@ -39,7 +39,7 @@ def detections(
         class_names: A name for each class.
         score: The least score of a box that is drawn.
         threshold: The least intersection over union of a right box.
-        columns: Pictures a row.
+        columns: Pictures per row.
         title: A text above all, before what the colours mean.
 
     Raises:

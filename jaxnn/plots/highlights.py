@@ -33,7 +33,7 @@ def highlights(
         names: The name left of each text: its class, for example.
         wrong: Whether a text's name is red; none by default.
         title: The title.
-        width: Characters a line. Words are separated by spaces.
+        width: Characters per line. Words are separated by spaces.
 
     Raises:
         ValueError: If there is no text, or the arguments do not fit each other.

@@ -44,7 +44,7 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 def compare(
     histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, metric: str | Sequence[str] = "test_accuracy"
 ) -> None:
-    """Draws metrics of several runs over their epochs, one colour a run.
+    """Draws metrics of several runs over their epochs, one colour per run.
 
     Args:
         histories: Records of `fit` by the name of the run.

@@ -63,7 +63,7 @@ def predictions(
         predicted: Predicted classes, integers `(n,)`.
         path: The PNG to write.
         class_names: A name for each class; their numbers by default.
-        columns: Pictures a row.
+        columns: Pictures per row.
         title: The text above the pictures, for example what they are selected from. By default the numbers of right
             and wrong ones.
         most: Largest number of pictures, for example a few dozen: right and wrong ones in turn while there are wrong

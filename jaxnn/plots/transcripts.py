@@ -39,7 +39,7 @@ def transcripts(
     Each peak carries its label; the blank is a dotted line. A transcript that differs from the text is red.
 
     Args:
-        heard: The recordings, one a column.
+        heard: The recordings, one per column.
         path: The PNG to write.
         labels: The name of each label, the blank included.
         hop: Seconds from one frame of the spectrogram to the next.

@@ -175,14 +175,14 @@ def anywhere(here: bool) -> bool:
 
 
 def told(text: str) -> str:
-    """Broadcasts the text of the first process that has one, for example an error, to every process; or empty."""
+    """Broadcasts the first text, for example an error, that is not empty in a process; empty if none has one."""
     if jax.process_count() == 1:
         return text
     return next((f"process {number}: {each}" for number, each in enumerate(_texts(text)) if each), "")
 
 
 def reason_anywhere(error: BaseException | None) -> str:
-    """Broadcasts the reason of a failure in any process to every process; empty if none failed.
+    """Broadcasts why a process failed to every process; empty if none failed.
 
     Operating-system errors take precedence over time-outs of the processes that waited for the one that failed.
     """

@@ -88,7 +88,7 @@ class Parallel:
             )
 
     def up(self, batch_size: int) -> int:
-        """Rounds a batch size up to one that divides over the devices, where results do not depend on it."""
+        """Rounds a batch size up to a multiple of the devices, for evaluation, whose results do not depend on it."""
         return -(-batch_size // self.devices) * self.devices
 
     def state_shardings(self, state: TrainState) -> TrainState:

@@ -187,9 +187,9 @@ def make(
             state, data: (state, train.evaluate(state, data, loss_fn))`. All members share the arguments.
         members_per_chunk: Number of members that a device trains at once. None: all if they fit by the memory of the
             compiled program, otherwise as many as fit.
-        devices: The devices; by default all of this process. The number in use gives equal parts. An incomplete part is
-            filled with copies that are trained and dropped, and then every device holds all states: a number that
-            divides saves that memory.
+        devices: The devices; by default all of this process. All train the same number of members: missing ones are
+            replaced by copies that are trained and dropped, and then every device holds all states. A number of devices
+            that divides the members saves that memory.
         memory: Bytes that a device may use beside states and data; by default its free memory.
         compiler_options: As for `make_step`; those of the step or epoch if None is given.
 

@@ -75,14 +75,14 @@ def fit(
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
-        batch_size: Examples a step; computed batches determine their own.
+        batch_size: Examples per step; computed batches determine their own.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `make_step`: `"batch"` for a loss that a batch has as a whole.
         drop_last: As for `make_epoch`: leaves a short last batch out, in evaluation too if `reduction` is `"batch"`.
         ema: Whether to evaluate the moving average of the parameters, of a state with one.
         test_batch_size: Examples at a time in evaluation.
-        run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
+        run: Where to write `metrics.jsonl`, one line per epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
         checkpoints: Where to save the state, and whether to resume from there: the run then ends where it would have
             ended without a stop, bit for bit, and `epochs` still counts from the state that is passed in.
@@ -92,14 +92,14 @@ def fit(
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
         sinks: Functions that receive each record, `(record, state) -> None`: `train.run.TensorBoard(run)`,
             `train.early_stopping("test_loss")`, or your own. One that returns `train.STOP` ends the run.
-        progress: Shows a bar on a terminal, a line an epoch elsewhere.
+        progress: Shows a bar on a terminal, one line per epoch elsewhere.
         parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
             without. The numbers are the same for any number of devices, to rounding. With several processes all call
             this with the same arguments, and the first one alone writes and shows.
         compiler_options: As for `make_step`, for evaluation too.
 
     Returns:
-        The new state, and the history, one record an epoch: `epoch` and `step` (counted from the state's
+        The new state, and the history, one record per epoch: `epoch` and `step` (counted from the state's
         first step), `train_loss` and the other training metrics (means over the epoch, while the parameters
         change), `test_loss` and the others, `seconds` (training alone, compilation left out) and
         `examples_per_second`.

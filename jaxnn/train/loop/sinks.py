@@ -34,10 +34,9 @@ Checkpoints and plots are written as at the planned end.
 Sink = Callable[[Record, TrainState], Stop | None]
 """`(record, state) -> None`, or `STOP`. The next step donates `state`: copy what has to last.
 
-A sink that is a context manager is entered before training and left when it ends, after an error too. One with a method
-`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well. One with a method
-`check_names(names)` is given the names of the records before anything is compiled, to raise where one that it needs is
-missing.
+A sink that is a context manager is entered before training and left when it ends, after an error too. A method
+`resume(history)` receives the records of a resumed run before training; it may return `STOP` too. A method
+`check_names(names)` receives the names of the records before anything is compiled, to raise if one is missing.
 """
 
 
@@ -205,11 +204,7 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
 
 
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
-    """Shows a record to every sink; returns those that stop the run.
-
-    Raises:
-        ValueError: If one returns a bool: whether to stop is said by `STOP` alone.
-    """
+    """Shows a record to every sink; returns those that stop the run. A sink that returns a bool raises a ValueError."""
     told = [sink(record, state) for sink in sinks]
     if wrong := [(sink, answer) for sink, answer in zip(sinks, told, strict=True) if isinstance(answer, bool)]:
         sink, answer = wrong[0]

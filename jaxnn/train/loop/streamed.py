@@ -32,11 +32,11 @@ class StreamedEpoch:
 
     Attributes:
         step: A jitted step that donates the state, from `make_step`.
-        batch_size: Examples a step, of all devices together.
+        batch_size: Examples per step, of all devices together.
         parallel: The devices over which each batch is split; they place the state.
         ahead: Batches on the device besides the one in use.
-        check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
-            raise where something is wrong with it. None checks nothing.
+        check: Called with each batch on the host and the numbers of its examples before it goes to the device; it
+            raises if something is wrong. None checks nothing.
         drop_last: As for `make_epoch`.
         start: As for `make_epoch`.
 

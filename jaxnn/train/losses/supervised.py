@@ -1,4 +1,4 @@
-"""The common part of losses of outputs against targets: the parts of a batch, which of them count, and the means."""
+"""The base of losses of outputs against targets: the parts of a batch, which positions count, and the means."""
 
 import dataclasses
 from collections.abc import Callable
@@ -168,7 +168,7 @@ class Supervised:
         raise NotImplementedError
 
     def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
-        """Says what is wrong with values that are known on the host.
+        """Describes invalid targets or lengths, whose values are known on the host.
 
         Args:
             read: NumPy arrays.
@@ -176,7 +176,7 @@ class Supervised:
             numbers: The examples' numbers; 0, 1, ... if None.
 
         Returns:
-            `targets` or `lengths`, and what was expected and what came; "" where all is good.
+            `targets` or `lengths`, and what was expected and what came; empty if all are valid.
         """
         counted = self.counted(read)
         if self.steps is not None and (told := self.steps.wrong(read, numbers)):
@@ -190,11 +190,11 @@ class Supervised:
         return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}; {advice}."
 
     def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
-        """Which targets have a value that none can have; None where any can, or the loss says so while tracing."""
+        """Which targets have an invalid value; None if all values are valid, or tracing raises the error."""
         return None
 
     def expected(self, outputs: Any) -> tuple[str, str]:
-        """The expected target in words, and what to do about another one."""
+        """Describes valid targets, and what to do about others."""
         raise NotImplementedError
 
     def none_counts(self) -> str:

@@ -28,7 +28,7 @@ def image_preprocess(
     training and evaluation can never be normalised differently.
 
     Args:
-        mean: :math:`\mu`, a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
+        mean: :math:`\mu`, a number or one per channel, in units of the scaled pictures (0 to 1 for uint8).
         std: :math:`\sigma`, likewise, positive.
         augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
         inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
