@@ -19,7 +19,7 @@ import numpy as np
 from jaxnn import extras
 from jaxnn import functional as F
 from jaxnn.interop import matching
-from jaxnn.interop.layout import Layout, Part, moved, same, transposed
+from jaxnn.interop.layout import Arrays, Layout, Part, joined_biases, moved, same, split_biases, transposed
 from jaxnn.interop.report import Report
 
 T = TypeVar("T")
@@ -31,21 +31,19 @@ def _swap(a: np.ndarray) -> np.ndarray:
     return np.concatenate([second, first, third], axis=-1)
 
 
-def _from_after(bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    of_x, of_h = _swap(bias)
-    inner = 2 * (of_h.size // 3)
-    return np.concatenate([of_x[:inner] + of_h[:inner], of_x[inner:]]), of_h[inner:]
+def _from_after(bias: np.ndarray) -> Arrays:
+    return split_biases(*_swap(bias))
 
 
-def _to_after(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray]:
-    return (_swap(np.stack([b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])])),)
+def _to_after(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
+    return (_swap(np.stack(joined_biases(b, b_hn))),)
 
 
-def _from_before(bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _from_before(bias: np.ndarray) -> Arrays:
     return _swap(bias), np.zeros_like(bias[: bias.size // 3])
 
 
-def _to_before(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray]:
+def _to_before(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
     inner = 2 * b_hn.size
     return (_swap(np.concatenate([b[:inner], b[inner:] + b_hn])),)
 

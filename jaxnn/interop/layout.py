@@ -148,6 +148,17 @@ def moved(
     return Part((ours,), (theirs,), lambda a: (read(a),), lambda a: (write(a),), optional)
 
 
+def split_biases(b_x: np.ndarray, b_h: np.ndarray) -> Arrays:
+    """A GRU's two biases with gates r, z, n as ours: their sum, but the candidate's of the state apart."""
+    inner = 2 * (b_h.size // 3)
+    return np.concatenate([b_x[:inner] + b_h[:inner], b_x[inner:]]), b_h[inner:]
+
+
+def joined_biases(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
+    """The inverse of `split_biases` whose second bias is zero but for the candidate."""
+    return b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])
+
+
 def transposed(a: np.ndarray) -> np.ndarray:
     """A matrix with rows and columns exchanged."""
     return np.swapaxes(a, -1, -2)

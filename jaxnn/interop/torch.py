@@ -6,6 +6,7 @@ first is ours and the second is zero.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,35 +14,16 @@ import numpy as np
 from jaxnn import functional as F
 from jaxnn.interop import matching
 from jaxnn.interop.layers import Layer
-from jaxnn.interop.layout import Layout, Part, moved, same, transposed
+from jaxnn.interop.layout import Layout, Part, joined_biases, moved, same, split_biases, transposed
 from jaxnn.interop.report import Report
 
 T = TypeVar("T")
 
 
-def _from_conv(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (*range(2, a.ndim), 1, 0))
-
-
-def _to_conv(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (a.ndim - 1, a.ndim - 2, *range(a.ndim - 2)))
-
-
-def _from_conv_transpose(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (*range(2, a.ndim), 0, 1))
-
-
-def _to_conv_transpose(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (a.ndim - 2, a.ndim - 1, *range(a.ndim - 2)))
-
-
-def _from_gru_biases(b_ih: np.ndarray, b_hh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    inner = 2 * (b_hh.size // 3)
-    return np.concatenate([b_ih[:inner] + b_hh[:inner], b_ih[inner:]]), b_hh[inner:]
-
-
-def _to_gru_biases(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])
+def _kernel(theirs: tuple[int, int], ours: tuple[int, int]) -> Part:
+    """A kernel whose first two axes are at other places here."""
+    to_ours = partial(np.moveaxis, source=theirs, destination=ours)
+    return moved("kernel", "weight", to_ours, partial(np.moveaxis, source=ours, destination=theirs))
 
 
 _products = (
@@ -50,35 +32,19 @@ _products = (
 )
 _biases = Part(("b",), ("bias_ih", "bias_hh"), lambda a, b: (a + b,), lambda b: (b, np.zeros_like(b)))
 
-conv = Layout(
-    "PyTorch's convolution",
-    (moved("kernel", "weight", _from_conv, _to_conv), same("bias", "bias", optional=True)),
-)
-conv_transpose = Layout(
-    "PyTorch's transposed convolution",
-    (moved("kernel", "weight", _from_conv_transpose, _to_conv_transpose), same("bias", "bias", optional=True)),
-)
-dense = Layout(
-    "PyTorch's Linear",
-    (moved("kernel", "weight", transposed, transposed), same("bias", "bias", optional=True)),
-)
+_bias = same("bias", "bias", optional=True)
+_affine = (same("scale", "weight", optional=True), _bias)
+
+conv = Layout("PyTorch's convolution", (_kernel((0, 1), (-1, -2)), _bias))
+conv_transpose = Layout("PyTorch's transposed convolution", (_kernel((0, 1), (-2, -1)), _bias))
+dense = Layout("PyTorch's Linear", (moved("kernel", "weight", transposed, transposed), _bias))
 embedding = Layout("PyTorch's Embedding", (same("embedding", "weight"),))
-batch_norm = Layout(
-    "PyTorch's BatchNorm",
-    (
-        same("scale", "weight", optional=True),
-        same("bias", "bias", optional=True),
-        same("mean", "running_mean"),
-        same("var", "running_var"),
-    ),
-)
-layer_norm = Layout(
-    "PyTorch's LayerNorm", (same("scale", "weight", optional=True), same("bias", "bias", optional=True))
-)
+batch_norm = Layout("PyTorch's BatchNorm", (*_affine, same("mean", "running_mean"), same("var", "running_var")))
+layer_norm = Layout("PyTorch's LayerNorm", _affine)
 rnn = Layout("PyTorch's RNN", (*_products, _biases), F.RNNParams)
 gru = Layout(
     "PyTorch's GRU",
-    (*_products, Part(("b", "b_hn"), ("bias_ih", "bias_hh"), _from_gru_biases, _to_gru_biases)),
+    (*_products, Part(("b", "b_hn"), ("bias_ih", "bias_hh"), split_biases, joined_biases)),
     F.GRUParams,
 )
 lstm = Layout(

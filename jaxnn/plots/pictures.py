@@ -134,12 +134,11 @@ def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     title = f"{len(weights)} kernel{'s' * (len(weights) > 1)} of {height}×{width}"
     if channels == 3:
         title += " on red, green and blue: brightness is weight, grey is 0"
-        scale = _Scale("gray", largest)
-        _grid(list(0.5 + weights / (2 * largest)), path, None, columns=columns, title=title, scale=scale)
+        weights, colours = 0.5 + weights / (2 * largest), "gray"
     else:
         title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
-        scale = _Scale("RdBu_r", largest)
-        _grid(list(weights), path, None, columns=columns, title=title, scale=scale)
+        colours = "RdBu_r"
+    _grid(list(weights), path, None, columns=columns, title=title, scale=_Scale(colours, largest))
 
 
 class _Scale(NamedTuple):

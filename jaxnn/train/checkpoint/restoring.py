@@ -116,7 +116,8 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
         numbers = fingerprints(found)
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
             raise ValueError(f"{changed[0]}: expected the values that were saved, got others")
-    return _state_of(found, state), position
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in named))), position
 
 
 def set_aside(folder: Path, step: int) -> str:
@@ -163,9 +164,3 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
                 "pass what that run was started with, in its version of jaxnn, or start a new run in another folder."
             )
-
-
-def _state_of(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
-    """A state like another one, of the arrays that were found."""
-    leaves, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in arrays(like))))

@@ -12,7 +12,16 @@ from jaxnn import functional as F
 from jaxnn.functional.arguments import integer
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Read, Supervised, check_counts, check_kind, first_bad, floating
+from jaxnn.train.losses.supervised import (
+    ApplyFn,
+    Read,
+    Supervised,
+    check_counts,
+    check_kind,
+    first_bad,
+    floating,
+    wrong_lengths,
+)
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -156,9 +165,8 @@ class CTC(Supervised):
             return "targets", ""
         time, longest = outputs.shape[1], read.targets.shape[1]
         for part, values, most in (("lengths", read.lengths, time), ("label_lengths", read.label_lengths, longest)):
-            bad = None if values is None else (values < 0) | (values > most)
-            if bad is not None and bad.any():
-                return part, f"expected lengths 0..{most}, {first_bad(bad, values, numbers)}"
+            if told := wrong_lengths(values, most, numbers):
+                return part, told
         frames, counted = (np.asarray(each) for each in _counts(read, time))
         kept = np.arange(longest)[None] < counted[:, None]
         bad = ((read.targets < 0) | (read.targets >= outputs.shape[-1]) | (read.targets == self.blank)) & kept
