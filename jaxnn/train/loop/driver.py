@@ -136,16 +136,7 @@ def drive(
             answers = [sink.resume(position.history) for sink in sinks if hasattr(sink, "resume")]
             stopped = distributed.anywhere(any(answer is STOP for answer in answers))
         if program.remaining(state) > 0 and not stopped:
-            display.doing("compiling")
-            started = time.perf_counter()
-            if (names := program.names(state)) is not None:
-                readers: list[Any] = [*sinks, checkpoints]
-                for reader in readers:
-                    if hasattr(reader, "check_names"):
-                        reader.check_names(names)
-            # Compiled ahead, so that the time of the first record is training alone.
-            state, remark = program.compile(state)
-            display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
+            state = _compiled(program, state, display, [*sinks, checkpoints])
         began, calls = time.perf_counter(), 0
         while (remaining := program.remaining(state)) > 0 and not stopped:
             if saver is not None:
@@ -178,6 +169,19 @@ def drive(
             saver.save(state, position, wait=True)
             saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
     return state, position.history
+
+
+def _compiled(program: Program, state: TrainState, display: Progress, readers: Sequence[Any]) -> TrainState:
+    """Compiles ahead, so that the time of the first record is training alone, once each reader knows its names."""
+    display.doing("compiling")
+    started = time.perf_counter()
+    if (names := program.names(state)) is not None:
+        for reader in readers:
+            if hasattr(reader, "check_names"):
+                reader.check_names(names)
+    state, remark = program.compile(state)
+    display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
+    return state
 
 
 @dataclasses.dataclass
