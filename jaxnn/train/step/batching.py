@@ -99,8 +99,8 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
     return {"examples": jnp.float32(n)} | found
 
 
-def check_full(weights: Any, reduction: Reduction) -> None:
-    """Raises if a batch with a loss of the whole batch has weights, or `reduction` is unknown."""
+def check_reduction(reduction: Reduction, weights: Any = None) -> None:
+    """Raises if `reduction` is unknown, or a loss of the whole batch has weights."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")
     if reduction == "batch" and weights is not None:

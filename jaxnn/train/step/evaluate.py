@@ -142,7 +142,7 @@ def check_batches(
     examples: int, batch_size: int, reduction: Reduction, drop_last: bool, name: str = "batch_size"
 ) -> int:
     """Counts the examples that an evaluation uses; raises if the batch size, called `name`, does not fit."""
-    batching.check_full(None, reduction)
+    batching.check_reduction(reduction)
     used = batching.steps(examples, batch_size, drop_last, name) * batch_size if drop_last else examples
     if reduction == "batch" and used % batch_size:
         raise ValueError(

@@ -89,7 +89,7 @@ def make_step(
         >>> float(metrics["loss"]), int(state.step)
         (5.0, 1)
     """
-    batching.check_full(None, reduction)
+    batching.check_reduction(reduction)
     check_loss_fn(loss_fn)
     check_function("penalty", penalty, "(params) -> ()", "take train.losses.l2(...) for one")
     check_function("preprocess", preprocess, "(key, batch) -> batch", "take both; key is None in evaluation")
@@ -103,7 +103,7 @@ def make_step(
         n = batching.count(batch, "batch")
         if weights is not None and jnp.shape(weights) != (n,):
             raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
-        batching.check_full(weights, reduction)
+        batching.check_reduction(reduction, weights)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
             try:
