@@ -97,7 +97,7 @@ def join(options: Devices) -> None:
         with as_typed(coordinator="--coordinator", processes="--processes", process_id="--process-id"):
             distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
         if not distributed.is_first():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; each says its errors
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process prints; each reports its errors
 
 
 def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | None:
@@ -153,7 +153,7 @@ def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
 
     Raises:
         ValueError: If there is nothing to resume, or it is no name of a folder; it names the option.
-        OSError: If the folder cannot be made; likewise.
+        OSError: If the folder cannot be made; it names the option too.
 
     Example:
         >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where copies of published data sets lie, and how they are read."""
+"""Finds and reads copies of published data sets."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def find_below(published: Published, place: Path) -> Iterator[Copy]:
 
 
 def find_in(published: Published, folder: Path) -> Copy | None:
-    """Finds the copy in a folder that a person names: its files themselves, their folder, or an archive."""
+    """Finds the copy in the folder `data_dir`: the files themselves, their folder, or an archive."""
     for layout in published.layouts:
         if _holds(folder, layout):
             return Copy(layout, folder)

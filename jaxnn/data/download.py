@@ -177,7 +177,7 @@ class _Part:
             self._note.write_text(etag, encoding="latin-1")
 
     def drop(self) -> None:
-        # The note is removed first: an ETag must never lie beside bytes of another file.
+        # The note is removed first: an ETag must never be beside bytes of another file.
         self._note.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
 

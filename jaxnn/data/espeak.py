@@ -60,7 +60,7 @@ def speak(requests: Sequence[Spoken]) -> "Recordings":
         >>> said.texts, said.speakers, said.rate  # doctest: +SKIP
         (['one two', 'three'], ['f3', ''], 22050)
     """
-    # Not at the top: the process that speaks need not find this package.
+    # Not at the top: the process that speaks works without this package.
     from jaxnn import extras
     from jaxnn.data.wav import Recordings
 

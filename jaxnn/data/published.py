@@ -28,7 +28,7 @@ class Layout(NamedTuple):
     Attributes:
         read: Returns a part of the data set from the folder of the files; its errors name the file.
         marks: Patterns of file names; a folder with any of these files holds this form.
-        folders: Patterns of paths, below folders that hold several data sets, of the folders where this form lies.
+        folders: Patterns of the folders of this form, as paths below a folder that holds several data sets.
         files: The files as hosts serve them; none if no host has this form.
         packed: Whether `files` is one archive, which holds the folder `folders[0]`.
     """

@@ -195,7 +195,7 @@ def _held(name: str, leaf: Any) -> np.ndarray:
     array = np.asarray(keys.data_of(leaf))
     if array.dtype.name not in _DTYPES:
         raise ValueError(f"model: expected arrays that a file can hold, got {array.dtype} at {name}; convert it.")
-    return np.require(array, requirements="C")  # safetensors writes the memory as it lies, transposed or not
+    return np.require(array, requirements="C")  # safetensors writes the memory in its order, transposed or not
 
 
 def _placed(found: Any, like: Any) -> jax.Array:

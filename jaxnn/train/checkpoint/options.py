@@ -97,7 +97,7 @@ class Checkpoints:
 
 
 def check_metric(argument: str, metric: str, names: Collection[str]) -> None:
-    """Raises if a metric, given as this argument, is none of the names of a record."""
+    """Raises if records have no metric of the name that `argument` gives."""
     if metric not in names:
         raise ValueError(
             f"{argument}: expected one of the record, {', '.join(sorted(names))}, got {metric!r}; test metrics need "

@@ -39,7 +39,7 @@ def restore(
         The state, and the records up to it.
 
     Raises:
-        CheckpointError: If there is none, none that can be the best, or it is damaged or of another model or optimiser.
+        CheckpointError: If there is no checkpoint, or no best one, or it is damaged or of another model or optimiser.
         ValueError: If `best` is no bool.
 
     Example:

@@ -283,6 +283,6 @@ def _step(state: TrainState) -> int:
 
 
 def _warn(text: str) -> None:
-    """One process speaks for all."""
+    """Warns in the first process alone."""
     if distributed.is_first():
         warnings.warn(text, CheckpointWarning, stacklevel=3)

@@ -120,7 +120,7 @@ def initialize(
 
 @contextlib.contextmanager
 def tell_of_lost_processes() -> Iterator[None]:
-    """Turns what a broken connection raises into a `ProcessLostError` that says so; decorates functions too.
+    """Turns errors of a broken connection into a `ProcessLostError`; decorates functions too.
 
     On CPU a collective fails at once when another process died. Where processes wait without an end (collectives on
     GPU and TPU, the writing of a checkpoint), JAX ends the process itself, with a message, after `heartbeat` seconds.
@@ -163,7 +163,7 @@ def _leave_after(show: Callable[..., object], kind: type[BaseException], error: 
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and speaks: process 0, or the only one."""
+    """Whether this is the process that writes files and prints: process 0, or the only one."""
     return jax.process_index() == 0
 
 

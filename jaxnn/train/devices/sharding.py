@@ -190,7 +190,7 @@ class Parallel:
         return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
-        """Makes a preprocessing (None is none) that shards batches first, for `evaluate` and `predict`."""
+        """Makes a preprocessing, from one or None, that shards batches first, for `evaluate` and `predict`."""
 
         def sharded(key: jax.Array | None, batch: Any) -> Any:
             batch = self.split(batch)

@@ -80,7 +80,7 @@ class Members(Program):
         return {"epoch": step // self.steps, "step": step, **lists, "seconds": seconds}
 
     def check(self, states: TrainState, history: History) -> None:
-        """Adds to the histories, says who diverged, and raises if all have."""
+        """Adds to the histories, reports members that diverged, and raises if all have."""
         record = history[-1]
         for i, own in enumerate(self.histories):
             if diverged(own):

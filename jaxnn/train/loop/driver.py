@@ -100,8 +100,8 @@ def drive(
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: As `train.checkpoint.Saver.restore` raises it.
-        ValueError: If `sinks` is not a list of callables, or a name that a sink or `checkpoints.best` needs is none of
-            the record.
+        ValueError: If `sinks` is not a list of callables, or records lack a name that a sink or `checkpoints.best`
+            needs.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -69,7 +69,7 @@ class EarlyStopping:
         return STOP if self._waited >= self._patience else None
 
     def check_names(self, names: Collection[str]) -> None:
-        """Raises if the metric is none of the names of a record."""
+        """Raises if records do not have the metric."""
         check_metric("metric", self._metric, names)
 
     def resume(self, history: History) -> Stop | None:

@@ -53,7 +53,7 @@ def ctc(
         labels: Key, attribute or position of the labels, integers `(batch, longest)`.
         lengths: Key, attribute or position of the number of frames **of the logits** that count, integers
             `(batch,)`. Without it a batch's `lengths` or `length` is taken; where it has none, all frames count.
-        label_lengths: Likewise of the number of labels; a batch's `label_lengths` or `target_lengths`.
+        label_lengths: The same for the number of labels; a batch's `label_lengths` or `target_lengths`.
         apply_fn: `(model, batch) -> logits`, for a model that takes the lengths too:
             `lambda model, batch: model(batch["x"], lengths=batch["lengths"])`. `model(inputs)` by default.
 

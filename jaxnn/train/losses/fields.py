@@ -116,7 +116,7 @@ def replace(batch: Any, place: Place | None, value: Any) -> Any:
 
 
 def spelled(batch: Any, place: Place | None) -> str:
-    """The place as it is written in Python after the batch's name: `.labels`, `['label']`, `[1]`."""
+    """The place in Python's syntax, after the name of the batch: `.labels`, `['label']`, `[1]`."""
     if place is None:
         return ""
     return f"[{place!r}]" if isinstance(batch, Mapping) or isinstance(place, int) else f".{place}"

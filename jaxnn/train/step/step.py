@@ -194,7 +194,7 @@ def _updated(
 
 def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
     """The optimiser's `update` with `value` and the like for what takes them."""
-    # MultiSteps passes them on to the optimiser inside; what Optax makes of it drops them.
+    # MultiSteps passes them to the optimiser inside; Optax's wrapper would drop them.
     update = tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
     parameters = inspect.signature(update).parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
