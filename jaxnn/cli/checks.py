@@ -41,8 +41,8 @@ def check(options: Any) -> None:
     """Checks that each option has a value that its annotation allows.
 
     Args:
-        options: A dataclass; `Bound`s in its annotations say which values are right. None is, where the type has it;
-            of a tuple, each element is checked.
+        options: A dataclass; `Bound`s in its annotations say which values are right. None is right if the type has it;
+            each element of a tuple is checked.
 
     Raises:
         ValueError: If a value is not right; the first option of this kind is named.
@@ -148,7 +148,7 @@ def steps_of(epochs: int, examples: int, batch_size: int) -> int:
     Args:
         epochs: Passes over the examples.
         examples: The number of examples.
-        batch_size: Examples a step; the last batch of an epoch may be shorter.
+        batch_size: Examples per step; the last batch of an epoch may be shorter.
 
     Returns:
         The number of steps.
@@ -178,7 +178,7 @@ def as_typed(**options: str) -> Iterator[None]:
 
     Raises:
         ValueError: Instead of one that names such an argument before its first colon.
-        OSError: Likewise; FileNotFoundError stays one.
+        OSError: Instead of such an OSError; FileNotFoundError stays one.
 
     Example:
         >>> from jaxnn import cli, train

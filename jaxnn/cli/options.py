@@ -44,7 +44,7 @@ class Epochs(Trained):
     epochs: Count = 10
     """Passes over the training examples."""
     batch_size: Count = 128
-    """Examples a step."""
+    """Examples per step."""
     checkpoint_every: Count = 1
     """Epochs from one checkpoint to the next."""
 
@@ -99,7 +99,7 @@ def join(options: Devices) -> None:
         with as_typed(coordinator="--coordinator", processes="--processes", process_id="--process-id"):
             distributed.initialize(options.coordinator, options.processes, options.process_id, detect=options.detect)
         if not distributed.is_first():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks; each says its errors
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process prints; each reports its errors
 
 
 def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | None:
@@ -107,7 +107,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
 
     Args:
         options: The options.
-        batch_size: Examples a step.
+        batch_size: Examples per step.
 
     Returns:
         The devices, or None for one device.
@@ -155,7 +155,7 @@ def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
 
     Raises:
         ValueError: If there is nothing to resume, or it is no name of a folder; it names the option.
-        OSError: If the folder cannot be made; likewise.
+        OSError: If the folder cannot be made; it names the option too.
 
     Example:
         >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tells a published file from any other."""
+"""Checks of a file against the published one."""
 
 import hashlib
 from pathlib import Path

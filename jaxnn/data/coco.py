@@ -108,9 +108,9 @@ class _Reader:
             content = json.loads(self.path.read_bytes())  # UTF-8, with or without a mark, or UTF-16
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.path}: expected JSON, got what cannot be read as such: {error}") from None
-        pictures = self.by_id(content, "images", "file_name", str)
+        pictures = self.by_id(content, "images", "file_name")
         sizes = {each["id"]: (each.get("width"), each.get("height")) for each in content["images"]}
-        categories = self.by_id(content, "categories", "name", str)
+        categories = self.by_id(content, "categories", "name")
         if not pictures or not categories:
             raise ValueError(f"{self.path}: expected at least one picture and one category, got none")
         known = {number: index for index, number in enumerate(sorted(categories))}
@@ -148,12 +148,12 @@ class _Reader:
             raise ValueError(f"{self.path}: expected a list {name!r} of entries, as COCO's files have it, got none")
         return entries
 
-    def by_id(self, content: Any, name: str, field: str, kind: type) -> dict[int, Any]:
-        """One field of the entries of a list by their `id`."""
-        found: dict[int, Any] = {}
+    def by_id(self, content: Any, name: str, field: str) -> dict[int, str]:
+        """A text field of the entries of a list by their `id`."""
+        found: dict[int, str] = {}
         for index, each in enumerate(self.listed(content, name)):
             number, value = each.get("id"), each.get(field)
-            if not isinstance(number, int) or number in found or not isinstance(value, kind):
+            if not isinstance(number, int) or number in found or not isinstance(value, str):
                 raise ValueError(
                     f"{self.path}: {name}[{index}]: expected a whole id that no other has and a text {field!r}, "
                     f"got {number!r} and {value!r}"

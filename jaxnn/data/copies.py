@@ -1,4 +1,4 @@
-"""Where copies of published data sets lie, and how they are read."""
+"""Finds and reads copies of published data sets."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def find_below(published: Published, place: Path) -> Iterator[Copy]:
 
 
 def find_in(published: Published, folder: Path) -> Copy | None:
-    """Finds the copy in a folder that a person names: its files themselves, their folder, or an archive."""
+    """Finds the copy in the folder `data_dir`: the files themselves, their folder, or an archive."""
     for layout in published.layouts:
         if _holds(folder, layout):
             return Copy(layout, folder)
@@ -47,18 +47,9 @@ def find_in(published: Published, folder: Path) -> Copy | None:
 
 
 def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Copy | None:
-    """Finds a form whose published files all lie in `folder`; checks them, and unpacks an archive beside itself.
+    """Finds a form whose published files are all in `folder`, checks them, and unpacks an archive beside itself.
 
-    Args:
-        published: The data set.
-        folder: The folder.
-        plain: Whether to find forms that are not packed, too.
-
-    Returns:
-        The copy, or None.
-
-    Raises:
-        ValueError: If a file differs from the published one, or an archive cannot be unpacked.
+    `plain=False` finds archives only. A file that differs from the published one raises a ValueError.
     """
     for layout in published.layouts:
         unpacked = folder / layout.folders[0]

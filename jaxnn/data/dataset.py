@@ -106,14 +106,14 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.nd
 
 
 def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
-    """Splits training pictures into those to learn from and those to choose by, the same way every time.
+    """Splits training pictures into a training and a validation set, the same way every time.
 
     Args:
         examples: The training pictures; their order is kept in both parts.
-        share: Share of them to choose by.
+        share: Share of the validation set.
 
     Returns:
-        The pictures to learn from, and the others.
+        The training set, and the validation set.
 
     Raises:
         ValueError: If one of the parts would be empty.

@@ -110,22 +110,10 @@ def fetch(
     timeout: float = 30.0,
     slowest: float = 0.0,
 ) -> None:
-    """Does what `download` describes, for callers who know a second place to get the file.
+    """`download` for callers who know a second place to get the file: a failure raises `FailedError`.
 
-    Args:
-        url: As for `download`.
-        target: The file to make.
-        checks: The checksums and the size of the published file.
-        shown: Shows the progress.
-        attempts: As for `download`.
-        backoff: As for `download`.
-        timeout: As for `download`.
-        slowest: Least bytes a second. The download from a server that sends fewer over `timeout` seconds is given up;
-            the bytes that have arrived are kept.
-
-    Raises:
-        FailedError: If the file cannot be downloaded.
-        ValueError: If `target` is another file than the published one.
+    A server that sends fewer than `slowest` bytes per second over `timeout` seconds is given up; the bytes that have
+    arrived are kept.
     """
     if _is_there(target, checks):
         return
@@ -189,7 +177,7 @@ class _Part:
             self._note.write_text(etag, encoding="latin-1")
 
     def drop(self) -> None:
-        # The note is removed first: an ETag must never lie beside bytes of another file.
+        # The note is removed first: an ETag must never be beside bytes of another file.
         self._note.unlink(missing_ok=True)
         self.file.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxnn.data.wav import Recordings
 
 SYNCHRONOUS, DONT_EXIT, UTF8, SPEED, PITCH = 2, 0x8000, 1, 1, 3
-"""Constants of espeak-ng/speak_lib.h; in other modes it speaks in a thread, which the next voice would disturb."""
+"""Constants of espeak-ng/speak_lib.h; in other modes it speaks in a thread, during which the voice must not change."""
 
 COMMAND = (sys.executable, "-P", __file__)
 """This file as a program. -P: the folder of this file holds modules that are not meant to be found by name."""
@@ -31,7 +31,7 @@ class Spoken(NamedTuple):
     Attributes:
         text: The words.
         voice: A voice of eSpeak NG: a language, and perhaps a variant, `en-us+f3`.
-        speed: Words a minute.
+        speed: Words per minute.
         pitch: A number from 0 to 99.
     """
 
@@ -60,7 +60,7 @@ def speak(requests: Sequence[Spoken]) -> "Recordings":
         >>> said.texts, said.speakers, said.rate  # doctest: +SKIP
         (['one two', 'three'], ['f3', ''], 22050)
     """
-    # Not at the top: the process that speaks need not find this package.
+    # Not at the top: the process that speaks works without this package.
     from jaxnn import extras
     from jaxnn.data.wav import Recordings
 

@@ -47,7 +47,7 @@ DOCUMENTS = {"core": "conf"} | {
         *("postgres", "redirects", "sessions", "sites"),
     )
 }
-"""The parts of Django that were translated one by one, and where they lie in it."""
+"""The parts of Django that are translated separately, and their folders."""
 
 _QUOTE = "[“”„‚‘’«»\"']?"
 _MARKUP = re.compile(rf"{_QUOTE}(?:%(?:\(\w*\))?[.\d]*\w|\{{[^}}]*\}}){_QUOTE}|<[^>]*>|&\w+;|https?:\S+|\S*[/\\_`]\S*")

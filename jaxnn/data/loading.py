@@ -20,7 +20,7 @@ from jaxnn.data.table import TABLE
 Name: TypeAlias = Literal["digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "idx", "folder"]
 
 _OWN = {"idx": "train-images-idx3-ubyte", "folder": "a sub-folder of pictures for each class"}
-"""Data that a person has, by what lies in their folder."""
+"""Data of your own: what the folder holds."""
 _SLOWEST = 256 << 10  # bytes a second: 170 MB take eleven minutes then
 _TIMEOUT = 15.0  # seconds
 
@@ -43,12 +43,12 @@ def load(
     | `"mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"fashion-mnist"` | 28x28 grey | 60,000 and 10,000 | 10 |
     | `"idx"` | grey, a folder in MNIST's format | what the files hold | what the files hold |
-    | `"folder"` | colour, a folder with a sub-folder a class: `load_pictures` | what it holds | what it holds |
+    | `"folder"` | colour, a folder with one sub-folder per class: `load_pictures` | what it holds | what it holds |
 
     Without `data_dir` a published data set is taken from the first of these that has it: the cache,
     `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
     Keras's `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
-    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB a
+    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB per
     second is left for the next; if no other has the file, the fastest of the slow ones is asked again.
 
     Args:
@@ -68,8 +68,8 @@ def load(
         ValueError: If there is no such name, `data_dir` is missing or does not apply, or a file is truncated, has a
             wrong size or a label that is no class; the message names the file.
         FileNotFoundError: If there is no copy, or a file of it is missing.
-        DownloadError: If no host has it; the message has the reason of each, and what to download by hand, whence and
-            whereto.
+        DownloadError: If no host has it; the message gives the reason for each, and what to download by hand, from
+            where and to where.
         ModuleNotFoundError: If the copy is in Parquet files and pyarrow or Pillow is not installed.
 
     References:
@@ -187,7 +187,7 @@ def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
             fetch(url, home / file.name, file.checks, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
         except FailedError as failure:
             raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure
-        except ValueError as error:  # another file lies there
+        except ValueError as error:  # there is another file
             raise FailedError(str(error), may_help=False) from error
 
 

@@ -30,7 +30,7 @@ def read_picture(path: str | os.PathLike[str], *, most: int = 2**25) -> npt.NDAr
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If Pillow is not installed.
-        ValueError: If the file is damaged or no picture, has more pixels, or 32 bits a channel; the message names it.
+        ValueError: If the file is damaged or no picture, has more pixels, or 32 bits per channel; the message names it.
 
     Example:
         >>> from PIL import Image
@@ -47,7 +47,7 @@ def decode(path: str | os.PathLike[str], stated: tuple[Any, Any] = (None, None),
 
     Args:
         path: The file.
-        stated: Width and height that are known of it; if only those before turning fit, the picture is not turned.
+        stated: Known width and height; if they fit only before the turn, the picture is not turned.
         most: The largest number of pixels.
     """
     name = os.fspath(path)

@@ -1,4 +1,4 @@
-"""Pictures of your own with a class each: a folder with a sub-folder a class."""
+"""Pictures of your own with a class each: a folder with one sub-folder per class."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".ti
 def load_pictures(
     folder: str | os.PathLike[str], side: int = 32, *, test_fraction: float = 0.2, seed: int = 0
 ) -> Dataset:
-    """Loads pictures of your own: a folder with a sub-folder a class, the layout of torchvision's `ImageFolder`.
+    """Loads pictures of your own: a folder with one sub-folder per class, the layout of torchvision's `ImageFolder`.
 
     If the folder holds `train` and `test`, which each hold such sub-folders, these are the two parts. Otherwise
     `test_fraction` of the pictures of each class (at least one of them, and never all) are held out at random, the same

@@ -1,4 +1,4 @@
-"""Describes published data sets: what they hold, in which forms they lie on disks, and who serves them."""
+"""Descriptions of published data sets: their contents, their forms on disk, and their hosts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +14,8 @@ class File(NamedTuple):
     """A file that a host serves.
 
     Attributes:
-        name: Its name, at the host and on disks.
-        checks: What it is known by.
+        name: Its name, at the host and on disk.
+        checks: Its size and checksums.
     """
 
     name: str
@@ -23,13 +23,13 @@ class File(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A form in which a data set lies on disks.
+    """A form of a data set on disk.
 
     Attributes:
         read: Returns a part of the data set from the folder of the files; its errors name the file.
         marks: Patterns of file names; a folder with any of these files holds this form.
-        folders: Patterns of paths, below folders that hold several data sets, of the folders where this form lies.
-        files: The files as hosts serve them; none if only people's own copies have this form.
+        folders: Patterns of the folders of this form, as paths below a folder that holds several data sets.
+        files: The files as hosts serve them; none if no host has this form.
         packed: Whether `files` is one archive, which holds the folder `folders[0]`.
     """
 

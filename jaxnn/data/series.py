@@ -22,7 +22,7 @@ class Series(NamedTuple):
         unit: The unit of its values.
         step: The name of one step, for example `month`.
         first: The time of its first value, in years.
-        per_year: Steps a year, for the axis of time.
+        per_year: Steps per year, for the axis of time.
         period: After how many steps its season returns.
         scale: On which scale its ups and downs are about as large at high values as at low ones.
         values: `(time,)`.

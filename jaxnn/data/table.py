@@ -23,7 +23,7 @@ _IDX_NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10
 _IDX_MARKS = ("train-images?idx3-ubyte*", "t10k-images?idx3-ubyte*")
 
 
-def _archive(name: str, md5: str, size: int, sha256: str | None = None) -> tuple[File, ...]:
+def _one(name: str, md5: str, size: int, sha256: str | None = None) -> tuple[File, ...]:
     return (File(name, Checks(md5, sha256, size)),)
 
 
@@ -43,7 +43,7 @@ _CIFAR10_BINARY = Layout(
     read_binary,
     ("data_batch_*.bin", "test_batch.bin"),
     ("cifar-10-batches-bin",),
-    _archive(
+    _one(
         "cifar-10-binary.tar.gz",
         "c32a1d4ab5d03f1284b67883e8d87530",
         170_052_171,
@@ -55,7 +55,7 @@ _CIFAR10_PYTHON = Layout(
     read_python,
     ("data_batch_[1-5]", "test_batch"),
     ("cifar-10-batches-py", "cifar-10-batches-py*/cifar-10-batches-py"),  # the second is Keras's
-    _archive(
+    _one(
         "cifar-10-python.tar.gz",
         "c58f30108f718f92721af3b95e74349a",
         170_498_071,
@@ -67,14 +67,14 @@ _CIFAR100_BINARY = Layout(
     read_binary,
     ("train.bin", "test.bin"),
     ("cifar-100-binary",),
-    _archive("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
+    _one("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
     packed=True,
 )
 _CIFAR100_PYTHON = Layout(
     read_python,
     ("train", "test"),
     ("cifar-100-python", "cifar-100-python*/cifar-100-python"),
-    _archive(
+    _one(
         "cifar-100-python.tar.gz",
         "eb9058c3a382ffc7106e4002c42a8d85",
         169_001_437,
@@ -97,15 +97,11 @@ _MNIST_NPZ = Layout(
     read_npz,
     ("mnist.npz",),
     (".",),
-    (
-        File(
-            "mnist.npz",
-            Checks(
-                "8a61469f7ea1b51cbae51d4f78837e45",
-                "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
-                11_490_434,
-            ),
-        ),
+    _one(
+        "mnist.npz",
+        "8a61469f7ea1b51cbae51d4f78837e45",
+        11_490_434,
+        "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
     ),
 )
 _FASHION_IDX = Layout(
@@ -130,18 +126,7 @@ _CIFAR100_CLASSES = """
     snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
     tulip turtle wardrobe whale willow_tree wolf woman worm
 """
-_FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+_FASHION_CLASSES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 
 TABLE: dict[str, Published] = {
     published.name: published
@@ -181,7 +166,7 @@ TABLE: dict[str, Published] = {
         ),
         Published(
             "fashion-mnist",
-            _FASHION_CLASSES,
+            tuple(_FASHION_CLASSES.split(", ")),
             (28, 28, 1),
             {"train": 60_000, "test": 10_000},
             (_FASHION_IDX, _parquet("zalando-datasets/fashion_mnist", "fashion_mnist")),

@@ -28,11 +28,11 @@ class Texts(NamedTuple):
 
 
 class TextDataset(NamedTuple):
-    """Texts to learn from and texts to judge by.
+    """Texts for training and held-out texts.
 
     Attributes:
         name: The name of the data.
-        train: The texts to learn from.
+        train: The training texts.
         test: The held-out texts.
         classes: The name of each class.
     """
@@ -44,7 +44,7 @@ class TextDataset(NamedTuple):
 
 
 def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed: int = 0) -> TextDataset:
-    r"""Reads texts of your own: a folder with a sub-folder a class, or a CSV file.
+    r"""Reads texts of your own: a folder with one sub-folder per class, or a CSV file.
 
     A folder holds one sub-folder a class, whose `*.txt` files are one text each. If it holds `train` and `test`, which
     each hold such sub-folders, these are the two parts; a class without a folder in `test` is left out (`unsup` of

@@ -51,7 +51,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str], kind: Kind = "words", *, least: int = 2, most: int = 20_000) -> "Vocabulary":
-        """The most frequent pieces of some texts: those to learn from, and no others.
+        """Collects the most frequent pieces of the training texts.
 
         Args:
             texts: The texts.

@@ -21,7 +21,7 @@ class Recordings(NamedTuple):
     Attributes:
         names: The path of each file in its folder, without its ending.
         samples: The samples of each, float32 `(samples,)` from -1 to 1.
-        rate: Samples a second.
+        rate: Samples per second.
         texts: What is said: lower-case words with single spaces.
         speakers: Who speaks.
     """

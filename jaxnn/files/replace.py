@@ -1,4 +1,4 @@
-"""Writes a file as a whole or not at all."""
+"""Writes a file as a whole or not at all, or under a name that is not in use."""
 
 import os
 from collections.abc import Iterator
@@ -44,3 +44,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def unused(path: Path) -> Path:
+    """The path, or the first of `NAME-2`, `NAME-3`, ... at which there is nothing."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

@@ -63,19 +63,7 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
 
 
 def as_json(name: str, value: Any, indent: int | None = None) -> str:
-    """Formats values as JSON.
-
-    Args:
-        name: The argument that they came as, for the error.
-        value: The values.
-        indent: As for `json.dumps`.
-
-    Returns:
-        The text.
-
-    Raises:
-        ValueError: If JSON cannot hold them.
-    """
+    """Formats the argument `name` as JSON; raises a ValueError if JSON cannot hold it."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=indent is None)
     except TypeError as error:
@@ -127,7 +115,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
         name: jax.random.wrap_key_data(jnp.asarray(array), impl=impls[name]) if name in impls else array
         for name, array in arrays.items()
     }
-    expected, got = ({name: _described(x) for name, x in each.items()} for each in (names(tree), found))
+    expected, got = ({name: described(x) for name, x in each.items()} for each in (names(tree), found))
     if expected != got:
         differing = [name for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
         each = [f"{name} {expected.get(name, 'nothing')}, not {got.get(name, 'nothing')}" for name in differing]
@@ -140,17 +128,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
 
 
 def names(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by name.
-
-    Args:
-        tree: Any pytree.
-
-    Returns:
-        The leaves, in the order of the tree.
-
-    Raises:
-        ValueError: If there is no leaf, or two have one name.
-    """
+    """The leaves of a pytree by name, in the order of the tree; raises if there is none, or two have one name."""
     leaves = [(path_name(at), leaf) for at, leaf in jax.tree.leaves_with_path(tree)]
     named = dict(leaves)
     if not named or len(named) < len(leaves):
@@ -160,27 +138,19 @@ def names(tree: Any) -> dict[str, Any]:
 
 
 def path_name(path: Any) -> str:
-    """The name of an array in a file.
-
-    Args:
-        path: A path of `jax.tree_util`.
-
-    Returns:
-        The keys on the path, for example `layers/0/kernel`.
-    """
+    """The name of an array in a file by its path in the tree: its keys, for example `layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def shown(each: list[str]) -> str:
-    """The first of several things, and how many more there are.
-
-    Args:
-        each: What to name.
-
-    Returns:
-        One line.
-    """
+    """The first of several things, and how many more there are, in one line."""
     return "; ".join(each[:SHOWN]) + (f"; and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
+
+
+def described(leaf: Any) -> str:
+    """Dtype and shape of an array of any framework, or of a number: `float32[3, 2]`."""
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return f"{array.dtype}{list(array.shape)}".removeprefix("torch.")
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -225,13 +195,8 @@ def _held(name: str, leaf: Any) -> np.ndarray:
     array = np.asarray(keys.data_of(leaf))
     if array.dtype.name not in _DTYPES:
         raise ValueError(f"model: expected arrays that a file can hold, got {array.dtype} at {name}; convert it.")
-    return np.require(array, requirements="C")  # safetensors writes the memory as it lies, transposed or not
+    return np.require(array, requirements="C")  # safetensors writes the memory in its order, transposed or not
 
 
 def _placed(found: Any, like: Any) -> jax.Array:
     return jax.device_put(found, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(found)
-
-
-def _described(leaf: Any) -> str:
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    return f"{dtype}{list(np.shape(leaf) if not hasattr(leaf, 'shape') else leaf.shape)}"

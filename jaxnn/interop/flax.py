@@ -1,7 +1,7 @@
 """Flax's layouts, and the weights of whole models: NNX's states and Linen's variables.
 
-Kernels and matrices lie as here, apart from transposed convolutions. A recurrent cell has one matrix per gate, or in
-NNX also one for all gates; a stack of cells is several layers.
+Kernels and matrices have the layout of this library, except in transposed convolutions. A recurrent cell has one matrix
+per gate, or in NNX also one for all gates; a stack of cells is several layers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -132,8 +132,8 @@ def from_flax(
         model: The module to take the structure from. It is not changed.
         weights: A module of `flax.nnx`, its `nnx.State`, or that as nested dictionaries; or Linen's variables
             (`params` and `batch_stats`), or its `params` alone. Random streams in it are not used.
-        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
-            names there, for example `{"conv1": "Conv_0", "rnn/forward": "OptimizedLSTMCell_0"}`.
+        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
+            to the name there, for example `{"conv1": "Conv_0", "rnn/forward": "OptimizedLSTMCell_0"}`.
         transpose_kernel: That of Flax's transposed convolutions.
 
     Returns:
@@ -152,8 +152,8 @@ def from_flax(
         >>> bool(jnp.allclose(ours(x), theirs(x), atol=1e-6))
         True
     """
-    given = matching.given_of(_named(weights), "weights")
-    return matching.read(model, _slots(model, names, transpose_kernel), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    return matching.read(model, _slots(model, names, transpose_kernel), given)
 
 
 def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, transpose_kernel: bool = False) -> T:
@@ -176,8 +176,8 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
         module: Any = nnx.clone(weights)
         nnx.update(module, to_flax(model, nnx.state(module), names, transpose_kernel=transpose_kernel))
         return module
-    given = matching.given_of(_named(jax.tree.map(_filled, _pure(weights))), "weights")
-    written = matching.write(_slots(model, names, transpose_kernel), given, "weights", ())
+    given = matching.given_of(_named(jax.tree.map(_filled, _pure(weights))))
+    written = matching.write(_slots(model, names, transpose_kernel), given)
     tree = jax.tree.map_with_path(
         lambda at, leaf: jnp.asarray(written[path_name(at)]) if path_name(at) in written else leaf, _pure(weights)
     )
@@ -226,6 +226,6 @@ def _pure(weights: Any) -> Any:
 
 
 def _short(name: str) -> str:
-    """The path of a weight without the cell that a layer runs, and directions as they are called here."""
+    """The path of a weight without the names of cells, and with the names of directions used here."""
     directions = {"forward_rnn": "forward", "backward_rnn": "backward"}
     return "/".join(directions.get(part, part) for part in name.split("/") if part != "cell")

@@ -1,8 +1,8 @@
 """Keras 3's layouts, and the weights of whole models. Keras itself is not imported.
 
-Kernels and matrices lie as here; those of transposed convolutions `(*window, out, in)`. An LSTM's gates have our order.
-A GRU's are z, r, h. With `reset_after=True` it has two rows of biases, and their sum is ours, except the candidate's;
-with `reset_after=False` it has one, and so the sum of ours on the way back.
+Kernels and matrices have the layout of this library, transposed convolutions `(*window, out, in)`. An LSTM's gates have
+our order, a GRU's are z, r, h. With `reset_after=True` a GRU has two rows of biases: ours is their sum,
+except for the candidate's. With `reset_after=False` it has one row, which is written as the sum of ours.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 from jaxnn import extras
 from jaxnn import functional as F
 from jaxnn.interop import matching
-from jaxnn.interop.layout import Layout, Part, moved, same, transposed
+from jaxnn.interop.layout import Arrays, Layout, Part, joined_biases, moved, same, split_biases, transposed
 from jaxnn.interop.report import Report
 
 T = TypeVar("T")
@@ -31,21 +31,19 @@ def _swap(a: np.ndarray) -> np.ndarray:
     return np.concatenate([second, first, third], axis=-1)
 
 
-def _from_after(bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    of_x, of_h = _swap(bias)
-    inner = 2 * (of_h.size // 3)
-    return np.concatenate([of_x[:inner] + of_h[:inner], of_x[inner:]]), of_h[inner:]
+def _from_after(bias: np.ndarray) -> Arrays:
+    return split_biases(*_swap(bias))
 
 
-def _to_after(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray]:
-    return (_swap(np.stack([b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])])),)
+def _to_after(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
+    return (_swap(np.stack(joined_biases(b, b_hn))),)
 
 
-def _from_before(bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _from_before(bias: np.ndarray) -> Arrays:
     return _swap(bias), np.zeros_like(bias[: bias.size // 3])
 
 
-def _to_before(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray]:
+def _to_before(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
     inner = 2 * b_hn.size
     return (_swap(np.concatenate([b[:inner], b[inner:] + b_hn])),)
 
@@ -100,16 +98,16 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
     """Loads a Keras 3 model's weights.
 
     The names of layers are those that Keras gives them, without the model's. A stack of recurrent layers is several
-    layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. What is no weight has to be the same in both models:
-    paddings, activations, and the `epsilon` of norms, which is 1e-3 in Keras.
+    layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. Everything that is not a weight must be the same in both
+    models: paddings, activations, and the `epsilon` of norms, which is 1e-3 in Keras.
 
     Args:
         model: The module to take the structure from. It is not changed.
         weights: The Keras model; or its `weights`; or arrays by path; or the name of a `.weights.h5` or `.keras` file,
             in which Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of
             `keras.Model`.
-        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
-            names there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
+        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
+            to the name there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
 
     Returns:
         A copy of the model with the weights, and a report of what went where.
@@ -130,8 +128,8 @@ def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -
         >>> float(layer.cells[0].params.w_x[0, 0])
         1.0
     """
-    given = matching.given_of(_named(weights), "weights")
-    return matching.read(model, _slots(model, names, given), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    return matching.read(model, _slots(model, names, given), given)
 
 
 def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -> list[np.ndarray]:
@@ -148,8 +146,8 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
     Raises:
         ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
     """
-    given = matching.given_of(_named(weights), "weights")
-    written = matching.write(_slots(model, names, given), given, "weights", ())
+    given = matching.given_of(_named(weights))
+    written = matching.write(_slots(model, names, given), given)
     return [written[found.name] for found in given.values()]
 
 
@@ -204,7 +202,7 @@ def _path(variable: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """The path of a weight without the names of cells, and directions as they are called here."""
+    """The path of a weight without the names of cells, and with the names of directions used here."""
     cell = r"/(?:(forward|backward)_[^/]+/)?(?:(?:lstm|gru|simple_rnn)_cell(?:_\d+)?|cell)/"
     name = re.sub(cell, lambda found: f"/{found[1]}/" if found[1] else "/", f"/{name}")
     return name.replace("/layers/", "/").removeprefix("/")

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules
-from jaxnn.interop.variables import PASSING
+from jaxnn.interop.weights import PASSING
 
 KINDS: dict[type[nnx.Module], str] = {
     modules.Conv: "conv",

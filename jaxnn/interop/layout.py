@@ -1,4 +1,4 @@
-"""How one layer's arrays lie in another framework: rules that are read in both directions."""
+"""Conversion of the arrays of one layer to and from another framework."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,14 +11,14 @@ Arrays = tuple[np.ndarray, ...]
 
 
 class Part(NamedTuple):
-    """Arrays of this library that are made of arrays of another framework, and back.
+    """Arrays of this library that correspond to arrays of another framework.
 
     Attributes:
         ours: Names of the arrays here.
         theirs: Names of the arrays there.
         read: Maps the arrays `theirs` to the arrays `ours`.
         write: Maps the arrays `ours` to the arrays `theirs`; the inverse, up to sums.
-        optional: Whether a layer may lack all of them, for example a bias.
+        optional: Whether a layer may have none of them, for example no bias.
     """
 
     ours: tuple[str, ...]
@@ -33,11 +33,6 @@ class Layout:
     """The arrays of one kind of layer in another framework; `interop.torch.lstm`, for example, is one.
 
     It serves functions without modules: `read` makes the parameters that the functions in `jaxnn.functional` take.
-
-    Args:
-        name: The kind of layer, for errors.
-        parts: How arrays correspond.
-        make: Makes the layer's parameters from arrays by name.
 
     Attributes:
         name: The kind of layer, for errors.
@@ -71,7 +66,7 @@ class Layout:
         Args:
             weights: Arrays or tensors by name; or a sequence in the order of `theirs`, as Keras's
                 `layer.get_weights()`.
-            pattern: Where `{}` is, a name of `theirs` has its place in the names of `weights`.
+            pattern: The names in `weights`, with `{}` for a name of `theirs`.
 
         Returns:
             The parameters: a named tuple of a recurrent layer, or a dictionary.
@@ -137,7 +132,7 @@ class Layout:
 
 
 def same(ours: str, theirs: str, *, optional: bool = False) -> Part:
-    """One array that lies alike in both."""
+    """One array that is the same in both."""
     return Part((ours,), (theirs,), lambda a: (a,), lambda a: (a,), optional)
 
 
@@ -149,8 +144,19 @@ def moved(
     *,
     optional: bool = False,
 ) -> Part:
-    """One array that lies otherwise there: `read` and `write` are permutations."""
+    """One array with another layout there: `read` and `write` permute its elements."""
     return Part((ours,), (theirs,), lambda a: (read(a),), lambda a: (write(a),), optional)
+
+
+def split_biases(b_x: np.ndarray, b_h: np.ndarray) -> Arrays:
+    """A GRU's two biases with gates r, z, n as ours: their sum, but the candidate's of the state apart."""
+    inner = 2 * (b_h.size // 3)
+    return np.concatenate([b_x[:inner] + b_h[:inner], b_x[inner:]]), b_h[inner:]
+
+
+def joined_biases(b: np.ndarray, b_hn: np.ndarray) -> Arrays:
+    """The inverse of `split_biases` whose second bias is zero but for the candidate."""
+    return b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])
 
 
 def transposed(a: np.ndarray) -> np.ndarray:

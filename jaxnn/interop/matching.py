@@ -1,4 +1,4 @@
-"""Which weight of another framework belongs to which array of a model: all of them, or none is loaded."""
+"""Matches the weights of another framework to the arrays of a model: either all are loaded, or none."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnn.files.tensors import shown
+from jaxnn.files.tensors import described, shown
 from jaxnn.interop.layers import Layer, layers_of
 from jaxnn.interop.layout import Layout, to_numpy
 from jaxnn.interop.report import Report, Row
@@ -21,8 +21,8 @@ class Slot(NamedTuple):
 
     Attributes:
         layer: The layer.
-        layouts: The layouts that the other framework may have it in, for the parameters that the layer has.
-        pattern: The names there, with `{}` where a name of a layout has its place.
+        layouts: Its possible layouts in the other framework, for the parameters that the layer has.
+        pattern: The names there, with `{}` for a name of a layout.
     """
 
     layer: Layer
@@ -72,7 +72,7 @@ def slots_of(
         framework: The framework's name, for errors.
         table: The layouts of each kind of layer.
         path_of: The path of a layer that `names` may rename.
-        names: Beginnings of these paths, `/` between, and the names there instead.
+        names: The name there of each renamed path or prefix of a path, joined by `/`.
         join: Makes the pattern of a slot from the layer and the path there.
 
     Returns:
@@ -108,7 +108,9 @@ def slots_of(
     return slots
 
 
-def read(model: T, slots: list[Slot], given: Given, argument: str, ignored: Collection[str]) -> tuple[T, Report]:
+def read(
+    model: T, slots: list[Slot], given: Given, argument: str = "weights", ignored: Collection[str] = ()
+) -> tuple[T, Report]:
     """Loads weights into a copy of a model.
 
     Args:
@@ -137,7 +139,7 @@ def read(model: T, slots: list[Slot], given: Given, argument: str, ignored: Coll
             rows.append(
                 Row(
                     tuple((each.name, each.described) for each in theirs),
-                    tuple((path, _described(variable)) for path, variable in ours),
+                    tuple((path, described(variable)) for path, variable in ours),
                 )
             )
     copy: Any = nnx.clone(model)
@@ -148,14 +150,12 @@ def read(model: T, slots: list[Slot], given: Given, argument: str, ignored: Coll
     return copy, Report(tuple(rows), unused)
 
 
-def write(slots: list[Slot], given: Given, argument: str, ignored: Collection[str]) -> dict[str, np.ndarray]:
+def write(slots: list[Slot], given: Given) -> dict[str, np.ndarray]:
     """Converts the weights of a model to those of another that is given.
 
     Args:
         slots: The layers of the model.
         given: The weights of the other, for their names and shapes.
-        argument: What they are called in an error.
-        ignored: Names of weights there that no layer has.
 
     Returns:
         Arrays by their names there.
@@ -164,7 +164,7 @@ def write(slots: list[Slot], given: Given, argument: str, ignored: Collection[st
         ValueError: If a weight is missing, surplus, or of another shape or kind.
     """
     written = {}
-    for slot, layout in _matched(slots, given, argument, ignored):
+    for slot, layout in _matched(slots, given, "weights", ()):
         for name, array in layout.written(values_of(slot.layer)):
             found = given[slot.name(name)]
             written[found.name] = array.astype(found.array.dtype)
@@ -188,7 +188,7 @@ def values_of(layer: Layer) -> dict[str, np.ndarray]:
     return {name: np.asarray(variable[...]) for name, (_, variable) in layer.variables.items()}
 
 
-def given_of(named: Iterable[tuple[str, str, Any]], argument: str) -> Given:
+def given_of(named: Iterable[tuple[str, str, Any]], argument: str = "weights") -> Given:
     """Weights by the names that slots use.
 
     Args:
@@ -213,7 +213,7 @@ def given_of(named: Iterable[tuple[str, str, Any]], argument: str) -> Given:
                 f"{argument}: expected arrays by name, got {theirs or argument} of type {type(weight).__name__}; give "
                 "the weights alone, without what else a checkpoint holds."
             )
-        given[name] = Found(theirs, array, _described(weight))
+        given[name] = Found(theirs, array, described(weight))
     return given
 
 
@@ -225,7 +225,7 @@ def separate(layer: Layer, path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _renamed(path: tuple[str, ...], names: Mapping[str, str]) -> list[str]:
-    """A path whose longest beginning that has another name has that instead."""
+    """A path whose longest prefix in `names` is replaced by the name there."""
     for size in range(len(path), -1, -1):
         if (name := names.get("/".join(path[:size]))) is not None:
             return [*([name] if name else []), *path[size:]]
@@ -270,8 +270,3 @@ def _layout(slot: Slot, given: Given) -> Layout:
         return len(found) / len(layout.theirs) if layout.theirs else math.inf, shaped
 
     return max(slot.layouts, key=share)
-
-
-def _described(array: Any) -> str:
-    dtype = str(array.dtype).removeprefix("torch.")
-    return f"{dtype}{list(array.shape)}"

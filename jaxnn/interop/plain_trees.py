@@ -1,4 +1,4 @@
-"""Trees without classes: what a program may take and return where the classes cannot be imported."""
+"""Trees without classes, as a program takes and returns them: it cannot import the classes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def plain(tree: Any, name: str) -> Any:
 
 
 def reader(example: Any) -> Callable[[Any], Any]:
-    """Returns the function that makes trees like the example again of what `plain` made of them.
+    """Returns the inverse of `plain` for trees with the structure of the example.
 
     Example:
         >>> from jaxnn import functional as F

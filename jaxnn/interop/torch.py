@@ -1,11 +1,12 @@
 """PyTorch's layouts, and the `state_dict`s of whole models. PyTorch itself is not imported.
 
-Kernels lie `(out, in, *window)`, those of transposed convolutions `(in, out, *window)`, matrices `(out, in)`. Recurrent
-layers have two biases: their sum is ours, except that of a GRU's candidate, which is kept apart. On the way back the
+Kernels are `(out, in, *window)`, those of transposed convolutions `(in, out, *window)`, matrices `(out, in)`. Recurrent
+layers have two biases: ours is their sum, except for a GRU's candidate, whose biases stay separate. Written back, the
 first is ours and the second is zero.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,35 +14,16 @@ import numpy as np
 from jaxnn import functional as F
 from jaxnn.interop import matching
 from jaxnn.interop.layers import Layer
-from jaxnn.interop.layout import Layout, Part, moved, same, transposed
+from jaxnn.interop.layout import Layout, Part, joined_biases, moved, same, split_biases, transposed
 from jaxnn.interop.report import Report
 
 T = TypeVar("T")
 
 
-def _from_conv(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (*range(2, a.ndim), 1, 0))
-
-
-def _to_conv(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (a.ndim - 1, a.ndim - 2, *range(a.ndim - 2)))
-
-
-def _from_conv_transpose(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (*range(2, a.ndim), 0, 1))
-
-
-def _to_conv_transpose(a: np.ndarray) -> np.ndarray:
-    return np.transpose(a, (a.ndim - 2, a.ndim - 1, *range(a.ndim - 2)))
-
-
-def _from_gru_biases(b_ih: np.ndarray, b_hh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    inner = 2 * (b_hh.size // 3)
-    return np.concatenate([b_ih[:inner] + b_hh[:inner], b_ih[inner:]]), b_hh[inner:]
-
-
-def _to_gru_biases(b: np.ndarray, b_hn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return b, np.concatenate([np.zeros_like(b[: 2 * b_hn.size]), b_hn])
+def _kernel(theirs: tuple[int, int], ours: tuple[int, int]) -> Part:
+    """A kernel whose first two axes are at other places here."""
+    to_ours = partial(np.moveaxis, source=theirs, destination=ours)
+    return moved("kernel", "weight", to_ours, partial(np.moveaxis, source=ours, destination=theirs))
 
 
 _products = (
@@ -50,35 +32,19 @@ _products = (
 )
 _biases = Part(("b",), ("bias_ih", "bias_hh"), lambda a, b: (a + b,), lambda b: (b, np.zeros_like(b)))
 
-conv = Layout(
-    "PyTorch's convolution",
-    (moved("kernel", "weight", _from_conv, _to_conv), same("bias", "bias", optional=True)),
-)
-conv_transpose = Layout(
-    "PyTorch's transposed convolution",
-    (moved("kernel", "weight", _from_conv_transpose, _to_conv_transpose), same("bias", "bias", optional=True)),
-)
-dense = Layout(
-    "PyTorch's Linear",
-    (moved("kernel", "weight", transposed, transposed), same("bias", "bias", optional=True)),
-)
+_bias = same("bias", "bias", optional=True)
+_affine = (same("scale", "weight", optional=True), _bias)
+
+conv = Layout("PyTorch's convolution", (_kernel((0, 1), (-1, -2)), _bias))
+conv_transpose = Layout("PyTorch's transposed convolution", (_kernel((0, 1), (-2, -1)), _bias))
+dense = Layout("PyTorch's Linear", (moved("kernel", "weight", transposed, transposed), _bias))
 embedding = Layout("PyTorch's Embedding", (same("embedding", "weight"),))
-batch_norm = Layout(
-    "PyTorch's BatchNorm",
-    (
-        same("scale", "weight", optional=True),
-        same("bias", "bias", optional=True),
-        same("mean", "running_mean"),
-        same("var", "running_var"),
-    ),
-)
-layer_norm = Layout(
-    "PyTorch's LayerNorm", (same("scale", "weight", optional=True), same("bias", "bias", optional=True))
-)
+batch_norm = Layout("PyTorch's BatchNorm", (*_affine, same("mean", "running_mean"), same("var", "running_var")))
+layer_norm = Layout("PyTorch's LayerNorm", _affine)
 rnn = Layout("PyTorch's RNN", (*_products, _biases), F.RNNParams)
 gru = Layout(
     "PyTorch's GRU",
-    (*_products, Part(("b", "b_hn"), ("bias_ih", "bias_hh"), _from_gru_biases, _to_gru_biases)),
+    (*_products, Part(("b", "b_hn"), ("bias_ih", "bias_hh"), split_biases, joined_biases)),
     F.GRUParams,
 )
 lstm = Layout(
@@ -111,16 +77,16 @@ def from_torch(
     """Loads a PyTorch model's weights.
 
     The names of layers are those of the attributes, `encoder.conv1.weight` for `model.encoder.conv1`; modules in
-    `nnx.Sequential` have numbers, as in PyTorch's. What is no weight has to be the same in both models: paddings,
-    activations, and the `epsilon` of norms.
+    `nnx.Sequential` have numbers, as in PyTorch's. Everything that is not a weight must be the same in both models:
+    paddings, activations, and the `epsilon` of norms.
 
     Args:
         model: The module to take the structure from. It is not changed.
         state_dict: Weights by name, tensors or arrays. Floats become those of the model's dtype.
-        names: Layers with other names there: their paths in the model, `/` between, or beginnings of these, and the
-            names there, for example `{"conv1": "features.0", "head": "classifier"}`.
-        flattened: Dense layers that see flattened pictures or volumes, by path: the shape `(*spatial, channels)` before
-            `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
+        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
+            to the name there, for example `{"conv1": "features.0", "head": "classifier"}`.
+        flattened: Dense layers that take flattened pictures or volumes, by path: the shape `(*spatial, channels)`
+            before `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
 
     Returns:
         A copy of the model with the weights, and a report of what went where.

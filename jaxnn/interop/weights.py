@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 from flax import nnx
 
 from jaxnn.files.tensors import read_about, read_tensors, write_tensors
-from jaxnn.interop.variables import PASSING
 
 T = TypeVar("T")
+
+PASSING = (nnx.RngState, nnx.Intermediate, nnx.Perturbation, nnx.Cache)
+"""Variables that a call creates and consumes; all others, of user-defined kinds too, are weights."""
 
 _WEIGHTS = nnx.Not(nnx.Any(*PASSING))
 

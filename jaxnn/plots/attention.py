@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnn.plots.figure import Path, new_figure, save
+from jaxnn.plots.figure import Path, new_grid, save
 
 
 def attention(
@@ -20,12 +20,12 @@ def attention(
     """Draws for each pair of sequences how much each written element attends to each element that was read.
 
     Args:
-        weights: One array `(written, read)` a pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
+        weights: One array `(written, read)` per pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
         path: The PNG to write.
         read: The names of the elements that were read: of a text its characters.
         written: The names of the elements that were written.
         titles: The text below each pair.
-        columns: Pairs a row.
+        columns: Pairs per row.
 
     Raises:
         ValueError: If there is no pair, or an array does not fit its names.
@@ -41,12 +41,9 @@ def attention(
     if not maps or [each.shape for each in maps] != shapes:
         got = [each.shape for each in maps]
         raise ValueError(f"weights: expected one (written, read) a pair, {shapes}, got {got}; cut padding off.")
-    figure = new_figure(5.0 * columns, 2.9 * -(-len(maps) // columns))
-    places = figure.subplots(-(-len(maps) // columns), columns, squeeze=False).ravel()
+    figure, places = new_grid(len(maps), columns, 5.0, 2.9)
     shown = None
-    for axes in places[len(maps) :]:
-        axes.set_axis_off()
-    for number, (axes, each) in enumerate(zip(places, maps, strict=False)):
+    for number, (axes, each) in enumerate(zip(places, maps, strict=True)):
         shown = axes.imshow(each, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(each.shape[1]), ["␣" if c == " " else c for c in read[number]], fontsize=8)
         axes.set_yticks(range(each.shape[0]), list(written[number]), fontsize=8)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxnn.metrics import box_iou, match_boxes
-from jaxnn.plots.figure import Path, new_figure, save
+from jaxnn.plots.figure import Path, new_grid, save
 
 RIGHT, FALSE, MISSED = "#51cf66", "#ff6b6b", "#ffd43b"
 SAME = 0.6
@@ -39,7 +39,7 @@ def detections(
         class_names: A name for each class.
         score: The least score of a box that is drawn.
         threshold: The least intersection over union of a right box.
-        columns: Pictures a row.
+        columns: Pictures per row.
         title: A text above all, before what the colours mean.
 
     Raises:
@@ -59,14 +59,10 @@ def detections(
     lengths = {name: len(each) for name, each in (("found", boxes), ("true", true_boxes), ("scores", scores))}
     if shown.ndim != 4 or not len(shown) or set(lengths.values()) != {len(shown)}:
         raise ValueError(f"images: expected (n, height, width, channels), n as in {lengths}, got {shown.shape}")
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
     height, width = shown.shape[1:3]
-    figure = new_figure(2.4 * columns, 2.4 * rows * height / width + 0.5)
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in places:
+    figure, places = new_grid(len(shown), min(columns, len(shown)), 2.4, 2.4 * height / width, above=0.5)
+    for n, axes in enumerate(places):
         axes.set_axis_off()
-    for n, axes in enumerate(places[: len(shown)]):
         picture = shown[n, ..., 0] if shown.shape[-1] == 1 else shown[n]
         axes.imshow(picture, cmap="gray", interpolation="nearest", extent=(0, width, height, 0))
         drawn = np.flatnonzero((scores[n] >= score) & (classes[n] >= 0))

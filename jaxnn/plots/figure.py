@@ -20,6 +20,16 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def new_grid(count: int, columns: int, width: float, height: float, above: float = 0.0) -> tuple[Any, list[Any]]:
+    """Creates a figure of `count` axes in rows, each of this size in inches, with space `above` them."""
+    rows = -(-count // columns)
+    figure = new_figure(width * columns, height * rows + above)
+    places = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axes in places[count:]:
+        axes.set_axis_off()
+    return figure, places[:count]
+
+
 def save(figure: Any, path: Path) -> None:
     """Writes the figure as a PNG, under another name first, then renames it."""
     with replacing(path) as beside:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jaxnn.plots.figure import INK, TEST, Path, new_figure, plain, save
+from jaxnn.plots.figure import INK, TEST, Path, new_grid, plain, save
 
 FUTURE = "#7b2cbf"
 
@@ -53,14 +53,9 @@ def forecasts(
     """
     if not series:
         raise ValueError("series: expected at least one, got none")
-    columns = min(columns, len(series))
-    rows = -(-len(series) // columns)
-    figure = new_figure(5.2 * columns, 1.75 * rows + 0.6)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(series) :]:
-        axes.set_axis_off()
+    figure, grid = new_grid(len(series), min(columns, len(series)), 5.2, 1.75, above=0.6)
     legend: dict[str, Any] = {}
-    for axes, each in zip(grid, series, strict=False):
+    for axes, each in zip(grid, series, strict=True):
         _draw(axes, each, name, interval)
         lines, names = axes.get_legend_handles_labels()
         legend = dict(zip(names, lines, strict=True)) | legend  # each once

@@ -33,7 +33,7 @@ def highlights(
         names: The name left of each text: its class, for example.
         wrong: Whether a text's name is red; none by default.
         title: The title.
-        width: Characters a line. Words are separated by spaces.
+        width: Characters per line. Words are separated by spaces.
 
     Raises:
         ValueError: If there is no text, or the arguments do not fit each other.
@@ -87,18 +87,15 @@ def _lines(text: Sequence[str], gap: int, width: int) -> list[tuple[int, int]]:
 
 
 def _piece(axes: Any, x: float, y: float, piece: str, shade: float) -> None:
+    from matplotlib.patches import Rectangle
+
     if shade > 0.02:
         # White to orange, as matplotlib's `Oranges`, by transparency.
-        box = {"facecolor": "#f16913", "alpha": 0.9 * shade, "edgecolor": "none"}
-        axes.add_patch(_rectangle((x, y + 0.05), len(piece), 0.9, **box))
+        axes.add_patch(
+            Rectangle((x, y + 0.05), len(piece), 0.9, facecolor="#f16913", alpha=0.9 * shade, edgecolor="none")
+        )
     for place, character in enumerate(piece):
         shown = "␣" if character == " " and shade > 0.1 else character
         axes.text(
             x + place + 0.5, y + 0.5, shown, fontsize=9, ha="center", va="center", family="DejaVu Sans Mono", color=INK
         )
-
-
-def _rectangle(*args: Any, **options: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*args, **options)

@@ -32,21 +32,8 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = [name for name in ("loss", "accuracy") if any(f"train_{name}" in record for record in history)]
     figure = new_figure(5.2 * len(names), 3.8)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        scale = 100 if name == "accuracy" else 1
         for part, named, colour in (("train", "training", TRAIN), ("test", "test", TEST)):
-            points = [(r["epoch"], r[f"{part}_{name}"]) for r in history if r.get(f"{part}_{name}") is not None]
-            if points:
-                epochs, values = np.array(points, float).T
-                last = f"{values[-1] * scale:.2f} %" if name == "accuracy" else f"{values[-1]:.4g}"
-                axes.plot(
-                    epochs,
-                    values * scale,
-                    "o-",
-                    color=colour,
-                    markersize=3.5,
-                    linewidth=1.6,
-                    label=f"{named}, last {last}",
-                )
+            _line(axes, named, history, f"{part}_{name}", colour, marker="o", markersize=3.5)
         axes.set_ylabel(words(name))
         over_epochs(axes)
         if axes.lines:
@@ -57,7 +44,7 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 def compare(
     histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, metric: str | Sequence[str] = "test_accuracy"
 ) -> None:
-    """Draws metrics of several runs over their epochs, one colour a run.
+    """Draws metrics of several runs over their epochs, one colour per run.
 
     Args:
         histories: Records of `fit` by the name of the run.
@@ -89,8 +76,12 @@ def compare(
         axes = figure.add_subplot(rows, columns, number)
         for colour, (run, history) in enumerate(histories.items()):
             for name in names:
+                if not any(name in record for record in history):
+                    raise ValueError(f"histories: expected records of {name!r}, got none in {run!r}")
                 which = "" if len(names) == 1 else ", training" if name.startswith("train_") else ", test"
-                _line(axes, f"{run}{which}", history, name, f"C{colour % 10}", dashed=which == ", training")
+                marker = "o" if sum(record.get(name) is not None for record in history) < 50 else ""
+                style = {"linestyle": "--" if which == ", training" else "-", "marker": marker, "markersize": 3}
+                _line(axes, f"{run}{which}", history, name, f"C{colour % 10}", **style)
         axes.set_ylabel(words(names[0] if len(names) == 1 else shared))
         over_epochs(axes)
         if axes.lines:
@@ -98,16 +89,13 @@ def compare(
     save(figure, path)
 
 
-def _line(axes: Any, label: str, history: Any, metric: str, colour: str, *, dashed: bool) -> None:
-    """Draws one metric of one run, and its last value beside its name."""
-    if not any(metric in record for record in history):
-        raise ValueError(f"histories: expected records of {metric!r}, got none in {label!r}")
+def _line(axes: Any, label: str, history: Any, metric: str, colour: str, **style: Any) -> None:
+    """Draws the values that one run has of a metric, and names the last."""
     points = [(record["epoch"], record[metric]) for record in history if record.get(metric) is not None]
     if not points:
         return
     epochs, values = np.array(points, float).T
     percent = metric.endswith("accuracy")
     last = f"{100 * values[-1]:.2f} %" if percent else f"{values[-1]:.4g}"
-    style = {"linestyle": "--" if dashed else "-", "marker": "o" if len(points) < 50 else "", "markersize": 3}
     values = values * 100 if percent else values
     axes.plot(epochs, values, color=colour, linewidth=1.6, **style, label=f"{label}, last {last}")

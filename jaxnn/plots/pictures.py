@@ -63,7 +63,7 @@ def predictions(
         predicted: Predicted classes, integers `(n,)`.
         path: The PNG to write.
         class_names: A name for each class; their numbers by default.
-        columns: Pictures a row.
+        columns: Pictures per row.
         title: The text above the pictures, for example what they are selected from. By default the numbers of right
             and wrong ones.
         most: Largest number of pictures, for example a few dozen: right and wrong ones in turn while there are wrong
@@ -134,12 +134,11 @@ def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     title = f"{len(weights)} kernel{'s' * (len(weights) > 1)} of {height}×{width}"
     if channels == 3:
         title += " on red, green and blue: brightness is weight, grey is 0"
-        scale = _Scale("gray", largest)
-        _grid(list(0.5 + weights / (2 * largest)), path, None, columns=columns, title=title, scale=scale)
+        weights, colours = 0.5 + weights / (2 * largest), "gray"
     else:
         title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
-        scale = _Scale("RdBu_r", largest)
-        _grid(list(weights), path, None, columns=columns, title=title, scale=scale)
+        colours = "RdBu_r"
+    _grid(list(weights), path, None, columns=columns, title=title, scale=_Scale(colours, largest))
 
 
 class _Scale(NamedTuple):

@@ -39,7 +39,7 @@ def transcripts(
     Each peak carries its label; the blank is a dotted line. A transcript that differs from the text is red.
 
     Args:
-        heard: The recordings, one a column.
+        heard: The recordings, one per column.
         path: The PNG to write.
         labels: The name of each label, the blank included.
         hop: Seconds from one frame of the spectrogram to the next.
@@ -107,8 +107,8 @@ def transcripts(
     save(figure, path)
 
 
-def peaks(p: np.ndarray, least: float = 0.5) -> list[int]:
-    """The frame of the highest probability in each run of frames above `least`.
+def peaks(p: np.ndarray) -> list[int]:
+    """The frame of the highest probability in each run of frames above 0.5.
 
     Example:
         >>> import numpy as np
@@ -116,6 +116,6 @@ def peaks(p: np.ndarray, least: float = 0.5) -> list[int]:
         >>> peaks(np.array([0.0, 0.6, 0.9, 0.1, 0.7]))
         [2, 4]
     """
-    ends = np.diff(np.concatenate([[0], p > least, [0]]))
+    ends = np.diff(np.concatenate([[0], p > 0.5, [0]]))
     runs = zip(np.flatnonzero(ends == 1), np.flatnonzero(ends == -1), strict=True)
     return [int(start + p[start:end].argmax()) for start, end in runs]

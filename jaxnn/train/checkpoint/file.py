@@ -1,4 +1,4 @@
-"""A whole state as one safetensors file: what a person keeps or sends, beside the checkpoints of a run."""
+"""A whole state as one safetensors file, to keep or to send; runs are resumed from checkpoints instead."""
 
 import os
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from jaxnn.train.step.state import TrainState
 T = TypeVar("T")
 
 _MODES = {"deterministic", "use_running_average"}
-"""Attributes that `train` and `eval` set: they say how a model is used, not which it is."""
+"""Attributes that `train` and `eval` set; they do not identify a model."""
 
 
 def save(path: str | os.PathLike[str], state: Any) -> None:

@@ -48,14 +48,7 @@ def check_nothing_is_lost(folder: Path, run: MetricsFolder | None, after: int) -
 
 
 def check_reaches_all(state: Any) -> None:
-    """Raises where there are several processes, and a state is on devices of this one alone.
-
-    Args:
-        state: What would be saved.
-
-    Raises:
-        ValueError: If an array of it is.
-    """
+    """Raises if there are several processes, and an array of the state is on devices of this one alone."""
     if jax.process_count() > 1 and any(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(state)):
         raise ValueError(
             "checkpoints: expected a state on the devices of all processes, got one on those of this process alone; "

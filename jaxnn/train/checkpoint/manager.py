@@ -72,7 +72,7 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def forget() -> None:
-    """Frees what Orbax dropped when it failed, while `quiet`: Python reports such tasks when it frees them."""
+    """Frees the tasks that Orbax dropped when it failed, so that Python reports them while `quiet`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         gc.collect()

@@ -37,8 +37,8 @@ class Checkpoints:
         seconds: Seconds after the last checkpoint at which another is saved inside an epoch, if `fit` runs an epoch in
             chunks; None saves none there. `Saver.due` is true from then on.
         keep: How many of the newest ones to keep.
-        best: Keeps the one that is best by this name of the history too, which `train.checkpoint.restore(folder, state,
-            best=True)` reads. None keeps no such one. A run resumed with another name compares those from there on.
+        best: Also keeps the checkpoint that is best by this name of the history; `train.checkpoint.restore(folder,
+            state, best=True)` reads it. None keeps none. A run resumed with another name compares only later ones.
         best_mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
             `accuracy`, otherwise lower.
         config: What must be the same when a run is resumed: names and values that JSON knows.
@@ -92,11 +92,17 @@ class Checkpoints:
         Raises:
             ValueError: If it is not.
         """
-        if self.best is not None and self.best not in names:
-            raise ValueError(
-                f"best: expected one of the record, {', '.join(sorted(names))}, got {self.best!r}; test metrics need "
-                "test_data."
-            )
+        if self.best is not None:
+            check_metric("best", self.best, names)
+
+
+def check_metric(argument: str, metric: str, names: Collection[str]) -> None:
+    """Raises if records have no metric of the name that `argument` gives."""
+    if metric not in names:
+        raise ValueError(
+            f"{argument}: expected one of the record, {', '.join(sorted(names))}, got {metric!r}; test metrics need "
+            "test_data."
+        )
 
 
 def criterion(options: Checkpoints) -> str | None:
@@ -107,7 +113,7 @@ def criterion(options: Checkpoints) -> str | None:
 
 
 def sign(name: str, mode: Mode, metric: str) -> float:
-    """Returns 1 where lower values of a metric are better, -1 where higher ones are, by the mode in argument `name`."""
+    """Returns 1 if lower values of a metric are better, -1 if higher ones are; `name` is the argument of the mode."""
     if mode not in get_args(Mode):
         raise ValueError(f"{name}: expected 'auto', 'min' or 'max', got {mode!r}")
     return -1.0 if mode == "max" or (mode == "auto" and metric.endswith("accuracy")) else 1.0

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jaxnn import keys
+from jaxnn.files.replace import unused
 from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
@@ -38,7 +39,7 @@ def restore(
         The state, and the records up to it.
 
     Raises:
-        CheckpointError: If there is none, none that can be the best, or it is damaged or of another model or optimiser.
+        CheckpointError: If there is no checkpoint, or no best one, or it is damaged or of another model or optimiser.
         ValueError: If `best` is no bool.
 
     Example:
@@ -115,16 +116,14 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
         numbers = fingerprints(found)
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
             raise ValueError(f"{changed[0]}: expected the values that were saved, got others")
-    return _state_of(found, state), position
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in named))), position
 
 
 def set_aside(folder: Path, step: int) -> str:
     """Renames a damaged checkpoint, in the first process, and returns its new name in every process."""
-    aside, number = folder / f"damaged-{step}", 1
+    aside = unused(folder / f"damaged-{step}")
     if distributed.is_first():
-        while aside.exists():
-            number += 1
-            aside = folder / f"damaged-{step}-{number}"
         os.replace(folder / str(step), aside)
     return distributed.same_text(aside.name)
 
@@ -165,9 +164,3 @@ def _check_same(what: str, folder: Path, before: Mapping[str, Any], now: Mapping
                 f"checkpoints: {what} {folder} is another one: {name} was {was} there and is {is_now} now; "
                 "pass what that run was started with, in its version of jaxnn, or start a new run in another folder."
             )
-
-
-def _state_of(found: Mapping[str, jax.Array], like: TrainState) -> TrainState:
-    """A state like another one, of the arrays that were found."""
-    leaves, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in arrays(like))))

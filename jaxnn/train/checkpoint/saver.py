@@ -267,7 +267,7 @@ class Saver:
         _warn(f"the checkpoint of step {step} could not be written to {self.folder} ({why}); {last}")
 
     def _rank(self, position: Position) -> float | None:
-        """The number by which the best checkpoint is chosen, the lowest one; None for a checkpoint that is none."""
+        """The number whose lowest value marks the best checkpoint; None if this one cannot be the best."""
         name = self.options.best
         if name is None or position.sums or not position.history:
             return None
@@ -283,6 +283,6 @@ def _step(state: TrainState) -> int:
 
 
 def _warn(text: str) -> None:
-    """One process speaks for all."""
+    """Warns in the first process alone."""
     if distributed.is_first():
         warnings.warn(text, CheckpointWarning, stacklevel=3)

@@ -120,7 +120,7 @@ def initialize(
 
 @contextlib.contextmanager
 def tell_of_lost_processes() -> Iterator[None]:
-    """Turns what a broken connection raises into a `ProcessLostError` that says so; decorates functions too.
+    """Turns errors of a broken connection into a `ProcessLostError`; decorates functions too.
 
     On CPU a collective fails at once when another process died. Where processes wait without an end (collectives on
     GPU and TPU, the writing of a checkpoint), JAX ends the process itself, with a message, after `heartbeat` seconds.
@@ -163,7 +163,7 @@ def _leave_after(show: Callable[..., object], kind: type[BaseException], error: 
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and speaks: process 0, or the only one."""
+    """Whether this is the process that writes files and prints: process 0, or the only one."""
     return jax.process_index() == 0
 
 
@@ -175,14 +175,14 @@ def anywhere(here: bool) -> bool:
 
 
 def told(text: str) -> str:
-    """Broadcasts the text of the first process that has one, for example an error, to every process; or empty."""
+    """Broadcasts the first text, for example an error, that is not empty in a process; empty if none has one."""
     if jax.process_count() == 1:
         return text
     return next((f"process {number}: {each}" for number, each in enumerate(_texts(text)) if each), "")
 
 
 def reason_anywhere(error: BaseException | None) -> str:
-    """Broadcasts the reason of a failure in any process to every process; empty if none failed.
+    """Broadcasts why a process failed to every process; empty if none failed.
 
     Operating-system errors take precedence over time-outs of the processes that waited for the one that failed.
     """

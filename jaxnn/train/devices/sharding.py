@@ -88,7 +88,7 @@ class Parallel:
             )
 
     def up(self, batch_size: int) -> int:
-        """Rounds a batch size up to one that divides over the devices, where results do not depend on it."""
+        """Rounds a batch size up to a multiple of the devices, for evaluation, whose results do not depend on it."""
         return -(-batch_size // self.devices) * self.devices
 
     def state_shardings(self, state: TrainState) -> TrainState:
@@ -190,7 +190,7 @@ class Parallel:
         return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
-        """Makes a preprocessing (None is none) that shards batches first, for `evaluate` and `predict`."""
+        """Makes a preprocessing, from one or None, that shards batches first, for `evaluate` and `predict`."""
 
         def sharded(key: jax.Array | None, batch: Any) -> Any:
             batch = self.split(batch)

@@ -73,7 +73,7 @@ def fit(
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
-        batch_size: Examples a step.
+        batch_size: Examples per step.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `train.fit`.
@@ -83,14 +83,14 @@ def fit(
         members_per_chunk: As for `ensemble.make`.
         devices: As for `ensemble.make`.
         memory: As for `ensemble.make`.
-        run: Where to write `metrics.jsonl`: a line an epoch, each metric a list with one number a member. Processes of
-            a job train different members, each with its own folder.
+        run: Where to write `metrics.jsonl`: one line per epoch, each metric a list with one number per member.
+            Processes of a job train different members, each with its own folder.
         checkpoints: Where to save all members, and whether to resume from there, as for `train.fit`: with the same
             devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
             stays so. Its `best` must be None, since no one number ranks all members.
         profile: As for `train.fit`.
         sinks: As for `train.fit`; each metric of a record is a list, one number per member.
-        progress: Shows a bar on a terminal, a line an epoch elsewhere: the means over members.
+        progress: Shows a bar on a terminal, one line per epoch elsewhere: the means over members.
         compiler_options: As for `make_step`.
 
     Returns:
@@ -176,7 +176,7 @@ def fit(
             ensemble,
             (data, test_data),
             lambda: advice(data, check),
-            names=_names(states),
+            members=_names(states),
             examples=examples,
             steps=steps,
             first=first,

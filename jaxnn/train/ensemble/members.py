@@ -22,9 +22,6 @@ Init = Callable[[jax.Array], Any]
 Table = Mapping[str, Any]
 """A column `seed` and one for each hyper-parameter that varies; one row per member."""
 
-# Hyper-parameters that must be positive.
-_POSITIVE = frozenset({"learning_rate"})
-
 
 def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     """Makes a table of every combination of the values: one column per argument, one row per member.
@@ -171,11 +168,11 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
     if seeds.dtype.kind not in "iu" or (seeds < 0).any():
         raise ValueError(f"members: expected seed to hold integers that are not negative, got {_some(seeds)}")
     for name, column in columns.items():
-        low = column <= 0 if name in _POSITIVE else np.zeros(len(column), bool)
-        wrong = ~np.isfinite(column) | low
-        if wrong.any():
-            what = "positive numbers" if name in _POSITIVE else "finite numbers"
-            raise ValueError(f"members: expected {name} to hold {what}, got {column[wrong][0]}")
+        what, right = "finite numbers", np.isfinite(column)
+        if name == "learning_rate":
+            what, right = "positive numbers", right & (column > 0)
+        if not right.all():
+            raise ValueError(f"members: expected {name} to hold {what}, got {column[~right][0]}")
     return [int(seed) for seed in seeds], {name: jnp.asarray(c, jnp.float32) for name, c in columns.items()}
 
 

@@ -85,7 +85,7 @@ class Ensemble:
         """Runs the function on every member; the states are donated."""
         check_state(states, "states")
         _, program, compiled = self._prepare(states, args)
-        if _traced(states, *args):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((states, args))):
             return program(states, *args)
         return compiled(*self.put(states, *args))
 
@@ -187,9 +187,9 @@ def make(
             state, data: (state, train.evaluate(state, data, loss_fn))`. All members share the arguments.
         members_per_chunk: Number of members that a device trains at once. None: all if they fit by the memory of the
             compiled program, otherwise as many as fit.
-        devices: The devices; by default all of this process. The number in use gives equal parts. An incomplete part is
-            filled with copies that are trained and dropped, and then every device holds all states: a number that
-            divides saves that memory.
+        devices: The devices; by default all of this process. All train the same number of members: missing ones are
+            replaced by copies that are trained and dropped, and then every device holds all states. A number of devices
+            that divides the members saves that memory.
         memory: Bytes that a device may use beside states and data; by default its free memory.
         compiler_options: As for `make_step`; those of the step or epoch if None is given.
 
@@ -227,11 +227,6 @@ def make(
     if devices is not None and not len(devices):
         raise ValueError("devices: expected at least one, got none; None takes all.")
     return Ensemble(function, members_per_chunk, devices, memory, compiler_options)
-
-
-def _traced(*trees: Any) -> bool:
-    """Whether an array is traced."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def _run(function: Function, layout: Layout, mesh: Mesh, states: TrainState, *args: Any) -> tuple[TrainState, Any]:

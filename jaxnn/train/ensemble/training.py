@@ -1,7 +1,8 @@
 """`ensemble.fit`'s program: epochs of all members, a history for each, and a report of those that diverged."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -15,56 +16,60 @@ from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.state import TrainState
 
 
+@dataclasses.dataclass
 class Members(Program):
     """`ensemble.fit`'s program: an epoch and an evaluation of all members.
 
     Attributes:
+        ensemble: Trains and evaluates them.
+        data: The training set, and the test set or None.
+        advise: Says what to try when all members have diverged.
+        members: The name of each member.
+        examples: Examples of the training set.
+        steps: Steps of an epoch.
+        first: Epochs trained before.
+        last: The last epoch.
+        display: Shows who diverged.
         histories: The records of each member, up to the epoch in which it diverged.
     """
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        data: tuple[Any, Any],
-        advise: Callable[[], str],
-        *,
-        names: Sequence[str],
-        examples: int,
-        steps: int,
-        first: int,
-        last: int,
-        display: Progress,
-    ):
-        self._ensemble, self._data, self._advise = ensemble, data, advise
-        self._names, self._examples, self._steps = names, examples, steps
-        self._first, self._last, self._display = first, last, display
+    ensemble: Ensemble
+    data: Sequence[Any]
+    advise: Callable[[], str]
+    members: Sequence[str]
+    examples: int
+    steps: int
+    first: int
+    last: int
+    display: Progress
+
+    def __post_init__(self) -> None:
         self._per_step: Mapping[str, np.ndarray] = {}
-        self.histories: list[History] = [[] for _ in names]
+        self.histories: list[History] = [[] for _ in self.members]
 
     def remaining(self, states: TrainState) -> float:
         """Returns the epochs that are left."""
-        return self._last - int(states.step[0]) // self._steps
+        return self.last - int(states.step[0]) // self.steps
 
     def resume(self, states: TrainState, position: Position, display: Progress) -> None:
         """Takes the histories from the records."""
-        self.histories = [_history_of(i, position.history) for i in range(len(self._names))]
-        done = int(states.step[0]) // self._steps
-        display.resume(done - self._first, f"resumed after epoch {done}")
+        self.histories = [_history_of(i, position.history) for i in range(len(self.members))]
+        done = int(states.step[0]) // self.steps
+        display.resume(done - self.first, f"resumed after epoch {done}")
 
     def names(self, states: TrainState) -> set[str]:
         """Traces the program of all members."""
-        return records.names(*self._ensemble.results(states, *self._data))
+        return records.names(*self.ensemble.results(states, *self.data))
 
     def compile(self, states: TrainState) -> tuple[TrainState, str]:
         """Chooses the layout and places states and data once."""
-        layout = self._ensemble.prepare(states, *self._data)
-        states, *data = self._ensemble.put(states, *self._data)
-        self._data = (data[0], data[1])
+        layout = self.ensemble.prepare(states, *self.data)
+        states, *self.data = self.ensemble.put(states, *self.data)
         return states, str(layout)
 
     def run(self, states: TrainState) -> tuple[TrainState, Any]:
         """Trains and evaluates all members."""
-        result: tuple[TrainState, Any] = self._ensemble(states, *self._data)
+        result: tuple[TrainState, Any] = self.ensemble(states, *self.data)
         return result
 
     def record(self, states: TrainState, metrics: Any, seconds: float, position: Position) -> Record:
@@ -72,10 +77,10 @@ class Members(Program):
         self._per_step, test = metrics
         step = int(states.step[0])
         lists = records.means(records.sums(self._per_step), test)
-        return {"epoch": step // self._steps, "step": step, **lists, "seconds": seconds}
+        return {"epoch": step // self.steps, "step": step, **lists, "seconds": seconds}
 
     def check(self, states: TrainState, history: History) -> None:
-        """Adds to the histories, says who diverged, and raises if all have."""
+        """Adds to the histories, reports members that diverged, and raises if all have."""
         record = history[-1]
         for i, own in enumerate(self.histories):
             if diverged(own):
@@ -85,11 +90,19 @@ class Members(Program):
                 # Where only the test loss shows it: the last step.
                 lost = first_lost({name: values[i] for name, values in self._per_step.items()}, record["step"])
                 step = record["step"] if lost is None else lost[0]
-                self._display.say(
-                    f"{self._names[i]} diverged in epoch {record['epoch']}, step {step}; the others train on"
+                self.display.say(
+                    f"{self.members[i]} diverged in epoch {record['epoch']}, step {step}; the others train on"
                 )
         if all(map(diverged, self.histories)):
-            _stop(self.histories, self._advise())
+            longest = max(self.histories, key=len)
+            epoch, step = (int(longest[-1][name]) for name in ("epoch", "step"))
+            raise NonFiniteLossError(
+                f"ensemble.fit: all {len(self.histories)} members diverged by epoch {epoch}, and training was stopped; "
+                f"{self.advise()}",
+                epoch=epoch,
+                step=step,
+                history=longest,
+            )
 
     def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
         """Shows the means over the members that have not diverged."""
@@ -100,10 +113,8 @@ class Members(Program):
             name: float(np.asarray(value)[alive].mean()) if isinstance(value, list) else value
             for name, value in record.items()
         }
-        display.epoch(shown | {"examples_per_second": self._rate(record)}, seconds_left)
-
-    def _rate(self, record: Record) -> float:
-        return len(self._names) * self._examples / float(record["seconds"])
+        rate = len(self.members) * self.examples / float(record["seconds"])
+        display.epoch(shown | {"examples_per_second": rate}, seconds_left)
 
 
 def diverged(history: History) -> bool:
@@ -139,15 +150,3 @@ def _record_of(i: int, record: Mapping[str, Any]) -> Record:
     own = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
     del own["seconds"]
     return own
-
-
-def _stop(histories: list[History], what_to_try: str) -> NoReturn:
-    history = max(histories, key=len)
-    epoch, step = (int(history[-1][name]) for name in ("epoch", "step"))
-    raise NonFiniteLossError(
-        f"ensemble.fit: all {len(histories)} members diverged by epoch {epoch}, and training was stopped; "
-        f"{what_to_try}",
-        epoch=epoch,
-        step=step,
-        history=history,
-    )

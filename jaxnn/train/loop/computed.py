@@ -20,7 +20,7 @@ Steps draw from `fold_in(key, step)` with int32 steps, so this number is never o
 
 @runtime_checkable
 class Computed(Protocol):
-    """Data for `fit` and `make_epoch` instead of arrays: a pytree that computes its batches while they are traced.
+    """Data for `fit` and `make_epoch` instead of arrays: a pytree that computes its batches inside the compiled epoch.
 
     Attributes:
         steps: Steps of an epoch.
@@ -82,7 +82,7 @@ class Chunk(NamedTuple):
     """A piece of each of several parallel streams.
 
     Attributes:
-        values: `(streams, length + 1, ...)`. Its last element is only predicted, and comes again in the next chunk.
+        values: `(streams, length + 1, ...)`. The last element is only a target here, and the first of the next chunk.
         fresh: Whether each stream restarts here, bool `(streams,)`.
     """
 
@@ -94,9 +94,9 @@ class Chunk(NamedTuple):
 class TBPTT:
     r"""One long sequence as chunks of parallel streams, for truncated back-propagation through time.
 
-    The sequence is a circle, of which each stream reads its own arc, chunk after chunk. Every epoch turns the circle by
-    a random angle and restarts, so that the ends of the arcs differ each time. Between epochs a stream
-    restarts at random: otherwise a model would rarely see the initial state of a sequence.
+    The sequence is periodic: its first element follows its last. An epoch starts at a random offset and divides the
+    sequence into one part per stream, which is read chunk after chunk from the initial state. Within an epoch a stream
+    also restarts at random: otherwise a model would rarely see the initial state of a sequence.
 
     A step trains on a `Chunk`. The model carries its state from chunk to chunk, as `train.loop.Stateful` does, so
     gradients go back `length` steps and the state goes further.

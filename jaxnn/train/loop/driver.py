@@ -1,5 +1,6 @@
 """The one training loop: run a program, fetch its metrics, make a record, show it to the sinks, save."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -10,12 +11,12 @@ from typing import Any
 import jax
 
 from jaxnn.train.checkpoint import signals
-from jaxnn.train.checkpoint.options import Checkpoints, Position
+from jaxnn.train.checkpoint.options import Checkpoints, CheckpointWarning, Position
 from jaxnn.train.checkpoint.saver import Saver
 from jaxnn.train.devices import distributed
-from jaxnn.train.loop.sinks import Sink, check_names, check_sinks, resumed, shown
+from jaxnn.train.loop.sinks import STOP, Sink, check_sinks, shown
+from jaxnn.train.run.claim import claim
 from jaxnn.train.run.folder import RunFolder
-from jaxnn.train.run.metrics_log import MetricsLog, claim
 from jaxnn.train.run.progress import Progress
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.state import TrainState
@@ -100,8 +101,8 @@ def drive(
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: As `train.checkpoint.Saver.restore` raises it.
-        ValueError: If `sinks` is not a list of callables, a name that a sink or `checkpoints.best` needs is none of
-            the record, or `run` is the folder of another training.
+        ValueError: If `sinks` is not a list of callables, records lack a name that a sink or `checkpoints.best` needs,
+            or `run` is the folder of another training.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -129,20 +130,15 @@ def drive(
         for sink in sinks:
             if isinstance(sink, AbstractContextManager):
                 stack.enter_context(sink)
-        log = MetricsLog(run, after)
+        log = _Log(run, after)
         if profile is not None:
             os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
             program.resume(state, position, display)
-            stopped = distributed.anywhere(bool(resumed(sinks, position.history)))
+            answers = [sink.resume(position.history) for sink in sinks if hasattr(sink, "resume")]
+            stopped = distributed.anywhere(any(answer is STOP for answer in answers))
         if program.remaining(state) > 0 and not stopped:
-            display.doing("compiling")
-            started = time.perf_counter()
-            if (names := program.names(state)) is not None:
-                check_names(names, sinks if checkpoints is None else [*sinks, checkpoints])
-            # Compiled ahead, so that the time of the first record is training alone.
-            state, remark = program.compile(state)
-            display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
+            state = _compiled(program, state, display, [*sinks, checkpoints])
         began, calls = time.perf_counter(), 0
         while (remaining := program.remaining(state)) > 0 and not stopped:
             if saver is not None:
@@ -175,6 +171,51 @@ def drive(
             saver.save(state, position, wait=True)
             saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
     return state, position.history
+
+
+def _compiled(program: Program, state: TrainState, display: Progress, readers: Sequence[Any]) -> TrainState:
+    """Compiles ahead, so that the time of the first record is training alone, once each reader knows its names."""
+    display.doing("compiling")
+    started = time.perf_counter()
+    if (names := program.names(state)) is not None:
+        for reader in readers:
+            if hasattr(reader, "check_names"):
+                reader.check_names(names)
+    state, remark = program.compile(state)
+    display.say(f"compiled in {time.perf_counter() - started:.1f} s{remark and f': {remark}'}")
+    return state
+
+
+@dataclasses.dataclass
+class _Log:
+    """Writes the newest record to the run folder; after a failed write it warns, and writes again with the next record.
+
+    Attributes:
+        run: The run folder; None writes nothing.
+        after: The history begins after this epoch; earlier lines do not change.
+        behind: Whether lines are missing.
+    """
+
+    run: RunFolder | None
+    after: int
+    behind: bool = False
+
+    def __call__(self, history: History) -> None:
+        if self.run is None:
+            return
+        try:
+            if self.behind:
+                self.run.rewind(history, after=self.after)
+            else:
+                self.run.log(history[-1])
+            self.behind = False
+        except OSError as error:
+            self.behind = True
+            text = (
+                f"{self.run / 'metrics.jsonl'} could not be written ({error.strerror or error}); training continues, "
+                "and the missing lines are written with the next line"
+            )
+            warnings.warn(text, CheckpointWarning, stacklevel=3)
 
 
 def _is_due(saver: Saver, record: Record | None) -> bool:

@@ -58,7 +58,7 @@ def make_epoch(
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples a step, of all devices together; None for a `train.loop.Computed` alone, which determines
+        batch_size: Examples per step, of all devices together; None for a `train.loop.Computed` alone, which determines
             the size of its batches.
         chunk: Steps of one call, instead of the whole epoch: from the position of the state in its epoch, up to the
             epoch's end. Several calls make an epoch, with the same numbers, and the host can save between them.

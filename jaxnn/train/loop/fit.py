@@ -9,15 +9,17 @@ import jax.numpy as jnp
 
 from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
+from jaxnn.train.checkpoint.fingerprint import identity
 from jaxnn.train.checkpoint.options import Checkpoints
 from jaxnn.train.devices import distributed
 from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.devices.shortage import tell_of_shortage
-from jaxnn.train.loop import nonfinite
-from jaxnn.train.loop.computed import Computed
+from jaxnn.train.loop.computed import Computed, Generated
 from jaxnn.train.loop.driver import drive
-from jaxnn.train.loop.epochs import Epochs, Streamed, Whole
+from jaxnn.train.loop.epoch import make_epoch
+from jaxnn.train.loop.epochs import Epochs
 from jaxnn.train.loop.sinks import Curves, Sink, check_sinks
+from jaxnn.train.loop.streamed import StreamedEpoch
 from jaxnn.train.losses.types import LossFn, Penalty
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.progress import Progress
@@ -73,14 +75,14 @@ def fit(
         loss_fn: As for `make_step`.
         test_data: A set to evaluate on after each epoch, or None.
         epochs: How many epochs to train.
-        batch_size: Examples a step; computed batches determine their own.
+        batch_size: Examples per step; computed batches determine their own.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `make_step`: `"batch"` for a loss that a batch has as a whole.
         drop_last: As for `make_epoch`: leaves a short last batch out, in evaluation too if `reduction` is `"batch"`.
         ema: Whether to evaluate the moving average of the parameters, of a state with one.
         test_batch_size: Examples at a time in evaluation.
-        run: Where to write `metrics.jsonl`, a line an epoch and on the disk before the next one starts, and
+        run: Where to write `metrics.jsonl`, one line per epoch and on the disk before the next one starts, and
             `curves.png` at the end, also after an error or Ctrl-C.
         checkpoints: Where to save the state, and whether to resume from there: the run then ends where it would have
             ended without a stop, bit for bit, and `epochs` still counts from the state that is passed in.
@@ -90,14 +92,14 @@ def fit(
         profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
         sinks: Functions that receive each record, `(record, state) -> None`: `train.run.TensorBoard(run)`,
             `train.early_stopping("test_loss")`, or your own. One that returns `train.STOP` ends the run.
-        progress: Shows a bar on a terminal, a line an epoch elsewhere.
+        progress: Shows a bar on a terminal, one line per epoch elsewhere.
         parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
             without. The numbers are the same for any number of devices, to rounding. With several processes all call
             this with the same arguments, and the first one alone writes and shows.
         compiler_options: As for `make_step`, for evaluation too.
 
     Returns:
-        The new state, and the history, one record an epoch: `epoch` and `step` (counted from the state's
+        The new state, and the history, one record per epoch: `epoch` and `step` (counted from the state's
         first step), `train_loss` and the other training metrics (means over the epoch, while the parameters
         change), `test_loss` and the others, `seconds` (training alone, compilation left out) and
         `examples_per_second`.
@@ -151,14 +153,23 @@ def fit(
     )
     if not isinstance(data, Stream | Computed):
         check(data)
-    kind = Streamed if isinstance(data, Stream) else Whole
-    training = kind(data, step_fn, batch_size, chunk, parallel, check, drop_last, start)
-    if parallel is None:
-        test_data = jax.tree.map(jnp.asarray, test_data)
+    epoch: Any
+    if isinstance(data, Stream):
+        epoch = StreamedEpoch(
+            step_fn,
+            batch_size=batch_size,
+            parallel=parallel,
+            check=lambda batch, numbers: check(batch, numbers=numbers),
+            drop_last=drop_last,
+            start=start,
+        )
     else:
-        state, test_data = parallel.state(state), parallel.data(test_data)
-        preprocess = parallel.preprocess(preprocess)
-
+        size = None if isinstance(data, Computed) else batch_size
+        epoch = make_epoch(step_fn, batch_size=size, chunk=chunk, parallel=parallel, drop_last=drop_last, start=start)
+        data = _placed(data, parallel)
+    test_data = _placed(test_data, parallel)
+    if parallel is not None:
+        state, preprocess = parallel.state(state), parallel.preprocess(preprocess)
     evaluate = make_evaluation(
         loss_fn,
         preprocess=preprocess,
@@ -170,28 +181,40 @@ def fit(
     )
     if not distributed.is_first():
         run, progress, profile = None, False, None
-    first = start // steps
-    same = {"batch_size": batch_size, "chunk": chunk, "data": training.identity}
-    with Progress(epochs, first=first, enabled=progress) as display:
-        program = Epochs(training, steps=steps, chunk=chunk, start=start, epochs=epochs, display=display)
-        if test_data is not None:
-            program.evaluate = lambda state: evaluate(state, test_data)
-            program.trace_evaluation = lambda state: evaluate.trace(state, test_data)
-            program.lost_in_test = lambda: nonfinite.advice(test_data, check, "test")
+    same = None
+    if checkpoints is not None:
+        same = {"batch_size": batch_size, "chunk": chunk, "data": _identity(data)}
+        # Absent where they change nothing, and from older checkpoints.
+        same |= ({"drop_last": True} if drop_last else {}) | ({"first step": start} if start % steps else {})
+    with Progress(epochs, first=start // steps, enabled=progress) as display:
+        program = Epochs(
+            epoch, data, evaluate, test_data, check, steps, chunk or steps, start=start, epochs=epochs, display=display
+        )
         return drive(
             program,
             state,
             display=display,
             run=run,
-            after=first,
+            after=start // steps,
             checkpoints=checkpoints,
-            # Absent where they change nothing, and from older checkpoints.
-            identity=same
-            | ({"drop_last": True} if drop_last else {})
-            | ({"first step": start} if start % steps else {}),
+            identity=same,
             sinks=sinks if run is None else [*sinks, Curves(run, display.say)],
             profile=profile,
         )
+
+
+def _placed(data: Any, parallel: Parallel | None) -> Any:
+    """The arrays on their devices."""
+    return jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
+
+
+def _identity(data: Any) -> str:
+    """Identifies the data by every bit of what is on the device, or by what is known without reading it."""
+    if isinstance(data, Stream):
+        return f"a stream of {data.examples} examples"
+    if isinstance(data, Generated):
+        return f"generated batches, {data.steps} steps per epoch"
+    return identity(data)
 
 
 def _check_is_whole(test_data: Any) -> None:

@@ -37,12 +37,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
-    """Finds the first step whose loss or gradient is not finite: the step, which of them, and its value; or None.
-
-    Args:
-        per_step: Metrics, `(steps,)`.
-        last: The number of the last of these steps, from 1.
-    """
+    """Finds the first step whose loss or gradient is not finite, in metrics `(steps,)` that end with step `last`."""
     lost = ~(np.isfinite(per_step["loss"]) & np.isfinite(per_step["grad_norm"]))
     if not lost.any():
         return None
@@ -53,7 +48,7 @@ def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
 
 
 def stop(found: Lost, history: History, advice: str) -> NoReturn:
-    """Raises for what `first_lost` found, in the last epoch of the history, with the advice that `advice` gives."""
+    """Raises the error for what `first_lost` found in the last epoch of the history."""
     step, what, value = found
     epoch = int(history[-1]["epoch"])
     raise NonFiniteLossError(
@@ -88,7 +83,7 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
 
 
 def _ranges(data: Any) -> str:
-    """Describes the integers of the labels, if only the loss function knows the number of classes."""
+    """Describes the range of integer labels whose number of classes only the loss function knows."""
     try:
         labels = fields.get(data, fields.find(data, "targets"))
     except ValueError:

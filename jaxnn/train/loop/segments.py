@@ -32,8 +32,8 @@ class Budget:
     Args:
         steps: The steps of the run; None lets the clock decide.
         seconds: The seconds of the run, if `steps` is None.
-        began: When it began, as `time.perf_counter` tells.
-        seconds_per_step: How long a step took lately; None before the first.
+        began: When it began, by `time.perf_counter`.
+        seconds_per_step: The latest time per step; None before the first.
 
     Raises:
         ValueError: If neither `steps` nor `seconds` is given, or one is out of range.
@@ -67,8 +67,8 @@ class Budget:
     def shares(self, done: int, segment: int) -> np.ndarray:
         """Plans the share of the run that is over after each of the next steps.
 
-        By the clock, the steps that are left are foretold from how long the last ones took, in whole segments, so that
-        the run ends with one.
+        By the clock, the number of steps left is estimated from the latest time per step and rounded to whole segments,
+        so that the run ends with one.
 
         Args:
             done: Steps so far.
@@ -88,14 +88,14 @@ class Budget:
 
 
 def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarray:
-    r"""Computes the learning rate at each share of a run: up over the `warmup`, and down to 0 as half a cosine.
+    r"""Computes the learning rate at each share of a run: a linear warm-up, then half a cosine down to 0.
 
     .. math:: \eta(s) = \eta_{\max} \min\left(\frac{s}{w}, \frac{1 + \cos \pi s}{2}\right)
 
     Args:
         shares: `(steps,)`, from 0 to 1.
-        highest: The learning rate that the cosine comes down from.
-        warmup: The share of the run that goes up.
+        highest: The learning rate at the start of the cosine.
+        warmup: The share of the run that warms up.
 
     Returns:
         Rates, float32 `(steps,)`.
@@ -123,7 +123,7 @@ class Segments(Program):
         rate: The learning rates at the shares of the run, `(steps,)` -> `(steps,)`, for example by `cosine`.
         segment: Steps of a compiled program.
         advice: Advice for a loss that is not finite.
-        report: `(state) -> {name: value}`, for example what a held-out text says; it is added to records.
+        report: `(state) -> {name: value}`, added to records: bits per token of a held-out text, for example.
         reports: Shares of the run after which `report` is called, ascending to 1.0.
 
     Attributes:
@@ -202,7 +202,7 @@ class Segments(Program):
         return result
 
     def record(self, state: TrainState, metrics: Any, seconds: float, position: Position) -> Record:
-        """Makes the record; raises `NonFiniteLossError` where a loss is not finite: there is nothing left to train."""
+        """Makes the record; raises `NonFiniteLossError` if a loss is not finite."""
         self.budget.seconds_per_step = seconds / self._segment
         step, losses = int(state.step), metrics["loss"]
         record: Record = {"step": step, "epochs": step / self._data.steps, "share": self.share}

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn import plots
 from jaxnn.counts import check_count
-from jaxnn.train.checkpoint.options import Mode, sign
+from jaxnn.train.checkpoint.options import Mode, check_metric, sign
 from jaxnn.train.run.folder import RunFolder
 from jaxnn.train.run.record import History, Record
 from jaxnn.train.step.expected import check_function
@@ -34,10 +34,9 @@ Checkpoints and plots are written as at the planned end.
 Sink = Callable[[Record, TrainState], Stop | None]
 """`(record, state) -> None`, or `STOP`. The next step donates `state`: copy what has to last.
 
-A sink that is a context manager is entered before training and left when it ends, after an error too. One with a method
-`resume(history)` is given the records of a resumed run before training; it may return `STOP` as well. One with a method
-`check_names(names)` is given the names of the records before anything is compiled, to raise where one that it needs is
-missing.
+A sink that is a context manager is entered before training and left when it ends, after an error too. A method
+`resume(history)` receives the records of a resumed run before training; it may return `STOP` too. A method
+`check_names(names)` receives the names of the records before anything is compiled, to raise if one is missing.
 """
 
 
@@ -70,12 +69,8 @@ class EarlyStopping:
         return STOP if self._waited >= self._patience else None
 
     def check_names(self, names: Collection[str]) -> None:
-        """Raises if the metric is none of the names of a record."""
-        if self._metric not in names:
-            raise ValueError(
-                f"metric: expected one of the record, {', '.join(sorted(names))}, got {self._metric!r}; "
-                "test metrics need test_data."
-            )
+        """Raises if records do not have the metric."""
+        check_metric("metric", self._metric, names)
 
     def resume(self, history: History) -> Stop | None:
         """Counts the epochs of a resumed run."""
@@ -208,24 +203,8 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
     return sinks
 
 
-def check_names(names: Collection[str], readers: Sequence[Any]) -> None:
-    """Shows the names of the records to those of their readers that have a `check_names`."""
-    for reader in readers:
-        if hasattr(reader, "check_names"):
-            reader.check_names(names)
-
-
-def resumed(sinks: Sequence[Sink], history: History) -> list[Sink]:
-    """Gives the records of a resumed run to the sinks that have a `resume`; returns those that stop the run."""
-    return [sink for sink in sinks if hasattr(sink, "resume") and sink.resume(history) is STOP]
-
-
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
-    """Shows a record to every sink; returns those that stop the run.
-
-    Raises:
-        ValueError: If one returns a bool: whether to stop is said by `STOP` alone.
-    """
+    """Shows a record to every sink; returns those that stop the run. A sink that returns a bool raises a ValueError."""
     told = [sink(record, state) for sink in sinks]
     if wrong := [(sink, answer) for sink, answer in zip(sinks, told, strict=True) if isinstance(answer, bool)]:
         sink, answer = wrong[0]

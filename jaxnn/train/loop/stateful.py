@@ -124,9 +124,8 @@ def bits_per_token(model: Any, tokens: jax.Array, before: jax.Array, *, pieces: 
         model: A language model as `Stateful` takes it, in evaluation mode.
         tokens: The text, integers `(time,)`; each is predicted, and counts once.
         before: The token before the first, `()`.
-        pieces: 1 reads the text in one go, the state carried from its first token to its last: that is the number to
-            report. More read as many pieces side by side, which is faster and a little pessimistic: each starts with
-            the initial state.
+        pieces: 1 carries the state from the first token to the last: that is the number to report. More pieces are
+            read in parallel, which is faster and a little pessimistic: each starts with the initial state.
         chunk: Tokens of each piece that one call reads; the result is the same for each choice.
 
     Returns:

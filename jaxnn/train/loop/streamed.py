@@ -34,11 +34,11 @@ class StreamedEpoch:
 
     Attributes:
         step: A jitted step that donates the state, from `make_step`.
-        batch_size: Examples a step, of all devices together.
+        batch_size: Examples per step, of all devices together.
         parallel: The devices over which each batch is split; they place the state.
         ahead: Batches on the device besides the one in use.
-        check: Called with each batch on the host and the numbers of its examples before it goes to the device, to
-            raise where something is wrong with it. None checks nothing.
+        check: Called with each batch on the host and the numbers of its examples before it goes to the device; it
+            raises if something is wrong. None checks nothing.
         drop_last: As for `make_epoch`.
         start: As for `make_epoch`.
 
@@ -105,7 +105,7 @@ class StreamedEpoch:
             # Python is faster than the device: without this wait it would copy the whole epoch there.
             if len(metrics) > self.ahead:
                 jax.block_until_ready(metrics[-1 - self.ahead])
-        if self._position(state, stream.examples)[1]:
+        if (int(state.step) - self.start) % self.steps(stream.examples):  # inside the epoch
             self._left[self._place_of(state, stream)] = batches
         return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
 
@@ -141,7 +141,7 @@ class StreamedEpoch:
             The batch, and the numbers of its examples; each of several processes gets its part.
         """
         at = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32))
-        numbers = self._numbers(at, stream, 1)
+        numbers, _ = self._numbers(at, stream, 1)
         return next(stream.batches(numbers)), numbers[0]
 
     def _batches(self, state: TrainState, stream: Stream) -> Iterator[Weighted]:
@@ -155,38 +155,30 @@ class StreamedEpoch:
 
     def _placed(self, state: TrainState, stream: Stream) -> Iterator[Weighted]:
         """Yields batches on the device, with `ahead` more on the way."""
+        numbers, flat = self._numbers(state, stream)
+        full = self.drop_last or stream.examples % self.batch_size == 0
         queue: collections.deque[Weighted] = collections.deque()
-        for batch, weights in self._on_host(state, stream):
-            queue.append((self._place(batch), None if weights is None else self._place(weights)))
+        for batch, examples, positions in zip(stream.batches(numbers), numbers, flat, strict=True):
+            if self.check is not None:
+                self.check(batch, examples)
+            weights = None if full else self._place((positions < stream.examples).astype(np.float32))
+            queue.append((self._place(batch), weights))
             if len(queue) > self.ahead:
                 yield queue.popleft()
         yield from queue
 
-    def _on_host(self, state: TrainState, stream: Stream) -> Iterator[tuple[Any, Any]]:
-        examples, size = stream.examples, self.batch_size
-        numbers, (_, first) = self._numbers(state, stream), self._position(state, examples)
-        for step, batch in enumerate(stream.batches(numbers)):
-            if self.check is not None:
-                self.check(batch, numbers[step])
-            whole = self.drop_last or examples % size == 0
-            yield batch, None if whole else (self._flat(first + step) < examples).astype(np.float32)
+    def _numbers(self, state: TrainState, stream: Stream, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of the next steps of the state's epoch, and their positions in its order, `(steps, batch)`.
 
-    def _numbers(self, state: TrainState, stream: Stream, steps: int | None = None) -> np.ndarray:
-        """The examples of the next steps of the epoch that the state is in, `(steps, batch)`."""
+        Of several processes each gets the columns that its devices train on. Positions past the last example fill a
+        short batch up.
+        """
         examples, in_epoch = stream.examples, self.steps(stream.examples)
-        epoch, first = self._position(state, examples)
+        epoch, first = divmod(int(state.step) - self.start % in_epoch, in_epoch)
         last = in_epoch if steps is None else min(in_epoch, first + steps)
-        return order_on_host(state.key, epoch, examples)[self._flat(np.arange(first, last)[:, None]) % examples]
-
-    def _position(self, state: TrainState, examples: int) -> tuple[int, int]:
-        """The epoch of a state, and the number of its steps already taken."""
-        in_epoch = self.steps(examples)
-        return divmod(int(state.step) - self.start % in_epoch, in_epoch)
-
-    def _flat(self, step: Any) -> np.ndarray:
-        """Returns the positions of steps in the order of the epoch, for the devices of this process."""
         rows = np.arange(self.batch_size) if self.parallel is None else self.parallel.rows(self.batch_size)
-        return np.asarray(step * self.batch_size + rows)
+        flat = np.arange(first, last)[:, None] * self.batch_size + rows
+        return order_on_host(state.key, epoch, examples)[flat % examples], flat
 
     def _place(self, batch: Any) -> Any:
         return jax.device_put(batch) if self.parallel is None else self.parallel.batch(batch)

@@ -80,10 +80,7 @@ class Binary(Supervised):
         losses = jnp.where((targets >= 0) & (targets <= 1), losses, jnp.full_like(losses, jnp.nan))
         return losses, {"accuracy": (outputs > 0) == (targets > 0.5)}
 
-    def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
-        """Which labels are outside 0 to 1."""
-        return ~((targets >= 0) & (targets <= 1))
-
-    def expected(self, outputs: Any) -> tuple[str, str]:
-        """Zero to one."""
-        return "labels from 0 to 1", "map the negative class to 0 and the positive one to 1"
+    def invalid(self, targets: np.ndarray, outputs: Any) -> tuple[np.ndarray, str, str] | None:
+        """Labels outside 0 to 1."""
+        bad = ~((targets >= 0) & (targets <= 1))
+        return bad, "labels from 0 to 1", "map the negative class to 0 and the positive one to 1"

@@ -10,7 +10,7 @@ import optax
 
 from jaxnn.counts import whole
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_kind, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -109,10 +109,7 @@ class Classification(Supervised):
                 "model: expected logits (batch, classes) for labels (batch,), or both with positions after the batch, "
                 f"got {jnp.shape(outputs)} for {shape}{advice}"
             )
-        if not jnp.issubdtype(targets.dtype, jnp.integer):
-            raise ValueError(
-                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
-            )
+        check_kind("labels", targets, jnp.integer, "integer class numbers", "jnp.int32")
         return outputs, jnp.asarray(targets)
 
     def labelled(self, targets: Any) -> Any:
@@ -140,17 +137,18 @@ class Classification(Supervised):
         losses = jnp.where(is_class, losses, jnp.full_like(losses, jnp.nan))
         return losses, {"accuracy": is_class & (jnp.argmax(outputs, -1).astype(safe.dtype) == safe)}
 
-    def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
-        """Which labels are no class."""
+    def invalid(self, targets: np.ndarray, outputs: Any) -> tuple[np.ndarray, str, str] | None:
+        """Labels that are no class."""
         if targets.dtype.kind not in "iu" or outputs.ndim != targets.ndim + 1:
             return None
-        return (targets < 0) | (targets >= outputs.shape[-1])
-
-    def expected(self, outputs: Any) -> tuple[str, str]:
-        """Classes."""
-        return f"class numbers 0..{outputs.shape[-1] - 1}", (
-            "count classes from 0 and give the model one logit a class, or leave a value out with "
-            "losses.classification(ignore_label=...)"
+        bad, expected = (targets < 0) | (targets >= outputs.shape[-1]), f"class numbers 0..{outputs.shape[-1] - 1}"
+        return (
+            bad,
+            expected,
+            (
+                "count classes from 0 and give the model one logit a class, or leave a value out with "
+                "losses.classification(ignore_label=...)"
+            ),
         )
 
     def none_counts(self) -> str:

@@ -12,7 +12,16 @@ from jaxnn import functional as F
 from jaxnn.functional.arguments import integer
 from jaxnn.train.losses import fields
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Read, Supervised, check_counts, first_bad, floating
+from jaxnn.train.losses.supervised import (
+    ApplyFn,
+    Read,
+    Supervised,
+    check_counts,
+    check_kind,
+    first_bad,
+    floating,
+    wrong_lengths,
+)
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -44,7 +53,7 @@ def ctc(
         labels: Key, attribute or position of the labels, integers `(batch, longest)`.
         lengths: Key, attribute or position of the number of frames **of the logits** that count, integers
             `(batch,)`. Without it a batch's `lengths` or `length` is taken; where it has none, all frames count.
-        label_lengths: Likewise of the number of labels; a batch's `label_lengths` or `target_lengths`.
+        label_lengths: The same for the number of labels; a batch's `label_lengths` or `target_lengths`.
         apply_fn: `(model, batch) -> logits`, for a model that takes the lengths too:
             `lambda model, batch: model(batch["x"], lengths=batch["lengths"])`. `model(inputs)` by default.
 
@@ -142,10 +151,7 @@ class CTC(Supervised):
                 "model: expected logits (batch, time, classes) for labels (batch, longest), got "
                 f"{outputs.shape} for {jnp.shape(targets)}"
             )
-        if not jnp.issubdtype(targets.dtype, jnp.integer):
-            raise ValueError(
-                f"labels: expected integer class numbers, got {targets.dtype}; convert them: labels.astype(jnp.int32)."
-            )
+        check_kind("labels", targets, jnp.integer, "integer class numbers", "jnp.int32")
         if outputs.shape[-1] < 2 or self.blank >= outputs.shape[-1]:
             raise ValueError(
                 f"model: expected logits of the blank, class {self.blank}, and of at least one label, got "
@@ -159,9 +165,8 @@ class CTC(Supervised):
             return "targets", ""
         time, longest = outputs.shape[1], read.targets.shape[1]
         for part, values, most in (("lengths", read.lengths, time), ("label_lengths", read.label_lengths, longest)):
-            bad = None if values is None else (values < 0) | (values > most)
-            if bad is not None and bad.any():
-                return part, f"expected lengths 0..{most}, {first_bad(bad, values, numbers)}"
+            if told := wrong_lengths(values, most, numbers):
+                return part, told
         frames, counted = (np.asarray(each) for each in _counts(read, time))
         kept = np.arange(longest)[None] < counted[:, None]
         bad = ((read.targets < 0) | (read.targets >= outputs.shape[-1]) | (read.targets == self.blank)) & kept

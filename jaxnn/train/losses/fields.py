@@ -1,4 +1,4 @@
-"""Where the parts of a batch are: the one place that knows tuples, dictionaries and objects apart."""
+"""Where the parts of a batch are, in tuples, dictionaries and objects."""
 
 import copy
 import dataclasses
@@ -29,8 +29,8 @@ def find(batch: Any, part: str, given: Place | None = None, option: str | None =
     Args:
         batch: The batch, any pytree.
         part: A key of `NAMES`.
-        given: Where the user says that it is.
-        option: The argument with which the user says so; `part` itself unless given.
+        given: Where the user says it is.
+        option: The name of the argument `given` to the user; `part` by default.
 
     Returns:
         The place, for `get` and `replace`; None for the whole batch.
@@ -116,7 +116,7 @@ def replace(batch: Any, place: Place | None, value: Any) -> Any:
 
 
 def spelled(batch: Any, place: Place | None) -> str:
-    """The place as it is written in Python after the batch's name: `.labels`, `['label']`, `[1]`."""
+    """The place in Python's syntax, after the name of the batch: `.labels`, `['label']`, `[1]`."""
     if place is None:
         return ""
     return f"[{place!r}]" if isinstance(batch, Mapping) or isinstance(place, int) else f".{place}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_kind, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -78,10 +78,7 @@ class Quantiles(Supervised):
                 f"model: expected outputs of shape {shape}, that of the targets and one for each quantile, got "
                 f"{outputs.shape}; reshape one of them, outputs with apply_fn."
             )
-        if not jnp.issubdtype(targets.dtype, jnp.floating):
-            raise ValueError(
-                f"targets: expected floats, got {targets.dtype}; convert them: targets.astype(jnp.float32)."
-            )
+        check_kind("targets", targets, jnp.floating, "floats", "jnp.float32")
         return outputs, jnp.asarray(targets, outputs.dtype)
 
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn.train.losses.fields import Place
-from jaxnn.train.losses.supervised import ApplyFn, Supervised, floating, without_unit_axis
+from jaxnn.train.losses.supervised import ApplyFn, Supervised, check_kind, floating, without_unit_axis
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
@@ -73,10 +73,7 @@ class Regression(Supervised):
     def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         """Both in the outputs' dtype, float32 at least."""
         outputs = without_unit_axis(floating(outputs), targets, "outputs")
-        if not jnp.issubdtype(targets.dtype, jnp.floating):
-            raise ValueError(
-                f"targets: expected floats, got {targets.dtype}; convert them: targets.astype(jnp.float32)."
-            )
+        check_kind("targets", targets, jnp.floating, "floats", "jnp.float32")
         return outputs, jnp.asarray(targets, outputs.dtype)
 
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -1,4 +1,4 @@
-"""The common part of losses of outputs against targets: the parts of a batch, which of them count, and the means."""
+"""The base of losses of outputs against targets: the parts of a batch, which positions count, and the means."""
 
 import dataclasses
 from collections.abc import Callable
@@ -80,14 +80,6 @@ class Steps:
         numpy = np if isinstance(mask, np.ndarray) else jnp
         return numpy.broadcast_to(mask.reshape(*shape[:2], *(1,) * (len(shape) - 2)), shape)
 
-    def wrong(self, read: Read, numbers: np.ndarray | None) -> str:
-        """Describes the first length that is negative or longer than its sequence; empty if there is none."""
-        if read.lengths is None:
-            return ""
-        time = read.targets.shape[1]
-        bad = (read.lengths < 0) | (read.lengths > time)
-        return f"expected lengths 0..{time}, {first_bad(bad, read.lengths, numbers)}" if bad.any() else ""
-
 
 @dataclasses.dataclass(frozen=True)
 class Supervised:
@@ -168,7 +160,7 @@ class Supervised:
         raise NotImplementedError
 
     def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
-        """Says what is wrong with values that are known on the host.
+        """Describes invalid targets or lengths, whose values are known on the host.
 
         Args:
             read: NumPy arrays.
@@ -176,26 +168,24 @@ class Supervised:
             numbers: The examples' numbers; 0, 1, ... if None.
 
         Returns:
-            `targets` or `lengths`, and what was expected and what came; "" where all is good.
+            `targets` or `lengths`, and what was expected and what came; empty if all are valid.
         """
         counted = self.counted(read)
-        if self.steps is not None and (told := self.steps.wrong(read, numbers)):
+        if self.steps is not None and (told := wrong_lengths(read.lengths, read.targets.shape[1], numbers)):
             return "lengths", told
         if numbers is None and counted is not None and not counted.any():
             return "targets", self.none_counts()
-        bad = self.bad(read.targets, outputs)
-        if bad is None or not (bad := bad if counted is None else bad & counted).any():
+        if (invalid := self.invalid(read.targets, outputs)) is None:
             return "targets", ""
-        expected, advice = self.expected(outputs)
+        bad, expected, advice = invalid
+        bad = bad if counted is None else bad & counted
+        if not bad.any():
+            return "targets", ""
         return "targets", f"expected {expected}, {first_bad(bad, read.targets, numbers)}; {advice}."
 
-    def bad(self, targets: np.ndarray, outputs: Any) -> np.ndarray | None:
-        """Which targets have a value that none can have; None where any can, or the loss says so while tracing."""
+    def invalid(self, targets: np.ndarray, outputs: Any) -> tuple[np.ndarray, str, str] | None:
+        """Which targets are invalid, what valid ones are, and what to do; None if all are, or tracing raises."""
         return None
-
-    def expected(self, outputs: Any) -> tuple[str, str]:
-        """The expected target in words, and what to do about another one."""
-        raise NotImplementedError
 
     def none_counts(self) -> str:
         """The error where nothing counts."""
@@ -223,6 +213,20 @@ def without_unit_axis(outputs: jax.Array, targets: Any, what: str) -> jax.Array:
             "outputs with apply_fn."
         )
     return outputs.reshape(shape)
+
+
+def wrong_lengths(lengths: np.ndarray | None, longest: int, numbers: np.ndarray | None) -> str:
+    """Describes the first length that is negative or above `longest`; empty if there is none."""
+    if lengths is None:
+        return ""
+    bad = (lengths < 0) | (lengths > longest)
+    return f"expected lengths 0..{longest}, {first_bad(bad, lengths, numbers)}" if bad.any() else ""
+
+
+def check_kind(name: str, targets: Any, kind: Any, what: str, dtype: str) -> None:
+    """Raises unless the dtype of targets is of a kind; `dtype` is one to convert them to."""
+    if not jnp.issubdtype(targets.dtype, kind):
+        raise ValueError(f"{name}: expected {what}, got {targets.dtype}; convert them: {name}.astype({dtype}).")
 
 
 def first_bad(bad: np.ndarray, values: np.ndarray, numbers: np.ndarray | None) -> str:

@@ -32,9 +32,13 @@ def start_run(path: str | os.PathLike[str], config: Any = None) -> RunFolder:
         >>> sorted(path.name for path in run.path.iterdir() if path.suffix == ".json")
         ['config.json', 'environment.json']
     """
-    if jax.process_count() == 1:
-        return _new(path, config)
-    made = str(_new(path, config).path.absolute()) if distributed.is_first() else ""
+    made = ""
+    if distributed.is_first():
+        folder = RunFolder.create(path, config)
+        folder.save_environment()
+        if jax.process_count() == 1:
+            return folder
+        made = str(folder.path.absolute())
     try:
         return RunFolder(distributed.same_text(made))
     except ValueError as error:
@@ -76,12 +80,6 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
             f"path: {path} holds {' and '.join(left) or 'a run'} but no checkpoints{of}, so there is nothing to "
             f"resume from; nothing was changed: start a new run, which gets a new folder{_command(folder)}"
         )
-    return folder
-
-
-def _new(path: str | os.PathLike[str], config: Any) -> RunFolder:
-    folder = RunFolder.create(path, config)
-    folder.save_environment()
     return folder
 
 

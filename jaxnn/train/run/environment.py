@@ -51,8 +51,7 @@ def environment() -> dict[str, Any]:
 def command_line() -> str | None:
     """Returns the shell command that starts this program again, in the same working directory.
 
-    Returns:
-        The command, or None without a program: in an interactive session or with `python -c`.
+    It is None without a program: in an interactive session or with `python -c`.
 
     Example:
         >>> from unittest import mock

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnn.files import replacing
+from jaxnn.files.replace import replacing, unused
 from jaxnn.train.checkpoint.options import CheckpointWarning
 from jaxnn.train.run.environment import command_line, environment
 
@@ -152,7 +152,7 @@ class RunFolder:
             return
         records, damage = self._read()
         if damage:
-            aside = _free(self / "metrics-damaged.jsonl")
+            aside = unused(self / "metrics-damaged.jsonl")
             os.replace(path, aside)
             text = f"{damage}; it was put aside as {aside.name}, and the checkpoint's history written in its place"
             warnings.warn(text, CheckpointWarning, stacklevel=4)
@@ -208,15 +208,6 @@ def _epoch(record: Mapping[str, Any]) -> float:
     """Returns the epoch of a record; infinity without one, so that `rewind` drops the record."""
     epoch = record.get("epoch", math.inf)
     return epoch if isinstance(epoch, int | float) else math.inf
-
-
-def _free(path: Path) -> Path:
-    """Returns the path, or one with a number if that exists."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

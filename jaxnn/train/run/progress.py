@@ -1,4 +1,4 @@
-"""Progress of training: a line an epoch, and on a terminal a bar with the time left."""
+"""Progress of training: one line per epoch, and on a terminal a bar with the time left."""
 
 import sys
 from collections.abc import Mapping

@@ -13,7 +13,6 @@ from jaxnn.train.devices import distributed
 from jaxnn.train.run.folder import RunFolder
 
 _OURS = ".jaxnn"  # suffix of these files, so that files of others are not removed
-_PARTS = ("train_", "test_")
 
 
 class TensorBoard:
@@ -133,10 +132,10 @@ def scalars(record: Mapping[str, Any]) -> list[tuple[str, float]]:
         >>> scalars({"train_loss": [0.5, 0.7]})
         [('loss/train/0', 0.5), ('loss/train/1', 0.7)]
     """
-    tags = {name: f"{name.split('_', 1)[1]}/{name.split('_', 1)[0]}" for name in record if name.startswith(_PARTS)}
     made = []
     for name, value in record.items():
-        tag = tags.get(name, name)
+        part, _, metric = name.partition("_")
+        tag = f"{metric}/{part}" if part in ("train", "test") else name
         members = [(f"{tag}/{i}", v) for i, v in enumerate(value)] if isinstance(value, list) else [(tag, value)]
         made += [(each, float(v)) for each, v in members if name != "step" and v is not None]
     return made

@@ -41,7 +41,7 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Array:
-    """Shifts each picture by up to `pixels` in both directions; free places are filled by reflection at the border.
+    """Shifts each picture by up to `pixels` in both directions; the border is padded by reflection.
 
     Vertical and horizontal shifts are uniform over -`pixels` to `pixels`. The border pixel itself is not
     repeated (`jnp.pad` calls that "reflect").

@@ -1,4 +1,4 @@
-"""Equal batches of any number of examples, and means without the examples that only fill a batch up."""
+"""Batches of equal size for any number of examples, and means that leave padding examples out."""
 
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,7 @@ def count(data: Any, name: str = "data") -> int:
 
 
 def _told(lengths: dict[str, tuple[int, ...]]) -> str:
-    """The leading length of each array: of many arrays, the first of each length."""
+    """Lists the leading length of each array; of more than eight arrays, one array for each length."""
     if len(lengths) > 8:
         first: dict[tuple[int, ...], str] = {}
         for leaf, shape in lengths.items():
@@ -53,8 +53,8 @@ def steps(n: int, batch_size: int, drop_last: bool = False, name: str = "batch_s
 def positions(step: jax.Array, n: int, batch_size: int, drop_last: bool = False) -> tuple[jax.Array, jax.Array | None]:
     """Returns which of the positions 0 to n - 1 batch number `step` holds, `(batch_size,)`, and their weights.
 
-    Over all batches each position occurs once with weight 1. A short last batch is filled up from position 0 on,
-    repeatedly if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
+    Over all batches each position occurs once with weight 1. A short last batch is padded with the first positions,
+    repeated if needed, with weight 0. The weights are None if all batches are full, as with `drop_last`.
     """
     flat = step * batch_size + jnp.arange(batch_size, dtype=step.dtype)
     if drop_last or n % batch_size == 0:
@@ -99,8 +99,8 @@ def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
     return {"examples": jnp.float32(n)} | found
 
 
-def check_full(weights: Any, reduction: Reduction) -> None:
-    """Raises if a batch with a loss of the whole batch has weights, or `reduction` is unknown."""
+def check_reduction(reduction: Reduction, weights: Any = None) -> None:
+    """Raises if `reduction` is unknown, or a loss of the whole batch has weights."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: expected 'examples' or 'batch', got {reduction!r}")
     if reduction == "batch" and weights is not None:

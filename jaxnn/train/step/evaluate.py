@@ -92,7 +92,7 @@ def mean_metrics(
     drop_last: bool = False,
     ema: bool = False,
 ) -> Metrics:
-    """`evaluate` of data whose labels were checked before, for use inside `jit`."""
+    """`evaluate` inside `jit`, without the check of labels."""
     state = state.averaged() if ema else state
     used = check_batches(batching.count(data), batch_size, reduction, drop_last)
 
@@ -123,9 +123,9 @@ def mean_metrics(
 
 
 def make_evaluation(loss_fn: LossFn, *, compiler_options: Options | None = None, **options: Any) -> Jitted:
-    """Makes `mean_metrics` of one loss function, `(state, data) -> metrics`, compiled.
+    """Makes the compiled evaluation `(state, data) -> metrics` of one loss function.
 
-    It is traced anew for each one that is made, as a step is: both see what `loss_fn` reads from outside as it is now.
+    Each result is traced again, like each step of `make_step`: both use the current values that `loss_fn` closes over.
     """
 
     @partial(jit, compiler_options=compiler_options)
@@ -142,7 +142,7 @@ def check_batches(
     examples: int, batch_size: int, reduction: Reduction, drop_last: bool, name: str = "batch_size"
 ) -> int:
     """Counts the examples that an evaluation uses; raises if the batch size, called `name`, does not fit."""
-    batching.check_full(None, reduction)
+    batching.check_reduction(reduction)
     used = batching.steps(examples, batch_size, drop_last, name) * batch_size if drop_last else examples
     if reduction == "batch" and used % batch_size:
         raise ValueError(

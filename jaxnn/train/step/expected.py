@@ -12,10 +12,10 @@ from flax import nnx
 
 
 def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Replaces an error of `jax.jit` whose cause is a donated argument, or one that is not an array.
+    """Replaces an error of `jax.jit` that a donated argument caused, or one that is not an array.
 
-    It runs after an error alone, so a call that succeeds pays nothing for it. The first two arguments of the function
-    are the state, and the data or the batch.
+    It runs only after an error, so successful calls cost nothing. It looks at the first two arguments: the state, and
+    the data or batch.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
         return  # an error of the device, after which arguments may be donated already
@@ -44,7 +44,7 @@ def check_arrays(data: Any, name: str) -> None:
     """Raises if a leaf of a pytree is not an array."""
     if hasattr(data, "train") and hasattr(data, "test"):
         raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train.")
-    # Of what is no pytree, JAX takes an iterator for a leaf, and will refuse it one day.
+    # JAX takes an iterator for a leaf now, and will refuse it in a later release.
     leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
     for path, leaf in leaves:
         if not _is_array(leaf):
@@ -93,7 +93,7 @@ def check_tx(tx: Any) -> None:
 
 
 def check_opt_state(opt_state: Any) -> None:
-    """Raises if an optimiser is `optax.lookahead`, or has a part that is: that takes something else than parameters."""
+    """Raises if an optimiser contains `optax.lookahead`, which takes pairs of parameters."""
 
     def looks_ahead(node: Any) -> bool:
         return isinstance(node, optax.LookaheadState)
@@ -106,7 +106,7 @@ def check_opt_state(opt_state: Any) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raises unless something is an NNX module or a pytree of arrays, not a class, a foreign module or shapes alone."""
+    """Raises unless a model is an NNX module or a pytree of arrays: no class, other framework's module or shapes."""
     tree = nnx.to_pure_dict(nnx.state(model)) if isinstance(model, nnx.Module) else model
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not _is_array(leaf):
@@ -132,14 +132,7 @@ def check_no_statistics(params: Any) -> None:
 
 
 def check_function(name: str, function: Any, form: str, advice: str) -> None:
-    """Raises unless something is a function that takes the arguments of a form.
-
-    Args:
-        name: The argument.
-        function: The function; None is not checked.
-        form: `"(model, batch, key) -> (losses, metrics)"`.
-        advice: What to do.
-    """
+    """Raises unless the argument `name` is None or a function of a form, for example `"(model, batch) -> outputs"`."""
     if function is None:
         return
     if not callable(function) or isinstance(function, type | nnx.Module):
@@ -159,12 +152,12 @@ def check_function(name: str, function: Any, form: str, advice: str) -> None:
 
 
 def _module(function: Any) -> str:
-    """The name of its module; empty for a function that text was run to make, which has none."""
+    """The name of its module; empty for a function without one, made by `exec`."""
     return getattr(function, "__module__", None) or ""
 
 
 def check_static(**functions: Any) -> None:
-    """Raises unless functions can be hashed: a compiled evaluation belongs to them."""
+    """Raises unless functions can be hashed, as static arguments of the compiled evaluation."""
     for name, function in functions.items():
         try:
             hash(function)
@@ -176,7 +169,7 @@ def check_static(**functions: Any) -> None:
 
 
 def check_loss_fn(loss_fn: Any) -> None:
-    """Raises if something takes other arguments than a loss function, or is one of Optax's, which know of no model."""
+    """Raises unless something takes the arguments of a loss function; Optax's own losses do not."""
     form = "(model, batch, key) -> (losses, metrics)"
     if loss_fn is None or _module(loss_fn).startswith("optax"):
         call = f"optax.{getattr(loss_fn, '__name__', 'squared_error')}(model(batch.images), batch.labels)"
@@ -199,7 +192,7 @@ def losses_and_metrics(returned: Any) -> tuple[Any, Any]:
 
 
 def check_examples(data: Any, name: str) -> None:
-    """Raises unless data are arrays with the examples along their first axis: a list of batches is not."""
+    """Raises unless data are arrays with the examples along their first axis; a list of batches raises too."""
     check_arrays(data, name)
     several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)
     if several and len({jax.tree.structure(part) for part in data}) == 1:

@@ -79,6 +79,9 @@ def export(
         raise ValueError(
             "step_example: expected the inputs of one step with start_fn and step_fn, got None; give them."
         )
+    apply_fn = apply_fn or (lambda model, inputs: model(inputs))
+    start_fn = start_fn or (lambda model, inputs: model.zero_state(jax.tree.leaves(inputs)[0].shape[:1]))
+    step_fn = step_fn or (lambda model, state, inputs: model.step(state, inputs))
     held = _on_host(state.averaged() if ema else state)
 
     def evaluated(function: Callable[..., Any], inputs: Any) -> Any:
@@ -87,31 +90,19 @@ def export(
         return apply(here, here.params, lambda model: function(model, inputs), training=False)[0]
 
     def stepped(carried: Any, inputs: Any) -> Any:
-        return evaluated(lambda model, inputs: (step_fn or _step)(model, carried, inputs), inputs)
+        return evaluated(lambda model, inputs: step_fn(model, carried, inputs), inputs)
 
     step = None
     if step_example is not None:
-        step = Step(step_example, lambda inputs: evaluated(start_fn or _start, inputs), stepped)
+        step = Step(step_example, lambda inputs: evaluated(start_fn, inputs), stepped)
     return export_program(
-        lambda inputs: evaluated(apply_fn or _call, inputs),
+        lambda inputs: evaluated(apply_fn, inputs),
         example,
         shapes=shapes,
         step=step,
         platforms=platforms,
         about=about,
     )
-
-
-def _call(model: Any, inputs: Any) -> Any:
-    return model(inputs)
-
-
-def _start(model: Any, inputs: Any) -> Any:
-    return model.zero_state(jax.tree.leaves(inputs)[0].shape[:1])
-
-
-def _step(model: Any, state: Any, inputs: Any) -> Any:
-    return model.step(state, inputs)
 
 
 def _on_host(state: TrainState) -> TrainState:

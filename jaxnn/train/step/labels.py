@@ -18,14 +18,9 @@ from jaxnn.train.step.step import Preprocess
 class LabelCheck:
     """Checks that the model has a logit for each label, and that targets of the package's other losses are valid.
 
-    It checks labels that preprocessing leaves as they are stored. Others, and those of your own loss functions, are not
-    checked: a label that is not a class then gives a loss of NaN.
-
-    Args:
-        state: As for `fit` and `evaluate`; only its shapes are kept.
-        loss_fn: As for `fit` and `evaluate`.
-        preprocess: As for `fit` and `evaluate`.
-        batch_size: As for `fit` and `evaluate`.
+    It checks labels that preprocessing does not change. Others, and those of your own loss functions, are not checked:
+    a label that is not a class then gives a loss of NaN. The arguments are those of `fit` and `evaluate`; of the state
+    only shapes are kept.
     """
 
     def __init__(self, state: TrainState, loss_fn: LossFn, preprocess: Preprocess | None, batch_size: int) -> None:
@@ -35,18 +30,14 @@ class LabelCheck:
         self._state = jax.tree.map(_shape, without_optimizer(state))
 
     def __call__(self, data: Any, name: str = "data", numbers: np.ndarray | None = None) -> None:
-        """Raises if a label is not a class, or if all labels are ignored.
+        """Raises if a label is not a class, with its position, or if all labels are ignored or cannot be found.
 
         Args:
-            data: A data set or a batch, a pytree of arrays; None is not checked.
+            data: A data set or a batch, a pytree of arrays that share their leading length.
             name: Its name in an error.
             numbers: The numbers of the examples in a batch.
-
-        Raises:
-            ValueError: If so, with the value and its position; if the labels cannot be found in the batch; or if the
-                data are not arrays of one leading length.
         """
-        if self._loss_fn is None or data is None:
+        if self._loss_fn is None:
             return
         batching.count(data, name)
         read = _read(self._loss_fn, data, strict=self._preprocess is None)
@@ -60,11 +51,11 @@ class LabelCheck:
 
     @property
     def knows(self) -> bool:
-        """Whether the loss function is one whose labels it can judge."""
+        """Whether it can check the labels of the loss function."""
         return self._loss_fn is not None
 
     def found(self, data: Any, numbers: np.ndarray | None = None) -> str:
-        """Describes the fault in the labels of data whose loss is not finite, as the loss function got them."""
+        """Describes the first wrong label, after preprocessing, of data whose loss is not finite; empty if none is."""
         if self._loss_fn is None:
             return ""
         made = data
@@ -79,7 +70,7 @@ class LabelCheck:
         return self._loss_fn.judge(jax.tree.map(np.asarray, read), outputs, numbers)
 
     def _traced(self, data: Any) -> tuple[Any, bool]:
-        """The shape of the model's outputs, and whether preprocessing leaves alone what decides about labels."""
+        """The shape of the model's outputs, and whether preprocessing leaves labels, lengths and masks unchanged."""
         some = jax.tree.map(lambda x: _shape(x, self._batch_size), data)
         traced = partial(_outputs, loss_fn=self._loss_fn, preprocess=self._preprocess)
         ((kept, outputs),) = jax.eval_shape(traced, self._state, some).items()
@@ -88,7 +79,7 @@ class LabelCheck:
 
 @partial(jax.jit, static_argnames=("loss_fn", "preprocess"))
 def _outputs(state: TrainState, batch: Any, loss_fn: Supervised, preprocess: Preprocess | None) -> dict[str, Any]:
-    """Traced alone, once, and never compiled: the name says whether the labels are those that are stored."""
+    """The outputs; their name says whether preprocessing keeps the labels. Traced once for shapes, never compiled."""
     made = batch if preprocess is None else preprocess(None, batch)
     outputs, _ = apply(state, state.params, lambda model: loss_fn.outputs(model, made), training=False)
     stored = _read(loss_fn, batch, strict=False)
@@ -97,7 +88,7 @@ def _outputs(state: TrainState, batch: Any, loss_fn: Supervised, preprocess: Pre
 
 
 def _read(loss_fn: Supervised, data: Any, *, strict: bool) -> Read | None:
-    """The arrays that decide about labels; None if only preprocessing knows the form of the data."""
+    """Labels, lengths and mask; None if they are found only after preprocessing."""
     try:
         return loss_fn.read(data)
     except ValueError:
@@ -112,7 +103,7 @@ def _shape(x: Any, length: int | None = None) -> jax.ShapeDtypeStruct:
 
 
 def _is_readable(labels: Any) -> bool:
-    """Whether the numbers are known here: not while tracing, nor on devices of another process."""
+    """Whether this process can read the values: not while tracing, nor on devices of another process."""
     if isinstance(labels, jax.core.Tracer):
         return False
     return not isinstance(labels, jax.Array) or labels.is_fully_addressable or labels.is_fully_replicated

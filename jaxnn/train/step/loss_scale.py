@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxnn.counts import check_count
 from jaxnn.kernels.accumulate import widened
 
-# Between them a scale moves: at 1 there is nothing left to lower, and far above 2^24 float32 itself would overflow.
+# Limits of a scale: 1 scales nothing, and far above 2^24 float32 itself would overflow.
 _LOWEST, _HIGHEST = 1.0, 2.0**24
 
 
@@ -113,14 +113,9 @@ Objective = Callable[[Any], tuple[jax.Array, Any]]
 
 
 def value_and_grad(objective: Objective, scale: LossScale | None) -> Callable[[Any], tuple[tuple[jax.Array, Any], Any]]:
-    """`jax.value_and_grad(objective, has_aux=True)`, the gradient taken of the scaled loss.
+    """`jax.value_and_grad(objective, has_aux=True)`, with the gradient taken of the scaled loss and divided afterwards.
 
-    Args:
-        objective: `(params) -> (loss, auxiliary)`.
-        scale: The loss scale; None for the plain gradient.
-
-    Returns:
-        `(params) -> ((loss, auxiliary), gradients)`, neither scaled; with a scale, gradients are float32 at least.
+    With a scale, gradients are float32 at least.
     """
     if scale is None:
         return jax.value_and_grad(objective, has_aux=True)
@@ -139,16 +134,10 @@ def value_and_grad(objective: Objective, scale: LossScale | None) -> Callable[[A
 
 
 def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
-    """The state and metrics after a step: what they were before, where the gradient overflowed.
+    """Keeps the state `before` a step whose gradient overflowed, and adjusts the loss scale; without one does nothing.
 
-    Args:
-        before: The `TrainState` that the step was given; without a loss scale nothing changes.
-        after: The state that it would return.
-        metrics: Its metrics, with `grad_norm`.
-
-    Returns:
-        The state and the metrics, `loss_scale` (that of this step) and `skipped` (0 or 1) added. `grad_norm` is 0 for a
-        step that was skipped and lowered the scale; without a lower scale it keeps its value.
+    The metrics get `loss_scale` (that of this step) and `skipped` (0 or 1). `grad_norm` becomes 0 for a step that was
+    skipped and lowered the scale; where no lower scale is left it keeps its value.
     """
     scale = before.loss_scale
     if scale is None:

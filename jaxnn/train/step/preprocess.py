@@ -28,8 +28,8 @@ def image_preprocess(
     training and evaluation can never be normalised differently.
 
     Args:
-        mean: :math:`\mu`, a number or one a channel, in units of the scaled pictures (0 to 1 for uint8).
-        std: :math:`\sigma`, likewise, positive.
+        mean: :math:`\mu`, a number or one per channel, in units of the scaled pictures (0 to 1 for uint8).
+        std: :math:`\sigma`, in the same form, positive.
         augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
         inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
             where `losses.classification` finds its inputs unless given; a batch may also be the images alone.
@@ -38,7 +38,7 @@ def image_preprocess(
         `(key, batch) -> batch`, the same batch with other images.
 
     Raises:
-        ValueError: If `std` is not positive, or, while tracing, if the batch does not say which part is the images.
+        ValueError: If `std` is not positive, or, while tracing, if the images cannot be found in the batch.
 
     Example:
         >>> import jax.numpy as jnp

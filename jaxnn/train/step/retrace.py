@@ -1,4 +1,4 @@
-"""A warning where a compiled function is compiled again, with the argument that made it so."""
+"""A warning when a compiled function is compiled again, which names the argument that changed."""
 
 import inspect
 import warnings
@@ -27,20 +27,20 @@ class _Counter:
             cls.number += 1
 
 
-# Should JAX rename its event, nothing is counted and nobody is warned.
+# If JAX renames its event, nothing is counted and no warning is given.
 jax.monitoring.register_event_duration_secs_listener(_Counter.listen)
 
 
 def compilations() -> int:
-    """How many programs this process compiled so far: two reads of it around a call say whether that one did."""
+    """How many programs this process has compiled: if the number grows during a call, the call compiled."""
     return _Counter.number
 
 
 class Watch:
     """Records what a function was compiled for, and warns where it is compiled for something else.
 
-    Another structure of the arguments, or other shapes in the first of them (the state: another model), is another use
-    of the function and no reason to warn. It warns once.
+    It does not warn if the arguments have another structure, or the first one (the state) other shapes: that is another
+    model. It warns once.
 
     Args:
         function: The function, whose parameters name what changed.
@@ -66,7 +66,7 @@ class Watch:
         self._warned = False
 
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Takes note of the arguments of a call that compiled, and warns where they differ from those before."""
+        """Records the arguments of a call that compiled, and warns if they differ from those before."""
         self.first = False
         if self._warned:
             return
@@ -94,7 +94,7 @@ class Watch:
 
 
 class _Kind(NamedTuple):
-    """Properties of an array that a program is compiled for: JAX compiles anew where one of these changes."""
+    """Properties of an array for which JAX compiles: if one changes, it compiles again."""
 
     shape: tuple[int, ...]
     dtype: Any

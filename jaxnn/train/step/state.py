@@ -42,7 +42,7 @@ class TrainState:
         key: The random key that everything in training follows from. It never changes: step `t` draws from
             `jax.random.fold_in(key, t)`.
         step: How many steps were taken, int32 `()`.
-        graphdef: What an NNX module is apart from its arrays; None for a functional model.
+        graphdef: The structure of an NNX module without its arrays; None for a functional model.
         tx: The Optax transformation.
         loss_scale: The scale of the loss where gradients are float16; None for none.
         frozen: The parameters that are not trained, of the structure of `params` with None where one is trained; None
@@ -119,7 +119,7 @@ def create_state(
             Loss functions then receive that pytree instead of the module.
         tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
         key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
-        loss_scale: That of `train.precision("float16")`, which the steps then use and adjust; None for none.
+        loss_scale: The loss scale of `train.precision("float16")`, which steps use and adjust; None for none.
         wrt: Which parameters to train; all by default. A `flax.nnx` filter for a module, for example
             `nnx.PathContains("head")`, `nnx.Not(nnx.PathContains("embed"))` or `nnx.LoRAParam`; for a functional model
             a tree of bools of the parameters' structure (a bool may stand for a whole part), or a function from

@@ -89,7 +89,7 @@ def make_step(
         >>> float(metrics["loss"]), int(state.step)
         (5.0, 1)
     """
-    batching.check_full(None, reduction)
+    batching.check_reduction(reduction)
     check_loss_fn(loss_fn)
     check_function("penalty", penalty, "(params) -> ()", "take train.losses.l2(...) for one")
     check_function("preprocess", preprocess, "(key, batch) -> batch", "take both; key is None in evaluation")
@@ -103,7 +103,7 @@ def make_step(
         n = batching.count(batch, "batch")
         if weights is not None and jnp.shape(weights) != (n,):
             raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
-        batching.check_full(weights, reduction)
+        batching.check_reduction(reduction, weights)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
             try:
@@ -113,44 +113,9 @@ def make_step(
                     error.add_note("The batch holds uint8; preprocess=train.image_preprocess() makes floats of it.")
                 raise
 
-        def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-            (losses, extra), variables = apply(state, params, loss_of, training=True)
-            if reduction == "batch":
-                metrics = batching.whole_batch(losses, extra, batch)
-            else:
-                values, counted = batching.per_example(losses, extra, batch)
-                count = batching.both(weights, counted)
-                metrics = batching.weighted_means(values, count)
-                metrics["examples"] = jnp.float32(n) if count is None else jnp.sum(count).astype(jnp.float32)
-            total = metrics["loss"]
-            if penalty is not None:
-                metrics["penalty"] = _scalar(penalty(params), total.dtype)
-                total = total + metrics["penalty"]
-            return total, (metrics, variables)
-
-        def ascent_of(params: Any) -> tuple[Any, Any]:
-            """Values and gradient, and what Optax takes for one: of complex parameters the conjugate, which ascends."""
-            found = value_and_grad(objective, state.loss_scale)(params)
-            return found, jax.tree.map(jnp.conj, found[1])
-
-        ((value, (metrics, variables)), grads), ascent = ascent_of(state.params)
-
-        def value_of(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
-            return objective(params)[0]  # line searches of Optax refuse what their value_fn does not name
-
-        # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = _update_of(state.tx)(
-                ascent,
-                state.opt_state,
-                state.params,
-                value=value,
-                grad=grads,
-                value_fn=value_of,
-                obj_fn=value_of,
-                grad_fn=lambda params, _: ascent_of(params)[1],
-            )
-            params = optax.apply_updates(state.params, updates)
+        objective = _objective(state, loss_of, penalty, reduction, batch, weights)
+        (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
+        params, updates, opt_state = _updated(state, objective, value, grads)
         opt_state = _like_before(opt_state, state.opt_state)
         decay = state.ema_decay
         average = None if decay is None else ema.update(state.ema, params, decay, state.step)
@@ -172,9 +137,64 @@ def make_step(
     return step
 
 
+def _objective(
+    state: TrainState,
+    loss_of: Callable[[Any], tuple[jax.Array, Metrics]],
+    penalty: Penalty | None,
+    reduction: Reduction,
+    batch: Any,
+    weights: jax.Array | None,
+) -> Callable[[Any], tuple[jax.Array, tuple[Metrics, Any]]]:
+    """Returns what a step minimises, `(params) -> (loss (), (metrics, variables))`."""
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        (losses, extra), variables = apply(state, params, loss_of, training=True)
+        if reduction == "batch":
+            metrics = batching.whole_batch(losses, extra, batch)
+        else:
+            values, counted = batching.per_example(losses, extra, batch)
+            count = batching.both(weights, counted)
+            metrics = batching.weighted_means(values, count)
+            examples = batching.count(batch, "batch") if count is None else jnp.sum(count)
+            metrics["examples"] = jnp.asarray(examples, jnp.float32)
+        total = metrics["loss"]
+        if penalty is not None:
+            metrics["penalty"] = _scalar(penalty(params), total.dtype)
+            total = total + metrics["penalty"]
+        return total, (metrics, variables)
+
+    return objective
+
+
+def _updated(
+    state: TrainState, objective: Callable[[Any], tuple[jax.Array, Any]], value: jax.Array, grads: Any
+) -> tuple[Any, Any, Any]:
+    """The parameters after an update of the optimiser, the update, and the optimiser's new state."""
+
+    def value_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> jax.Array:
+        return objective(params)[0]  # line searches of Optax refuse what their value_fn does not name
+
+    def ascent(grads: Any) -> Any:
+        return jax.tree.map(jnp.conj, grads)  # of complex parameters Optax takes the conjugate of JAX's gradient
+
+    # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = _update_of(state.tx)(
+            ascent(grads),
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=value_fn,
+            obj_fn=value_fn,
+            grad_fn=lambda params, _: ascent(value_and_grad(objective, state.loss_scale)(params)[1]),
+        )
+        return optax.apply_updates(state.params, updates), updates, opt_state
+
+
 def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
     """The optimiser's `update` with `value` and the like for what takes them."""
-    # MultiSteps passes them on to the optimiser inside; what Optax makes of it drops them.
+    # MultiSteps passes them to the optimiser inside; Optax's wrapper would drop them.
     update = tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
     parameters = inspect.signature(update).parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in parameters):

@@ -1,4 +1,4 @@
-"""Which parameters are trained: splitting a tree of parameters in two that have None where the other has arrays."""
+"""Which parameters are trained: a tree of parameters split in two, each with None where the other has arrays."""
 
 from collections.abc import Callable
 from typing import Any
