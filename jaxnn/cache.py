@@ -7,6 +7,9 @@ from pathlib import Path
 def user_cache() -> Path:
     """Returns `$XDG_CACHE_HOME/jaxnn` or `~/.cache/jaxnn`; the folder need not exist yet.
 
+    Raises:
+        FileNotFoundError: If there is neither, as where a container runs for a user without a home folder.
+
     References:
         XDG Base Directory Specification, which says to ignore a relative `XDG_CACHE_HOME`.
 
@@ -15,4 +18,12 @@ def user_cache() -> Path:
         'jaxnn'
     """
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "jaxnn"
+    return (shared if shared.is_absolute() else home() / ".cache") / "jaxnn"
+
+
+def home() -> Path:
+    """Returns the user's home folder; raises `FileNotFoundError` if there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise FileNotFoundError("HOME: expected the path of a home folder, got none; set HOME.") from None

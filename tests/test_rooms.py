@@ -5,6 +5,7 @@
 
 import ast
 import graphlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_what_rooms_never_import():
         if room(module).startswith(start) and any(f"{name}.".startswith(f"{one}.") for one in never)
     ]
     assert found == []
+
+
+def test_the_engine_of_recurrent_layers_knows_no_cell():
+    """A file of the engine that is not named for a cell imports none, from the kernels neither."""
+    engine, cell = "jaxnn.functional.recurrent.", re.compile("lstm|gru|rnn|lru", re.IGNORECASE)
+    files = [module for module in FILES if module.startswith(engine) and not cell.search(module.removeprefix(engine))]
+    assert [(module, name) for module in files for name in IMPORTS[module] if cell.search(name)] == []
 
 
 def main() -> None:

@@ -34,6 +34,9 @@ Function = Callable[..., tuple[jax.Array, ...]]
 LAYER, RESULTS = 6, 3
 """Number of arrays of a layer, and of results."""
 
+CELL = LSTM
+"""The cell that the library computes."""
+
 ROUNDED = (None, "default", "fastest", "bfloat16", "high", "bfloat16_3x", "tensorfloat32", "TF32_TF32_F32")
 """Values of `jax.default_matmul_precision` that allow TF32; with all others products are in float32."""
 
@@ -44,16 +47,15 @@ class _Weights(NamedTuple):
     b: jax.Array
 
 
-def lstm(
-    xs: jax.Array, h: jax.Array, c: jax.Array, weights: Weights, lengths: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Runs an LSTM over sequences, in programs for NVIDIA GPUs.
+def run(
+    xs: jax.Array, state: tuple[jax.Array, ...], weights: Weights, lengths: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Runs `CELL` over sequences, in programs for NVIDIA GPUs.
 
     Args:
         xs: `(batch, time, features)`, float32.
-        h: The initial output `(batch, hidden)`.
-        c: The initial cell state `(batch, hidden)`.
-        weights: Those of `kernels.lstm.LSTM`.
+        state: The initial `h` and `c`, `(batch, hidden)` each.
+        weights: Those of `CELL`.
         lengths: Integers `(batch,)`, int32, each at least 1 and at most `time`.
 
     Returns:
@@ -62,11 +64,11 @@ def lstm(
     Raises:
         NotServedError: If the program is lowered for another platform.
     """
-    arrays: Arrays = (lengths, xs, h, c, weights.w_x, weights.w_h, weights.b)
+    arrays: Arrays = (lengths, xs, *state, weights.w_x, weights.w_h, weights.b)
     for like in arrays:
         arrays = [varying_as(like, array) for array in arrays]
     ys, h, c, _ = forward_p.bind(*arrays, precision=default_precision())
-    return ys, h, c
+    return ys, (h, c)
 
 
 # By cuDNN, which has two biases for each gate; the second one is zero.
@@ -123,7 +125,7 @@ def values(lengths: jax.Array, *arrays: jax.Array, precision: str | None) -> tup
     with settled(arrays, precision or default_precision()):
         inside = jnp.arange(xs.shape[1], dtype=jnp.int32)[:, None] < lengths[None]
         run = Run(_Weights(*weights), (h, c), None, jnp.moveaxis(xs, 1, 0), Masks(inside))
-        ys, (h, c) = recurrence(LSTM, False, run)
+        ys, (h, c) = recurrence(CELL, False, run)
         return jnp.moveaxis(ys, 0, 1), h, c
 
 

@@ -56,13 +56,12 @@ def works() -> bool:
     if processor is None or not sys.executable:
         return False
     name = hashlib.sha256(f"{jaxlib_version} {processor} {Path(__file__).read_text()}".encode()).hexdigest()[:16]
-    note = user_cache() / f"onednn-{jaxlib_version}-{name}.json"
-    try:
-        return bool(json.loads(note.read_text())["works"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    file = f"onednn-{jaxlib_version}-{name}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads((user_cache() / file).read_text())["works"])
     answer = _tried()
     with contextlib.suppress(OSError):  # the next process asks again
+        note = user_cache() / file
         note.parent.mkdir(parents=True, exist_ok=True)
         with replacing(note) as beside:
             beside.write_text(json.dumps({"works": answer, "jaxlib": jaxlib_version, "processor": processor[:200]}))

@@ -88,6 +88,8 @@ def check_shapes(cell: Cell, params: Tree, x: jax.Array) -> None:
         hash(cell)
     except TypeError as error:
         raise AssertionError(f"cell: expected a hashable value, got {error}; put arrays into params") from None
+    if cell.advance is not None and cell.project is None:
+        raise AssertionError("cell.advance: expected cell.project beside it, got none; alone it is never called")
     none: Tree = jax.eval_shape(lambda: cell.zero_state(params, (), x.dtype))
     for batch in ((), x.shape[:1], (*x.shape[:1], 1)):
         like = jax.eval_shape(lambda batch=batch: cell.zero_state(params, batch, x.dtype))

@@ -1,11 +1,13 @@
 """Checks of a recurrent cell: shapes, purity, the optional parts, time, and every algorithm."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn import keys
 from jaxnn.functional.recurrent import Cell
 from jaxnn.testing.cell_checks import CHECKS, Subject, check_shapes
 from jaxnn.testing.floating import as_array
@@ -99,9 +101,29 @@ def assert_cell(
             f"x: expected floats (batch, time, *features) with {axes} axes for feature_axes={cell.feature_axes}, at "
             f"least 2 sequences of at least 4 steps, got {values.dtype} {values.shape}"
         )
+    cell, state = _without_keys(cell, params, values.dtype, state)
     with jax.default_matmul_precision("highest"):
         # Shapes first, whichever checks are chosen: the other checks would fail with another message.
         check_shapes(cell, params, values)
         subject = Subject(cell, params, values, state, reduction, roundings, seed)
         for check in parts if checks is None else checks:
             CHECKS[check](subject)
+
+
+def _without_keys(cell: Cell, params: Tree, dtype: Any, state: Tree | None) -> tuple[Cell, Tree | None]:
+    """The cell, and a state of it, with the data of random keys instead of the keys, which NumPy cannot hold."""
+    start = cell.zero_state(params, (), dtype)
+    if not any(map(keys.is_key, jax.tree.leaves(start))):
+        return cell, state
+    data, typed = partial(jax.tree.map, keys.data_of), partial(jax.tree.map, keys.with_data, start)
+
+    def advance(params: Tree, state: Tree, g: Tree) -> Tree:
+        return data(cell.advance(params, typed(state), g))  # type: ignore[misc]
+
+    plain = cell._replace(
+        zero_state=lambda *args: data(cell.zero_state(*args)),
+        step=lambda params, state, x: data(cell.step(params, typed(state), x)),
+        output=lambda params, state: cell.output(params, typed(state)),
+        advance=cell.advance and advance,
+    )
+    return plain, data(state)

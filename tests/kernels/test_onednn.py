@@ -1,6 +1,7 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
 import subprocess
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,25 @@ def test_a_release_that_fails_in_its_own_process_is_not_called_and_asked_once(en
     onednn.works.cache_clear()
     assert not onednn.works()
     assert len(asked) == 1
+    monkeypatch.undo()
+    onednn.works.cache_clear()
+
+
+@pytest.mark.parametrize("home", ["none", "a file"])
+def test_an_answer_that_cannot_be_kept_is_used(home, monkeypatch, tmp_path):
+    """Containers run for users without a home folder, or with one that cannot be written."""
+
+    def found(_):
+        if home == "none":
+            raise RuntimeError
+        return tmp_path / "home"
+
+    (tmp_path / "home").touch()
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(found))
+    monkeypatch.setattr(onednn, "_tried", lambda: True)
+    onednn.works.cache_clear()
+    assert onednn.works()
     monkeypatch.undo()
     onednn.works.cache_clear()
 

@@ -148,12 +148,15 @@ class TestRightCellsRaiseNoFalseAlarm:
         params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, X))
         testing.assert_cell(cell, params, x, checks=["step", "batch", "algorithms"])
 
-    def test_with_complex_numbers_and_a_counter_in_the_state(self):
+    def test_with_complex_numbers_a_counter_and_random_keys_in_the_state(self):
         def zero_state(decay, batch, dtype):
-            return jnp.zeros((*batch, 2), decay.dtype), jnp.zeros(batch, jnp.int32)
+            return jnp.zeros((*batch, 2), decay.dtype), jnp.zeros(batch, jnp.int32), rows(jax.random.key(0), batch)
 
         def step(decay, state, x):
-            return rows(decay, x.shape[:-1]) * state[0] + x.astype(decay.dtype), state[1] + 1
+            moving, count, key = state
+            drawn = jax.vmap(lambda key: jax.random.normal(key, x.shape[-1:]))(key.ravel()).reshape(x.shape)
+            key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(key.ravel()).reshape(key.shape)
+            return rows(decay, x.shape[:-1]) * moving + (x + drawn).astype(decay.dtype), count + 1, key
 
         cell = F.Cell(zero_state, step, lambda decay, state: jnp.real(state[0]))
         decay = jnp.array([0.5 + 0.5j, -0.3j], jnp.complex64)
@@ -220,6 +223,7 @@ class TestOfStepsAndStates:
             ),
             ({"zero_state": counts_sequences}, "cell.zero_state: over the batch"),
             ({"output": without_batch}, r"cell.output: expected arrays \(\*batch, ...\) .* \(3,\), got shape \(\)"),
+            ({"advance": linear_advance}, "cell.advance: expected cell.project beside it, got none"),
             ({"step": draws}, "cell.step: traced twice with the same arguments it returns other numbers"),
         ],
     )

@@ -89,7 +89,14 @@ def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
         )
 
     def broadcast(part: Any, state: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(jnp.asarray(part).astype(widened(state).dtype), (xs.shape[0], *state.shape))
+        shape = xs.shape[0], *state.shape
+        try:
+            return jnp.broadcast_to(jnp.asarray(part).astype(widened(state).dtype), shape)
+        except ValueError:
+            raise ValueError(
+                f"cell.affine: expected arrays that broadcast to the state, with time first {shape}, got shape "
+                f"{jnp.shape(part)}"
+            ) from None
 
     a, b = (jax.tree.map(broadcast, part, task.state) for part in parts)
     return a, b

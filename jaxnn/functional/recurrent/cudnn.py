@@ -12,7 +12,6 @@ from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import cudnn as kernel
 from jaxnn.kernels import cudnn_trial
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.lstm import LSTM
 from jaxnn.kernels.masks import choose
 from jaxnn.kernels.settings import is_plain
 
@@ -20,7 +19,7 @@ from jaxnn.kernels.settings import is_plain
 def check(cell: Cell, task: Task) -> Any:
     """Returns the weights; raises `NotServedError` if "cudnn" does not serve."""
     known_cell, weights = (None, None) if cell.fused is None else cell.fused(task.params)
-    if known_cell is not LSTM or cell.output is not first_leaf:
+    if known_cell is not kernel.CELL or cell.output is not first_leaf:
         raise NotServedError("no support for this cell, only for an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
         raise NotServedError(f"no support for {', '.join(sorted(other))}, only for float32")
@@ -49,20 +48,19 @@ def _run(
     """Moves the steps that count to the front of each sequence, in forward order, and runs them."""
     if reverse:
         xs, inside = jnp.flip(xs, 0), None if inside is None else jnp.flip(inside, 0)
-    h, c = state
     if inside is None:
-        lengths = jnp.full(len(h), len(xs), jnp.int32)
-        ys, h, c = kernel.lstm(jnp.moveaxis(xs, 1, 0), h, c, weights, lengths)
+        lengths = jnp.full(xs.shape[1], len(xs), jnp.int32)
+        ys, state = kernel.run(jnp.moveaxis(xs, 1, 0), state, weights, lengths)
         ys = jnp.moveaxis(ys, 0, 1)
     else:
         lengths = jnp.sum(inside, axis=0, dtype=jnp.int32)
         order = jnp.argsort(~inside, axis=0, stable=True)
         # cuDNN refuses sequences without a step, so these run one, whose results are dropped.
         some = jnp.maximum(lengths, jnp.ones_like(lengths))
-        ys, *new = kernel.lstm(jnp.moveaxis(_taken(xs, order), 1, 0), h, c, weights, some)
+        ys, new = kernel.run(jnp.moveaxis(_taken(xs, order), 1, 0), state, weights, some)
         ys = _taken(jnp.moveaxis(ys, 0, 1), jnp.argsort(order, axis=0))
-        h, c = choose(lengths > 0, new, [h, c])
-    return jnp.flip(ys, 0) if reverse else ys, (h, c)
+        state = choose(lengths > 0, new, state)
+    return jnp.flip(ys, 0) if reverse else ys, state
 
 
 def _taken(array: jax.Array, steps: jax.Array) -> jax.Array:

@@ -22,9 +22,9 @@ def environment() -> dict[str, Any]:
     Returns:
         Values that JSON can hold: `versions`, `platform` (the operating system), `backend`, `devices` (the number of
         each kind, over all processes), `processes`, `compiler_options` (those of
-        `train.step.compiler_options`), `settings` (environment variables that change JAX), and
-        `git`: the commit of the working directory's checkout and whether tracked files differ from it; None
-        outside a checkout or without git.
+        `train.step.compiler_options`, which hold where a step is given none), `settings` (environment variables that
+        change JAX), and `git`: the commit of the working directory's checkout and whether tracked files differ from
+        it; None outside a checkout or without git.
 
     Example:
         >>> from jaxnn.train.run.environment import environment

@@ -298,6 +298,15 @@ REFUSED = {
         ),
         r"cell\.affine: expected \(a, b\), each a tree like the state",
     ),
+    "other shapes": (
+        lambda: R.recurrent(
+            DECAY._replace(affine=lambda params, x: (jnp.ones(2), x)),
+            {"decay": jnp.ones(3), "start": jnp.ones(3)},
+            jnp.ones((2, 5, 3)),
+            algorithm="associative",
+        ),
+        r"cell\.affine: expected arrays that broadcast to the state, with time first \(5, 2, 3\), got shape \(2,\)",
+    ),
 }
 
 
