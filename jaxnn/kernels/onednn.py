@@ -30,6 +30,9 @@ from jaxnn.processor import facts, features
 PATIENCE = 120.0
 """Seconds until the process that tries oneDNN is ended."""
 
+MOST_PADDING = 4
+"""Largest padding with which oneDNN's depthwise kernels for AVX2 serve; those for AVX-512 take 6."""
+
 
 def available() -> bool:
     """Whether programs that are compiled now may call oneDNN."""
@@ -37,16 +40,33 @@ def available() -> bool:
     return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and works()
 
 
-def knows(kind: str, dtype: Any, geometry: ConvGeometry, window: Sizes, places: Sizes) -> bool:
+def knows(kind: str, dtype: Any, geometry: ConvGeometry, kernel: tuple[int, ...], places: Sizes) -> bool:
     """Whether oneDNN computes a pass, "conv", "conv_dx" or "conv_dw", of a convolution with outputs of size `places`.
 
     Not where an axis with a stride has one output: oneDNN reads beside its arrays there if there is one input channel
     (jaxlib 0.10.2 and 0.12, AVX-512).
+
+    Not where a window may see padding alone, nor where each group has one output, except over two axes with little
+    padding. There oneDNN may have no direct kernel and multiply matrices, in loops inside parallel loops; the thread
+    pool of XLA then frees memory twice, which ends the process sooner or later (jaxlib 0.10.2). With AVX2 so do all
+    depthwise convolutions over one or three axes, and a 3x3 with a dilation of 6.
     """
+    *window, _, outputs = kernel
+    reach = [d * (k - 1) for d, k in zip(geometry.dilation, window, strict=True)]
     # The gradient of a kernel is a convolution whose outputs are the taps, a dilation apart.
-    out, stride = (window, geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
+    out, stride = (tuple(window), geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
     fits = dtype == np.float32 and 1 <= len(stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
-    return fits and all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True))
+    if not fits or not all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True)):
+        return False
+    if kind == "conv_dw":  # whose input is padded before
+        padding = [0]
+    elif kind == "conv_dx":
+        padding = [r - amount for r, pair in zip(reach, geometry.padding, strict=True) for amount in pair]
+    else:
+        padding = [amount for pair in geometry.padding for amount in pair]
+        if any(max(pair) > r for r, pair in zip(reach, geometry.padding, strict=True)):
+            return False
+    return outputs != geometry.groups or geometry.groups == 1 or (len(stride) == 2 and max(padding) <= MOST_PADDING)
 
 
 @functools.cache
