@@ -69,7 +69,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     geometry = ConvGeometry((layer.stride,) * n, layer.padding, (1,) * n, layer.groups)
     *window, inputs, outputs = layer.window
     places = geometry.window(tuple(window)).out(layer.x[1:-1])
-    library = onednn.knows(kind, np.float32, geometry, tuple(window), places) and onednn.available()
+    library = onednn.knows(kind, np.float32, geometry, layer.window, places) and onednn.available()
     work = Work(
         kind,
         "float32",

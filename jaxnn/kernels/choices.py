@@ -33,7 +33,7 @@ class Work:
         stride: Stride along each spatial axis.
         groups: Number of feature groups.
         eigen: Whether Eigen computes XLA's convolutions, and not YNNPACK.
-        onednn: Whether oneDNN may be called.
+        onednn: Whether oneDNN may be called, as `JAXNN_ONEDNN=1` allows.
     """
 
     kind: Pass

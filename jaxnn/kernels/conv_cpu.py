@@ -115,7 +115,7 @@ def _how(
         stride=geometry.stride,
         groups=geometry.groups,
         eigen=alone and convolutions_by_eigen(),
-        onednn=alone and onednn.knows(kind, array.dtype, geometry, tuple(window), places),
+        onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )
     # Only matrix products are sharded well in every case, over a batch that they sum over and over members.
     if program == "sharded" and (members or kind == "conv_dw") and not work.by_channel and not many(work.window):

@@ -1,10 +1,11 @@
 """The forward convolution of oneDNN, a library of direct convolutions inside XLA:CPU on x86.
 
 It needs no copies to other layouts, uses all threads, and is equally efficient for large and small windows. XLA calls
-it by a custom call whose format may change in any release, and a wrong format crashes the process. So each release of
-jaxlib is tried once on each processor, in a separate process (`works`), and the result is kept in the user's cache
-folder. A compiled program with such a call cannot be written to a file, so exported programs, and programs made with a
-persistent compilation cache, do not use it. Neither does any program with `JAXNN_ONEDNN=0` in the environment.
+it by an undocumented custom call, which for some geometries gave wrong results or crashed the process (`knows` excludes
+all that were found). So it is only called with `JAXNN_ONEDNN=1` in the environment. The format of the call may change in any release, and a wrong format crashes the
+process too, so each release of jaxlib is tried once on each processor, in a separate process (`works`), and the result
+is kept in the user's cache folder. A compiled program with such a call cannot be written to a file, so exported
+programs, and programs made with a persistent compilation cache, do not use it.
 """
 
 import contextlib
@@ -30,23 +31,43 @@ from jaxnn.processor import facts, features
 PATIENCE = 120.0
 """Time limit in seconds of the process that tries oneDNN."""
 
+MOST_PADDING = 4
+"""Largest padding with which oneDNN's depthwise kernels for AVX2 serve; those for AVX-512 take 6."""
+
 
 def available() -> bool:
     """Whether programs that are compiled now may call oneDNN."""
     kept = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    return not kept and os.environ.get("JAXNN_ONEDNN", "1") != "0" and works()
+    return not kept and os.environ.get("JAXNN_ONEDNN") == "1" and works()
 
 
-def knows(kind: str, dtype: Any, geometry: ConvGeometry, window: Sizes, places: Sizes) -> bool:
+def knows(kind: str, dtype: Any, geometry: ConvGeometry, kernel: tuple[int, ...], places: Sizes) -> bool:
     """Whether oneDNN computes a pass, "conv", "conv_dx" or "conv_dw", of a convolution with outputs of size `places`.
 
     False if a strided axis has one output: with one input channel oneDNN then reads out of bounds (jaxlib 0.10.2 and
     0.12, AVX-512).
+
+    False if a window may see only padding, and if each group has one output, except over two axes with little padding.
+    oneDNN may have no direct kernel there and multiply matrices, in parallel loops inside parallel loops. XLA's thread
+    pool then frees memory twice, which ends the process sooner or later (jaxlib 0.10.2). With AVX2 this happens for
+    all depthwise convolutions over one or three axes, and for a 3x3 with a dilation of 6.
     """
+    *window, _, outputs = kernel
+    reach = [d * (k - 1) for d, k in zip(geometry.dilation, window, strict=True)]
     # The gradient of a kernel is a convolution whose outputs are the taps, a dilation apart.
-    out, stride = (window, geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
+    out, stride = (tuple(window), geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
     fits = dtype == np.float32 and 1 <= len(stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
-    return fits and all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True))
+    if not fits or not all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True)):
+        return False
+    if kind == "conv_dw":  # whose input is padded before
+        padding = [0]
+    elif kind == "conv_dx":
+        padding = [r - amount for r, pair in zip(reach, geometry.padding, strict=True) for amount in pair]
+    else:
+        padding = [amount for pair in geometry.padding for amount in pair]
+        if any(max(pair) > r for r, pair in zip(reach, geometry.padding, strict=True)):
+            return False
+    return outputs != geometry.groups or geometry.groups == 1 or (len(stride) == 2 and max(padding) <= MOST_PADDING)
 
 
 @functools.cache

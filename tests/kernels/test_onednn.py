@@ -1,6 +1,8 @@
 """Convolution by oneDNN: the same numbers as `jax.lax`, and called only where a program may call it."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -28,11 +30,12 @@ def _without_a_persistent_cache():
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
     try:
-        if not onednn.available():
-            pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAXNN_ONEDNN", "1")
             patch.setattr(choices, "SMALL", 0)
             patch.setattr(choices, "SMALL_DW", 0)
+            if not onednn.available():
+                pytest.skip("XLA brings no oneDNN here that is known: another processor, system or release of jaxlib")
             yield
     finally:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -65,11 +68,15 @@ def transposes(function):
 
 def by_onednn(geometry, x, kernel, g):
     """The convolution and its two transposes, each where oneDNN computes it."""
-    window = kernel.shape[:-2]
-    knows = {kind: onednn.knows(kind, x.dtype, geometry, window, g.shape[1:-1]) for kind in ("conv", "conv_dw")}
-    y = onednn.conv(x, kernel, geometry) if knows["conv"] else None
-    dx = canonical.conv_dx(onednn.conv, g, kernel, x.shape[1:-1], geometry) if set(geometry.stride) == {1} else None
-    return y, dx, canonical.conv_dw(onednn.conv, x, g, window, geometry) if knows["conv_dw"] else None
+    spatial, window, places = x.shape[1:-1], kernel.shape[:-2], g.shape[1:-1]
+
+    def computes(kind):
+        return onednn.knows(kind, x.dtype, geometry, kernel.shape, places)
+
+    y = onednn.conv(x, kernel, geometry) if computes("conv") else None
+    strided = set(geometry.stride) != {1}
+    dx = None if strided or not computes("conv_dx") else canonical.conv_dx(onednn.conv, g, kernel, spatial, geometry)
+    return y, dx, canonical.conv_dw(onednn.conv, x, g, window, geometry) if computes("conv_dw") else None
 
 
 def check(geometry, spatial, window, channels, batch):
@@ -201,15 +208,47 @@ def test_it_is_called_only_where_a_program_may_call_it(monkeypatch):
         assert not calls()
     assert not calls(geometry=ConvGeometry((1, 1), ((-1, 1), (1, 1)), (1, 1)))
     assert not calls(x[:, :, :3], kernel, ConvGeometry((1, 2), ((0, 0), (0, 0)), (1, 1)))  # one output along the stride
+    assert not calls(geometry=ConvGeometry((1, 1), ((3, 1), (1, 1)), (1, 1)))  # a window that sees padding alone
     jax.config.update("jax_compilation_cache_dir", "cache")
     assert not calls()
     jax.config.update("jax_compilation_cache_dir", None)
     assert calls() == 1
-    monkeypatch.setenv("JAXNN_ONEDNN", "0")
+    monkeypatch.delenv("JAXNN_ONEDNN")
     assert not calls()
     monkeypatch.undo()
     monkeypatch.setattr(onednn, "works", lambda: False)
     assert not calls()
+
+
+def run_case(geometry, spatial, window, channels):
+    arguments = arrays(geometry, spatial, window, channels)
+    jax.block_until_ready(jax.jit(lambda *operands: by_onednn(geometry, *operands))(*arguments))
+
+
+# Where oneDNN has no direct kernel it multiplies matrices in nested loops: that ended the process with a dilated
+# depthwise 3x3. Which kernels it has depends on the processor.
+CROWDED = [
+    (ConvGeometry((1, 1), ((6, 6), (6, 6)), (6, 6), 32), (28, 28), (3, 3), (32, 32)),
+    (ConvGeometry((1, 1), ((0, 0), (0, 0)), (1, 1), 32), (14, 14), (7, 7), (32, 32)),  # the gradient pads 6
+    (ConvGeometry((1, 1), ((4, 4), (4, 4)), (1, 1), 32), (14, 14), (9, 9), (32, 32)),
+    (ConvGeometry((8,), ((8, 0),), (3,), 32), (19,), (5,), (32, 32)),
+    (ConvGeometry((1,), ((1, 1),), (1,), 8), (12,), (3,), (8, 8)),
+    (ConvGeometry((1, 1, 1), ((1, 1),) * 3, (1, 1, 1), 8), (6, 6, 6), (3, 3, 3), (8, 8)),
+    (ConvGeometry((1, 1, 1), ((1, 1),) * 3, (1, 1, 1), 8), (6, 6, 6), (3, 3, 3), (32, 8)),
+]
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "ALL"])
+def test_it_is_called_only_where_it_has_a_direct_kernel(instructions):
+    code = "from tests.kernels.test_onednn import CROWDED, run_case\nfor case in CROWDED: run_case(*case)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment |= {"ONEDNN_MAX_CPU_ISA": instructions, "ONEDNN_VERBOSE": "1", "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(Path(onednn.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    calls = [line for line in done.stdout.splitlines() if ",exec,cpu,convolution," in line]
+    assert calls
+    assert not [line for line in calls if "gemm" in line or "ref" in line]
 
 
 @pytest.mark.parametrize("ends", ["import os; os.abort()", "raise SystemExit(1)"], ids=["crash", "wrong values"])
