@@ -1,11 +1,12 @@
 """The forward convolution of oneDNN, a library of direct convolutions inside XLA:CPU on x86.
 
 It needs no copies to other layouts, uses all threads, and is equally efficient for large and small windows. XLA calls
-it by an undocumented custom call, which for some geometries gave wrong results or crashed the process (`knows` excludes
-all that were found). So it is only called with `JAXNN_ONEDNN=1` in the environment. The format of the call may change in any release, and a wrong format crashes the
-process too, so each release of jaxlib is tried once on each processor, in a separate process (`works`), and the result
-is kept in the user's cache folder. A compiled program with such a call cannot be written to a file, so exported
-programs, and programs made with a persistent compilation cache, do not use it.
+it by an undocumented custom call, which for some geometries gave wrong results or crashed the process (`knows`
+excludes all that were found). So it is only called with `JAXNN_ONEDNN=1` in the environment. The format of the call
+may change in any release, and a wrong format crashes the process too, so each release of jaxlib is tried once on each
+processor, in a separate process (`works`), and the result is kept in the user's cache folder. A compiled program with
+such a call cannot be written to a file, so exported programs, and programs made with a persistent compilation cache,
+do not use it.
 """
 
 import contextlib
