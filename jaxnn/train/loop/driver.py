@@ -123,9 +123,10 @@ def drive(
     display, sinks = display or Progress(0, enabled=False), check_sinks(sinks)
     position, saver, stopped = Position(), None, False
     with ExitStack() as stack:
-        claim(run, after, stack, resumes=checkpoints is not None and checkpoints.resume)
         if checkpoints is not None:
             saver = stack.enter_context(Saver(checkpoints, identity, say=display.say if display.enabled else None))
+        claim(run, after, stack, resumes=checkpoints is not None and checkpoints.resume)
+        if saver is not None:
             state, position = saver.restore(state, run, after=after)
         for sink in sinks:
             if isinstance(sink, AbstractContextManager):
