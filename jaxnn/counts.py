@@ -5,7 +5,6 @@ import operator
 from typing import Any
 
 import numpy as np
-from jax import export
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
@@ -36,33 +35,6 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if number is None or number < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     return number
-
-
-def check_shape(name: str, value: Any) -> tuple[Any, ...]:
-    """Reads an argument that is a shape, the sizes of axes; those of `jax.export` may be symbolic.
-
-    Args:
-        name: The argument, for the message.
-        value: A tuple or list.
-
-    Returns:
-        The shape.
-
-    Raises:
-        ValueError: If it is another thing, or holds what is no size.
-
-    Example:
-        >>> from jaxnn.counts import check_shape
-        >>> check_shape("batch", 3)
-        Traceback (most recent call last):
-            ...
-        ValueError: batch: expected a tuple of sizes, for example (3,), got 3
-    """
-    sizes = value if isinstance(value, tuple | list) else [None]
-    numbers = [whole(size) for size in sizes if size is None or not export.is_symbolic_dim(size)]
-    if any(number is None or number < 0 for number in numbers):
-        raise ValueError(f"{name}: expected a tuple of sizes, for example (3,), got {value!r}")
-    return tuple(sizes)
 
 
 def check_not_negative(**numbers: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.core import max_dim
 
 from jaxnn.counts import whole
@@ -257,3 +258,30 @@ def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:
     """Joins the batch axes, all but the last `trailing` axes, into one; also returns their sizes."""
     batch = x.shape[: x.ndim - trailing]
     return x.reshape(math.prod(batch), *x.shape[x.ndim - trailing :]), batch
+
+
+def shape(name: str, value: Any) -> tuple[Any, ...]:
+    """Reads an argument that is a shape, the sizes of axes; those of `jax.export` may be symbolic.
+
+    Args:
+        name: The argument, for the message.
+        value: A tuple or list.
+
+    Returns:
+        The shape.
+
+    Raises:
+        ValueError: If it is another thing, or holds what is no size.
+
+    Example:
+        >>> from jaxnn.functional.arguments import shape
+        >>> shape("batch", 3)
+        Traceback (most recent call last):
+            ...
+        ValueError: batch: expected a tuple of sizes, for example (3,), got 3
+    """
+    sizes = value if isinstance(value, tuple | list) else [None]
+    numbers = [whole(size) for size in sizes if size is None or not export.is_symbolic_dim(size)]
+    if any(number is None or number < 0 for number in numbers):
+        raise ValueError(f"{name}: expected a tuple of sizes, for example (3,), got {value!r}")
+    return tuple(sizes)

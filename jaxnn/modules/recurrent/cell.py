@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.counts import check_shape
 from jaxnn.functional import arguments
 from jaxnn.functional.recurrent import check
 from jaxnn.modules.names import explained
@@ -77,7 +76,7 @@ class Cell(nnx.RNNCellBase):
     def zero_state(self, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Any:
         """The state before the first step, for inputs with these batch axes and this dtype."""
         dtype = dtype if self.dtype is None else self.dtype
-        return self.cell.zero_state(_arrays(self, dtype), check_shape("batch", batch), dtype)
+        return self.cell.zero_state(_arrays(self, dtype), arguments.shape("batch", batch), dtype)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer | None = None
@@ -95,7 +94,7 @@ class Cell(nnx.RNNCellBase):
         Raises:
             ValueError: If `input_shape` is no tuple of sizes, or `carry_init` is given without `rngs`.
         """
-        shape = check_shape("input_shape", input_shape)
+        shape = arguments.shape("input_shape", input_shape)
         zero = self.zero_state(shape[: len(shape) - self.num_feature_axes], param_dtype(self))
         if carry_init is None:
             return zero

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.counts import check_count, check_shape
+from jaxnn.counts import check_count
+from jaxnn.functional import arguments
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.classic import GRUCell, LSTMCell, RNNCell
 from jaxnn.modules.recurrent.stack import Layer, Recurrent
@@ -223,5 +224,5 @@ def outline(layers: Recurrent, in_features: int, dtype: Any) -> tuple[jax.ShapeD
 
 def start(layers: Recurrent, in_features: int, batch: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
     """The states before the first step, for any cells: the states after zero steps."""
-    nothing = jnp.zeros((*check_shape("batch", batch), 0, in_features), dtype)
+    nothing = jnp.zeros((*arguments.shape("batch", batch), 0, in_features), dtype)
     return layers(nothing, deterministic=True, return_state=True)[1]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.counts import check_shape
+from jaxnn.functional import arguments
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.run import RunOptions
 from jaxnn.modules.names import explained
@@ -113,7 +113,7 @@ class Recurrent(nnx.Module):
             ValueError: If `batch` is no tuple of sizes, or a foreign cell has no attribute `in_features`, which
                 `initialize_carry` needs.
         """
-        batch = check_shape("batch", batch)
+        batch = arguments.shape("batch", batch)
 
         def zero(cell: nnx.Module) -> Any:
             if isinstance(cell, Cell):
