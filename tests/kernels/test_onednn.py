@@ -238,7 +238,7 @@ CROWDED = [
 ]
 
 
-@pytest.mark.parametrize("instructions", ["AVX2", "ALL"])
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])  # the most that a processor with more is allowed
 def test_it_is_called_only_where_it_has_a_direct_kernel(instructions):
     code = "from tests.kernels.test_onednn import CROWDED, run_case\nfor case in CROWDED: run_case(*case)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
