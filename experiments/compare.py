@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnn import cli, plots, train
+from jaxnn.files.replace import free_path
 from jaxnn.inspect.summary import aligned
 from jaxnn.plots.figure import words
 from jaxnn.train.run import History
@@ -61,8 +62,7 @@ def main(options: Options) -> None:
         print(f"left out: {run}: {why}", file=sys.stderr)
     metrics = common(list(histories.values()))
     print(table(histories, metrics, configs))
-    numbered = (out.with_name(f"{out.stem}-{number}{out.suffix}") for number in itertools.count(2))
-    picture = next(path for path in itertools.chain([out], numbered) if not path.exists())
+    picture = free_path(out)
     try:
         plots.compare(histories, picture, metrics)
     except OSError as error:

@@ -46,7 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def unused(path: Path) -> Path:
+def free_path(path: Path) -> Path:
     """The path, or the first of `NAME-2`, `NAME-3`, ... at which there is nothing."""
     number, free = 1, path
     while free.exists():

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxnn import keys
-from jaxnn.files.replace import unused
+from jaxnn.files.replace import free_path
 from jaxnn.train.checkpoint.fingerprint import arrays, filled, fingerprints, shapes
 from jaxnn.train.checkpoint.folder import saved_steps
 from jaxnn.train.checkpoint.options import CheckpointError, Position
@@ -122,7 +122,7 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
 
 def set_aside(folder: Path, step: int) -> str:
     """Renames a damaged checkpoint, in the first process, and returns its new name in every process."""
-    aside = unused(folder / f"damaged-{step}")
+    aside = free_path(folder / f"damaged-{step}")
     if distributed.is_first():
         os.replace(folder / str(step), aside)
     return distributed.same_text(aside.name)

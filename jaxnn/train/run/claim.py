@@ -18,23 +18,28 @@ def claim(run: RunFolder | None, after: int, stack: ExitStack, *, resumes: bool)
         resumes: Whether checkpoints decide which lines stay. If not, the folder must hold none of these epochs.
 
     Raises:
-        ValueError: In every process, if another training writes to the folder of one, or it holds such lines.
+        ValueError: In every process, if another training writes to the folder of one, if it holds such lines, or if
+            it cannot be locked or read.
     """
-    trouble = ""
+    shared, trouble = "", ""
     if run is not None:
         try:
             stack.enter_context(locked(run / ".lock", _give_up))
             epochs = [] if resumes else [record.get("epoch") for record in run.metrics()]
             if any(isinstance(epoch, int | float) and epoch > after for epoch in epochs):
-                trouble = f"metrics.jsonl in {run.path} holds epochs after {after} already"
+                shared = f"metrics.jsonl in {run.path} holds epochs after {after} already"
         except BlockingIOError:
-            trouble = f"another training writes to {run.path}"
-        except (OSError, ValueError) as error:
+            shared = f"another training writes to {run.path}"
+        except OSError as error:
+            trouble = f"run: expected a folder that can be written, got {run.path} ({error.strerror}); choose another."
+        except ValueError as error:
             trouble = str(error)
-    if trouble := distributed.told(trouble):
-        raise ValueError(
-            f"run: expected a folder of this training alone, got one that it shares ({trouble}); give each its own."
+    if shared:
+        trouble = (
+            f"run: expected a folder of this training alone, got one that it shares ({shared}); give each its own."
         )
+    if trouble := distributed.told(trouble):
+        raise ValueError(trouble)
 
 
 def _give_up() -> NoReturn:

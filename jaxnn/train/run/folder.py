@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnn.files.replace import replacing, unused
+from jaxnn.files.replace import free_path, replacing
 from jaxnn.train.checkpoint.options import CheckpointWarning
 from jaxnn.train.run.environment import command_line, environment
 
@@ -152,7 +152,7 @@ class RunFolder:
             return
         records, damage = self._read()
         if damage:
-            aside = unused(self / "metrics-damaged.jsonl")
+            aside = free_path(self / "metrics-damaged.jsonl")
             os.replace(path, aside)
             text = f"{damage}; it was put aside as {aside.name}, and the checkpoint's history written in its place"
             warnings.warn(text, CheckpointWarning, stacklevel=4)

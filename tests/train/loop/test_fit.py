@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -238,6 +239,14 @@ def test_one_run_folder_holds_one_training():
         quiet(state, blobs(20), epochs=1, batch_size=8, run=run, sinks=[again])  # the same training, later epochs
     assert [record["epoch"] for record in run.metrics()] == [1, 2]
     assert not (run / ".lock").exists()
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_before_training():
+    run = train.RunFolder.create("runs/gone")
+    shutil.rmtree(run.path)
+    run.path.touch()
+    with pytest.raises(ValueError, match=r"run: expected a folder that can be written, got .*gone \(.+\); choose"):
+        quiet(start(), blobs(20), epochs=1, batch_size=8, run=run)
 
 
 def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
