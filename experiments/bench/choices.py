@@ -28,7 +28,7 @@ from jaxnn.kernels import conv_cpu, onednn
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 
-FORMULATIONS: tuple[Formulation, ...] = ("canonical", "onednn", "taps", "by channel")
+FORMULATIONS: tuple[Formulation, ...] = ("canonical", "onednn", "taps", "elementwise")
 LAX = "jax.lax"
 WRONG, WRONG_BESIDE_LAX = 1.10, 1.05
 
@@ -91,7 +91,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     works: dict[str, Callable[[], Any]] = {}
     for how in FORMULATIONS:
         if (how == "onednn" and not (library and (kind != "conv_dx" or layer.stride == 1))) or (
-            how == "by channel" and not work.by_channel
+            how == "elementwise" and not work.elementwise
         ):
             continue
         works[how] = _timed(_formulated(how, kind, layer, geometry), arrays, looped, compiler_options)

@@ -1,6 +1,6 @@
 """Convolution and its transposes for XLA:CPU, in the formulation that `choices` names.
 
-by channel   element by element, for depthwise convolutions (`depthwise_cpu`)
+elementwise  element by element, for few input channels in each group (`elementwise_cpu`)
 taps         products of matrices, one for each tap of the window (`tap_products`)
 onednn       a call of oneDNN, in the canonical form (`onednn`)
 canonical    XLA's convolution, in the form for which it has fast kernels (`canonical`)
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 from jax import lax
 
-from jaxnn.kernels import canonical, depthwise_cpu, onednn, tap_products
+from jaxnn.kernels import canonical, elementwise_cpu, onednn, tap_products
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose
 from jaxnn.kernels.geometry import ConvGeometry, Sizes, lax_conv
@@ -64,8 +64,8 @@ def compute_conv(
     how: Formulation, x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
     """Computes `conv` in a formulation."""
-    if how == "by channel":
-        return depthwise_cpu.conv(x, kernel, geometry)
+    if how == "elementwise":
+        return elementwise_cpu.conv(x, kernel, geometry)
     if how == "taps":
         return tap_products.conv(x, kernel, geometry, blocked)
     return _convolve(how)(x, kernel, geometry)
@@ -75,8 +75,8 @@ def compute_conv_dx(
     how: Formulation, g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
     """Computes `conv_dx` in a formulation."""
-    if how == "by channel":
-        return depthwise_cpu.conv_dx(g, kernel, spatial, geometry)
+    if how == "elementwise":
+        return elementwise_cpu.conv_dx(g, kernel, spatial, geometry)
     if how == "taps":
         return tap_products.conv_dx(g, kernel, spatial, geometry, blocked)
     return canonical.conv_dx(_convolve(how), g, kernel, spatial, geometry)
@@ -86,8 +86,8 @@ def compute_conv_dw(
     how: Formulation, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry, blocked: bool = True
 ) -> jax.Array:
     """Computes `conv_dw` in a formulation."""
-    if how == "by channel":
-        return depthwise_cpu.conv_dw(x, g, window, geometry, blocked)
+    if how == "elementwise":
+        return elementwise_cpu.conv_dw(x, g, window, geometry, blocked)
     if how == "taps":
         return tap_products.conv_dw(x, g, window, geometry, blocked)
     return canonical.conv_dw(_convolve(how), x, g, window, geometry)
@@ -118,7 +118,7 @@ def _how(
         onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )
     # Only matrix products are sharded well in every case, over a batch that they sum over and over members.
-    if program == "sharded" and (members or kind == "conv_dw") and not work.by_channel and not many(work.window):
+    if program == "sharded" and (members or kind == "conv_dw") and not work.elementwise and not many(work.window):
         return "taps"
     how = choose(work)
     # Checked last: the first check on a machine starts a process, and small convolutions should not wait for it.

@@ -49,8 +49,10 @@ MANY = _case("many channels", (5, 4), (3, 3), (17, 5), padding=((1, 1), (1, 1)))
 MANY_GROUPS = _case("many, groups", (4, 5), (3, 2), (32, 4), groups=2, stride=2, padding=((1, 0), (0, 1)))
 DEPTHWISE = _case("depthwise", (6, 5), (3, 3), (3, 6), groups=3, stride=(1, 2), padding=((1, 1), (1, 1)))
 ALONE = _case("each channel alone", (6, 5), (3, 2), (4, 4), groups=4, stride=(1, 2), padding=((1, 1), (0, 1)))
+GREY = _case("one channel", (6, 5), (3, 2), (1, 4), stride=(1, 2), padding=((1, 1), (0, 1)))
+PAIRS = _case("two channels a group", (6, 5), (3, 2), (6, 9), groups=3, stride=(1, 2), padding=((1, 1), (0, 1)))
 
-EVERY_PATH = [FEW, FEW_GROUPS, MANY, MANY_GROUPS, DEPTHWISE, ALONE]
+EVERY_PATH = [FEW, FEW_GROUPS, MANY, MANY_GROUPS, DEPTHWISE, ALONE, GREY, PAIRS]
 
 CONVOLUTIONS = [
     *EVERY_PATH,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.kernels import blocks, conv, conv_cpu, depthwise_cpu
+from jaxnn.kernels import blocks, conv, conv_cpu, elementwise_cpu
 from jaxnn.kernels.geometry import lax_conv
 from jaxnn.kernels.taps import many
 from jaxnn.testing import assert_close
@@ -63,7 +63,7 @@ def test_value_and_all_derivatives_are_those_of_lax(case):
 @pytest.fixture
 def by_taps(monkeypatch):
     """Products of every tap, also where something else is faster."""
-    monkeypatch.setattr(conv_cpu, "choose", lambda work: "by channel" if work.by_channel else "taps")
+    monkeypatch.setattr(conv_cpu, "choose", lambda work: "elementwise" if work.elementwise else "taps")
 
 
 @pytest.mark.usefixtures("by_taps")
@@ -96,7 +96,7 @@ def test_what_is_too_large_to_lay_out_is_the_same_tap_by_tap(monkeypatch):
     with jax.enable_x64(True):
         arrays = case.arrays()
         expected = jax.jit(value_and_gradients(of(case, lax_conv)))(*arrays)
-        monkeypatch.setattr(depthwise_cpu, "LARGE_BYTES", 0)
+        monkeypatch.setattr(elementwise_cpu, "LARGE_BYTES", 0)
         assert_same(jax.jit(value_and_gradients(of(case, conv.conv)))(*arrays), expected)
 
 

@@ -13,7 +13,7 @@ from jaxnn import functional as F
 from jaxnn.kernels import conv, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.settings import eigen_context
-from tests.kernels.convolutions import ALONE, CONVOLUTIONS, EVERY_PATH
+from tests.kernels.convolutions import ALONE, CONVOLUTIONS, DEPTHWISE, EVERY_PATH, GREY, PAIRS
 from tests.kernels.pools import POOLS
 
 CROPPED = ("taps that see padding only", "few, strided, dilated")
@@ -132,7 +132,16 @@ def test_convolutions_in_a_loop_have_the_form_that_xla_has_fast_kernels_for(case
         if "stablehlo.convolution" in line
     }
     assert forms <= {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
-    assert bool(forms) == (case is not ALONE)
+    assert forms or case in (ALONE, DEPTHWISE, GREY)  # no pass of these is a convolution by default
+
+
+@on_cpu
+@pytest.mark.parametrize("case", [ALONE, DEPTHWISE, GREY, PAIRS], ids=str)
+def test_few_channels_are_multiplied_element_by_element(case):
+    x, k, _ = case.arrays(dtype=jnp.float32)
+    program = jax.jit(functools.partial(conv.conv, geometry=case.geometry)).lower(x, k).as_text()
+    assert "stablehlo.convolution" not in program
+    assert "stablehlo.dot_general" not in program
 
 
 @on_cpu

@@ -1,16 +1,17 @@
-"""Depthwise convolution and its transposes for XLA:CPU, element by element over the taps of the window.
+"""Convolution and its transposes for XLA:CPU, element by element over the taps of the window.
 
-Each channel is convolved alone, so a tap is an elementwise multiplication, not a matrix product. Such code is fastest
-over whole pictures with all channels at once.
+With few input channels in each group (one in a depthwise convolution, or in a grey picture), a tap is an elementwise
+multiplication, and too thin for a fast product of matrices. Such code is fastest over whole pictures with all channels
+at once.
 """
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn.kernels import canonical
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.choices import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
@@ -19,31 +20,41 @@ from jaxnn.kernels.taps import col2im, im2col, padded_once
 
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """Maps `x (batch, *spatial, channels)` and `kernel (*window, 1, channels)` to `(batch, *out, channels)`."""
+    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
     taps = im2col(padded_once(x, window), window, x.shape[1:-1])
-    weights = kernel.astype(wide).reshape(len(taps), *(1,) * (x.ndim - 1), -1)
-    return sum(tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)).astype(x.dtype)
+    inputs, outputs = kernel.shape[-2:]
+    weights = kernel.astype(wide).reshape(len(taps), inputs, *(1,) * (x.ndim - 1), outputs)
+    return sum(
+        _outputs(tap.astype(wide), channel, inputs, geometry.groups, outputs) * weight
+        for tap, each in zip(taps, weights, strict=True)
+        for channel, weight in enumerate(each)
+    ).astype(x.dtype)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """Maps `g (batch, *out, channels)` and `kernel (*window, 1, channels)` to `(batch, *spatial, channels)`."""
+    """Maps `g (batch, *out, out)` and `kernel (*window, 1, out)` to `(batch, *spatial, in)`.
+
+    With a stride, each channel is convolved alone: out = in.
+    """
+    if set(geometry.stride) == {1}:
+        return canonical.conv_dx(conv, g, kernel, spatial, geometry)
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(g.dtype)
-    if set(window.stride) == {1}:
-        back = dataclasses.replace(geometry, padding=window.mirrored().padding)
-        return conv(g, lax.rev(kernel, range(kernel.ndim - 2)), back)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]
     return col2im(shares, window, spatial).astype(g.dtype)
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
-    """Maps `x (batch, *spatial, channels)` and `g (batch, *out, channels)` to `(*window, 1, channels)`."""
+    """Maps `x (batch, *spatial, channels)` and `g (batch, *out, out)` to `(*window, 1, out)`."""
     window, wide = geometry.window(size), accumulator(x.dtype)
     large = math.prod((*g.shape[1:], *size, 4)) > LARGE_BYTES
 
     def products(x: jax.Array, g: jax.Array) -> list[jax.Array]:
-        return [tap.astype(wide) * g.astype(wide) for tap in im2col(x, window, spatial)]
+        return [
+            _outputs(tap.astype(wide), 0, 1, geometry.groups, g.shape[-1]) * g.astype(wide)
+            for tap in im2col(x, window, spatial)
+        ]
 
     spatial, x = x.shape[1:-1], padded_once(x, window)
     if blocked and not large:
@@ -57,3 +68,10 @@ def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blo
     else:
         sums = products(x, g)
     return jnp.stack([total.sum(range(g.ndim - 1)) for total in sums]).reshape(*size, 1, -1).astype(x.dtype)
+
+
+def _outputs(x: jax.Array, channel: int, inputs: int, groups: int, outputs: int) -> jax.Array:
+    """Aligns one input channel of each group with the outputs: `(..., inputs * groups)` -> `(..., outputs or 1)`."""
+    if inputs > 1:
+        x = lax.slice_in_dim(x, channel, None, inputs, axis=x.ndim - 1)
+    return x if outputs == groups or groups == 1 else jnp.repeat(x, outputs // groups, axis=-1)
