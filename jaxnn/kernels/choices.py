@@ -32,6 +32,7 @@ class Work:
         outputs: Channels of the output, of all groups.
         stride: Stride along each spatial axis.
         groups: Number of feature groups.
+        tiles: Whether the windows tile the input: the stride is their size, without padding, dilation or groups.
         eigen: Whether Eigen computes XLA's convolutions, and not YNNPACK.
         onednn: Whether oneDNN may be called, as `JAXNN_ONEDNN=1` allows.
     """
@@ -45,6 +46,7 @@ class Work:
     outputs: int
     stride: Sizes
     groups: int = 1
+    tiles: bool = False
     eigen: bool = False
     onednn: bool = False
 
@@ -63,12 +65,15 @@ class Work:
         """Whether groups have so few input channels that a tap is faster element by element than as a product."""
         if self.depthwise:
             return True
+        if many((self.inputs, *self.window)):
+            return False
         if self.groups == 1:
-            return self.kind == "conv" and self.inputs == 1 and math.prod(self.window) <= FEW_TAPS
+            grey = self.inputs == 1 and math.prod(self.window) <= FEW_TAPS and self.outputs <= 16
+            return self.kind == "conv" and (grey or (self.inputs <= 4 and len(self.window) > 2))
         if self.kind == "conv":
-            return self.inputs <= (4 if self.eigen else 2) and not many((self.inputs, *self.window))
+            return self.inputs <= (4 if self.eigen else 2)
         few_outputs = self.outputs <= 2 * self.groups and set(self.stride) == {1}
-        return self.inputs == 1 and not many(self.window) and (self.kind == "conv_dw" or few_outputs)
+        return self.inputs == 1 and (self.kind == "conv_dw" or few_outputs)
 
     @property
     def by_taps(self) -> bool:
@@ -142,6 +147,27 @@ TABLE = (
         ("conv_dx",),
         lambda w: w.groups == w.inputs == 1 and math.prod(w.window) <= FEW_TAPS,
         "AVX-512: 5x5, 28x28x1 to 6, batch 128, dx: 3.2 / 5.3; canonical 7.5 / 7.0 by YNNPACK, 7.7 / 7.0 by Eigen",
+    ),
+    Row(
+        "taps",
+        ("conv_dx",),
+        lambda w: w.tiles and math.prod(w.window) > 4,
+        "AVX-512: 16x16/16, 128x128x3 to 192, dx: 1.0 / 1.1; canonical 16 / 31. 4x4/4, "
+        "64x64x3 to 96: 0.4 / 0.8; 0.6 / 1.0",
+    ),
+    Row(
+        "taps",
+        ("conv_dw",),
+        lambda w: w.by_taps and w.groups == 1 and set(w.stride) != {1} and (w.tiles or len(w.window) == 1),
+        "AVX-512: 10/5, 4000x32 to 64, dw: 2.3 / 2.5; canonical by Eigen 3.3 / 4.4. 2x2/2, "
+        "64x64x32 to 64: 0.9 / 1.4; 1.5 / 2.7",
+    ),
+    Row(
+        "taps",
+        ALL,
+        lambda w: len(w.window) > 2 and w.by_taps and w.groups == 1,
+        "AVX-512: 3x3x3, 8x8x8x64 to 64: 3.8 / 4.3; canonical 7.4 / 7.9. 12x12x12x16 to 32, dx: 2.5 / 2.2; 9.7 / 10.1, "
+        "dw: 2.6 / 2.3; 9.4 / 7.5. 3x3x3/2, dx: 0.9 / 0.9; 42 / 44",
     ),
     Row(
         "taps",

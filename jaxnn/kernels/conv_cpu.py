@@ -65,7 +65,7 @@ def compute_conv(
 ) -> jax.Array:
     """Computes `conv` in a formulation."""
     if how == "elementwise":
-        return elementwise_cpu.conv(x, kernel, geometry)
+        return elementwise_cpu.conv(x, kernel, geometry, blocked)
     if how == "taps":
         return tap_products.conv(x, kernel, geometry, blocked)
     return _convolve(how)(x, kernel, geometry)
@@ -76,7 +76,7 @@ def compute_conv_dx(
 ) -> jax.Array:
     """Computes `conv_dx` in a formulation."""
     if how == "elementwise":
-        return elementwise_cpu.conv_dx(g, kernel, spatial, geometry)
+        return elementwise_cpu.conv_dx(g, kernel, spatial, geometry, blocked)
     if how == "taps":
         return tap_products.conv_dx(g, kernel, spatial, geometry, blocked)
     return canonical.conv_dx(_convolve(how), g, kernel, spatial, geometry)
@@ -114,6 +114,7 @@ def _how(
         outputs=outputs,
         stride=geometry.stride,
         groups=geometry.groups,
+        tiles=alone and geometry.groups == 1 and geometry.window(tuple(window)).tiles(tuple(window)),
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )

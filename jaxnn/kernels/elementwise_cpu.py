@@ -6,6 +6,7 @@ at once.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +14,46 @@ from jax import lax
 
 from jaxnn.kernels import canonical
 from jaxnn.kernels.accumulate import accumulator
+from jaxnn.kernels.blocks import map_blocks
 from jaxnn.kernels.choices import LARGE_BYTES
 from jaxnn.kernels.geometry import ConvGeometry, Sizes
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.taps import col2im, im2col, padded_once
 
+BARRIERS_HOLD = jax.__version_info__ >= (0, 11, 2)
+"""Whether XLA:CPU respects an optimization barrier when it fuses work for YNNPACK."""
 
-def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
-    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
+
+def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+    """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`.
+
+    The result is kept apart from what follows. Otherwise XLA:CPU makes part of the sum an operand of a fusion that
+    YNNPACK computes, a pool or a mean over the picture for example, and the whole takes up to five times as long.
+    """
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(x.dtype)
-    taps = im2col(padded_once(x, window), window, x.shape[1:-1])
     inputs, outputs = kernel.shape[-2:]
-    weights = kernel.astype(wide).reshape(len(taps), inputs, *(1,) * (x.ndim - 1), outputs)
-    return sum(
-        _outputs(tap.astype(wide), channel, inputs, geometry.groups, outputs) * weight
-        for tap, each in zip(taps, weights, strict=True)
-        for channel, weight in enumerate(each)
-    ).astype(x.dtype)
+
+    def block(x: jax.Array) -> jax.Array:
+        taps = im2col(padded_once(x, window), window, x.shape[1:-1])
+        weights = kernel.astype(wide).reshape(len(taps), inputs, *(1,) * (x.ndim - 1), outputs)
+        return sum(
+            _outputs(tap.astype(wide), channel, inputs, geometry.groups, outputs) * weight
+            for tap, each in zip(taps, weights, strict=True)
+            for channel, weight in enumerate(each)
+        ).astype(x.dtype)
+
+    if BARRIERS_HOLD or not blocked:
+        return lax.optimization_barrier(block(x))
+    return map_blocks(block, (x,), math.prod(window.out(x.shape[1:-1])) * outputs * 4, least=2)
 
 
-def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     """Maps `g (batch, *out, out)` and `kernel (*window, 1, out)` to `(batch, *spatial, in)`.
 
     With a stride, each channel is convolved alone: out = in.
     """
     if set(geometry.stride) == {1}:
-        return canonical.conv_dx(conv, g, kernel, spatial, geometry)
+        return canonical.conv_dx(partial(conv, blocked=blocked), g, kernel, spatial, geometry)
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(g.dtype)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.blocks import map_blocks, sum_blocks
-from jaxnn.kernels.geometry import ConvGeometry, Sizes
+from jaxnn.kernels.geometry import ConvGeometry, Sizes, pad
 from jaxnn.kernels.taps import col2im, im2col, padded
 
 
@@ -37,6 +37,8 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool)
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
     """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
     size, groups, inputs = kernel.shape[:-2], geometry.groups, kernel.shape[-2]
+    if blocked and groups == 1 and geometry.window(size).tiles(spatial):
+        return _tiles(g, kernel, spatial, geometry)
     taps = kernel.reshape(math.prod(size), inputs, groups, -1)
 
     def block(g: jax.Array) -> jax.Array:
@@ -47,6 +49,18 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
         return col2im(shares, geometry.window(size), spatial).astype(g.dtype)
 
     return _over_blocks(block, g, blocked and len(taps) > 1, math.prod(spatial) * inputs * groups)
+
+
+def _tiles(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
+    """`conv_dx` for windows that tile the input: one product, since each element of the input is in one window."""
+    n, size, out = len(spatial), kernel.shape[:-2], g.shape[1:-1]
+    shares = jnp.tensordot(
+        g, kernel, ((-1,), (-1,)), precision=geometry.precision, preferred_element_type=accumulator(g.dtype)
+    ).astype(g.dtype)
+    pairs = [axis for i in range(n) for axis in (1 + i, 1 + n + i)]  # positions of the window, position inside of it
+    shares = shares.transpose(0, *pairs, 2 * n + 1)
+    dx = shares.reshape(len(g), *(o * k for o, k in zip(out, size, strict=True)), kernel.shape[-2])
+    return pad(dx, [(0, all_ - o * k, 0) for all_, o, k in zip(spatial, out, size, strict=True)])
 
 
 def conv_dw(x: jax.Array, g: jax.Array, size: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:

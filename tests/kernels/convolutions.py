@@ -64,5 +64,7 @@ CONVOLUTIONS = [
     _case("one tap, strides that skip", (5, 7), (1, 1), (3, 2), stride=(2, 3)),
     _case("taps that see padding only", (2, 3), (3, 2), (2, 2), padding=((4, 3), (3, 4)), dilation=(3, 3)),
     _case("more taps than are taken one by one", (13, 14), (12, 11), (2, 3), padding=((1, 0), (0, 2)), stride=(2, 1)),
+    _case("3d, many channels", (3, 3, 2), (2, 2, 2), (5, 3), padding=((0, 1), (1, 0), (0, 1))),
+    _case("windows that tile", (7, 6), (3, 2), (2, 3), stride=(3, 2)),
     _case("strides that leave a rest, many", (8,), (3,), (16, 2), stride=4),
 ]
