@@ -254,10 +254,19 @@ def bias_of(bias: jax.Array | None, channels: int) -> None:
         raise ValueError(f"bias: expected one entry per output channel, shape ({channels},), got {bias.shape}")
 
 
-def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Sizes]:
-    """Joins the batch axes, all but the last `trailing` axes, into one; also returns their sizes."""
-    batch = x.shape[: x.ndim - trailing]
-    return x.reshape(math.prod(batch), *x.shape[x.ndim - trailing :]), batch
+def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Joins the batch axes, all but the last `trailing` axes, into one; also returns the function that splits them."""
+    axes = x.ndim - trailing
+    # Only the first of joined axes may be sharded over an explicit mesh.
+    sharded = [axis is not None for axis in jax.typeof(x).sharding.spec[:axes]]
+    order = sorted(range(axes), key=lambda axis: not sharded[axis])
+    x = jnp.moveaxis(x, order, range(axes))
+    batch = x.shape[:axes]
+
+    def split(y: jax.Array) -> jax.Array:
+        return jnp.moveaxis(y.reshape(*batch, *y.shape[1:]), range(axes), order)
+
+    return x.reshape(math.prod(batch), *x.shape[axes:]), split
 
 
 def shape(name: str, value: Any) -> tuple[Any, ...]:

@@ -73,11 +73,10 @@ def conv(
     x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
     bias = arguments.array_or_none("bias", bias)
     window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
-    x, batch = arguments.with_one_batch(x, len(window) + 1)
+    x, split = arguments.with_one_batch(x, len(window) + 1)
     if pad_mode != "zeros":
         x = _pad(x, pairs, pad_mode)
-    y = kernels.conv(x, kernel, geometry)
-    y = y.reshape(*batch, *y.shape[1:])
+    y = split(kernels.conv(x, kernel, geometry))
     return y if bias is None else add_row(y, bias)
 
 
@@ -190,11 +189,10 @@ def conv_transpose(
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
         raise ValueError(f"output_padding: expected less than the stride {stride} or dilation {dilation}, got {extra}")
 
-    x, batch = arguments.with_one_batch(x, n + 1)
+    x, split = arguments.with_one_batch(x, n + 1)
     spatial, pairs = _transposed_sizes(x.shape[1:-1], window, stride, padding, extra, dilation)
     geometry = ConvGeometry(stride, pairs, dilation, groups, precision)
-    y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry)
-    y = y.reshape(*batch, *y.shape[1:])
+    y = split(kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry))
     return y if bias is None else add_row(y, bias)
 
 

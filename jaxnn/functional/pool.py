@@ -63,9 +63,8 @@ def max_pool(
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise ValueError(f"x: expected real numbers, got {x.dtype}")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
-    x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    y = max_kernels.max_pool(x, at)
-    return y.reshape(*batch, *y.shape[1:])
+    x, split = arguments.with_one_batch(x, len(at.size) + 1)
+    return split(max_kernels.max_pool(x, at))
 
 
 def avg_pool(
@@ -113,12 +112,11 @@ def avg_pool(
     x = arguments.array("x", x)
     arguments.floating(x=x)
     at, pairs = _read(x, window, stride, padding, dilation, ceil_mode)
-    x, batch = arguments.with_one_batch(x, len(at.size) + 1)
+    x, split = arguments.with_one_batch(x, len(at.size) + 1)
     wide = x.astype(accumulator(x.dtype))
     counts = _counts(x.shape[1:-1], at, pairs if count_include_pad else ((0, 0),) * len(pairs))
     total = sum_kernels.sum_pool(wide, at)
-    y = (total / jnp.asarray(counts, total.dtype)).astype(x.dtype)
-    return y.reshape(*batch, *y.shape[1:])
+    return split((total / jnp.asarray(counts, total.dtype)).astype(x.dtype))
 
 
 def lp_pool(
@@ -171,9 +169,8 @@ def lp_pool(
     if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating) or not 1 <= p < math.inf:
         raise ValueError(f"p: expected a finite number of at least 1, got {p!r}; for infinity use max_pool of abs(x).")
     at, _ = _read(x, window, stride, padding, dilation, ceil_mode)
-    x, batch = arguments.with_one_batch(x, len(at.size) + 1)
-    y = norm_pool(widened(x), at, float(p)).astype(x.dtype)
-    return y.reshape(*batch, *y.shape[1:])
+    x, split = arguments.with_one_batch(x, len(at.size) + 1)
+    return split(norm_pool(widened(x), at, float(p)).astype(x.dtype))
 
 
 def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:

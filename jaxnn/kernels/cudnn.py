@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxnn.kernels.lstm import LSTM
 from jaxnn.kernels.masks import Masks
-from jaxnn.kernels.platform import to_front, varying_as
+from jaxnn.kernels.platform import to_front, varying_alike, varying_as
 from jaxnn.kernels.recurrence import NotServedError, Run, Weights, recurrence
 from jaxnn.kernels.settings import default_precision, settled
 
@@ -64,9 +64,7 @@ def run(
     Raises:
         NotServedError: If the program is lowered for another platform.
     """
-    arrays: Arrays = (lengths, xs, *state, weights.w_x, weights.w_h, weights.b)
-    for like in arrays:
-        arrays = [varying_as(like, array) for array in arrays]
+    arrays: Arrays = varying_alike((lengths, xs, *state, weights.w_x, weights.w_h, weights.b))
     ys, h, c, _ = forward_p.bind(*arrays, precision=default_precision())
     return ys, (h, c)
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxnn.kernels.accumulate import broadcast
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.settings import is_plain, settled
+
+T = TypeVar("T")
 
 Formulation = Callable[..., jax.Array]
 
@@ -124,8 +126,7 @@ def bind(primitive: Primitive, *arrays: jax.Array, **params: Any) -> jax.Array:
 
     Inside `settings.plain` it traces the operations of `jax.lax` instead.
     """
-    for like in arrays:
-        arrays = tuple(varying_as(like, array) for array in arrays)
+    arrays = varying_alike(arrays)
     if is_plain():
         return _FORMULATIONS[primitive](*arrays, **params)
     return primitive.bind(*arrays, **params)
@@ -154,8 +155,8 @@ def explicit_mesh(array: jax.Array) -> Any:
     return mesh if AxisType.Explicit in mesh.axis_types else None
 
 
-def inside_auto_axes(function: Callable[..., jax.Array], *arrays: jax.Array, spec: Any) -> jax.Array:
-    """Calls a function that does not support explicit axes of a mesh; `spec` is how they shard its result."""
+def inside_auto_axes(function: Callable[..., T], *arrays: jax.Array, spec: Any) -> T:
+    """Calls a function that does not support explicit axes of a mesh; `spec` is how they shard each of its results."""
     mesh = explicit_mesh(arrays[0])
     if mesh is None:
         return function(*arrays)
@@ -165,8 +166,21 @@ def inside_auto_axes(function: Callable[..., jax.Array], *arrays: jax.Array, spe
 
 def varying_as(like: jax.Array, array: jax.Array) -> jax.Array:
     """Marks an array, inside `shard_map`, as varying over the mesh axes over which `like` varies."""
-    axes = _varying(like) - _varying(array)
-    return jax.lax.pcast(array, tuple(axes), to="varying") if axes else array
+    return _over(_varying(like), array)
+
+
+def varying_alike(tree: T) -> T:
+    """Marks the arrays of a tree, inside `shard_map`, as varying over the mesh axes over which any of them varies.
+
+    A loop requires it of its state. Of other arrays it moves the sum of the gradient over the devices out of the loop.
+    """
+    axes = frozenset().union(*map(_varying, jax.tree.leaves(tree)))
+    return jax.tree.map(functools.partial(_over, axes), tree) if axes else tree
+
+
+def _over(axes: frozenset[str], array: jax.Array) -> jax.Array:
+    missing = axes - _varying(array)
+    return jax.lax.pcast(array, tuple(missing), to="varying") if missing else array
 
 
 def _varying(array: jax.Array) -> frozenset[str]:

@@ -11,6 +11,7 @@ from jaxnn.functional.arguments import lengths as checked_lengths
 from jaxnn.functional.compensated import Total, plus
 from jaxnn.functional.exportable import exportable
 from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.platform import inside_auto_axes, varying_alike, varying_as
 
 
 @exportable
@@ -73,12 +74,12 @@ def _greedy(logits: jax.Array, lengths: jax.Array | None, blank: int) -> Labelli
     kept = (best != blank) & (best != before)
     # Dropped labels get an index past the end, where `mode="drop"` discards them.
     places = jnp.where(kept, jnp.cumsum(kept, axis=-1, dtype=jnp.int32) - 1, time)
-    flat, batch = with_one_batch(best, 1)
+    flat, split = with_one_batch(best, 1)
 
     def place(labels: jax.Array, at: jax.Array) -> jax.Array:
         return jnp.full(time, blank, jnp.int32).at[at].set(labels, mode="drop")
 
-    labels = jax.vmap(place)(flat, places.reshape(flat.shape)).reshape(*batch, time)
+    labels = split(jax.vmap(place)(flat, with_one_batch(places, 1)[0]))
     total = jnp.sum(jnp.where(counts, jnp.max(log_probs, axis=-1), 0.0), axis=-1)
     return Labelling(labels, jnp.sum(kept, axis=-1, dtype=jnp.int32), total)
 
@@ -142,9 +143,14 @@ def ctc_beam_search(
 def _beams(logits: jax.Array, lengths: jax.Array | None, blank: int, beams: int, longest: int | None) -> Labelling:
     log_probs, lengths = _frames(logits, lengths)
     longest = log_probs.shape[-2] if longest is None else longest
-    flat, batch = with_one_batch(log_probs, 2)
-    made = jax.vmap(partial(_search, beams=beams, longest=longest, blank=blank))(flat, lengths.reshape(-1))
-    return Labelling(*(part.reshape(*batch, *part.shape[1:]) for part in made))
+
+    def search(log_probs: jax.Array, lengths: jax.Array) -> Labelling:
+        flat, split = with_one_batch(log_probs, 2)
+        made = jax.vmap(partial(_search, beams=beams, longest=longest, blank=blank))(flat, lengths.reshape(-1))
+        return Labelling(*map(split, made))
+
+    # The beams that continue are gathered, where the sharding of the result is ambiguous under explicit axes.
+    return inside_auto_axes(search, *varying_alike((log_probs, lengths)), spec=jax.typeof(log_probs).sharding.spec[:-2])
 
 
 def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int, blank: int) -> Labelling:
@@ -201,6 +207,7 @@ def _search(log_probs: jax.Array, length: jax.Array, *, beams: int, longest: int
         Total(zero, zero),
     )
     steps = (jnp.arange(log_probs.shape[0], dtype=jnp.int32), log_probs)
+    start = jax.tree.map(partial(varying_as, log_probs), start)
     (labels, lengths, in_blank, in_label, total), _ = jax.lax.scan(frame, start, steps)
     return Labelling(labels, lengths, jnp.logaddexp(in_blank, in_label) + total.high)
 

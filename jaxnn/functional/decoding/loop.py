@@ -1,6 +1,7 @@
 """The shared parts of greedy search, sampling and beam search: arguments, result and compiled loop."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxnn.functional.arguments import array, integer, real
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import once
 from jaxnn.functional.sharding import like_leading
+from jaxnn.kernels.platform import varying_as
 from jaxnn.shapes import text
 
 Step = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
@@ -62,6 +64,9 @@ def checked(
         end = integer("end", end, 0)
         if end >= logits.shape[-1]:
             raise ValueError(f"end: expected a token of the vocabulary, 0..{logits.shape[-1] - 1}, got {end}")
+    # Inside `shard_map` the parameters that a step has closed over may vary over more axes than its arguments.
+    for leaf in jax.tree.leaves((logits, state, new)):
+        start = varying_as(leaf, start)
     return start, max_length, end
 
 
@@ -74,6 +79,7 @@ def run(going, body, start, carry):  # type: ignore[no-untyped-def]
     """Runs the loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
 
     def whole(start, t, *arrays):  # type: ignore[no-untyped-def]
-        return jax.lax.while_loop(going, body, (t, *like_leading(start, arrays)))
+        arrays = jax.tree.map(partial(varying_as, start), like_leading(start, arrays))
+        return jax.lax.while_loop(going, body, (t, *arrays))
 
     return once(whole, start, *carry)

@@ -14,7 +14,7 @@ from jaxnn.functional.recurrent.newton import Newton
 from jaxnn.functional.recurrent.task import Options, Task, masks_of
 from jaxnn.functional.sharding import like_batch, mesh_of
 from jaxnn.kernels.accumulate import widened
-from jaxnn.kernels.platform import varying_as
+from jaxnn.kernels.platform import varying_alike
 
 
 class RunOptions(TypedDict, total=False):
@@ -120,8 +120,7 @@ def recurrent(
     params, x = check.arrays("params", params), check.array(x)
     time, batch = check.inputs(cell, params, x, time=1, time_major=time_major)
     at = 0 if time_major else len(batch)
-    # Inside `shard_map` zeros must be marked as varying over the devices like the inputs.
-    zeros = jax.tree.map(partial(varying_as, x), check.zero_state(cell, params, batch, x.dtype))
+    zeros = check.zero_state(cell, params, batch, x.dtype)
     start = zeros if state is None else check.arrays("state", state)
     check.state(start, zeros, batch, x.dtype)
     place = partial(like_batch, x, len(batch), time_major=time_major)
@@ -135,6 +134,7 @@ def recurrent(
         None if mask is None else check.steps("mask", mask, steps, time_major),
         None if resets is None else check.steps("resets", resets, steps, time_major),
     )
+    arrays = varying_alike(arrays)
     options = Options(bool(reverse), check.count("remat", remat), check.count("truncate", truncate))
     compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
     # If even zeros are traced, the caller is tracing a program that includes this call. A gradient or a `vmap` in an
