@@ -65,7 +65,7 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     words = ["--config", f"{run}/config.json", "--generate", "the cat", "--temperature", "1.5"]
     cli.run(char_lm.main, char_lm.Options, arguments=words)
     assert capsys.readouterr().out == written[0]
-    with pytest.raises(ValueError, match="--hidden: expected nothing with --generate, .*, got 8; --run is its model"):
+    with pytest.raises(ValueError, match=r"--hidden: expected nothing with --generate, .*, got 8; --run is its model"):
         char_lm.main(char_lm.Options(generate="the cat", run=run, hidden=8))
 
     # The same seed and epochs give the same model, in a folder of its own.
