@@ -38,6 +38,8 @@ from jaxnn.train.run.progress import clock
 REPORTS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 """Shares of the run after which the model is evaluated on the held-out text and writes a sample."""
 SAMPLING = ("length", "temperature", "top_k", "top_p")
+WRITING = ("generate", "run", "seed", *SAMPLING)
+"""Options of --generate."""
 LONGEST_PROMPT = 10_000
 HEAT = cli.Bound(
     "a finite positive number; --top-k 1 always writes the most likely character", lambda x: 0 < x < math.inf
@@ -103,7 +105,11 @@ def main(options: Options) -> None:
         learn(options)
         return
     cli.check(options)
-    cli.unused(options, "resume", because="with --generate; --run is where the model is")
+    config, default = options.run / "config.json", Options()
+    trained = train.run.load_config(config, default) if config.exists() else default  # what --config of the run gives
+    for name in [field.name for field in dataclasses.fields(options) if field.name not in WRITING]:
+        value, known = getattr(options, name), (getattr(default, name), getattr(trained, name))
+        cli.expect(name, value, value in known, "nothing with --generate, which trains nothing; --run is its model")
     model, characters = load_model(options.run / "model.safetensors")
     print(options.generate + write(model, characters, options.generate, options))
 

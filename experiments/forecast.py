@@ -146,7 +146,7 @@ def own_series(options: Options) -> list[Series]:
     names = [path.stem for path in options.series]
     cli.expect("series", ", ".join(names), len(set(names)) == len(names), "files of different names")
     try:
-        return [data.read_series(path, options.period, options.scale) for path in options.series]
+        return [data.read_series(path, period=options.period, scale=options.scale) for path in options.series]
     except ValueError as error:
         raise ValueError(f"--series: {error}") from None
 

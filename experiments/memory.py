@@ -148,6 +148,8 @@ def main(options: Options) -> None:
     cells, delays = list(dict.fromkeys(options.cells)), sorted(options.delays)
     networks = {(task, delay, cell): f"{task}-{delay}-{cell}" for task in TASKS for delay in delays for cell in cells}
     cli.check_run(options, list(networks.values()))
+    if not any(CELLS[cell].keeps for cell in cells):
+        cli.unused(options, "chrono", because="without a cell that has gates")
     if options.dry_run:
         print(f"one of {len(networks)} networks, over the longest delay:")
         network = Network(cells[0], "adding", delays[-1], options)

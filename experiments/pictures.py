@@ -137,7 +137,7 @@ def create_state(
 def judge(state: train.TrainState, work: dict[str, Any]) -> tuple[train.TrainState, np.ndarray, float]:
     """Returns the state on each device, the predicted classes of the held-out pictures, and the accuracy."""
     if work["parallel"] is not None:
-        state = work["parallel"].everywhere(state)  # each device draws and predicts by itself
+        state = work["parallel"].replicate(state)  # each device draws and predicts by itself
     test, preprocess = work["test_data"], work["preprocess"]
     logits = train.predict(state, test, lambda model, batch: model(batch.images), preprocess=preprocess)
     predicted = np.asarray(logits).argmax(-1)

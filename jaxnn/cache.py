@@ -18,12 +18,7 @@ def user_cache() -> Path:
         'jaxnn'
     """
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else home() / ".cache") / "jaxnn"
-
-
-def home() -> Path:
-    """Returns the user's home folder; raises `FileNotFoundError` if there is none."""
     try:
-        return Path.home()
+        return (shared if shared.is_absolute() else Path.home() / ".cache") / "jaxnn"
     except RuntimeError:
         raise FileNotFoundError("HOME: expected the path of a home folder, got none; set HOME.") from None

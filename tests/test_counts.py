@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from jaxnn import data, inspect, models, modules, train
+from jaxnn import functional as F
 from jaxnn.counts import check_count
 from jaxnn.train.step import augment
 
@@ -87,6 +88,11 @@ def test_what_is_no_shape_is_refused(value):
     for zero_state in (cell.zero_state, modules.Recurrent([cell]).zero_state, reader.zero_state):
         with pytest.raises(ValueError, match=r"^batch: expected a tuple of sizes, for example \(3,\), got "):
             zero_state(value)
+    for init in (F.init_rnn, F.init_gru, F.init_lstm, F.init_slstm, F.init_mingru, F.init_minlstm, F.init_lru):
+        with pytest.raises(ValueError, match=r"^batch: expected a tuple of sizes"):
+            init(KEY, 3, 4).zero_state(value, jnp.float32)
+    with pytest.raises(ValueError, match=r"^batch: expected a tuple of sizes"):
+        F.init_conv_lstm(KEY, 3, 4, 3).zero_state(value, jnp.float32, (2,))
     with pytest.raises(ValueError, match=r"^input_shape: expected a tuple of sizes"):
         cell.initialize_carry(value)
     with pytest.raises(ValueError, match=r"^streams: expected a whole number of at least 1, got \(2,\)"):

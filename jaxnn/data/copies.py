@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnn.cache import home
 from jaxnn.data.archive import unpack_tar
 from jaxnn.data.dataset import Dataset, check_dataset
 from jaxnn.data.published import Layout, Published
@@ -21,12 +20,12 @@ class Copy(NamedTuple):
 
 def usual_places() -> tuple[Path, ...]:
     """The folders in which other libraries keep data sets: torchvision's by custom, Keras's, the Hugging Face Hub's."""
-    keras = Path(os.environ.get("KERAS_HOME") or home() / ".keras").expanduser()
-    hub = os.environ.get("HF_HUB_CACHE")
-    if not hub:
-        caches = os.environ.get("XDG_CACHE_HOME") or home() / ".cache"
-        hub = os.path.join(os.environ.get("HF_HOME") or os.path.join(caches, "huggingface"), "hub")
-    return Path("data"), keras / "datasets", Path(hub).expanduser()
+    keras = os.path.join(os.environ.get("KERAS_HOME") or "~/.keras", "datasets")
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    hub = os.path.join(os.environ.get("HF_HOME") or os.path.join(caches, "huggingface"), "hub")
+    hub = os.environ.get("HF_HUB_CACHE") or hub
+    # Where the user has no home folder, `~` remains, and nothing is found there.
+    return tuple(Path(os.path.expanduser(place)) for place in ("data", keras, hub))
 
 
 def find_below(published: Published, place: Path) -> Iterator[Copy]:

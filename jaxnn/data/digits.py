@@ -7,7 +7,7 @@ from jaxnn import extras
 from jaxnn.data.dataset import Dataset, Examples, check_dataset, check_held_out
 
 
-def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
+def load_digits(*, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     """Loads the 1,797 handwritten digits that scikit-learn contains, with a fixed split.
 
     Pictures are `(N, 8, 8, 1)` uint8. The file counts ink as v = 0..16 (the dark pixels of a 4x4 block of the
@@ -20,8 +20,8 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
     so the test part is easier than digits of new writers.
 
     Args:
-        seed: Chooses the held-out pictures; 0 or above.
         test_fraction: Fraction of each class that is held out, above 0 and below 1.
+        seed: Chooses the held-out pictures; 0 or above.
 
     Returns:
         The data set, of ten classes.
@@ -47,7 +47,7 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
         from sklearn.datasets import load_digits as bundled
     ink, labels = bundled(return_X_y=True)
     images = ((255 * ink.astype(np.int32) + 8) // 16).astype(np.uint8).reshape(-1, 8, 8, 1)
-    held_out = _stratified(labels, seed, test_fraction)
+    held_out = _stratified(labels, test_fraction, seed)
 
     def part(chosen: npt.NDArray[np.bool_]) -> Examples:
         return Examples(images[chosen], labels[chosen].astype(np.int32))
@@ -55,7 +55,7 @@ def load_digits(seed: int = 0, test_fraction: float = 0.2) -> Dataset:
     return check_dataset(Dataset("digits", part(~held_out), part(held_out), tuple("0123456789")))
 
 
-def _stratified(labels: npt.NDArray[np.int_], seed: int, fraction: float) -> npt.NDArray[np.bool_]:
+def _stratified(labels: npt.NDArray[np.int_], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
     """Chooses the held-out examples: `(N,)` bool, `fraction` of each class."""
     # NumPy never changes the raw words of a bit generator, but may change `Generator.permutation` in any version
     # (NEP 19). Ranking raw words is a permutation that cannot change.

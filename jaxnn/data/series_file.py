@@ -22,7 +22,7 @@ UNITS = {"h": "hour", "D": "day", "M": "month", "Y": "year"}
 PER_YEAR = {"h": 8766.0, "D": 365.25, "M": 12.0, "Y": 1.0}
 
 
-def read_series(path: str | os.PathLike[str], period: float | None = None, scale: Scale = "none") -> Series:
+def read_series(path: str | os.PathLike[str], *, period: float | None = None, scale: Scale = "none") -> Series:
     r"""Reads a CSV file with a line for each value, at equal steps of time; a first line without a time is a heading.
 
     Args:

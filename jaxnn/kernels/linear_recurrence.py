@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from jaxnn.kernels.masks import choose, zeros
 
 
-def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | None = None, reverse: bool = False) -> Any:
+def linear_recurrence(
+    a: Any,
+    b: Any,
+    start: Any = None,
+    *,
+    cut: jax.Array | None = None,
+    detached: jax.Array | None = None,
+    reverse: bool = False,
+) -> Any:
     r"""Solves a linear recurrence for all steps.
 
     .. math:: h_t = A_t h_{t-1} + b_t
@@ -24,6 +32,7 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
         start: :math:`h_{-1}`, of the shape of `b` without time; zeros by default.
         cut: Bool, `(time, ...)` of leading axes of `b`: where :math:`h_t = b_t`, and nothing from before passes, not
             even NaN; nowhere by default. Every element acts on itself alone then.
+        detached: Bool, as `cut`: where derivatives take :math:`h_{t-1}` for a constant; nowhere by default.
         reverse: Whether to go from the last step to the first.
 
     Returns:
@@ -41,15 +50,18 @@ def linear_recurrence(a: Any, b: Any, start: Any = None, *, cut: jax.Array | Non
         b = jax.tree.map(lambda a, b, h: _with_start(a, b, h, reverse), a, b, start)
 
     def join(early: Any, late: Any) -> Any:
-        (cut, *before), (cut_late, a, b) = early, late
+        (cut, detached, *before), (cut_late, detached_late, a, b) = early, late
+        if detached_late is not None:
+            before = choose(detached_late, jax.lax.stop_gradient(before), before)
+            detached = detached | detached_late
         if cut_late is not None:
             # Zeros, not a product with zero, which would keep NaN.
             before, cut = choose(cut_late, zeros(before), before), cut | cut_late
         a_before, b_before = before
         joined = jax.tree.map(_joined, a, a_before, b_before)
-        return cut, joined, jax.tree.map(lambda a, b1, b2: applied(a, b1) + b2, a, b_before, b)
+        return cut, detached, joined, jax.tree.map(lambda a, b1, b2: applied(a, b1) + b2, a, b_before, b)
 
-    return jax.lax.associative_scan(join, (cut, a, b), reverse=reverse)[2]
+    return jax.lax.associative_scan(join, (cut, detached, a, b), reverse=reverse)[3]
 
 
 def applied(a: jax.Array, h: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from jaxnn.kernels.recurrence import (
     columns_of,
     dot,
     dot_transposed,
-    dot_turned,
+    dot_units_first,
     gates,
     products,
     projected,
@@ -94,30 +94,32 @@ def _followed(outside: Sequence[jax.Array], along: Sequence[jax.Array], s: _Save
     return (s.h_c * d_c + s.h_o * o).astype(d_h.dtype), d_c
 
 
-# Turned: inputs and states are columns, (units, *batch). The products outside of time still read and write rows.
+# Units first: inputs and states are columns, (units, *batch). The products outside of time still read and write rows.
 
 
-def _prepare_turned(weights: Weights) -> _Prepared:
+def _prepare_units_first(weights: Weights) -> _Prepared:
     return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]).T)
 
 
-def _step_turned(w: _Prepared, carry: Carry, x: jax.Array) -> tuple[Carry, _Saved]:
+def _step_units_first(w: _Prepared, carry: Carry, x: jax.Array) -> tuple[Carry, _Saved]:
     h, c = carry
-    pre = jnp.split(dot_turned(w.w, 1, jnp.concatenate([x, h])), 4)
+    pre = jnp.split(dot_units_first(w.w, 1, jnp.concatenate([x, h])), 4)
     bias = [columns_of(b, a) for a, b in zip(pre, gates(w.weights.b, 4), strict=True)]
     return _gated(pre, bias, h, c, units_last(h))
 
 
-def _outside_turned(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
+def _outside_units_first(w: Weights, d: Weights, xs: jax.Array, d_xs: jax.Array | None, s: _Saved) -> jax.Array:
     xs, d_xs = units_last(xs, 1), None if d_xs is None else units_last(d_xs, 1)
     return _outside(w, d, xs, d_xs, s._replace(c_c=units_last(s.c_c, 1)))
 
 
-def _along_turned(w_h: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
-    return _followed(jnp.split(units_first(e), 4), jnp.split(dot_turned(w_h, 0, d[0]), 4), s, d)
+def _along_units_first(w_h: jax.Array, s: _Saved, d: Carry, e: jax.Array) -> Carry:
+    return _followed(jnp.split(units_first(e), 4), jnp.split(dot_units_first(w_h, 0, d[0]), 4), s, d)
 
 
-TURNED = Cell(_prepare_turned, lambda weights: weights.w_h, None, _step_turned, _outside_turned, _along_turned)
+UNITS_FIRST = Cell(
+    _prepare_units_first, lambda weights: weights.w_h, None, _step_units_first, _outside_units_first, _along_units_first
+)
 
 
 # On a GPU, tile by tile. The backward walk is the transpose of `_along`.
@@ -146,4 +148,4 @@ _WALKS = Walks(
     outside=lambda written: jnp.concatenate(written, axis=-1),
 )
 
-LSTM = Cell(_prepare, lambda weights: weights.w_h.T, _project, _step, _outside, _along, _WALKS, TURNED)
+LSTM = Cell(_prepare, lambda weights: weights.w_h.T, _project, _step, _outside, _along, _WALKS, UNITS_FIRST)

@@ -14,12 +14,12 @@ class Masks(NamedTuple):
     Attributes:
         inside: `(time, *batch)`: whether the step counts. Otherwise the state stays and the output is zero.
         reset: `(time, *batch)`: whether the state is set back to the start of a sequence before the step.
-        apart: `(time,)`: whether derivatives stop before the step.
+        detached: `(time,)`: whether derivatives stop before the step.
     """
 
     inside: jax.Array | None = None
     reset: jax.Array | None = None
-    apart: jax.Array | None = None
+    detached: jax.Array | None = None
 
 
 def choose(mask: jax.Array, new: Any, old: Any) -> Any:

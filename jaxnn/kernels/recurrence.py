@@ -39,11 +39,11 @@ Saved = Any
 PROJECT_FIRST = 2
 
 # XLA:CPU lays the operand on the right of a product out again in every step. So with many weights and sequences the
-# weights are on the left, and the sequences are columns: "turned". Times as multiples of rows', measured in turn on an
-# AMD EPYC with AVX2, for hidden units and sequences: 256 and 32: training 0.82, forward 0.78; 256 and 8: 0.85, 0.9; 256
-# and 4: 0.8, but 1.1; 128 and 16: 0.97, 0.98; 128 and 8: 1.0, 1.1; 64 and 32: 1.05, 1.0; 64 and 8: 1.1, 1.2.
-TURNED_WIDTH = 512  # smallest number of gates' units
-TURNED_SIZE = 8192  # smallest number of these times sequences
+# weights are on the left, and the sequences are columns: "units first". Times as multiples of rows', measured in turn
+# on an AMD EPYC with AVX2, for hidden units and sequences: 256 and 32: training 0.82, forward 0.78; 256 and 8: 0.85,
+# 0.9; 256 and 4: 0.8, but 1.1; 128 and 16: 0.97, 0.98; 128 and 8: 1.0, 1.1; 64 and 32: 1.05, 1.0; 64 and 8: 1.1, 1.2.
+UNITS_FIRST_WIDTH = 512  # smallest number of gates' units
+UNITS_FIRST_SIZE = 8192  # smallest number of these times sequences
 
 
 class NotServedError(ValueError):
@@ -65,8 +65,8 @@ class Cell(NamedTuple):
             for all steps at once. Zero tangents are `None`.
         along: `(transposed, saved, d_carry, e) -> d_carry`: one step of the tangent, linear in `d_carry` and `e`.
         walks: The same steps for `kernels.persistent`, or None; `w_h` must then be the recurrent weights.
-        turned: The same layer with units as the first axis of a step's arrays, `(units, *batch)`: inputs of all steps
-            are `(time, features, *batch)`, and masks `(time, 1, *batch)`. It has no `project`.
+        units_first: The same layer with units as the first axis of a step's arrays, `(units, *batch)`: inputs of all
+            steps are `(time, features, *batch)`, and masks `(time, 1, *batch)`. It has no `project`.
     """
 
     prepare: Callable[..., Any]
@@ -76,7 +76,7 @@ class Cell(NamedTuple):
     outside: Callable[..., Any]
     along: Callable[..., Carry]
     walks: Walks | None = None
-    turned: "Cell | None" = None
+    units_first: "Cell | None" = None
 
 
 class Run(NamedTuple):
@@ -101,22 +101,22 @@ def recurrence(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
     """Runs a cell; returns the outputs `(time, *batch, output)` and the last carry."""
     if is_plain():
         return _values(cell, reverse, run)
-    if cell.turned is None or not _turns(run):
+    if cell.units_first is None or not _puts_units_first(run):
         return _recurrence(cell, reverse, default_precision(), run)
-    ys, carry = _recurrence(cell.turned, reverse, default_precision(), _turned(run))
+    ys, carry = _recurrence(cell.units_first, reverse, default_precision(), _with_units_first(run))
     return units_last(ys, 1), tuple(units_last(part) for part in carry)
 
 
-def _turns(run: Run) -> bool:
+def _puts_units_first(run: Run) -> bool:
     sequences, width = math.prod(run.xs.shape[1:-1]), run.weights.b.shape[0]
-    return known(sequences) and width >= TURNED_WIDTH and sequences * width >= TURNED_SIZE
+    return known(sequences) and width >= UNITS_FIRST_WIDTH and sequences * width >= UNITS_FIRST_SIZE
 
 
-def _turned(run: Run) -> Run:
+def _with_units_first(run: Run) -> Run:
     carry = tuple(units_first(part) for part in run.carry)
     restart = None if run.restart is None else tuple(units_first(part) for part in run.restart)
     inside, reset = (None if mask is None else mask[:, None] for mask in run.masks[:2])
-    return Run(run.weights, carry, restart, units_first(run.xs, 1), Masks(inside, reset, run.masks.apart))
+    return Run(run.weights, carry, restart, units_first(run.xs, 1), Masks(inside, reset, run.masks.detached))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
@@ -146,8 +146,8 @@ def _derivative(cell: Cell, reverse: bool, run: Run, tangents: Run) -> Any:
 
     def body(d: Carry, step: Any) -> tuple[Carry, jax.Array]:
         added, saved, masks = step
-        if masks.apart is not None:
-            d = choose(masks.apart, zeros(d), d)
+        if masks.detached is not None:
+            d = choose(masks.detached, zeros(d), d)
         d = restarted(masks, d, d_restart)
         new = cell.along(transposed, saved, d, added)
         return kept(masks, new, d, new[0])
@@ -167,8 +167,8 @@ def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Ar
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
-        if masks.apart is not None:  # for second derivatives, which go through the saved arrays
-            carry = choose(masks.apart, jax.lax.stop_gradient(carry), carry)
+        if masks.detached is not None:  # for second derivatives, which go through the saved arrays
+            carry = choose(masks.detached, jax.lax.stop_gradient(carry), carry)
         carry = restarted(masks, carry, run.restart)
         new, saved = cell.step(prepared, carry, x)
         new, y = kept(masks, new, carry, new[0])
@@ -207,7 +207,7 @@ def dot_transposed(a: jax.Array, wt: jax.Array) -> jax.Array:
     return jax.lax.dot_general(a, wt, (((axis,), (1,)), ((), ())), preferred_element_type=accumulator(a.dtype))
 
 
-def dot_turned(w: jax.Array, axis: int, a: jax.Array) -> jax.Array:
+def dot_units_first(w: jax.Array, axis: int, a: jax.Array) -> jax.Array:
     """The product of one axis of the weights with the units of `a (units, *batch)`."""
     return jax.lax.dot_general(w, a, (((axis,), (0,)), ((), ())), preferred_element_type=accumulator(a.dtype))
 

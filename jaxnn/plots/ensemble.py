@@ -86,6 +86,7 @@ def by_setting(results: Mapping[float, Sequence[float]], path: Path, *, x: str, 
         >>> from jaxnn import plots
         >>> plots.by_setting(
         ...     {1e-3: [0.9, 0.92], 1e-2: [0.95, float("nan")]}, "rates.png", x="learning rate", y="accuracy")
+        >>> plots.by_setting({0.0: [0.9], 0.5: [0.93]}, "dropout.png", x="dropout", y="accuracy", log=False)
     """
     if not any(len(values) for values in results.values()):
         raise ValueError("results: expected at least one, got none")

@@ -28,9 +28,7 @@ class Forecasted(NamedTuple):
     made: dict[int, npt.ArrayLike]
 
 
-def forecasts(
-    series: Sequence[Forecasted], path: Path, *, name: str = "forecast", interval: str = "90%", columns: int = 2
-) -> None:
+def forecasts(series: Sequence[Forecasted], path: Path, *, name: str = "forecast", interval: str = "90%") -> None:
     """Draws series with forecasts from some of their steps, each with its interval, and their future.
 
     Args:
@@ -38,7 +36,6 @@ def forecasts(
         path: The PNG to write.
         name: The name of the forecasts in the legend.
         interval: The name of their intervals.
-        columns: Plots side by side.
 
     Raises:
         ValueError: If there is no series, or a forecast has no value before it or no time.
@@ -53,7 +50,7 @@ def forecasts(
     """
     if not series:
         raise ValueError("series: expected at least one, got none")
-    figure, grid = new_grid(len(series), min(columns, len(series)), 5.2, 1.75, above=0.6)
+    figure, grid = new_grid(len(series), min(2, len(series)), 5.2, 1.75, above=0.6)
     legend: dict[str, Any] = {}
     for axes, each in zip(grid, series, strict=True):
         _draw(axes, each, name, interval)

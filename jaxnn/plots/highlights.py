@@ -10,6 +10,8 @@ from jaxnn.plots.figure import INK, WRONG, Path, new_figure, save
 
 _INCH = 0.078
 """Width of a letter of 9 points, in inches."""
+_LETTERS = 80
+"""Letters of a line."""
 _LINE = 0.22
 """Height of a line, in inches."""
 
@@ -22,9 +24,10 @@ def highlights(
     names: Sequence[str],
     wrong: Sequence[bool] | None = None,
     title: str | None = None,
-    width: int = 80,
 ) -> None:
     """Draws texts line by line; the darker a piece, the more it contributes, relative to the largest of its text.
+
+    Words are separated by spaces.
 
     Args:
         texts: The pieces of each text, words or characters.
@@ -33,7 +36,6 @@ def highlights(
         names: The name left of each text: its class, for example.
         wrong: Whether a text's name is red; none by default.
         title: The title.
-        width: Characters per line. Words are separated by spaces.
 
     Raises:
         ValueError: If there is no text, or the arguments do not fit each other.
@@ -50,7 +52,7 @@ def highlights(
             f"pieces, got {[each.size for each in values]} and {len(names)} names"
         )
     gap = 0 if all(len(piece) == 1 for text in texts for piece in text) else 1
-    lines = [_lines(text, gap, width) for text in texts]
+    lines = [_lines(text, gap) for text in texts]
     left = max(map(len, names)) + 2
     rows = sum(each[-1][1] + 1 for each in lines)
     used = max(
@@ -75,11 +77,11 @@ def highlights(
     save(figure, path)
 
 
-def _lines(text: Sequence[str], gap: int, width: int) -> list[tuple[int, int]]:
+def _lines(text: Sequence[str], gap: int) -> list[tuple[int, int]]:
     """Column and line of each piece."""
     places, column, line = [], 0, 0
     for piece in text:
-        if column and column + len(piece) > width:
+        if column and column + len(piece) > _LETTERS:
             column, line = 0, line + 1
         places.append((column, line))
         column += len(piece) + gap

@@ -102,7 +102,7 @@ def predictions(
     _grid(shown, path, titles, columns=columns, title=heading if title is None else title, colours=colours)
 
 
-def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
+def filters(kernel: ArrayLike, path: Path) -> None:
     """Draws the kernels of a convolution over pictures, usually the first layer.
 
     Kernels on three channels are drawn in colour: the weight of each channel is the brightness of that colour, and
@@ -112,7 +112,6 @@ def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     Args:
         kernel: `(height, width, in, out)`.
         path: The PNG to write.
-        columns: Kernels per row.
 
     Raises:
         ValueError: If `kernel` does not have four axes.
@@ -138,7 +137,7 @@ def filters(kernel: ArrayLike, path: Path, *, columns: int = 8) -> None:
     else:
         title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
         colours = "RdBu_r"
-    _grid(list(weights), path, None, columns=columns, title=title, scale=_Scale(colours, largest))
+    _grid(list(weights), path, None, columns=8, title=title, scale=_Scale(colours, largest))
 
 
 class _Scale(NamedTuple):

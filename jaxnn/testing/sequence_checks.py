@@ -185,16 +185,16 @@ def _check_reversal(s: Subject) -> None:
     steps = np.arange(s.time)
     for lengths in (None, s.lengths):
         ends = np.full(s.batch, s.time) if lengths is None else lengths
-        turned = np.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)
+        source = np.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)
 
-        def flip(tree: Tree, turned: np.ndarray = turned) -> Tree:
-            return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _with_axes(turned, a.ndim), axis=1), tree)
+        def flip(tree: Tree, source: np.ndarray = source) -> Tree:
+            return jax.tree.map(lambda a: np.take_along_axis(np.asarray(a), _with_axes(source, a.ndim), axis=1), tree)
 
         y, final = s.layer(s.x, lengths=lengths, reverse=True)
         expected, state = s.layer(as_array(flip(s.x)), lengths=lengths)
         what = "reversal" if lengths is None else "reversal within the lengths"
-        s.close(y, flip(expected), f"{what}: outputs against the sequence turned round")
-        s.close(final, state, f"{what}: final state against the sequence turned round")
+        s.close(y, flip(expected), f"{what}: outputs against the reversed sequence")
+        s.close(final, state, f"{what}: final state against the reversed sequence")
 
 
 def _check_gradients(s: Subject) -> None:

@@ -120,6 +120,13 @@ def test_places_of_other_libraries_can_be_elsewhere(monkeypatch):
     assert_is(load("cifar10", download=False), "cifar10")
 
 
+def test_a_user_without_a_home_folder_needs_the_chosen_cache_alone(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does where nobody knows the user's folder
+    with pytest.raises(FileNotFoundError, match="cifar10, since download=False, got none"):
+        load("cifar10", download=False)
+
+
 def test_a_copy_that_cannot_be_read_is_told_and_the_next_is_taken(capsys):
     forms.write_binary("cifar10", TORCHVISION / "cifar-10-batches-bin")
     (TORCHVISION / "cifar-10-batches-bin/data_batch_3.bin").write_bytes(b"")

@@ -71,6 +71,6 @@ def test_a_file_that_is_no_series_is_named_with_its_line(tmp_path, times, values
 def test_a_period_or_scale_that_makes_no_sense_is_named(tmp_path):
     path = write(tmp_path / "a.csv", ["1990", "1991"], [1, 2])
     with pytest.raises(ValueError, match="period: expected a number of at least 1, or None, got 0; 1 is no season"):
-        read_series(path, 0)
+        read_series(path, period=0)
     with pytest.raises(ValueError, match="scale: expected one of none, sqrt, log, got 'square'"):
         read_series(path, scale="square")

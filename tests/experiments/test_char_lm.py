@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from experiments import char_lm
 from experiments.char_lm import load_model
 from experiments.data.corpus import encode, read
-from jaxnn import interop, train
+from jaxnn import cli, interop, train
 from jaxnn.models import LanguageModel
 from tests.experiments.stops import die_before_checkpoint, resume
 
@@ -58,10 +58,15 @@ def test_training_learns_saves_and_generates(book, tmp_path, capsys):
     capsys.readouterr()
     written = []
     for seed in (0, 0, 1):
-        char_lm.main(SMALL(generate="the cat", run=run, seed=seed, temperature=1.5))
+        char_lm.main(char_lm.Options(generate="the cat", run=run, length=40, seed=seed, temperature=1.5))
         written.append(capsys.readouterr().out)
     assert written[0] == written[1] != written[2]
     assert all(w.startswith("the cat") and len(w) == len("the cat") + 40 + 1 for w in written)
+    words = ["--config", f"{run}/config.json", "--generate", "the cat", "--temperature", "1.5"]
+    cli.run(char_lm.main, char_lm.Options, arguments=words)
+    assert capsys.readouterr().out == written[0]
+    with pytest.raises(ValueError, match=r"--hidden: expected nothing with --generate, .*, got 8; --run is its model"):
+        char_lm.main(char_lm.Options(generate="the cat", run=run, hidden=8))
 
     # The same seed and epochs give the same model, in a folder of its own.
     char_lm.main(SMALL(text=book, run=run, dropout=0.0, learning_rate=2e-2))
@@ -125,7 +130,7 @@ def test_another_text_or_option_is_refused_and_the_run_is_left_as_it_was(book, t
 
 def test_what_a_run_left_without_checkpoints_is_not_trained_over(tmp_path):
     with pytest.raises(ValueError, match="--resume: expected nothing with --generate"):
-        char_lm.main(SMALL(resume=tmp_path, generate="a"))
+        char_lm.main(char_lm.Options(resume=tmp_path, generate="a"))
     train.RunFolder(tmp_path).log({"step": 1})
     with pytest.raises(ValueError, match=r"--resume: .* holds metrics.jsonl but no checkpoints"):
         char_lm.main(SMALL(resume=tmp_path))
@@ -186,18 +191,18 @@ def test_a_model_comes_back_from_its_file_bit_for_bit(saved):
 )
 def test_a_prompt_or_sampling_that_does_not_fit_is_named(saved, options, message):
     with pytest.raises(ValueError, match=message):
-        char_lm.main(SMALL(run=saved, **options))
+        char_lm.main(char_lm.Options(run=saved, **options))
 
 
 def test_a_missing_or_damaged_model_is_named(saved):
     path = saved / "model.safetensors"
     with pytest.raises(ValueError, match=r"--run: expected a folder with model.safetensors, got .*nowhere; train"):
-        char_lm.main(SMALL(run=saved / "nowhere", generate="a"))
+        char_lm.main(char_lm.Options(run=saved / "nowhere", generate="a"))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"PK\x03\x04 nothing", whole[:-40] + bytes(40)):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"--run: .* got .*model\.safetensors, which is damaged"):
-            char_lm.main(SMALL(run=saved, generate="a"))
+            char_lm.main(char_lm.Options(run=saved, generate="a"))
     about = {"characters": "abc d", "sizes": SIZES | {"hidden_features": 9}}
     interop.save_weights(path, _model(), about=about)
     with pytest.raises(ValueError, match="should hold the arrays"):

@@ -105,6 +105,7 @@ def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
         ({"steps": 0}, "--steps: expected a"),
         ({"clip": 0.0}, "--clip: expected a positive number"),
         ({"cells": ()}, "--cells: expected at least one, got none"),
+        ({"cells": ("rnn", "lru"), "chrono": False}, "--chrono: expected nothing without a cell that has gates"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path, options, message):

@@ -130,13 +130,13 @@ def test_derivatives_stop_inside_plain_too():
 
 
 @pytest.fixture
-def turned(monkeypatch):
-    monkeypatch.setattr(recurrence, "TURNED_WIDTH", 1)
-    monkeypatch.setattr(recurrence, "TURNED_SIZE", 1)
+def units_first(monkeypatch):
+    monkeypatch.setattr(recurrence, "UNITS_FIRST_WIDTH", 1)
+    monkeypatch.setattr(recurrence, "UNITS_FIRST_SIZE", 1)
 
 
 @pytest.mark.parametrize(("batch", "options"), [((2, 2), "plain"), ((3,), "everything, backward")])
-def test_turned_products_have_the_derivatives_of_the_scan(batch, options, turned):
+def test_transposed_products_have_the_derivatives_of_the_scan(batch, options, units_first):
     with jax.enable_x64(True):
         args = setting("lstm", batch)
 
@@ -151,7 +151,7 @@ def test_turned_products_have_the_derivatives_of_the_scan(batch, options, turned
         assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
 
 
-def test_turned_products_in_half_precision(turned):
+def test_transposed_products_in_half_precision(units_first):
     params, x, _ = setting("lstm", dtype=jnp.bfloat16)
 
     def gradients(algorithm):

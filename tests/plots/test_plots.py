@@ -180,10 +180,13 @@ def test_filters_have_a_key_for_their_colours(figures, channels):
 def test_a_selection_is_not_taken_for_an_accuracy(figures):
     picture, chosen = RNG.random((2, 8, 8, 1)), "1 right and 1 wrong, chosen from 359 test pictures"
     plots.predictions(picture, [0, 1], [0, 0], "p.png")
-    plots.predictions(picture, [0, 1], [0, 0], "p.png", title=chosen)
+    plots.predictions(picture, [0, 1], [0, 0], "p.png", title=chosen, columns=1)
     own, given = (figure.get_suptitle().replace("\n", " ") for figure in figures)
     assert own == "1 right and 1 wrong; wrong ones in red, with the true class"
     assert given == chosen
+    first, second = (text.get_position() for text in figures[1].axes[0].texts)
+    assert first[0] == second[0]
+    assert first[1] < second[1]
 
 
 def test_of_many_predictions_half_are_wrong_ones(figures):
@@ -193,6 +196,26 @@ def test_of_many_predictions_half_are_wrong_ones(figures):
     assert told.startswith("3 right and 2 wrong, chosen from 20 test pictures (accuracy 50.00 %)")
     (axes,) = figures[0].axes
     assert [text.get_text() for text in axes.texts] == ["0, is 1", "0, is 1", "0", "0", "0"]
+
+
+def test_a_hyperparameter_of_zero_is_on_a_linear_axis(figures):
+    plots.by_setting({0.0: [0.9], 0.5: [0.8]}, "p.png", x="dropout", y="accuracy", log=False)
+    axes = figures[0].axes[0]
+    assert axes.get_xscale() == "linear"
+    assert axes.get_xlim()[0] < 0
+
+
+@pytest.mark.parametrize(("threshold", "told"), [(0.5, ["a  0.90"]), (0.75, ["a missed", "a  0.90"])])
+def test_a_box_is_right_from_the_threshold_on(figures, threshold, told):
+    box = np.array([[[0, 0, 10, 10]]])
+    found = box * [1, 1, 1, 0.6], np.array([[0.9]]), np.array([[0]])  # an intersection over union of 0.6
+    plots.detections(np.zeros((1, 16, 16, 1)), found, (box, found[2]), "p.png", ["a"], threshold=threshold)
+    assert [text.get_text() for text in figures[0].axes[0].texts] == told
+
+
+def test_the_blank_may_be_the_last_label(figures):
+    plots.transcripts([plots.Heard(np.eye(4), np.eye(3), "ab", "ab")], "p.png", "ab-", hop=1.0, blank=2)
+    assert [line.get_linestyle() for line in figures[0].axes[1].lines] == ["-", "-", ":"]
 
 
 def test_pictures_of_any_size_stand_apart_in_reading_order(figures):

@@ -208,7 +208,7 @@ def saved_on_a_full_disk(state, folder):
 
 def save_final(parallel, state, folder):
     """Everything that training follows from, for each process."""
-    leaves = jax.tree.leaves(parallel.everywhere(state).replace(key=None))
+    leaves = jax.tree.leaves(parallel.replicate(state).replace(key=None))
     np.savez(folder / f"final-{jax.process_index()}.npz", *map(np.asarray, leaves))
 
 

@@ -31,8 +31,8 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 
     - A step that does not count has `a = 1` and `b = 0`.
     - If the state before a step is known, `a * state` is added to `b`, and nothing from before that step passes it, not
-      even NaN. The state is known before the first step (the initial state), at a reset, and at a cut of `truncate`,
-      where it is a constant that a first scan computes.
+      even NaN. The state is known before the first step (the initial state) and at a reset.
+    - At a cut of `truncate` a join takes the part before it as a constant.
 
     The scan takes about three times the arithmetic of a loop and keeps several arrays as large as all states. Products
     of many `a` must stay finite: a cell whose state grows without bound needs "scan". The cell's `affine`, `project`
@@ -60,21 +60,11 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
         a, b = choose(masks.inside, (a, b), (jax.tree.map(jnp.ones_like, a), zeros(b)))
     start, restart = jax.tree.map(lambda s: widened(s)[None], (task.state, task.restart))
 
-    def run(before: Any, cut: jax.Array | None) -> Any:
-        entered = jax.tree.map(lambda a, b, state: b + a * state, a, b, before)
-        return linear_recurrence(a, entered, cut=cut, reverse=reverse)
-
     # The known states before steps; zero where none is known.
     before = choose(jnp.arange(time) == (time - 1 if reverse else 0), start, zeros(b))
     before = restarted(masks, before, restart)
-    states = run(before, masks.reset)
-    if masks.apart is not None:
-        apart = cut = masks.apart
-        if masks.reset is not None:  # at a reset the step sees the start of a sequence instead
-            apart = jax.lax.expand_dims(apart, range(1, masks.reset.ndim)) & ~masks.reset
-            cut = apart | masks.reset
-        constant = jax.tree.map(lambda s: jax.lax.stop_gradient(jnp.roll(s, -1 if reverse else 1, axis=0)), states)
-        states = run(choose(apart, constant, before), cut)
+    entered = jax.tree.map(lambda a, b, state: b + a * state, a, b, before)
+    states = linear_recurrence(a, entered, cut=masks.reset, detached=masks.detached, reverse=reverse)
     return jax.tree.map(lambda s, like: s.astype(like.dtype), states, task.state)
 
 

@@ -20,9 +20,14 @@ T = TypeVar("T")
 Layer = Callable[..., tuple[jax.Array, Any]]
 
 
-def layer_of(layer: Layer | Cell) -> Layer:
-    """Returns a layer, made from a cell if necessary; raises if a function is not a layer."""
+def _layer_of(layer: Layer | Cell, options: dict[str, Any]) -> Layer:
+    """Returns a layer, made from a cell if necessary; raises if it is none, or has no such options."""
     if isinstance(layer, Cell):
+        if unknown := options.keys() - inspect.signature(recurrent).parameters.keys():
+            raise ValueError(
+                f"options: expected those of recurrent for a Cell, got {', '.join(sorted(unknown))}; bind the cell's "
+                "own: lstm_cell(activation=...)."
+            )
         return Bound(recurrent, layer)
     _check_call("layer", layer, "(params, x, state)", other="state")
     return layer
@@ -105,7 +110,7 @@ def bidirectional(
         )
     if state is not None and (not isinstance(state, tuple | list) or len(state) != 2):
         raise ValueError(f"state: expected a pair (forward, backward), got {type(state).__name__}")
-    layer = layer_of(layer)
+    layer = _layer_of(layer, options)
     of_forward, of_backward = (None, None) if state is None else state
     y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)
     y_backward, backward = layer(backward_params, x, of_backward, reverse=True, **options)
@@ -152,7 +157,7 @@ def stack(
         >>> y.shape, [s.h.shape for s in states]
         ((2, 7, 4), [(2, 5), (2, 4)])
     """
-    layer = layer_of(layer)
+    layer = _layer_of(layer, options)
     starts = _matched(params_per_layer, states)
     drops = check.rate("dropout", dropout)
     if drops and key is None:

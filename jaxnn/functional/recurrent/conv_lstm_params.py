@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
+from jaxnn.functional import arguments
 from jaxnn.functional.arguments import SizesLike, axes_of, sizes
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -66,6 +67,7 @@ class ConvLSTMParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike, size: Sequence[int]) -> ConvLSTMState:
         """The default initial state for inputs of `dtype`; `size` is the spatial size of the outputs."""
+        batch = arguments.shape("batch", batch)
         h = jnp.zeros((*batch, *size, self.hidden), dtype)
         return ConvLSTMState(h, jnp.zeros(h.shape, accumulator(dtype)))
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional import arguments
 from jaxnn.functional.arguments import functions
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
@@ -63,6 +64,7 @@ class GRUParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> GRUState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         return GRUState(jnp.zeros((*batch, self.hidden), dtype))
 
 

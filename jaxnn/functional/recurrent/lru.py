@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -67,6 +68,7 @@ class LRUParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LRUState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         part = jnp.zeros((*batch, self.hidden), accumulator(dtype))
         return LRUState(jax.lax.complex(part, part), jnp.zeros((*batch, self.b.shape[0]), dtype))
 

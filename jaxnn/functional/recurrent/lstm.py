@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional import arguments
 from jaxnn.functional.arguments import functions
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
@@ -95,6 +96,7 @@ class LSTMParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> LSTMState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         h = jnp.zeros((*batch, self.output), dtype)
         return LSTMState(h, jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 

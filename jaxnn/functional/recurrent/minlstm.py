@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import zeros
 
+from jaxnn.functional import arguments
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent.cell import Cell
@@ -54,6 +55,7 @@ class MinLSTMParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> MinLSTMState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 

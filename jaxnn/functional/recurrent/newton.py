@@ -171,7 +171,7 @@ class Newton:
             xs, step = cell.project(task.params, xs), cell.advance
         equations, task = Equations(step, reverse, cell.jacobian), task._replace(xs=xs)
         # `truncate` cuts only the derivatives of the result; the iteration needs the full Jacobian.
-        given = jax.lax.stop_gradient(task._replace(masks=task.masks._replace(apart=None)))
+        given = jax.lax.stop_gradient(task._replace(masks=task.masks._replace(detached=None)))
         found, report = self._found(equations, part, given, jax.lax.stop_gradient(zero), leading)
         states = differentiable(equations, default_precision(), jax.lax.stop_gradient(found), task)
         ys = at_every_step(cell.output, task.params, states)

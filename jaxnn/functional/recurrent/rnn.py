@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
+from jaxnn.functional import arguments
 from jaxnn.functional.arguments import functions
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
@@ -57,6 +58,7 @@ class RNNParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> RNNState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         return RNNState(jnp.zeros((*batch, self.hidden), dtype))
 
 

@@ -31,8 +31,8 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     def body(state: Any, inputs: tuple[Any, Masks]) -> tuple[Any, Any]:
         x, masks = inputs
         params = narrowed(wide, task.params)
-        if masks.apart is not None:
-            state = choose(masks.apart, jax.lax.stop_gradient(state), state)
+        if masks.detached is not None:
+            state = choose(masks.detached, jax.lax.stop_gradient(state), state)
         state = restarted(masks, state, task.restart)
         new = cell.step(params, state, counted(masks, x))
         return kept(masks, new, state, cell.output(params, new))

@@ -26,7 +26,7 @@ def check_uncut(task: Task) -> None:
     """Raises `NotServedError` if `resets` or `truncate` cut the sequence or its derivative between two steps."""
     if task.masks.reset is not None:
         raise NotServedError("no support for resets")
-    if task.masks.apart is not None:
+    if task.masks.detached is not None:
         raise NotServedError("no support for truncate")
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
+from jaxnn.functional import arguments
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -67,6 +68,7 @@ class SLSTMParams(NamedTuple):
 
     def zero_state(self, batch: tuple[int, ...], dtype: jax.typing.DTypeLike) -> SLSTMState:
         """The default initial state for inputs of `dtype`."""
+        batch = arguments.shape("batch", batch)
         h = jnp.zeros((*batch, self.hidden), dtype)
         return SLSTMState(h, *(jnp.zeros(h.shape, accumulator(dtype)) for _ in range(3)))
 

@@ -58,5 +58,5 @@ def masks_of(
         inside = within if mask is None else within & mask
         if resets is not None:
             resets = resets & jax.vmap(lambda cut: cut < lengths)(cuts)
-    apart = None if truncate is None else (cuts % truncate == 0) & (cuts > 0) & (cuts < time)
-    return Masks(inside, resets, apart)
+    detached = None if truncate is None else (cuts % truncate == 0) & (cuts > 0) & (cuts < time)
+    return Masks(inside, resets, detached)

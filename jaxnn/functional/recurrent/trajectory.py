@@ -44,8 +44,8 @@ class Equations(NamedTuple):
 
 def step_of(equations: Equations, params: Any, restart: State, before: State, x: Any, masks: Masks) -> State:
     """Runs one step with its masks."""
-    if masks.apart is not None:
-        before = choose(masks.apart, jax.lax.stop_gradient(before), before)
+    if masks.detached is not None:
+        before = choose(masks.detached, jax.lax.stop_gradient(before), before)
     before = restarted(masks, before, restart)
     new = equations.step(params, before, x)
     return new if masks.inside is None else choose(masks.inside, new, before)

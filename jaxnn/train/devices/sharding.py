@@ -181,11 +181,11 @@ class Parallel:
         @partial(jit, compiler_options=options_for(step, None), warn_of_retraces=True, donate_argnums=0, inline=True)
         def sharded(state: TrainState, batch: Any, weights: jax.Array | None = None) -> tuple[TrainState, Metrics]:
             state, metrics = step(state, self.split(batch), self.split(weights))
-            return self.kept(state), self.everywhere(metrics)
+            return self.constrain(state), self.replicate(metrics)
 
         return sharded
 
-    def kept(self, state: TrainState) -> TrainState:
+    def constrain(self, state: TrainState) -> TrainState:
         """Constrains a state, inside `jit`, to the shardings of `state`, so that the next call finds it there."""
         return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
@@ -204,7 +204,7 @@ class Parallel:
             self.check_batch_size(array.shape[0])
         return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
 
-    def everywhere(self, tree: T) -> T:
+    def replicate(self, tree: T) -> T:
         """Replicates arrays over all devices, so that every process can read them; inside `jit` too."""
         return jax.lax.with_sharding_constraint(tree, self._sharding(P()))
 

@@ -1,14 +1,15 @@
 """Outputs of every member for a data set, by one program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn.train.ensemble.program import make
+from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import predict as predict_one
-from jaxnn.train.step.state import TrainState
+from jaxnn.train.step.state import TrainState, check_state, without_optimizer
 from jaxnn.train.step.step import Preprocess
 
 
@@ -19,7 +20,11 @@ def predict(
     *,
     preprocess: Preprocess | None = None,
     batch_size: int = 256,
+    ema: bool = False,
     members_per_chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | None = None,
+    compiler_options: Options | None = None,
 ) -> Any:
     """Computes the outputs of every member for every example: `train.predict` of stacked states.
 
@@ -29,7 +34,11 @@ def predict(
         apply_fn: As for `train.predict`.
         preprocess: As for `train.predict`.
         batch_size: As for `train.predict`.
+        ema: As for `train.predict`; each member has its own average.
         members_per_chunk: As for `ensemble.make`.
+        devices: As for `ensemble.make`.
+        memory: As for `ensemble.make`.
+        compiler_options: As for `make_step`.
 
     Returns:
         The results of `apply_fn`, `(members, examples, ...)`.
@@ -45,7 +54,15 @@ def predict(
     """
 
     def outputs(state: TrainState, data: Any) -> tuple[TrainState, Any]:
-        return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size)
+        return state, predict_one(state, data, apply_fn, preprocess=preprocess, batch_size=batch_size, ema=ema)
 
-    states = jax.tree.map(jnp.copy, states)  # the program donates its states
-    return make(outputs, members_per_chunk=members_per_chunk)(states, data)[1]
+    check_state(states, "states")
+    program = make(
+        outputs,
+        members_per_chunk=members_per_chunk,
+        devices=devices,
+        memory=memory,
+        compiler_options=compiler_options,
+    )
+    # The program donates its states.
+    return program(jax.tree.map(jnp.copy, without_optimizer(states)), data)[1]

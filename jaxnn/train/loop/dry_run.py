@@ -19,6 +19,7 @@ from jaxnn.train.loop.epoch import make_epoch
 from jaxnn.train.losses.types import LossFn, Penalty
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
+from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess, make_step
 
@@ -37,6 +38,7 @@ def dry_run(
     drop_last: bool = False,
     chunk: int | None = None,
     parallel: Parallel | None = None,
+    compiler_options: Options | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> str:
     """Reports what `fit` would cost. Its program is compiled for shapes: nothing is trained or put on a device.
@@ -54,6 +56,7 @@ def dry_run(
         drop_last: As for `fit`.
         chunk: As for `fit`.
         parallel: As for `fit`.
+        compiler_options: As for `fit`.
         resume: A run folder: also reports where the run would resume.
 
     Returns:
@@ -80,7 +83,9 @@ def dry_run(
     """
     if isinstance(data, Stream):
         raise ValueError("data: expected arrays, got a data.Stream; give a few batches of it as arrays.")
-    step = make_step(loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction)
+    step = make_step(
+        loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
+    )
     one = jax.eval_shape(lambda state: state, state)
     placed, learned, tested = _placed(one, data, test_data, parallel)
     if isinstance(data, Computed):

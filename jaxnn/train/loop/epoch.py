@@ -133,7 +133,7 @@ def make_epoch(
         else:
             first = (state.step - start % steps) % steps
             state, metrics = _some(body, state, first, jnp.minimum(chunk, steps - first), chunk)
-        return state if parallel is None else parallel.kept(state), metrics
+        return state if parallel is None else parallel.constrain(state), metrics
 
     return epoch
 

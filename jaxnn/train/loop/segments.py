@@ -164,7 +164,7 @@ class Segments(Program):
         self.budget, self._data, self._rate, self._advice = budget, data, rate, advice
         self._segment, self._report, self._reports = check_count("segment", segment), report, reports
 
-        @partial(compiling.jit, donate_argnums=0)
+        @partial(compiling.jit, compiler_options=compiling.options_for(step, None), donate_argnums=0)
         def run(state: TrainState, data: Computed, rates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             def body(state: TrainState, rate: jax.Array) -> tuple[TrainState, Any]:
                 opt_state = with_hyperparameters(state.opt_state, {"learning_rate": rate})

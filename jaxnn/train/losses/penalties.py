@@ -1,5 +1,6 @@
 """Penalties on the weights, and which parameters are weights."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,11 +56,11 @@ def l2(scale: float) -> Penalty:
         3.0
     """
     check_not_negative(scale=scale)
+    return partial(_l2, scale=scale)
 
-    def penalty(params: Any) -> jax.Array:
-        weights = [w for w in jax.tree.leaves(params) if weight_mask(w)]
-        squares = [jnp.sum(jnp.square(widened(jnp.abs(w)))) for w in weights]
-        with jax.numpy_dtype_promotion("standard"):  # of weights in float32 and in float64
-            return scale * sum(squares, start=jnp.float32(0))
 
-    return penalty
+def _l2(params: Any, *, scale: float) -> jax.Array:
+    weights = [w for w in jax.tree.leaves(params) if weight_mask(w)]
+    squares = [jnp.sum(jnp.square(widened(jnp.abs(w)))) for w in weights]
+    with jax.numpy_dtype_promotion("standard"):  # of weights in float32 and in float64
+        return scale * sum(squares, start=jnp.float32(0))

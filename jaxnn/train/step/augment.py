@@ -4,7 +4,8 @@ All take `(*batch, height, width, channels)` with one batch axis or none, of any
 dtype. They are meant for the `preprocess` of `make_step`, where they are compiled into the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -132,13 +133,13 @@ def compose(*augmentations: Augmentation) -> Augmentation:
         >>> change(jax.random.key(0), jnp.zeros((8, 32, 32, 3), jnp.uint8)).shape
         (8, 32, 32, 3)
     """
+    return partial(_composed, augmentations)
 
-    def composed(key: jax.Array, images: jax.Array) -> jax.Array:
-        for number, augmentation in enumerate(augmentations):
-            images = augmentation(jax.random.fold_in(key, number), images)
-        return images
 
-    return composed
+def _composed(augmentations: Sequence[Augmentation], key: jax.Array, images: jax.Array) -> jax.Array:
+    for number, augmentation in enumerate(augmentations):
+        images = augmentation(jax.random.fold_in(key, number), images)
+    return images
 
 
 def _inside(centre: jax.Array, length: int, size: int) -> jax.Array:

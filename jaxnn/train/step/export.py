@@ -114,7 +114,7 @@ def _on_host(state: TrainState) -> TrainState:
         if not (array.is_fully_addressable or array.is_fully_replicated):
             raise ValueError(
                 f"state: expected arrays that this process holds, got {array.sharding} over processes; replicate it "
-                "first: parallel.everywhere(state)."
+                "first: parallel.replicate(state)."
             )
         return np.asarray(array)
 

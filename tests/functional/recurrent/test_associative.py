@@ -101,6 +101,18 @@ def test_first_and_second_derivatives_in_both_modes():
         testing.assert_gradients(run, args, order=2)
 
 
+def test_truncation_takes_no_second_scan():
+    params, x, state = setting("minlstm", time=16)
+
+    def products(truncate):
+        def call(x):
+            return R.minlstm(params, x, state, truncate=truncate, algorithm="associative")
+
+        return str(jax.make_jaxpr(call)(x)).count(" mul ")
+
+    assert products(2) == products(None)
+
+
 def test_second_derivatives_of_a_truncated_sequence_are_those_of_the_scan():
     args = setting("minlstm", (), 3, 2, 2)
 

@@ -31,6 +31,10 @@ CALLS = {
         lambda: R.stack_step(R.lstm_cell(), [P], [STATE], X[:, 0], activation=jax.nn.relu),
         "options: expected none for a Cell, got activation; bind them",
     ),
+    "an option of the cell beside it": (
+        lambda: R.stack(R.lstm_cell(), [P], X, activation=jax.nn.relu),
+        "options: expected those of recurrent for a Cell, got activation; bind the cell's own",
+    ),
     "step as layer": (
         lambda: R.stack(R.lstm_step, [P], X),
         r"layer: expected a function \(params, x, state\) or a Cell",

@@ -154,7 +154,7 @@ def test_predictions_are_in_order_and_everywhere():
     got = train.predict(
         parallel.state(state),
         parallel.data(jnp.arange(21.0)),
-        lambda w, x: parallel.everywhere(w * x),
+        lambda w, x: parallel.replicate(w * x),
         preprocess=parallel.preprocess(None),
         batch_size=8,
     )

@@ -1,3 +1,4 @@
+import pickle
 from functools import partial
 
 import jax
@@ -136,3 +137,11 @@ def test_floating_point_pictures_are_not_scaled():
 def test_a_spread_that_is_not_positive_is_named():
     with pytest.raises(ValueError, match="std: expected positive numbers"):
         train.image_preprocess(std=[1.0, 0.0, 1.0])
+
+
+def test_an_augmentation_and_a_penalty_can_be_sent_to_another_process():
+    for function, *args in (
+        (augment.compose(augment.random_flip, partial(augment.cutout, size=2)), jax.random.key(0), jnp.ones((4, 4, 1))),
+        (train.losses.l2(0.5), jnp.ones((2, 2))),
+    ):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(function))(*args), function(*args))

@@ -1,5 +1,7 @@
 """Compiler options of training programs: which, when, and that they reach the compiler."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +79,23 @@ def loss_fn(w, batch, key):
     return (x @ w - y) ** 2, {}
 
 
+def outputs(w, batch):
+    return batch[0] @ w
+
+
+def stacked(state):
+    return jax.tree.map(lambda x: x[None], state)
+
+
+def segments(step, state, data):
+    """The parameters after training by `Segments`, which compiles with the options of its step."""
+    opt_state = train.optimizer("sgd").init(state.params)
+    state = dataclasses.replace(state, tx=train.optimizer("sgd"), opt_state=opt_state)
+    made = train.Generated(lambda key: data, steps=1)
+    program = train.loop.Segments(step, made, train.loop.Budget(steps=1), jnp.ones_like, segment=1)
+    return train.loop.drive(program, state)[0].params
+
+
 @pytest.mark.parametrize("options", [None, {}, {"xla_cpu_enable_fast_math": False}])
 def test_steps_epochs_and_ensembles_compile_once_with_their_options(options, monkeypatch):
     used = []
@@ -110,10 +129,13 @@ def test_steps_epochs_and_ensembles_compile_once_with_their_options(options, mon
     "call",
     [
         lambda state, data, **options: train.evaluate(state, data, loss_fn, **options),
-        lambda state, data, **options: train.predict(state, data, lambda w, batch: batch[0] @ w, **options),
+        lambda state, data, **options: train.predict(state, data, outputs, **options),
         lambda state, data, **options: train.fit(state, data, loss_fn, epochs=1, progress=False, **options)[1],
+        lambda state, data, **options: train.ensemble.predict(stacked(state), data, outputs, **options),
+        lambda state, data, **options: segments(train.make_step(loss_fn, **options), state, data),
+        lambda state, data, **options: bool(train.loop.dry_run(state, data, loss_fn, **options)),
     ],
-    ids=["evaluate", "predict", "fit"],
+    ids=["evaluate", "predict", "fit", "ensemble.predict", "Segments", "dry_run"],
 )
 def test_options_reach_the_compiler_and_change_no_result(call):
     data = jnp.eye(4)[:, :2], jnp.arange(4.0)

@@ -49,6 +49,9 @@ def test_evaluation_prediction_and_the_model_use_it_where_asked():
         np.testing.assert_allclose(train.predict(state, points, logits, ema=ema), outputs, rtol=1e-5, atol=1e-6)
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, points.labels)
         np.testing.assert_allclose(train.evaluate(state, points, loss_fn, ema=ema)["loss"], losses.mean(), rtol=1e-5)
+        stacked = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+        members = train.ensemble.predict(stacked, points, logits, ema=ema, devices=jax.devices()[:1])
+        np.testing.assert_allclose(members[1], outputs, rtol=1e-5, atol=1e-6)
     assert not np.array_equal(state.model().out.kernel[...], state.model(ema=True).out.kernel[...])
 
 
