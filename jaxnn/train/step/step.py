@@ -100,9 +100,7 @@ def make_step(
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
             batch = preprocess(preprocess_key, batch)
-        n = batching.count(batch, "batch")
-        if weights is not None and jnp.shape(weights) != (n,):
-            raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+        batching.check_weights(weights, batch)
         batching.check_reduction(reduction, weights)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
