@@ -41,7 +41,7 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         argument: Name of `values` in an error.
 
     Returns:
-        The optimiser's state with these values, in the dtypes of those before; a float in place of an integer is
+        The optimiser's state with these values, in the dtypes of those before; a float instead of an integer is
         a float: Optax makes integers of `weight_decay=0`.
 
     Raises:
