@@ -82,7 +82,7 @@ def coverage(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
         upper: Upper ends, of the same shape.
 
     Returns:
-        From 0 to 1; for intervals of level 0.9 it should be 0.9.
+        From 0 to 1; for intervals of level 0.9 it should be 0.9. NaN if a true value is NaN.
 
     Raises:
         ValueError: If shapes differ, or an interval ends below its start.
@@ -93,7 +93,7 @@ def coverage(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
         0.75
     """
     y, low, high = _intervals(truth, lower, upper)
-    return float(((low <= y) & (y <= high)).mean())
+    return float(np.where(np.isnan(y), y, (low <= y) & (y <= high)).mean())
 
 
 def interval_score(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, level: float) -> np.ndarray:

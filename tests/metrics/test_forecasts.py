@@ -31,6 +31,7 @@ def test_the_interval_score_is_the_pinball_losses_of_both_ends():
     np.testing.assert_allclose(scores.mean(), 2 / (1 - level) * losses)
     inside = [a <= y <= b for y, a, b in zip(TRUTH.flat, low.flat, high.flat, strict=True)]
     assert metrics.coverage(TRUTH, low, high) == sum(inside) / TRUTH.size
+    assert np.isnan(metrics.coverage([np.nan, 1.0], [0.0, 0.0], [2.0, 2.0]))  # as the scores are
     np.testing.assert_allclose(scores.ravel()[inside], (high - low).ravel()[inside])
 
 

@@ -155,7 +155,7 @@ def member(states: TrainState, index: int) -> TrainState:
 
 
 def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
-    """Reads the seeds, and the other columns as float32 arrays."""
+    """Reads the seeds, and the other columns as arrays of float32 or int32."""
     if not hasattr(members, "items"):
         raise ValueError(f"members: expected columns by name, got {members!r}; train.ensemble.grid makes them.")
     if "seed" not in members:
@@ -173,7 +173,8 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
             what, right = "positive numbers", right & (column > 0)
         if not right.all():
             raise ValueError(f"members: expected {name} to hold {what}, got {column[~right][0]}")
-    return [int(seed) for seed in seeds], {name: jnp.asarray(c, jnp.float32) for name, c in columns.items()}
+    kinds = {"f": jnp.float32, "i": jnp.int32, "u": jnp.int32}
+    return [int(seed) for seed in seeds], {name: jnp.asarray(c, kinds[c.dtype.kind]) for name, c in columns.items()}
 
 
 def _column(name: str, values: Sequence[Any]) -> np.ndarray:

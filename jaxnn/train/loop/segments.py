@@ -95,7 +95,7 @@ def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarr
     Args:
         shares: `(steps,)`, from 0 to 1.
         highest: The learning rate at the start of the cosine.
-        warmup: The share of the run that warms up.
+        warmup: The share of the run that warms up; 0 for none.
 
     Returns:
         Rates, float32 `(steps,)`.
@@ -106,7 +106,8 @@ def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarr
         >>> train.loop.cosine(np.array([0.01, 0.5, 1.0]), highest=2.0).round(3).tolist()
         [0.4000000059604645, 1.0, 0.0]
     """
-    factors = np.minimum(shares / warmup, (1 + np.cos(np.pi * shares)) / 2)
+    rising = shares / warmup if warmup else 1.0
+    factors = np.minimum(rising, (1 + np.cos(np.pi * shares)) / 2)
     return (highest * factors).astype(np.float32)
 
 

@@ -67,6 +67,17 @@ def take(data: Any, index: jax.Array) -> Any:
     return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), data)
 
 
+def check_weights(weights: jax.Array | None, batch: Any) -> int:
+    """Counts the examples of a batch; raises unless there is a weight for each, or none at all."""
+    n = count(batch, "batch")
+    if weights is not None and jnp.shape(weights) != (n,):
+        raise ValueError(
+            f"weights: expected one for each example of the batch, shape {(n,)}, got {jnp.shape(weights)}; where "
+            "preprocess changes the number of examples, take a batch_size that divides theirs, or drop_last=True."
+        )
+    return n
+
+
 def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Array | None]:
     """Checks losses and metrics; returns them as one dictionary of float `(batch,)`, and the weight of each example.
 

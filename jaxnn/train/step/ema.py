@@ -37,6 +37,10 @@ def start(params: Any) -> Any:
 
 def update(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     """The average after step number `step`, from the average before it and the parameters after it."""
-    t = step.astype(jnp.float32)
-    share = 1 - jnp.minimum(jnp.float32(decay), (1 + t) / (10 + t))
-    return jax.tree.map(lambda a, p: a + share.astype(a.dtype) * (p.astype(a.dtype) - a), average, params)
+
+    def one(a: jax.Array, p: jax.Array) -> jax.Array:
+        # 1 - d is taken outside of float32, where a small difference from 1 has few digits.
+        share = jnp.maximum(1 - decay, 9 / (10 + step.astype(jnp.finfo(a.dtype).dtype)))
+        return a + share.astype(a.dtype) * (p.astype(a.dtype) - a)
+
+    return jax.tree.map(one, average, params)

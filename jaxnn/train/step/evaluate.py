@@ -110,10 +110,13 @@ def mean_metrics(
             values = batching.whole_batch(losses, metrics, batch)
             examples = values.pop("examples")
             return {name: value * examples for name, value in values.items()} | {"examples": examples}
+        n = batching.check_weights(weights, batch)
         values, counted = batching.per_example(losses, metrics, batch)
         count = batching.both(weights, counted)
         totals = batching.weighted_sums(values, count)
-        return totals if count is None or counted is None else totals | {"examples": jnp.sum(count)}
+        if counted is None and n == batch_size:
+            return totals
+        return totals | {"examples": jnp.float32(n) if count is None else jnp.sum(count)}
 
     totals = {
         name: jnp.sum(total) for name, total in _over_batches(sums, data, preprocess, batch_size, drop_last).items()
@@ -215,10 +218,9 @@ def _predict(
 
     def outputs(batch: Any, weights: jax.Array | None) -> Any:
         result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
-        expected = batching.count(batch, "batch")
-        if batching.count(result, "apply_fn: outputs") != expected:
+        if batching.count(result, "apply_fn: outputs") != batch_size:  # that of the data, not of what preprocess made
             raise ValueError(
-                f"apply_fn: expected outputs of leading length {expected}, one row per example, "
+                f"apply_fn: expected outputs of leading length {batch_size}, one row per example, "
                 f"got {jax.tree.map(jnp.shape, result)}"
             )
         return result

@@ -41,7 +41,8 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         argument: Name of `values` in an error.
 
     Returns:
-        The optimiser's state with these values, in the dtypes of those before.
+        The optimiser's state with these values, in the dtypes of those before; a float instead of an integer is
+        a float: Optax makes integers of `weight_decay=0`.
 
     Raises:
         ValueError: If the optimiser has no such hyper-parameter, or has it follow a schedule.
@@ -76,12 +77,18 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         if not _is_injected(node):
             return node
         hyperparams = {
-            name: values[name].astype(jnp.result_type(old)) if name in values else old
+            name: values[name].astype(_dtype(old, values[name])) if name in values else old
             for name, old in node.hyperparams.items()
         }
         return node._replace(hyperparams=hyperparams)
 
     return jax.tree.map(put, opt_state, is_leaf=_is_injected)
+
+
+def _dtype(old: Any, new: jax.Array) -> Any:
+    """The dtype of a hyper-parameter's new value: never an integer for a float."""
+    kept, is_float = jnp.result_type(old), jnp.issubdtype(new.dtype, jnp.inexact)
+    return new.dtype if is_float and not jnp.issubdtype(kept, jnp.inexact) else kept
 
 
 def _is_injected(node: Any) -> bool:

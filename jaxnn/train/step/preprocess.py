@@ -38,7 +38,8 @@ def image_preprocess(
         `(key, batch) -> batch`, the same batch with other images.
 
     Raises:
-        ValueError: If `std` is not positive, or, while tracing, if the images cannot be found in the batch.
+        ValueError: If `std` is not positive, or, while tracing, if the images cannot be found in the batch or are
+            neither uint8 nor floats.
 
     Example:
         >>> import jax.numpy as jnp
@@ -56,6 +57,11 @@ def image_preprocess(
         images = fields.get(batch, place)
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
+        elif not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(
+                f"images: expected uint8 from 0 to 255, or floats, got {images.dtype}; convert them: "
+                "images.astype(np.uint8)."
+            )
         shape = (1,) * (images.ndim - 1) + (-1,)
         images = (images - offset.reshape(shape).astype(images.dtype)) / scale.reshape(shape).astype(images.dtype)
         if augmentation is not None and key is not None:

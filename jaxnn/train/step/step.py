@@ -100,9 +100,7 @@ def make_step(
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
             batch = preprocess(preprocess_key, batch)
-        n = batching.count(batch, "batch")
-        if weights is not None and jnp.shape(weights) != (n,):
-            raise ValueError(f"weights: expected one an example, shape {(n,)}, got {jnp.shape(weights)}")
+        batching.check_weights(weights, batch)
         batching.check_reduction(reduction, weights)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
@@ -149,6 +147,8 @@ def _objective(
 
     def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
         (losses, extra), variables = apply(state, params, loss_of, training=True)
+        if not jnp.issubdtype(dtype := getattr(losses, "dtype", float), jnp.floating):
+            raise ValueError(f"loss_fn: expected losses that are floats, got {dtype}; others have no gradient.")
         if reduction == "batch":
             metrics = batching.whole_batch(losses, extra, batch)
         else:
@@ -189,6 +189,12 @@ def _updated(
             obj_fn=value_fn,
             grad_fn=lambda params, _: ascent(value_and_grad(objective, state.loss_scale)(params)[1]),
         )
+        for update, p in zip(jax.tree.leaves(updates), jax.tree.leaves(state.params), strict=False):
+            if jnp.shape(update) != jnp.shape(p):  # Optax would broadcast it
+                raise ValueError(
+                    f"tx: expected updates of the shapes of parameters, {jnp.shape(p)}, got {jnp.shape(update)}; take "
+                    "an optimiser of gradients of the mean loss: optax.contrib.dpsgd takes one of each example."
+                )
         return optax.apply_updates(state.params, updates), updates, opt_state
 
 

@@ -106,6 +106,16 @@ def test_members_start_as_they_would_alone():
     np.testing.assert_allclose(states.opt_state.hyperparams["weight_decay"], 0.1)
 
 
+def test_a_hyperparameter_that_was_an_integer_takes_fractions():
+    """Optax keeps `weight_decay=0` as an integer, in which 0.3 would be 0."""
+    tx = optax.inject_hyperparams(optax.adamw)(learning_rate=1, weight_decay=0)
+    table = {"seed": [0, 0, 0], "weight_decay": [0, 0.3, 0.5], "learning_rate": [1, 2, 3]}
+    states = train.ensemble.create(lambda key: jnp.ones(2), tx, table)
+    step = train.ensemble.make(train.make_step(lambda w, batch, key: (batch * w.sum(), {})))
+    decayed = step(states, jnp.zeros(1))[0].params  # of a gradient of 0
+    np.testing.assert_allclose(decayed, np.repeat([[1], [1 - 2 * 0.3], [1 - 3 * 0.5]], 2, 1), rtol=1e-6)
+
+
 def test_one_trace_and_one_compile_whatever_the_hyperparameters():
     loss_fn, compiled = Counted(), []
 

@@ -21,6 +21,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero_with_the_steps():
     assert rates[0] < 1 < rates[2]
     np.testing.assert_allclose(rates[49:], 0, atol=1e-6)
     assert cosine(shares, 2.0, warmup=0.2).argmax() > 4
+    np.testing.assert_allclose(cosine(np.array([0, 0.5]), 2.0, warmup=0), [2, 1])
 
 
 def test_by_the_clock_the_run_ends_with_a_whole_segment():

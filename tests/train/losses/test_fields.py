@@ -158,3 +158,5 @@ def test_a_lost_loss_of_ones_own_function_points_to_the_labels_of_a_pair():
 def test_images_alone_are_a_batch():
     images = jnp.full((2, 3, 3, 1), 255, jnp.uint8)
     np.testing.assert_allclose(train.image_preprocess()(None, images), np.ones((2, 3, 3, 1), np.float32), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"images: expected uint8 from 0 to 255, or floats, got int32; convert them"):
+        train.image_preprocess(mean=0.5, std=0.25)(None, images.astype(jnp.int32))  # mean and std would be 0

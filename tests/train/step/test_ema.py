@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxnn import train
+from jaxnn.train.step.ema import update
 from tests.train.toys import MLP, blobs, quadratic
 
 X, Y = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32), np.ones(40, np.float32)
@@ -31,6 +32,13 @@ def test_the_average_follows_the_formula(decay, dtype):
     np.testing.assert_allclose(state.ema, average, rtol=1e-5 if dtype == jnp.float32 else 1e-2)
     np.testing.assert_allclose(state.model(ema=True), np.asarray(average, dtype), rtol=1e-2)
     assert state.model(ema=True).dtype == dtype
+
+
+def test_a_decay_near_one_keeps_its_digits():
+    """In float32 1 - 0.99999 is 1.4 % too much, and 1 - 1e-9 no decay at all."""
+    for decay in (0.99999, 1 - 1e-9):
+        (average,) = update([jnp.zeros(())], [jnp.ones(())], decay, jnp.int32(2**30))
+        np.testing.assert_allclose(average, max(1 - decay, 9 / (10 + 2**30)), rtol=1e-6)
 
 
 def test_evaluation_prediction_and_the_model_use_it_where_asked():

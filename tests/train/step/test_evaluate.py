@@ -90,3 +90,25 @@ def test_no_examples_are_an_error():
     state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match="at least one example"):
         train.evaluate(state, blobs(0), train.losses.classification())
+
+
+def test_preprocessing_may_make_more_examples_where_batches_are_full():
+    """Several crops of each picture, for instance: means are over all of them, predictions of the examples."""
+    state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
+
+    def views(key, x):
+        return jnp.concatenate([x, 3 * x])
+
+    def loss_fn(w, x, key):
+        return w * x, {}
+
+    def mean_view(w, x):
+        return w * x.reshape(2, -1).mean(0)
+
+    x = jnp.arange(8.0)
+    np.testing.assert_allclose(train.evaluate(state, x, loss_fn, preprocess=views, batch_size=4)["loss"], 7.0)
+    np.testing.assert_allclose(train.predict(state, x, mean_view, preprocess=views, batch_size=3), 2 * x)
+    with pytest.raises(ValueError, match=r"apply_fn: expected outputs of leading length 4, .* got \(8,\)"):
+        train.predict(state, x, lambda w, x: w * x, preprocess=views, batch_size=4)
+    with pytest.raises(ValueError, match=r"weights: expected one for each example .* shape \(6,\), got \(3,\)"):
+        train.evaluate(state, x, loss_fn, preprocess=views, batch_size=3)

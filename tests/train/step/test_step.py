@@ -254,6 +254,22 @@ def test_wrong_metrics_are_named(result, message):
         train.make_step(lambda w, batch, key: result(w * batch))(state, jnp.ones(4))
 
 
+@pytest.mark.parametrize("dtype", [jnp.int32, bool, jnp.complex64])
+def test_losses_without_a_gradient_are_refused(dtype):
+    """Rounded losses trained nothing; of complex ones the real part was trained."""
+    state = train.create_state(jnp.ones(3), optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(ValueError, match=rf"loss_fn: expected losses that are floats, got {jnp.dtype(dtype)}"):
+        train.make_step(lambda w, b, key: ((b * w).astype(dtype), {}))(state, jnp.ones(3))
+
+
+def test_updates_of_another_shape_are_refused():
+    """`optax.contrib.dpsgd` sums over the first axis, that of examples; Optax would broadcast the sum."""
+    tx = optax.stateless(lambda updates, params: updates.sum(0))
+    state = train.create_state(jnp.ones(3), tx, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"tx: expected updates of the shapes of parameters, \(3,\), got \(\); take"):
+        train.make_step(lambda w, b, key: (b * w, {}))(state, jnp.ones(3))
+
+
 def test_wrong_weights_are_named():
     state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match=r"weights: .* shape \(4,\), got \(3,\)"):
