@@ -21,10 +21,10 @@ class WorkerDiedError(RuntimeError):
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by number: grain's `ArrayRecordDataSource`, for example, or any sequence.
+    """Examples by number: a `Dataset` of PyTorch or Hugging Face, grain's `ArrayRecordDataSource`, your own class.
 
     Worker processes receive the source by pickle, so it should hold names of files and not their contents. A source
-    that reads many examples faster together also has `take(indices) -> batch`.
+    that reads many examples faster together also has `read_batch(indices) -> batch`.
     """
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class ArrayFiles:
         >>> np.save("images.npy", np.zeros((10, 8, 8, 1), np.uint8))
         >>> np.save("labels.npy", np.arange(10, dtype=np.int32))
         >>> source = data.ArrayFiles(data.Examples("images.npy", "labels.npy"))
-        >>> len(source), source.take(np.array([7, 2])).labels.tolist()
+        >>> len(source), source.read_batch(np.array([7, 2])).labels.tolist()
         (10, [7, 2])
     """
 
@@ -68,7 +68,7 @@ class ArrayFiles:
     def __getitem__(self, index: int) -> Any:
         return jax.tree.map(lambda array: np.array(array[index]), self._arrays)
 
-    def take(self, indices: np.ndarray) -> Any:
+    def read_batch(self, indices: np.ndarray) -> Any:
         """Reads the examples with these numbers.
 
         Args:
@@ -88,7 +88,8 @@ class Stream:
     """A data set that is read batch by batch; `train.fit` takes it instead of arrays.
 
     Attributes:
-        source: A `Source`, or a pytree of NumPy arrays (memory-mapped ones too) that share their leading length.
+        source: Any object with `len` and `source[i]`, one example, a pytree of arrays and numbers (`data.Source`); or a
+            tuple, list or dictionary of NumPy arrays (memory-mapped ones too) that share their leading length.
         workers: Number of processes that read. 0 reads in threads of this process, which is enough if reading waits
             for a disk or copies arrays; decoding in Python needs processes.
         threads: Number of threads that read, in each process.
@@ -174,8 +175,8 @@ class _Batches:
         indices = self._indices[int(number)]
         if not _by_number(self._source):
             return jax.tree.map(lambda array: array[indices], self._source)
-        if hasattr(self._source, "take"):
-            return self._source.take(indices)
+        if hasattr(self._source, "read_batch"):
+            return self._source.read_batch(indices)
         examples = [self._source[int(index)] for index in indices]
         try:
             return jax.tree.map(lambda *values: np.stack(values), *examples)
@@ -205,15 +206,15 @@ def _ragged(examples: list[Any], indices: np.ndarray) -> str:
 
 def _by_number(source: Any) -> bool:
     """Whether this is a source and not a pytree of arrays; tuples, lists and dictionaries are pytrees."""
-    return isinstance(source, Source) and not isinstance(source, tuple | list | dict | np.ndarray)
+    return isinstance(source, Source) and not isinstance(source, tuple | list | dict | np.ndarray | jax.Array)
 
 
 def _length(arrays: Any) -> int:
     lengths = {np.shape(array)[:1] for array in jax.tree.leaves(arrays)}
     if len(lengths) != 1 or () in lengths:
         raise ValueError(
-            "source: expected arrays that share one leading length, the number of examples, got "
-            f"{jax.tree.map(np.shape, arrays)}"
+            "source: expected arrays that share one leading length, the number of examples, or an object with __len__ "
+            f"and __getitem__, got {jax.tree.map(np.shape, arrays)}"
         )
     return int(next(iter(lengths))[0])
 

@@ -208,7 +208,13 @@ def _read(
     precision: Any,
 ) -> tuple[Sizes, ConvGeometry, Padding]:
     """Returns the window, the geometry of the convolution, and the padding pairs, which `_pad` adds if not zeros."""
-    arguments.rank("kernel", kernel, 3, "(*window, in / groups, out) with at least one window axis")
+    arguments.rank(
+        "kernel",
+        kernel,
+        3,
+        "(*window, in / groups, out) with at least one window axis",
+        "for one channel in and out write kernel[..., None, None]",
+    )
     n = kernel.ndim - 2
     groups = arguments.integer("groups", groups, 1)
     outputs = kernel.shape[-1]

@@ -27,7 +27,8 @@ def check_picture(picture: Sequence[int], least: int) -> tuple[int, int, int]:
         height = width = channels = 0
     if min(height, width) < least or channels < 1:
         raise ValueError(
-            f"picture: expected (height, width, channels), at least {least}x{least} with one channel, got {picture!r}"
+            f"picture: expected (height, width, channels), at least {least}x{least} with one channel, got {picture!r}; "
+            "grey pictures have one channel."
         )
     return height, width, channels
 

@@ -3,6 +3,7 @@ import os
 import pickle
 import signal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,6 +26,13 @@ class Squares:
         return {"number": np.int32(index), "square": np.full(2, index**2)}
 
 
+class Selecting(Squares):
+    """A source with a `take` of another meaning, as Hugging Face's `Dataset` has it."""
+
+    def take(self, n):
+        return range(12)[: int(n)]
+
+
 class Broken(Squares):
     def __getitem__(self, index):
         raise OSError(f"example {index} is damaged")
@@ -45,8 +53,11 @@ def test_batches_come_in_the_given_order_from_arrays_files_and_sources(files):
         np.testing.assert_array_equal([batch.labels for batch in batches], INDICES)
         np.testing.assert_array_equal([batch.images for batch in batches], arrays.images[INDICES])
         assert batches[0].images.dtype == np.uint8
-    batches = list(data.Stream(Squares()).batches(INDICES))
-    np.testing.assert_array_equal([batch["square"][:, 0] for batch in batches], INDICES**2)
+    for source in (Squares(), Selecting()):
+        batches = list(data.Stream(source).batches(INDICES))
+        np.testing.assert_array_equal([batch["square"][:, 0] for batch in batches], INDICES**2)
+    for array in (arrays.images, jnp.asarray(arrays.images)):
+        np.testing.assert_array_equal(list(data.Stream(array).batches(INDICES)), arrays.images[INDICES])
 
 
 def test_it_goes_on_anywhere():

@@ -52,6 +52,17 @@ def learned(in_features, hidden_features, *, rngs):
     return modules.Cell(F.Cell(learned_start, elementwise), {"w": w, "decay": decay, "start": start})
 
 
+class Scaled(modules.GRUCell):
+    """A subclass of a cell of this library, with another start and another output."""
+
+    def zero_state(self, batch=(), dtype=jnp.float32):
+        return jax.tree.map(lambda h: h + jnp.asarray(0.5, h.dtype), super().zero_state(batch, dtype))
+
+    def __call__(self, carry, x):
+        carry, y = super().__call__(carry, x)
+        return carry, 2 * y
+
+
 class Leaky(nnx.Module):
     """A leaky sum, which puts out something that its carry does not hold."""
 

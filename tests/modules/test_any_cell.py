@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules
-from tests.modules.own_cells import AVERAGE, Leaky, average_params
+from tests.modules.own_cells import AVERAGE, Leaky, Scaled, average_params
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
 LENGTHS = jnp.array([6, 3, 1])
@@ -21,6 +21,7 @@ MAKE = {
     "nnx.SimpleCell": lambda rngs: nnx.SimpleCell(2, 4, rngs=rngs),
     "a module of one's own": lambda rngs: Leaky(2, 4, rngs=rngs),
     "a functional cell of one's own": lambda rngs: modules.Cell(AVERAGE, average_params(0, 2)),
+    "a subclass of one's own": lambda rngs: Scaled(2, 4, rngs=rngs),
     "RNNCell": lambda rngs: modules.RNNCell(2, 4, rngs=rngs),
     "GRUCell": lambda rngs: modules.GRUCell(2, 4, rngs=rngs),
     "LSTMCell": lambda rngs: modules.LSTMCell(2, 4, projection=3, rngs=rngs),

@@ -100,7 +100,8 @@ def step(cell: Cell, task: Task) -> None:
     new = jax.eval_shape(cell.step, task.params, task.state, x)
     if not _alike(new, task.state):
         kinds = _kinds(task.state, new)
-        raise ValueError("cell.step: expected it to return {}, as zero_state does, got {}".format(*kinds))
+        advice = "return the new state alone; Cell(output=) makes another output than its first array"
+        raise ValueError("cell.step: expected it to return {}, as zero_state does, got {}; {}.".format(*kinds, advice))
     for (path, got), want in zip(jax.tree.leaves_with_path(new), jax.tree.leaves(task.state), strict=True):
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ValueError(

@@ -1,7 +1,7 @@
 """A recurrent cell of any kind: a functional cell with its parameters, run one step at a time."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ class Cell(nnx.RNNCellBase):
     """A recurrent cell: a cell of `jaxnn.functional` with its parameters.
 
     A call runs one step by `functional.recurrent_step`. The cell runs inside `Recurrent`, and inside `nnx.RNN` and
-    `nnx.Bidirectional` of Flax, whose protocol it follows.
+    `nnx.Bidirectional` of Flax, whose protocol it follows. A subclass may override `__call__`, `zero_state` and
+    `initialize_carry`; `Recurrent` then runs it like a cell of Flax.
 
     Args:
         cell: The functional cell: `functional.gru_cell()`, or your own.
@@ -31,6 +32,7 @@ class Cell(nnx.RNNCellBase):
     Attributes:
         params: The parameters, a pytree of `nnx.Variable`.
         dtype: The dtype to compute in, or None.
+        overridden: Names of the methods of a step and its start that a subclass overrides.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -41,6 +43,13 @@ class Cell(nnx.RNNCellBase):
         >>> modules.Recurrent(cell)(jnp.ones((2, 7, 3))).shape, nnx.RNN(cell)(jnp.ones((2, 7, 3))).shape
         ((2, 7, 5), (2, 7, 5))
     """
+
+    overridden: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Here, since `nnx.tabulate` replaces methods of a class for a while.
+        cls.overridden |= {"__call__", "initialize_carry", "zero_state"} & vars(cls).keys()
 
     def __init__(self, cell: F.Cell, params: Any, *, dtype: Any = None) -> None:
         if not isinstance(cell, F.Cell):

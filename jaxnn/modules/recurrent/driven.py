@@ -30,7 +30,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
         ValueError: As `functional.recurrent`; if a foreign cell changes more than its carry in a step, or draws its
             initial state at random and no `state` is given.
     """
-    if isinstance(cell, Cell):
+    if isinstance(cell, Cell) and not cell.overridden:
         params, x = cast(cell, x)
         return F.recurrent(cell.cell, params, x, state, **options)
     x = check.array(x)
@@ -62,8 +62,10 @@ def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
     return new
 
 
-def start(cell: Any, input_shape: tuple[int, ...]) -> Any:
-    """The initial state of a foreign cell, for inputs of one step of this shape."""
+def start(cell: Any, input_shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Any:
+    """The initial state of a foreign cell, for inputs of one step of this shape and dtype."""
+    if isinstance(cell, Cell) and "initialize_carry" not in cell.overridden:
+        return cell.zero_state(input_shape[: len(input_shape) - cell.num_feature_axes], dtype)
     return cell.initialize_carry(input_shape, _NothingDrawn())
 
 
@@ -87,7 +89,9 @@ def _zero_state(arrays: Any, batch: tuple[int, ...], dtype: jax.typing.DTypeLike
     shape = (*batch, *features)
 
     def begin(module: Any) -> Any:
-        return module.initialize_carry(shape, nnx.RngStream(0, tag="carry")) if replaced else start(module, shape)
+        return (
+            module.initialize_carry(shape, nnx.RngStream(0, tag="carry")) if replaced else start(module, shape, dtype)
+        )
 
     carry = _pure(begin, graph, arrays)
     x = jax.ShapeDtypeStruct(shape, dtype)

@@ -116,14 +116,14 @@ class Recurrent(nnx.Module):
         batch = arguments.shape("batch", batch)
 
         def zero(cell: nnx.Module) -> Any:
-            if isinstance(cell, Cell):
+            if isinstance(cell, Cell) and "initialize_carry" not in cell.overridden:
                 return cell.zero_state(batch, dtype)
             if not hasattr(cell, "in_features"):
                 raise ValueError(
                     f"zero_state: expected cells with an attribute in_features, got {type(cell).__name__} without; "
                     "call its initialize_carry."
                 )
-            return driven.start(cell, (*batch, cell.in_features))
+            return driven.start(cell, (*batch, cell.in_features), dtype)
 
         return tuple(jax.tree.map(zero, self.cells, is_leaf=lambda c: isinstance(c, nnx.Module)))
 

@@ -48,13 +48,18 @@ def check_arrays(data: Any, name: str) -> None:
     leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
     for path, leaf in leaves:
         if not _is_array(leaf):
-            advice = "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream"
+            advice = (
+                "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream of an "
+                "object with __len__ and __getitem__"
+            )
+            where = f"{name}{jax.tree_util.keystr(path)}"
             if dataclasses.is_dataclass(leaf):
                 advice = "tell JAX which fields are arrays: jax.tree_util.register_dataclass"
-            raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)}: expected arrays, or a pytree of them, got {described(leaf)}; "
-                f"{advice}."
-            )
+            elif isinstance(leaf, np.ndarray | np.generic | str):
+                advice = "leave it out, or encode it as numbers"
+            elif hasattr(leaf, "__array__"):
+                advice = f"convert it: np.asarray({where})"
+            raise ValueError(f"{where}: expected arrays, or a pytree of them, got {described(leaf)}; {advice}.")
 
 
 def described(value: Any) -> str:
@@ -196,7 +201,9 @@ def check_examples(data: Any, name: str) -> None:
     check_arrays(data, name)
     several = isinstance(data, list) and len(data) > 1 and all(isinstance(part, tuple | dict) for part in data)
     if several and len({jax.tree.structure(part) for part in data}) == 1:
+        single = any(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(data[0]))
+        parts, join = ("examples", "stack") if single else ("batches", "concatenate")
         raise ValueError(
             f"{name}: expected a pytree of arrays with all examples along their first axis, got a list of {len(data)} "
-            f"batches; join them: jax.tree.map(lambda *parts: np.concatenate(parts), *{name})."
+            f"{parts}; join them: jax.tree.map(lambda *{parts}: np.{join}({parts}), *{name})."
         )

@@ -85,7 +85,7 @@ CALLS = {
     ),
     "parts of a step's state": (
         lambda: R.recurrent(SUM._replace(zero_state=parts, step=lambda params, state, x: {"h": x}), 0.5, X),
-        r"cell\.step: expected .* 'n': float32\[2\]\}, as zero_state does, got \{'h': float32\[2,3\]\}",
+        r"cell\.step: expected .* 'n': float32\[2\]\}, as zero_state does, got \{'h': float32\[2,3\]\}; return",
     ),
     "output without batch axes": (
         lambda: R.recurrent(SUM._replace(output=lambda params, state: {"h": state, "sum": state.sum()}), 0.5, X),

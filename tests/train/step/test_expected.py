@@ -135,12 +135,21 @@ def half(model, batch):
 
 DATASET = data.Dataset("tiny", blobs(4), blobs(4), ("a", "b", "c"))
 BATCHES = [examples(), examples()]
+
+
+class Tensor:
+    def __array__(self, dtype=None, copy=None):
+        return np.ones((2, 2))
+
+
 WRONG = {
     "a data set": (DATASET, r"expected examples, got a data set of two parts; take one of them: (data|batch)\.train"),
-    "batches": (BATCHES, r"got a list of 2 batches; join them: jax\.tree\.map"),
+    "batches": (BATCHES, r"got a list of 2 batches; join them: .*np\.concatenate\(batches\), \*(data|batch)\)"),
+    "single examples": ([(np.ones(2), 1)] * 3, r"got a list of 3 examples; join them: .*np\.stack\(examples\)"),
+    "tensors": ({"x": Tensor()}, r"got Tensor; convert it: np\.asarray\((data|batch)\['x'\]\)"),
     "a loader": (iter(BATCHES), r"expected arrays, or a pytree of them, got list_iterator; .*data\.Stream"),
     "words": ({"x": np.ones(2), "name": "tiny"}, r"\['name'\]: expected arrays, .*got 'tiny'"),
-    "arrays of words": ({"x": np.ones(1), "name": np.array(["tiny"])}, r"\['name'\]: .*got an array of <U4"),
+    "arrays of words": ({"x": np.ones(1), "name": np.array(["tiny"])}, r"\['name'\]: .*got an array of <U4; leave"),
     "lists of numbers": ([[0.5] * 9, [1.0] * 9], r"got (data|batch)\[0\]\[0\]: \(\); .*np\.asarray"),
 }
 
