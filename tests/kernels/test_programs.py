@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn import functional as F
-from jaxnn.kernels import conv, max_pool, onednn, sum_pool
+from jaxnn.kernels import choices, conv, max_pool, onednn, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.settings import eigen_context
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, DEPTHWISE, EVERY_PATH, GREY, PAIRS
@@ -113,6 +113,7 @@ on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the
 def without_onednn(monkeypatch):
     """Products, on whatever machine."""
     monkeypatch.setattr(onednn, "available", lambda: False)
+    monkeypatch.setattr(choices, "YNN_IS_FAST", False)
 
 
 products = pytest.mark.usefixtures("without_onednn")
