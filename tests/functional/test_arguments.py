@@ -39,12 +39,14 @@ def test_same_needs_nothing_where_the_stride_outruns_the_window():
 
 
 def test_batch_axes_become_one():
-    x, batch = arguments.with_one_batch(jnp.ones((2, 3, 4, 5)), 2)
-    assert x.shape == (6, 4, 5)
-    assert batch == (2, 3)
-    x, batch = arguments.with_one_batch(jnp.ones((4, 5)), 2)
-    assert x.shape == (1, 4, 5)
-    assert batch == ()
+    x = jnp.arange(120).reshape(2, 3, 4, 5)
+    joined, split = arguments.with_one_batch(x, 2)
+    assert joined.shape == (6, 4, 5)
+    np.testing.assert_array_equal(split(joined), x)
+    assert split(joined[:, 0]).shape == (2, 3, 5)
+    joined, split = arguments.with_one_batch(x[0, 0], 2)
+    assert joined.shape == (1, 4, 5)
+    np.testing.assert_array_equal(split(joined), x[0, 0])
 
 
 def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():

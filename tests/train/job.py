@@ -42,7 +42,7 @@ class Recorded:
     def __getitem__(self, index):
         return Batch(self.examples.images[index], self.examples.labels[index])
 
-    def take(self, indices):
+    def read_batch(self, indices):
         self.read += indices.tolist()
         return self[indices]
 
