@@ -1,6 +1,6 @@
 """Measures every formulation of a convolution on CPU, and prints where the table of choices is wrong here.
 
-    python -m experiments.bench.choices                       # about 8 minutes on two cores
+    python -m experiments.bench.choices                       # about 10 minutes on two cores
     python -m experiments.bench.choices --only 3x3 --seconds 0.5
 
 Each pass of each layer is timed called from Python and inside a compiled loop, with XLA's default options and with

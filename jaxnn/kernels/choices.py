@@ -98,7 +98,8 @@ YNN_IS_FAST = jax.__version_info__ >= (0, 11) and "avx512f" in processor.feature
 """Whether YNNPACK computes gradients of kernels faster than products of taps.
 
 With AVX-512 and JAX 0.10.2 / 0.12.0, milliseconds in a call: 3x3, 32x32x32 to 32, batch 32: 62 / 10, taps 43 / 33; 3x3,
-15x15x32 to 64, batch 128: 45 / 13, taps 36 / 17. JAX 0.11.0 is as 0.12. With AVX2 the row below has the times.
+15x15x32 to 64, batch 128: 45 / 13, taps 36 / 17. JAX 0.11.0 is as 0.12. With AVX2 the row below has the times. With
+three input channels it does not: 3x3, 32x32x3 to 32, batch 128, JAX 0.12: 14, taps 5.
 """
 
 FEW_TAPS = 25
@@ -182,8 +183,9 @@ TABLE = (
     Row(
         "taps",
         ALL,
-        lambda w: math.prod(w.window) == 1 and not (w.kind == "conv_dx" and w.eigen),
-        "1x1, 16x16x64 to 256, dw: 5.8 / 6.1; canonical by Eigen 7.2 / 7.4, by YNNPACK 99 / 32, oneDNN 20 / 20",
+        lambda w: math.prod(w.window) == 1 and (w.kind == "conv_dw" or not w.eigen),
+        "1x1, 16x16x64 to 256, dw: 5.8 / 6.1; canonical by Eigen 7.2 / 7.4, by YNNPACK 99 / 32, oneDNN 20 / 20. conv, "
+        "AVX-512, in a call: 2.8; canonical by Eigen 1.5, by YNNPACK 1.9",
     ),
     Row(
         "taps",
@@ -223,7 +225,7 @@ TABLE = (
         "taps",
         ("conv_dw",),
         lambda w: (
-            not YNN_IS_FAST
+            (not YNN_IS_FAST or w.inputs < 4)
             and len(w.window) > 1
             and w.by_taps
             and math.prod(w.window) <= LARGE_WINDOW
