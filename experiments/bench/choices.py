@@ -80,7 +80,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
         outputs,
         geometry.stride,
         layer.groups,
-        layer.groups == 1 and geometry.window(tuple(window)).tiles(tuple(window)),
+        geometry.tiles(tuple(window)),
         eigen,
         library,
     )

@@ -114,7 +114,7 @@ def _how(
         outputs=outputs,
         stride=geometry.stride,
         groups=geometry.groups,
-        tiles=alone and geometry.groups == 1 and geometry.window(tuple(window)).tiles(tuple(window)),
+        tiles=alone and geometry.tiles(tuple(window)),
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )

@@ -75,6 +75,10 @@ class ConvGeometry:
         """Returns the window of a kernel of this size."""
         return Window(size, self.stride, self.padding, self.dilation)
 
+    def tiles(self, size: Sizes) -> bool:
+        """Whether kernels of this size tile every input that they fit, and see all of its channels."""
+        return self.groups == 1 and self.window(size).tiles(size)
+
 
 def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]]) -> jax.Array:
     """Pads the spatial axes of `x (batch, *spatial, channels)` with zeros, each by (low, high, interior) of `lax.pad`.

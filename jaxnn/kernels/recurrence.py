@@ -45,7 +45,7 @@ PROJECT_FIRST = 2
 # 0.9; 256 and 4: 0.8, but 1.1; 128 and 16: 0.97, 0.98; 128 and 8: 1.0, 1.1; 64 and 32: 1.05, 1.0; 64 and 8: 1.1, 1.2.
 # With AVX-512 and JAX 0.10.2 / 0.12 rows are as fast: 256 and 32: training 1.06 / 1.09, forward 1.06 / 0.96;
 # 256 and 16: 1.2 / 1.2, 1.0 / 1.15; 128 and 64: 1.11 / 1.13, 1.07 / 1.06; 512 and 128: 1.0, 0.9 to 1.0.
-UNITS_FIRST = "avx512f" not in processor.features()
+ROWS_ARE_FAST = "avx512f" in processor.features()
 UNITS_FIRST_WIDTH = 512  # smallest number of gates' units
 UNITS_FIRST_SIZE = 8192  # smallest number of these times sequences
 
@@ -114,7 +114,7 @@ def recurrence(cell: Cell, reverse: bool, run: Run) -> tuple[jax.Array, Carry]:
 def _puts_units_first(run: Run) -> bool:
     sequences, width = math.prod(run.xs.shape[1:-1]), run.weights.b.shape[0]
     many = known(sequences) and width >= UNITS_FIRST_WIDTH and sequences * width >= UNITS_FIRST_SIZE
-    return UNITS_FIRST and many
+    return many and not ROWS_ARE_FAST
 
 
 def _with_units_first(run: Run) -> Run:

@@ -131,7 +131,7 @@ def test_derivatives_stop_inside_plain_too():
 
 @pytest.fixture
 def units_first(monkeypatch):
-    monkeypatch.setattr(recurrence, "UNITS_FIRST", True)
+    monkeypatch.setattr(recurrence, "ROWS_ARE_FAST", False)
     monkeypatch.setattr(recurrence, "UNITS_FIRST_WIDTH", 1)
     monkeypatch.setattr(recurrence, "UNITS_FIRST_SIZE", 1)
 
