@@ -74,6 +74,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
         kind,
         "float32",
         layer.x[0],
+        layer.x[1:-1],
         places,
         tuple(window),
         inputs,

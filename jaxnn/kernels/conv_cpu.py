@@ -28,8 +28,9 @@ def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bo
     """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        places = geometry.window(kernel.shape[:-2]).out(x.shape[1:-1])
-        how = _how("conv", x, places, kernel.shape, geometry, members, program)
+        spatial = x.shape[1:-1]
+        places = geometry.window(kernel.shape[:-2]).out(spatial)
+        how = _how("conv", x, spatial, places, kernel.shape, geometry, members, program)
         return compute_conv(how, x, kernel, geometry, blocked=program != "sharded")
 
     return _members(one, x, kernel, program) if members else one(x, kernel)
@@ -41,7 +42,7 @@ def conv_dx(
     """Maps `g (batch, *out, out)` and `kernel (*window, in / groups, out)` to `(batch, *spatial, in)`."""
 
     def one(g: jax.Array, kernel: jax.Array) -> jax.Array:
-        how = _how("conv_dx", g, g.shape[1:-1], kernel.shape, geometry, members, program)
+        how = _how("conv_dx", g, spatial, g.shape[1:-1], kernel.shape, geometry, members, program)
         return compute_conv_dx(how, g, kernel, spatial, geometry, blocked=program != "sharded")
 
     return _members(one, g, kernel, program) if members else one(g, kernel)
@@ -54,7 +55,7 @@ def conv_dw(
 
     def one(x: jax.Array, g: jax.Array) -> jax.Array:
         kernel = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
-        how = _how("conv_dw", x, g.shape[1:-1], kernel, geometry, members, program)
+        how = _how("conv_dw", x, x.shape[1:-1], g.shape[1:-1], kernel, geometry, members, program)
         return compute_conv_dw(how, x, g, window, geometry, blocked=program != "sharded")
 
     return _members(one, x, g, program) if members else one(x, g)
@@ -96,6 +97,7 @@ def compute_conv_dw(
 def _how(
     kind: Pass,
     array: jax.Array,
+    spatial: Sizes,
     places: Sizes,
     kernel: tuple[int, ...],
     geometry: ConvGeometry,
@@ -108,6 +110,7 @@ def _how(
         kind=kind,
         dtype=array.dtype.name,
         batch=array.shape[0],
+        spatial=tuple(spatial),
         places=tuple(places),
         window=tuple(window),
         inputs=inputs,
