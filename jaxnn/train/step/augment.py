@@ -83,7 +83,7 @@ def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Arra
     return (jax.vmap(crop) if batch else crop)(padded, offsets)
 
 
-def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax.Array:
+def cutout(key: jax.Array, images: jax.Array, size: int, fill: float | jax.Array = 0) -> jax.Array:
     """Blanks one square in each picture, its centre on a random pixel; it may reach over the border.
 
     Args:
