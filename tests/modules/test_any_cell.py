@@ -182,12 +182,19 @@ def test_a_loop_of_steps_equals_the_whole_call(make):
     _close(layer.step(state, X[:, 0]), step(layer, state, X[:, 0])[0])
 
 
+class Ones(modules.GRUCell):
+    def initialize_carry(self, input_shape, rngs=None, carry_init=None):
+        return F.GRUState(jnp.ones((*input_shape[:-1], 4)))
+
+
 def test_the_zero_state_of_flax_cells():
     layer = modules.Recurrent([nnx.LSTMCell(2, 4, rngs=nnx.Rngs(0)), modules.GRUCell(4, 3, rngs=nnx.Rngs(0))])
     (c, h), second = layer.zero_state((5,))
     assert (c.shape, h.shape, second.h.shape) == ((5, 4), (5, 4), (5, 3))
     with pytest.raises(ValueError, match="zero_state: expected cells with an attribute in_features, got Leaky without"):
         modules.Recurrent(Leaky(2, 4, rngs=nnx.Rngs(0))).zero_state((5,))
+    with pytest.raises(ValueError, match="got Ones without; set self"):
+        modules.Recurrent(Ones(2, 4, rngs=nnx.Rngs(0))).zero_state((5,))
 
 
 def test_directions_may_be_unlike():

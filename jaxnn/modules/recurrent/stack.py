@@ -121,7 +121,8 @@ class Recurrent(nnx.Module):
             if not hasattr(cell, "in_features"):
                 raise ValueError(
                     f"zero_state: expected cells with an attribute in_features, got {type(cell).__name__} without; "
-                    "call its initialize_carry."
+                    "set self.in_features in its __init__, since initialize_carry takes the shape of an input, or call "
+                    "its initialize_carry."
                 )
             return driven.start(cell, (*batch, cell.in_features), dtype)
 

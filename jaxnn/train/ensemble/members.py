@@ -88,7 +88,8 @@ def create(
 
     Raises:
         ValueError: If a column is not a list of finite numbers, a learning rate is not positive, lengths differ, a seed
-            is not an integer, or `tx` does not have the hyper-parameter or schedules it.
+            is not an integer from 0 to 2**32 - 1, or `tx` does not have the hyper-parameter, schedules it, or has
+            several of that name.
 
     Example:
         >>> from flax import nnx
@@ -165,10 +166,11 @@ def _checked(members: Table) -> tuple[list[int], dict[str, jax.Array]]:
     if len(set(lengths.values())) > 1 or not lengths["seed"]:
         raise ValueError(f"members: expected columns of one length, at least 1, got lengths {lengths}")
     seeds = columns.pop("seed")
-    if seeds.dtype.kind not in "iu" or (seeds < 0).any():
-        raise ValueError(f"members: expected seed to hold integers that are not negative, got {_some(seeds)}")
+    if seeds.dtype.kind not in "iu" or ((seeds < 0) | (seeds >= 2**32)).any():  # `jax.random.key` drops higher bits
+        raise ValueError(f"members: expected seed to hold integers from 0 to 2**32 - 1, got {_some(seeds)}")
     for name, column in columns.items():
-        what, right = "finite numbers", np.isfinite(column)
+        largest = np.finfo(np.float32).max if column.dtype.kind == "f" else np.iinfo(np.int32).max
+        what, right = f"finite numbers up to {largest:.2g}", np.abs(column) <= largest
         if name == "learning_rate":
             what, right = "positive numbers", right & (column > 0)
         if not right.all():

@@ -1,6 +1,7 @@
 """Many training runs as one compiled program: mapped over members, in chunks, sharded over devices."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -111,7 +112,7 @@ class Ensemble:
     def _prepare(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (states, args))
         leaves, structure = jax.tree.flatten(shapes)
-        key = structure, tuple(leaves)
+        key = structure, tuple(leaves), _settings_of_jax()
         if key not in self._prepared:
             self._prepared[key] = self._compile(*shapes)
         return self._prepared[key]
@@ -274,6 +275,20 @@ def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> t
         return jax.vmap(checked, in_axes=(0, *[None] * len(args)))(states, *args)
     alone = checked(jax.tree.map(lambda x: x[0], states), *args)
     return jax.tree.map(lambda x: x[None], alone)
+
+
+@jax.jit
+def _numbered() -> jax.Array:
+    return jnp.zeros(next(_NUMBERS))
+
+
+_NUMBERS = itertools.count()
+
+
+def _settings_of_jax() -> Any:
+    """A value that differs between settings of JAX that programs depend on, for example the precision of products."""
+    # `jax.jit` traces anew for other settings, and the shape tells the traces apart; nothing is compiled.
+    return jax.eval_shape(_numbered)
 
 
 def _filled(states: TrainState, n: int) -> TrainState:

@@ -17,6 +17,7 @@ from jaxnn.train.devices.sharding import Parallel
 from jaxnn.train.loop.epoch import epoch_order
 from jaxnn.train.losses.types import Metrics
 from jaxnn.train.step import batching
+from jaxnn.train.step.expected import check_arrays
 from jaxnn.train.step.state import TrainState, check_state
 
 Step = Callable[..., tuple[TrainState, Metrics]]
@@ -159,6 +160,7 @@ class StreamedEpoch:
         full = self.drop_last or stream.examples % self.batch_size == 0
         queue: collections.deque[Weighted] = collections.deque()
         for batch, examples, positions in zip(stream.batches(numbers), numbers, flat, strict=True):
+            check_arrays(batch, "stream")
             if self.check is not None:
                 self.check(batch, examples)
             weights = None if full else self._place((positions < stream.examples).astype(np.float32))

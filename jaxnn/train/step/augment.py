@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn.counts import check_count
 
@@ -82,20 +83,21 @@ def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Arra
     return (jax.vmap(crop) if batch else crop)(padded, offsets)
 
 
-def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax.Array:
+def cutout(key: jax.Array, images: jax.Array, size: int, fill: float | jax.Array = 0) -> jax.Array:
     """Blanks one square in each picture, its centre on a random pixel; it may reach over the border.
 
     Args:
         key: Random key.
         images: `(*batch, height, width, channels)`.
         size: Side of the square in pixels.
-        fill: The value inside; 0 is the mean of normalised pictures.
+        fill: The value inside, in the dtype of the pictures; 0 is the mean of normalised pictures.
 
     Returns:
         The pictures, same shape and dtype.
 
     Raises:
-        ValueError: If `images` does not have three or four axes, or `size` is negative.
+        ValueError: If `images` does not have three or four axes, `size` is negative, or `fill` is no value of pictures
+            of integers.
 
     References:
         DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
@@ -110,6 +112,12 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: float = 0) -> jax
     _check(images)
     *batch, height, width, _ = images.shape
     check_count("size", size, 0)
+    free = isinstance(fill, jax.core.Tracer) or jnp.issubdtype(images.dtype, jnp.inexact)
+    if not free and np.any(np.asarray(fill).astype(images.dtype) != fill):
+        raise ValueError(
+            f"fill: expected a value that pictures of {images.dtype} hold, got {fill}; round it, or convert the "
+            "pictures to floats first, as image_preprocess does."
+        )
     row_key, column_key = jax.random.split(key)
     rows = _inside(jax.random.randint(row_key, batch, 0, height), height, size)
     columns = _inside(jax.random.randint(column_key, batch, 0, width), width, size)

@@ -147,7 +147,7 @@ class Jitted:
         jit_options: dict[str, Any],
         warn_of_retraces: bool = False,
     ):
-        self.compiler_options = None if compiler_options is None else _checked(compiler_options)
+        self.compiler_options = None if compiler_options is None else check_options(compiler_options)
         self._inner: Any = jax.jit(function, **jit_options)
         self._function, self._jit_options = function, jit_options
         self._with_others: dict[str, Jitted] = {}
@@ -175,7 +175,7 @@ class Jitted:
         """The same function with other options, or with its own if None is given; equal options share programs."""
         if compiler_options is None:
             return self
-        options = _checked(compiler_options)
+        options = check_options(compiler_options)
         key = repr(sorted(options.items()))
         if key not in self._with_others:
             self._with_others[key] = Jitted(self._function, options, self._jit_options, self._watch is not None)
@@ -230,7 +230,8 @@ with jax.ensure_compile_time_eval():
     _UNTRACED = get_opaque_trace_state()
 
 
-def _checked(options: Options) -> dict[str, Value]:
+def check_options(options: Options) -> dict[str, Value]:
+    """Returns a copy of compiler options; raises unless they are a mapping from names to values."""
     wrong: Any = options
     if isinstance(options, Mapping):
         wrong = {n: v for n, v in options.items() if not (isinstance(n, str) and isinstance(v, Value))}

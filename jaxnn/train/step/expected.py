@@ -55,6 +55,8 @@ def check_arrays(data: Any, name: str) -> None:
             where = f"{name}{jax.tree_util.keystr(path)}"
             if dataclasses.is_dataclass(leaf):
                 advice = "tell JAX which fields are arrays: jax.tree_util.register_dataclass"
+            elif isinstance(leaf, np.ndarray) and not leaf.dtype.isnative and leaf.dtype.kind in "iufc":
+                advice = f"convert it to this machine's byte order: {where}.astype(np.{leaf.dtype.name})"
             elif isinstance(leaf, np.ndarray | np.generic | str):
                 advice = "leave it out, or encode it as numbers"
             elif hasattr(leaf, "__array__"):
@@ -77,7 +79,8 @@ def described(value: Any) -> str:
 
 def _is_array(leaf: Any) -> bool:
     if isinstance(leaf, np.ndarray | np.generic):
-        return leaf.dtype == bool or bool(jax.numpy.issubdtype(leaf.dtype, np.number))
+        is_number = leaf.dtype == bool or bool(jax.numpy.issubdtype(leaf.dtype, np.number))
+        return is_number and leaf.dtype.isnative
     return isinstance(leaf, jax.Array | int | float | complex) or hasattr(leaf, "__jax_array__")
 
 

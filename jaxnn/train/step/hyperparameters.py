@@ -45,7 +45,7 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         a float: Optax makes integers of `weight_decay=0`.
 
     Raises:
-        ValueError: If the optimiser has no such hyper-parameter, or has it follow a schedule.
+        ValueError: If the optimiser has no such hyper-parameter, several of one name, or has it follow a schedule.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -60,6 +60,13 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         scheduled |= set(injected.hyperparams_states)
     for name in values:
         if name in available:
+            parts = sum(name in injected.hyperparams for injected in _injected(opt_state))
+            if parts > 1:  # of `optax.multi_transform`, for example
+                raise ValueError(
+                    f"{argument}: expected hyper-parameters that one part of tx has, got {name}, which {parts} parts "
+                    "have; give each another name: optax.inject_hyperparams(lambda head_rate: optax.adam(head_rate))"
+                    "(head_rate=...)."
+                )
             continue
         if name in scheduled:
             raise ValueError(

@@ -121,4 +121,5 @@ def _factor(schedule: str, steps: int | None, warmup: float) -> optax.Schedule:
         return optax.cosine_onecycle_schedule(steps, 1.0)
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup: expected a share of the run from 0 to below 1, got {warmup}")
-    return optax.warmup_cosine_decay_schedule(0.0, 1.0, round(warmup * steps), steps)
+    warm = min(round(warmup * steps), steps - 1)  # Optax takes no cosine of zero steps
+    return optax.warmup_cosine_decay_schedule(0.0, 1.0, warm, steps)

@@ -1,5 +1,6 @@
 """Preprocessing of stored pictures for a network, inside the compiled step."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,20 +53,29 @@ def image_preprocess(
     if not (scale > 0).all():
         raise ValueError(f"std: expected positive numbers, got {std}")
 
-    def preprocess(key: jax.Array | None, batch: Any) -> Any:
-        place = fields.find(batch, "inputs", inputs)
-        images = fields.get(batch, place)
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 255
-        elif not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(
-                f"images: expected uint8 from 0 to 255, or floats, got {images.dtype}; convert them: "
-                "images.astype(np.uint8)."
-            )
-        shape = (1,) * (images.ndim - 1) + (-1,)
-        images = (images - offset.reshape(shape).astype(images.dtype)) / scale.reshape(shape).astype(images.dtype)
-        if augmentation is not None and key is not None:
-            images = augmentation(key, images)
-        return fields.replace(batch, place, images)
+    return partial(_preprocess, offset=offset, scale=scale, augmentation=augmentation, inputs=inputs)
 
-    return preprocess
+
+def _preprocess(
+    key: jax.Array | None,
+    batch: Any,
+    *,
+    offset: np.ndarray,
+    scale: np.ndarray,
+    augmentation: Augmentation | None,
+    inputs: Place | None,
+) -> Any:
+    place = fields.find(batch, "inputs", inputs)
+    images = fields.get(batch, place)
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 255
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images: expected uint8 from 0 to 255, or floats, got {images.dtype}; convert them: "
+            "images.astype(np.uint8)."
+        )
+    shape = (1,) * (images.ndim - 1) + (-1,)
+    images = (images - offset.reshape(shape).astype(images.dtype)) / scale.reshape(shape).astype(images.dtype)
+    if augmentation is not None and key is not None:
+        images = augmentation(key, images)
+    return fields.replace(batch, place, images)

@@ -236,6 +236,23 @@ def test_an_ensemble_is_evaluated_by_one_program_too():
     np.testing.assert_allclose(metrics["loss"][2], expected["loss"], rtol=1e-5)
 
 
+def test_a_program_is_reused_under_the_same_settings_of_jax_only():
+    traces = []
+
+    def outputs(w, batch):
+        traces.append(0)
+        return batch @ w
+
+    states = train.ensemble.create(lambda key: jnp.ones(3), optax.sgd(0.1), {"seed": range(2)})
+    for _ in range(2):
+        made = train.ensemble.predict(states, jnp.ones((4, 3)), outputs)
+    assert made.shape == (2, 4)
+    assert len(traces) == 1
+    with jax.default_matmul_precision("highest"):
+        train.ensemble.predict(states, jnp.ones((4, 3)), outputs)
+    assert len(traces) == 2
+
+
 def test_it_serves_inside_a_program_of_ones_own():
     ensemble = train.ensemble.make(MLP_EPOCH, devices=jax.devices()[:1])
 
@@ -275,10 +292,16 @@ def test_a_member_is_an_ordinary_state():
         (ADAM, {"seed": []}, "columns of one length, at least 1"),
         (ADAM, {"seed": [0, 1], "learning_rate": [0.1]}, "columns of one length, at least 1"),
         (ADAM, {"seed": [0.5]}, "expected seed to hold integers"),
-        (ADAM, {"seed": [-1]}, "expected seed to hold integers that are not negative"),
+        (ADAM, {"seed": [-1]}, r"expected seed to hold integers from 0 to 2\*\*32 - 1, got \[-1\]"),
+        (ADAM, {"seed": [0, 2**32]}, r"expected seed to hold integers from 0 to 2\*\*32 - 1"),  # the key of seed 0
+        (ADAM, {"seed": [0], "weight_decay": [2**32]}, "expected weight_decay to hold finite numbers up to 2.1e.09"),
         (ADAM, {"seed": [0], "learning_rate": [0.0]}, "expected learning_rate to hold positive numbers, got 0.0"),
         (ADAM, {"seed": [0], "learning_rate": [np.nan]}, "expected learning_rate to hold positive numbers, got nan"),
-        (ADAM, {"seed": [0], "weight_decay": [np.inf]}, "expected weight_decay to hold finite numbers, got inf"),
+        (
+            ADAM,
+            {"seed": [0], "weight_decay": [np.inf]},
+            "expected weight_decay to hold finite numbers up to .*, got inf",
+        ),
         (ADAM, {"seed": [0], "learning_rate": ["fast"]}, "expected learning_rate to hold numbers, one per member"),
         (
             ADAM,
@@ -289,6 +312,11 @@ def test_a_member_is_an_ordinary_state():
             optax.adam(1e-3),
             {"seed": [0], "learning_rate": [0.1]},
             r"expected tx with injected hyper-parameters, .*use train\.optimizer",
+        ),
+        (
+            optax.chain(*[optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)] * 2),
+            {"seed": [0], "learning_rate": [0.1]},
+            "that one part of tx has, got learning_rate, which 2 parts have; give each another name",
         ),
         (
             optax.inject_hyperparams(optax.sgd)(learning_rate=optax.constant_schedule(0.1)),

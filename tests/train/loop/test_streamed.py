@@ -93,6 +93,13 @@ def test_fit_takes_a_stream(capsys):
     assert (losses.training, losses.evaluation) == (1, 1)
 
 
+def test_what_is_no_number_in_a_stream_is_named():
+    for dtype, told in (("datetime64[D]", "leave it out, or encode"), (">i4", r"convert .*\.astype\(np\.int32\)")):
+        stream = data.Stream((np.eye(2, dtype=np.float32), np.arange(2).astype(dtype)))
+        with pytest.raises(ValueError, match=rf"stream\[1\]: expected arrays, .* got an array of .*; {told}"):
+            train.fit(start(), stream, lambda model, batch, key: (model(batch[0])[:, 0], {}), progress=False)
+
+
 def test_a_loss_that_is_lost_is_told():
     points = blobs(16)
     bad = Batch(np.where(np.arange(16)[:, None] == 3, np.nan, points.images), points.labels)

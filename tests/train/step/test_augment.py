@@ -88,6 +88,15 @@ def test_cutout_fills_with_the_value_given():
     assert (np.asarray(out) == -1).any()
 
 
+def test_cutout_never_rounds_what_it_fills_with():
+    for dtype, fill in ((jnp.uint8, 0.5), (jnp.uint8, -1), (jnp.int32, 0.5), (jnp.bool, 2)):
+        with pytest.raises(ValueError, match=f"fill: expected a value that pictures of .* hold, got {fill}; round it"):
+            augment.cutout(jax.random.key(0), jnp.ones((4, 4, 1), dtype), 2, fill)
+    out = augment.cutout(jax.random.key(0), jnp.zeros((4, 4, 1), jnp.uint8), 2, fill=255.0)
+    assert out.dtype == jnp.uint8
+    assert out.max() == 255
+
+
 def test_composed_changes_apply_in_order_with_keys_of_their_own():
     seen = []
 
@@ -139,9 +148,10 @@ def test_a_spread_that_is_not_positive_is_named():
         train.image_preprocess(std=[1.0, 0.0, 1.0])
 
 
-def test_an_augmentation_and_a_penalty_can_be_sent_to_another_process():
+def test_functions_of_training_can_be_sent_to_another_process():
     for function, *args in (
         (augment.compose(augment.random_flip, partial(augment.cutout, size=2)), jax.random.key(0), jnp.ones((4, 4, 1))),
         (train.losses.l2(0.5), jnp.ones((2, 2))),
+        (train.image_preprocess(mean=[0.5], std=[2.0]), None, jnp.ones((2, 4, 4, 1), jnp.uint8)),
     ):
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(function))(*args), function(*args))

@@ -150,6 +150,7 @@ WRONG = {
     "a loader": (iter(BATCHES), r"expected arrays, or a pytree of them, got list_iterator; .*data\.Stream"),
     "words": ({"x": np.ones(2), "name": "tiny"}, r"\['name'\]: expected arrays, .*got 'tiny'"),
     "arrays of words": ({"x": np.ones(1), "name": np.array(["tiny"])}, r"\['name'\]: .*got an array of <U4; leave"),
+    "another byte order": ({"x": np.ones(2, ">f4")}, r"\['x'\]: .*an array of >f4; convert .*astype\(np\.float32\)"),
     "lists of numbers": ([[0.5] * 9, [1.0] * 9], r"got (data|batch)\[0\]\[0\]: \(\); .*np\.asarray"),
 }
 

@@ -159,6 +159,11 @@ def test_schedules_pass_through_their_known_points(schedule, expected):
         np.testing.assert_allclose(-updates["w"], 2.0 * share * 1.9, rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_of_few_steps_warms_up_in_all_but_the_last():
+    opt_state = train.optimizer("sgd", steps=3, schedule="cosine", warmup=0.9).init(jnp.ones(2))
+    assert float(opt_state.hyperparams["learning_rate"]) == np.float32(1e-3)
+
+
 def test_weight_decay_spares_biases():
     tx = train.optimizer("adamw", 0.1, steps=10, weight_decay=0.5)
     state = train.create_state({"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, tx, jax.random.key(0))
