@@ -355,7 +355,6 @@ NAMES: dict[str, set[str]] = {
         "speak",
         "split",
         "split_speakers",
-        "unpack_tar",
     },
     "interop": {
         "Layout",
