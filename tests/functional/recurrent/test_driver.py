@@ -1,4 +1,4 @@
-"""What holds for every layer: padding, chunks, streaming, resets, time-major, vmap."""
+"""What holds for every layer: padding, masks, chunks, streaming, resets, time-major, vmap."""
 
 from functools import partial
 
@@ -35,7 +35,7 @@ def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
 
 
 def test_time_is_treated_as_users_check_it(name):
-    case, checks = CASES[name], ["padding", "chunks", "gradients", "resets"]
+    case, checks = CASES[name], ["padding", "chunks", "gradients", "resets", "mask"]
     testing.assert_sequence_invariant(case.layer, case.params(), random_x(3, 5, 3), checks=checks)
 
 
@@ -67,14 +67,16 @@ def test_lengths_are_traced_and_clipped_there(name):
 def test_time_major_is_the_same_with_the_axes_moved(name, reverse):
     case, params, x, state = _setting(name, (2, 3))
     lengths = jnp.array([[7, 4, 0], [1, 2, 3]])
-    resets = jnp.asarray(np.random.default_rng(5).random((2, 3, 7)) < 0.3)
-    y, final = case.layer(params, x, state, lengths=lengths, resets=resets, reverse=reverse)
+    rng = np.random.default_rng(5)
+    resets, mask = rng.random((2, 3, 7)) < 0.3, rng.random((2, 3, 7)) < 0.7
+    y, final = case.layer(params, x, state, lengths=lengths, resets=resets, mask=mask, reverse=reverse)
     y_t, final_t = case.layer(
         params,
         jnp.moveaxis(x, -2, 0),
         state,
         lengths=lengths,
-        resets=jnp.moveaxis(resets, -1, 0),
+        resets=np.moveaxis(resets, -1, 0),
+        mask=np.moveaxis(mask, -1, 0),
         reverse=reverse,
         time_major=True,
     )
