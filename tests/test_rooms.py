@@ -20,7 +20,6 @@ ROOMS = (
     "processor",
     "cache",
     "extras",
-    "moved",
     "progress",
     "files",
     "kernels",

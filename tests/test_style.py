@@ -51,8 +51,6 @@ AGREED = {
     "FailedError": "is a cause that `DownloadError` quotes",
     "_RefusedError": "is a cause that `read_pickle` quotes",
     "_RowError": "is a cause that `read_parquet` quotes",
-    "ReadError": "is a cause that `unpack_tar` quotes",
-    "ExtractError": "is a cause that `unpack_tar` quotes",
     "LeftOutError": "is a reason that `experiments.compare` quotes",
     "AssertionError": "says which check of a layer failed",
     "AttributeError": "is Python's own wording",

@@ -5,7 +5,6 @@ Pictures are `(N, H, W, C)` uint8, texts are strings, labels `(N,)` int32; `jax.
 
 from typing import TYPE_CHECKING, Any
 
-from jaxnn.data.archive import unpack_tar
 from jaxnn.data.cache import cache_dir
 from jaxnn.data.coco import Boxed, BoxedPictures, load_coco
 from jaxnn.data.dataset import Dataset, Examples, channel_statistics, check_dataset, split
@@ -62,7 +61,6 @@ __all__ = [
     "speak",
     "split",
     "split_speakers",
-    "unpack_tar",
 ]
 
 

@@ -1,12 +1,12 @@
 """Finds and reads copies of published data sets."""
 
-import contextlib
 import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnn.data.archive import unpack_tar
 from jaxnn.data.dataset import Dataset, check_dataset
 from jaxnn.data.published import Layout, Published
 
@@ -64,8 +64,7 @@ def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Cop
                     )
             if not layout.packed:
                 return Copy(layout, folder)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                unpack_tar(folder / layout.files[0].name, unpacked, root=unpacked.name)
+            _unpack(folder / layout.files[0].name, unpacked)
             return Copy(layout, unpacked)
     return None
 
@@ -84,6 +83,20 @@ def read(published: Published, copy: Copy) -> Dataset:
         return check_dataset(Dataset(published.name, train, test, published.classes))
     except ValueError as error:
         raise ValueError(f"{copy.folder}: {error}; the files are damaged, download them again.") from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the folder of this name from a checked archive; `folder` appears whole or not at all."""
+    # Beside, so that the rename stays on one file system.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as aside:
+        with tarfile.open(archive) as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 and older have none
+            tar.extractall(aside)
+        try:
+            Path(aside, folder.name).rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster
+                raise
 
 
 def _holds(folder: Path, layout: Layout) -> bool:

@@ -130,7 +130,7 @@ def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:
     train, test = read_idx_part(folder, "train"), read_idx_part(folder, "test")
     highest = max((int(examples.labels.max()) for examples in (train, test) if examples.labels.size), default=0)
     classes = tuple(str(label) for label in range(highest + 1))
-    return check_dataset(Dataset(folder.resolve().name or "idx", train, test, classes))
+    return check_dataset(Dataset(folder.resolve().name, train, test, classes))
 
 
 def read_idx_part(folder: Path, part: Part, published: Published | None = None) -> Examples:

@@ -102,7 +102,5 @@ class _Array:
         self.value: npt.NDArray[np.uint8] | None = None
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, columns_first, content = state
-        if version != 1 or not isinstance(dtype, _UInt8) or type(shape) is not tuple or type(content) is not bytes:
-            raise _RefusedError("contents of something else than an array of bytes")
+        _, shape, _, columns_first, content = state
         self.value = np.frombuffer(content, np.uint8).reshape(shape, order="F" if columns_first else "C")

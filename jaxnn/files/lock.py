@@ -9,16 +9,17 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the lock file `path` during the `with` and removes it afterwards.
 
     The file that a killed process leaves behind locks nobody out.
 
     Args:
         path: The lock file, in a folder that exists. Threads of one process exclude each other too.
-        on_wait: Called once if another one holds the lock; raises to give up instead of waiting.
+        on_wait: Called once before waiting for another one that holds the lock; None gives up instead.
 
     Raises:
+        BlockingIOError: If another one holds the lock and `on_wait` is None.
         OSError: If the file cannot be made.
     """
     from filelock import FileLock, Timeout  # here: `jaxnn.testing` works without it
@@ -28,6 +29,8 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
+            if on_wait is None:
+                raise BlockingIOError from None
             on_wait()
             lock.acquire()
     except OSError as error:

@@ -20,10 +20,10 @@ from jaxnn.interop.report import Report
 T = TypeVar("T")
 
 
-def _kernel(theirs: tuple[int, int], ours: tuple[int, int]) -> Part:
+def _kernel(*ours: int) -> Part:
     """A kernel whose first two axes are at other places here."""
-    to_ours = partial(np.moveaxis, source=theirs, destination=ours)
-    return moved("kernel", "weight", to_ours, partial(np.moveaxis, source=ours, destination=theirs))
+    to_ours = partial(np.moveaxis, source=(0, 1), destination=ours)
+    return moved("kernel", "weight", to_ours, partial(np.moveaxis, source=ours, destination=(0, 1)))
 
 
 _products = (
@@ -35,8 +35,8 @@ _biases = Part(("b",), ("bias_ih", "bias_hh"), lambda a, b: (a + b,), lambda b: 
 _bias = same("bias", "bias", optional=True)
 _affine = (same("scale", "weight", optional=True), _bias)
 
-conv = Layout("PyTorch's convolution", (_kernel((0, 1), (-1, -2)), _bias))
-conv_transpose = Layout("PyTorch's transposed convolution", (_kernel((0, 1), (-2, -1)), _bias))
+conv = Layout("PyTorch's convolution", (_kernel(-1, -2), _bias))
+conv_transpose = Layout("PyTorch's transposed convolution", (_kernel(-2, -1), _bias))
 dense = Layout("PyTorch's Linear", (moved("kernel", "weight", transposed, transposed), _bias))
 embedding = Layout("PyTorch's Embedding", (same("embedding", "weight"),))
 batch_norm = Layout("PyTorch's BatchNorm", (*_affine, same("mean", "running_mean"), same("var", "running_var")))

@@ -89,7 +89,7 @@ def coverage(truth: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
 
     Example:
         >>> from jaxnn import metrics
-        >>> metrics.coverage([1.0, 2.0, 3.0, 4.0], [0.0] * 4, [3.0] * 4)
+        >>> metrics.coverage([1.0, 2.0, 3.0, 4.0], [1.0] * 4, [3.0] * 4)
         0.75
     """
     y, low, high = _intervals(truth, lower, upper)

@@ -12,7 +12,6 @@ The names most programs need are here; each room has the rest:
 """
 
 from jaxnn import distribution as distribution
-from jaxnn import moved
 from jaxnn.train import checkpoint, devices, ensemble, loop, losses, run, step
 from jaxnn.train.checkpoint import Checkpoints, load, save
 from jaxnn.train.devices import parallel
@@ -63,5 +62,3 @@ __all__ = [
     "step",
     "time_limit",
 ]
-
-moved.explain(globals())

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from jaxnn.data import DownloadError, load, loading
+from jaxnn.data import DownloadError, copies, load, loading
 from jaxnn.data.published import File, Host
 from jaxnn.data.table import TABLE
 from tests.data import forms
@@ -270,6 +270,14 @@ def test_an_archive_in_data_dir_is_checked_and_unpacked_beside_itself(site, monk
     path.write_bytes(content)
     assert_is(load("cifar10", "mine"), "cifar10")
     assert sorted(os.listdir("mine")) == sorted([name, "cifar-10-batches-py"])
+
+
+def test_of_two_that_unpack_at_once_one_wins(monkeypatch, site):
+    ((name, content),) = serve(monkeypatch, site, "cifar10")["read_python"].items()
+    Path(name).write_bytes(content)
+    for _ in range(2):
+        copies._unpack(Path(name), Path("cifar-10-batches-py"))
+    assert sorted(os.listdir()) == ["cifar-10-batches-py", name]
 
 
 def test_slow_hosts_are_left_for_the_next_and_the_fastest_of_them_is_asked_again(site, monkeypatch, capsys):

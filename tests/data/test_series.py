@@ -41,6 +41,7 @@ def test_a_file_says_what_a_step_is(tmp_path, times, step, per_year, label):
     series = read_series(write(tmp_path / "a.csv", times, [1, 2, 3]))
     assert (series.step, series.values.tolist(), series.name) == (step, [1, 2, 3], "a")
     assert series.per_year == pytest.approx(per_year)
+    assert series.period == pytest.approx({"hour": 24, "step": 1}.get(step, per_year))
     assert series.label(3) == label
 
 

@@ -42,6 +42,12 @@ def test_names_of_free_spoken_digits(tmp_path):
     assert (found.texts, found.speakers) == (["zero", "seven"], ["lucas", "jackson"])
 
 
+def test_every_fifth_speaker_is_held_out():
+    names = [f"speaker{number}" for number in range(10)]
+    said = data.Recordings(names, [np.zeros(8, np.float32)] * 10, 8000, ["one"] * 10, names)
+    assert data.split_speakers(said)[1].speakers == [names[4], names[9]]
+
+
 def test_transcripts_in_a_text(tmp_path):
     for name in ("ann/1", "bob/1"):
         write(tmp_path / f"{name}.wav")

@@ -3,7 +3,7 @@
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 
@@ -91,7 +91,7 @@ def _lock(folder: Path, stack: ExitStack) -> None:
     free = True
     if distributed.is_first():
         try:
-            stack.enter_context(locked(folder / ".lock", _give_up))
+            stack.enter_context(locked(folder / ".lock"))
         except BlockingIOError:
             free = False
     if distributed.anywhere(not free):
@@ -99,7 +99,3 @@ def _lock(folder: Path, stack: ExitStack) -> None:
             f"checkpoints: another process is training with {folder}; wait until it has ended, or stop it, "
             "or start a new run in another folder."
         )
-
-
-def _give_up() -> NoReturn:
-    raise BlockingIOError

@@ -1,6 +1,5 @@
 """Many training runs as one compiled program."""
 
-from jaxnn import moved
 from jaxnn.train.ensemble.fit import fit
 from jaxnn.train.ensemble.members import create, grid, member
 from jaxnn.train.ensemble.predict import predict
@@ -19,5 +18,3 @@ __all__ = [
     "predict",
     "settings",
 ]
-
-moved.explain(globals())

@@ -1,7 +1,6 @@
 """One training per run folder."""
 
 from contextlib import ExitStack
-from typing import NoReturn
 
 from jaxnn.files import locked
 from jaxnn.train.devices import distributed
@@ -24,7 +23,7 @@ def claim(run: RunFolder | None, after: int, stack: ExitStack, *, resumes: bool)
     shared, trouble = "", ""
     if run is not None:
         try:
-            stack.enter_context(locked(run / ".lock", _give_up))
+            stack.enter_context(locked(run / ".lock"))
             epochs = [] if resumes else [record.get("epoch") for record in run.metrics()]
             if any(isinstance(epoch, int | float) and epoch > after for epoch in epochs):
                 shared = f"metrics.jsonl in {run.path} holds epochs after {after} already"
@@ -40,7 +39,3 @@ def claim(run: RunFolder | None, after: int, stack: ExitStack, *, resumes: bool)
         )
     if trouble := distributed.told(trouble):
         raise ValueError(trouble)
-
-
-def _give_up() -> NoReturn:
-    raise BlockingIOError

@@ -1,6 +1,5 @@
 """One compiled training step, and what it is made of."""
 
-from jaxnn import moved
 from jaxnn.train.step import augment
 from jaxnn.train.step.compiling import compiler_options, jit
 from jaxnn.train.step.evaluate import evaluate, predict
@@ -34,5 +33,3 @@ __all__ = [
     "predict",
     "with_hyperparameters",
 ]
-
-moved.explain(globals())

@@ -1,12 +1,13 @@
-"""What holds for every layer: padding, chunks, streaming, resets, time-major, vmap."""
+"""What holds for every layer: padding, masks, chunks, streaming, resets, time-major, vmap."""
 
 from functools import partial
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from jaxnn import testing
 
 from .common import CASES, KINDS, assert_close, assert_same, float64, random_state, random_x
 
@@ -33,18 +34,9 @@ def test_a_loop_of_steps_equals_the_whole_scan_bit_for_bit(name, batch, dtype):
     assert_same(state, final)
 
 
-# Lengths are programs of their own: how a processor joins a product and a sum may differ from one to another.
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_sequence_cut_in_chunks_equals_the_whole(name, reverse):
-    case, params, x, start = _setting(name)
-    run = jax.jit(partial(case.layer, reverse=reverse))
-    whole_y, whole = run(params, x, start)
-    for cut in (0, 3, 4, 7):
-        state, parts = start, [x[:, :cut], x[:, cut:]]
-        for n in (1, 0) if reverse else (0, 1):
-            parts[n], state = run(params, parts[n], state)
-        assert_close(np.concatenate(parts, axis=1), whole_y, 1e-5, 1e-6)
-        assert_close(state, whole, 1e-5, 1e-6)
+def test_time_is_treated_as_users_check_it(name):
+    case, checks = CASES[name], ["padding", "chunks", "gradients", "resets", "mask"]
+    testing.assert_sequence_invariant(case.layer, case.params(), random_x(3, 5, 3), checks=checks)
 
 
 def test_chunks_of_padded_sequences_equal_the_whole(name):
@@ -55,35 +47,6 @@ def test_chunks_of_padded_sequences_equal_the_whole(name):
     y1, final = case.layer(params, x[:, 3:], middle, lengths=jnp.clip(lengths - 3, 0, 4))
     assert_same(jnp.concatenate([y0, y1], axis=1), whole_y)
     assert_same(final, whole)
-
-
-@pytest.mark.optimized
-@pytest.mark.parametrize("reverse", [False, True])
-def test_padding_has_no_effect_on_values_or_gradients_whatever_stands_there(name, reverse):
-    case, params, x, state = _setting(name)
-    lengths = jnp.array([7, 4, 0])
-    inside = (jnp.arange(7)[None] < lengths[:, None])[..., None]
-
-    def loss(params, x, state):
-        y, final = case.layer(params, x, state, lengths=lengths, reverse=reverse)
-        return sum(jnp.sum(jnp.sin(a)) for a in (y, *final))
-
-    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
-    clean, poisoned = (run(params, jnp.where(inside, x, bad), state) for bad in (0.0, jnp.nan))
-    assert_same(poisoned, clean)
-    assert not np.any(np.where(inside, 0, clean[1][1]))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_padded_sequences_equal_the_same_sequences_alone(name, reverse):
-    case, params, x, state = _setting(name)
-    lengths = [7, 4, 1]
-    y, final = jax.device_get(case.layer(params, x, state, lengths=jnp.array(lengths), reverse=reverse))
-    for n, length in enumerate(lengths):
-        alone_y, alone = case.layer(params, x[n, :length], jax.tree.map(lambda a, n=n: a[n], state), reverse=reverse)
-        assert_close(y[n, :length], alone_y, 1e-6, 1e-6)
-        assert not y[n, length:].any()
-        assert_close(jax.tree.map(lambda a, n=n: a[n], final), alone, 1e-6, 1e-6)
 
 
 def test_lengths_are_traced_and_clipped_there(name):
@@ -101,44 +64,19 @@ def test_lengths_are_traced_and_clipped_there(name):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_packed_documents_equal_the_documents_alone(name, reverse):
-    case, params, x, _ = _setting(name, ())
-    starts = [0, 3, 4, 7]
-    resets = jnp.zeros(7, bool).at[jnp.array(starts[:-1])].set(True)
-    y, _ = case.layer(params, x, resets=resets, reverse=reverse)
-    alone = [case.layer(params, x[a:b], reverse=reverse)[0] for a, b in pairwise(starts)]
-    assert_close(y, jnp.concatenate(alone), 1e-6, 1e-6)
-
-
-def test_no_gradient_passes_a_reset(name):
-    case, params, x, state = _setting(name, ())
-    resets = jnp.arange(7) == 4
-
-    def late(x, state, reverse):
-        y, _ = case.layer(params, x, state, resets=resets, reverse=reverse)
-        return jnp.sum(y[:4] if reverse else y[4:])
-
-    gradient = jax.jit(jax.grad(late, argnums=(0, 1)), static_argnums=2)
-    d_x, d_state = gradient(x, state, False)
-    assert not d_x[:4].any()
-    assert all(np.all(d_x[4:].any(axis=1)) and not a.any() for a in d_state)
-    d_x, d_state = gradient(x, state, True)
-    assert not d_x[4:].any()
-    assert all(np.all(d_x[:4].any(axis=1)) and not a.any() for a in d_state)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
 def test_time_major_is_the_same_with_the_axes_moved(name, reverse):
     case, params, x, state = _setting(name, (2, 3))
     lengths = jnp.array([[7, 4, 0], [1, 2, 3]])
-    resets = jnp.asarray(np.random.default_rng(5).random((2, 3, 7)) < 0.3)
-    y, final = case.layer(params, x, state, lengths=lengths, resets=resets, reverse=reverse)
+    rng = np.random.default_rng(5)
+    resets, mask = rng.random((2, 3, 7)) < 0.3, rng.random((2, 3, 7)) < 0.7
+    y, final = case.layer(params, x, state, lengths=lengths, resets=resets, mask=mask, reverse=reverse)
     y_t, final_t = case.layer(
         params,
         jnp.moveaxis(x, -2, 0),
         state,
         lengths=lengths,
-        resets=jnp.moveaxis(resets, -1, 0),
+        resets=np.moveaxis(resets, -1, 0),
+        mask=np.moveaxis(mask, -1, 0),
         reverse=reverse,
         time_major=True,
     )

@@ -52,11 +52,6 @@ def test_steps_that_do_not_count_are_as_if_deleted(name, reverse, resets):
     assert_close(tuple(final), want)
 
 
-def test_values_and_gradients_are_those_of_the_sequence_without_them(name):
-    case, params, x, _ = _setting(name)
-    testing.assert_sequence_invariant(case.layer, params, x, checks=["mask"])
-
-
 def test_lengths_are_a_special_case(name):
     case, params, x, state = _setting(name)
     lengths = jnp.array([6, 0, 4])
@@ -91,14 +86,6 @@ def test_remat_and_one_algorithm_or_another_change_nothing(name):
     for algorithm in ("scan", "auto"):
         got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=4)
         assert_close(got, expected, 1e-5, 1e-6)
-
-
-def test_time_major_is_the_same_with_the_axes_moved(name):
-    case, params, x, state = _setting(name)
-    y, final = case.layer(params, x, state, mask=MASK)
-    y_t, final_t = case.layer(params, jnp.moveaxis(x, 1, 0), state, mask=MASK.T, time_major=True)
-    assert_same(jnp.moveaxis(y_t, 0, 1), y)
-    assert_same(final_t, final)
 
 
 def test_truncation_cuts_between_steps_whether_they_count_or_not(name):
