@@ -105,6 +105,26 @@ def test_a_batch_that_counts_less_says_so():
     assert equal(state.params, before)
 
 
+def test_parts_of_a_whole_batch_may_have_different_lengths():
+    """A graph of nodes and edges, and a number; called by the person, and drawn inside a compiled epoch."""
+    graph = {"nodes": jnp.asarray(X[:5, 0]), "senders": jnp.arange(4), "receivers": jnp.arange(4) + 1, "scale": 2.0}
+
+    def flow(w, graph, key):
+        edges = (graph["nodes"][graph["receivers"]] - graph["nodes"][graph["senders"]]) @ w
+        return graph["scale"] * jnp.mean(edges**2), {}
+
+    expected = jnp.eye(3) - 0.1 * jax.grad(lambda w: flow(w, graph, None)[0])(jnp.eye(3))
+    step = train.make_step(flow, reduction="batch")
+    state, metrics = step(start(), graph)
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5)
+    assert float(metrics["examples"]) == 1
+    state, metrics = train.make_epoch(step)(start(), train.Generated(lambda key: graph, steps=1))
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="share one leading length") as raised:
+        train.make_step(flow)(start(), graph)
+    assert 'reduction="batch"' in raised.value.__notes__[0]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
