@@ -125,6 +125,22 @@ def test_parts_of_a_whole_batch_may_have_different_lengths():
     assert 'reduction="batch"' in raised.value.__notes__[0]
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+def test_parts_of_different_lengths_over_devices():
+    parts = {"inside": jnp.asarray(X[:, 0]), "boundary": jnp.asarray(X[:4, 1]), "weight": 2.0}
+
+    def equation(w, parts, key):
+        return jnp.mean((parts["inside"] @ w) ** 2) + parts["weight"] * jnp.mean((parts["boundary"] @ w) ** 2), {}
+
+    step, drawn = train.make_step(equation, reduction="batch"), train.Generated(lambda key: parts, steps=2)
+    parallel = train.parallel(2)
+    alone, _ = train.make_epoch(step)(start(), drawn)
+    spread, _ = train.make_epoch(step, parallel=parallel)(parallel.state(start()), drawn)
+    np.testing.assert_allclose(spread.params, alone.params, rtol=1e-5)
+    placed = parallel.batch(jax.tree.map(np.asarray, parts))
+    assert [placed[name].sharding.is_fully_replicated for name in parts] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
