@@ -96,7 +96,7 @@ def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> 
         elif same:
             advice = "write " + " or ".join(f"{other}=" for other in same)
         else:
-            advice = f"it takes {', '.join(accepted)}"
+            advice = f"it takes {', '.join(dict.fromkeys(accepted))}"
         raise TypeError(f"{name}: expected an argument of {owner}, got an unknown name; {advice}.")
 
 

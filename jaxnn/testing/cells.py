@@ -52,8 +52,8 @@ def assert_cell(
         params: Its parameters.
         x: `(batch, time, *features)` floats, at least 2 sequences of at least 4 steps.
         checks: Names of the checks. Default: all that apply to the cell.
-        state: The state to check at, `(batch, ...)`. Default: random normal values; pass a state if not every value is
-            valid.
+        state: The state to check at, `(batch, ...)`. Default: random normal values, for integers their
+            magnitudes; pass a state if not every value is valid.
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
         roundings: See `tolerance`. Default: 8 per time step.

@@ -64,8 +64,8 @@ def assert_sequence_invariant(
         reduction: Number of products in each sum, for the tolerance; see `tolerance`. Default: the size of the largest
             leaf of `params`.
         roundings: See `tolerance`. Default: 8 per time step.
-        state: The initial state, `(batch, ...)`. Default: random normal values; pass a state if not every value is
-            valid.
+        state: The initial state, `(batch, ...)`. Default: random normal values, for integers their
+            magnitudes; pass a state if not every value is valid.
         seed: Seed of the initial state and the mask.
 
     Raises:

@@ -13,13 +13,15 @@ Tree = Any
 
 
 def random_like(tree: Tree, seed: int) -> Tree:
-    """Draws normal numbers, complex for complex leaves, in the shapes and dtypes of a tree."""
+    """Draws normal numbers in the shapes and dtypes of a tree, complex for complex leaves, magnitudes for integers."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf: Any) -> jax.Array:
         values = rng.normal(size=leaf.shape)
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             values = values + 1j * rng.normal(size=leaf.shape)
+        elif jnp.issubdtype(leaf.dtype, jnp.integer):
+            values = np.abs(values)  # counters and indices are never negative
         return as_array(values.astype(leaf.dtype))
 
     return jax.tree.map(draw, tree)

@@ -156,7 +156,8 @@ class TestRightCellsRaiseNoFalseAlarm:
             moving, count, key = state
             drawn = jax.vmap(lambda key: jax.random.normal(key, x.shape[-1:]))(key.ravel()).reshape(x.shape)
             key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(key.ravel()).reshape(key.shape)
-            return rows(decay, x.shape[:-1]) * moving + (x + drawn).astype(decay.dtype), count + 1, key
+            new = (x + drawn) / (1 + count)[..., None].astype(x.dtype)  # not finite for a count of -1
+            return rows(decay, x.shape[:-1]) * moving + new.astype(decay.dtype), count + 1, key
 
         cell = F.Cell(zero_state, step, lambda decay, state: jnp.real(state[0]))
         decay = jnp.array([0.5 + 0.5j, -0.3j], jnp.complex64)

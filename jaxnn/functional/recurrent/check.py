@@ -209,7 +209,7 @@ def steps(name: str, value: jax.typing.ArrayLike, shape: tuple[int, ...], time_m
     r = arguments.array(name, value)
     axes = "(time, *batch)" if time_major else "(*batch, time)"
     if r.dtype != jnp.bool_:
-        raise ValueError(f"{name}: expected bool, got {r.dtype}")
+        raise ValueError(f"{name}: expected bool, got {r.dtype}; write {name} != 0.")
     if r.shape != shape:
         raise ValueError(f"{name}: expected {axes} as in x, shape {shape}, got {r.shape}")
     return r

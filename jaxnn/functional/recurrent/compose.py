@@ -1,7 +1,7 @@
 """Composed layers: bidirectional layers and stacks."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -245,6 +245,11 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
         raise ValueError("params_per_layer: expected at least one layer, got none")
     if states is None:
         return [None] * len(params_per_layer)
+    if hasattr(states, "_fields") or isinstance(states, Mapping):
+        raise ValueError(
+            f"states: expected a tuple with the state of each layer, got {type(states).__name__}; of one layer write "
+            "(state,)."
+        )
     if len(states) != len(params_per_layer):
         raise ValueError(f"states: expected one for each of {len(params_per_layer)} layers, got {len(states)}")
     return states

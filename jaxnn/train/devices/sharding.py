@@ -156,11 +156,11 @@ class Parallel:
                 global batch that `rows` returns.
 
         Returns:
-            Global arrays, sharded along their first axis.
+            Global arrays, sharded along their first axis; numbers are replicated.
         """
-        sharding, processes = self.batch_sharding, self._processes
-        made = jax.make_array_from_process_local_data
-        return jax.tree.map(lambda x: made(sharding, x, (processes * x.shape[0], *x.shape[1:])), batch)
+        made, processes = jax.make_array_from_process_local_data, self._processes
+        shapes = jax.tree.map(lambda x: (processes * x.shape[0], *x.shape[1:]) if np.ndim(x) else (), batch)
+        return jax.tree.map(lambda x, shape: made(self._of_batch(x), np.asarray(x), shape), batch, shapes)
 
     def rows(self, batch_size: int) -> np.ndarray:
         """Returns the rows of a global batch that the devices of this process hold, ascending."""
@@ -199,10 +199,10 @@ class Parallel:
         return sharded
 
     def split(self, batch: T) -> T:
-        """Shards a batch, inside `jit`, over the devices along its first axis."""
-        for array in jax.tree.leaves(batch):
+        """Shards a batch, inside `jit`, over the devices along its first axis; numbers are replicated."""
+        for array in filter(np.ndim, jax.tree.leaves(batch)):
             self.check_batch_size(array.shape[0])
-        return jax.lax.with_sharding_constraint(batch, self.batch_sharding)
+        return jax.lax.with_sharding_constraint(batch, jax.tree.map(self._of_batch, batch))
 
     def replicate(self, tree: T) -> T:
         """Replicates arrays over all devices, so that every process can read them; inside `jit` too."""
@@ -216,6 +216,9 @@ class Parallel:
     @property
     def _processes(self) -> int:
         return len({device.process_index for device in self.mesh.devices.flat})
+
+    def _of_batch(self, array: Any) -> NamedSharding:
+        return self.batch_sharding if np.ndim(array) else self._sharding(P())
 
     def _sharding(self, spec: P) -> NamedSharding:
         return NamedSharding(self.mesh, spec)
@@ -275,10 +278,9 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
         ValueError: If there are fewer devices, or `shard` does not divide them.
 
     Example:
-        >>> import jax
         >>> from jaxnn import train
-        >>> train.parallel().devices == jax.device_count()
-        True
+        >>> train.parallel(1).devices
+        1
         >>> train.parallel(1, shard=2)
         Traceback (most recent call last):
             ...

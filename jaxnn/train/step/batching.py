@@ -13,16 +13,21 @@ from jaxnn.train.step.expected import check_examples
 def count(data: Any, name: str = "data") -> int:
     """Counts the examples: the leading length that all arrays of `data` share; raises if there is none."""
     check_examples(data, name)
-    leaves = jax.tree_util.tree_leaves_with_path(data)
-    lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
-    if not lengths or () in lengths.values() or len(set(lengths.values())) > 1:
+    if (n := _shared_length(data)) is None:
+        leaves = jax.tree_util.tree_leaves_with_path(data)
+        lengths = {f"{name}{jax.tree_util.keystr(path)}": jnp.shape(leaf)[:1] for path, leaf in leaves}
         raise ValueError(
             f"{name}: expected arrays that share one leading length, the number of examples, got {_told(lengths)}"
         )
-    (n,) = next(iter(lengths.values()))
     if n == 0:
         raise ValueError(f"{name}: expected at least one example, got none (leading length 0)")
-    return int(n)
+    return n
+
+
+def _shared_length(data: Any) -> int | None:
+    """The leading length that all arrays of `data` share, or None."""
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+    return None if len(lengths) != 1 or () in lengths else int(lengths.pop()[0])
 
 
 def _told(lengths: dict[str, tuple[int, ...]]) -> str:
@@ -69,7 +74,13 @@ def take(data: Any, index: jax.Array) -> Any:
 
 def check_weights(weights: jax.Array | None, batch: Any) -> int:
     """Counts the examples of a batch; raises unless there is a weight for each, or none at all."""
-    n = count(batch, "batch")
+    try:
+        n = count(batch, "batch")
+    except ValueError as error:
+        error.add_note(
+            'If its parts have different lengths, take a loss of the whole batch: make_step(reduction="batch").'
+        )
+        raise
     if weights is not None and jnp.shape(weights) != (n,):
         raise ValueError(
             f"weights: expected one for each example of the batch, shape {(n,)}, got {jnp.shape(weights)}; where "
@@ -97,17 +108,20 @@ def per_example(losses: Any, metrics: Any, batch: Any) -> tuple[Metrics, jax.Arr
 
 
 def whole_batch(loss: Any, metrics: Any, batch: Any) -> Metrics:
-    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight."""
-    n, values = count(batch, "batch"), _named(loss, metrics)
+    """A loss and metrics of a whole batch as one dictionary of floats `()`, checked; `examples` is its weight.
+
+    That is the number of examples by default, and 1 for a batch of arrays that share no leading length.
+    """
+    n, values = _shared_length(batch), _named(loss, metrics)
     for name, value in values.items():
-        shapes = ((),) if name in ("loss", "examples") else ((), (n,))
+        shapes: tuple[tuple[int, ...], ...] = ((),) if n is None or name in ("loss", "examples") else ((), (n,))
         if jnp.shape(value) not in shapes:
             raise ValueError(
                 f'loss_fn: expected {_named_as(name)} of shape {" or ".join(map(str, shapes))} with reduction="batch", '
                 f"got {jnp.shape(value)}; leave reduction out for losses of each example."
             )
     found = {name: jnp.mean(_at_least_float32(value)) for name, value in values.items()}
-    return {"examples": jnp.float32(n)} | found
+    return {"examples": jnp.float32(1 if n is None else n)} | found
 
 
 def check_reduction(reduction: Reduction, weights: Any = None) -> None:

@@ -72,7 +72,7 @@ def described(value: Any) -> str:
         return repr(value)
     if isinstance(value, np.ndarray | np.generic):
         return f"an array of {value.dtype}"
-    if inspect.isroutine(value):
+    if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     return type(value).__name__
 
@@ -123,6 +123,11 @@ def check_model(model: Any) -> None:
                 advice = "make an instance of it"
             elif isinstance(leaf, jax.ShapeDtypeStruct):
                 advice = "make the model itself: jax.eval_shape and nnx.eval_shape make shapes alone"
+            elif callable(leaf):
+                advice = (
+                    "give its arrays alone, and join them with the rest in the loss function (for Equinox, "
+                    "eqx.partition(model, eqx.is_inexact_array) and eqx.combine)"
+                )
             raise ValueError(
                 f"model{jax.tree_util.keystr(path)}: expected a flax.nnx.Module or a pytree of arrays, got "
                 f"{described(leaf)}; {advice}."

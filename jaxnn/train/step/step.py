@@ -61,7 +61,9 @@ def make_step(
         reduction: `"batch"` for a loss that a batch has as a whole, where :math:`L` is the loss itself and not a mean
             (contrastive losses, CTC with its own mean): `loss_fn` returns a scalar, and metrics that are scalars
             or `(batch,)`. Every batch must be full: give `make_epoch` or `fit` `drop_last=True` where the batch size
-            does not divide the number of examples.
+            does not divide the number of examples. The arrays of a batch that the step is called with, or that
+            `Generated` makes, may have different leading lengths (nodes and edges of graphs, points in a domain and
+            on its boundary); it counts once in means, unless a metric `examples` says how much.
         compiler_options: Options of XLA instead of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
@@ -100,8 +102,9 @@ def make_step(
         preprocess_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if preprocess is not None:
             batch = preprocess(preprocess_key, batch)
-        batching.check_weights(weights, batch)
         batching.check_reduction(reduction, weights)
+        if reduction == "examples":
+            batching.check_weights(weights, batch)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
             try:

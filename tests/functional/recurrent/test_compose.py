@@ -138,6 +138,10 @@ def test_options_reach_every_layer():
 CALLS = {
     "one layer": (lambda p, x: R.stack(R.gru, p[0], x), "params_per_layer: expected a list .* got GRUParams; put them"),
     "no layers": (lambda p, x: R.stack(R.gru, [], x), "params_per_layer"),
+    "state": (
+        lambda p, x: R.stack(R.gru, p[:1], x, R.gru(p[0], x)[1]),
+        r"states: expected a tuple with the state of each layer, got GRUState; of one layer write",
+    ),
     "states": (lambda p, x: R.stack(R.gru, p, x, [None]), "states: expected one for each of 2 layers, got 1"),
     "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "key: expected a random key for dropout=0.5, got None"),
     "dropout": (

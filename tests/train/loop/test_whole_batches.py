@@ -105,6 +105,42 @@ def test_a_batch_that_counts_less_says_so():
     assert equal(state.params, before)
 
 
+def test_parts_of_a_whole_batch_may_have_different_lengths():
+    """A graph of nodes and edges, and a number; called by the person, and drawn inside a compiled epoch."""
+    graph = {"nodes": jnp.asarray(X[:5, 0]), "senders": jnp.arange(4), "receivers": jnp.arange(4) + 1, "scale": 2.0}
+
+    def flow(w, graph, key):
+        edges = (graph["nodes"][graph["receivers"]] - graph["nodes"][graph["senders"]]) @ w
+        return graph["scale"] * jnp.mean(edges**2), {}
+
+    expected = jnp.eye(3) - 0.1 * jax.grad(lambda w: flow(w, graph, None)[0])(jnp.eye(3))
+    step = train.make_step(flow, reduction="batch")
+    state, metrics = step(start(), graph)
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5)
+    assert float(metrics["examples"]) == 1
+    state, metrics = train.make_epoch(step)(start(), train.Generated(lambda key: graph, steps=1))
+    np.testing.assert_allclose(state.params, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="share one leading length") as raised:
+        train.make_step(flow)(start(), graph)
+    assert 'reduction="batch"' in raised.value.__notes__[0]
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+def test_parts_of_different_lengths_over_devices():
+    parts = {"inside": jnp.asarray(X[:, 0]), "boundary": jnp.asarray(X[:4, 1]), "weight": 2.0}
+
+    def equation(w, parts, key):
+        return jnp.mean((parts["inside"] @ w) ** 2) + parts["weight"] * jnp.mean((parts["boundary"] @ w) ** 2), {}
+
+    step, drawn = train.make_step(equation, reduction="batch"), train.Generated(lambda key: parts, steps=2)
+    parallel = train.parallel(2)
+    alone, _ = train.make_epoch(step)(start(), drawn)
+    spread, _ = train.make_epoch(step, parallel=parallel)(parallel.state(start()), drawn)
+    np.testing.assert_allclose(spread.params, alone.params, rtol=1e-5)
+    placed = parallel.batch(jax.tree.map(np.asarray, parts))
+    assert [placed[name].sharding.is_fully_replicated for name in parts] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

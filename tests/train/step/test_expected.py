@@ -62,7 +62,7 @@ MODELS = {
     "shapes": (nnx.eval_shape(MLP), r"model.*expected a .*Module.*, got ShapeDtypeStruct; make the model itself"),
     "a function": (
         {"f": jnp.tanh},
-        r"model\['f'\]: .*a flax\.nnx\.Module or a pytree of arrays, got .*pytree of arrays",
+        r"model\['f'\]: .*a pytree of arrays, got the function .*tanh; give its arrays alone, .* eqx.partition",
     ),
 }
 
