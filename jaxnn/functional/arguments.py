@@ -48,7 +48,9 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
         else:
             result = (operator.index(value),) * spatial
     except TypeError:
-        got = f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced(value) else repr(value)
+        got = (
+            f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced(value) else repr(value)
+        )
         raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {got}") from None
     if not spatial:
         raise ValueError(f"{name}: expected an entry for at least one spatial axis, got {value!r}")
@@ -74,7 +76,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
     """Reads a real scalar as float32. A concrete one must be finite and pass `fits`; the caller checks a traced one."""
-    given = jnp.asarray(value) if traced(value) else np.asarray(value)
+    given: Any = jnp.asarray(value) if traced(value) else np.asarray(value)
     real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
     if given.shape != () or not real:
         raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
