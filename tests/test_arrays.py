@@ -90,3 +90,20 @@ def test_parameters_that_are_lists_or_missing_are_named():
 def test_a_state_in_a_plain_tuple_is_told_its_names():
     with pytest.raises(ValueError, match=r"state: expected LSTMState, got tuple; write LSTMState\(h, c\)"):
         F.lstm(LSTM, SEQUENCES, tuple(STATE))
+
+
+HELD = {
+    "lengths": (lambda n: F.rnn(F.init_rnn(KEY, 3, 2), SEQUENCES, lengths=n), np.array([3, 5])),
+    "attention lengths": (lambda n: F.attention(SEQUENCES, SEQUENCES, lengths=n), np.array([3, 5])),
+    "temperature": (lambda t: F.filter_logits(np.ones((2, 5)), temperature=t), np.float32(0.5)),
+    "dropout": (lambda rate: F.stack(F.lstm, [LSTM], SEQUENCES, dropout=rate, key=KEY), np.float32(0.5)),
+    "tokens": (modules.Encoder(11, 4, 6, rngs=RNGS), TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_variable_of_a_module_holds_a_traced_number(name):
+    function, value = HELD[name]
+    expected = function(value)
+    got = nnx.jit(lambda variable: function(variable))(nnx.Variable(jnp.asarray(value)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)

@@ -12,6 +12,7 @@ from jax import export
 from jax.core import max_dim
 
 from jaxnn.counts import whole
+from jaxnn.functional.programs import traced
 from jaxnn.kernels.geometry import Padding, Sizes, known
 from jaxnn.keys import is_key
 
@@ -47,8 +48,9 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
         else:
             result = (operator.index(value),) * spatial
     except TypeError:
-        traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(value))
-        got = f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced else repr(value)
+        got = (
+            f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced(value) else repr(value)
+        )
         raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {got}") from None
     if not spatial:
         raise ValueError(f"{name}: expected an entry for at least one spatial axis, got {value!r}")
@@ -62,7 +64,7 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
 def integer(name: str, value: Any, least: int) -> int:
     """Reads an int of at least `least` that is known while tracing."""
     expected = f"an integer of at least {least}"
-    if isinstance(value, jax.core.Tracer):
+    if traced(value):
         raise ValueError(
             f"{name}: expected {expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})."
         )
@@ -74,12 +76,11 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
     """Reads a real scalar as float32. A concrete one must be finite and pass `fits`; the caller checks a traced one."""
-    traced = isinstance(value, jax.core.Tracer)
-    given = value if traced else np.asarray(value)
+    given: Any = jnp.asarray(value) if traced(value) else np.asarray(value)
     real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
     if given.shape != () or not real:
         raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
-    if not traced and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
+    if not traced(value) and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
         raise ValueError(f"{name}: expected {expected}, got {value}; {hint}")
     return jnp.asarray(value).astype(jnp.float32)
 
@@ -190,7 +191,7 @@ def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -
             f"lengths: expected integers of shape {batch}, the batch axes of {batch_of}, got {n.dtype} of shape "
             f"{n.shape}"
         )
-    if not isinstance(value, jax.core.Tracer):  # of a traced one the values cannot be seen
+    if not traced(value):  # of a traced one the values cannot be seen
         given = np.asarray(value)
         bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
         if bad.size:

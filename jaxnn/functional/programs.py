@@ -64,10 +64,10 @@ def once(function: Callable[..., Any], *args: Any) -> Any:
         2.0
         3.0
     """
-    if jax.config.jax_disable_jit or _traced(args):  # type: ignore[attr-defined]
+    if jax.config.jax_disable_jit or traced(args):  # type: ignore[attr-defined]
         return function(*args)
     closed, out = jax.make_jaxpr(function, return_shape=True)(*args)
-    if closed.effects or _traced(closed.consts):
+    if closed.effects or traced(closed.consts):
         return function(*args)
     jaxpr, held = closed.jaxpr, len(closed.consts)
 
@@ -102,5 +102,6 @@ def _first(program: _Program) -> _Program:
     return program
 
 
-def _traced(tree: Any) -> bool:
+def traced(tree: Any) -> bool:
+    """Whether any part of a value is traced: of a pytree, a list or an `nnx.Variable` too."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

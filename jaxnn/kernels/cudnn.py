@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxnn.kernels.lstm import LSTM
 from jaxnn.kernels.masks import Masks
-from jaxnn.kernels.platform import to_front, varying_alike, varying_as
+from jaxnn.kernels.platform import call_operation, to_front, varying_alike, varying_as
 from jaxnn.kernels.recurrence import NotServedError, Run, Weights, recurrence
 from jaxnn.kernels.settings import default_precision, settled
 
@@ -146,9 +146,7 @@ def _primitive(name: str, describe: Function, run: Function, *, by_cudnn: bool) 
     primitive.multiple_results = True
 
     def compute(*operands: jax.Array, **params: Any) -> list[jax.Array]:
-        # Under `jax.disable_jit` too it is compiled, as operations of `jax.lax` are.
-        with jax.disable_jit(False):
-            return jax.jit(functools.partial(primitive.bind, **params))(*operands)
+        return call_operation(name, jax.jit(functools.partial(primitive.bind, **params)), *operands)
 
     def shapes(*operands: Any, **params: Any) -> Any:
         return jax.make_jaxpr(functools.partial(describe, **params))(*operands).out_avals

@@ -55,9 +55,7 @@ def by_platform(
         return jax.jit(functools.partial(primitive.bind, **params))
 
     def run(*arrays: jax.Array, **params: Any) -> jax.Array:
-        # Under `jax.disable_jit` too an operation is compiled, as those of `jax.lax` are.
-        with jax.disable_jit(False):
-            return compiled(**params)(*arrays)
+        return call_operation(name, compiled(**params), *arrays)
 
     def describe(*avals: Any, **params: Any) -> Any:
         with settled(avals):
@@ -95,6 +93,25 @@ def by_platform(
     mlir.register_lowering(primitive, on_others)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
     return primitive
+
+
+def call_operation(name: str, compiled: Callable[..., T], *arrays: jax.Array) -> T:
+    """Calls a jitted function as one of JAX's operations, which `jax.disable_jit` does not divide, nor a NaN.
+
+    Where `jax.debug_nans` finds a NaN in the results of a jitted function, JAX calls what was jitted again, uncompiled.
+    Here that would be the operation itself, without end.
+    """
+    wrong: dict[str, Callable[[jax.Array], jax.Array]] = {}
+    if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
+        wrong["nan"] = jnp.isnan
+    if jax.config.jax_debug_infs:  # type: ignore[attr-defined]
+        wrong["inf"] = jnp.isinf
+    with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
+        out = compiled(*arrays)
+        for kind, found in wrong.items():
+            if any(found(array).any() for array in jax.tree.leaves(out)):
+                raise FloatingPointError(f"invalid value ({kind}) encountered in {name}")
+    return out
 
 
 def _lowering(function: Formulation) -> Callable[..., Any]:

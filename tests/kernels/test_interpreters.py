@@ -95,6 +95,20 @@ def test_float_checks_find_a_nan_of_a_gradient():
     assert "nan generated" in error_of(kernel_gradient(F.conv), x, g)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_person_who_debugs_sees_the_layer_that_made_the_value(value, compiled):
+    """JAX looks for it by calls without jit, of which one is the operation itself."""
+    x, k = jnp.full((1, 4, 4, 1), jnp.inf if value == "nan" else 3e38), jnp.ones((3, 3, 1, 1))
+    k = k if value == "inf" else k.at[1, 1].set(-1)
+    layer = jax.jit(F.conv) if compiled else F.conv
+    with jax.debug_nans(value == "nan"), jax.debug_infs(value == "inf"):
+        with pytest.raises(FloatingPointError, match=rf"invalid value \({value}\) encountered in conv"):
+            layer(x, k)
+        with jax.disable_jit(), pytest.raises(FloatingPointError, match=rf"invalid value \({value}\)"):
+            F.avg_pool(F.conv(x, k), 2)
+
+
 @pytest.mark.parametrize(
     ("conv", "name"),
     [(F.conv, "conv"), (plain, "conv_general_dilated"), (F.conv_transpose, "conv_dx")],

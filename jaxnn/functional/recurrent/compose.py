@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxnn.functional import arguments
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
+from jaxnn.functional.programs import traced
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.run import recurrent, recurrent_step
@@ -258,6 +259,6 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
 def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
     keep = 1 - jnp.asarray(rate, jnp.float32)
     kept = like_leading(x, jax.random.bernoulli(key, keep, x.shape))
-    if isinstance(rate, jax.core.Tracer):  # a traced 1 keeps nothing: 0 / 0 would reach the gradients
+    if traced(rate):  # a traced 1 keeps nothing: 0 / 0 would reach the gradients
         keep = jnp.where(keep > 0, keep, jnp.ones_like(keep))
     return jnp.where(kept, x / jnp.broadcast_to(keep, x.shape).astype(x.dtype), jnp.zeros_like(x))

@@ -59,7 +59,7 @@ def blocks(run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, 
     """
     size, reverse = options.remat, options.reverse
     time = jax.tree.leaves(inputs)[0].shape[0]
-    if size is None or time == 0:
+    if size is None or (known(time) and time < size):
         return run(state, inputs)
     rest = time % size
     if not known(rest):

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn.counts import check_count
 from jaxnn.functional.arguments import array
+from jaxnn.functional.programs import traced
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.recurrent.layers import MakeCell, layers_of
 from jaxnn.modules.recurrent.stack import Recurrent
@@ -69,7 +70,7 @@ def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "t
     t = array(name, tokens)
     if not jnp.issubdtype(t.dtype, jnp.integer):
         raise ValueError(f"{name}: expected integers, got {t.dtype}")
-    if not isinstance(tokens, jax.core.Tracer):
+    if not traced(tokens):
         known = np.asarray(tokens)
         if known.size and (known.min() < 0 or known.max() >= vocabulary):
             raise ValueError(

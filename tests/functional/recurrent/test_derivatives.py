@@ -46,6 +46,13 @@ def test_remat_changes_neither_values_nor_gradients(name, remat, reverse):
     assert_close(run(remat), run(None), 1e-6, 1e-6)
 
 
+def test_remat_beyond_the_sequence_runs_where_a_person_debugs_without_jit():
+    params, x = R.init_rnn(jax.random.key(0), 3, 4), random_x(3, 3)
+    expected = R.rnn(params, x)
+    with jax.disable_jit():
+        assert_close(R.rnn(params, x, remat=4), expected, 1e-6, 1e-6)
+
+
 def test_remat_trades_memory_for_time():
     """Measured by the compiled program: at T = 10,000 a hundredth of the steps and one block of them are kept."""
     params = R.init_lstm(jax.random.key(0), 16, 32)
