@@ -244,3 +244,15 @@ def test_an_empty_batch_stays_empty(spatial, window):
     for value, reverse, forward in jax.jit(lambda *args: [run(*args) for run in both])(x, g, dx):
         assert value.shape == forward.shape == g.shape
         assert reverse.shape == x.shape
+
+
+def test_only_a_tile_that_is_differentiated_is_pooled_tap_by_tap():
+    """Alone, XLA computes it in one call with the convolution and ReLU before it."""
+
+    def pooled(x):
+        return max_pool.max_pool(x, Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)))
+
+    x = jnp.ones((2, 4, 4, 3))
+    assert "reduce_window" in jax.jit(pooled).lower(x).as_text()
+    assert "reduce_window" not in jax.jit(lambda x: jax.vjp(pooled, x)[1](x[:, ::2, ::2])).lower(x).as_text()
+    assert "reduce_window" not in jax.jit(lambda x: jax.vjp(pooled, x)[0]).lower(x).as_text()
