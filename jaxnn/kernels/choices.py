@@ -88,7 +88,7 @@ class Work:
 
     @property
     def multiplies_zeros(self) -> bool:
-        """Whether the canonical gradient of the input has so many zeros, of padding or a stride, that taps are faster.
+        """Whether zeros of padding or a stride make the canonical gradient of the input slower than products of taps.
 
         It has an output for each element of the input, and products of taps have one for each place of the window.
         """

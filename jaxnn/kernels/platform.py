@@ -110,7 +110,9 @@ def call_operation(name: str, compiled: Callable[..., T], *arrays: jax.Array) ->
         out = compiled(*arrays)
         for kind, found in wrong.items():
             if any(found(array).any() for array in jax.tree.leaves(out)):
-                raise FloatingPointError(f"invalid value ({kind}) encountered in {name}")
+                raise FloatingPointError(
+                    f"{name}: invalid value ({kind}) encountered in {name}; look at what it was given."
+                )
     return out
 
 
