@@ -21,6 +21,7 @@ from jaxnn.functional.recurrent.cell import State
 from jaxnn.functional.recurrent.jacobian import coefficients, filled, groups, ungrouped
 from jaxnn.functional.recurrent.task import Task
 from jaxnn.kernels.accumulate import accumulator, broadcast
+from jaxnn.kernels.implicit import implicit
 from jaxnn.kernels.linear_recurrence import linear_recurrence
 from jaxnn.kernels.masks import Masks, choose, restarted
 from jaxnn.kernels.settings import default_precision, settled
@@ -105,7 +106,6 @@ def length(tree: Any) -> int:
     return jax.tree.leaves(tree)[0].shape[0]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def differentiable(equations: Equations, precision: str | None, states: State, task: Task) -> State:
     """States that satisfy the equations, with the derivative that this gives them.
 
@@ -118,18 +118,15 @@ def differentiable(equations: Equations, precision: str | None, states: State, t
     Returns:
         `states`.
     """
-    return states
+    leaves, tree = jax.tree.flatten(states)
+    arrays, tree_of_task = jax.tree.flatten(task)
 
+    def tangent(states: Sequence[Any], arrays: Sequence[Any], d_arrays: Sequence[Any]) -> Sequence[Any]:
+        task, d_task = (jax.tree.unflatten(tree_of_task, leaves) for leaves in (arrays, d_arrays))
+        with settled(task, precision or default_precision()):
+            return jax.tree.leaves(_tangent(equations, jax.tree.unflatten(tree, states), task, d_task))
 
-def _jvp(equations: Equations, precision: str | None, primals: Any, tangents: Any) -> tuple[State, State]:
-    states, task = primals
-    with settled(task, precision or default_precision()):
-        # Called, not just returned, so that second derivatives see how the states depend on the task.
-        states = differentiable(equations, precision, states, task)
-        return states, _tangent(equations, states, task, tangents[1])
-
-
-differentiable.defjvp(_jvp, symbolic_zeros=True)
+    return jax.tree.unflatten(tree, implicit(tangent, leaves, arrays))
 
 
 def _tangent(equations: Equations, states: State, task: Task, d_task: Task) -> State:

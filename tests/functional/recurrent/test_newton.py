@@ -209,6 +209,53 @@ def test_derivatives_of_both_modes_are_those_of_finite_differences(name, order):
     testing.assert_gradients(run, jax.tree.map(np.asarray, (params, x, state)), order=order)
 
 
+SECOND = {
+    "blocks": {"remat": 2},
+    "blocks of a part of the Jacobian": {"remat": 2, "algorithm": "quasi-newton"},
+    "truncated blocks, going back": {"remat": 2, "truncate": 4, "reverse": True, "lengths": np.array([5, 3])},
+    "a user's scan": {},
+    "a user's scan under vmap": {"time_major": True},
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_second_derivatives_inside_a_loop(name):
+    """JAX before 0.12 drops rules of `jax.custom_jvp` there."""
+    with computing_in(np.float64):
+        case, params, x, state = setting("gru", (2,), 5, np.float64)
+
+    def second(**options):
+        def layer(params, x, state):
+            return F.recurrent(case.cell, params, x, state, **options)
+
+        if "under vmap" in name:
+            layer = jax.vmap(layer, (None, 0, 0), axis_name="batch")
+
+        def loss(params, x, state):
+            if "remat" in options:
+                return jnp.sum(jnp.sin(layer(params, x, state)[0]))
+
+            def turn(xs, _):
+                return layer(params, xs, state)[0][..., :FEATURES], None
+
+            return jnp.sum(jnp.sin(jax.lax.scan(turn, x, None, length=2)[0]))
+
+        def gradient(arrays):
+            return jax.grad(loss, (0, 1, 2))(*arrays)
+
+        def total(arrays):
+            return sum(jnp.sum(a) for a in jax.tree.leaves(gradient(arrays)))
+
+        def of_state(state):
+            return gradient((params, x, state))
+
+        return jax.jit(lambda arrays: (jax.grad(total)(arrays), jax.jacfwd(of_state)(arrays[2])))((params, x, state))
+
+    options = {"algorithm": "newton", **SECOND[name]}
+    with computing_in(np.float64):
+        assert_near(second(**options), second(**{**options, "algorithm": "scan"}), 1e-12)
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("gru", jnp.bfloat16), ("lstm", jnp.bfloat16), ("tanh", jnp.float16)])
 def test_half_precision(name, dtype):
     case, params, x, state = setting(name, dtype=dtype)
