@@ -182,13 +182,6 @@ TABLE = (
     ),
     Row(
         "taps",
-        ("conv_dx",),
-        lambda w: w.multiplies_zeros and not w.onednn_computes,
-        "AVX-512: 3x3 without padding, 15x15x32 to 64, batch 32, dx: 1.3 / 1.3; canonical 1.7 / 1.7. 8x8x64 to 128: "
-        "1.3 / 1.3; 1.9 / 1.8. 3x3/2, 28x28x128 to 128: 2.8 / 2.9; 5.0 / 3.7. 112x112x32 to 32: 4.7 / 4.8; 9.0 / 10",
-    ),
-    Row(
-        "taps",
         ("conv_dw",),
         lambda w: w.by_taps and w.groups == 1 and set(w.stride) != {1} and (w.tiles or len(w.window) == 1),
         "AVX-512: 10/5, 4000x32 to 64, dw: 2.3 / 2.5; canonical by Eigen 3.3 / 4.4. 2x2/2, "
@@ -219,6 +212,13 @@ TABLE = (
         ("conv", "conv_dx"),
         lambda w: w.onednn_computes and len(w.window) > 1,
         "3x3, 32x32x3 to 32, conv: 4.8 / 4.7; Eigen 11.2 / 10.2. 15x15x32 to 64, dx: 12.8 / 12.6; Eigen 18.1 / 17.5",
+    ),
+    Row(
+        "taps",
+        ("conv_dx",),
+        lambda w: w.multiplies_zeros,
+        "AVX-512: 3x3 without padding, 15x15x32 to 64, batch 32, dx: 1.3 / 1.3; canonical 1.7 / 1.7. 8x8x64 to 128: "
+        "1.3 / 1.3; 1.9 / 1.8. 3x3/2, 28x28x128 to 128: 2.8 / 2.9; 5.0 / 3.7. 112x112x32 to 32: 4.7 / 4.8; 9.0 / 10",
     ),
     Row(
         "onednn",

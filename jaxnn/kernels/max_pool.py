@@ -30,7 +30,11 @@ from jaxnn.kernels.settings import is_plain
 from jaxnn.kernels.taps import col2im, im2col, many, padded
 
 SMALL_TILE = 4
-"""Taps up to which a tile's maximum is taken tap by tap where it is differentiated."""
+"""Taps up to which a tile's maximum is taken tap by tap where it is differentiated.
+
+Times of a training step with 2x2, relative to those by one operation: the CIFAR-10 network 0.89 to 0.98, LeNet 0.93 to
+1.0. Larger tiles were not measured.
+"""
 
 LARGE_TILE = 16
 """Taps from which on the winner of a tile is found by reductions, not tap by tap.
