@@ -95,6 +95,16 @@ def test_a_convolution_whose_columns_are_large():
         assert_same(call(x[:batch], kernel), jax.jit(program)(x[:batch], kernel))
 
 
+def test_strided_convolutions_of_pictures_of_any_size():
+    """Where a size is unknown, `jax.lax` derives no strided convolution by its kernel."""
+    b, n = export.symbolic_shape("b, n", constraints=["n >= 4"])
+    x, kernel = np.random.default_rng(0).normal(size=(3, 9, 9, 4)).astype(np.float32), np.ones((3, 3, 2, 6), np.float32)
+    program = with_gradients(lambda x, kernel: jnp.sin(F.conv(x, kernel, stride=2, padding="SAME", groups=2)))
+    call = written(program, jax.ShapeDtypeStruct((b, n, n, 4), x.dtype), like(kernel))
+    for size in (8, 9):
+        assert_same(call(x[:, :size, :size], kernel), jax.jit(program)(x[:, :size, :size], kernel))
+
+
 # Recurrent layers: the batch, the time, and the parameters themselves as arguments.
 
 

@@ -24,7 +24,7 @@ from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
 from jaxnn import train
 from jaxnn.cli import Positive, check, expect, run
-from jaxnn.kernels import conv_cpu, onednn
+from jaxnn.kernels import conv_cpu, onednn, settings
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 
@@ -96,7 +96,8 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
             how == "elementwise" and not work.elementwise
         ):
             continue
-        works[how] = _timed(_formulated(how, kind, layer, geometry), arrays, looped, compiler_options)
+        formulated = _formulated(how, kind, layer, geometry, eigen)
+        works[how] = _timed(formulated, arrays, looped, compiler_options)
     works[LAX] = _timed(_plain(kind, layer, geometry), arrays, looped, compiler_options)
     # A call is two.
     times = {name: summary(rounds, units=2).median for name, rounds in in_turn(works, seconds).items()}
@@ -106,12 +107,18 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     return [*shown, chosen, f"{best:.2f}", f"{times[chosen] / times[LAX]:.2f}"]
 
 
-def _formulated(how: Formulation, kind: Pass, layer: Layer, geometry: ConvGeometry) -> Callable[..., jax.Array]:
-    if kind == "conv":
-        return lambda x, k: conv_cpu.compute_conv(how, x, k, geometry)
-    if kind == "conv_dx":
-        return lambda g, k: conv_cpu.compute_conv_dx(how, g, k, layer.x[1:-1], geometry)
-    return lambda x, g: conv_cpu.compute_conv_dw(how, x, g, layer.window[:-2], geometry)
+def _formulated(
+    how: Formulation, kind: Pass, layer: Layer, geometry: ConvGeometry, eigen: bool
+) -> Callable[..., jax.Array]:
+    def formulated(a: jax.Array, b: jax.Array) -> jax.Array:
+        with settings.eigen_context(eigen):
+            if kind == "conv":
+                return conv_cpu.compute_conv(how, a, b, geometry)
+            if kind == "conv_dx":
+                return conv_cpu.compute_conv_dx(how, a, b, layer.x[1:-1], geometry)
+            return conv_cpu.compute_conv_dw(how, a, b, layer.window[:-2], geometry)
+
+    return formulated
 
 
 def _plain(kind: Pass, layer: Layer, geometry: ConvGeometry) -> Callable[..., jax.Array]:

@@ -86,21 +86,27 @@ def _edges(places: Sizes, window: Sizes, spatial: Sizes, geometry: ConvGeometry)
     ]
 
 
-def conv_dw(convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry) -> jax.Array:
-    """Maps `x (batch, *spatial, in)` and `g (batch, *out, out)` to `(*window, in / groups, out)`."""
+def conv_dw(
+    convolve: Convolve, x: jax.Array, g: jax.Array, window: Sizes, geometry: ConvGeometry, pads: bool
+) -> jax.Array:
+    """Maps `x (batch, *spatial, in)` and `g (batch, *out, out)` to `(*window, in / groups, out)`.
+
+    `convolve` pads x if `pads`; otherwise the transposition does, which copies x anyway.
+    """
     n, groups = x.ndim - 2, geometry.groups
     axes = tuple(range(1, n + 1))
     edges = [
-        (low, d * (k - 1) + s * (o - 1) + 1 - size - low, 0)
+        (low, d * (k - 1) + s * (o - 1) + 1 - size - low)
         for (low, _), d, k, s, o, size in zip(
             geometry.padding, geometry.dilation, window, geometry.stride, g.shape[1:-1], x.shape[1:-1], strict=True
         )
     ]
-    # Padded here, since the transposition copies x anyway. A library that pads by itself may skip a NaN of g in the
-    # padding.
-    x = pad(x, edges)
+    pads = pads and min(map(min, edges)) >= 0
+    if not pads:
+        x = pad(x, [(low, high, 0) for low, high in edges])
     x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).transpose(n + 2, *axes, n + 1, 0)
     x = x.reshape(*x.shape[:-2], -1)
     g = g.transpose(*axes, 0, n + 1)
-    swapped = ConvGeometry(geometry.dilation, ((0, 0),) * n, geometry.stride, groups, geometry.precision)
+    padding = tuple(edges) if pads else ((0, 0),) * n
+    swapped = ConvGeometry(geometry.dilation, padding, geometry.stride, groups, geometry.precision)
     return convolve(x, g, swapped).transpose(*axes, 0, n + 1)

@@ -67,18 +67,20 @@ class Work:
 
     @property
     def elementwise(self) -> bool:
-        """Whether groups have so few input channels that a tap is faster element by element than as a product."""
+        """Whether groups have so few channels to sum over that a tap is faster element by element than as a product."""
+        each = self.outputs // self.groups
         if self.depthwise:
             return True
-        if many((self.inputs, *self.window)):
+        if many((each if self.kind == "conv_dx" else self.inputs, *self.window)):
             return False
         if self.groups == 1:
             grey = self.inputs == 1 and math.prod(self.window) <= FEW_TAPS and self.outputs <= 16
             return self.kind == "conv" and (grey or (self.inputs <= 4 and len(self.window) > 2))
         if self.kind == "conv":
             return self.inputs <= (4 if self.eigen else 2)
-        few_outputs = self.outputs <= 2 * self.groups and set(self.stride) == {1}
-        return self.inputs == 1 and (self.kind == "conv_dw" or few_outputs)
+        if self.kind == "conv_dw":
+            return self.inputs == 1
+        return set(self.stride) == {1} and each <= (8 if self.inputs == 1 else 2)
 
     @property
     def by_taps(self) -> bool:
@@ -99,6 +101,24 @@ class Work:
         return max(self.stride) == 2 and math.prod(self.window) <= 9 and self.inputs >= 16
 
     @property
+    def padded(self) -> bool:
+        """Whether places of the window reach beyond the input."""
+        return any(
+            (o - 1) * s + k > n for n, o, k, s in zip(self.spatial, self.places, self.window, self.stride, strict=True)
+        )
+
+    @property
+    def ynn_is_fast(self) -> bool:
+        """Whether YNNPACK computes the gradient of a kernel faster than products of taps.
+
+        With AVX-512 and JAX 0.10.2 / 0.12.0, milliseconds in a call: 3x3, 32x32x32 to 32, batch 32: 7.2 / 8.0, taps
+        12.0 / 13.9; without padding, 15x15x32 to 64, batch 128: 15.4 / 12.5, taps 11.7 / 14.7. JAX 0.11.0 is as 0.12.
+        With AVX2 the row of the table has the times. With three input channels it does not: 3x3, 32x32x3 to 32, batch
+        128, JAX 0.12: 14, taps 5.
+        """
+        return AVX512 and self.inputs >= 4 and (NEW_YNN or (self.padded and set(self.stride) == {1}))
+
+    @property
     def onednn_computes(self) -> bool:
         """Whether oneDNN computes this pass, and the work is worth a call of about 50 microseconds."""
         if not self.onednn or self.multiplications < SMALL:
@@ -108,13 +128,8 @@ class Work:
         return self.kind == "conv" or (self.batch >= 4 and self.inputs >= 8) or math.prod(self.window) > LARGE_WINDOW
 
 
-YNN_IS_FAST = jax.__version_info__ >= (0, 11) and "avx512f" in processor.features()
-"""Whether YNNPACK computes gradients of kernels faster than products of taps.
-
-With AVX-512 and JAX 0.10.2 / 0.12.0, milliseconds in a call: 3x3, 32x32x32 to 32, batch 32: 62 / 10, taps 43 / 33; 3x3,
-15x15x32 to 64, batch 128: 45 / 13, taps 36 / 17. JAX 0.11.0 is as 0.12. With AVX2 the row below has the times. With
-three input channels it does not: 3x3, 32x32x3 to 32, batch 128, JAX 0.12: 14, taps 5.
-"""
+AVX512 = "avx512f" in processor.features()
+NEW_YNN = jax.__version_info__ >= (0, 11)
 
 FEW_TAPS = 25
 """Largest window for which pictures of one channel are convolved element by element."""
@@ -158,7 +173,8 @@ TABLE = (
         ALL,
         lambda w: w.elementwise,
         "AVX-512: 3x3, 14x14x96 to 192, 96 groups, conv: 1.4 / 0.9, dw: 3.0 / 2.5; canonical 16.6 / 20.1 by Eigen, "
-        "8.2 / 9.6 by YNNPACK, dw: 3.6 / 4.8. 5x5, 28x28x1 to 6, batch 128, conv: 0.46 / 0.67; canonical 5.2 / 8.2",
+        "8.2 / 9.6 by YNNPACK, dw: 3.6 / 4.8. 5x5, 28x28x1 to 6, batch 128, conv: 0.46 / 0.67; canonical 5.2 / 8.2. "
+        "3x3, 28x28x128, 64 groups, dx: 2.6 / 3.6; taps 6.7 / 7.2",
     ),
     Row(
         "taps",
@@ -246,7 +262,7 @@ TABLE = (
         "taps",
         ("conv_dw",),
         lambda w: (
-            (not YNN_IS_FAST or w.inputs < 4)
+            not w.ynn_is_fast
             and len(w.window) > 1
             and w.by_taps
             and math.prod(w.window) <= LARGE_WINDOW

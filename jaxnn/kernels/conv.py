@@ -19,8 +19,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from jaxnn.kernels import conv_cpu
-from jaxnn.kernels.canonical import conv_dx_dilating, crops
+from jaxnn.kernels import canonical, conv_cpu
 from jaxnn.kernels.geometry import ConvGeometry, known, lax_conv
 from jaxnn.kernels.platform import Formulation, bind, by_platform, explicit_mesh, inside_auto_axes, to_front, transpose
 from jaxnn.kernels.settings import conv_precision, is_plain, plain
@@ -59,7 +58,7 @@ def _lax_conv_dx(
         return inside_auto_axes(jax.vmap(one), g, kernel, spec=jax.typeof(g).sharding.spec[:2])
     # `jax.lax` transposes no stride where sizes are unknown.
     if is_plain() or not all(map(known, spatial)):
-        return conv_dx_dilating(g, kernel, spatial, geometry)
+        return canonical.conv_dx_dilating(g, kernel, spatial, geometry)
     shape = (g.shape[0], *spatial, kernel.shape[-2] * geometry.groups)
     return transpose(lambda x: lax_conv(x, kernel, geometry), shape, g, (*jax.typeof(g).sharding.spec[:-1], None))
 
@@ -67,7 +66,7 @@ def _lax_conv_dx(
 def _lax_conv_dx_on_cpu(g: jax.Array, kernel: jax.Array, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
     """`_lax_conv_dx` without negative padding, as inside `settings.plain`."""
     params: dict[str, Any] = {"spatial": spatial, "geometry": geometry, "members": members}
-    if not crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry):
+    if not canonical.crops(g.shape[1 + members : -1], kernel.shape[int(members) : -2], spatial, geometry):
         return _lax_conv_dx(g, kernel, **params)
     with plain():  # the remaining part of g need not divide over explicit axes
         spec = (*jax.typeof(g).sharding.spec[:-1], None)
@@ -83,6 +82,8 @@ def _lax_conv_dw(
         return inside_auto_axes(products, x, g, spec=jax.typeof(g).sharding.spec[: int(members)])
     if members:
         return jax.vmap(lambda x, g: _lax_conv_dw(x, g, window=window, geometry=geometry, members=False))(x, g)
+    if not all(map(known, x.shape[1:-1])):  # `jax.lax` transposes no stride where sizes are unknown
+        return canonical.conv_dw(lax_conv, x, g, window, geometry, pads=False)
     shape = (*window, x.shape[-1] // geometry.groups, g.shape[-1])
     return transpose(lambda kernel: lax_conv(x, kernel, geometry), shape, g, (None,) * len(shape))
 

@@ -53,7 +53,7 @@ def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeome
     With a stride, each channel is convolved alone: out = in.
     """
     if set(geometry.stride) == {1}:
-        return canonical.conv_dx(partial(conv, blocked=blocked), g, kernel, spatial, geometry)
+        return canonical.conv_dx(partial(conv, blocked=False), g, kernel, spatial, geometry)
     window, wide = geometry.window(kernel.shape[:-2]), accumulator(g.dtype)
     weights = kernel.astype(wide).reshape(math.prod(kernel.shape[:-2]), *(1,) * (g.ndim - 1), -1)
     shares = [g.astype(wide) * weight for weight in weights]

@@ -76,7 +76,8 @@ def by_onednn(geometry, x, kernel, g):
     y = onednn.conv(x, kernel, geometry) if computes("conv") else None
     strided = set(geometry.stride) != {1}
     dx = None if strided or not computes("conv_dx") else canonical.conv_dx(onednn.conv, g, kernel, spatial, geometry)
-    return y, dx, canonical.conv_dw(onednn.conv, x, g, window, geometry) if computes("conv_dw") else None
+    dw = canonical.conv_dw(onednn.conv, x, g, window, geometry, pads=False) if computes("conv_dw") else None
+    return y, dx, dw
 
 
 def check(geometry, spatial, window, channels, batch):

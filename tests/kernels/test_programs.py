@@ -113,7 +113,7 @@ on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the
 def without_onednn(monkeypatch):
     """Products, on whatever machine."""
     monkeypatch.setattr(onednn, "available", lambda: False)
-    monkeypatch.setattr(choices, "YNN_IS_FAST", False)
+    monkeypatch.setattr(choices, "AVX512", False)
 
 
 products = pytest.mark.usefixtures("without_onednn")
