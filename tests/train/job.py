@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -119,6 +120,22 @@ def stopped(parallel, folder):
     (folder / f"stopped-{me}.json").write_text(json.dumps(result))
 
 
+def killed(parallel, folder):
+    """A fit whose last process is killed while the checkpoint of the second epoch is written."""
+
+    def kill(record, state):
+        if record["epoch"] == 2 and jax.process_index() == jax.process_count() - 1:
+            threading.Thread(target=kill_once_begun, args=(folder / "killed" / "checkpoints",), daemon=True).start()
+
+    fit(parallel, folder / "killed", sinks=[kill])
+
+
+def kill_once_begun(folder):
+    while not list(folder.glob("6*")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def raised(parallel, folder):
     """A fit that an error of a sink ends, in the last process alone."""
 
@@ -126,7 +143,7 @@ def raised(parallel, folder):
         if jax.process_index() == jax.process_count() - 1:
             raise RuntimeError("the logger lost its network")
 
-    fit(parallel, folder, sinks=[fail])
+    fit(parallel, folder / "raised", sinks=[fail])
 
 
 def unlike(parallel, folder):
@@ -218,7 +235,7 @@ def main():
     distributed.initialize(coordinator, int(processes), int(process_id), timeout=timeout, heartbeat=60)
     sharding.SMALLEST = 16
     try:
-        tasks = everything, trained, stopped, ended, alone_in_trouble, unlike, raised
+        tasks = everything, trained, stopped, ended, alone_in_trouble, unlike, killed, raised
         for each in name.split("+"):
             {task.__name__: task for task in tasks}[each](train.parallel(shard=2), Path(folder))
     except train.devices.ProcessLostError as error:

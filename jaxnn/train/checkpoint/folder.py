@@ -17,9 +17,10 @@ def claim(folder: Path, stack: ExitStack) -> None:
 
     Raises:
         CheckpointError: If another job has it.
-        ValueError: If the processes of this job do not see the same one.
+        ValueError: If its path reads as a pattern, or the processes of this job do not see the same one.
         OSError: If one of them cannot write to it.
     """
+    _check_path(folder)
     _check_writable(folder)
     _check_shared(folder)
     _lock(folder, stack)
@@ -53,6 +54,15 @@ def check_reaches_all(state: Any) -> None:
         raise ValueError(
             "checkpoints: expected a state on the devices of all processes, got one on those of this process alone; "
             "place it, fit(parallel=train.parallel()) or train.parallel().state(state), or train without checkpoints."
+        )
+
+
+def _check_path(folder: Path) -> None:
+    """Raises where Orbax would look for its files by a pattern, or TensorStore write them to another folder."""
+    if set("*?[\\").intersection("".join(folder.relative_to(folder.anchor).parts)):
+        raise ValueError(
+            f"checkpoints: expected a folder whose path has no * ? [ or backslash, got {folder}; Orbax would not find "
+            "there what it wrote: choose another name."
         )
 
 

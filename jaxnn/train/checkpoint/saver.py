@@ -46,8 +46,8 @@ class Saver:
 
     Raises:
         CheckpointError: If another process has the folder open.
-        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, or is not the same one in
-            every process.
+        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, its path has one of `*?[` or a
+            backslash, or it is not the same one in every process.
         OSError: If the folder cannot be written to.
 
     Example:

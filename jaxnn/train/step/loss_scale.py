@@ -133,8 +133,10 @@ def value_and_grad(objective: Objective, scale: LossScale | None) -> Callable[[A
     return function
 
 
-def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
-    """Keeps the state `before` a step whose gradient overflowed, and adjusts the loss scale; without one does nothing.
+def skip_overflow(
+    before: Any, after: Any, metrics: dict[str, jax.Array], finite: jax.Array
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Keeps the state `before` a step whose gradient is not `finite`, and adjusts the loss scale, if there is one.
 
     The metrics get `loss_scale` (that of this step) and `skipped` (0 or 1). `grad_norm` becomes 0 for a step that was
     skipped and lowered the scale; where no lower scale is left it keeps its value.
@@ -142,10 +144,9 @@ def skip_overflow(before: Any, after: Any, metrics: dict[str, jax.Array]) -> tup
     scale = before.loss_scale
     if scale is None:
         return after, metrics
-    norm = metrics["grad_norm"]
-    finite = jnp.isfinite(norm)
+    norm = metrics["grad_norm"]  # 0 where the optimiser refused the gradient: then its state counts that
     kept = dataclasses.replace(before, step=after.step)
-    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, kept)
+    state = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(norm), new, old), after, kept)
     metrics = metrics | {
         "grad_norm": jnp.where(~finite & scale.can_fall, jnp.zeros_like(norm), norm),
         "loss_scale": jnp.asarray(scale.value),

@@ -120,7 +120,7 @@ def make_step(
         opt_state = _like_before(opt_state, state.opt_state)
         decay = state.ema_decay
         average = None if decay is None else ema.update(state.ema, params, decay, state.step)
-        metrics["grad_norm"] = _norm(grads)
+        metrics["grad_norm"] = norm = _norm(grads)
         if _may_refuse(opt_state):
             refused = ~_is_finite(grads) & _is_finite(updates)
             metrics = {name: jnp.where(refused, jnp.zeros_like(value), value) for name, value in metrics.items()}
@@ -133,7 +133,7 @@ def make_step(
             step=state.step + 1,
             ema=average,
         )
-        return skip_overflow(state, new, metrics)
+        return skip_overflow(state, new, metrics, jnp.isfinite(norm))
 
     return step
 

@@ -169,6 +169,9 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_training():
     with pytest.raises(OSError, match=r"checkpoints: .*file.* cannot be written to .*; choose a folder"):
         fit(1, checkpoints=train.Checkpoints("file/checkpoints"))
     assert Path("file").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"path has no \* \? \[ or backslash, got .*seeds=\[1\]; .*choose another"):
+        fit(1, checkpoints=train.Checkpoints("runs/seeds=[1]"))
+    assert not Path("runs").exists()
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")

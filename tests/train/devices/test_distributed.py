@@ -84,12 +84,24 @@ def alone():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a job of two processes, two devices each, that was never interrupted."""
+    """The folder of a job of two processes, two devices each: runs that end, and one of which a process is killed."""
     folder = tmp_path_factory.mktemp("whole")
-    assert end(begin(task("everything+alone_in_trouble+stopped+ended+unlike", 2, folder), 2, 2, folder)) == [0, 0], (
-        logs(folder)
-    )
+    tasks = "everything+alone_in_trouble+stopped+ended+unlike+killed"
+    assert end(begin(task(tasks, 2, folder), 2, 2, folder)) == [1, -signal.SIGKILL], logs(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def resumed(whole):
+    """The folder of a job that goes on with the killed run, without its newest checkpoint; a sink's error ends it.
+
+    And the steps of its two newest checkpoints before.
+    """
+    folder = whole / "killed"
+    *_, before, newest = steps(folder)
+    damage(folder / "checkpoints" / str(newest))
+    assert end(begin(task("trained+raised", 2, folder), 2, 2, folder), 120) == [1, 1], logs(folder)
+    return folder, before, newest
 
 
 @pytest.fixture
@@ -169,10 +181,10 @@ def test_processes_that_do_not_fit_together_are_told_and_one_clock_decides(whole
     assert first["shares"][-1] == 1
 
 
-def test_an_error_that_nobody_catches_ends_its_process_and_so_the_job(tmp_path):
-    assert end(begin(task("raised", 2, tmp_path), 2, 2, tmp_path), 60) == [1, 1], logs(tmp_path)
-    assert "RuntimeError: the logger lost its network" in (tmp_path / "log-1.txt").read_text()
-    assert "process 0 of 2 lost the connection to another one" in (tmp_path / "log-0.txt").read_text()
+def test_an_error_that_nobody_catches_ends_its_process_and_so_the_job(resumed):
+    first, second = ((resumed[0] / f"log-{number}.txt").read_text() for number in range(2))
+    assert "RuntimeError: the logger lost its network" in second
+    assert "process 0 of 2 lost the connection to another one" in first
 
 
 def test_a_signal_to_one_process_stops_and_saves_all(whole):
@@ -205,26 +217,14 @@ def test_one_process_goes_on_with_what_two_have_saved(whole, four, tmp_path):
     assert_near(leaves(state), final(whole))
 
 
-def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes_bit_for_bit(whole, tmp_path):
-    started = begin(task("trained", 2, tmp_path), 2, 2, tmp_path, JOB_PAUSE="5")
-    try:
-        wait_for("epoch 2/3", tmp_path / "log-0.txt", started)
-        while not list((tmp_path / "checkpoints").glob("6*")):  # until the checkpoint of that epoch is begun
-            time.sleep(0.001)
-        started[1].send_signal(signal.SIGKILL)
-        assert started[0].wait(120) == 1  # of seconds; on CPU it learns at once
-    finally:
-        end(started, 1)
-    assert "stopped: process 0 of 2 lost the connection to another one" in logs(tmp_path)
-    assert "from the last checkpoint" in logs(tmp_path)
-    *_, before, newest = steps(tmp_path)
-    damage(tmp_path / "checkpoints" / str(newest))
-
-    assert end(begin(task("trained", 2, tmp_path), 2, 2, tmp_path)) == [0, 0], logs(tmp_path)
-    assert f"the checkpoint of step {newest} is damaged" in (tmp_path / "log-0.txt").read_text()
-    assert f"resumed after step {before}" in (tmp_path / "log-0.txt").read_text()
-    assert (tmp_path / "checkpoints" / f"damaged-{newest}").is_dir()
-    check_final(tmp_path, whole)
+def test_a_killed_process_ends_the_job_with_a_clear_error_and_it_resumes_bit_for_bit(whole, resumed):
+    assert "stopped: process 0 of 2 lost the connection to another one" in logs(whole)
+    assert "from the last checkpoint" in logs(whole)
+    folder, before, newest = resumed
+    assert f"the checkpoint of step {newest} is damaged" in (folder / "log-0.txt").read_text()
+    assert f"resumed after step {before}" in (folder / "log-0.txt").read_text()
+    assert (folder / "checkpoints" / f"damaged-{newest}").is_dir()
+    check_final(folder, whole)
 
 
 @pytest.mark.slow
@@ -269,14 +269,6 @@ def damage(checkpoint):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-
-
-def wait_for(text, path, started, seconds=300):
-    deadline = time.monotonic() + seconds
-    while text not in path.read_text():
-        assert time.monotonic() < deadline, f"no {text!r} in time"
-        assert all(process.poll() is None for process in started), path.read_text()
-        time.sleep(0.05)
 
 
 def test_a_process_that_never_comes_is_told(tmp_path):

@@ -19,6 +19,8 @@ TABLE = {"learning_rate": RATES, "seed": SEEDS}
 ADAM = train.optimizer("adam", 0.5, steps=100)
 LOSS = train.losses.classification()
 MLP_EPOCH = train.make_epoch(train.make_step(LOSS), batch_size=8)
+FLIPPED = train.image_preprocess(augmentation=train.augment.random_flip)
+CONV_EPOCH = train.make_epoch(train.make_step(LOSS, preprocess=FLIPPED), batch_size=8)
 POINTS = blobs(20)
 
 
@@ -88,11 +90,10 @@ def test_every_member_equals_the_run_alone(layout, mlps_alone):
 @pytest.mark.parametrize(("init", "chunk"), [(ConvNet, None), (small_conv_net, None), (small_conv_net, 3)])
 def test_convolutional_members_equal_the_run_alone(init, chunk):
     """With convolution, pooling, batch normalisation, dropout and augmentation."""
-    preprocess = train.image_preprocess(augmentation=train.augment.random_flip)
-    data, epoch = pictures(13), train.make_epoch(train.make_step(LOSS, preprocess=preprocess), batch_size=8)
-    states, _ = trained(init, epoch, data, devices=jax.devices()[:1], members_per_chunk=chunk)
+    data = pictures(13)
+    states, _ = trained(init, CONV_EPOCH, data, devices=jax.devices()[:1], members_per_chunk=chunk)
     for i in (0, 2, 4):
-        state, _ = alone(init, i, epoch, data)
+        state, _ = alone(init, i, CONV_EPOCH, data)
         assert_same(train.ensemble.member(states, i), state)
 
 

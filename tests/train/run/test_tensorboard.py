@@ -75,9 +75,16 @@ def run():
     return train.RunFolder.create("runs/toy")
 
 
-def test_each_epoch_by_its_step(run):
+def test_each_epoch_by_its_step_and_on_the_disk_before_the_next_one(run):
+    seen = []
     with train.run.TensorBoard(run) as board:
-        _, history = fit(run, 3, board)
+
+        def on_record(record, state):
+            board(record)
+            seen.append(len(written(run.path)))
+
+        _, history = fit(run, 3, on_record)
+    assert seen == [1, 2, 3]
     assert_holds(run.path, history)
     version, start, *rest = events(run.path)
     assert version.file_version == "brain.Event:2"
@@ -88,18 +95,6 @@ def test_each_epoch_by_its_step(run):
         *("epoch", "seconds", "examples_per_second", "grad_norm/train"),
         *(f"{name}/{part}" for name in ("loss", "accuracy") for part in ("train", "test")),
     }
-
-
-def test_a_record_is_on_the_disk_before_the_next_epoch(run):
-    seen = []
-    with train.run.TensorBoard(run) as board:
-
-        def on_record(record, state):
-            board(record)
-            seen.append(len(written(run.path)))
-
-        fit(run, 3, on_record)
-    assert seen == [1, 2, 3]
 
 
 def test_a_run_that_goes_on_has_each_epoch_once(run):

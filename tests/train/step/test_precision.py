@@ -122,6 +122,17 @@ def test_a_step_that_overflows_is_skipped_and_halves_the_scale():
     assert float(state.params) < 1
 
 
+def test_the_scale_falls_too_where_the_optimiser_refuses_the_gradient():
+    tx, scale = optax.apply_if_finite(optax.sgd(0.1), 1), LossScale.dynamic(8.0)
+    state = train.create_state(jnp.float32(1), tx, jax.random.key(0), loss_scale=scale)
+    step = train.make_step(steep)
+    for expected in (4, 2):  # the second gradient the optimiser no longer refuses
+        state, metrics = step(state, jnp.zeros(1))
+        assert (float(metrics["skipped"]), float(metrics["grad_norm"])) == (1, 0)
+        assert (float(state.loss_scale.value), float(state.params)) == (expected, 1)
+    assert int(state.opt_state.total_notfinite) == 1
+
+
 def test_where_the_scale_cannot_fall_the_gradient_is_told():
     step = train.make_step(lambda w, batch, key: (batch * jnp.sqrt(w), {}))
     for scale in (LossScale.static(8.0), LossScale.dynamic(1.0)):
