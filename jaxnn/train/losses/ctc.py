@@ -48,7 +48,7 @@ def ctc(
     Frames past a sequence's length and labels past theirs have no effect, whatever they hold. Labels that cannot be,
     because they are no class or the blank, give NaN; labels that no alignment has, because frames are too few (one a
     label, and one between two equal labels) or logits are minus infinity, give infinity and no gradient. `fit` and
-    `evaluate` look at both first and raise a `ValueError` that names the position.
+    `evaluate` look at labels and lengths first and raise a `ValueError` that names the position.
 
     Args:
         blank: The class that means no label.
