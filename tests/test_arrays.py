@@ -12,6 +12,7 @@ from jaxnn import models, modules
 RNGS, KEY = nnx.Rngs(0), jax.random.key(0)
 SEQUENCES, PICTURES, TOKENS = np.ones((2, 5, 3)), np.ones((2, 12, 12, 3)), np.ones((2, 5), int)
 LSTM, KERNEL = F.init_lstm(KEY, 3, 4), np.ones((3, 3, 3, 4))
+BOXES = np.ones((4, 4, 2))
 STATE = LSTM.zero_state((2,), jnp.float32)
 
 CASES = {
@@ -33,6 +34,13 @@ CASES = {
     "attention query": (lambda query: F.attention(query, SEQUENCES), SEQUENCES),
     "attention keys": (lambda keys: F.attention(SEQUENCES, keys), SEQUENCES),
     "filter_logits logits": (F.filter_logits, np.ones((2, 5))),
+    "encode_boxes boxes": (lambda boxes: F.encode_boxes(boxes, [1, 0], (4, 4, 2), stride=4), np.ones((2, 4))),
+    "encode_boxes classes": (
+        lambda classes: F.encode_boxes(np.ones((2, 4)), classes, (4, 4, 2), stride=4),
+        np.ones(2, int),
+    ),
+    "decode_boxes heat": (lambda heat: F.decode_boxes(F.BoxMaps(heat, BOXES, BOXES), stride=4, top=1), BOXES),
+    "decode_boxes size": (lambda size: F.decode_boxes(F.BoxMaps(BOXES, size, BOXES), stride=4, top=1), BOXES),
     "log_mel x": (lambda x: F.log_mel(x, 8000), np.ones(400)),
     "ctc_greedy logits": (F.ctc_greedy, SEQUENCES),
     "ctc_beam_search logits": (lambda logits: F.ctc_beam_search(logits, beams=2), SEQUENCES),
