@@ -115,3 +115,21 @@ def test_a_variable_of_a_module_holds_a_traced_number(name):
     expected = function(value)
     got = nnx.jit(lambda variable: function(variable))(nnx.Variable(jnp.asarray(value)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+
+
+class Held:
+    """What has nothing but the method by which `jnp.asarray` converts it."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __jax_array__(self):
+        return jnp.asarray(self.value)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_object_that_jax_converts_is_an_array(name):
+    function, value = HELD[name]
+    expected = function(value)
+    for got in (function(Held(value)), jax.jit(lambda value: function(Held(value)))(value)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
