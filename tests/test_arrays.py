@@ -12,6 +12,7 @@ from jaxnn import models, modules
 RNGS, KEY = nnx.Rngs(0), jax.random.key(0)
 SEQUENCES, PICTURES, TOKENS = np.ones((2, 5, 3)), np.ones((2, 12, 12, 3)), np.ones((2, 5), int)
 LSTM, KERNEL = F.init_lstm(KEY, 3, 4), np.ones((3, 3, 3, 4))
+BOXES = np.ones((4, 4, 2))
 STATE = LSTM.zero_state((2,), jnp.float32)
 
 CASES = {
@@ -33,6 +34,13 @@ CASES = {
     "attention query": (lambda query: F.attention(query, SEQUENCES), SEQUENCES),
     "attention keys": (lambda keys: F.attention(SEQUENCES, keys), SEQUENCES),
     "filter_logits logits": (F.filter_logits, np.ones((2, 5))),
+    "encode_boxes boxes": (lambda boxes: F.encode_boxes(boxes, [1, 0], (4, 4, 2), stride=4), np.ones((2, 4))),
+    "encode_boxes classes": (
+        lambda classes: F.encode_boxes(np.ones((2, 4)), classes, (4, 4, 2), stride=4),
+        np.ones(2, int),
+    ),
+    "decode_boxes heat": (lambda heat: F.decode_boxes(F.BoxMaps(heat, BOXES, BOXES), stride=4, top=1), BOXES),
+    "decode_boxes size": (lambda size: F.decode_boxes(F.BoxMaps(BOXES, size, BOXES), stride=4, top=1), BOXES),
     "log_mel x": (lambda x: F.log_mel(x, 8000), np.ones(400)),
     "ctc_greedy logits": (F.ctc_greedy, SEQUENCES),
     "ctc_beam_search logits": (lambda logits: F.ctc_beam_search(logits, beams=2), SEQUENCES),
@@ -107,3 +115,21 @@ def test_a_variable_of_a_module_holds_a_traced_number(name):
     expected = function(value)
     got = nnx.jit(lambda variable: function(variable))(nnx.Variable(jnp.asarray(value)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+
+
+class Held:
+    """What has nothing but the method by which `jnp.asarray` converts it."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __jax_array__(self):
+        return jnp.asarray(self.value)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_object_that_jax_converts_is_an_array(name):
+    function, value = HELD[name]
+    expected = function(value)
+    for got in (function(Held(value)), jax.jit(lambda value: function(Held(value)))(value)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)

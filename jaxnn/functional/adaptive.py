@@ -12,7 +12,7 @@ from jaxnn.kernels.geometry import Sizes, known
 from jaxnn.kernels.platform import inside_auto_axes
 
 
-def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
+def adaptive_avg_pool(x: jax.typing.ArrayLike, output: int | Sequence[int | None]) -> jax.Array:
     r"""Averages over windows that cut each spatial axis into `output` parts.
 
     Window :math:`i` of an axis of :math:`n` elements with output size :math:`o` covers
@@ -41,7 +41,7 @@ def adaptive_avg_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.A
     return _adaptive(widened(x), output, mean=True).astype(x.dtype)
 
 
-def adaptive_max_pool(x: jax.Array, output: int | Sequence[int | None]) -> jax.Array:
+def adaptive_max_pool(x: jax.typing.ArrayLike, output: int | Sequence[int | None]) -> jax.Array:
     """Takes the maximum over the windows of `adaptive_avg_pool`, which cut each spatial axis into `output` parts.
 
     Args:

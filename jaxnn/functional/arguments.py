@@ -12,7 +12,7 @@ from jax import export
 from jax.core import max_dim
 
 from jaxnn.counts import whole
-from jaxnn.functional.programs import traced
+from jaxnn.functional.programs import concrete, traced
 from jaxnn.kernels.geometry import Padding, Sizes, known
 from jaxnn.keys import is_key
 
@@ -76,11 +76,12 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
     """Reads a real scalar as float32. A concrete one must be finite and pass `fits`; the caller checks a traced one."""
-    given: Any = jnp.asarray(value) if traced(value) else np.asarray(value)
+    seen = concrete(value)
+    given: Any = jnp.asarray(value) if seen is None else seen
     real = jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
     if given.shape != () or not real:
         raise ValueError(f"{name}: expected {expected}, got {value!r}; {hint}")
-    if not traced(value) and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
+    if seen is not None and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
         raise ValueError(f"{name}: expected {expected}, got {value}; {hint}")
     return jnp.asarray(value).astype(jnp.float32)
 
@@ -191,8 +192,8 @@ def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -
             f"lengths: expected integers of shape {batch}, the batch axes of {batch_of}, got {n.dtype} of shape "
             f"{n.shape}"
         )
-    if not traced(value):  # of a traced one the values cannot be seen
-        given = np.asarray(value)
+    given = concrete(value)
+    if given is not None:
         bad = given[(given < 0) | (given > (time if known(time) else np.inf))]
         if bad.size:
             raise ValueError(f"lengths: expected 0..{time}, the number of {steps}, got {bad[:5].tolist()}")

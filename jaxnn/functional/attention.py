@@ -10,9 +10,9 @@ from jaxnn.kernels.accumulate import accumulator
 
 
 def attention(
-    query: jax.Array,
-    keys: jax.Array,
-    values: jax.Array | None = None,
+    query: jax.typing.ArrayLike,
+    keys: jax.typing.ArrayLike,
+    values: jax.typing.ArrayLike | None = None,
     *,
     lengths: jax.typing.ArrayLike | None = None,
     mask: jax.typing.ArrayLike | None = None,

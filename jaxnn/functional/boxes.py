@@ -57,7 +57,12 @@ class Detections(NamedTuple):
 
 
 def encode_boxes(
-    boxes: jax.Array, classes: jax.Array, shape: Sequence[int], *, stride: int, least_iou: float = 0.7
+    boxes: jax.typing.ArrayLike,
+    classes: jax.typing.ArrayLike,
+    shape: Sequence[int],
+    *,
+    stride: int,
+    least_iou: float = 0.7,
 ) -> BoxTargets:
     r"""Draws boxes as a heat map of their centres, with size and offset of each.
 
@@ -97,6 +102,7 @@ def encode_boxes(
         >>> print(targets.heat[1, 2], targets.cells, targets.size, targets.offset)
         [0. 1.] [6] [[2.5 2. ]] [[0.25 0.  ]]
     """
+    boxes, classes = arguments.array("boxes", boxes), arguments.array("classes", classes)
     arguments.floating(boxes=boxes)
     height, width, kinds = (arguments.integer("shape", n, 1) for n in shape)
     stride = arguments.integer("stride", stride, 1)
@@ -157,7 +163,7 @@ def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3)
         >>> print(found.boxes, found.scores, found.classes)
         [[ 6.  2. 14. 10.]] [0.880797] [1]
     """
-    heat, size, offset = maps
+    heat, size, offset = (arguments.array(name, each) for name, each in zip(BoxMaps._fields, maps, strict=True))
     arguments.floating(heat=heat, size=size, offset=offset)
     for name, each in (("size", size), ("offset", offset)):
         if heat.ndim < 3 or each.shape != (*heat.shape[:-1], 2):

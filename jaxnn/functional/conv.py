@@ -14,9 +14,9 @@ from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes, known
 
 
 def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None = None,
+    x: jax.typing.ArrayLike,
+    kernel: jax.typing.ArrayLike,
+    bias: jax.typing.ArrayLike | None = None,
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
@@ -80,7 +80,9 @@ def conv(
     return y if bias is None else add_row(y, bias)
 
 
-def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, **options: Any) -> jax.Array:
+def true_convolution(
+    x: jax.typing.ArrayLike, kernel: jax.typing.ArrayLike, bias: jax.typing.ArrayLike | None = None, **options: Any
+) -> jax.Array:
     r"""Convolves as in mathematics, :math:`y[i] = \sum_t x[i - t]\, k[t]`: `conv` with the kernel flipped.
 
     Args:
@@ -110,9 +112,9 @@ def true_convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = N
 
 
 def conv_transpose(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None = None,
+    x: jax.typing.ArrayLike,
+    kernel: jax.typing.ArrayLike,
+    bias: jax.typing.ArrayLike | None = None,
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",

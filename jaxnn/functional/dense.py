@@ -10,7 +10,13 @@ from jaxnn.functional import arguments
 from jaxnn.kernels.accumulate import accumulator
 
 
-def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, *, precision: Any = None) -> jax.Array:
+def dense(
+    x: jax.typing.ArrayLike,
+    kernel: jax.typing.ArrayLike,
+    bias: jax.typing.ArrayLike | None = None,
+    *,
+    precision: Any = None,
+) -> jax.Array:
     r"""Applies the affine map :math:`y = x W + b` to the last axis.
 
     Args:

@@ -10,7 +10,7 @@ from jaxnn.functional.conv import conv
 from jaxnn.kernels.accumulate import broadcast
 
 
-def feature_maps(pictures: jax.Array, kernels: jax.Array, **options: Any) -> jax.Array:
+def feature_maps(pictures: jax.typing.ArrayLike, kernels: jax.typing.ArrayLike, **options: Any) -> jax.Array:
     r"""Slides given kernels over pictures; each kernel is applied to every channel, and the results are added.
 
     .. math:: y[i, j, m] = \sum_{u, v, c} x[i + u, j + v, c]\; K_m[u, v],

@@ -12,11 +12,11 @@ _HALF_UNIT = 2.0**-24
 
 
 def filter_logits(
-    logits: jax.Array,
+    logits: jax.typing.ArrayLike,
     *,
-    temperature: float | jax.Array = 1.0,
+    temperature: jax.typing.ArrayLike = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
+    top_p: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     r"""Sharpens a distribution and cuts off its tail: excluded tokens get minus infinity.
 

@@ -12,7 +12,7 @@ from jaxnn.kernels.accumulate import widened
 
 
 def log_mel(
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     rate: float,
     *,
     bands: int = 40,
@@ -21,7 +21,7 @@ def log_mel(
     low: float = 0.0,
     high: float | None = None,
     floor: float = 1e-6,
-    past: jax.Array | None = None,
+    past: jax.typing.ArrayLike | None = None,
 ) -> jax.Array:
     r"""Computes the logarithm of a sound's power in bands of the mel scale, frame by frame.
 

@@ -19,7 +19,7 @@ from jaxnn.kernels.norm_pool import norm_pool
 
 
 def max_pool(
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     window: SizesLike,
     *,
     stride: SizesLike | None = None,
@@ -68,7 +68,7 @@ def max_pool(
 
 
 def avg_pool(
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     window: SizesLike,
     *,
     stride: SizesLike | None = None,
@@ -120,7 +120,7 @@ def avg_pool(
 
 
 def lp_pool(
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     window: SizesLike,
     *,
     p: float = 2,
@@ -173,7 +173,7 @@ def lp_pool(
     return split(norm_pool(widened(x), at, float(p)).astype(x.dtype))
 
 
-def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
+def global_max_pool(x: jax.typing.ArrayLike, spatial: int = 2) -> jax.Array:
     """Takes the maximum over all positions.
 
     Args:
@@ -201,7 +201,7 @@ def global_max_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
     return jnp.take_along_axis(flat, jnp.argmax(flat, -2, keepdims=True), -2).reshape(*batch, x.shape[-1])
 
 
-def global_avg_pool(x: jax.Array, spatial: int = 2) -> jax.Array:
+def global_avg_pool(x: jax.typing.ArrayLike, spatial: int = 2) -> jax.Array:
     """Averages over all positions.
 
     Args:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxnn.functional.bound import Static
@@ -102,6 +103,17 @@ def _first(program: _Program) -> _Program:
     return program
 
 
+def concrete(value: Any) -> np.ndarray | None:
+    """The numbers of what `jnp.asarray` accepts; None if they are traced."""
+    return None if traced(value) else np.asarray(_held(value))
+
+
 def traced(tree: Any) -> bool:
     """Whether any part of a value is traced: of a pytree, a list or an `nnx.Variable` too."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(_held(leaf), jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _held(value: Any) -> Any:
+    """The array of an object that only JAX converts."""
+    convert = getattr(value, "__jax_array__", None)
+    return value if convert is None else convert()

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def reach(model: Any, inputs: jax.Array, *, at_once: int = 32) -> jax.Array:
+def reach(model: Any, inputs: jax.Array | np.ndarray, *, at_once: int = 32) -> jax.Array:
     r"""Computes how much the outputs depend on each step of the input: where it vanishes, nothing is learned from it.
 
     .. math:: g_t = \left\| \frac{\partial \sum_k y_k}{\partial x_t} \right\|

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -48,6 +49,8 @@ def knows(kind: str, dtype: Any, geometry: ConvGeometry, kernel: tuple[int, ...]
     False if a strided axis has one output: with one input channel oneDNN then reads out of bounds (jaxlib 0.10.2 and
     0.12, AVX-512).
 
+    False if an example has one output in all: for windows of 28 taps or more it is then wrong (jaxlib 0.12, AVX-512).
+
     False if a window may see only padding, and if each group has one output, except over two axes with little padding.
     oneDNN may have no direct kernel there and multiply matrices, in parallel loops inside parallel loops. XLA's thread
     pool then frees memory twice, which ends the process sooner or later (jaxlib 0.10.2). With AVX2 this happens for
@@ -59,6 +62,8 @@ def knows(kind: str, dtype: Any, geometry: ConvGeometry, kernel: tuple[int, ...]
     out, stride = (tuple(window), geometry.dilation) if kind == "conv_dw" else (places, geometry.stride)
     fits = dtype == np.float32 and 1 <= len(stride) <= 3 and min(sum(geometry.padding, ()), default=0) >= 0
     if not fits or not all(o > 1 or s == 1 for o, s in zip(out, stride, strict=True)):
+        return False
+    if math.prod(out) == outputs == 1:
         return False
     if kind == "conv_dw":  # whose input is padded before
         padding = [0]

@@ -73,7 +73,7 @@ class Cifar10Net(nnx.Module):
         self.dense1 = Dense(rows * columns * second, hidden, **options)
         self.dense2 = Dense(hidden, classes, **options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
         x = check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))

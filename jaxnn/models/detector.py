@@ -79,7 +79,7 @@ class Detector(nnx.Module):
         self.size = Conv(sizes[-1], 2, (1, 1), **small, **options)
         self.offset = Conv(sizes[-1], 2, (1, 1), **small, **options)
 
-    def __call__(self, x: jax.Array) -> BoxMaps:
+    def __call__(self, x: jax.typing.ArrayLike) -> BoxMaps:
         """`(*batch, height, width, channels)`, sides multiples of 4 -> maps `(*batch, height / 4, width / 4, ...)`."""
         x = array("x", x)
         if x.ndim < 3 or x.shape[-1] != self.channels or x.shape[-3] % 4 or x.shape[-2] % 4:

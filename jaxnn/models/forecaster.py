@@ -61,9 +61,11 @@ class Forecaster(nnx.Module):
         zeros = jax.nn.initializers.zeros
         self.dense = Dense(features, horizon, kernel_init=zeros, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, time, features)`, of at least one step, -> `(*batch, horizon)`."""
         outputs, _ = self.layer(x, return_state=True)
         if outputs.shape[-2] == 0:
-            raise ValueError(f"x: expected at least one step to forecast from, got shape {x.shape}; give it a past.")
+            raise ValueError(
+                f"x: expected at least one step to forecast from, got shape {jnp.shape(x)}; give it a past."
+            )
         return self.dense(outputs[..., -1, :])

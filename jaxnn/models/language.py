@@ -92,7 +92,7 @@ class LanguageModel(nnx.Module):
         """The state before the first token of sequences with these batch axes."""
         return start(self.layers, self.embed.features, batch, self.embed.dtype)
 
-    def __call__(self, tokens: jax.Array, state: State | None = None) -> tuple[jax.Array, State]:
+    def __call__(self, tokens: jax.typing.ArrayLike, state: State | None = None) -> tuple[jax.Array, State]:
         """Reads tokens and predicts the successor of each.
 
         Args:
@@ -116,15 +116,15 @@ class LanguageModel(nnx.Module):
 
     def generate(
         self,
-        prompt: jax.Array,
+        prompt: jax.typing.ArrayLike,
         key: jax.Array,
         *,
         max_length: int,
         state: State | None = None,
         end: int | None = None,
-        temperature: float | jax.Array = 1.0,
+        temperature: jax.typing.ArrayLike = 1.0,
         top_k: int | None = None,
-        top_p: float | jax.Array | None = None,
+        top_p: jax.typing.ArrayLike | None = None,
     ) -> decoding.Generated:
         """Continues a prompt, each token drawn from the model's distribution, in one compiled loop.
 

@@ -67,7 +67,7 @@ class LeNet(nnx.Module):
         self.dense1 = Dense((height // 4) * (width // 4) * second, hidden, kernel_init=glorot, **options)
         self.dense2 = Dense(hidden, classes, kernel_init=glorot, **options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
         x = check_images(x, self.picture)
         x = self.pool(jax.nn.relu(self.conv1(x)))
@@ -175,7 +175,7 @@ class LeNet5(nnx.Module):
         self.f6 = Dense(120, 84, kernel_init=lecun, **options)
         self.output = Dense(84, classes, kernel_init=lecun, **options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
         x = _squash(self.c1(_in_frame(x, self.c1.kernel.shape[-2])))
         x = _squash(self.s2(x))
@@ -191,7 +191,7 @@ def _squash(x: jax.Array) -> jax.Array:
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
-def _in_frame(x: jax.Array, channels: int) -> jax.Array:
+def _in_frame(x: jax.typing.ArrayLike, channels: int) -> jax.Array:
     """Pads a picture to 32x32, with the picture in the middle."""
     x = array("x", x)
     if x.ndim < 3 or x.shape[-1] != channels or max(x.shape[-3:-1]) > 32:

@@ -64,7 +64,7 @@ class MLP(nnx.Module):
             ]
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, features[0])` -> `(*batch, features[-1])`."""
         *hidden, last = self.layers
         for layer in hidden:

@@ -65,7 +65,7 @@ class RowReader(nnx.Module):
         self.dense1 = Dense(hidden, dense, kernel_init=jax.nn.initializers.he_normal(), **options)
         self.dense2 = Dense(dense, classes, **options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, height, width, channels)` -> logits `(*batch, classes)`."""
         x = check_images(x, self.picture)
         _, states = self.lstm(x.reshape(*x.shape[:-2], -1), return_state=True)

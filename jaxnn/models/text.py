@@ -96,7 +96,7 @@ class TextClassifier(nnx.Module):
         self.dense = Dense(features, classes, **options)
         self.vocabulary = vocabulary
 
-    def __call__(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def __call__(self, tokens: jax.typing.ArrayLike, *, lengths: jax.typing.ArrayLike | None = None) -> jax.Array:
         """Classifies texts.
 
         Args:
@@ -112,11 +112,11 @@ class TextClassifier(nnx.Module):
         """
         return self.dense(self.drop(self._pool(tokens, lengths)[0]))
 
-    def weights(self, tokens: jax.Array, *, lengths: jax.typing.ArrayLike | None = None) -> jax.Array:
+    def weights(self, tokens: jax.typing.ArrayLike, *, lengths: jax.typing.ArrayLike | None = None) -> jax.Array:
         """The weight of each token in the mean, `(*batch, time)`; arguments as for a call."""
         return self._pool(tokens, lengths)[1]
 
-    def _pool(self, tokens: jax.Array, lengths: jax.typing.ArrayLike | None) -> tuple[jax.Array, jax.Array]:
+    def _pool(self, tokens: jax.typing.ArrayLike, lengths: jax.typing.ArrayLike | None) -> tuple[jax.Array, jax.Array]:
         outputs = self.layers(self.drop(self.embed(checked_tokens(tokens, self.vocabulary))), lengths=lengths)
         shape = (*outputs.shape[:-2], 1, outputs.shape[-1])
         query = jnp.zeros(shape[-1:]) if self.query is None else self.query[...]

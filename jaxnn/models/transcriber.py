@@ -65,7 +65,7 @@ class Transcriber(nnx.Module):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: jax.typing.ArrayLike,
         *,
         lengths: jax.typing.ArrayLike | None = None,
         state: Sequence[Any] | None = None,

@@ -90,7 +90,7 @@ class Conv(nnx.Module):
         self.dtype = dtype
         self.precision = hashable(precision)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv(
@@ -180,7 +180,7 @@ class ConvTranspose(nnx.Module):
         self.dtype = dtype
         self.precision = hashable(precision)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, *spatial, in_features)` -> `(*batch, *out, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.conv_transpose(

@@ -69,7 +69,7 @@ class Dense(nnx.Module):
         self.dtype = dtype
         self.precision = hashable(precision)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, in_features)` -> `(*batch, out_features)`."""
         x, kernel, bias = in_dtype(self.dtype, x, self.kernel, self.bias)
         return F.dense(x, kernel, bias, precision=self.precision)

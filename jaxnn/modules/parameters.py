@@ -25,7 +25,7 @@ def parameter(
     return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **named)
 
 
-def in_dtype(dtype: Any, x: jax.Array, *params: nnx.Param | None) -> tuple[Any, ...]:
+def in_dtype(dtype: Any, x: jax.typing.ArrayLike, *params: nnx.Param | None) -> tuple[Any, ...]:
     """Casts the input and the parameters to `dtype`, or, if that is None, to the dtype of the input."""
     x = arguments.array("x", x)
     target = x.dtype if dtype is None else dtype

@@ -57,7 +57,7 @@ class MaxPool(Pool):
         (8, 15, 15, 32)
     """
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
         return F.max_pool(x, self.kernel_size, **self._window_options())
 
@@ -95,7 +95,7 @@ class AvgPool(Pool):
         super().__init__(kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
         self.count_include_pad = count_include_pad
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, *spatial, channels)` -> `(*batch, *out, channels)`."""
         return F.avg_pool(x, self.kernel_size, count_include_pad=self.count_include_pad, **self._window_options())
 
@@ -120,7 +120,7 @@ class Flatten(nnx.Module):
     def __init__(self, axes: int = 3) -> None:
         self.axes = arguments.integer("axes", axes, 1)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.typing.ArrayLike) -> jax.Array:
         """`(*batch, *joined)` -> `(*batch, features)`."""
         x = arguments.array("x", x)
         if x.ndim < self.axes:

@@ -116,6 +116,9 @@ def geometries(draw):
 
 # One output along an axis with a stride, and one channel: for the kernel's gradient that is one example.
 @example(case=(ConvGeometry((1, 3), ((0, 0), (0, 0)), (1, 1)), (9, 4), (3, 3), (1, 8), 8))
+# One output in all, of a window of 28 taps or more; the second is the gradient of such a kernel.
+@example(case=(ConvGeometry((1, 1), ((0, 0), (0, 0)), (1, 1)), (7, 4), (7, 4), (2, 1), 8))
+@example(case=(ConvGeometry((1, 1), ((0, 0), (0, 0)), (1, 1)), (7, 4), (1, 1), (8, 1), 2))
 @example(case=(ConvGeometry((2, 1, 1), ((3, 1), (1, 3), (2, 1)), (1, 1, 2)), (1, 6, 6), (1, 3, 1), (33, 17), 1))
 @given(case=geometries())
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -13,12 +13,12 @@ from jaxnn.functional.decoding.loop import Generated, Step, checked, run
 def beam_search(
     step: Step,
     state: Any,
-    start: jax.Array,
+    start: jax.typing.ArrayLike,
     *,
     beams: int,
     max_length: int,
     end: int | None = None,
-    length_penalty: float | jax.Array = 0.0,
+    length_penalty: jax.typing.ArrayLike = 0.0,
 ) -> Generated:
     r"""Keeps the `beams` best partial sequences at every step.
 

@@ -36,7 +36,7 @@ class Generated(NamedTuple):
 
 
 def checked(
-    step: Step, state: Any, start: jax.Array, max_length: int, end: int | None
+    step: Step, state: Any, start: jax.typing.ArrayLike, max_length: int, end: int | None
 ) -> tuple[jax.Array, int, int | None]:
     """Returns the first tokens as int32, the largest length and the end token; raises if they do not fit the step."""
     start = array("start", start)

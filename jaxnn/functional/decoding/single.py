@@ -11,7 +11,9 @@ from jaxnn.functional.decoding.loop import Generated, Step, checked, run
 from jaxnn.functional.filtering import filter_logits
 
 
-def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: int | None = None) -> Generated:
+def greedy(
+    step: Step, state: Any, start: jax.typing.ArrayLike, *, max_length: int, end: int | None = None
+) -> Generated:
     """Takes the most probable token at every step.
 
     Args:
@@ -43,14 +45,14 @@ def greedy(step: Step, state: Any, start: jax.Array, *, max_length: int, end: in
 def sample(
     step: Step,
     state: Any,
-    start: jax.Array,
+    start: jax.typing.ArrayLike,
     key: jax.Array,
     *,
     max_length: int,
     end: int | None = None,
-    temperature: float | jax.Array = 1.0,
+    temperature: jax.typing.ArrayLike = 1.0,
     top_k: int | None = None,
-    top_p: float | jax.Array | None = None,
+    top_p: jax.typing.ArrayLike | None = None,
 ) -> Generated:
     """Draws every token at random from the model's distribution, as `filter_logits` shapes it.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments
-from jaxnn.functional.programs import traced
+from jaxnn.functional.programs import concrete
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Task
 from jaxnn.shapes import text
@@ -236,7 +236,8 @@ def sizes(**named: int) -> None:
 def rate(name: str, value: Any) -> bool:
     """Whether a dropout rate may exceed zero (a traced one may); raises unless it is a number in [0, 1)."""
     arguments.number(name, value, "a real number in [0, 1)", lambda r: 0 <= r < 1, "0.0 drops nothing.")
-    return traced(value) or float(value) > 0
+    seen = concrete(value)
+    return seen is None or float(seen) > 0
 
 
 def _same_dtype(what: str, got: jax.typing.DTypeLike, other: str, want: jax.typing.DTypeLike) -> None:

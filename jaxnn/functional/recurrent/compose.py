@@ -73,7 +73,7 @@ def bidirectional(
     layer: Layer | Cell,
     forward_params: Any,
     backward_params: Any,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: tuple[Any, Any] | None = None,
     **options: Any,
 ) -> tuple[jax.Array, Directions[Any]]:
@@ -122,10 +122,10 @@ def bidirectional(
 def stack(
     layer: Layer | Cell,
     params_per_layer: Sequence[Any],
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     states: Sequence[Any] | None = None,
     *,
-    dropout: float | jax.Array = 0.0,
+    dropout: jax.typing.ArrayLike = 0.0,
     key: jax.Array | None = None,
     **options: Any,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
@@ -167,23 +167,24 @@ def stack(
         )
     if drops:
         arguments.random_key("key", key)
+    outputs: Any = x
     finals = []
     for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):
         if depth > 0 and drops and key is not None:
-            x = _drop(x, dropout, jax.random.fold_in(key, depth))
+            outputs = _drop(outputs, dropout, jax.random.fold_in(key, depth))
         if isinstance(params, Directions):
-            x, final = bidirectional(layer, params.forward, params.backward, x, start, **options)
+            outputs, final = bidirectional(layer, params.forward, params.backward, outputs, start, **options)
         else:
-            x, final = layer(params, x, start, **options)
+            outputs, final = layer(params, outputs, start, **options)
         finals.append(final)
-    return x, tuple(finals)
+    return outputs, tuple(finals)
 
 
 def stack_step(
     step: Callable[..., Any] | Cell,
     params_per_layer: Sequence[Any],
     states: Sequence[Any],
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     **options: Any,
 ) -> tuple[Any, ...]:
     """Runs one step of a stack; a loop of these steps equals `stack` without dropout.
@@ -256,7 +257,7 @@ def _matched(params_per_layer: Sequence[Any], states: Sequence[Any] | None) -> S
     return states
 
 
-def _drop(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
+def _drop(x: jax.Array, rate: jax.typing.ArrayLike, key: jax.Array) -> jax.Array:
     keep = 1 - jnp.asarray(rate, jnp.float32)
     kept = like_leading(x, jax.random.bernoulli(key, keep, x.shape))
     if traced(rate):  # a traced 1 keeps nothing: 0 / 0 would reach the gradients

@@ -20,7 +20,7 @@ from jaxnn.kernels.recurrence import rows
 def conv_lstm_step(
     params: ConvLSTMParams,
     state: ConvLSTMState,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
@@ -145,7 +145,7 @@ def conv_lstm_cell(
 
 def conv_lstm(
     params: ConvLSTMParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: ConvLSTMState | None = None,
     *,
     stride: SizesLike = 1,

@@ -71,7 +71,7 @@ class GRUParams(NamedTuple):
 def gru_step(
     params: GRUParams,
     state: GRUState,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     *,
     reset_after: bool = True,
     activation: Activation = jnp.tanh,
@@ -174,7 +174,7 @@ def gru_cell(
 
 def gru(
     params: GRUParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: GRUState | None = None,
     *,
     reset_after: bool = True,

@@ -32,7 +32,7 @@ class NewtonInfo(NamedTuple):
 def recurrent_with_info(
     cell: Cell,
     params: Any,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: State = None,
     *,
     algorithm: str | Newton = "newton",

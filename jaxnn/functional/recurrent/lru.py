@@ -73,7 +73,7 @@ class LRUParams(NamedTuple):
         return LRUState(jax.lax.complex(part, part), jnp.zeros((*batch, self.b.shape[0]), dtype))
 
 
-def lru_step(params: LRUParams, state: LRUState, x: jax.Array) -> LRUState:
+def lru_step(params: LRUParams, state: LRUState, x: jax.typing.ArrayLike) -> LRUState:
     r"""One step of a linear recurrent unit.
 
     .. math::
@@ -138,7 +138,7 @@ def lru_cell() -> Cell:
 
 
 def lru(
-    params: LRUParams, x: jax.Array, state: LRUState | None = None, **options: Unpack[RunOptions]
+    params: LRUParams, x: jax.typing.ArrayLike, state: LRUState | None = None, **options: Unpack[RunOptions]
 ) -> tuple[jax.Array, LRUState]:
     """Runs linear recurrent units over every time step; `lru_step` states the formula.
 

@@ -104,7 +104,7 @@ class LSTMParams(NamedTuple):
 def lstm_step(
     params: LSTMParams,
     state: LSTMState,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     *,
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
@@ -215,7 +215,7 @@ def lstm_cell(*, activation: Activation = jnp.tanh, gate_activation: Activation 
 
 def lstm(
     params: LSTMParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: LSTMState | None = None,
     *,
     activation: Activation = jnp.tanh,

@@ -59,7 +59,9 @@ class MinGRUParams(NamedTuple):
         return MinGRUState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
-def mingru_step(params: MinGRUParams, state: MinGRUState, x: jax.Array, *, log_space: bool = False) -> MinGRUState:
+def mingru_step(
+    params: MinGRUParams, state: MinGRUState, x: jax.typing.ArrayLike, *, log_space: bool = False
+) -> MinGRUState:
     r"""One step of a minimal gated recurrent unit.
 
     .. math::
@@ -121,7 +123,7 @@ def mingru_cell(*, log_space: bool = False) -> Cell:
 
 def mingru(
     params: MinGRUParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: MinGRUState | None = None,
     *,
     log_space: bool = False,

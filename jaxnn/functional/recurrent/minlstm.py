@@ -59,7 +59,9 @@ class MinLSTMParams(NamedTuple):
         return MinLSTMState(jnp.zeros((*batch, self.hidden), accumulator(dtype)))
 
 
-def minlstm_step(params: MinLSTMParams, state: MinLSTMState, x: jax.Array, *, log_space: bool = False) -> MinLSTMState:
+def minlstm_step(
+    params: MinLSTMParams, state: MinLSTMState, x: jax.typing.ArrayLike, *, log_space: bool = False
+) -> MinLSTMState:
     r"""One step of a minimal long short-term memory.
 
     .. math::
@@ -124,7 +126,7 @@ def minlstm_cell(*, log_space: bool = False) -> Cell:
 
 def minlstm(
     params: MinLSTMParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: MinLSTMState | None = None,
     *,
     log_space: bool = False,

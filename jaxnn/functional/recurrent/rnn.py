@@ -62,7 +62,9 @@ class RNNParams(NamedTuple):
         return RNNState(jnp.zeros((*batch, self.hidden), dtype))
 
 
-def rnn_step(params: RNNParams, state: RNNState, x: jax.Array, *, activation: Activation = jnp.tanh) -> RNNState:
+def rnn_step(
+    params: RNNParams, state: RNNState, x: jax.typing.ArrayLike, *, activation: Activation = jnp.tanh
+) -> RNNState:
     r"""One step of a simple recurrent layer.
 
     .. math:: h_t = \phi(x_t W_x + h_{t-1} W_h + b)
@@ -126,7 +128,7 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
 
 def rnn(
     params: RNNParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: RNNState | None = None,
     *,
     activation: Activation = jnp.tanh,

@@ -33,7 +33,7 @@ class RunOptions(TypedDict, total=False):
 def recurrent(
     cell: Cell,
     params: Any,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: Any = None,
     *,
     lengths: jax.typing.ArrayLike | None = None,
@@ -177,7 +177,7 @@ def _compute(
 _compiled: Callable[..., Any] = jax.jit(_compute, static_argnums=(0, 1, 2, 3, 4))
 
 
-def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.Array) -> Any:
+def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.typing.ArrayLike) -> Any:
     """Runs one step of a recurrent cell, for streaming: a loop of these steps equals `recurrent`.
 
     Args:

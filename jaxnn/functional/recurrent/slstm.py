@@ -74,7 +74,7 @@ class SLSTMParams(NamedTuple):
 
 
 def slstm_step(
-    params: SLSTMParams, state: SLSTMState, x: jax.Array, *, forget_gate: ForgetGate = "sigmoid"
+    params: SLSTMParams, state: SLSTMState, x: jax.typing.ArrayLike, *, forget_gate: ForgetGate = "sigmoid"
 ) -> SLSTMState:
     r"""One step of an sLSTM.
 
@@ -155,7 +155,7 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
 
 def slstm(
     params: SLSTMParams,
-    x: jax.Array,
+    x: jax.typing.ArrayLike,
     state: SLSTMState | None = None,
     *,
     forget_gate: ForgetGate = "sigmoid",

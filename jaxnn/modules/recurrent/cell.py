@@ -112,7 +112,7 @@ class Cell(nnx.RNNCellBase):
             raise ValueError("rngs: expected a stream for carry_init, got None; give nnx.Rngs.")
         return jax.tree.map(lambda a: carry_init(stream(), a.shape, a.dtype), zero)
 
-    def __call__(self, carry: Any, x: jax.Array) -> tuple[Any, Any]:
+    def __call__(self, carry: Any, x: jax.typing.ArrayLike) -> tuple[Any, Any]:
         """One step: `(state, (*batch, *features))` -> the new state and the output."""
         params, x = cast(self, x)
         state = F.recurrent_step(self.cell, params, carry, x)

@@ -117,7 +117,7 @@ class Decoder(nnx.Module):
 
     def __call__(
         self,
-        tokens: jax.Array,
+        tokens: jax.typing.ArrayLike,
         encoded: Encoded | None = None,
         *,
         state: tuple[Any, ...] | None = None,
@@ -145,7 +145,7 @@ class Decoder(nnx.Module):
         h, final = self.layers(x, state=state, lengths=lengths, mask=mask, return_state=True)
         return self._logits(h, encoded), final
 
-    def attention_weights(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
+    def attention_weights(self, tokens: jax.typing.ArrayLike, encoded: Encoded) -> jax.Array:
         """The weights with which each step attends to each of the encoder's outputs.
 
         Args:
@@ -175,7 +175,7 @@ class Decoder(nnx.Module):
         self,
         encoded: Encoded | None = None,
         *,
-        start: int | jax.Array,
+        start: jax.typing.ArrayLike,
         state: tuple[Any, ...] | None = None,
         max_length: int,
         end: int | None = None,

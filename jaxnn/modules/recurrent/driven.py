@@ -50,7 +50,7 @@ def run(cell: nnx.Module, x: jax.Array, state: Any = None, **options: Unpack[Run
     return y, final.carry
 
 
-def step(cell: nnx.Module, state: Any, x: jax.Array) -> tuple[Any, Any]:
+def step(cell: nnx.Module, state: Any, x: jax.typing.ArrayLike) -> tuple[Any, Any]:
     """One step of a module cell: the new state and the output; raises if the cell does not return these two."""
     new = cell(state, x)
     # A named tuple with two fields is a state, not a pair.

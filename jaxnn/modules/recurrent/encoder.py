@@ -128,17 +128,23 @@ class Encoder(nnx.Module):
         )
 
     @overload
-    def __call__(self, tokens: jax.Array, *, return_state: Literal[False], **options: Unpack[Counted]) -> jax.Array: ...
+    def __call__(
+        self, tokens: jax.typing.ArrayLike, *, return_state: Literal[False], **options: Unpack[Counted]
+    ) -> jax.Array: ...
 
     @overload
-    def __call__(self, tokens: jax.Array, *, return_state: Literal[True], **options: Unpack[Counted]) -> Encoded: ...
+    def __call__(
+        self, tokens: jax.typing.ArrayLike, *, return_state: Literal[True], **options: Unpack[Counted]
+    ) -> Encoded: ...
 
     @overload
-    def __call__(self, tokens: jax.Array, *, return_state: bool | None = None, **options: Unpack[Counted]) -> Any: ...
+    def __call__(
+        self, tokens: jax.typing.ArrayLike, *, return_state: bool | None = None, **options: Unpack[Counted]
+    ) -> Any: ...
 
     def __call__(
         self,
-        tokens: jax.Array,
+        tokens: jax.typing.ArrayLike,
         *,
         lengths: jax.typing.ArrayLike | None = None,
         mask: jax.typing.ArrayLike | None = None,

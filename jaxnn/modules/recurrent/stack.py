@@ -129,19 +129,23 @@ class Recurrent(nnx.Module):
         return tuple(jax.tree.map(zero, self.cells, is_leaf=lambda c: isinstance(c, nnx.Module)))
 
     @overload
-    def __call__(self, x: jax.Array, *, return_state: Literal[False], **options: Unpack[CallOptions]) -> jax.Array: ...
+    def __call__(
+        self, x: jax.typing.ArrayLike, *, return_state: Literal[False], **options: Unpack[CallOptions]
+    ) -> jax.Array: ...
 
     @overload
     def __call__(
-        self, x: jax.Array, *, return_state: Literal[True], **options: Unpack[CallOptions]
+        self, x: jax.typing.ArrayLike, *, return_state: Literal[True], **options: Unpack[CallOptions]
     ) -> tuple[jax.Array, tuple[Any, ...]]: ...
 
     @overload
-    def __call__(self, x: jax.Array, *, return_state: bool | None = None, **options: Unpack[CallOptions]) -> Any: ...
+    def __call__(
+        self, x: jax.typing.ArrayLike, *, return_state: bool | None = None, **options: Unpack[CallOptions]
+    ) -> Any: ...
 
     def __call__(
         self,
-        x: jax.Array,
+        x: jax.typing.ArrayLike,
         *,
         return_state: bool | None = None,
         state: Sequence[Any] | None = None,
@@ -201,14 +205,16 @@ class Recurrent(nnx.Module):
         return (y, states) if (self.return_state if return_state is None else return_state) else y
 
     @overload
-    def step(self, state: Sequence[Any], x: jax.Array, *, return_output: Literal[False] = False) -> tuple[Any, ...]: ...
+    def step(
+        self, state: Sequence[Any], x: jax.typing.ArrayLike, *, return_output: Literal[False] = False
+    ) -> tuple[Any, ...]: ...
 
     @overload
     def step(
-        self, state: Sequence[Any], x: jax.Array, *, return_output: Literal[True]
+        self, state: Sequence[Any], x: jax.typing.ArrayLike, *, return_output: Literal[True]
     ) -> tuple[tuple[Any, ...], jax.Array]: ...
 
-    def step(self, state: Sequence[Any], x: jax.Array, *, return_output: bool = False) -> Any:
+    def step(self, state: Sequence[Any], x: jax.typing.ArrayLike, *, return_output: bool = False) -> Any:
         """One step of all layers, without dropout; a loop of steps equals the whole call, up to rounding.
 
         Args:

@@ -4,12 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from jaxnn.counts import check_count
 from jaxnn.functional.arguments import array
-from jaxnn.functional.programs import traced
+from jaxnn.functional.programs import concrete
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.recurrent.layers import MakeCell, layers_of
 from jaxnn.modules.recurrent.stack import Recurrent
@@ -70,10 +69,9 @@ def checked_tokens(tokens: jax.typing.ArrayLike, vocabulary: int, name: str = "t
     t = array(name, tokens)
     if not jnp.issubdtype(t.dtype, jnp.integer):
         raise ValueError(f"{name}: expected integers, got {t.dtype}")
-    if not traced(tokens):
-        known = np.asarray(tokens)
-        if known.size and (known.min() < 0 or known.max() >= vocabulary):
-            raise ValueError(
-                f"{name}: expected tokens of the vocabulary, 0..{vocabulary - 1}, got {known.min()}..{known.max()}"
-            )
+    known = concrete(tokens)
+    if known is not None and known.size and (known.min() < 0 or known.max() >= vocabulary):
+        raise ValueError(
+            f"{name}: expected tokens of the vocabulary, 0..{vocabulary - 1}, got {known.min()}..{known.max()}"
+        )
     return t

@@ -24,6 +24,9 @@ from jaxnn.train.losses.supervised import (
 )
 from jaxnn.train.losses.types import LossFn, Metrics
 
+IMPOSSIBLE = -1e30
+"""Stands for the logarithm of zero: below that of any alignment, and sums over frames do not overflow float32."""
+
 
 def ctc(
     *,
@@ -44,8 +47,8 @@ def ctc(
 
     Frames past a sequence's length and labels past theirs have no effect, whatever they hold. Labels that cannot be,
     because they are no class or the blank, give NaN; labels that no alignment has, because frames are too few (one a
-    label, and one between two equal labels), give infinity. `fit` and `evaluate` look at both first and raise a
-    `ValueError` that names the position.
+    label, and one between two equal labels) or logits are minus infinity, give infinity and no gradient. `fit` and
+    `evaluate` look at labels and lengths first and raise a `ValueError` that names the position.
 
     Args:
         blank: The class that means no label.
@@ -115,10 +118,14 @@ class CTC(Supervised):
         kept = _first(counted, labels.shape[1])
         other = jnp.full_like(labels, 1 if self.blank == 0 else 0)
         padding = [(~mask).astype(logits.dtype) for mask in (_first(frames, logits.shape[1]), kept)]
-        losses = optax.ctc_loss(
-            logits, padding[0], jnp.where(kept & known, labels, other), padding[1], blank_id=self.blank
-        )
-        losses = jnp.where(_needed(labels, kept) <= frames, losses, jnp.full_like(losses, jnp.inf))
+        # Optax picks log-probabilities by products with ones and zeros, so all must be finite, and none rounded.
+        least = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)) + IMPOSSIBLE
+        finite, labelled = jnp.where(jnp.isneginf(logits), least, logits), jnp.where(kept & known, labels, other)
+        with jax.default_matmul_precision("highest"):
+            losses = optax.ctc_loss(
+                finite, padding[0], labelled, padding[1], blank_id=self.blank, log_epsilon=IMPOSSIBLE
+            )
+        losses = jnp.where(losses > -IMPOSSIBLE / 10, jnp.full_like(losses, jnp.inf), losses)
         losses = jnp.where(jnp.all(known | ~kept, axis=-1), losses, jnp.full_like(losses, jnp.nan))
         made = F.ctc_greedy(logits, frames, blank=self.blank)
         width = max(labels.shape[1], made.labels.shape[1])

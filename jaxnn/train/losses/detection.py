@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn.counts import check_not_negative
 from jaxnn.functional import BoxMaps, encode_boxes
@@ -13,7 +14,9 @@ from jaxnn.train.losses.supervised import ApplyFn, floating
 from jaxnn.train.losses.types import LossFn, Metrics
 
 
-def heatmap(logits: jax.Array, heat: jax.Array, *, alpha: float = 2.0, beta: float = 4.0) -> jax.Array:
+def heatmap(
+    logits: jax.Array | np.ndarray, heat: jax.Array | np.ndarray, *, alpha: float = 2.0, beta: float = 4.0
+) -> jax.Array:
     r"""Computes the focal loss of a heat map, in which almost all cells are empty.
 
     .. math::

@@ -87,6 +87,32 @@ def test_labels_that_cannot_be_are_nan_and_those_without_an_alignment_infinite()
     assert np.isnan(losses[2:]).all()
 
 
+def test_a_logit_of_minus_infinity_is_a_class_that_cannot_be():
+    batch = examples()
+    low = np.where(np.arange(CLASSES) == 2, np.float32(-300), batch["x"])  # a probability of zero in float32
+    finite = losses_of(batch | {"x": low})[0] < 100
+    assert set(finite.tolist()) == {True, False}
+
+    def attainable(x):
+        losses = losses_of(batch | {"x": x})[0]
+        return jnp.sum(jnp.where(finite, losses, 0)), losses
+
+    derivative = jax.value_and_grad(attainable, has_aux=True)
+    (_, expected), gradient = derivative(low)
+    (_, losses), found = derivative(np.where(low == -300, -np.inf, low))
+    np.testing.assert_allclose(losses, np.where(finite, expected, np.inf), rtol=1e-6)
+    np.testing.assert_allclose(found, np.where(finite[:, None, None], gradient, 0), atol=1e-6)
+
+
+def test_any_alignment_is_more_probable_than_none_and_log_probabilities_are_not_rounded():
+    x = np.where(np.arange(CLASSES) == 0, np.float32(0), np.float32(-1e6))[None] * np.ones((TIME, 1), np.float32)
+    batch = {"x": x[None], "labels": np.array([[1, 2]]), "lengths": np.array([4]), "label_lengths": np.array([2])}
+    np.testing.assert_allclose(losses_of(batch)[0], 2e6, rtol=1e-6)
+    program = jax.jit(losses_of).lower(batch).as_text()
+    assert "precision = [HIGHEST, HIGHEST]" in program
+    assert "DEFAULT" not in program
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
