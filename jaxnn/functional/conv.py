@@ -190,12 +190,12 @@ def conv_transpose(
     arguments.bias_of(bias, outputs)
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     extra = arguments.sizes("output_padding", output_padding, n, least=0)
-    # An extra stride of output is one more window, which sees less of the padding, or none: only zeros need not be there.
+    # An extra stride of output is one more window, so less padding: the convolution may crop, which only zeros allow.
     allowed = stride if pad_mode != "zeros" else tuple(map(max, stride, dilation))
     if any(e >= most for e, most in zip(extra, allowed, strict=True) if e):
         raise ValueError(
-            f"output_padding: expected less than the stride {stride} or, with zeros as padding, the dilation {dilation}, "
-            f"got {extra}"
+            f"output_padding: expected less than the stride {stride} or, with pad_mode='zeros', the dilation "
+            f"{dilation}, got {extra}"
         )
 
     x, split = arguments.with_one_batch(x, n + 1)

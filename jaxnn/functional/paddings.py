@@ -118,11 +118,8 @@ def _wrap(x: jax.Array, pairs: Padding) -> jax.Array:
     """Pads `(*spatial, channels)` with the other end; unlike `jnp.pad`, also axes whose size is symbolic."""
     for axis, (low, high) in enumerate(pairs):
         size = x.shape[axis]
-        before, after = (
-            jax.lax.slice_in_dim(x, size - low, size, axis=axis),
-            jax.lax.slice_in_dim(x, 0, high, axis=axis),
-        )
-        x = jnp.concatenate([before, x, after], axis)
+        before = jax.lax.slice_in_dim(x, size - low, size, axis=axis)
+        x = jnp.concatenate([before, x, jax.lax.slice_in_dim(x, 0, high, axis=axis)], axis)
     return x
 
 

@@ -3,6 +3,7 @@
 import inspect
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
@@ -22,6 +23,9 @@ MEANT = {
     "LeNet": (lambda **o: models.LeNet((8, 8, 1), num_classes=3, **o), "write classes="),
     "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
     "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),
+    "LSTM, reverse": (lambda **o: modules.LSTM(3, 4, go_backwards=True, **o), "calls of layers take reverse="),
+    "Conv, mask": (lambda **o: modules.Conv(3, 4, (3, 3), mask=jnp.ones(4), **o), r"conv\(x, kernel \* mask\)"),
+    "AvgPool, mode": (lambda rngs: modules.AvgPool(2, padding_mode="reflect"), r"pad before the layer: jnp\.pad"),
     "nothing like it": (lambda **o: models.MLP((2, 3), colour=1, **o), "colour: .*it takes features, activation, "),
 }
 
