@@ -156,6 +156,18 @@ def functions(**named: Any) -> None:
             raise ValueError(f"{name}: expected a function, got {value!r}; pass one, for example jax.nn.sigmoid.")
 
 
+def drawn(name: str, init: Any, key: jax.Array, shape: Sizes, dtype: jax.typing.DTypeLike) -> Any:
+    """Calls an initialiser; raises if it is none, or one that still has to be made, `he_normal` for `he_normal()`."""
+    made = init(key, shape, dtype) if callable(init) else None
+    if made is None or callable(made):
+        got = repr(init) if made is None else f"{getattr(init, '__name__', init)}, which returns a function"
+        raise ValueError(
+            f"{name}: expected an initialiser (key, shape, dtype) -> array, got {got}; make one, for example "
+            "jax.nn.initializers.he_normal()."
+        )
+    return made
+
+
 def real(name: str, array: jax.Array) -> None:
     """Raises if an array is complex; does not advise a cast, which drops the imaginary part."""
     if jnp.issubdtype(array.dtype, jnp.complexfloating):

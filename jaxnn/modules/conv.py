@@ -81,8 +81,10 @@ class Conv(nnx.Module):
         size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
         in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
-        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
-        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.kernel = parameter("kernel_init", kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = (
+            parameter("bias_init", bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
         self.pad_mode = pad_mode
@@ -173,8 +175,10 @@ class ConvTranspose(nnx.Module):
         in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
         kernel_init = _by_group(groups) if kernel_init is None else kernel_init
-        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
-        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.kernel = parameter("kernel_init", kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = (
+            parameter("bias_init", bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
         self.pad_mode = pad_mode
