@@ -56,7 +56,7 @@ def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():
     layers = {
         "conv": F.conv(x, kernel, np.zeros(4)),
         "true convolution": F.true_convolution(x, np.ones((3, 3, 4, 4))),
-        "conv_transpose": F.conv_transpose(x, kernel),
+        "conv_transpose": F.conv_transpose(x, kernel, padding=np.ones((2, 2), int)),
         "dense": F.dense(x, np.ones((4, 2)), jnp.zeros(2)),
         "max_pool": F.max_pool(x, 2),
         "avg_pool": F.avg_pool(x, 2),
