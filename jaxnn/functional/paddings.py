@@ -75,7 +75,10 @@ def _advice(name: str) -> str:
         return f"; write {name.upper()!r}."
     for mode, of_numpy in _MODES.items():
         if name.lower() in (mode, of_numpy):
-            return f"; in a convolution write pad_mode={mode!r}, before a pool jnp.pad(x, ..., mode={of_numpy!r})."
+            return (
+                f"; conv and conv_transpose take pad_mode={mode!r}, before other layers write "
+                f"jnp.pad(x, ..., mode={of_numpy!r})."
+            )
     return ""
 
 
