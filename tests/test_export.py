@@ -266,6 +266,9 @@ SPATIAL = {
     "depthwise": lambda x: F.conv(jnp.concatenate([x, x], -1), DEPTHWISE, groups=4),
     "replicate": lambda x: F.conv(x, KERNEL, pad_mode="replicate"),
     "reflect": lambda x: F.conv(x, KERNEL, pad_mode="reflect"),
+    "circular, and back": lambda x: F.conv_transpose(
+        F.conv(x, KERNEL, stride=2, pad_mode="circular"), KERNEL.swapaxes(2, 3), stride=2, pad_mode="circular"
+    ),
     "conv_transpose": lambda x: F.conv_transpose(x, KERNEL, stride=2),
     "strided and back": lambda x: F.conv_transpose(F.conv(x, KERNEL, stride=2), KERNEL.swapaxes(2, 3), stride=2),
     "conv_transpose of pairs": lambda x: F.conv_transpose(x, KERNEL, stride=2, padding=1, output_padding=1),

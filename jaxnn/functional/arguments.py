@@ -3,45 +3,36 @@
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.core import max_dim
 
 from jaxnn.counts import whole
 from jaxnn.functional.programs import concrete, traced
-from jaxnn.kernels.geometry import Padding, Sizes, known
+from jaxnn.kernels.geometry import Sizes, known
 from jaxnn.keys import is_key
-
-PaddingLike = str | int | Sequence[tuple[int, int]]
-"""`"SAME"`, `"SAME_LOWER"`, `"VALID"`, `"CAUSAL"`, an int for every side, or a (low, high) pair per spatial axis."""
 
 SizesLike = int | Sequence[int]
 """One int for every spatial axis, or one per axis."""
 
-PadMode = Literal["zeros", "reflect", "replicate", "circular"]
-
-NAMES = ("SAME", "SAME_LOWER", "VALID", "CAUSAL")
-PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
 
 def axes_of(window: SizesLike) -> int:
     """Returns the number of spatial axes of a window; a single int is a square over two."""
-    window = _listed(window)
+    window = listed(window)
     return len(window) if isinstance(window, Sequence) else 2
 
 
-def _listed(value: Any) -> Any:
-    """Numbers in an array of NumPy as a list."""
+def listed(value: Any) -> Any:
+    """Returns numbers in an array of NumPy as a list."""
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     """Reads one int per spatial axis, each at least `least`."""
-    value = _listed(value)
+    value = listed(value)
     try:
         if isinstance(value, Sequence):
             result = tuple(operator.index(v) for v in value)
@@ -84,55 +75,6 @@ def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], 
     if seen is not None and not (abs(given) <= jnp.finfo(jnp.float32).max and fits(float(given))):
         raise ValueError(f"{name}: expected {expected}, got {value}; {hint}")
     return jnp.asarray(value).astype(jnp.float32)
-
-
-def padding_pairs(padding: PaddingLike, spatial: Sizes, window: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
-    """Returns the (low, high) padding of each spatial axis.
-
-    With the window's extent e = dilation · (window - 1) + 1:
-
-    - `"SAME"` makes the output ceil(size / stride) long; an odd extra element is added at the end, with
-      `"SAME_LOWER"` at the start.
-    - `"VALID"` pads nothing.
-    - `"CAUSAL"` pads e - 1 before and nothing after: no output sees a later input.
-    """
-    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True))
-    if isinstance(padding, str):
-        if padding == "VALID":
-            return ((0, 0),) * len(spatial)
-        if padding == "CAUSAL":
-            return tuple((e - 1, 0) for e in extent)
-        if padding in ("SAME", "SAME_LOWER"):
-            # The last window starts at (n - 1) // s * s, so (n - 1) % s elements lie behind its first one.
-            total = [max_dim(0, e - 1 - (n - 1) % s) for n, s, e in zip(spatial, stride, extent, strict=True)]
-            low = [t // 2 if padding == "SAME" else t - t // 2 for t in total]
-            return tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
-    return given_pairs(padding, len(spatial))
-
-
-def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
-    """Reads the (low, high) pairs of a padding given as numbers."""
-    expected = (
-        f"padding: expected one of {', '.join(map(repr, NAMES))}, an int, or a (low, high) pair per spatial axis "
-        f"(for example {((1, 1),) * spatial}), got {padding!r}"
-    )
-    if isinstance(padding, str):
-        name, mode = padding.upper(), padding.lower()
-        advice = f"; write {name!r}." if name in NAMES else f"; write pad_mode={mode!r}." if mode in PAD_MODES else ""
-        raise ValueError(expected + advice)
-    padding = _listed(padding)
-    try:
-        if isinstance(padding, Sequence):
-            pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)  # type: ignore[str-unpack, arg-type]
-        else:
-            pairs = ((operator.index(padding),) * 2,) * spatial
-    except (TypeError, ValueError):
-        raise ValueError(expected) from None
-    if len(pairs) != spatial:
-        raise ValueError(expected)
-    if any(v < 0 for pair in pairs for v in pair):
-        raise ValueError(f"padding: expected no negative number, got {padding!r}; slice the array to crop it.")
-    return pairs
 
 
 def channels_advice(shape: tuple[int, ...], spatial: int, channels: int) -> str:
@@ -213,6 +155,18 @@ def functions(**named: Any) -> None:
     for name, value in named.items():
         if not callable(value):
             raise ValueError(f"{name}: expected a function, got {value!r}; pass one, for example jax.nn.sigmoid.")
+
+
+def drawn(name: str, init: Any, key: jax.Array, shape: Sizes, dtype: jax.typing.DTypeLike) -> Any:
+    """Calls an initialiser; raises if it is none, or one that still has to be made, `he_normal` for `he_normal()`."""
+    made = init(key, shape, dtype) if callable(init) else None
+    if made is None or callable(made):
+        got = repr(init) if made is None else f"{getattr(init, '__name__', init)}, which returns a function"
+        raise ValueError(
+            f"{name}: expected an initialiser (key, shape, dtype) -> array, got {got}; make one, for example "
+            "jax.nn.initializers.he_normal()."
+        )
+    return made
 
 
 def real(name: str, array: jax.Array) -> None:

@@ -1,15 +1,15 @@
 """Convolution and its transpose, over any number of spatial axes."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional import arguments
-from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
+from jaxnn.functional import arguments, paddings
+from jaxnn.functional.arguments import SizesLike
+from jaxnn.functional.paddings import PaddingLike, PadMode
 from jaxnn.kernels import conv as kernels
-from jaxnn.kernels.accumulate import add_row, widened
+from jaxnn.kernels.accumulate import add_row
 from jaxnn.kernels.geometry import ConvGeometry, Padding, Sizes, known
 
 
@@ -75,7 +75,7 @@ def conv(
     window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
     x, split = arguments.with_one_batch(x, len(window) + 1)
     if pad_mode != "zeros":
-        x = _pad(x, pairs, pad_mode)
+        x = paddings.pad(x, pairs, pad_mode)
     y = split(kernels.conv(x, kernel, geometry))
     return y if bias is None else add_row(y, bias)
 
@@ -118,6 +118,7 @@ def conv_transpose(
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
+    pad_mode: PadMode = "zeros",
     output_padding: SizesLike = 0,
     dilation: SizesLike = 1,
     groups: int = 1,
@@ -144,6 +145,9 @@ def conv_transpose(
         bias: `(out,)`, or None.
         stride: Stride of the convolution that is transposed, that is the factor by which the output is longer.
         padding: A name above, an int, or a (low, high) pair per spatial axis.
+        pad_mode: Contents of the padding of the convolution that is transposed. With `"zeros"` the output is cropped;
+            otherwise what is cropped is added to the elements that `conv` repeats there, with `"circular"` at the other
+            end.
         output_padding: Number of extra elements at the end of the output, less than the stride or the dilation. It
             selects one of the input sizes for which the convolution has the same output size. Only with `padding` given
             as numbers or `"VALID"`.
@@ -188,13 +192,22 @@ def conv_transpose(
     arguments.bias_of(bias, outputs)
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
     extra = arguments.sizes("output_padding", output_padding, n, least=0)
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
-        raise ValueError(f"output_padding: expected less than the stride {stride} or dilation {dilation}, got {extra}")
+    # An extra stride of output is one more window, so less padding: the convolution may crop, which only zeros allow.
+    allowed = stride if pad_mode != "zeros" else tuple(map(max, stride, dilation))
+    if any(e >= most for e, most in zip(extra, allowed, strict=True) if e):
+        raise ValueError(
+            f"output_padding: expected less than the stride {stride} or, with pad_mode='zeros', the dilation "
+            f"{dilation}, got {extra}"
+        )
 
     x, split = arguments.with_one_batch(x, n + 1)
     spatial, pairs = _transposed_sizes(x.shape[1:-1], window, stride, padding, extra, dilation)
-    geometry = ConvGeometry(stride, pairs, dilation, groups, precision)
-    y = split(kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), spatial, geometry))
+    paddings.check_mode(pad_mode, pairs, spatial)
+    inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
+    size = tuple(out + sum(pair) - sum(kept) for out, pair, kept in zip(spatial, pairs, inside, strict=True))
+    geometry = ConvGeometry(stride, inside, dilation, groups, precision)
+    y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), size, geometry)
+    y = split(y if pad_mode == "zeros" else paddings.fold(y, pairs, pad_mode))
     return y if bias is None else add_row(y, bias)
 
 
@@ -230,19 +243,9 @@ def _read(
     window, spatial = kernel.shape[:-2], x.shape[-1 - n : -1]
     _check_window(window)
     arguments.bias_of(bias, outputs)
-    if pad_mode not in arguments.PAD_MODES:
-        raise ValueError(f"pad_mode: expected one of {', '.join(map(repr, arguments.PAD_MODES))}, got {pad_mode!r}")
     stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
-    pairs = arguments.padding_pairs(padding, spatial, window, stride, dilation)
-    for axis, (size, pair) in enumerate(zip(spatial, pairs, strict=True)):
-        if not known(size):
-            continue
-        longest = {"zeros": math.inf, "reflect": size - 1, "replicate": math.inf, "circular": size}[pad_mode]
-        if max(pair) > longest or (pad_mode == "replicate" and not size and any(pair)):
-            raise ValueError(
-                f"padding: expected no more than pad_mode={pad_mode!r} can fill from the {size} elements of "
-                f"spatial axis {axis}, got {pair}"
-            )
+    pairs = paddings.pairs_of(padding, spatial, window, stride, dilation)
+    paddings.check_mode(pad_mode, pairs, spatial)
     inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
     for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
         if known(size) and size and size + low + high < d * (k - 1) + 1:
@@ -257,13 +260,6 @@ def _read(
 def _check_window(window: Sizes) -> None:
     if not all(window):
         raise ValueError(f"kernel: expected a window of at least one tap along every axis, got {window}")
-
-
-def _pad(x: jax.Array, pairs: Padding, pad_mode: str) -> jax.Array:
-    # The cotangents of a repeated element are summed; `widened` keeps that sum out of half precision. One example at a
-    # time: `jnp.pad` slices every axis, which a batch sharded over explicit axes does not allow.
-    pad = jax.vmap(lambda example: jnp.pad(example, (*pairs, (0, 0)), mode=arguments.PAD_MODES[pad_mode]))
-    return pad(widened(x)).astype(x.dtype)
 
 
 def _transposed_sizes(
@@ -284,7 +280,8 @@ def _transposed_sizes(
         total = [max(0, e - s) for e, s in zip(extent, stride, strict=True)]
         low = [0 if padding == "CAUSAL" else t // 2 if padding == "SAME" else t - t // 2 for t in total]
         return out, tuple((lo, t - lo) for lo, t in zip(low, total, strict=True))
-    pairs = ((0, 0),) * len(spatial) if padding == "VALID" else arguments.given_pairs(padding, len(spatial))
+    valid = isinstance(padding, str) and padding == "VALID"
+    pairs = ((0, 0),) * len(spatial) if valid else paddings.given_pairs(padding, len(spatial))
     out = tuple(
         (n - 1) * s + e - low - high + p if n else 0
         for n, s, e, (low, high), p in zip(spatial, stride, extent, pairs, extra, strict=True)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import max_dim, min_dim
 
-from jaxnn.functional import arguments
-from jaxnn.functional.arguments import PaddingLike, SizesLike
+from jaxnn.functional import arguments, paddings
+from jaxnn.functional.arguments import SizesLike
+from jaxnn.functional.paddings import PaddingLike
 from jaxnn.kernels import max_pool as max_kernels
 from jaxnn.kernels import sum_pool as sum_kernels
 from jaxnn.kernels.accumulate import accumulator, widened
@@ -244,7 +245,7 @@ def _read(
     spatial = x.shape[-1 - n : -1]
     stride = size if stride is None else arguments.sizes("stride", stride, n)
     dilation = arguments.sizes("dilation", dilation, n)
-    pairs = arguments.padding_pairs(padding, spatial, size, stride, dilation)
+    pairs = paddings.pairs_of(padding, spatial, size, stride, dilation)
     reach = []
     for axis, (length, (low, high), k, s, d) in enumerate(zip(spatial, pairs, size, stride, dilation, strict=True)):
         extent = d * (k - 1) + 1

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
-from jaxnn.functional import arguments
-from jaxnn.functional.arguments import PaddingLike, PadMode, SizesLike
+from jaxnn.functional import arguments, paddings
+from jaxnn.functional.arguments import SizesLike
+from jaxnn.functional.paddings import PaddingLike, PadMode
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer, in_dtype, parameter
 from jaxnn.modules.static import hashable
@@ -80,8 +81,10 @@ class Conv(nnx.Module):
         size = arguments.sizes("kernel_size", kernel_size, arguments.axes_of(kernel_size))
         in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features // groups, out_features)
-        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
-        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.kernel = parameter("kernel_init", kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = (
+            parameter("bias_init", bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
         self.pad_mode = pad_mode
@@ -118,6 +121,7 @@ class ConvTranspose(nnx.Module):
         kernel_size: Size of the kernel, one int per spatial axis; a single int means a square over two axes.
         stride: As in `functional.conv_transpose`, like the options that follow.
         padding: `"SAME"` by default: the size of the output is that of the input times the stride.
+        pad_mode: Contents of the padding of the convolution that is transposed; `"zeros"` by default.
         output_padding: Number of extra elements at the end of the output.
         dilation: Distance between taps.
         groups: Number of groups of channels.
@@ -153,6 +157,7 @@ class ConvTranspose(nnx.Module):
         *,
         stride: SizesLike = 1,
         padding: PaddingLike = "SAME",
+        pad_mode: PadMode = "zeros",
         output_padding: SizesLike = 0,
         dilation: SizesLike = 1,
         groups: int = 1,
@@ -170,10 +175,13 @@ class ConvTranspose(nnx.Module):
         in_features, out_features, groups = _features(in_features, out_features, groups)
         shape = (*size, in_features, out_features // groups)
         kernel_init = _by_group(groups) if kernel_init is None else kernel_init
-        self.kernel = parameter(kernel_init, rngs, shape, param_dtype, kernel_metadata)
-        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.kernel = parameter("kernel_init", kernel_init, rngs, shape, param_dtype, kernel_metadata)
+        self.bias = (
+            parameter("bias_init", bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
+        self.pad_mode = pad_mode
         self.output_padding = arguments.sizes("output_padding", output_padding, len(size), least=0)
         self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
@@ -189,6 +197,7 @@ class ConvTranspose(nnx.Module):
             bias,
             stride=self.stride,
             padding=self.padding,
+            pad_mode=self.pad_mode,
             output_padding=self.output_padding,
             dilation=self.dilation,
             groups=self.groups,
@@ -221,5 +230,5 @@ def _features(in_features: int, out_features: int, groups: int) -> tuple[int, in
 
 def static_padding(padding: PaddingLike, spatial: int) -> PaddingLike:
     """The name of a padding, or its pairs as tuples: static attributes of a module must be hashable."""
-    named = isinstance(padding, str) and padding in arguments.NAMES
-    return padding if named else arguments.given_pairs(padding, spatial)
+    named = isinstance(padding, str) and padding in paddings.NAMES
+    return padding if named else paddings.given_pairs(padding, spatial)

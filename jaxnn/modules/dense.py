@@ -64,8 +64,12 @@ class Dense(nnx.Module):
     ) -> None:
         in_features = arguments.integer("in_features", in_features, 1)
         out_features = arguments.integer("out_features", out_features, 1)
-        self.kernel = parameter(kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata)
-        self.bias = parameter(bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        self.kernel = parameter(
+            "kernel_init", kernel_init, rngs, (in_features, out_features), param_dtype, kernel_metadata
+        )
+        self.bias = (
+            parameter("bias_init", bias_init, rngs, (out_features,), param_dtype, bias_metadata) if use_bias else None
+        )
         self.dtype = dtype
         self.precision = hashable(precision)
 

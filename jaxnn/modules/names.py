@@ -37,6 +37,27 @@ _SAME = (
     ("rngs", "rng", "key", "seed"),
 )
 
+_TIME = "leave it out: inputs are (*batch, time, features), and calls of layers take time_major="
+_REVERSE = "leave it out: calls of layers take reverse=, and outputs keep the order of the inputs"
+_PAD = "pad before the layer: jnp.pad(x, ..., mode=)"
+
+# What to do instead, for arguments of other libraries that have no counterpart.
+_INSTEAD = {
+    "activation": "apply it to the output of the layer",
+    "batch_first": _TIME,
+    "data_format": "leave it out: channels come last; jnp.moveaxis(x, 1, -1) moves those that come first",
+    "go_backwards": _REVERSE,
+    "input_dilation": "use ConvTranspose, whose stride it is",
+    "keep_order": _REVERSE,
+    "kernel_regularizer": "leave it out: give fit the penalty train.losses.l2",
+    "mask": "for a masked convolution call functional.conv(x, kernel * mask); calls of recurrent layers take mask=",
+    "pad_mode": _PAD,
+    "padding_mode": _PAD,
+    "return_sequences": "leave it out: the output has all steps, and return_state=True returns the last state too",
+    "reverse": _REVERSE,
+    "time_major": _TIME,
+}
+
 
 def explained(cls: type[T]) -> type[T]:
     """Makes a constructor suggest an argument for an unknown name, and check `rngs`; a class decorator.
@@ -91,10 +112,10 @@ def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> 
         if name in accepted:
             continue
         same = dict.fromkeys(other for row in _SAME if name in row for other in row if other in accepted)
-        if name in ("batch_first", "time_major"):
-            advice = "leave it out: inputs are (*batch, time, features), and calls of layers take time_major="
-        elif same:
+        if same:
             advice = "write " + " or ".join(f"{other}=" for other in same)
+        elif name in _INSTEAD:
+            advice = _INSTEAD[name]
         else:
             advice = f"it takes {', '.join(dict.fromkeys(accepted))}"
         raise TypeError(f"{name}: expected an argument of {owner}, got an unknown name; {advice}.")

@@ -14,15 +14,16 @@ Initializer = Callable[..., Any]
 
 
 def parameter(
+    name: str,
     initializer: Initializer,
     rngs: nnx.Rngs,
     shape: Sequence[int],
     dtype: Any,
     metadata: Mapping[str, Any] | None = None,
 ) -> nnx.Param:
-    """Creates a parameter, with the sharding metadata of its initialiser or of `metadata`."""
+    """Creates a parameter with the sharding metadata of its initialiser, the argument `name`, or of `metadata`."""
     named = {name: hashable(value) for name, value in (metadata or {}).items()}
-    return nnx.Param(initializer(rngs.params(), tuple(shape), dtype), **named)
+    return nnx.Param(arguments.drawn(name, initializer, rngs.params(), tuple(shape), dtype), **named)
 
 
 def in_dtype(dtype: Any, x: jax.typing.ArrayLike, *params: nnx.Param | None) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn.functional import arguments
-from jaxnn.functional.arguments import PaddingLike, SizesLike
+from jaxnn.functional.arguments import SizesLike
+from jaxnn.functional.paddings import PaddingLike
 from jaxnn.modules.conv import static_padding
 from jaxnn.modules.names import explained
 

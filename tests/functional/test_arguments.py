@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
-from jaxnn.functional import arguments
+from jaxnn.functional import arguments, paddings
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_sizes_are_one_int_per_axis(given, expected):
     ids=str,
 )
 def test_padding_becomes_pairs(given, expected):
-    pairs = arguments.padding_pairs(given, spatial=(7, 6), window=(3, 3), stride=(2, 2), dilation=(1, 2))
+    pairs = paddings.pairs_of(given, spatial=(7, 6), window=(3, 3), stride=(2, 2), dilation=(1, 2))
     assert pairs == expected
 
 
 def test_same_needs_nothing_where_the_stride_outruns_the_window():
-    assert arguments.padding_pairs("SAME", spatial=(7,), window=(1,), stride=(3,), dilation=(1,)) == ((0, 0),)
-    assert arguments.padding_pairs("SAME", spatial=(8,), window=(2,), stride=(4,), dilation=(1,)) == ((0, 0),)
+    assert paddings.pairs_of("SAME", spatial=(7,), window=(1,), stride=(3,), dilation=(1,)) == ((0, 0),)
+    assert paddings.pairs_of("SAME", spatial=(8,), window=(2,), stride=(4,), dilation=(1,)) == ((0, 0),)
 
 
 def test_batch_axes_become_one():
@@ -56,7 +56,7 @@ def test_numpy_arrays_are_taken_in_the_dtype_that_jax_keeps_them_in():
     layers = {
         "conv": F.conv(x, kernel, np.zeros(4)),
         "true convolution": F.true_convolution(x, np.ones((3, 3, 4, 4))),
-        "conv_transpose": F.conv_transpose(x, kernel),
+        "conv_transpose": F.conv_transpose(x, kernel, padding=np.ones((2, 2), int)),
         "dense": F.dense(x, np.ones((4, 2)), jnp.zeros(2)),
         "max_pool": F.max_pool(x, 2),
         "avg_pool": F.avg_pool(x, 2),

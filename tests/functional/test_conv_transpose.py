@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnn import functional as F
+from jaxnn.functional import paddings
 from tests.functional.compare import assert_as_torch, normal
 
 # spatial size, window, (in, out) channels, options of both
@@ -76,7 +77,11 @@ def convolutions(draw):
         steps = zip(size, extent, pairs, stride, strict=True)
         extra = tuple((length + low + high - e) % s for length, e, (low, high), s in steps)
     channels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    pads = paddings.pairs_of(padding, size, window, stride, dilation)
+    spare = min(n - max(pair) for n, pair in zip(size, pads, strict=True))
+    modes = ["zeros", "replicate"] + ["circular"] * 2 * (spare >= 0) + ["reflect"] * 2 * (spare > 0)
     options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
+    options["pad_mode"] = draw(st.sampled_from(modes))
     return size, window, channels, extra, options
 
 
@@ -155,6 +160,17 @@ ERRORS = {
         (x, k),
         {"stride": 2, "output_padding": 1},
         "output_padding: expected 0 with.*'SAME'",
+    ),
+    "output padding beyond the stride": (
+        (x, k),
+        {"padding": 1, "dilation": 2, "output_padding": 1, "pad_mode": "circular"},
+        "output_padding: expected less .*with pad_mode='zeros'.*got",
+    ),
+    "unknown mode": ((x, k), {"pad_mode": "wrap"}, "pad_mode: expected one of 'zeros'.*got 'wrap'"),
+    "too long to wrap": (
+        (x, jnp.ones((20, 2, 4, 6))),
+        {"pad_mode": "circular"},
+        r"padding: .*'circular'.*got \(9, 10\)",
     ),
     "integers": ((x.astype(int), k), {}, "x: expected a floating dtype, got int32"),
     "mixed": ((x, k.astype(jnp.bfloat16)), {}, "expected one dtype, got x float32, kernel bfloat16"),

@@ -3,9 +3,11 @@
 import inspect
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from jaxnn import functional as F
 from jaxnn import models, modules
 
 MEANT = {
@@ -22,6 +24,9 @@ MEANT = {
     "LeNet": (lambda **o: models.LeNet((8, 8, 1), num_classes=3, **o), "write classes="),
     "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
     "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),
+    "LSTM, reverse": (lambda **o: modules.LSTM(3, 4, go_backwards=True, **o), "calls of layers take reverse="),
+    "Conv, mask": (lambda **o: modules.Conv(3, 4, (3, 3), mask=jnp.ones(4), **o), r"conv\(x, kernel \* mask\)"),
+    "AvgPool, mode": (lambda rngs: modules.AvgPool(2, padding_mode="reflect"), r"pad before the layer: jnp\.pad"),
     "nothing like it": (lambda **o: models.MLP((2, 3), colour=1, **o), "colour: .*it takes features, activation, "),
 }
 
@@ -29,6 +34,26 @@ MEANT = {
 @pytest.mark.parametrize(("make", "message"), MEANT.values(), ids=MEANT)
 def test_the_name_that_was_meant_is_told(make, message):
     with pytest.raises(TypeError, match=message):
+        make(rngs=nnx.Rngs(0))
+
+
+uncalled, key = jax.nn.initializers.he_normal, jax.random.key(0)
+
+INITIALISERS = {
+    "uncalled": (lambda **o: modules.Conv(3, 4, (3,), kernel_init=uncalled, **o), "kernel_init: .* he_normal, which"),
+    "none": (lambda **o: modules.Dense(3, 4, bias_init=None, **o), "bias_init: .*got None; make one, for example"),
+    "name": (lambda **o: modules.GRU(3, 4, recurrent_kernel_init="he", **o), "recurrent_kernel_init: .*got 'he'"),
+    "RNN": (lambda rngs: F.init_rnn(key, 3, 4, bias_init=uncalled), "bias_init: .*returns a function"),
+    "LSTM": (lambda rngs: F.init_lstm(key, 3, 4, projection=2, projection_init=uncalled), "projection_init: "),
+    "heads": (lambda rngs: F.init_slstm(key, 3, 4, heads=2, recurrent_kernel_init=uncalled), "recurrent_kernel_init: "),
+    "pictures": (lambda rngs: F.init_conv_lstm(key, 3, 4, (3,), kernel_init=uncalled), "kernel_init: "),
+    "gates": (lambda rngs: F.init_mingru(key, 3, 4, kernel_init=F.per_gate(uncalled, 2)), "init: .*returns a function"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), INITIALISERS.values(), ids=INITIALISERS)
+def test_an_initialiser_that_is_none_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
         make(rngs=nnx.Rngs(0))
 
 

@@ -109,8 +109,9 @@ def bidirectional(
         raise ValueError(
             f"reverse: expected none, as a bidirectional layer runs both ways, got {options['reverse']!r}; omit it."
         )
-    if state is not None and (not isinstance(state, tuple | list) or len(state) != 2):
-        raise ValueError(f"state: expected a pair (forward, backward), got {type(state).__name__}")
+    named = hasattr(state, "_fields") and not isinstance(state, Directions)  # the state of one direction
+    if state is not None and (named or not isinstance(state, tuple | list) or len(state) != 2):
+        raise ValueError(f"state: expected a pair (forward, backward), got {type(state).__name__}; write that of both.")
     layer = _layer_of(layer, options)
     of_forward, of_backward = (None, None) if state is None else state
     y_forward, forward = layer(forward_params, x, of_forward, reverse=False, **options)

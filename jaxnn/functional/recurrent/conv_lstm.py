@@ -6,9 +6,10 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.arguments import PaddingLike, SizesLike, functions, given_pairs, sizes
+from jaxnn.functional.arguments import SizesLike, functions, sizes
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.conv import conv
+from jaxnn.functional.paddings import PaddingLike, given_pairs
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_step
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional import arguments
-from jaxnn.functional.arguments import SizesLike, axes_of, sizes
+from jaxnn.functional.arguments import SizesLike, axes_of, drawn, sizes
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
@@ -134,8 +134,14 @@ def init_conv_lstm(
     k_x, k_h, k_b = jax.random.split(key, 3)
     width = 4 * hidden
     return ConvLSTMParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), 4))(k_x, (*taps, features, width), dtype),
-        w_h=(recurrent_kernel_init or per_gate(orthogonal, 4))(k_h, (*taps, hidden, width), dtype),
-        b=(bias_init or forget_bias(1.0))(k_b, (width,), dtype),
+        w_x=drawn("kernel_init", kernel_init or per_gate(glorot_uniform(), 4), k_x, (*taps, features, width), dtype),
+        w_h=drawn(
+            "recurrent_kernel_init",
+            recurrent_kernel_init or per_gate(orthogonal, 4),
+            k_h,
+            (*taps, hidden, width),
+            dtype,
+        ),
+        b=drawn("bias_init", bias_init or forget_bias(1.0), k_b, (width,), dtype),
         peephole=None if peephole is None else jnp.zeros((3, *sizes("peephole", peephole, len(taps)), hidden), dtype),
     )

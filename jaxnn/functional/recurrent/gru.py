@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
 from jaxnn.functional import arguments
-from jaxnn.functional.arguments import functions
+from jaxnn.functional.arguments import drawn, functions
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -255,10 +255,10 @@ def init_gru(
     divides(heads, hidden=hidden)
     k_x, k_h, k_b, k_n = jax.random.split(key, 4)
     return GRUParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), 3))(k_x, (features, 3 * hidden), dtype),
+        w_x=drawn("kernel_init", kernel_init or per_gate(glorot_uniform(), 3), k_x, (features, 3 * hidden), dtype),
         w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, 3), hidden, 3 * hidden, heads, dtype),
-        b=bias_init(k_b, (3 * hidden,), dtype),
-        b_hn=bias_init(k_n, (hidden,), dtype),
+        b=drawn("bias_init", bias_init, k_b, (3 * hidden,), dtype),
+        b_hn=drawn("bias_init", bias_init, k_n, (hidden,), dtype),
     )
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.arguments import drawn
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.init import Initializer
 from jaxnn.kernels.accumulate import accumulator
@@ -50,9 +51,9 @@ def initial(
 ) -> jax.Array:
     """Random recurrent weights; `init` draws those of each head separately."""
     if heads is None:
-        return init(key, (rows, columns), dtype)
+        return drawn("recurrent_kernel_init", init, key, (rows, columns), dtype)
     one = rows // heads, columns // heads
-    return jnp.stack([init(k, one, dtype) for k in jax.random.split(key, heads)])
+    return jnp.stack([drawn("recurrent_kernel_init", init, k, one, dtype) for k in jax.random.split(key, heads)])
 
 
 def divides(heads: int | None, **sizes: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxnn.functional.arguments import drawn
 from jaxnn.kernels.accumulate import accumulator
 
 Initializer = Callable[..., jax.Array]  # `(key, shape, dtype)`, as in jax.nn.initializers
@@ -35,7 +36,7 @@ def per_gate(init: Initializer, gates: int) -> Initializer:
         if shape[-1] % gates:
             raise ValueError(f"shape[-1]: expected a multiple of the {gates} gates, got shape {tuple(shape)}")
         block = (*shape[:-1], shape[-1] // gates)
-        return jnp.concatenate([init(k, block, dtype) for k in jax.random.split(key, gates)], axis=-1)
+        return jnp.concatenate([drawn("init", init, k, block, dtype) for k in jax.random.split(key, gates)], axis=-1)
 
     return blocks
 

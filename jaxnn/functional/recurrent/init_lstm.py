@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, lecun_normal
 
+from jaxnn.functional.arguments import drawn
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.heads import divides, initial
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
@@ -97,13 +98,13 @@ def init_lstm(
     width = gates * hidden
     one, zero = jnp.ones, jnp.zeros
     return LSTMParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), gates))(k_x, (features, width), dtype),
+        w_x=drawn("kernel_init", kernel_init or per_gate(glorot_uniform(), gates), k_x, (features, width), dtype),
         w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, gates), output, width, heads, dtype),
-        b=(bias_init or forget_bias(1.0, gates))(k_b, (width,), dtype),
+        b=drawn("bias_init", bias_init or forget_bias(1.0, gates), k_b, (width,), dtype),
         peephole=zero((gates - 1, hidden), dtype) if peephole else None,
         projection=None
         if projection is None
-        else (projection_init or lecun_normal())(k_p, (hidden, projection), dtype),
+        else drawn("projection_init", projection_init or lecun_normal(), k_p, (hidden, projection), dtype),
         norm=LSTMNorm(one(width, dtype), one(width, dtype), one(hidden, dtype), zero(hidden, dtype))
         if layer_norm
         else None,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
+from jaxnn.functional.arguments import drawn
 from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
@@ -47,7 +48,8 @@ def weights(
     check.init(key, features=features, hidden=hidden)
     k_x, k_b = jax.random.split(key)
     kernel_init = kernel_init or per_gate(glorot_uniform(), gates)
-    return kernel_init(k_x, (features, gates * hidden), dtype), bias_init(k_b, (gates * hidden,), dtype)
+    w_x = drawn("kernel_init", kernel_init, k_x, (features, gates * hidden), dtype)
+    return w_x, drawn("bias_init", bias_init, k_b, (gates * hidden,), dtype)
 
 
 def _check(params: Any, x: jax.Array, axes: str, *, kind: Static, gates: int) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform, zeros
 
 from jaxnn.functional import arguments
-from jaxnn.functional.arguments import functions
+from jaxnn.functional.arguments import drawn, functions
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -200,9 +200,9 @@ def init_rnn(
     check.init(key, features=features, hidden=hidden)
     k_x, k_h, k_b = jax.random.split(key, 3)
     return RNNParams(
-        w_x=(kernel_init or glorot_uniform())(k_x, (features, hidden), dtype),
-        w_h=(recurrent_kernel_init or orthogonal)(k_h, (hidden, hidden), dtype),
-        b=bias_init(k_b, (hidden,), dtype),
+        w_x=drawn("kernel_init", kernel_init or glorot_uniform(), k_x, (features, hidden), dtype),
+        w_h=drawn("recurrent_kernel_init", recurrent_kernel_init or orthogonal, k_h, (hidden, hidden), dtype),
+        b=drawn("bias_init", bias_init, k_b, (hidden,), dtype),
     )
 
 

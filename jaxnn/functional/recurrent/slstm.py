@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional import arguments
+from jaxnn.functional.arguments import drawn
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
@@ -233,9 +234,9 @@ def init_slstm(
     divides(heads, hidden=hidden)
     k_x, k_h, k_b = jax.random.split(key, 3)
     return SLSTMParams(
-        w_x=(kernel_init or per_gate(glorot_uniform(), 4))(k_x, (features, 4 * hidden), dtype),
+        w_x=drawn("kernel_init", kernel_init or per_gate(glorot_uniform(), 4), k_x, (features, 4 * hidden), dtype),
         w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, 4), hidden, 4 * hidden, heads, dtype),
-        b=(bias_init or forget_bias(1.0))(k_b, (4 * hidden,), dtype),
+        b=drawn("bias_init", bias_init or forget_bias(1.0), k_b, (4 * hidden,), dtype),
     )
 
 

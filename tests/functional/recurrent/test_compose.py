@@ -153,6 +153,10 @@ CALLS = {
         lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, p[0].zero_state((2,), x.dtype)),
         "state: expected a pair",
     ),
+    "state of one direction": (
+        lambda p, x: R.bidirectional(R.lstm, p[0], p[0], x, R.LSTMState(x[:, 0], x[:, 0])),
+        r"state: expected a pair \(forward, backward\), got LSTMState",
+    ),
     "streaming": (
         lambda p, x: R.stack_step(R.gru_step, [R.Directions(p[0], p[0])], [None], x[:, 0]),
         "bidirectional",
