@@ -131,24 +131,6 @@ def test_a_folder_of_pictures_is_learned_and_a_fifth_of_it_held_out(capsys):
     assert set(json.loads(Path("run/result.json").read_text())["network"]["map_by_class"]) == {"square"}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"side": 34}, "--side: expected a multiple of 4, 32 to 2048, got 34"),
-        ({"digits": 0}, "--digits: expected a whole number of at least 1, got 0"),
-        ({"score": 1.0}, "--score: expected a number from 0 to below 1"),
-        (
-            {"data_dir": Path("nowhere")},
-            "--data-dir: nowhere: expected a folder with one JSON file .*, got no such",
-        ),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        detect.main(detect.Options(run=Path("run"), **options))
-    assert not Path("run").exists()
-
-
 def test_one_picture_is_too_few():
     with pytest.raises(ValueError, match="--data-dir: expected at least 2 pictures, of which one is held out, got 1"):
         detect.main(detect.Options(data_dir=folder(1), run=Path("run")))

@@ -101,16 +101,3 @@ def test_the_bags_know_what_decides():
     dataset = data.TextDataset("", data.Texts(texts[:40], labels[:40]), data.Texts(texts[40:], labels[40:]), ("f", "d"))
     for predicted in text.bags(dataset, letters=True).values():
         assert text.score(labels[40:], predicted) == {"accuracy": 1.0, "macro_f1": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1"),
-        ({"crop": 0.0}, "--crop: expected a number above 0, at most 1, got 0.0"),
-        ({"length": 0}, "--length: expected a whole number of at least 1"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        text.main(dataclasses.replace(SMALL, run=tmp_path / "run", **options))
