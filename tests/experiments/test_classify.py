@@ -16,13 +16,6 @@ from jaxnn.cli.options import FREE
 from tests.experiments.stops import die_before_checkpoint, resume, saved
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    """The scripts run with JAX's own settings."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def test_a_run_leaves_everything(capsys):
     lenet5.main(lenet5.Options(epochs=1, batch_size=256, tensorboard=True, profile=True))
     folder = Path("runs/lenet5")

@@ -20,13 +20,6 @@ SMALL = {"side": 32, "epochs": 2, "batch_size": 4, "width": 2, "blocks": 1}
 TINY = SCENES | SMALL
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    """The script runs with JAX's own settings."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def test_scenes_hold_digits_of_several_sizes_inside_and_hardly_covered():
     draw = jax.jit(lambda key: scenes(key, data.load_digits().train, 64, 48, 4))
     made = jax.tree.map(np.asarray, draw(jax.random.key(0)))
@@ -81,8 +74,7 @@ def test_connected_components_find_digits_that_are_apart():
 def run(tmp_path_factory):
     """A run that was not stopped."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    with jax.numpy_dtype_promotion("standard"):
-        detect.main(detect.Options(**TINY, run=folder))
+    detect.main(detect.Options(**TINY, run=folder))
     return folder
 
 

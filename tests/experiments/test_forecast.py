@@ -10,6 +10,7 @@ import pytest
 from experiments import forecast
 from experiments.data import rolling
 from jaxnn import data
+from tests.data.test_series import write
 from tests.experiments.stops import resume
 
 pytest.importorskip("statsmodels", reason="the series come inside statsmodels")
@@ -115,13 +116,6 @@ def test_intervals_become_as_wide_as_they_had_to_be(real):
         np.testing.assert_allclose(task.made["linear"][0, 0], [-width, 0, width])
         inside = np.abs(task.truth) <= width
         assert 0.85 < np.nanmean(inside) < 0.95
-
-
-def write(path, times, values):
-    path.write_text(
-        "time,value\n" + "".join(f"{t},{v}\n" for t, v in zip(times, values, strict=True)), encoding="utf-8"
-    )
-    return path
 
 
 def test_a_run_on_files_leaves_numbers_pictures_and_the_future_and_goes_on(tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@ import re
 import typing
 from pathlib import Path
 
-import jax
 import pytest
 
 import experiments
@@ -56,7 +55,7 @@ def refused(monkeypatch, capsys):
     def start(name, *typed):
         script = importlib.import_module(f"experiments.{name}")
         monkeypatch.setattr("sys.argv", [name, *typed])
-        with jax.numpy_dtype_promotion("standard"), pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as stop:
             cli.run(script.main, script.Options, script.__doc__)
         said = capsys.readouterr()
         message = said.err if isinstance(stop.value.code, int) else f"{stop.value.code}\n"

@@ -16,13 +16,6 @@ from jaxnn import data, inspect, train
 SMALL = sweep.Options(seeds=2, learning_rates=(1e-3, 1e38), epochs=2, batch_size=256)
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    """The scripts run with JAX's own settings."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def test_a_sweep_leaves_table_pictures_and_the_best_model_and_goes_on_to_the_same_end(capsys):
     sweep.main(SMALL)
     folder = Path("runs/sweep")

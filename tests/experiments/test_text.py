@@ -22,12 +22,6 @@ WORDS = {"bad": ["dull", "flat", "poor", "weak"], "good": ["fine", "great", "kin
 FILMS = {name: [f"a {a} and {b} film" for a in words for b in words] for name, words in WORDS.items()}
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def films(folder, held_out="film"):
     write_folder(folder / "train", {name: texts[:12] for name, texts in FILMS.items()})
     write_folder(folder / "test", {name: [t.replace("film", held_out) for t in ts[12:]] for name, ts in FILMS.items()})
