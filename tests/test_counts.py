@@ -75,8 +75,14 @@ ARGUMENTS = [(function, name) for function, (_, *names) in COUNTS.items() for na
 
 
 @pytest.mark.parametrize("value", [1.5, 2.0, np.float32(2), True, np.True_, "2", -1, np.int64(-1)], ids=repr)
+def test_what_is_no_count_is_refused(value):
+    with pytest.raises(ValueError, match=r"^n: expected a whole number of at least 0, got "):
+        check_count("n", value, 0)
+
+
+@pytest.mark.parametrize("value", [2.0, True, -1], ids=repr)
 @pytest.mark.parametrize(("function", "name"), ARGUMENTS)
-def test_what_is_no_count_is_refused(function, name, value):
+def test_every_function_refuses_it_by_name(function, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected a whole number of at least [01], got "):
         COUNTS[function][0](**{name: value})
 

@@ -5,9 +5,7 @@ state's cotangent, and needs only the states of the forward walk. From these `Ce
 computes the coefficients of all steps at once. After the walk, each weight's gradient is one product.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,19 +16,8 @@ from jaxnn.kernels.settings import default_precision, settled
 from jaxnn.kernels.walk import Arrays, Walk, padded, tiled, untiled
 from jaxnn.kernels.walk_gpu import walk_over
 
-_interpreted_context = jax.make_user_context(default_value=False)
-
-
-@contextlib.contextmanager
-def interpreted() -> Iterator[None]:
-    """Runs the kernels in Python on CPU: slow, for tests."""
-    with _interpreted_context(True):
-        yield
-
-
-def is_interpreted() -> bool:
-    """Whether kernels run in Python here."""
-    return bool(_interpreted_context.value)
+# Whether kernels run in Python on CPU: slow, for tests.
+interpreted = jax.make_user_context(default_value=False)
 
 
 class _How(NamedTuple):
@@ -56,7 +43,7 @@ def persistent(
     Returns:
         The first part of the state after each step, `(time, batch, hidden)`, and the last state.
     """
-    return _persistent(_How(cell, reverse, is_interpreted(), default_precision()), weights, carry, xs, inside)
+    return _persistent(_How(cell, reverse, interpreted.value, default_precision()), weights, carry, xs, inside)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -96,16 +83,15 @@ def _back(how: _How, kept: Any, cotangents: tuple[jax.Array, Carry]) -> Any:
             interpret=how.interpret,
         )
         e = walks.outside([a.astype(jnp.float32) for a in written])
-        outside = functools.partial(_outside, how.cell, weights, xs, saved)
+
+        def outside(d_weights: Weights, d_xs: jax.Array) -> Any:
+            return cell.outside(weights, d_weights, xs, d_xs, saved)
+
         d_weights, d_xs = jax.linear_transpose(outside, weights, xs)(e)
     return d_weights, tuple(a.astype(b.dtype) for a, b in zip(d_carry, carry, strict=True)), d_xs, None
 
 
 _persistent.defvjp(_save, _back)
-
-
-def _outside(cell: Cell, weights: Weights, xs: jax.Array, saved: Any, d_weights: Weights, d_xs: jax.Array) -> Any:
-    return cell.outside(weights, d_weights, xs, d_xs, saved)
 
 
 def _forward(

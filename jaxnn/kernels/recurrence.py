@@ -140,7 +140,9 @@ def _jvp(cell: Cell, reverse: bool, precision: str | None, primals: Any, tangent
 
 
 def _derivative(cell: Cell, reverse: bool, run: Run, tangents: Run) -> Any:
-    d_run = jax.tree.map(_or_none, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    d_run = jax.tree.map(
+        lambda t: None if isinstance(t, SymbolicZero) else t, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero)
+    )
     run = run._replace(xs=counted(run.masks, run.xs))
     d_xs = None if d_run.xs is None else counted(run.masks, d_run.xs)
     ys, last, saved = _forward(cell, reverse, run, save=True)
@@ -181,10 +183,6 @@ def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Ar
 
     last, (ys, saved) = jax.lax.scan(body, run.carry, (xs, run.masks), reverse=reverse)
     return ys, last, saved
-
-
-def _or_none(tangent: Any) -> Any:
-    return None if isinstance(tangent, SymbolicZero) else tangent
 
 
 def _filled(tangents: Any, like: Carry) -> Carry:

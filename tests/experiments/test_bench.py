@@ -5,7 +5,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import jax
 import pytest
 
 from experiments.bench import __main__ as bench
@@ -207,8 +206,7 @@ def test_a_picture_of_nothing_is_none(tmp_path):
 
 
 def test_what_a_checkpoint_costs_is_told(tmp_path, capsys):
-    with jax.numpy_dtype_promotion("standard"):
-        checkpoint.main(checkpoint.Options(examples=2, batch_size=2, rounds=1, folder=tmp_path))
+    checkpoint.main(checkpoint.Options(examples=2, batch_size=2, rounds=1, folder=tmp_path))
     told = capsys.readouterr().out
     assert "of which save() blocks" in told
     assert "more time (median of 1 rounds)" in told

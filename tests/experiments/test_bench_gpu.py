@@ -149,9 +149,7 @@ def test_layers_of_all_libraries_run_in_bfloat16(side, train):
         pytest.importorskip("torch")
     more = {"algorithm": "scan"} if side == "jaxnn_recurrence" else {}
     shape = {"batch": 2, "time": 3, "features": 4, "hidden": 4}
-    # Flax adds biases without naming their axes.
-    with jax.numpy_rank_promotion("allow"):
-        ready = getattr(accelerator, side)(kind="gru", **shape, dtype="bfloat16", train=train, **more)
+    ready = getattr(accelerator, side)(kind="gru", **shape, dtype="bfloat16", train=train, **more)
     results = ready.work()
     if side != "torch_recurrence":
         y = results[0] if train else results

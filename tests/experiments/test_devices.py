@@ -15,12 +15,6 @@ from jaxnn import train
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def test_eight_devices_leave_the_run_folder_of_one():
     options = lenet5.Options(epochs=1, batch_size=512, run=Path("runs/one"))
     lenet5.main(options)

@@ -12,13 +12,6 @@ from experiments import detect, forecast, lenet5, memory, mlp, rows, seq2seq, sw
 from jaxnn import cli, data, models, train
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    """The scripts run with JAX's own settings."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 @pytest.fixture
 def start(monkeypatch, capsys):
     """Starts an experiment as a person would, and gives the lines that it prints, however they are aligned."""

@@ -95,20 +95,3 @@ def test_a_network_of_every_cell_takes_what_its_task_gives(cell):
         network = memory.Network(cell, task, 3, memory.Options(hidden=4))
         said = jax.eval_shape(network, memory.TASKS[task](jax.random.key(0), 2, 3).inputs)
         assert said.shape == (2, answers, outputs)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"delays": (1,)}, "--delays: expected a whole number of at least 2, got 1"),
-        ({"delays": ()}, "--delays: expected at least one, got none"),
-        ({"steps": 0}, "--steps: expected a"),
-        ({"clip": 0.0}, "--clip: expected a positive number"),
-        ({"cells": ()}, "--cells: expected at least one, got none"),
-        ({"cells": ("rnn", "lru"), "chrono": False}, "--chrono: expected nothing without a cell that has gates"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        memory.main(memory.Options(run=tmp_path / "run", **options))
-    assert not (tmp_path / "run").exists()

@@ -6,7 +6,6 @@ import re
 import typing
 from pathlib import Path
 
-import jax
 import pytest
 
 import experiments
@@ -56,7 +55,7 @@ def refused(monkeypatch, capsys):
     def start(name, *typed):
         script = importlib.import_module(f"experiments.{name}")
         monkeypatch.setattr("sys.argv", [name, *typed])
-        with jax.numpy_dtype_promotion("standard"), pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as stop:
             cli.run(script.main, script.Options, script.__doc__)
         said = capsys.readouterr()
         message = said.err if isinstance(stop.value.code, int) else f"{stop.value.code}\n"
@@ -145,6 +144,26 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ("text", ("--data-dir", "nowhere"), "--data-dir: expected a folder of texts or a CSV file, got nowhere"),
         ("text", ("--test-fraction", "0", "--data-dir", "."), "--test-fraction: expected a number above 0"),
         ("bench.scale", ("--child", "x"), "--child: expected nothing"),
+        ("lenet5", ("--label-smoothing", "1.5"), "--label-smoothing: expected a number"),
+        ("lenet5", ("--data", "idx"), "--data-dir: expected a folder for 'idx', got None"),
+        ("lenet5", ("--data", "cifar10", "--data-dir", "nowhere"), "--data-dir: expected nowhere to hold"),
+        ("mlp", ("--hidden", "8", "0"), "--hidden: expected a whole number of at least 1, got 0"),
+        ("feature_maps", ("--pool", "500"), "--pool: expected at most the picture's shorter side, 427, got 500"),
+        ("rows", ("--dropout", "1"), "--dropout: expected a number from 0 to below 1, got 1.0"),
+        ("detect", ("--score", "1"), "--score: expected a number from 0 to below 1"),
+        ("text", ("--crop", "0"), "--crop: expected a number above 0, at most 1, got 0.0"),
+        ("memory", ("--clip", "0"), "--clip: expected a positive number"),
+        ("memory", ("--cells", "rnn", "lru", "--no-chrono"), "--chrono: expected nothing without a cell that has gate"),
+        ("sweep", ("--learning-rates", "0.1", "1e-1"), "--learning-rates: expected each once, got [0.1, 0.1]"),
+        ("sweep", ("--validation", "0"), "--validation: expected a share"),
+        ("sweep", ("--validation", "1e-9"), "--validation: expected a share"),
+        ("forecast", ("--window", "1"), "--window: expected a whole number of at least 2"),
+        ("forecast", ("--series", "nowhere.csv"), "--series: expected an existing CSV file, got nowhere.csv"),
+        ("forecast", ("--level", "1"), "--level: expected a number between 0 and 1, got 1"),
+        ("forecast", ("--period", "12"), "--period: expected nothing without --series"),
+        ("char_lm", ("--epochs", "1", "--minutes", "1"), "--minutes: expected nothing beside --epochs"),
+        ("char_lm", ("--restart", "1.5"), "--restart: expected a chance"),
+        ("char_lm", ("--top-p", "1.5"), "--top-p: expected a probability"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

@@ -43,18 +43,3 @@ def test_the_frozen_lstm_keeps_its_weights_and_the_dense_layers_learn():
     jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)
     assert jax.tree.leaves(state.params["lstm"]) == []
     assert np.any(state.params["dense1"]["kernel"] != before["dense1"]["kernel"])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"hidden": 0}, "--hidden: expected a whole number of at least 1, got 0"),
-        ({"epochs": 0}, "--epochs: expected a whole number of at least 1, got 0"),
-        ({"batch_size": -1}, "--batch-size: expected a whole number of at least 1, got -1"),
-        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1, got 1.0"),
-    ],
-)
-def test_options_that_make_no_sense_are_named(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        rows.main(dataclasses.replace(rows.Options(run=tmp_path / "run"), **options))
-    assert not (tmp_path / "run").exists()

@@ -90,20 +90,6 @@ def test_a_date_that_cannot_be_read_is_named(text, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"beams": 0}, "--beams: expected a whole number of at least 1"),
-        ({"dropout": 1.5}, "--dropout: expected a number"),
-        ({"learning_rate": -1.0}, "--learning-rate: expected a finite number that is not negative"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        seq2seq.main(seq2seq.Options(examples=64, run=tmp_path / "run", **options))
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_experiment_learns_and_leaves_its_picture(tmp_path, capsys):
     run = tmp_path / "run"
     seq2seq.main(

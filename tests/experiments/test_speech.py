@@ -54,13 +54,6 @@ def folder(tmp_path):
     return write(tmp_path / "tones", TEXTS)
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    """The scripts run with JAX's own settings."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
 def test_no_voice_is_both_heard_and_held_out():
     assert not {*digits_aloud.HEARD} & {*digits_aloud.HELD_OUT}
     heard, held_out = (digits_aloud.strings(200, 3, 0, v) for v in (digits_aloud.HEARD, digits_aloud.HELD_OUT))

@@ -22,12 +22,6 @@ WORDS = {"bad": ["dull", "flat", "poor", "weak"], "good": ["fine", "great", "kin
 FILMS = {name: [f"a {a} and {b} film" for a in words for b in words] for name, words in WORDS.items()}
 
 
-@pytest.fixture(autouse=True)
-def _promotion_as_a_person_has_it():
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def films(folder, held_out="film"):
     write_folder(folder / "train", {name: texts[:12] for name, texts in FILMS.items()})
     write_folder(folder / "test", {name: [t.replace("film", held_out) for t in ts[12:]] for name, ts in FILMS.items()})
@@ -101,16 +95,3 @@ def test_the_bags_know_what_decides():
     dataset = data.TextDataset("", data.Texts(texts[:40], labels[:40]), data.Texts(texts[40:], labels[40:]), ("f", "d"))
     for predicted in text.bags(dataset, letters=True).values():
         assert text.score(labels[40:], predicted) == {"accuracy": 1.0, "macro_f1": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dropout": 1.0}, "--dropout: expected a number from 0 to below 1"),
-        ({"crop": 0.0}, "--crop: expected a number above 0, at most 1, got 0.0"),
-        ({"length": 0}, "--length: expected a whole number of at least 1"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        text.main(dataclasses.replace(SMALL, run=tmp_path / "run", **options))

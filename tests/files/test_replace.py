@@ -1,8 +1,28 @@
 import errno
+from pathlib import Path
 
 import pytest
 
 from jaxnn.files import replacing
+
+
+def test_a_file_is_replaced_whole_or_not_at_all():
+    path = Path("file.txt")
+    path.write_text("old")
+
+    def half():
+        with replacing(path) as beside:
+            beside.write_text("ha")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        half()
+    assert path.read_text() == "old"
+    with replacing(path) as beside:
+        beside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in Path().iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize(

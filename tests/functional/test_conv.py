@@ -93,8 +93,7 @@ def test_true_convolution_commutes_and_passes_its_options_on():
     [("SAME", {}), ("VALID", {"padding": "VALID"}), ("CIRCULAR", {"pad_mode": "circular"}), (2, {"padding": 2})],
     ids=str,
 )
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 1)])
 def test_it_is_the_convolution_of_flax(flax_padding, ours, stride, dilation):
     layer = nnx.Conv(
         4,
@@ -128,7 +127,7 @@ def test_causal_padding_is_that_of_flax_and_sees_no_later_input(dilation):
     assert np.diag(seen).all()
 
 
-@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("size", [1, 4, 5, 8])
 @pytest.mark.parametrize(("window", "stride", "dilation"), [(1, 1, 1), (2, 1, 1), (3, 2, 1), (2, 3, 2), (5, 4, 3)])
 def test_same_gives_ceil_of_size_over_stride_and_only_the_odd_side_differs(size, window, stride, dilation):
     x, k = jnp.asarray(normal(size, 1), jnp.float32), jnp.asarray(normal(window, 1, 1, seed=1), jnp.float32)

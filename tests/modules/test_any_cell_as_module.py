@@ -195,22 +195,6 @@ def test_a_cell_of_flax_is_sharded_as_it_says():
     _close(np.asarray(y), alone(X))
 
 
-def test_dropout_between_cells_of_another_make():
-    rngs = nnx.Rngs(params=0, dropout=1)
-    layer = modules.Recurrent([nnx.GRUCell(2, 16, rngs=rngs), nnx.GRUCell(16, 4, rngs=rngs)], dropout=0.5, rngs=rngs)
-    assert not np.allclose(layer(X), layer(X))
-    layer.eval()
-    _same(layer(X), layer(X))
-
-
-def test_many_models_by_vmap():
-    create = nnx.vmap(lambda rngs: modules.Recurrent(nnx.GRUCell(2, 4, rngs=rngs)), in_axes=0)
-    several = create(nnx.Rngs(0).split(3))
-    y = nnx.vmap(lambda m, x: m(x), in_axes=(0, None))(several, X)
-    graph, params = nnx.split(several)
-    _close(y[1], nnx.merge(graph, jax.tree.map(lambda a: a[1], params))(X))
-
-
 def test_equal_functional_cells_make_equal_modules():
     make = functools.partial(modules.Cell, params=average_params(0))
     assert nnx.graphdef(make(AVERAGE)) == nnx.graphdef(make(F.Cell(*AVERAGE)))

@@ -170,15 +170,6 @@ def test_sampling_repeats_with_its_key():
     assert not np.array_equal(draw(0), draw(1))
 
 
-def test_a_decoder_alone_is_a_language_model_that_goes_on_after_a_prompt():
-    decoder = Decoder(5, 3, 4, layers=2, rngs=nnx.Rngs(0))
-    whole = decoder.generate(start=jnp.array([0, 2]), max_length=6)
-    prompt = jnp.concatenate([jnp.array([[0], [2]]), whole.tokens[:, :3]], axis=1)
-    _, state = decoder(prompt[:, :-1])
-    rest = decoder.generate(start=prompt[:, -1], state=state, max_length=3)
-    np.testing.assert_array_equal(rest.tokens, whole.tokens[:, 3:])
-
-
 def test_dropout_only_while_training():
     encoder = Encoder(7, 3, 4, dropout=0.5, rngs=nnx.Rngs(0))
     assert not np.allclose(encoder(TOKENS), encoder(TOKENS))

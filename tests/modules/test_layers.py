@@ -112,12 +112,6 @@ def test_dtype_is_what_is_computed_in_and_param_dtype_what_is_kept(layer):
 
 
 @with_params
-def test_one_seed_gives_one_kernel(layer):
-    np.testing.assert_array_equal(layer.new(3).kernel[...], layer.new(3).kernel[...])
-    assert not np.array_equal(layer.new(3).kernel[...], layer.new(4).kernel[...])
-
-
-@with_params
 def test_integers_are_told_and_not_cast_to(layer):
     with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):
         layer.new()(layer.x().astype(jnp.int32))

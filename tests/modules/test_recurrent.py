@@ -31,11 +31,11 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
     module, function, options = KINDS[kind]
     layer = module(2, 4, layers=2, bidirectional=both_ways, rngs=nnx.Rngs(0), **options)
     params = jax.tree.map(lambda c: c.arrays(jnp.float32), layer.cells, is_leaf=lambda c: isinstance(c, nnx.Module))
-    resets = jnp.zeros((3, 6), bool).at[:, 2].set(True)
+    resets, mask = jnp.zeros((3, 6), bool).at[:, 2].set(True), np.arange(18).reshape(3, 6) % 5 > 0
     state = jax.tree.map(lambda a: a + 0.5, layer.zero_state((3,)))
-    got = nnx.jit(lambda m, x, s: m(x, state=s, lengths=LENGTHS, resets=resets, return_state=True))(layer, X, state)
-    stack = jax.jit(lambda p, x, s: R.stack(function, p, x, s, lengths=LENGTHS, resets=resets, **options))
-    _same(got, stack(params, X, state))
+    run = {"lengths": LENGTHS, "resets": resets, "mask": mask}
+    got = nnx.jit(lambda m, x, s: m(x, state=s, return_state=True, **run))(layer, X, state)
+    _same(got, jax.jit(lambda p, x, s: R.stack(function, p, x, s, **run, **options))(params, X, state))
     assert got[0].shape == (3, 6, layer.out_features)
 
 
@@ -44,35 +44,12 @@ def test_flax_prints_a_table_of_it():
     assert "[3,6,4]" in nnx.tabulate(LSTM(2, 4, rngs=nnx.Rngs(0)), X)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_mask_reaches_the_function(kind):
-    module, function, options = KINDS[kind]
-    layer = module(2, 4, rngs=nnx.Rngs(0), **options)
-    mask = np.array([[1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 1, 1], [0] * 6], bool)
-    y, final = jax.device_get(function(layer.cells[0].arrays(jnp.float32), X, mask=mask, **options))
-    _same(layer(X, mask=mask, return_state=True), (y, (final,)))
-    assert not y[~mask].any()
-
-
 def test_reverse_reaches_the_function():
     layer = GRU(2, 4, rngs=nnx.Rngs(0))
     params = layer.cells[0].arrays(jnp.float32)
     _same(layer(X, lengths=LENGTHS, reverse=True), R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
     with pytest.raises(ValueError, match="reverse"):
         GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_loop_of_steps_equals_the_whole_call(kind):
-    module, _, options = KINDS[kind]
-    layer = module(2, 4, layers=2, rngs=nnx.Rngs(0), **options)
-    y, final = jax.device_get(nnx.jit(lambda m, x: m(x, algorithm="scan", return_state=True))(layer, X))
-    state = layer.zero_state((3,))
-    step = nnx.jit(lambda m, s, x: m.step(s, x))
-    for t in range(6):
-        state = step(layer, state, X[:, t])
-        _close(state[-1].h, y[:, t])
-    _close(state, final)
 
 
 @pytest.mark.parametrize(("cell", "step"), [(RNNCell, R.rnn_step), (GRUCell, R.gru_step), (LSTMCell, R.lstm_step)])
@@ -154,19 +131,6 @@ def test_sharding_metadata_comes_with_the_initialiser():
         y = nnx.jit(lambda m, x: m(x))(layer, X)
     want, _ = R.lstm(jax.tree.map(np.asarray, layer.cells[0].arrays(jnp.float32)), X)
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
-
-
-def test_modules_split_merge_and_train_under_plain_jax():
-    layer = LSTM(2, 4, layers=2, rngs=nnx.Rngs(0))
-    graph, params = nnx.split(layer)
-
-    @jax.jit
-    def loss(params):
-        y = nnx.merge(graph, params)(X, lengths=LENGTHS)
-        return jnp.sum(y**2)
-
-    grads = jax.jit(jax.grad(loss))(params)
-    assert all(np.isfinite(g).all() and g.any() for g in jax.tree.leaves(grads))
 
 
 def test_several_models_by_vmap_equal_one_after_the_other():

@@ -29,11 +29,12 @@ class Right(NamedTuple):
 
 
 class Bug(NamedTuple):
-    """A layer that one check must refuse, and the right layer that it should have been."""
+    """A layer that one check must refuse, with a message that a pattern finds, and the layer that it should be."""
 
     name: str
     check: str
     right: Right
+    says: str
     function: Callable[..., Any]
     options: dict[str, Any]
 
@@ -41,11 +42,11 @@ class Bug(NamedTuple):
 BUGS: list[Bug] = []
 
 
-def planted(name: str, check: str, right: Right, **options: Any) -> Callable[[Any], Any]:
+def planted(name: str, check: str, right: Right, says: str = ".", **options: Any) -> Callable[[Any], Any]:
     """Lists the decorated function as a bug; `options` replace those of the right layer."""
 
     def add(function: Any) -> Any:
-        BUGS.append(Bug(name, check, right, function, options))
+        BUGS.append(Bug(name, check, right, says, function, options))
         return function
 
     return add
@@ -190,8 +191,10 @@ planted("the kernel is transposed", "values-bfloat16", CONV)(lambda x, k, b: lay
 planted("the bias is dropped", "values-float32", CONV)(lambda x, k, b: layers.conv(x, k, 0 * b))
 planted("the bias is that of other channels", "values-float16", CONV)(lambda x, k, b: layers.conv(x, k, b[::-1]))
 planted("padding is off by one", "values-float32", CONV)(lambda x, k, b: layers.conv(x, k, b, ((0, 2), (1, 1))))
-planted("there is no padding", "values-float32", CONV)(lambda x, k, b: layers.conv(x, k, b, "VALID"))
-planted("one element is off", "values-bfloat16", CONV)(lambda x, k, b: layers.conv(x, k, b).at[0, 0, 0].add(0.5))
+planted("there is no padding", "values-float32", CONV, "shape is")(lambda x, k, b: layers.conv(x, k, b, "VALID"))
+planted("one element is off", "values-bfloat16", CONV, r"worst at \[0, 0, 0\]")(
+    lambda x, k, b: layers.conv(x, k, b).at[0, 0, 0].add(0.5)
+)
 planted("the mean divides by n - 1", "values-float32", NORM)(lambda x, g: normalized(x, g) * (5 / 6) ** 0.5)
 planted("epsilon is 1e-3 instead of 1e-5", "values-float32", NORM)(
     lambda x, g: g * (x - x.mean(-1)) / jnp.sqrt(x.var(-1) + 1e-3)
@@ -225,14 +228,18 @@ def _(x):
 
 # Wrong dtypes.
 
-planted("float32 comes out of bfloat16", "dtype-bfloat16", CONV)(
+planted("float32 comes out of bfloat16", "dtype-bfloat16", CONV, "dtype: bfloat16")(
     lambda x, k, b: layers.conv(x, k, b).astype(jnp.float32)
 )
-planted("a float32 constant", "dtype-float16", CONV)(lambda x, k, b: layers.conv(x, k, b) * np.float32(0.5))
-planted("float32 half way", "dtype-bfloat16", CONV)(
+planted("a float32 constant", "dtype-float16", CONV, "dtype: float16")(
+    lambda x, k, b: layers.conv(x, k, b) * np.float32(0.5)
+)
+planted("float32 half way", "dtype-bfloat16", CONV, "dtype: bfloat16")(
     lambda x, k, b: (layers.conv(x, k, b) * jnp.ones(3)).astype(x.dtype)
 )
-planted("float64 where x64 is enabled", "dtype-float32", HIDDEN)(lambda w, x: jnp.zeros(3))
+planted("float64 where x64 is enabled", "dtype-float32", HIDDEN, "dtype: float32 with x64 comes out as float64")(
+    lambda w, x: jnp.zeros(3)
+)
 
 
 # What jit, vmap, batch and remat change.
@@ -242,21 +249,23 @@ KEPT: list[Any] = []
 RANDOM = np.random.default_rng(0)
 
 
-@planted("state leaks from call to call", "jit-float32", HIDDEN)
+@planted("state leaks from call to call", "jit-float32", HIDDEN, "jit: state leaks")
 def _(w, x):
     CALLS.append(None)
     return hidden(w, x) * len(CALLS)
 
 
-@planted("a tracer escapes", "jit-float32", HIDDEN)
+@planted("a tracer escapes", "jit-float32", HIDDEN, "a tracer escapes")
 def _(w, x):
     if isinstance(x, jax.core.Tracer):
         KEPT.append(x * 2)
     return hidden(w, x)
 
 
-planted("jit freezes a random number", "jit-float32", HIDDEN)(lambda w, x: hidden(w, x) + RANDOM.normal())
-planted("another result under jit", "jit-float32", HIDDEN)(
+planted("jit freezes a random number", "jit-float32", HIDDEN, "jit: state leaks")(
+    lambda w, x: hidden(w, x) + RANDOM.normal()
+)
+planted("another result under jit", "jit-float32", HIDDEN, r"jit against no jit(.|\n)*every element is 0\.5 times")(
     lambda w, x: hidden(w, x) * (1 if isinstance(x, jax.core.Tracer) else 2)
 )
 planted("Python branches on a value", "jit-float32", HIDDEN)(lambda w, x: hidden(w, x if x[0] > 0 else -x))
@@ -270,20 +279,22 @@ def with_batching_rule(function, rule):
     return mapped
 
 
-planted("a batching rule works on the wrong axis", "vmap-float32", SOFTMAX)(
+planted("a batching rule works on the wrong axis", "vmap-float32", SOFTMAX, "vmap against a loop, values")(
     with_batching_rule(softmax, lambda size, batched, x: (jax.nn.softmax(x, axis=0), True))
 )
 planted("a batching rule takes the first example's weights for all", "vmap-float32", HIDDEN, batch_axes=(0, 0))(
     with_batching_rule(hidden, lambda size, batched, w, x: (hidden(w[0] if batched[0] else w, x), True))
 )
-planted("statistics over the batch", "batch-float32", NORM)(
+planted("statistics over the batch", "batch-float32", NORM, "one batch axis against a loop")(
     lambda x, g: jnp.broadcast_to(g, x.shape) * (x - x.mean(0, keepdims=x.ndim > 1))
 )
 planted("statistics over all axes", "batch-float32", SOFTMAX)(lambda x: jnp.exp(x) / jnp.exp(x).sum())
 planted("only one batch axis works", "batch-float32", DENSE)(
     lambda x, w, b: F.dense(x, w, b) if x.ndim < 3 else F.dense(x[0], w, b)
 )
-planted("remat draws another number", "remat-float32", HIDDEN)(lambda w, x: hidden(w, x) * RANDOM.normal())
+planted("remat draws another number", "remat-float32", HIDDEN, "remat against plain, values")(
+    lambda w, x: hidden(w, x) * RANDOM.normal()
+)
 
 
 # Wrong derivatives.
@@ -316,7 +327,9 @@ def cube(x):
 cube.defjvp(lambda primals, tangents: (cube(*primals), 3 * lax.stop_gradient(primals[0]) ** 2 * tangents[0]))
 
 planted("a derivative is twice as large", "gradients-float64", CONV)(layers.scaled_gradient(layers.conv, 2))
-planted("the bias gets no gradient", "gradients-float64", CONV)(lambda x, k, b: layers.conv(x, k, lax.stop_gradient(b)))
+planted("the bias gets no gradient", "gradients-float64", CONV, r"worst at args\[2\]\[")(
+    lambda x, k, b: layers.conv(x, k, lax.stop_gradient(b))
+)
 planted("one element gets no gradient", "gradients-float64", HIDDEN)(
     lambda w, x: hidden(w.at[2, 1].set(lax.stop_gradient(w[2, 1])), x)
 )
@@ -477,13 +490,13 @@ planted("Python is called back", "export-float32", HIDDEN)(
 
 
 def caught(bug: Bug) -> str:
-    """The first line of the message; empty if the bug is not caught."""
+    """The message; empty if the bug is not caught."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's, of numbers out of range
             check_of(bug, bug.check)()
     except Exception as error:
-        return f"{str(error).splitlines()[0]}" if str(error) else type(error).__name__
+        return str(error) or type(error).__name__
     return ""
 
 
@@ -519,7 +532,7 @@ def main() -> int:
         return bool(found)
     missed = 0
     for bug in BUGS:
-        message = caught(bug)
+        message = caught(bug).split("\n")[0]
         missed += not message
         print(f"{bug.check:24} {bug.name:62} {message[:110] or 'NOT CAUGHT'}")
     print(f"{len(BUGS) - missed} of {len(BUGS)} caught")

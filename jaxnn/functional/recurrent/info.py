@@ -1,6 +1,5 @@
 """Reports on the convergence of iterative algorithms."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -71,8 +70,7 @@ def recurrent_with_info(
     chosen = algorithms.choose(algorithm)
     if not isinstance(chosen, Newton):
         raise ValueError(f"algorithm: expected 'newton', 'quasi-newton' or a Newton, got {algorithm!r}; use recurrent.")
-    fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(Newton)}
-    (ys, report), final = recurrent(cell, params, x, state, algorithm=ReportingNewton(**fields), **options)
+    (ys, report), final = recurrent(cell, params, x, state, algorithm=ReportingNewton(**vars(chosen)), **options)
     time = 0 if options.get("time_major") else report.residual.ndim - 1
     info = NewtonInfo(
         jnp.max(report.iterations, initial=0),

@@ -90,7 +90,7 @@ def coefficients(structure: Any, push: Callable[[State], State], state: State) -
     return [jnp.stack(columns, axis=2)]
 
 
-def part(structure: Any, push: Callable[[State], State], state: State, leading: int) -> Groups:
+def part_of(structure: Any, push: Callable[[State], State], state: State, leading: int) -> Groups:
     """Computes the diagonal or the blocks of any Jacobian, by one product for each element of the state.
 
     Args:

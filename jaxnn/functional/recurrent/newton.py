@@ -11,8 +11,15 @@ import jax.numpy as jnp
 
 from jaxnn.counts import check_count
 from jaxnn.functional.recurrent.cell import Blocks, Cell, NotServedError, State
-from jaxnn.functional.recurrent.jacobian import check_state, check_structure, coefficients, filled, groups, ungrouped
-from jaxnn.functional.recurrent.jacobian import part as part_of
+from jaxnn.functional.recurrent.jacobian import (
+    check_state,
+    check_structure,
+    coefficients,
+    filled,
+    groups,
+    part_of,
+    ungrouped,
+)
 from jaxnn.functional.recurrent.scan import blocks, scan
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.functional.recurrent.trajectory import (

@@ -11,7 +11,7 @@ from jaxnn.functional.recurrent.served import check_output, check_uncut, check_u
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import recurrence
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.persistent import is_interpreted
+from jaxnn.kernels.persistent import interpreted
 from jaxnn.kernels.persistent import persistent as run_kernel
 from jaxnn.kernels.walk import fits
 from jaxnn.kernels.walk_gpu import lacking
@@ -40,7 +40,7 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
     check_output(cell)
     if (missing := lacking()) is not None:
         raise NotServedError(f"no {missing} in JAX {jax.__version__}, which its kernel needs")
-    if not is_interpreted():
+    if not interpreted.value:
         _check_device()
     if task.xs.dtype not in (jnp.bfloat16, jnp.float16):
         raise NotServedError(f"no support for {task.xs.dtype}, only for bfloat16 and float16")

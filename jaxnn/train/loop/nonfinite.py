@@ -76,8 +76,7 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
             return f"the {name} data itself holds NaN or infinity, the first {where}: clean it first."
     before = "" if check.knows else _ranges(data)
     return before + (
-        "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before "
-        "the optimiser; "
+        "try a learning rate 3 to 10 times lower, a warm-up, or optax.clip_by_global_norm(1.0) before the optimiser; "
         "jax.config.update('jax_debug_nans', True) shows the operation that made the first NaN."
     )
 

@@ -205,11 +205,14 @@ def check_sinks(sinks: Any) -> Sequence[Sink]:
 
 def shown(sinks: Sequence[Sink], record: Record, state: TrainState) -> list[Sink]:
     """Shows a record to every sink; returns those that stop the run. A sink that returns a bool raises a ValueError."""
-    told = [sink(record, state) for sink in sinks]
-    if wrong := [(sink, answer) for sink, answer in zip(sinks, told, strict=True) if isinstance(answer, bool)]:
-        sink, answer = wrong[0]
-        raise ValueError(
-            f"sinks: expected None or train.STOP from {getattr(sink, '__name__', repr(sink))}, got {answer}; return "
-            "train.STOP to end the run, and nothing otherwise."
-        )
-    return [sink for sink, answer in zip(sinks, told, strict=True) if answer is STOP]
+    stopping = []
+    for sink in sinks:
+        answer = sink(record, state)
+        if isinstance(answer, bool):
+            raise ValueError(
+                f"sinks: expected None or train.STOP from {getattr(sink, '__name__', repr(sink))}, got {answer}; "
+                "return train.STOP to end the run, and nothing otherwise."
+            )
+        if answer is STOP:
+            stopping.append(sink)
+    return stopping

@@ -142,14 +142,11 @@ class Classification(Supervised):
         if targets.dtype.kind not in "iu" or outputs.ndim != targets.ndim + 1:
             return None
         bad, expected = (targets < 0) | (targets >= outputs.shape[-1]), f"class numbers 0..{outputs.shape[-1] - 1}"
-        return (
-            bad,
-            expected,
-            (
-                "count classes from 0 and give the model one logit a class, or leave a value out with "
-                "losses.classification(ignore_label=...)"
-            ),
+        advice = (
+            "count classes from 0 and give the model one logit a class, or leave a value out with "
+            "losses.classification(ignore_label=...)"
         )
+        return bad, expected, advice
 
     def none_counts(self) -> str:
         """The error where nothing counts."""

@@ -39,7 +39,7 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     """
     _check(images)
     flip = jax.random.bernoulli(key, shape=(*images.shape[:-3], 1, 1, 1))
-    return jnp.where(jnp.broadcast_to(flip, images.shape), images[..., ::-1, :], images)
+    return jnp.where(flip, images[..., ::-1, :], images)
 
 
 def random_shift(key: jax.Array, images: jax.Array, pixels: int = 4) -> jax.Array:
@@ -122,7 +122,7 @@ def cutout(key: jax.Array, images: jax.Array, size: int, fill: float | jax.Array
     rows = _inside(jax.random.randint(row_key, batch, 0, height), height, size)
     columns = _inside(jax.random.randint(column_key, batch, 0, width), width, size)
     square = rows[..., :, None, None] & columns[..., None, :, None]
-    return jnp.where(jnp.broadcast_to(square, images.shape), jnp.asarray(fill, images.dtype), images)
+    return jnp.where(square, jnp.asarray(fill, images.dtype), images)
 
 
 def compose(*augmentations: Augmentation) -> Augmentation:
@@ -153,8 +153,7 @@ def _composed(augmentations: Sequence[Augmentation], key: jax.Array, images: jax
 def _inside(centre: jax.Array, length: int, size: int) -> jax.Array:
     """Returns which of `length` pixels lie in the `size` pixels around `centre`, `(*batch, length)`."""
     start = centre[..., None] - size // 2
-    pixel = jnp.broadcast_to(jnp.arange(length), (*centre.shape, length))
-    start = jnp.broadcast_to(start, pixel.shape)
+    pixel = jax.lax.broadcasted_iota(start.dtype, (*centre.shape, length), centre.ndim)
     return (pixel >= start) & (pixel < start + size)
 
 

@@ -145,7 +145,7 @@ class Jitted:
         function: Callable[..., Any],
         compiler_options: Options | None,
         jit_options: dict[str, Any],
-        warn_of_retraces: bool = False,
+        warn_of_retraces: bool,
     ):
         self.compiler_options = None if compiler_options is None else check_options(compiler_options)
         self._inner: Any = jax.jit(function, **jit_options)

@@ -200,23 +200,6 @@ def test_what_stands_where_steps_do_not_count_has_no_effect():
     assert not np.any(np.where(inside, 0, poisoned[1][1]))
 
 
-def test_streaming_and_chunks_give_what_the_whole_gives():
-    params, x, _ = setting("minlstm", (3,), 5)
-
-    def layer(params, x, state=None, **options):
-        return R.minlstm(params, x, state, algorithm="associative", **options)
-
-    checks = ["streaming", "chunks"]
-    testing.assert_sequence_invariant(layer, params, x, checks=checks, step=R.minlstm_step, directions=["backward"])
-
-
-def test_time_major_is_the_same_with_the_axes_moved():
-    params, x, state = setting("minlstm")
-    y, final = R.minlstm(params, x, state, lengths=LENGTHS, algorithm="associative")
-    moved = R.minlstm(params, jnp.moveaxis(x, 1, 0), state, lengths=LENGTHS, time_major=True, algorithm="associative")
-    assert_same((jnp.moveaxis(moved[0], 0, 1), moved[1]), (y, final))
-
-
 def test_vmap_over_parameters_and_sequences():
     several = [CASES["lru"].params(seed=s) for s in range(3)]
     _, x, state = setting("lru")

@@ -144,10 +144,6 @@ CALLS = {
     ),
     "states": (lambda p, x: R.stack(R.gru, p, x, [None]), "states: expected one for each of 2 layers, got 1"),
     "no key": (lambda p, x: R.stack(R.gru, p, x, dropout=0.5), "key: expected a random key for dropout=0.5, got None"),
-    "dropout": (
-        lambda p, x: R.stack(R.gru, p, x, dropout=1.0, key=jax.random.key(0)),
-        r"dropout: expected a real number in \[0, 1\)",
-    ),
     "reverse": (lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, reverse=True), "reverse"),
     "one state": (
         lambda p, x: R.bidirectional(R.gru, p[0], p[0], x, p[0].zero_state((2,), x.dtype)),

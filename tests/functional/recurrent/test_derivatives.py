@@ -97,15 +97,20 @@ def test_truncation_keeps_values_and_stops_gradients_between_chunks(name, revers
     assert_close(values, jax.jit(partial(case.layer, reverse=reverse))(params, x, state), 1e-6, 1e-6)
 
 
+WIDE = {"lstm": {"c"}, "lstm-everything": {"c"}, "mingru": {"h"}, "minlstm": {"h"}, "slstm": {"c", "n", "m"}}
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "lstm-everything"])
-def test_half_precision_stays_half_but_for_the_cell(name, dtype):
-    """Values and gradients in half precision stand in `tests/test_cases.py`."""
+@pytest.mark.parametrize("name", ["rnn", "gru", "lru", *WIDE])
+def test_half_precision_stays_half_but_for_the_sums_in_a_state(name, dtype):
+    """Values and gradients in half precision are in `tests/test_cases.py`."""
     case = CASES[name]
     params, x = case.params(dtype=dtype), random_x(2, 6, 3, dtype=dtype)
     y, state = jax.eval_shape(case.layer, params, x)
-    assert y.dtype == state.h.dtype == dtype
-    assert getattr(state, "c", y).dtype == (jnp.float32 if hasattr(state, "c") else dtype)
+    assert y.dtype == dtype
+    for field, leaf in state._asdict().items():
+        wide = jnp.complex64 if (name, field) == ("lru", "h") else jnp.float32 if field in WIDE.get(name, ()) else dtype
+        assert leaf.dtype == wide, field
     gradients = jax.eval_shape(
         jax.grad(lambda *args: jnp.sum(case.layer(*args)[0].astype(jnp.float32)), (0, 1)), params, x
     )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
-from jaxnn import testing
 
 from .common import CASES, assert_close, random_state, random_x, randomised
 
@@ -56,15 +55,6 @@ def test_sizes_of_an_lstm_with_every_option():
     params = F.init_lstm(KEY, 3, 8, heads=2, projection=4, coupled=True)
     assert params.w_h.shape == (2, 2, 12)
     assert (params.hidden, params.output, params.gates) == (8, 4, 3)
-
-
-@pytest.mark.parametrize("name", ["gru-heads", "lstm-heads-everything"])
-def test_time_is_treated_as_in_every_layer(name):
-    case = CASES[name]
-    checks = ["padding", "streaming", "gradients"]
-    testing.assert_sequence_invariant(
-        case.layer, case.params(), random_x(3, 4, 3), step=case.step, checks=checks, directions=["forward"]
-    )
 
 
 def test_products_of_half_precision_accumulate_in_float32():

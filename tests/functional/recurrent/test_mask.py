@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import testing
-
 from .common import CASES, KINDS, assert_close, assert_same, float64, random_state, random_x
 
 pytestmark = pytest.mark.parametrize("name", KINDS)
@@ -42,23 +40,13 @@ def deleted(case, params, x, state, counts, resets, reverse):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("resets", [np.zeros_like(RESETS), RESETS])
-def test_steps_that_do_not_count_are_as_if_deleted(name, reverse, resets):
+def test_steps_that_do_not_count_are_as_if_deleted(name, reverse):
     case, params, x, state = _setting(name)
     poisoned = jnp.where(MASK[..., None], x, jnp.nan)
-    y, final = case.layer(params, poisoned, state, mask=MASK, resets=resets, reverse=reverse)
-    want_y, want = deleted(case, params, x, state, MASK, resets, reverse)
+    y, final = case.layer(params, poisoned, state, mask=MASK, resets=RESETS, reverse=reverse)
+    want_y, want = deleted(case, params, x, state, MASK, RESETS, reverse)
     assert_close(y, want_y)
     assert_close(tuple(final), want)
-
-
-def test_lengths_are_a_special_case(name):
-    case, params, x, state = _setting(name)
-    lengths = jnp.array([6, 0, 4])
-    within = np.arange(TIME) < np.asarray(lengths)[:, None]
-    for reverse in (False, True):
-        expected = case.layer(params, x, state, lengths=lengths, reverse=reverse)
-        assert_same(case.layer(params, x, state, mask=within, reverse=reverse), expected)
 
 
 def test_with_lengths_the_steps_count_where_both_say_so(name):
@@ -100,18 +88,6 @@ def test_truncation_cuts_between_steps_whether_they_count_or_not(name):
     cut = gradient(x[0], 3)
     assert not cut[:4].any()
     assert cut[4:].any(axis=-1).all()
-
-
-def test_masks_are_traced(name):
-    case, params, x, state = _setting(name)
-
-    @jax.jit
-    def masked(mask):
-        return case.layer(params, x, state, mask=mask)
-
-    with testing.assert_traces(1, "masked"):
-        for mask in (MASK, ~MASK):
-            assert_close(masked(mask), case.layer(params, x, state, mask=mask), 1e-6, 1e-6)
 
 
 def test_half_precision_carries_the_state_as_it_is(name):

@@ -71,7 +71,7 @@ def assert_right(name, dtype, hidden, batch=(3,), time=3, **options):
     ],
 )
 def test_run_in_python_it_agrees_with_the_formulas_and_has_no_races(name, dtype, hidden, options):
-    with kernels.interpreted():
+    with kernels.interpreted(True):
         assert_right(name, dtype, hidden, **options)
 
 
@@ -157,7 +157,7 @@ REFUSED = {
 def test_what_it_does_not_serve_is_named(name, monkeypatch):
     call, message = REFUSED[name]
     monkeypatch.setattr(algorithm, "lacking", lambda: None)
-    with kernels.interpreted(), pytest.raises(ValueError, match=f"algorithm='persistent' has {message}"):
+    with kernels.interpreted(True), pytest.raises(ValueError, match=f"algorithm='persistent' has {message}"):
         call()
 
 
@@ -170,7 +170,7 @@ def test_other_devices_are_refused(monkeypatch):
 
 
 def test_a_jax_without_the_interface_is_refused(monkeypatch):
-    with kernels.interpreted():
+    with kernels.interpreted(True):
         if (missing := walk_gpu.lacking()) is None:
             monkeypatch.setattr(walk_gpu, "NEEDED", {"kernel": ("a_parameter_of_later",)})
             walk_gpu.lacking.cache_clear()
@@ -184,5 +184,5 @@ def test_a_jax_without_the_interface_is_refused(monkeypatch):
 @here
 def test_forward_mode_is_refused():
     params, x, state = setting("lstm", (3,), 4, 5, jnp.bfloat16)
-    with kernels.interpreted(), pytest.raises(TypeError, match="forward-mode"):
+    with kernels.interpreted(True), pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda x: R.lstm(params, x, state, algorithm="persistent")[0], (x,), (x,))

@@ -105,14 +105,6 @@ def test_a_sequence_of_no_steps_returns_it():
     assert not y[0].any()
 
 
-def test_a_loop_of_steps_begins_with_it():
-    y, _ = F.recurrent(CELL, PARAMS, X)
-    state = CELL.zero_state(PARAMS, (3,), jnp.float32)
-    for t in range(TIME):
-        state = F.recurrent_step(CELL, PARAMS, state, X[:, t])
-        np.testing.assert_allclose(state, y[:, t], rtol=1e-6)
-
-
 def test_both_directions_and_a_stack_begin_with_their_own():
     backward = PARAMS._replace(start=jnp.array([-1.0, 7.0]))
     nothing = jnp.zeros((1, 2))

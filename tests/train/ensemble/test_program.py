@@ -118,22 +118,14 @@ def test_a_hyperparameter_that_was_an_integer_takes_fractions():
 
 
 def test_one_trace_and_one_compile_whatever_the_hyperparameters():
-    loss_fn, compiled = Counted(), []
-
-    def listen(event, duration, **kwargs):
-        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
-            compiled.append(str(kwargs.get("fun_name")))
-
+    loss_fn = Counted()
     ensemble = train.ensemble.make(train.make_epoch(train.make_step(loss_fn), batch_size=8))
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with testing.record_compilations() as compiled:
         for rates in (RATES, RATES[::-1]):
             states = train.ensemble.create(MLP, ADAM, {"learning_rate": rates, "seed": SEEDS})
             ensemble.prepare(states, POINTS)
             for _ in range(2):
                 states, _ = ensemble(states, POINTS)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     assert loss_fn.training == 1
     assert sum("_run" in name for name in compiled) == 1, compiled
 

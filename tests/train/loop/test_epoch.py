@@ -3,13 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnn import train
 from jaxnn.train.step import augment, batching
-from tests.train.toys import MLP, ConvNet, Counted, blobs, copy, equal, pictures
+from tests.train.toys import MLP, ConvNet, blobs, copy, equal, pictures
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -112,39 +111,6 @@ def test_the_data_set_is_not_copied_and_stays_uint8():
     epoch = train.make_epoch(train.make_step(train.losses.classification(), preprocess=preprocess), batch_size=8)
     memory = epoch.lower(state, data).compile().memory_analysis()
     assert memory.temp_size_in_bytes < data.images.nbytes
-
-
-def test_one_trace_for_all_steps_and_epochs_and_a_short_last_batch():
-    loss_fn = Counted()
-    state = train.create_state(ConvNet(), optax.adam(1e-3), jax.random.key(0))
-    step = train.make_step(loss_fn, preprocess=train.image_preprocess())
-    epoch, data = train.make_epoch(step, batch_size=8), pictures(21)
-    for _ in range(3):
-        state, _ = epoch(state, data)
-    assert loss_fn.training == 1
-    assert int(state.step) == 9
-
-
-def test_epochs_of_many_members_run_under_vmap():
-    def member(key):
-        return train.create_state(nnx.Linear(6, 3, rngs=nnx.Rngs(key)), optax.adam(1e-2), key)
-
-    keys, data = jax.random.split(jax.random.key(0), 3), jax.tree.map(jnp.asarray, blobs(20))
-    epoch = train.make_epoch(train.make_step(train.losses.classification()), batch_size=8)
-    many, metrics = jax.jit(jax.vmap(epoch, in_axes=(0, None)))(jax.vmap(member)(keys), data)
-    assert metrics["loss"].shape == (3, 3)
-    one, alone = epoch(member(keys[2]), data)
-    np.testing.assert_allclose(metrics["loss"][2], alone["loss"], rtol=1e-5)
-    np.testing.assert_allclose(many.params["kernel"][2], one.params["kernel"], rtol=1e-4, atol=1e-6)
-
-
-def test_shuffling_differs_by_seed_and_epoch_but_not_by_call():
-    def order(seed, epoch):
-        return train.loop.epoch_order(jax.random.key(seed), epoch, 50).tolist()
-
-    assert order(0, 0) == order(0, 0)
-    assert order(0, 0) != order(0, 1)
-    assert order(0, 0) != order(1, 0)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True])

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import plots, train
+from jaxnn import plots, testing, train
 from jaxnn.train.devices import distributed
-from tests.train.toys import MLP, ConvNet, Counted, blobs, equal, pictures, quadratic
+from tests.train.toys import MLP, ConvNet, Counted, blobs, equal, pictures
 
 
 def start(model=None, seed=0, rate=1e-2):
@@ -50,18 +50,8 @@ def test_one_trace_a_function_over_a_whole_fit():
 
 
 def test_one_compile_of_the_epoch_over_a_whole_fit():
-    compiled = []
-
-    def listen(event, duration, **kwargs):
-        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
-            compiled.append(kwargs.get("fun_name"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with testing.record_compilations() as names:
         quiet(start(), blobs(20), test_data=blobs(9), epochs=3, batch_size=8)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    names = [str(name) for name in compiled]
     assert sum("epoch" in name for name in names) == 1, names
     assert sum("evaluate" in name for name in names) == 1, names
 
@@ -276,15 +266,6 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert lines[1].startswith("epoch 1/2  train loss ")
     for part in ("accuracy", "test loss", "test accuracy", "examples/s", "left"):
         assert part in lines[1]
-
-
-def test_a_functional_model_trains():
-    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    w = np.array([1.0, -2.0, 0.5], np.float32)
-    state = train.create_state(jnp.zeros(3), optax.sgd(0.1), jax.random.key(0))
-    state, history = train.fit(state, (x, x @ w), quadratic, epochs=10, batch_size=8, progress=False)
-    np.testing.assert_allclose(state.model(), w, atol=1e-3)
-    assert "train_accuracy" not in history[0]
 
 
 def test_no_epochs_change_nothing():

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from jaxnn import train
-from jaxnn.files import replacing
 
 
 @dataclasses.dataclass
@@ -77,25 +76,6 @@ def test_every_line_of_metrics_is_strict_json():
 def test_opening_what_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="path: expected a run folder"):
         train.RunFolder("runs/nothing")
-
-
-def test_a_file_is_replaced_whole_or_not_at_all():
-    path = Path("file.txt")
-    path.write_text("old")
-
-    def half():
-        with replacing(path) as beside:
-            beside.write_text("ha")
-            raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError, match="disk full"):
-        half()
-    assert path.read_text() == "old"
-    with replacing(path) as beside:
-        beside.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert [p.name for p in Path().iterdir()] == ["file.txt"]
 
 
 def test_a_path_that_is_not_utf8_comes_back_from_the_configuration(monkeypatch):

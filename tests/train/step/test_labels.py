@@ -89,7 +89,7 @@ def test_inputs_of_a_stream_are_looked_at_after_the_labels():
         fit(data.Stream(points), epochs=2)
 
 
-@pytest.mark.parametrize("value", [-1, -7, 3, 100])
+@pytest.mark.parametrize("value", [-1, 3])
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_traced_labels_that_are_no_class_give_nan_and_no_wrong_gradient(smoothing, value):
     @jax.jit

@@ -48,20 +48,6 @@ def test_an_optimiser_that_keeps_the_parameters_can_be_donated():
     jax.jit(lambda s: s, donate_argnums=0)(state)
 
 
-def test_many_states_are_made_by_vmap():
-    def member(key):
-        init, run = jax.random.split(key)
-        rngs = nnx.Rngs(init)
-        return train.create_state(nnx.Linear(3, 2, rngs=rngs), optax.adam(1e-3), run)
-
-    states = jax.vmap(member)(jax.random.split(jax.random.key(0), 4))
-    assert states.params["kernel"].shape == (4, 3, 2)
-    one = jax.tree.map(lambda x: x[2], states)
-    assert one.model()(jnp.ones((5, 3))).shape == (5, 2)
-    alone = member(jax.random.split(jax.random.key(0), 4)[2])
-    assert equal(one.params, alone.params)
-
-
 @pytest.mark.parametrize("key", [0, None, np.zeros(2, np.uint32), jax.random.split(jax.random.key(0), 3)])
 def test_what_is_not_one_key_is_named(key):
     with pytest.raises(ValueError, match=r"key: expected one random key.*jax\.random\.key"):
