@@ -37,6 +37,7 @@ class Work:
         stride: Stride along each spatial axis.
         groups: Number of feature groups.
         tiles: Whether the windows tile the input: the stride is their size, without padding, dilation or groups.
+        differentiated: Whether the convolution is part of a derivative's program, for example of a training step.
         eigen: Whether Eigen computes XLA's convolutions, and not YNNPACK.
         onednn: Whether oneDNN may be called, as `JAXNN_ONEDNN=1` allows.
     """
@@ -52,6 +53,7 @@ class Work:
     stride: Sizes
     groups: int = 1
     tiles: bool = False
+    differentiated: bool = False
     eigen: bool = False
     onednn: bool = False
 
@@ -74,8 +76,12 @@ class Work:
         if many((each if self.kind == "conv_dx" else self.inputs, *self.window)):
             return False
         if self.groups == 1:
-            grey = self.inputs == 1 and math.prod(self.window) <= FEW_TAPS and self.outputs <= 16
-            return self.kind == "conv" and (grey or (self.inputs <= 4 and len(self.window) > 2))
+            if self.kind != "conv":
+                return False
+            numbers = self.inputs * math.prod(self.window)
+            grey = self.inputs == 1 and numbers <= FEW_TAPS and self.outputs <= 16
+            picture = self.differentiated and self.eigen and numbers <= FEW_NUMBERS and self.outputs <= 64
+            return grey or picture or (self.inputs <= 4 and len(self.window) > 2)
         if self.kind == "conv":
             return self.inputs <= (4 if self.eigen else 2)
         if self.kind == "conv_dw":
@@ -134,6 +140,13 @@ NEW_YNN = jax.__version_info__ >= (0, 11)
 FEW_TAPS = 25
 """Largest window for which pictures of one channel are convolved element by element."""
 
+FEW_NUMBERS = 27
+"""Numbers under a window up to which pictures of few channels are convolved so in training, by the options of `train`.
+
+Relative to Eigen, JAX 0.10.2 / 0.12: 3x3 of three channels 0.4 / 0.6, 5x5 of one 0.3 / 0.5; 3x3 of four 0.6 / 1.1, 5x5
+of three 1.1 / 2.1. YNNPACK takes 0.6 to 3 times as long as Eigen there. A step of the CIFAR-10 network takes 0.92.
+"""
+
 SMALL = 2_500_000
 """Multiplications below which a call of oneDNN costs more than it saves."""
 
@@ -174,7 +187,8 @@ TABLE = (
         lambda w: w.elementwise,
         "AVX-512: 3x3, 14x14x96 to 192, 96 groups, conv: 1.4 / 0.9, dw: 3.0 / 2.5; canonical 16.6 / 20.1 by Eigen, "
         "8.2 / 9.6 by YNNPACK, dw: 3.6 / 4.8. 5x5, 28x28x1 to 6, batch 128, conv: 0.46 / 0.67; canonical 5.2 / 8.2. "
-        "3x3, 28x28x128, 64 groups, dx: 2.6 / 3.6; taps 6.7 / 7.2",
+        "3x3, 28x28x128, 64 groups, dx: 2.6 / 3.6; taps 6.7 / 7.2. Differentiated, 3x3, 32x32x3 to 32, batch 128: 2.0 /"
+        " 3.1; canonical by Eigen 5.0 / 4.6. Alone that is slower: XLA no longer fuses it with ReLU and a pool",
     ),
     Row(
         "taps",

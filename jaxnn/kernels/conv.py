@@ -27,7 +27,7 @@ from jaxnn.kernels.settings import conv_precision, is_plain, plain
 
 def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry) -> jax.Array:
     """Cross-correlates `x (batch, *spatial, in)` with `kernel (*window, in / groups, out)`."""
-    return _bind(conv_p, x, kernel, geometry=geometry, members=False)
+    return _bind(conv_p, x, kernel, geometry=geometry, members=False, differentiated=False)
 
 
 def conv_dx(g: jax.Array, kernel: jax.Array, spatial: tuple[int, ...], geometry: ConvGeometry) -> jax.Array:
@@ -43,7 +43,9 @@ def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, *, geometry: ConvGeo
 # The programs of `jax.lax`. Transposing the convolution gives the same program as `jax.grad` of it.
 
 
-def _lax_conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool) -> jax.Array:
+def _lax_conv(
+    x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, differentiated: bool
+) -> jax.Array:
     if members:
         mapped = jax.vmap(lambda x, kernel: lax_conv(x, kernel, geometry))
         return inside_auto_axes(mapped, x, kernel, spec=jax.typeof(x).sharding.spec[:2])
@@ -132,16 +134,16 @@ def _window(aval: Any, members: bool) -> tuple[int, ...]:
     return tuple(aval.shape[members:-2])
 
 
-def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
+def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool, differentiated: bool) -> Any:
     return _bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
 
 
-def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool) -> Any:
+def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool, differentiated: bool) -> Any:
     return _bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
 
 
 def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return _bind(conv_p, ct, k, geometry=geometry, members=members)
+    return _bind(conv_p, ct, k, geometry=geometry, members=members, differentiated=False)
 
 
 def _dx_k(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
@@ -153,12 +155,21 @@ def _dw_x(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, membe
 
 
 def _dw_g(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return _bind(conv_p, x, ct, geometry=geometry, members=members)
+    return _bind(conv_p, x, ct, geometry=geometry, members=members, differentiated=False)
 
 
 ad.defbilinear(conv_p, _conv_x, _conv_k)
 ad.defbilinear(conv_dx_p, _dx_g, _dx_k)
 ad.defbilinear(conv_dw_p, _dw_x, _dw_g)
+
+_jvp_of_either = ad.primitive_jvps[conv_p]
+
+
+def _conv_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, differentiated: bool, **params: Any) -> Any:
+    return _jvp_of_either(primals, tangents, differentiated=True, **params)
+
+
+ad.primitive_jvps[conv_p] = _conv_jvp
 
 
 # Mapping. If only one operand is mapped, the mapped axis joins the batch, or channels that the other operand does not

@@ -24,13 +24,21 @@ Program = Literal["one device", "sharded", "exported"]
 """Where the program runs: on one device, sharded by XLA over several, or exported to another machine."""
 
 
-def conv(x: jax.Array, kernel: jax.Array, *, geometry: ConvGeometry, members: bool, program: Program) -> jax.Array:
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    geometry: ConvGeometry,
+    members: bool,
+    differentiated: bool,
+    program: Program,
+) -> jax.Array:
     """Maps `x (batch, *spatial, in)` and `kernel (*window, in / groups, out)` to `(batch, *out, out)`."""
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
         spatial = x.shape[1:-1]
         places = geometry.window(kernel.shape[:-2]).out(spatial)
-        how = _how("conv", x, spatial, places, kernel.shape, geometry, members, program)
+        how = _how("conv", x, spatial, places, kernel.shape, geometry, members, program, differentiated)
         return compute_conv(how, x, kernel, geometry, blocked=program != "sharded")
 
     return _members(one, x, kernel, program) if members else one(x, kernel)
@@ -107,6 +115,7 @@ def _how(
     geometry: ConvGeometry,
     members: bool,
     program: Program,
+    differentiated: bool = False,
 ) -> Formulation:
     *window, inputs, outputs = kernel
     alone = program == "one device"
@@ -122,6 +131,7 @@ def _how(
         stride=geometry.stride,
         groups=geometry.groups,
         tiles=alone and geometry.tiles(tuple(window)),
+        differentiated=alone and differentiated,
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )

@@ -146,6 +146,19 @@ def test_few_channels_are_multiplied_element_by_element(case):
 
 
 @on_cpu
+def test_pictures_of_few_channels_are_multiplied_so_in_training_with_eigen():
+    x, k = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+    layer = functools.partial(conv.conv, geometry=ConvGeometry((1, 1), ((0, 0), (0, 0)), (1, 1)))
+
+    def convolutions(function):
+        with eigen_context(True):
+            return jax.jit(function).lower(k).as_text().count("stablehlo.convolution")
+
+    assert convolutions(lambda k: layer(x, k)) == 1
+    assert convolutions(lambda k: jax.grad(lambda k: jnp.sum(layer(x, k) ** 2))(k)) == 1  # the gradient itself
+
+
+@on_cpu
 @products
 def test_what_is_large_for_one_example_is_not_laid_out_on_cpu():
     x, k = jax.ShapeDtypeStruct((1, 512, 512, 16), jnp.float32), jax.ShapeDtypeStruct((3, 3, 16, 16), jnp.float32)
