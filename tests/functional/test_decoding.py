@@ -99,6 +99,13 @@ def test_sampling_repeats_with_its_key_and_approaches_greedy_when_cold():
         assert np.array_equal(draw(0, **options).tokens, best.tokens)
 
 
+def test_a_longer_sample_begins_with_the_shorter_one_and_uses_no_key_twice():
+    step, state, _ = _model(batch=(2,))
+    with jax.debug_key_reuse(True):
+        short, long = (decoding.sample(step, state, jnp.zeros(2, int), jax.random.key(0), max_length=n) for n in (3, 5))
+    np.testing.assert_array_equal(long.tokens[:, :3], short.tokens)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 2.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_wide_beam_search_finds_what_enumeration_finds(seed, alpha):

@@ -99,7 +99,6 @@ def _generate(step, state, start, choose, key, max_length, end):  # type: ignore
     fill = 0 if end is None else end
     tokens = jnp.full((*start.shape, max_length), fill, jnp.int32)
     zeros = jnp.zeros(start.shape, jnp.int32)
-    keys = None if key is None else jax.random.split(key, max_length)
 
     def going(carry):  # type: ignore[no-untyped-def]
         t, _, _, _, _, _, done = carry
@@ -109,7 +108,7 @@ def _generate(step, state, start, choose, key, max_length, end):  # type: ignore
         t, state, token, tokens, lengths, total, done = carry
         logits, state = step(state, token)
         logits = logits.astype(jnp.float32)
-        token = choose(logits, None if keys is None else keys[t]).astype(jnp.int32)
+        token = choose(logits, None if key is None else jax.random.fold_in(key, t)).astype(jnp.int32)
         token = jnp.where(done, jnp.int32(fill), token)
         of_token = jnp.take_along_axis(jax.nn.log_softmax(logits), token[..., None], axis=-1)[..., 0]
         total = plus(total, jnp.where(done, 0.0, of_token))
