@@ -24,7 +24,7 @@ from jax.interpreters import ad
 
 from jaxnn.kernels.accumulate import accumulator, widened
 from jaxnn.kernels.blocks import map_apart
-from jaxnn.kernels.geometry import Sizes, Window, known, lax_reduce
+from jaxnn.kernels.geometry import Sizes, Window, known, lax_reduce, pad
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first
 from jaxnn.kernels.settings import is_plain
 from jaxnn.kernels.taps import col2im, im2col, many, padded
@@ -122,10 +122,44 @@ def _give_by_taps(g: jax.Array, winner: jax.Array, *, window: Window, spatial: S
     return functools.reduce(operator.add, map(widened, shares)).astype(g.dtype)
 
 
+def _give_by_phases(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
+    """As `_give_by_taps`, for strides s: inputs s m + a, of phase a, are seen from the places m - q by taps s q + a.
+
+    So a phase is a sum of arrays of the size of `g`, moved by q, and only the phases are spread over the input, not the
+    share of each tap. A gradient of 3x3 with stride 2, 56x56x64, batch 32, takes 16 instead of 45 ms with JAX 0.10.2,
+    13 instead of 16 with 0.12.
+    """
+    stride, out = window.stride, winner.shape[1:-1]
+    reach = [d * (k - 1) // s for k, s, d in zip(window.size, stride, window.dilation, strict=True)]
+    sizes = [-(-(n + low + high) // s) for n, s, (low, high) in zip(spatial, stride, window.padding, strict=True)]
+    edges = [(0, 0, 0), *((q, m - o, 0) for q, m, o in zip(reach, sizes, out, strict=True)), (0, 0, 0)]
+    zero, nobody = jnp.zeros((), g.dtype), jnp.asarray(-1, winner.dtype)
+    both = lax.optimization_barrier((lax.pad(g, zero, edges), lax.pad(winner, nobody, edges)))
+    phases: dict[Sizes, jax.Array] = {}
+    for t, tap in enumerate(window.taps()):
+        start = [q - at // s for q, at, s in zip(reach, tap, stride, strict=True)]
+        stop = [first + m for first, m in zip(start, sizes, strict=True)]
+        given, won = (lax.slice(a, (0, *start, 0), (len(a), *stop, a.shape[-1])) for a in both)
+        share = widened(jnp.where(won == t, given, zero))
+        phase = tuple(at % s for at, s in zip(tap, stride, strict=True))
+        phases[phase] = phases[phase] + share if phase in phases else share
+    spread = []
+    for phase, total in phases.items():
+        first = [a - low for a, (low, _) in zip(phase, window.padding, strict=True)]
+        last = [f + s * (m - 1) + 1 for f, s, m in zip(first, stride, sizes, strict=True)]
+        spread.append(
+            pad(total, [(f, n - end, s - 1) for f, n, end, s in zip(first, spatial, last, stride, strict=True)])
+        )
+    return functools.reduce(operator.add, spread).astype(g.dtype)
+
+
 def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -> jax.Array:
     if not window.tiles(x.shape[1:-1]):
         if many(window.size) or not blocked:
             return _give(g, x, window=window)
+        if set(window.stride) != {1}:
+            winner = lax.optimization_barrier(_winner(x, window=window))
+            return lax.optimization_barrier(_give_by_phases(g, winner, window=window, spatial=x.shape[1:-1]))
         winner = map_apart(partial(_winner, window=window), x)
         return map_apart(partial(_give_by_taps, window=window, spatial=x.shape[1:-1]), g, winner)
     # Tiles: every input element belongs to one window and is compared with its winner.
