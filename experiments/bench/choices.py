@@ -71,19 +71,19 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     places = geometry.window(tuple(window)).out(layer.x[1:-1])
     library = onednn.knows(kind, np.float32, geometry, layer.window, places) and onednn.available()
     work = Work(
-        kind,
-        "float32",
-        layer.x[0],
-        layer.x[1:-1],
-        places,
-        tuple(window),
-        inputs,
-        outputs,
-        geometry.stride,
-        layer.groups,
-        geometry.tiles(tuple(window)),
-        eigen,
-        library,
+        kind=kind,
+        dtype="float32",
+        batch=layer.x[0],
+        spatial=layer.x[1:-1],
+        places=places,
+        window=tuple(window),
+        inputs=inputs,
+        outputs=outputs,
+        stride=geometry.stride,
+        groups=layer.groups,
+        tiles=geometry.tiles(tuple(window)),
+        eigen=eigen,
+        onednn=library,
     )
     shapes = {"x": layer.x, "k": layer.window, "g": (layer.x[0], *places, outputs)}
     operands = {"conv": "xk", "conv_dx": "gk", "conv_dw": "xg"}[kind]

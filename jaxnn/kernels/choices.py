@@ -21,7 +21,7 @@ Pass = Literal["conv", "conv_dx", "conv_dw"]
 Formulation = Literal["elementwise", "taps", "onednn", "canonical"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
     """The work of one pass, on which the choice depends.
 
