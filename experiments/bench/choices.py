@@ -82,6 +82,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
         stride=geometry.stride,
         groups=layer.groups,
         tiles=geometry.tiles(tuple(window)),
+        differentiated=eigen and looped,  # as in a training step
         eigen=eigen,
         onednn=library,
     )

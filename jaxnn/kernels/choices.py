@@ -75,18 +75,16 @@ class Work:
             return True
         if many((each if self.kind == "conv_dx" else self.inputs, *self.window)):
             return False
-        if self.groups == 1:
-            if self.kind != "conv":
-                return False
-            numbers = self.inputs * math.prod(self.window)
-            grey = self.inputs == 1 and numbers <= FEW_TAPS and self.outputs <= 16
-            picture = self.differentiated and self.eigen and numbers <= FEW_NUMBERS and self.outputs <= 64
-            return grey or picture or (self.inputs <= 4 and len(self.window) > 2)
-        if self.kind == "conv":
-            return self.inputs <= (4 if self.eigen else 2)
         if self.kind == "conv_dw":
-            return self.inputs == 1
-        return set(self.stride) == {1} and each <= (8 if self.inputs == 1 else 2)
+            return self.groups > 1 and self.inputs == 1
+        if self.kind == "conv_dx":
+            return self.groups > 1 and set(self.stride) == {1} and each <= (8 if self.inputs == 1 else 2)
+        if self.groups > 1:
+            return self.inputs <= (4 if self.eigen else 2)
+        numbers = self.inputs * math.prod(self.window)
+        grey = self.inputs == 1 and numbers <= FEW_TAPS and self.outputs <= 16
+        picture = self.differentiated and self.eigen and numbers <= FEW_NUMBERS and self.outputs <= 64
+        return grey or picture or (self.inputs <= 4 and len(self.window) > 2)
 
     @property
     def by_taps(self) -> bool:
@@ -135,7 +133,10 @@ class Work:
 
 
 AVX512 = "avx512f" in processor.features()
+"""Whether the processor has the instructions for which most rows were measured."""
+
 NEW_YNN = jax.__version_info__ >= (0, 11)
+"""Whether YNNPACK computes gradients of kernels without padding fast, too."""
 
 FEW_TAPS = 25
 """Largest window for which pictures of one channel are convolved element by element."""

@@ -85,7 +85,7 @@ def compute_conv_dx(
 ) -> jax.Array:
     """Computes `conv_dx` in a formulation."""
     if how == "elementwise":
-        return elementwise_cpu.conv_dx(g, kernel, spatial, geometry, blocked)
+        return elementwise_cpu.conv_dx(g, kernel, spatial, geometry)
     if how == "taps":
         return tap_products.conv_dx(g, kernel, spatial, geometry, blocked)
     return canonical.conv_dx(_convolve(how), g, kernel, spatial, geometry)

@@ -46,10 +46,11 @@ def conv(x: jax.Array, kernel: jax.Array, geometry: ConvGeometry, blocked: bool)
     # A branch that is always taken. XLA fuses nothing with it, and runs it on all threads, unlike a loop over blocks,
     # whose writes it runs on one.
     always = lax.optimization_barrier(jnp.array(True))
-    return lax.cond(always, whole, lambda x: jnp.zeros_like(whole(x)), x)
+    shape = (len(x), *window.out(x.shape[1:-1]), outputs)
+    return lax.cond(always, whole, lambda x: varying_as(x, jnp.zeros(shape, x.dtype)), x)
 
 
-def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry, blocked: bool) -> jax.Array:
+def conv_dx(g: jax.Array, kernel: jax.Array, spatial: Sizes, geometry: ConvGeometry) -> jax.Array:
     """Maps `g (batch, *out, out)` and `kernel (*window, 1, out)` to `(batch, *spatial, in)`.
 
     With a stride, each channel is convolved alone: out = in.

@@ -22,7 +22,7 @@ def parameter(
     metadata: Mapping[str, Any] | None = None,
 ) -> nnx.Param:
     """Creates a parameter with the sharding metadata of its initialiser, the argument `name`, or of `metadata`."""
-    named = {name: hashable(value) for name, value in (metadata or {}).items()}
+    named = {label: hashable(value) for label, value in (metadata or {}).items()}
     return nnx.Param(arguments.drawn(name, initializer, rngs.params(), tuple(shape), dtype), **named)
 
 
