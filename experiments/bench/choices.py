@@ -4,8 +4,9 @@
     python -m experiments.bench.choices --only 3x3 --seconds 0.5
 
 Each pass of each layer is timed called from Python and inside a compiled loop, with XLA's default options and with
-those of `jaxnn.train`, beside plain `jax.lax`. A loop with the latter counts as a training step. A row is marked where the formulation that `jaxnn.kernels.choices` names
-takes more than 1.10 of the fastest one's time, or more than 1.05 of that of `jax.lax`.
+those of `jaxnn.train`, beside plain `jax.lax`. A loop with the latter counts as a training step. A row is marked where
+the formulation that `jaxnn.kernels.choices` names takes more than 1.10 of the fastest one's time, or more than 1.05 of
+that of `jax.lax`.
 """
 
 import dataclasses
