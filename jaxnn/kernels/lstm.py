@@ -14,9 +14,11 @@ from jaxnn.kernels.recurrence import (
     Weights,
     columns_of,
     dot,
+    dot_halved,
     dot_transposed,
     dot_units_first,
     gates,
+    halves,
     products,
     projected,
     rows,
@@ -31,6 +33,7 @@ Carry = tuple[jax.Array, jax.Array]
 class _Prepared(NamedTuple):
     weights: Weights
     w: jax.Array  # of inputs and state, one above the other: one product a step
+    halves: tuple[jax.Array, ...]  # for `dot_halved`
 
 
 class _Saved(NamedTuple):
@@ -45,7 +48,8 @@ class _Saved(NamedTuple):
 
 
 def _prepare(weights: Weights) -> _Prepared:
-    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]))
+    w = jnp.concatenate([weights.w_x, weights.w_h])
+    return _Prepared(weights, w, halves(w))
 
 
 def _project(w: _Prepared, xs: jax.Array) -> tuple[jax.Array, ...]:
@@ -56,7 +60,7 @@ def _step(w: _Prepared, carry: Carry, x: jax.Array | tuple[jax.Array, ...]) -> t
     h, c = carry
     if isinstance(x, tuple):
         return _gated(x, gates(dot(h, w.weights.w_h), 4), h, c, h)
-    pre = gates(dot(jnp.concatenate([x, h], axis=-1), w.w), 4)
+    pre = gates(dot_halved(jnp.concatenate([x, h], axis=-1), w.w, w.halves), 4)
     return _gated(pre, [rows(b, a) for a, b in zip(pre, gates(w.weights.b, 4), strict=True)], h, c, h)
 
 
@@ -98,7 +102,7 @@ def _followed(outside: Sequence[jax.Array], along: Sequence[jax.Array], s: _Save
 
 
 def _prepare_units_first(weights: Weights) -> _Prepared:
-    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]).T)
+    return _Prepared(weights, jnp.concatenate([weights.w_x, weights.w_h]).T, ())
 
 
 def _step_units_first(w: _Prepared, carry: Carry, x: jax.Array) -> tuple[Carry, _Saved]:

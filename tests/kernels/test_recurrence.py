@@ -129,15 +129,15 @@ def test_derivatives_stop_inside_plain_too():
         assert_close(got, expected, 1e-11, 1e-11)
 
 
-@pytest.fixture
-def units_first(monkeypatch):
-    monkeypatch.setattr(recurrence, "ROWS_ARE_FAST", False)
-    monkeypatch.setattr(recurrence, "UNITS_FIRST_WIDTH", 1)
-    monkeypatch.setattr(recurrence, "UNITS_FIRST_SIZE", 1)
+@pytest.fixture(params=["units first", "halves"])
+def products_of_large_layers(request, monkeypatch):
+    monkeypatch.setattr(recurrence, "ROWS_ARE_FAST", request.param == "halves")
+    for size in ("UNITS_FIRST_WIDTH", "UNITS_FIRST_SIZE", "HALVED_SIZE"):
+        monkeypatch.setattr(recurrence, size, 1)
 
 
 @pytest.mark.parametrize(("batch", "options"), [((2, 2), "plain"), ((3,), "everything, backward")])
-def test_transposed_products_have_the_derivatives_of_the_scan(batch, options, units_first):
+def test_the_products_of_large_layers_have_the_derivatives_of_the_scan(batch, options, products_of_large_layers):
     with jax.enable_x64(True):
         args = setting("lstm", batch)
 
@@ -152,7 +152,7 @@ def test_transposed_products_have_the_derivatives_of_the_scan(batch, options, un
         assert_close(*(jax.jit(program, static_argnums=0)(a) for a in ("fused", "scan")), 1e-11, 1e-11)
 
 
-def test_transposed_products_in_half_precision(units_first):
+def test_the_products_of_large_layers_in_half_precision(products_of_large_layers):
     params, x, _ = setting("lstm", dtype=jnp.bfloat16)
 
     def gradients(algorithm):
@@ -164,6 +164,15 @@ def test_transposed_products_in_half_precision(units_first):
     got, expected = gradients("fused"), gradients("scan")
     assert jax.tree.map(lambda a: a.dtype, got) == jax.tree.map(lambda a: a.dtype, expected)
     assert_close(got, expected, 0.05, 0.05)
+
+
+def test_products_are_halved_on_cpu_alone(monkeypatch):
+    monkeypatch.setattr(recurrence, "ROWS_ARE_FAST", True)
+    monkeypatch.setattr(recurrence, "HALVED_SIZE", 1)
+    params, x, state = setting("lstm", dtype=jnp.float32)
+    traced = jax.jit(lambda *args: CASES["lstm"].layer(*args, algorithm="fused")).trace(params, x, state)
+    programs = {platform: traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("cpu", "cuda")}
+    assert {platform: text.count("dot_general") for platform, text in programs.items()} == {"cpu": 2, "cuda": 1}
 
 
 def test_auto_is_fused_for_gated_layers_and_associative_for_linear_ones_on_gpus():
