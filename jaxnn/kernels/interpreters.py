@@ -14,6 +14,7 @@ from jax.extend.core import Primitive
 from jaxnn.kernels.conv import conv_dw_p, conv_dx_p, conv_p
 from jaxnn.kernels.max_pool import give_p, max_pool_p, take_p
 from jaxnn.kernels.platform import formulation
+from jaxnn.kernels.step_products import product_dw_p, product_p
 from jaxnn.kernels.sum_pool import spread_p, sum_pool_p
 
 Series = Sequence[Sequence[jax.Array]]
@@ -39,8 +40,9 @@ def _check_for_nan(*primitives: Primitive) -> None:
         error_checks[primitive] = functools.partial(nan_error_check, primitive)
 
 
-for _primitive in (conv_p, conv_dx_p, conv_dw_p):
+_BILINEAR = (conv_p, conv_dx_p, conv_dw_p, product_p, product_dw_p)
+for _primitive in _BILINEAR:
     jet.jet_rules[_primitive] = functools.partial(_as_lax, formulation(_primitive))
 for _primitive in (max_pool_p, take_p, give_p, sum_pool_p, spread_p):
     jet.jet_rules[_primitive] = functools.partial(_piecewise_linear, _primitive)
-_check_for_nan(conv_p, conv_dx_p, conv_dw_p, sum_pool_p, spread_p)
+_check_for_nan(*_BILINEAR, sum_pool_p, spread_p)

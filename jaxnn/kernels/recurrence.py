@@ -29,6 +29,7 @@ from jaxnn.kernels.geometry import known
 from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision, is_plain, settled
+from jaxnn.kernels.step_products import product
 from jaxnn.kernels.walk import Walks
 
 Weights = Any
@@ -244,14 +245,9 @@ def products(
 ) -> jax.Array:
     """`Σ a @ w + bias` over all steps, `(time, *batch, width)`, without the terms that are `None`.
 
-    The matrix products are transposed to `aᵀ @ g` for the weights, without copies of the operands. `like` gives the
-    steps, the batch and the dtype.
+    `like` gives the steps, the batch and the dtype.
     """
-    terms = [
-        dot(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), w).reshape(*a.shape[:-1], w.shape[-1])
-        for a, w in pairs
-        if a is not None and w is not None
-    ]
+    terms = [product(a, w, like.dtype) for a, w in pairs if a is not None and w is not None]
     shape = (*like.shape[:-1], width)
     if bias is not None:
         terms.append(jnp.broadcast_to(bias.astype(like.dtype), shape))
