@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxnn import testing
 from tests.cases import CASES, LONG_SUMS, RECURRENT
@@ -144,3 +146,23 @@ def test_a_second_equal_eager_call_compiles_nothing(case):
     with testing.record_compilations() as compiled:
         call()
     assert compiled == []
+
+
+@pytest.mark.parametrize("case", [*(case for case in CASES if case.suites == "all"), *RECURRENT], ids=str)
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+def test_a_batch_spread_over_devices_is_never_gathered(case):
+    """Where XLA spreads a batch over devices, the gradients of what they share are summed; nothing else moves."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    args = tuple(
+        jax.tree.map(
+            lambda leaf, axis=axis: jax.device_put(leaf, NamedSharding(mesh, P() if axis is None else P("data"))), arg
+        )
+        for arg, axis in zip(float32(case.args(batch=(8,))), case.batch_axes, strict=True)
+    )
+
+    def loss(args):
+        return sum(jnp.sum(jnp.sin(out)) for out in jax.tree.leaves(case.function(*args)))
+
+    gradient = jax.jit(jax.grad(loss, allow_int=True)).lower(args)
+    program = gradient.compile(compiler_options={"xla_backend_optimization_level": 0}).as_text()
+    assert not any(f"{operation}(" in program for operation in ("all-gather", "all-to-all", "collective-permute"))

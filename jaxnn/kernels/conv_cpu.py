@@ -135,8 +135,10 @@ def _how(
         eigen=alone and convolutions_by_eigen(),
         onednn=alone and onednn.knows(kind, array.dtype, geometry, kernel, places),
     )
-    # Only matrix products are sharded well in every case, over a batch that they sum over and over members.
-    if program == "sharded" and (members or kind == "conv_dw") and not work.elementwise and not many(work.window):
+    # Only matrix products are sharded well in every case: over a batch that they sum over, over members, and with
+    # groups, for which XLA gathers the whole batch, unless each has one channel.
+    apart = members or kind == "conv_dw" or (geometry.groups > 1 and inputs > 1)
+    if program == "sharded" and apart and not work.elementwise and not many(work.window):
         return "taps"
     how = choose(work)
     # Checked last: the first check on a machine starts a process, and small convolutions should not wait for it.
