@@ -12,9 +12,13 @@ from typing import Any, TextIO
 
 import experiments
 
+DEVICES = "jax, a device per core"
+"""The process in which each core is a device of JAX."""
+
 # Processes and what their environment needs: a Keras backend is a choice of the whole process.
 LIBRARIES: dict[str, dict[str, str]] = {
     "jax": {},
+    DEVICES: {},
     "torch": {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},  # compile times are those of a first time
     "keras-tensorflow": {"KERAS_BACKEND": "tensorflow"},
     "keras-jax": {"KERAS_BACKEND": "jax"},
@@ -139,6 +143,7 @@ def environment(library: str, threads: int) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "-1",
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        **({"JAX_NUM_CPU_DEVICES": str(threads)} if library == DEVICES else {}),
         **LIBRARIES[library],
     }
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 
 def work_of(
@@ -12,11 +14,15 @@ def work_of(
 ) -> Callable[[], object]:
     """A call of `apply(params, x)` on random `x` of `(batch, time, features)`.
 
-    With `train`, gradients with respect to parameters and `x` too.
+    With `train`, gradients with respect to parameters and `x` too. The batch is split over the devices there are.
     """
-    function, arguments = program_of(apply, params, shape, train)
+    function, (params, *batches) = program_of(apply, params, shape, train)
+    if jax.device_count() > 1:
+        mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+        params = jax.device_put(params, NamedSharding(mesh, P()))
+        batches = jax.device_put(batches, NamedSharding(mesh, P("batch")))
     compiled = jax.jit(function)
-    return lambda: jax.block_until_ready(compiled(*arguments))
+    return lambda: jax.block_until_ready(compiled(params, *batches))
 
 
 def program_of(

@@ -1,6 +1,7 @@
 """LSTM and GRU: five shapes (batch, time, features, hidden), forward and training, and an LSTM over lengths."""
 
 from experiments.bench.case import Case, Settings, Side
+from experiments.bench.workers import DEVICES
 
 SHAPES = ((32, 100, 128, 256), (1, 100, 128, 256), (64, 28, 28, 128), (8, 1000, 64, 64), (128, 50, 512, 512))
 LENGTHS = (16, 64, 256, 1024, 4096)
@@ -9,6 +10,7 @@ GATES = {"lstm": 4, "gru": 3}
 SIDES = (
     Side("jaxnn, auto", ".jaxnn_recurrent:layer", "jax", {"algorithm": "auto"}),
     Side("jaxnn, scan", ".jaxnn_recurrent:layer", "jax", {"algorithm": "scan"}),
+    Side("jaxnn, a device per core", ".jaxnn_recurrent:layer", DEVICES, {"algorithm": "auto"}),
     Side("PyTorch", ".torch_recurrent:layer", "torch"),
     Side("Flax NNX", ".flax_recurrent:layer"),
     Side("Haiku", ".haiku_recurrent:layer"),
@@ -19,7 +21,7 @@ SIDES = (
 
 
 # Every side trains an LSTM; the rest is for those that are fast there.
-FEWER = tuple(side for side in SIDES if side.name in ("jaxnn, auto", "jaxnn, scan", "PyTorch", "Flax NNX", "Haiku"))
+FEWER = tuple(side for side in SIDES if side.library in ("jaxnn", "PyTorch", "Flax NNX", "Haiku"))
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -40,4 +42,5 @@ def _case(
     shape = {"batch": batch, "time": time, "features": features, "hidden": hidden}
     flops = 2.0 * batch * time * GATES[kind] * hidden * (features + hidden) * (3 if train else 1)
     title = f"{kind.upper()} {','.join(map(str, shape.values()))}, {'train' if train else 'forward'}"
+    sides = tuple(side for side in sides if side.worker != DEVICES or batch > 1)
     return Case(title, sides, {"kind": kind, **shape, "train": train}, 1, flops, weight=1 + flops / 1e10)
