@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional import arguments
 from jaxnn.functional.pool import max_pool
+from jaxnn.kernels.accumulate import widened
 
 
 class BoxMaps(NamedTuple):
@@ -112,6 +113,7 @@ def encode_boxes(
         raise ValueError(f"boxes: expected (*batch, n, 4), got {boxes.shape}")
     if classes.shape != boxes.shape[:-1] or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"classes: expected integers {boxes.shape[:-1]}, got {classes.dtype} {classes.shape}")
+    dtype, boxes = boxes.dtype, widened(boxes)  # float16 would overflow at the square of 256 cells
     low, high = boxes[..., :2], boxes[..., 2:]
     size, centre = (high - low) / stride, (low + high) / (2 * stride)
     present = (classes >= 0) & (classes < kinds) & jnp.all(size > 0, axis=-1)
@@ -130,7 +132,8 @@ def encode_boxes(
     of_class = jax.nn.one_hot(jnp.where(present, classes, -1), kinds, dtype=boxes.dtype)
     heat = jnp.max(heat[..., None] * of_class[..., None, None, :], axis=-4, initial=0)
     cells = cell.astype(jnp.int32)
-    return BoxTargets(heat, cells[..., 1] * width + cells[..., 0], size, centre - cell, present)
+    heat, size, offset = (each.astype(dtype) for each in (heat, size, centre - cell))
+    return BoxTargets(heat, cells[..., 1] * width + cells[..., 0], size, offset, present)
 
 
 def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3) -> Detections:

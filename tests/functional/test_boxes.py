@@ -56,6 +56,13 @@ def test_a_box_that_is_a_radius_off_overlaps_by_the_least_iou():
         assert metrics.box_iou(box, box + radius)[0, 0] == pytest.approx(least, rel=1e-4)
 
 
+def test_a_box_of_many_cells_does_not_overflow_float16():
+    boxes = jnp.array([[0.0, 0.0, 200.0, 200.0]], jnp.float16)
+    got, wanted = (F.encode_boxes(b, jnp.array([0]), (256, 256, 1), stride=1) for b in (boxes, jnp.float32(boxes)))
+    assert got.heat.dtype == got.size.dtype == got.offset.dtype == jnp.float16
+    np.testing.assert_allclose(np.float32(got.heat), wanted.heat, atol=1e-3)
+
+
 def test_no_box_and_boxes_that_are_padding_give_an_empty_map():
     empty = F.encode_boxes(jnp.zeros((2, 0, 4)), jnp.zeros((2, 0), int), SHAPE, stride=STRIDE)
     assert empty.heat.shape == (2, *SHAPE)
