@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional import arguments
 from jaxnn.functional.pool import max_pool
 from jaxnn.kernels.accumulate import widened
+from jaxnn.shapes import text
 
 
 class BoxMaps(NamedTuple):
@@ -105,6 +106,9 @@ def encode_boxes(
     """
     boxes, classes = arguments.array("boxes", boxes), arguments.array("classes", classes)
     arguments.floating(boxes=boxes)
+    shape = arguments.listed(shape)
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ValueError(f"shape: expected (height, width, classes) of the heat map, got {shape!r}")
     height, width, kinds = (arguments.integer("shape", n, 1) for n in shape)
     stride = arguments.integer("stride", stride, 1)
     if not 0 < least_iou < 1:
@@ -166,6 +170,8 @@ def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3)
         >>> print(found.boxes, found.scores, found.classes)
         [[ 6.  2. 14. 10.]] [0.880797] [1]
     """
+    if not isinstance(maps, tuple | list) or len(maps) != 3:
+        raise ValueError(f"maps: expected F.BoxMaps(heat, size, offset), got {text(maps)}")
     heat, size, offset = (arguments.array(name, each) for name, each in zip(BoxMaps._fields, maps, strict=True))
     arguments.floating(heat=heat, size=size, offset=offset)
     for name, each in (("size", size), ("offset", offset)):

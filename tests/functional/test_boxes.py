@@ -144,11 +144,13 @@ MAPS = F.BoxMaps(jnp.ones((4, 4, 3)), jnp.ones((4, 4, 2)), jnp.ones((4, 4, 2)))
         (lambda: F.encode_boxes(BOXES, jnp.zeros(2), SHAPE, stride=4), "classes: expected integers .*got float32"),
         (lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=0), "stride: expected an integer of at least 1"),
         (lambda: F.encode_boxes(BOXES, CLASSES, (5, 0, 1), stride=4), "shape: expected an integer of at least 1"),
+        (lambda: F.encode_boxes(BOXES, CLASSES, (5, 7), stride=4), r"shape: expected \(height, .*got \(5, 7\)"),
         (
             lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=4, least_iou=1.0),
             "least_iou: expected a number",
         ),
         (lambda: F.decode_boxes(MAPS._replace(size=jnp.ones((4, 4, 3))), stride=4), "maps: expected heat .* and size"),
+        (lambda: F.decode_boxes(MAPS.heat, stride=4), r"maps: expected F.BoxMaps.*got float32"),
         (lambda: F.decode_boxes(MAPS, stride=4, top=49), "top: expected at most 48, the size of the heat map, got 49"),
         (lambda: F.decode_boxes(MAPS, stride=4, top=4, window=2), "window: expected an odd number, got 2"),
     ],
