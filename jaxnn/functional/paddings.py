@@ -75,7 +75,7 @@ def _advice(name: str) -> str:
     for mode, of_numpy in _MODES.items():
         if name.lower() in (mode, of_numpy):
             return (
-                f"; conv and conv_transpose take pad_mode={mode!r}, before other layers write "
+                f"; conv, conv_transpose and conv_lstm take pad_mode={mode!r}, before other layers write "
                 f"jnp.pad(x, ..., mode={of_numpy!r})."
             )
     return ""
