@@ -128,10 +128,10 @@ def slstm_step(p, state, x, forget_gate="sigmoid"):
     return sigmoid(o) * c / n, c / np.exp(m), n / np.exp(m), m
 
 
-def conv_lstm_step(p, state, x, stride=1, padding="SAME", dilation=1, activation=np.tanh, gate=sigmoid):
+def conv_lstm_step(p, state, x, pad_mode="zeros", activation=np.tanh, gate=sigmoid, **options):
     h, c = state
-    of_x = oracles.conv(x, p.w_x, p.b, stride=stride, padding=padding, dilation=dilation)
-    i, f, g, o = np.split(of_x + oracles.conv(h, p.w_h), 4, axis=-1)
+    of_x = oracles.conv(x, p.w_x, p.b, pad_mode=pad_mode, **options)
+    i, f, g, o = np.split(of_x + oracles.conv(h, p.w_h, pad_mode=pad_mode), 4, axis=-1)
     p_i, p_f, p_o = np.zeros((3, *c.shape)) if p.peephole is None else p.peephole
     new_c = gate(f + p_f * c) * c + gate(i + p_i * c) * activation(g)
     return gate(o + p_o * new_c) * activation(new_c), new_c

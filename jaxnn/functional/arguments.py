@@ -1,7 +1,6 @@
 """Reads the arguments that layers share, and reports what is wrong with them."""
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,16 +32,13 @@ def listed(value: Any) -> Any:
 def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
     """Reads one int per spatial axis, each at least `least`."""
     value = listed(value)
-    try:
-        if isinstance(value, Sequence):
-            result = tuple(operator.index(v) for v in value)
-        else:
-            result = (operator.index(value),) * spatial
-    except TypeError:
+    numbers = [whole(v) for v in value] if isinstance(value, Sequence) else [whole(value)] * spatial
+    result = tuple(number for number in numbers if number is not None)
+    if len(result) < len(numbers):
         got = (
             f"a traced value; make it static: jax.jit(..., static_argnames={name!r})." if traced(value) else repr(value)
         )
-        raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {got}") from None
+        raise ValueError(f"{name}: expected an int or one int per spatial axis, {spatial}, got {got}")
     if not spatial:
         raise ValueError(f"{name}: expected an entry for at least one spatial axis, got {value!r}")
     if len(result) != spatial:

@@ -82,9 +82,9 @@ def attention(
         counts = jnp.broadcast_to(inside[..., None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(counts, scores, jnp.finfo(wide).min), axis=-1)
         weights = jnp.where(counts, weights, 0)  # without a valid key the softmax is uniform, not zero
-    weights = weights.astype(query.dtype)
-    context = jnp.einsum("...qt,...tf->...qf", weights, values, preferred_element_type=wide)
-    return context.astype(query.dtype), weights
+    # Wide, so that the gradient of the weights, a sum over the features, does not overflow before the softmax.
+    context = jnp.einsum("...qt,...tf->...qf", weights, values.astype(wide))
+    return context.astype(query.dtype), weights.astype(query.dtype)
 
 
 def _bools(mask: jax.typing.ArrayLike, shape: tuple[int, ...]) -> jax.Array:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from jaxnn.functional import arguments
 from jaxnn.functional.pool import max_pool
+from jaxnn.kernels.accumulate import widened
+from jaxnn.shapes import text
 
 
 class BoxMaps(NamedTuple):
@@ -104,6 +106,9 @@ def encode_boxes(
     """
     boxes, classes = arguments.array("boxes", boxes), arguments.array("classes", classes)
     arguments.floating(boxes=boxes)
+    shape = arguments.listed(shape)
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ValueError(f"shape: expected (height, width, classes) of the heat map, got {shape!r}")
     height, width, kinds = (arguments.integer("shape", n, 1) for n in shape)
     stride = arguments.integer("stride", stride, 1)
     if not 0 < least_iou < 1:
@@ -112,6 +117,7 @@ def encode_boxes(
         raise ValueError(f"boxes: expected (*batch, n, 4), got {boxes.shape}")
     if classes.shape != boxes.shape[:-1] or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"classes: expected integers {boxes.shape[:-1]}, got {classes.dtype} {classes.shape}")
+    dtype, boxes = boxes.dtype, widened(boxes)  # float16 would overflow at the square of 256 cells
     low, high = boxes[..., :2], boxes[..., 2:]
     size, centre = (high - low) / stride, (low + high) / (2 * stride)
     present = (classes >= 0) & (classes < kinds) & jnp.all(size > 0, axis=-1)
@@ -130,7 +136,8 @@ def encode_boxes(
     of_class = jax.nn.one_hot(jnp.where(present, classes, -1), kinds, dtype=boxes.dtype)
     heat = jnp.max(heat[..., None] * of_class[..., None, None, :], axis=-4, initial=0)
     cells = cell.astype(jnp.int32)
-    return BoxTargets(heat, cells[..., 1] * width + cells[..., 0], size, centre - cell, present)
+    heat, size, offset = (each.astype(dtype) for each in (heat, size, centre - cell))
+    return BoxTargets(heat, cells[..., 1] * width + cells[..., 0], size, offset, present)
 
 
 def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3) -> Detections:
@@ -163,6 +170,8 @@ def decode_boxes(maps: BoxMaps, *, stride: int, top: int = 100, window: int = 3)
         >>> print(found.boxes, found.scores, found.classes)
         [[ 6.  2. 14. 10.]] [0.880797] [1]
     """
+    if not isinstance(maps, tuple | list) or len(maps) != 3:
+        raise ValueError(f"maps: expected F.BoxMaps(heat, size, offset), got {text(maps)}")
     heat, size, offset = (arguments.array(name, each) for name, each in zip(BoxMaps._fields, maps, strict=True))
     arguments.floating(heat=heat, size=size, offset=offset)
     for name, each in (("size", size), ("offset", offset)):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional import arguments
 from jaxnn.functional.conv import conv
-from jaxnn.kernels.accumulate import broadcast
+from jaxnn.kernels.accumulate import widened
 
 
 def feature_maps(pictures: jax.typing.ArrayLike, kernels: jax.typing.ArrayLike, **options: Any) -> jax.Array:
@@ -50,9 +50,11 @@ def feature_maps(pictures: jax.typing.ArrayLike, kernels: jax.typing.ArrayLike, 
     arguments.rank(
         "pictures", pictures, 3, "(*batch, height, width, channels)", "grey ones have one channel: pictures[..., None]."
     )
-    arguments.floating(pictures=pictures, kernels=kernels)
+    bias = arguments.array_or_none("bias", options.pop("bias", None))
+    arguments.floating(pictures=pictures, kernels=kernels, bias=bias)
     kernels = kernels.reshape(-1, *kernels.shape[-2:])
-    channels = pictures.shape[-1]
     each = jnp.moveaxis(kernels, 0, -1)[:, :, None, :]
-    bank = broadcast(each, (*each.shape[:2], channels, each.shape[-1]))
-    return conv(pictures, bank, **{"padding": "VALID", **options})
+    # Wide, so that a kernel's gradients of the channels are not rounded before they are added.
+    bank = jnp.broadcast_to(widened(each), (*each.shape[:2], pictures.shape[-1], each.shape[-1]))
+    wide = conv(widened(pictures), bank, None if bias is None else widened(bias), **{"padding": "VALID", **options})
+    return wide.astype(pictures.dtype)

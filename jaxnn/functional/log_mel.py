@@ -140,7 +140,7 @@ def mel_filters(rate: float, size: int, bands: int, *, low: float = 0.0, high: f
         >>> F.mel_filters(8000, 256, 20).shape
         (129, 20)
     """
-    bands = integer("bands", bands, 1)
+    bands, size = integer("bands", bands, 1), integer("size", size, 1)
     end = rate / 2 if high is None else high
     if not 0 <= low < end <= rate / 2:
         raise ValueError(

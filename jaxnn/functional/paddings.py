@@ -1,14 +1,14 @@
 """Reads paddings, an amount and a mode, and pads arrays."""
 
 import math
-import operator
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.core import max_dim
 
+from jaxnn.counts import whole
 from jaxnn.functional.arguments import listed
 from jaxnn.kernels.accumulate import widened
 from jaxnn.kernels.geometry import Padding, Sizes, known
@@ -55,18 +55,17 @@ def given_pairs(padding: PaddingLike, spatial: int) -> Padding:
     if isinstance(padding, str):
         raise ValueError(expected + _advice(padding))
     padding = listed(padding)
+    given: Any = padding if isinstance(padding, Sequence) else ((padding, padding),) * spatial
+    pairs: Any
     try:
-        if isinstance(padding, Sequence):
-            pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)  # type: ignore[str-unpack, arg-type]
-        else:
-            pairs = ((operator.index(padding),) * 2,) * spatial
+        pairs = tuple((whole(low), whole(high)) for low, high in given)
     except (TypeError, ValueError):
-        raise ValueError(expected + _pairs_advice(padding, spatial)) from None
-    if len(pairs) != spatial:
-        raise ValueError(expected)
+        pairs = ()
+    if len(pairs) != spatial or any(None in pair for pair in pairs):
+        raise ValueError(expected + _pairs_advice(padding, spatial))
     if any(v < 0 for pair in pairs for v in pair):
         raise ValueError(f"padding: expected no negative number, got {padding!r}; slice the array to crop it.")
-    return pairs
+    return tuple(pairs)
 
 
 def _advice(name: str) -> str:
@@ -76,7 +75,7 @@ def _advice(name: str) -> str:
     for mode, of_numpy in _MODES.items():
         if name.lower() in (mode, of_numpy):
             return (
-                f"; conv and conv_transpose take pad_mode={mode!r}, before other layers write "
+                f"; conv, conv_transpose and conv_lstm take pad_mode={mode!r}, before other layers write "
                 f"jnp.pad(x, ..., mode={of_numpy!r})."
             )
     return ""

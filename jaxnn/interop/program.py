@@ -138,7 +138,8 @@ def export_program(
         call: `(inputs) -> outputs`, of pytrees of arrays. Weights that it closes over become part of the program.
         example: Inputs, arrays or `jax.ShapeDtypeStruct`s in tuples, lists, dictionaries and named tuples. Programs
             know no classes, so a named tuple, here or in a result, is a dictionary of its fields in the program.
-        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`.
+        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`. For three or more layers with
+            strides write multiples, `"b, 32*h, 32*w, ..."`: JAX takes very long to compare sizes divided that often.
         step: One step, for streams.
         platforms: What the program runs on.
         about: What is needed to use the program, values that JSON can hold.

@@ -26,7 +26,7 @@ def plain() -> Iterator[None]:
     the program is lowered. Inside the `with`, convolutions and pools are those of `jax.lax`, recurrent layers are plain
     scans, and derivatives are JAX's own. So the derivative of max pooling differs at padding, infinities and NaN,
     dilated windows have none, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative, which JAX
-    cannot derive.
+    cannot derive; its second derivatives in a `jax.lax.scan` are wrong there before JAX 0.12.
 
     It applies to what this thread traces. `jax.jit` caches programs traced inside and outside separately.
 

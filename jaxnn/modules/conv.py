@@ -87,6 +87,7 @@ class Conv(nnx.Module):
         )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
+        paddings.check_mode(pad_mode, (), ())
         self.pad_mode = pad_mode
         self.dilation = arguments.sizes("dilation", dilation, len(size))
         self.groups = groups
@@ -181,6 +182,7 @@ class ConvTranspose(nnx.Module):
         )
         self.stride = arguments.sizes("stride", stride, len(size))
         self.padding = static_padding(padding, len(size))
+        paddings.check_mode(pad_mode, (), ())
         self.pad_mode = pad_mode
         self.output_padding = arguments.sizes("output_padding", output_padding, len(size), least=0)
         self.dilation = arguments.sizes("dilation", dilation, len(size))

@@ -109,6 +109,19 @@ def test_what_stands_past_a_length_reaches_neither_results_nor_derivatives(rubbi
     assert np.isfinite(weights).all()
 
 
+def test_gradients_in_float16_are_finite_where_those_in_float32_can_be_held():
+    """The weights' gradient, a sum of values of 1e4 over the features, is above the largest float16."""
+    query, keys, values = (_random(*shape, seed=s) for s, shape in enumerate([(3, 8), (5, 8), (5, 8)]))
+    values *= 1e4
+
+    def gradients(*inputs):
+        return jax.grad(lambda *a: jnp.sum(attention(*a)[0].astype(jnp.float32)), (0, 1, 2))(*inputs)
+
+    got = gradients(*(a.astype(jnp.float16) for a in (query, keys, values)))
+    for half, full in zip(got, gradients(query, keys, values), strict=True):
+        np.testing.assert_allclose(np.float32(half), full, rtol=1e-2, atol=1e-2 * np.abs(full).max())
+
+
 def test_half_precision_stays_half():
     query, keys = (_random(2, 4, 3, seed=s, dtype=jnp.bfloat16) for s in (0, 1))
     assert {a.dtype for a in attention(query, keys)} == {jnp.dtype(jnp.bfloat16)}

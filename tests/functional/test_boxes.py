@@ -56,6 +56,13 @@ def test_a_box_that_is_a_radius_off_overlaps_by_the_least_iou():
         assert metrics.box_iou(box, box + radius)[0, 0] == pytest.approx(least, rel=1e-4)
 
 
+def test_a_box_of_many_cells_does_not_overflow_float16():
+    boxes = jnp.array([[0.0, 0.0, 200.0, 200.0]], jnp.float16)
+    got, wanted = (F.encode_boxes(b, jnp.array([0]), (256, 256, 1), stride=1) for b in (boxes, jnp.float32(boxes)))
+    assert got.heat.dtype == got.size.dtype == got.offset.dtype == jnp.float16
+    np.testing.assert_allclose(np.float32(got.heat), wanted.heat, atol=1e-3)
+
+
 def test_no_box_and_boxes_that_are_padding_give_an_empty_map():
     empty = F.encode_boxes(jnp.zeros((2, 0, 4)), jnp.zeros((2, 0), int), SHAPE, stride=STRIDE)
     assert empty.heat.shape == (2, *SHAPE)
@@ -137,11 +144,13 @@ MAPS = F.BoxMaps(jnp.ones((4, 4, 3)), jnp.ones((4, 4, 2)), jnp.ones((4, 4, 2)))
         (lambda: F.encode_boxes(BOXES, jnp.zeros(2), SHAPE, stride=4), "classes: expected integers .*got float32"),
         (lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=0), "stride: expected an integer of at least 1"),
         (lambda: F.encode_boxes(BOXES, CLASSES, (5, 0, 1), stride=4), "shape: expected an integer of at least 1"),
+        (lambda: F.encode_boxes(BOXES, CLASSES, (5, 7), stride=4), r"shape: expected \(height, .*got \(5, 7\)"),
         (
             lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=4, least_iou=1.0),
             "least_iou: expected a number",
         ),
         (lambda: F.decode_boxes(MAPS._replace(size=jnp.ones((4, 4, 3))), stride=4), "maps: expected heat .* and size"),
+        (lambda: F.decode_boxes(MAPS.heat, stride=4), r"maps: expected F.BoxMaps.*got float32"),
         (lambda: F.decode_boxes(MAPS, stride=4, top=49), "top: expected at most 48, the size of the heat map, got 49"),
         (lambda: F.decode_boxes(MAPS, stride=4, top=4, window=2), "window: expected an odd number, got 2"),
     ],

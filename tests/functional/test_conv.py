@@ -225,7 +225,7 @@ ERRORS = {
     "a mode as the padding": (
         (x, k),
         {"padding": "CIRCULAR"},
-        "'CIRCULAR'; conv and conv_transpose take pad_mode='circular'",
+        "'CIRCULAR'; conv, conv_transpose and conv_lstm take pad_mode='circular'",
     ),
     "groups of none": ((x, k), {"groups": 0}, "groups: expected an integer of at least 1, got 0"),
     "groups of a float": ((x, k), {"groups": 2.0}, r"groups: expected an integer of at least 1, got 2\.0"),

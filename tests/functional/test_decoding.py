@@ -71,6 +71,14 @@ def test_without_an_end_token_all_are_of_full_length():
     assert made.lengths.tolist() == [5, 5]
 
 
+def test_the_state_may_be_a_python_number():
+    def step(state, token):
+        return jax.nn.one_hot(token + state, 5), state
+
+    made = decoding.beam_search(step, 1, jnp.array(0), beams=1, max_length=3)
+    assert made.tokens[0].tolist() == decoding.greedy(step, 1, jnp.array(0), max_length=3).tokens.tolist() == [1, 2, 3]
+
+
 def test_sampling_follows_the_models_distribution():
     step, state, log_probs = _model(1, (4000,))
     start = jnp.ones(4000, jnp.int32)

@@ -55,3 +55,12 @@ def test_gradients_in_half_precision_sum_the_channels_in_float32():
     pictures, kernel = jnp.ones((4, 4, 1000), jnp.bfloat16), jnp.ones((2, 2), jnp.bfloat16)
     gradient = jax.grad(lambda kernel: F.feature_maps(pictures, kernel).astype(jnp.float32).sum())(kernel)
     np.testing.assert_allclose(np.asarray(gradient, np.float32), 9000, rtol=1e-2)
+
+
+def test_gradients_of_channels_that_cancel_do_not_overflow_float16():
+    pictures = jnp.stack([jnp.full((40, 40), 60.0), jnp.full((40, 40), -60.0)], -1).astype(jnp.float16)
+    kernel, bias = jnp.ones((2, 2), jnp.float16), jnp.ones(1, jnp.float16)
+    maps, pull = jax.vjp(lambda *a: F.feature_maps(pictures, a[0], bias=a[1]), kernel, bias)
+    assert maps.dtype == jnp.float16
+    np.testing.assert_array_equal(maps, np.ones((39, 39, 1)))
+    np.testing.assert_array_equal(pull(jnp.ones_like(maps))[0], np.zeros((2, 2)))

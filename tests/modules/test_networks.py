@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxnn.modules import AvgPool, Conv, ConvTranspose, Dense, Flatten, MaxPool
+from jaxnn.modules import LSTM, AvgPool, Conv, ConvTranspose, Decoder, Dense, Flatten, GRUCell, MaxPool
 
 
 def network(rngs):
@@ -77,6 +77,16 @@ ERRORS = {
     "unknown padding": (lambda **o: Conv(3, 4, 3, padding="same", **o), "padding: expected one of .*got 'same'"),
     "padding of numbers": (lambda **o: Conv(3, 4, 3, padding=(1, 1), **o), r"padding: expected .*got \(1, 1\)"),
     "features of a float": (lambda **o: Dense(4.0, 2, **o), r"in_features: expected an integer .*got 4\.0"),
+    "pad mode": (lambda **o: Conv(3, 4, 3, pad_mode="mirror", **o), "pad_mode: expected one of .*got 'mirror'"),
+    "stride of a bool": (lambda **o: Conv(3, 4, 3, stride=True, **o), "stride: expected an int .*got True"),
+    "padding of a bool": (lambda **o: Conv(3, 4, 3, padding=True, **o), "padding: expected one of .*got True"),
+    "recurrent": (lambda **o: LSTM(3, 0, **o), "^hidden_features: expected an integer of at least 1, got 0"),
+    "recurrent inputs": (lambda **o: GRUCell(None, 4, **o), "^in_features: expected an integer .*got None"),
+    "memory": (
+        lambda **o: Decoder(7, 3, 4, memory_features=-1, **o),
+        "^memory_features: expected an integer of at least 1, got -1",
+    ),
+    "dropout": (lambda **o: Decoder(7, 3, 4, dropout="half", **o), r"^dropout: expected a real number in \[0, 1\)"),
     "dense": (lambda **o: Dense(4, 0, **o), "out_features: expected an integer of at least 1, got 0"),
     "pool padding": (lambda **_: MaxPool(2, padding=(1, 1)), r"padding: expected .*got \(1, 1\)"),
     "flatten": (lambda **_: Flatten(0), "axes: expected an integer of at least 1, got 0"),

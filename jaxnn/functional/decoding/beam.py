@@ -69,10 +69,10 @@ def beam_search(
     )
     batch, at = start.shape, start.ndim
     for path, leaf in jax.tree.leaves_with_path(state):
-        if leaf.shape[:at] != batch:
+        if jnp.shape(leaf)[:at] != batch:
             raise ValueError(
                 f"state{jax.tree_util.keystr(path)}: expected the batch axes of start, {batch}, first, "
-                f"got shape {leaf.shape}"
+                f"got shape {jnp.shape(leaf)}"
             )
     fill = 0 if end is None else end
     tiny, huge = jnp.finfo(jnp.float32).tiny, jnp.finfo(jnp.float32).max

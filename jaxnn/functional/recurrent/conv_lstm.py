@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnn.functional.arguments import SizesLike, functions, sizes
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.conv import conv
-from jaxnn.functional.paddings import PaddingLike, given_pairs
+from jaxnn.functional.paddings import PaddingLike, PadMode, check_mode, given_pairs
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_step
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels
@@ -25,6 +25,7 @@ def conv_lstm_step(
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
+    pad_mode: PadMode = "zeros",
     dilation: SizesLike = 1,
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
@@ -41,7 +42,7 @@ def conv_lstm_step(
 
     where :math:`*` is `conv`. If `params` holds a *peephole* :math:`p`, :math:`p_i \odot c_{t-1}` is added to
     :math:`i_t`, :math:`p_f \odot c_{t-1}` to :math:`f_t` and :math:`p_o \odot c_t` to :math:`o_t`. The convolution of
-    the state has stride 1 and padding `"SAME"`: outside of the picture the state is zero.
+    the state has stride 1 and padding `"SAME"`: outside of the picture the state is zero, or what `pad_mode` says.
 
     Args:
         params: The layer's parameters; the gates are ordered i, f, g, o.
@@ -50,6 +51,7 @@ def conv_lstm_step(
         x: `(*batch, *spatial, features)`.
         stride: Stride of the inputs' convolution, as in `conv`.
         padding: Padding of the inputs' convolution, as in `conv`.
+        pad_mode: Contents of the padding of both convolutions, as in `conv`.
         dilation: Dilation of the inputs' convolution, as in `conv`.
         activation: Activation of the candidate and the cell state, :math:`\tanh` in the formula.
         gate_activation: Activation of the gates, :math:`\sigma` in the formula.
@@ -79,6 +81,7 @@ def conv_lstm_step(
         "*batch",
         stride=stride,
         padding=padding,
+        pad_mode=pad_mode,
         dilation=dilation,
         activation=activation,
         gate_activation=gate_activation,
@@ -91,6 +94,7 @@ def conv_lstm_cell(
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
+    pad_mode: PadMode = "zeros",
     dilation: SizesLike = 1,
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
@@ -102,6 +106,7 @@ def conv_lstm_cell(
             state needs one.
         stride: As in `conv_lstm_step`.
         padding: As in `conv_lstm_step`.
+        pad_mode: As in `conv_lstm_step`.
         dilation: As in `conv_lstm_step`.
         activation: As in `conv_lstm_step`.
         gate_activation: As in `conv_lstm_step`.
@@ -129,11 +134,13 @@ def conv_lstm_cell(
     window: dict[str, Any] = {
         "stride": sizes("stride", stride, axes),
         "padding": padding if isinstance(padding, str) else given_pairs(padding, axes),
+        "pad_mode": pad_mode,
         "dilation": sizes("dilation", dilation, axes),
     }
+    check_mode(pad_mode, (), ())
     functions(activation=activation, gate_activation=gate_activation)
     project = Bound(_project, **window)
-    advance = Bound(_advance, activation=activation, gate_activation=gate_activation)
+    advance = Bound(_advance, pad_mode=pad_mode, activation=activation, gate_activation=gate_activation)
     return Cell(
         Bound(_zero_state, size=tuple(size), **window),
         Bound(two_part_step, project=project, advance=advance),
@@ -151,6 +158,7 @@ def conv_lstm(
     *,
     stride: SizesLike = 1,
     padding: PaddingLike = "SAME",
+    pad_mode: PadMode = "zeros",
     dilation: SizesLike = 1,
     activation: Activation = jnp.tanh,
     gate_activation: Activation = jax.nn.sigmoid,
@@ -168,6 +176,7 @@ def conv_lstm(
         state: The initial state, as in `conv_lstm_step`; zeros by default.
         stride: As in `conv_lstm_step`.
         padding: As in `conv_lstm_step`.
+        pad_mode: As in `conv_lstm_step`.
         dilation: As in `conv_lstm_step`.
         activation: As in `conv_lstm_step`. It must be pure. Outside of `jax.jit`, a jitted function or one defined at
             the top level of a module is compiled once; any other is traced in every call.
@@ -196,6 +205,7 @@ def conv_lstm(
         "time, *batch" if options.get("time_major") else "*batch, time",
         stride=stride,
         padding=padding,
+        pad_mode=pad_mode,
         dilation=dilation,
         activation=activation,
         gate_activation=gate_activation,
@@ -248,11 +258,12 @@ def _advance(
     state: ConvLSTMState,
     of_x: jax.Array,
     *,
+    pad_mode: PadMode,
     activation: Activation,
     gate_activation: Activation,
 ) -> ConvLSTMState:
     h, c = state
-    i, f, g, o = jnp.split(of_x + widened(conv(h, params.w_h)), 4, axis=-1)
+    i, f, g, o = jnp.split(of_x + widened(conv(h, params.w_h, pad_mode=pad_mode)), 4, axis=-1)
     if params.peephole is not None:
         p_i, p_f, p_o = params.peephole
         i, f = i + rows(p_i, c) * c, f + rows(p_f, c) * c

@@ -76,7 +76,8 @@ class Newton:
     profit: they took 29 iterations with their initial weights, and did not converge with weights as large as after
     training. So `"auto"` never chooses this method, and `lstm_cell()`, `gru_cell()` and `rnn_cell()` declare no
     structure. Under `vmap` the scan of `otherwise="scan"` always runs; use batch axes instead. With `remat`, blocks of
-    that many steps are solved one after another.
+    that many steps are solved one after another. JAX rejects a `jax.custom_vjp` in the cell, which has no forward-mode
+    derivative; write a `jax.custom_jvp`.
 
     Attributes:
         tolerance: A sequence has converged when no element of its states changes by more than this, relative to

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnn import functional as F
+from jaxnn.functional import arguments
 from jaxnn.modules.names import explained
 from jaxnn.modules.parameters import Initializer
 from jaxnn.modules.recurrent.cell import Cell
@@ -54,8 +55,7 @@ class RNNCell(Cell):
     ) -> None:
         params = F.init_rnn(
             rngs.params(),
-            in_features,
-            hidden_features,
+            *_sizes(in_features, hidden_features),
             kernel_init=kernel_init,
             recurrent_kernel_init=recurrent_kernel_init,
             bias_init=bias_init,
@@ -108,8 +108,7 @@ class GRUCell(Cell):
     ) -> None:
         params = F.init_gru(
             rngs.params(),
-            in_features,
-            hidden_features,
+            *_sizes(in_features, hidden_features),
             kernel_init=kernel_init,
             recurrent_kernel_init=recurrent_kernel_init,
             bias_init=bias_init,
@@ -173,8 +172,7 @@ class LSTMCell(Cell):
     ) -> None:
         params = F.init_lstm(
             rngs.params(),
-            in_features,
-            hidden_features,
+            *_sizes(in_features, hidden_features),
             projection=projection,
             peephole=peephole,
             coupled=coupled,
@@ -187,3 +185,9 @@ class LSTMCell(Cell):
         )
         cell = F.lstm_cell(activation=activation, gate_activation=gate_activation)
         super().__init__(cell, params, dtype=dtype)
+
+
+def _sizes(in_features: int, hidden_features: int) -> tuple[int, int]:
+    """Reads the sizes; a function `init_*` would report them by other names."""
+    in_features = arguments.integer("in_features", in_features, 1)
+    return in_features, arguments.integer("hidden_features", hidden_features, 1)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxnn.functional import decoding
 from jaxnn.functional.attention import attention
+from jaxnn.functional.recurrent import check
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.names import explained
 from jaxnn.modules.recurrent.encoder import Encoded
@@ -112,6 +113,7 @@ class Decoder(nnx.Module):
         )
         self.vocabulary = vocabulary
         features = outline(self.layers, embed_features, self.embed.dtype)[0].shape[-1]
+        memory_features = check.count("memory_features", memory_features)
         self.attend = nnx.data(None if memory_features is None else Attention(features, memory_features, **options))
         self.out = Dense(features, vocabulary, **options)
 

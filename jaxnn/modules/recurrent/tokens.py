@@ -9,6 +9,7 @@ from flax import nnx
 from jaxnn.counts import check_count
 from jaxnn.functional.arguments import array
 from jaxnn.functional.programs import concrete
+from jaxnn.functional.recurrent import check
 from jaxnn.kernels.accumulate import widened
 from jaxnn.modules.recurrent.layers import MakeCell, layers_of
 from jaxnn.modules.recurrent.stack import Recurrent
@@ -59,7 +60,7 @@ def token_layers(
     """Makes an embedding, the dropout on it, and the recurrent layers above; the arguments are those of `Encoder`."""
     options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     embed = embedding(vocabulary, embed_features, **options)
-    drop = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+    drop = nnx.Dropout(dropout, rngs=rngs if check.rate("dropout", dropout) else None)
     size: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional, "dropout": dropout}
     return embed, drop, layers_of(kind, cell, embed_features, hidden_features, **size, **options)
 

@@ -75,8 +75,10 @@ class Binary(Supervised):
 
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
         """Cross-entropies, and whether logit and label are on one side."""
-        positive = self.positive_weight * targets * jax.nn.log_sigmoid(outputs)
-        losses = -positive - (1 - targets) * jax.nn.log_sigmoid(-outputs)
+        # A label of 0 or 1 has one term: the other is 0 * infinity at an infinite logit.
+        zero = jnp.zeros_like(outputs)
+        positive = jnp.where(targets == 0, zero, self.positive_weight * targets * jax.nn.log_sigmoid(outputs))
+        losses = -positive - jnp.where(targets == 1, zero, (1 - targets) * jax.nn.log_sigmoid(-outputs))
         losses = jnp.where((targets >= 0) & (targets <= 1), losses, jnp.full_like(losses, jnp.nan))
         return losses, {"accuracy": (outputs > 0) == (targets > 0.5)}
 

@@ -60,14 +60,17 @@ def heatmap(
             f"heat: expected (*batch, height, width, classes) as the logits, {logits.shape}, got {heat.shape}"
         )
     heat = heat.astype(logits.dtype)
-    # Powers of probabilities as exponentials of logarithms: their gradient is finite where a probability is 0.
-    log_p, log_q = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
     centre = heat == 1
-    there = jnp.exp(alpha * log_q) * log_p
-    elsewhere = (1 - heat) ** beta * jnp.exp(alpha * log_p) * log_q
+    right = jnp.where(centre, logits, -logits)
+    # An infinite logit would give 0 * infinity; value and slope have the limits of min(right, 0).
+    infinite = jnp.isinf(right)
+    finite = jnp.where(infinite, jnp.zeros_like(right), right)
+    # Powers of probabilities as exponentials of logarithms: their gradient is finite where a probability is 0.
+    focal = jnp.exp(alpha * jax.nn.log_sigmoid(-finite)) * jax.nn.log_sigmoid(finite)
+    each = jnp.where(infinite, jnp.minimum(right, 0), focal)
     axes = (-3, -2, -1)
     count = jnp.maximum(jnp.sum(centre, axes, dtype=logits.dtype), 1)
-    return -jnp.sum(jnp.where(centre, there, elsewhere), axes) / count
+    return -jnp.sum(jnp.where(centre, each, (1 - heat) ** beta * each), axes) / count
 
 
 def detection(

@@ -23,6 +23,7 @@ SETTINGS = {
     "strided": ((5, 4), (3, 2), (3, 2), {"stride": 2}),
     "valid, strided by axis": ((5, 4), (3, 2), (3, 2), {"stride": (1, 2), "padding": "VALID"}),
     "dilated, padded in pairs": ((6,), (3,), (5,), {"dilation": 2, "padding": [(1, 2)]}),
+    "circular": ((5, 4), (3, 2), (5, 4), {"pad_mode": "circular"}),
     "causal": ((5,), (3,), (5,), {"padding": "CAUSAL"}),
 }
 
@@ -187,6 +188,7 @@ CALLS = {
     "size of one number": (lambda: F.conv_lstm_cell(4), "size: expected one int per spatial axis, got 4"),
     "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride: expected one entry per spatial axis"),
     "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding: expected one of"),
+    "pad mode": (lambda: F.conv_lstm_cell((4, 4), pad_mode="mirror"), "pad_mode: expected one of .*got 'mirror'"),
     "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
     "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected an integer of at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),

@@ -89,6 +89,15 @@ def test_certain_logits_give_finite_losses_and_gradients():
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("alpha", [0.0, 2.0])
+def test_infinite_logits_have_the_limits_of_value_and_gradient(alpha):
+    heat, logits = jnp.array([1.0, 1.0, 0.0, 0.5]), jnp.array([jnp.inf, -jnp.inf, jnp.inf, -jnp.inf])
+    loss = jax.value_and_grad(lambda z, y: train.losses.heatmap(z.reshape(1, 1, 1), y.reshape(1, 1, 1), alpha=alpha))
+    values, gradients = jax.vmap(loss)(logits, heat)
+    assert values.tolist() == [0, np.inf, np.inf, 0]
+    assert gradients.tolist() == [0, -1, 1, 0]
+
+
 def test_crowds_and_pictures_without_boxes_have_no_box_losses():
     maps, batch = example()
     model = lambda _: [jnp.float32(each) for each in maps]  # noqa: E731

@@ -92,6 +92,19 @@ def test_huge_logits_lose_nothing():
     assert gradient.tolist() == [-1, 1, 0]
 
 
+def test_infinite_logits_have_the_limits_of_value_and_gradient():
+    labels = np.array([1, 1, 0, 0, 0.5], np.float32)
+    z = jnp.array([jnp.inf, -jnp.inf, jnp.inf, -jnp.inf, jnp.inf])
+
+    def loss(z):
+        losses = losses_of(train.losses.binary(), z, labels)[0]
+        return losses.sum(), losses
+
+    gradient, losses = jax.grad(loss, has_aux=True)(z)
+    assert losses.tolist() == [0, np.inf, np.inf, 0, np.inf]
+    assert gradient.tolist() == [0, -1, 1, 0, 0.5]
+
+
 @pytest.mark.parametrize(
     ("loss_fn", "outputs", "targets", "message"),
     [
