@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxnn.counts import whole
+from jaxnn.counts import check_count, whole
 from jaxnn.functional.programs import concrete, traced
 from jaxnn.kernels.geometry import Sizes, known
 from jaxnn.keys import is_key
@@ -54,15 +54,12 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
 
 def integer(name: str, value: Any, least: int) -> int:
     """Reads an int of at least `least` that is known while tracing."""
-    expected = f"an integer of at least {least}"
     if traced(value):
         raise ValueError(
-            f"{name}: expected {expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})."
+            f"{name}: expected a whole number of at least {least}, got a traced value; make it static: "
+            f"jax.jit(..., static_argnames={name!r})."
         )
-    result = whole(value)
-    if result is None or result < least:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return result
+    return check_count(name, value, least)
 
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:

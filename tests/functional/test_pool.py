@@ -345,9 +345,9 @@ def test_integers_have_no_mean(pool):
 @pytest.mark.parametrize(
     ("x", "spatial", "message"),
     [
-        (x, 0, "spatial: expected an integer of at least 1, got 0"),
-        (x, True, "spatial: expected an integer of at least 1, got True"),
-        (x, (1, 2), r"spatial: expected an integer of at least 1, got \(1, 2\)"),
+        (x, 0, "spatial: expected a whole number of at least 1, got 0"),
+        (x, True, "spatial: expected a whole number of at least 1, got True"),
+        (x, (1, 2), r"spatial: expected a whole number of at least 1, got \(1, 2\)"),
         (x, 4, r"x: expected .*4 spatial axes, got shape \(2, 6, 7, 4\)"),
         (x[:, :0], 2, r"x: expected spatial axes of at least 1 element, got \(0, 7\)"),
     ],

@@ -27,8 +27,8 @@ def greedy(
         Tokens, lengths and log-probabilities.
 
     Raises:
-        ValueError: If `start` is not of integers, `max_length` not an integer of at least 1, or `end` not a token of
-            the vocabulary.
+        ValueError: If `start` is not of integers, `max_length` not a whole number of at least 1, or `end` not a token
+            of the vocabulary.
 
     Example:
         >>> import jax, jax.numpy as jnp

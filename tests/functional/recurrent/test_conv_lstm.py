@@ -188,7 +188,7 @@ CALLS = {
     "stride": (lambda: F.conv_lstm(P, X, stride=(1, 2, 3)), "stride: expected one entry per spatial axis"),
     "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding: expected one of"),
     "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
-    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected an integer of at least 1"),
+    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected a whole number of at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),
 }
 
