@@ -139,12 +139,12 @@ def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -
     return n.astype(jnp.int32)
 
 
-def random_key(name: str, key: Any) -> None:
-    """Raises unless a value is one random key or several, typed or raw."""
+def random_key(key: Any) -> None:
+    """Raises unless the argument `key` is one random key or several, typed or raw."""
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
     if not (raw or is_key(key)):
         got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
-        raise ValueError(f"{name}: expected a random key, got {got}; make it with jax.random.key(seed).")
+        raise ValueError(f"key: expected a random key, got {got}; make it with jax.random.key(seed).")
 
 
 def functions(**named: Any) -> None:

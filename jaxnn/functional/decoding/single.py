@@ -80,7 +80,7 @@ def sample(
         >>> F.sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
         (3, 6)
     """
-    random_key("key", key)
+    random_key(key)
 
     def shaped(logits: jax.Array) -> jax.Array:
         return filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)
