@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxnn.counts import check_count
 from jaxnn.data.picture import decode
 
 SMALLEST = 8
@@ -85,8 +86,7 @@ def load_coco(folder: str | os.PathLike[str], side: int) -> BoxedPictures:
         >>> zoo.examples.images.shape, zoo.examples.boxes.tolist(), zoo.classes
         ((1, 20, 20, 3), [[[5.0, 1.0, 15.0, 9.0]]], ('cat',))
     """
-    if side < SMALLEST:
-        raise ValueError(f"side: expected at least {SMALLEST} pixels, got {side}")
+    check_count("side", side, SMALLEST)
     folder = Path(folder)
     found = sorted(folder.glob("*.json"))
     if len(found) != 1:

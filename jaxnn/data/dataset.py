@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jaxnn.counts import whole
+from jaxnn.counts import check_count
 from jaxnn.shapes import shown
 
 
@@ -139,8 +139,7 @@ def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
 
 def check_held_out(test_fraction: float, seed: int) -> None:
     """Raises unless a fraction of each class can be held out, and the seed is 0 or above."""
-    if whole(seed) is None or seed < 0:
-        raise ValueError(f"seed: expected 0 or above, got {seed}")
+    check_count("seed", seed, 0)
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction: expected a number above 0 and below 1, got {test_fraction}; 0.2 is a fifth.")
 

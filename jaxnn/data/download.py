@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+from jaxnn.counts import check_count
 from jaxnn.data.checks import Checks
 from jaxnn.data.progress import DownloadProgress
 from jaxnn.files import locked
@@ -86,8 +87,7 @@ def download(
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"url: expected an address with http:// or https://, got {url!r}")
-    if attempts < 1:
-        raise ValueError(f"attempts: expected 1 or more, got {attempts}")
+    check_count("attempts", attempts)
     target = Path(target)
     shown = DownloadProgress(target.name, progress)
     try:

@@ -24,13 +24,9 @@ _DAMAGED = _RowError, ValueError, OSError, SyntaxError, TypeError, KeyError, Ind
 
 def read_parquet(folder: Path, part: Part, published: Published) -> Examples:
     """Reads `train-*.parquet` or `test-*.parquet`, in the order of their names."""
-    try:
+    with extras.needed(f"{folder}: pyarrow or Pillow, which reading Parquet files needs,", "parquet"):
         import pyarrow.parquet as pq
         from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{folder}: reading Parquet files needs pyarrow and Pillow; install them with: {extras.install('parquet')}"
-        ) from error
     paths = sorted(folder.glob(f"{part}-*.parquet"))
     if not paths:
         raise FileNotFoundError(f"{folder}: expected {part}-*.parquet, got none; download it too.")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxnn.counts import whole
+from jaxnn.counts import check_count, whole
 from jaxnn.functional.programs import concrete, traced
 from jaxnn.kernels.geometry import Sizes, known
 from jaxnn.keys import is_key
@@ -50,15 +50,12 @@ def sizes(name: str, value: SizesLike, spatial: int, least: int = 1) -> Sizes:
 
 def integer(name: str, value: Any, least: int) -> int:
     """Reads an int of at least `least` that is known while tracing."""
-    expected = f"an integer of at least {least}"
     if traced(value):
         raise ValueError(
-            f"{name}: expected {expected}, got a traced value; make it static: jax.jit(..., static_argnames={name!r})."
+            f"{name}: expected a whole number of at least {least}, got a traced value; make it static: "
+            f"jax.jit(..., static_argnames={name!r})."
         )
-    result = whole(value)
-    if result is None or result < least:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return result
+    return check_count(name, value, least)
 
 
 def number(name: str, value: Any, expected: str, fits: Callable[[float], bool], hint: str) -> jax.Array:
@@ -138,12 +135,12 @@ def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -
     return n.astype(jnp.int32)
 
 
-def random_key(name: str, key: Any) -> None:
-    """Raises unless a value is one random key or several, typed or raw."""
+def random_key(key: Any) -> None:
+    """Raises unless the argument `key` is one random key or several, typed or raw."""
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
     if not (raw or is_key(key)):
         got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
-        raise ValueError(f"{name}: expected a random key, got {got}; make it with jax.random.key(seed).")
+        raise ValueError(f"key: expected a random key, got {got}; make it with jax.random.key(seed).")
 
 
 def functions(**named: Any) -> None:

@@ -72,8 +72,40 @@ def conv(
     """
     x, kernel = arguments.array("x", x), arguments.array("kernel", kernel)
     bias = arguments.array_or_none("bias", bias)
-    window, geometry, pairs = _read(x, kernel, bias, stride, padding, pad_mode, dilation, groups, precision)
-    x, split = arguments.with_one_batch(x, len(window) + 1)
+    arguments.rank(
+        "kernel",
+        kernel,
+        3,
+        "(*window, in / groups, out) with at least one window axis",
+        "for one channel in and out write kernel[..., None, None]",
+    )
+    n = kernel.ndim - 2
+    groups = arguments.integer("groups", groups, 1)
+    outputs = kernel.shape[-1]
+    if x.ndim > n and (x.shape[-1] % groups or outputs % groups):
+        raise ValueError(
+            f"groups: expected a divisor of the {x.shape[-1]} input and {outputs} output channels, got {groups}"
+        )
+    arguments.channels_last(x, kernel, kernel.shape[-2] * groups)
+    arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel {kernel.shape}")
+    arguments.floating(x=x, kernel=kernel, bias=bias)
+    window, spatial = kernel.shape[:-2], x.shape[-1 - n : -1]
+    _check_window(window)
+    arguments.bias_of(bias, outputs)
+    stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
+    pairs = paddings.pairs_of(padding, spatial, window, stride, dilation)
+    paddings.check_mode(pad_mode, pairs, spatial)
+    for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
+        if known(size) and size and size + low + high < d * (k - 1) + 1:
+            raise ValueError(
+                f"kernel: expected a window that fits along spatial axis {axis}, where x has {size} elements and the "
+                f"padding {low} + {high}, got an extent of {d * (k - 1) + 1}; pad more "
+                "(padding='SAME'), or use a smaller kernel."
+            )
+
+    inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
+    geometry = ConvGeometry(stride, inside, dilation, groups, precision)
+    x, split = arguments.with_one_batch(x, n + 1)
     if pad_mode != "zeros":
         x = paddings.pad(x, pairs, pad_mode)
     y = split(kernels.conv(x, kernel, geometry))
@@ -209,52 +241,6 @@ def conv_transpose(
     y = kernels.conv_dx(x, jnp.swapaxes(kernel, -1, -2), size, geometry)
     y = split(y if pad_mode == "zeros" else paddings.fold(y, pairs, pad_mode))
     return y if bias is None else add_row(y, bias)
-
-
-def _read(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    stride: SizesLike,
-    padding: PaddingLike,
-    pad_mode: str,
-    dilation: SizesLike,
-    groups: int,
-    precision: Any,
-) -> tuple[Sizes, ConvGeometry, Padding]:
-    """Returns the window, the geometry of the convolution, and the padding pairs, which `_pad` adds if not zeros."""
-    arguments.rank(
-        "kernel",
-        kernel,
-        3,
-        "(*window, in / groups, out) with at least one window axis",
-        "for one channel in and out write kernel[..., None, None]",
-    )
-    n = kernel.ndim - 2
-    groups = arguments.integer("groups", groups, 1)
-    outputs = kernel.shape[-1]
-    if x.ndim > n and (x.shape[-1] % groups or outputs % groups):
-        raise ValueError(
-            f"groups: expected a divisor of the {x.shape[-1]} input and {outputs} output channels, got {groups}"
-        )
-    arguments.channels_last(x, kernel, kernel.shape[-2] * groups)
-    arguments.rank("x", x, n + 1, f"(*batch, *spatial, in) with the {n} spatial axes of the kernel {kernel.shape}")
-    arguments.floating(x=x, kernel=kernel, bias=bias)
-    window, spatial = kernel.shape[:-2], x.shape[-1 - n : -1]
-    _check_window(window)
-    arguments.bias_of(bias, outputs)
-    stride, dilation = arguments.sizes("stride", stride, n), arguments.sizes("dilation", dilation, n)
-    pairs = paddings.pairs_of(padding, spatial, window, stride, dilation)
-    paddings.check_mode(pad_mode, pairs, spatial)
-    inside = pairs if pad_mode == "zeros" else ((0, 0),) * n
-    for axis, (size, (low, high), k, d) in enumerate(zip(spatial, pairs, window, dilation, strict=True)):
-        if known(size) and size and size + low + high < d * (k - 1) + 1:
-            raise ValueError(
-                f"kernel: expected a window that fits along spatial axis {axis}, where x has {size} elements and the "
-                f"padding {low} + {high}, got an extent of {d * (k - 1) + 1}; pad more "
-                "(padding='SAME'), or use a smaller kernel."
-            )
-    return window, ConvGeometry(stride, inside, dilation, groups, precision), pairs
 
 
 def _check_window(window: Sizes) -> None:

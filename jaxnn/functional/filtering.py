@@ -34,8 +34,8 @@ def filter_logits(
         Logits of the same shape, float32. A traced temperature or `top_p` out of range gives NaN.
 
     Raises:
-        ValueError: If there is no token, `temperature` is not a finite number above 0, `top_k` not an integer of at
-            least 1, or `top_p` not in (0, 1].
+        ValueError: If there is no token, `temperature` is not a finite number above 0, `top_k` not a whole number of
+            at least 1, or `top_p` not in (0, 1].
 
     References:
         Holtzman et al., The curious case of neural text degeneration, 2020.

@@ -126,20 +126,12 @@ conv_dw_p = _primitive("conv_dw", _lax_conv_dw, conv_cpu.conv_dw, sharded_elsewh
 # Derivatives. The operand that is transposed away has the spatial sizes or the window.
 
 
-def _spatial(aval: Any, members: bool) -> tuple[int, ...]:
-    return tuple(aval.shape[1 + members : -1])
-
-
-def _window(aval: Any, members: bool) -> tuple[int, ...]:
-    return tuple(aval.shape[members:-2])
-
-
 def _conv_x(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool, differentiated: bool) -> Any:
-    return _bind(conv_dx_p, ct, k, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, ct, k, spatial=x.aval.shape[1 + members : -1], geometry=geometry, members=members)
 
 
 def _conv_k(ct: Any, x: Any, k: Any, *, geometry: ConvGeometry, members: bool, differentiated: bool) -> Any:
-    return _bind(conv_dw_p, x, ct, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, x, ct, window=k.aval.shape[members:-2], geometry=geometry, members=members)
 
 
 def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
@@ -147,11 +139,11 @@ def _dx_g(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, memb
 
 
 def _dx_k(ct: Any, g: Any, k: Any, *, spatial: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return _bind(conv_dw_p, ct, g, window=_window(k.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dw_p, ct, g, window=k.aval.shape[members:-2], geometry=geometry, members=members)
 
 
 def _dw_x(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:
-    return _bind(conv_dx_p, g, ct, spatial=_spatial(x.aval, members), geometry=geometry, members=members)
+    return _bind(conv_dx_p, g, ct, spatial=x.aval.shape[1 + members : -1], geometry=geometry, members=members)
 
 
 def _dw_g(ct: Any, x: Any, g: Any, *, window: Any, geometry: ConvGeometry, members: bool) -> Any:

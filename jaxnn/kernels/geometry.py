@@ -80,8 +80,8 @@ class ConvGeometry:
         return self.groups == 1 and self.window(size).tiles(size)
 
 
-def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]]) -> jax.Array:
-    """Pads the spatial axes of `x (batch, *spatial, channels)` with zeros, each by (low, high, interior) of `lax.pad`.
+def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]], value: jax.typing.ArrayLike = 0) -> jax.Array:
+    """Pads the spatial axes of `x (batch, *spatial, channels)`, each by (low, high, interior) of `lax.pad`.
 
     The start of a dilated axis is cropped afterwards: XLA's partitioner crashes if one `lax.pad` does both to a sharded
     axis.
@@ -89,7 +89,7 @@ def pad(x: jax.Array, edges: Iterable[tuple[int, int, int]]) -> jax.Array:
     edges = list(edges)
     front = [max_dim(0, -low) if interior else 0 for low, _, interior in edges]
     wide = [(low + cut, high, interior) for (low, high, interior), cut in zip(edges, front, strict=True)]
-    x = lax.pad(x, lax.full((), 0, x.dtype), ((0, 0, 0), *wide, (0, 0, 0)))
+    x = lax.pad(x, lax.full((), value, x.dtype), ((0, 0, 0), *wide, (0, 0, 0)))
     return x if all(known(cut) and not cut for cut in front) else lax.slice(x, (0, *front, 0), x.shape)
 
 

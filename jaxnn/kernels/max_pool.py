@@ -113,12 +113,12 @@ def _give(g: jax.Array, x: jax.Array, *, window: Window) -> jax.Array:
 
 
 def _give_by_taps(g: jax.Array, winner: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
-    zero, taps = jnp.zeros((), g.dtype), range(math.prod(window.size))
+    taps = range(math.prod(window.size))
     if set(window.stride) != {1}:
-        return col2im([jnp.where(winner == t, g, zero) for t in taps], window, spatial)
+        return col2im([jnp.where(winner == t, g, 0) for t in taps], window, spatial)
     back, out = window.mirrored(), winner.shape[1:-1]
     winners, given = im2col(padded(winner, back), back, out), im2col(padded(g, back), back, out)
-    shares = [jnp.where(w == t, share, zero) for w, share, t in zip(winners, given, reversed(taps), strict=True)]
+    shares = [jnp.where(w == t, share, 0) for w, share, t in zip(winners, given, reversed(taps), strict=True)]
     return functools.reduce(operator.add, map(widened, shares)).astype(g.dtype)
 
 
@@ -132,15 +132,14 @@ def _give_by_phases(g: jax.Array, winner: jax.Array, *, window: Window, spatial:
     stride, out = window.stride, winner.shape[1:-1]
     reach = [d * (k - 1) // s for k, s, d in zip(window.size, stride, window.dilation, strict=True)]
     sizes = [-(-(n + low + high) // s) for n, s, (low, high) in zip(spatial, stride, window.padding, strict=True)]
-    edges = [(0, 0, 0), *((q, m - o, 0) for q, m, o in zip(reach, sizes, out, strict=True)), (0, 0, 0)]
-    zero, nobody = jnp.zeros((), g.dtype), jnp.asarray(-1, winner.dtype)
-    both = lax.optimization_barrier((lax.pad(g, zero, edges), lax.pad(winner, nobody, edges)))
+    edges = [(q, m - o, 0) for q, m, o in zip(reach, sizes, out, strict=True)]
+    both = lax.optimization_barrier((pad(g, edges), pad(winner, edges, -1)))
     phases: dict[Sizes, jax.Array] = {}
     for t, tap in enumerate(window.taps()):
         start = [q - at // s for q, at, s in zip(reach, tap, stride, strict=True)]
         stop = [first + m for first, m in zip(start, sizes, strict=True)]
         given, won = (lax.slice(a, (0, *start, 0), (len(a), *stop, a.shape[-1])) for a in both)
-        share = widened(jnp.where(won == t, given, zero))
+        share = widened(jnp.where(won == t, given, 0))
         phase = tuple(at % s for at, s in zip(tap, stride, strict=True))
         phases[phase] = phases[phase] + share if phase in phases else share
     spread = []
@@ -166,16 +165,11 @@ def _give_on_cpu(g: jax.Array, x: jax.Array, *, window: Window, blocked: bool) -
     by_taps = math.prod(window.size) < LARGE_TILE
     # Kept apart, so that it is not computed again for each element of the tile.
     winner = lax.optimization_barrier(_winner(x, window=window) if by_taps else _winner_of_tile(x, window))
-    zero, out, n = jnp.zeros((), g.dtype), winner.shape[1:-1], len(window.size)
-    number = jnp.arange(math.prod(window.size), dtype=winner.dtype).reshape(window.size)
-    spread = tuple(v for axis in range(n) for v in (1 + 2 * axis, 2 + 2 * axis))
-    tiled = (g.shape[0], *(v for pair in zip(out, window.size, strict=True) for v in pair), g.shape[-1])
-    keep = (0, *spread[::2], 2 * n + 1)
-    won = lax.broadcast_in_dim(winner, tiled, keep) == lax.broadcast_in_dim(number, tiled, spread[1::2])
-    given = jnp.where(won, lax.broadcast_in_dim(g, tiled, keep), zero)
-    whole = given.reshape(g.shape[0], *(o * k for o, k in zip(out, window.size, strict=True)), g.shape[-1])
-    left = [(0, i - w, 0) for i, w in zip(x.shape, whole.shape, strict=True)]
-    return lax.pad(whole, zero, left)
+    inside, number = _of_tile(window, winner.dtype)
+    given = jnp.where(jnp.expand_dims(winner, inside) == number, jnp.expand_dims(g, inside), 0)
+    covered = [o * k for o, k in zip(winner.shape[1:-1], window.size, strict=True)]
+    whole = given.reshape(len(g), *covered, g.shape[-1])
+    return pad(whole, [(0, n - c, 0) for n, c in zip(x.shape[1:-1], covered, strict=True)])
 
 
 def _winner(x: jax.Array, *, window: Window) -> jax.Array:
@@ -187,23 +181,30 @@ def _winner(x: jax.Array, *, window: Window) -> jax.Array:
         winner = winner + _first(window, best.shape[1:-1]).astype(winner.dtype)
     for t, tap in enumerate(taps[1:], start=1):
         wins = (tap > best) | (tap != tap)
-        winner = jnp.where(wins, jnp.asarray(t, winner.dtype), winner)
+        winner = jnp.where(wins, t, winner)
         best = jnp.where(wins, tap, best)
     return winner
 
 
 def _winner_of_tile(x: jax.Array, window: Window) -> jax.Array:
     """As `_winner`, for large windows that tile the input: by two reductions instead of a pass for each tap."""
-    out, n, taps = window.out(x.shape[1:-1]), len(window.size), math.prod(window.size)
+    out, taps = window.out(x.shape[1:-1]), math.prod(window.size)
     whole = lax.slice(x, [0] * x.ndim, [len(x), *(o * k for o, k in zip(out, window.size, strict=True)), x.shape[-1]])
     sides = [side for pair in zip(out, window.size, strict=True) for side in pair]
-    tile, inside = whole.reshape(len(x), *sides, x.shape[-1]), tuple(range(2, 2 + 2 * n, 2))
+    tile = whole.reshape(len(x), *sides, x.shape[-1])
     dtype = next(dtype for dtype in (jnp.int8, jnp.int16, jnp.int32) if taps <= jnp.iinfo(dtype).max)
-    number = lax.broadcast_in_dim(jnp.arange(taps, dtype=dtype).reshape(window.size), tile.shape, inside)
+    inside, number = _of_tile(window, dtype)
     won = tile == tile.max(inside, keepdims=True)
     # The least rank wins: the last NaN, where there is one, otherwise the first maximum.
-    rank = jnp.where(tile != tile, -1 - number, jnp.where(won, number, jnp.asarray(taps, dtype))).min(inside)
+    rank = jnp.where(tile != tile, -1 - number, jnp.where(won, number, taps)).min(inside)
     return jnp.where(rank < 0, -1 - rank, rank)
+
+
+def _of_tile(window: Window, dtype: Any) -> tuple[tuple[int, ...], jax.Array]:
+    """The axes inside a tile, of `(batch, out, size, out, size, ..., channels)`, and the number of each tap there."""
+    inside = tuple(range(2, 2 + 2 * len(window.size), 2))
+    sides = [side for size in window.size for side in (1, size)]
+    return inside, jnp.arange(math.prod(window.size), dtype=dtype).reshape(1, *sides, 1)
 
 
 def _first(window: Window, out: Sizes) -> jax.Array:

@@ -1,13 +1,15 @@
 """The sum over each window and its transpose, which XLA:CPU would compute as another sliding window."""
 
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn.kernels.accumulate import widened
-from jaxnn.kernels.geometry import Sizes, Window, lax_reduce
+from jaxnn.kernels.geometry import Sizes, Window, lax_reduce, pad
 from jaxnn.kernels.platform import batch_leading, bind, by_platform, linear_in_first, transpose
 from jaxnn.kernels.taps import col2im, im2col, many, padded_once
 
@@ -33,10 +35,7 @@ def _spread(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
 def _pool_taps(x: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
     if many(window.size):
         return _pool(x, window=window, spatial=spatial)
-    total, *rest = im2col(padded_once(x, window), window, spatial)
-    for tap in rest:
-        total = total + tap
-    return total
+    return functools.reduce(operator.add, im2col(padded_once(x, window), window, spatial))
 
 
 def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
@@ -49,8 +48,7 @@ def _spread_taps(g: jax.Array, *, window: Window, spatial: Sizes) -> jax.Array:
         return col2im([g] * math.prod(window.size), window, spatial)
     for axis, size in enumerate(window.size, start=1):
         g = jnp.repeat(g, size, axis=axis)
-    shape = (g.shape[0], *spatial, g.shape[-1])
-    return lax.pad(g, jnp.zeros((), g.dtype), [(0, n - w, 0) for n, w in zip(shape, g.shape, strict=True)])
+    return pad(g, [(0, n - w, 0) for n, w in zip(spatial, g.shape[1:-1], strict=True)])
 
 
 sum_pool_p = by_platform("sum_pool", _pool, _pool_taps)

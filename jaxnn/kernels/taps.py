@@ -22,12 +22,11 @@ def many(size: Sizes) -> bool:
     return math.prod(size) > MOST_TAPS
 
 
-def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike | None = None) -> jax.Array:
-    """Pads `x (batch, *spatial, channels)` as the window says, with zeros or `value`."""
+def padded(x: jax.Array, window: Window, value: jax.typing.ArrayLike = 0) -> jax.Array:
+    """Pads `x (batch, *spatial, channels)` as the window says."""
     if not any(low or high for low, high in window.padding):
         return x
-    fill = jnp.zeros((), x.dtype) if value is None else value
-    return lax.pad(x, fill, ((0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)))
+    return pad(x, [(low, high, 0) for low, high in window.padding], value)
 
 
 def padded_once(x: jax.Array, window: Window) -> jax.Array:

@@ -22,19 +22,12 @@ Example:
 from jaxnn.modules.conv import Conv, ConvTranspose
 from jaxnn.modules.dense import Dense
 from jaxnn.modules.pool import AvgPool, Flatten, MaxPool
-from jaxnn.modules.recurrent import (
-    GRU,
-    LSTM,
-    RNN,
-    Cell,
-    Decoder,
-    Encoded,
-    Encoder,
-    GRUCell,
-    LSTMCell,
-    Recurrent,
-    RNNCell,
-)
+from jaxnn.modules.recurrent.cell import Cell
+from jaxnn.modules.recurrent.classic import GRUCell, LSTMCell, RNNCell
+from jaxnn.modules.recurrent.decoder import Decoder
+from jaxnn.modules.recurrent.encoder import Encoded, Encoder
+from jaxnn.modules.recurrent.layers import GRU, LSTM, RNN
+from jaxnn.modules.recurrent.stack import Recurrent
 
 __all__ = [
     "GRU",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxnn.counts import check_count
 from jaxnn.plots.classes import as_classes, as_names
 from jaxnn.plots.figure import INK, WRONG, Path, new_figure, save
 
@@ -161,9 +162,7 @@ def _grid(
     n = len(pictures)
     if titles is not None and len(titles) != n:
         raise ValueError(f"titles: expected one per picture, {n}, got {len(titles)}")
-    if columns < 1:
-        raise ValueError(f"columns: expected a positive number, got {columns}")
-    columns = min(columns, n)
+    columns = min(check_count("columns", columns), n)
     rows = math.ceil(n / columns)
     tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     cell = side * min(3.0, max(1 / 3, tallest))

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.functional.recurrent import Cell, recurrent
 from jaxnn.functional.recurrent.algorithms import ALGORITHMS
-from jaxnn.functional.recurrent.cell import NotServedError
+from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.run import recurrent
 from jaxnn.testing import sequence_checks
 from jaxnn.testing.comparison import assert_same
 from jaxnn.testing.jacobian_check import check_jacobian

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import keys
-from jaxnn.functional.recurrent import Cell
+from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.testing.cell_checks import CHECKS, Subject, check_shapes
 from jaxnn.testing.floating import as_array
 from jaxnn.testing.names import check_names

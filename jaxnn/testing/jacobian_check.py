@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.functional.recurrent import Blocks, Cell
+from jaxnn.functional.recurrent.cell import Blocks, Cell
 from jaxnn.testing.trees import at, compiled, random_like
 
 Tree = Any

@@ -98,7 +98,7 @@ def test_what_is_wrong_with_files_is_told():
     with pytest.raises(FileNotFoundError, match=r"zoo: expected a folder with one JSON file .*, got no such folder"):
         data.load_coco("zoo", 20)
     root = folder()
-    with pytest.raises(ValueError, match="side: expected at least 8 pixels, got 4"):
+    with pytest.raises(ValueError, match="side: expected a whole number of at least 8, got 4"):
         data.load_coco(root, 4)
     (root / "more.json").write_text("{}")
     with pytest.raises(ValueError, match=r"zoo: expected .* one JSON file .*, got annotations.json, more.json"):

@@ -63,7 +63,7 @@ def test_a_fraction_that_leaves_one_side_empty_is_refused(fraction):
 
 
 def test_negative_seed_is_named():
-    with pytest.raises(ValueError, match="seed: expected 0 or above, got -1"):
+    with pytest.raises(ValueError, match="seed: expected a whole number of at least 0, got -1"):
         load_digits(seed=-1)
 
 

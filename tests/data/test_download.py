@@ -226,7 +226,7 @@ def test_only_http_is_fetched(url):
 
 
 def test_attempts_must_be_positive(served):
-    with pytest.raises(ValueError, match="attempts: expected 1 or more, got 0"):
+    with pytest.raises(ValueError, match="attempts: expected a whole number of at least 1, got 0"):
         fetch(served, attempts=0)
 
 

@@ -100,5 +100,8 @@ def test_a_missing_part_is_named():
 
 def test_the_extra_is_named_where_pyarrow_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ModuleNotFoundError, match=r"mine: reading Parquet files needs pyarrow and Pillow; .*parquet"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=r"mine: pyarrow or Pillow, which reading Parquet files needs, is not installed; .*parquet",
+    ):
         load("cifar10", FOLDER)

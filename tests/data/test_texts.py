@@ -128,7 +128,7 @@ def test_a_class_of_test_that_nobody_can_learn_is_named():
     [
         ({"test_fraction": 0.0}, "test_fraction: expected a number above 0 and below 1, got 0.0"),
         ({"test_fraction": float("nan")}, "test_fraction: expected"),
-        ({"seed": -1}, "seed: expected 0 or above, got -1"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):

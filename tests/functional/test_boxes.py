@@ -142,8 +142,8 @@ MAPS = F.BoxMaps(jnp.ones((4, 4, 3)), jnp.ones((4, 4, 2)), jnp.ones((4, 4, 2)))
         (lambda: F.encode_boxes(jnp.ones(4, int), CLASSES, SHAPE, stride=4), "boxes: expected .*float"),
         (lambda: F.encode_boxes(BOXES, jnp.zeros(3, int), SHAPE, stride=4), r"classes: expected integers \(2,\)"),
         (lambda: F.encode_boxes(BOXES, jnp.zeros(2), SHAPE, stride=4), "classes: expected integers .*got float32"),
-        (lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=0), "stride: expected an integer of at least 1"),
-        (lambda: F.encode_boxes(BOXES, CLASSES, (5, 0, 1), stride=4), "shape: expected an integer of at least 1"),
+        (lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=0), "stride: expected a whole number of at least 1"),
+        (lambda: F.encode_boxes(BOXES, CLASSES, (5, 0, 1), stride=4), "shape: expected a whole number of at least 1"),
         (lambda: F.encode_boxes(BOXES, CLASSES, (5, 7), stride=4), r"shape: expected \(height, .*got \(5, 7\)"),
         (
             lambda: F.encode_boxes(BOXES, CLASSES, SHAPE, stride=4, least_iou=1.0),

@@ -143,7 +143,7 @@ ERRORS = {
         {"groups": 4},
         r"groups: .* 1 input .* are \(\*window, in, out / groups\)",
     ),
-    "groups of none": ((x, k), {"groups": -1}, "groups: expected an integer of at least 1, got -1"),
+    "groups of none": ((x, k), {"groups": -1}, "groups: expected a whole number of at least 1, got -1"),
     "bias": ((x, k, jnp.ones(6)), {"groups": 2}, r"bias: expected .*shape \(12,\), got \(6,\)"),
     "stride": ((x, k), {"stride": (2, 0)}, r"stride: expected at least 1 .*got \(2, 0\)"),
     "dilation": ((x, k), {"dilation": (2,)}, "dilation: expected one entry per spatial axis, 2, got 1"),

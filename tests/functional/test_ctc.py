@@ -107,8 +107,8 @@ def test_what_lies_behind_the_length_does_not_matter_and_half_precision_is_widen
         (lambda z: F.ctc_greedy(z.astype(int)), "logits: expected a floating dtype"),
         (lambda z: F.ctc_greedy(z, jnp.zeros(3, int)), r"lengths: expected integers of shape \(2,\)"),
         (lambda z: F.ctc_beam_search(z, jnp.zeros(2), beams=2), "lengths: expected integers"),
-        (lambda z: F.ctc_beam_search(z, beams=0), "beams: expected an integer of at least 1, got 0"),
-        (lambda z: F.ctc_beam_search(z, beams=1, max_length=0), "max_length: expected an integer of at least 1"),
+        (lambda z: F.ctc_beam_search(z, beams=0), "beams: expected a whole number of at least 1, got 0"),
+        (lambda z: F.ctc_beam_search(z, beams=1, max_length=0), "max_length: expected a whole number of at least 1"),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):

@@ -229,7 +229,7 @@ def test_counts_and_tokens_are_integers_known_while_tracing(name):
 
     np.testing.assert_array_equal(search(np.int64(2)), search(jnp.int32(2)))
     for wrong in (2.5, 2.0, True, np.bool_(True), "2", -1, np.ones(2, int)):
-        with pytest.raises(ValueError, match=f"{name}: expected an integer of at least"):
+        with pytest.raises(ValueError, match=f"{name}: expected a whole number of at least"):
             search(wrong)
     with pytest.raises(ValueError, match=f"{name}: .* got a traced value; make it static"):
         jax.jit(search)(2)
@@ -289,7 +289,7 @@ def test_a_narrow_beam_equals_a_beam_search_in_plain_python():
         ),
         (
             lambda m, s, t: filter_logits(jnp.ones(3), top_k=0),
-            "top_k: expected an integer of at least 1, got 0",
+            "top_k: expected a whole number of at least 1, got 0",
         ),
         (
             lambda m, s, t: filter_logits(jnp.ones(3), top_p=0.0),

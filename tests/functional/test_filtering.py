@@ -127,7 +127,7 @@ def test_what_is_no_number_is_named(wrong):
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, 2.0, True, np.float32(2), np.nan, "2"])
 def test_a_top_k_that_is_no_count_is_named(wrong):
-    with pytest.raises(ValueError, match="top_k: expected an integer of at least 1"):
+    with pytest.raises(ValueError, match="top_k: expected a whole number of at least 1"):
         filter_logits(jnp.ones(3), top_k=wrong)
 
 

@@ -200,14 +200,6 @@ def test_narrow_floats_keep_their_dtype_and_accumulate_in_float32(case, dtype):
     assert_close(got, expected, reduction=arrays[0].size, roundings=1, magnitude=magnitude)
 
 
-def test_an_empty_batch_has_an_empty_result_and_no_gradient():
-    x, k, g = FEW.arrays(batch=0, dtype=jnp.float32)
-    y, dx, dk = jax.jit(value_and_gradients(of(FEW, conv.conv)))(x, k, g)
-    assert y.shape == g.shape
-    assert dx.shape == x.shape
-    assert not dk.any()
-
-
 @pytest.mark.parametrize("case", [FEW_GROUPS, MANY_GROUPS, DEPTHWISE], ids=str)
 def test_operation_by_operation_it_is_the_same(case):
     """Without `jit` each primitive compiles on its own."""

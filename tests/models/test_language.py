@@ -131,7 +131,7 @@ def test_it_learns_to_count():
         (lambda: _model()(jnp.ones((2, 3))), "tokens: expected integers"),
         (lambda: _model()(TOKENS, _model().zero_state((2,))), r"state\.h.* shape"),
         (lambda: _model().generate(TOKENS[:, :0], jax.random.key(0), max_length=3), "prompt: expected at least one"),
-        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=0), "max_length: expected an integer"),
+        (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=0), "max_length: expected a whole number"),
         (lambda: _model().generate(TOKENS, jax.random.key(0), max_length=3, temperature=0), "temperature: expected"),
     ],
 )

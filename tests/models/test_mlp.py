@@ -92,7 +92,7 @@ def test_parameter_count_and_seed():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"features: expected those of the input and the output at least, got \(5,\)"):
         models.MLP((5,), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="out_features: expected an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="out_features: expected a whole number of at least 1, got 0"):
         models.MLP((5, 0, 2), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"x.* 5.*\(2, 4\)"):
         models.MLP((5, 3), rngs=nnx.Rngs(0))(jnp.ones((2, 4)))

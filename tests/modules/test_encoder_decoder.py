@@ -12,8 +12,7 @@ from flax import nnx
 from jaxnn import functional as F
 from jaxnn import modules
 from jaxnn.functional import decoding
-from jaxnn.modules import Dense
-from jaxnn.modules.recurrent import Decoder, Encoder, LSTMCell
+from jaxnn.modules import Decoder, Dense, Encoder, LSTMCell
 from jaxnn.modules.recurrent.tokens import embedding
 from tests.modules.own_cells import AVERAGE, Leaky, learned, named
 

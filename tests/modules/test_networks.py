@@ -59,13 +59,13 @@ def test_flatten_joins_the_axes_it_is_told_to():
 ERRORS = {
     "no features": (
         lambda **o: Conv(0, 4, 3, **o),
-        "in_features: expected an integer of at least 1, got 0",
+        "in_features: expected a whole number of at least 1, got 0",
     ),
     "groups and inputs": (
         lambda **o: Conv(3, 4, 3, groups=2, **o),
         "groups: expected a divisor of in_features=3 and .*got 2",
     ),
-    "groups of none": (lambda **o: Conv(3, 4, 3, groups=0, **o), "groups: expected an integer of at least 1, got 0"),
+    "no groups": (lambda **o: Conv(3, 4, 3, groups=0, **o), "groups: expected a whole number of at least 1, got 0"),
     "transposed groups": (
         lambda **o: ConvTranspose(4, 3, 3, groups=4, **o),
         "groups: expected a divisor of in_features=4 and out",
@@ -76,20 +76,20 @@ ERRORS = {
     "no padding": (lambda **o: Conv(3, 4, 3, padding=None, **o), "padding: expected one of .*got None"),
     "unknown padding": (lambda **o: Conv(3, 4, 3, padding="same", **o), "padding: expected one of .*got 'same'"),
     "padding of numbers": (lambda **o: Conv(3, 4, 3, padding=(1, 1), **o), r"padding: expected .*got \(1, 1\)"),
-    "features of a float": (lambda **o: Dense(4.0, 2, **o), r"in_features: expected an integer .*got 4\.0"),
+    "features of a float": (lambda **o: Dense(4.0, 2, **o), r"in_features: expected a whole number .*got 4\.0"),
     "pad mode": (lambda **o: Conv(3, 4, 3, pad_mode="mirror", **o), "pad_mode: expected one of .*got 'mirror'"),
     "stride of a bool": (lambda **o: Conv(3, 4, 3, stride=True, **o), "stride: expected an int .*got True"),
     "padding of a bool": (lambda **o: Conv(3, 4, 3, padding=True, **o), "padding: expected one of .*got True"),
-    "recurrent": (lambda **o: LSTM(3, 0, **o), "^hidden_features: expected an integer of at least 1, got 0"),
-    "recurrent inputs": (lambda **o: GRUCell(None, 4, **o), "^in_features: expected an integer .*got None"),
+    "recurrent": (lambda **o: LSTM(3, 0, **o), "^hidden_features: expected a whole number of at least 1, got 0"),
+    "recurrent inputs": (lambda **o: GRUCell(None, 4, **o), "^in_features: expected a whole number .*got None"),
     "memory": (
         lambda **o: Decoder(7, 3, 4, memory_features=-1, **o),
-        "^memory_features: expected an integer of at least 1, got -1",
+        "^memory_features: expected a whole number of at least 1, got -1",
     ),
     "dropout": (lambda **o: Decoder(7, 3, 4, dropout="half", **o), r"^dropout: expected a real number in \[0, 1\)"),
-    "dense": (lambda **o: Dense(4, 0, **o), "out_features: expected an integer of at least 1, got 0"),
+    "dense": (lambda **o: Dense(4, 0, **o), "out_features: expected a whole number of at least 1, got 0"),
     "pool padding": (lambda **_: MaxPool(2, padding=(1, 1)), r"padding: expected .*got \(1, 1\)"),
-    "flatten": (lambda **_: Flatten(0), "axes: expected an integer of at least 1, got 0"),
+    "flatten": (lambda **_: Flatten(0), "axes: expected a whole number of at least 1, got 0"),
 }
 
 

@@ -7,8 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxnn import functional as R
-from jaxnn.modules import Dense
-from jaxnn.modules.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from jaxnn.modules import GRU, LSTM, RNN, Dense, GRUCell, LSTMCell, RNNCell
 
 KINDS = {"rnn": (RNN, R.rnn, {}), "gru": (GRU, R.gru, {"reset_after": False}), "lstm": (LSTM, R.lstm, {})}
 X = np.random.default_rng(0).normal(size=(3, 6, 2)).astype(np.float32)

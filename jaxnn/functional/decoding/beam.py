@@ -46,8 +46,8 @@ def beam_search(
         fewer sequences exist than beams, the rest have a log-probability of minus infinity.
 
     Raises:
-        ValueError: As `greedy`; if `beams` is not an integer of at least 1, `length_penalty` not a finite number, or a
-            leaf of `state` without the batch axes.
+        ValueError: As `greedy`; if `beams` is not a whole number of at least 1, `length_penalty` not a finite number,
+            or a leaf of `state` without the batch axes.
 
     References:
         Wu et al.: Google's neural machine translation system, 2016 (the length penalty).

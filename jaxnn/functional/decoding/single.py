@@ -27,8 +27,8 @@ def greedy(
         Tokens, lengths and log-probabilities.
 
     Raises:
-        ValueError: If `start` is not of integers, `max_length` not an integer of at least 1, or `end` not a token of
-            the vocabulary.
+        ValueError: If `start` is not of integers, `max_length` not a whole number of at least 1, or `end` not a token
+            of the vocabulary.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -80,7 +80,7 @@ def sample(
         >>> F.sample(coin, (), jnp.zeros(3, int), jax.random.key(0), max_length=6).tokens.shape
         (3, 6)
     """
-    random_key("key", key)
+    random_key(key)
 
     def shaped(logits: jax.Array) -> jax.Array:
         return filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p)

@@ -223,7 +223,7 @@ def count(name: str, value: int | None) -> int | None:
 
 def init(key: Any, **sizes_of: int) -> None:
     """Raises unless the key of an initialiser is a random key and every size is a positive integer."""
-    arguments.random_key("key", key)
+    arguments.random_key(key)
     sizes(**sizes_of)
 
 

@@ -167,7 +167,7 @@ def stack(
             f"key: expected a random key for dropout={dropout}, got None; pass one, or dropout=0.0 when not training."
         )
     if drops:
-        arguments.random_key("key", key)
+        arguments.random_key(key)
     outputs: Any = x
     finals = []
     for depth, (params, start) in enumerate(zip(params_per_layer, starts, strict=True)):

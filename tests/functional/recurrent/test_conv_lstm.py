@@ -190,7 +190,7 @@ CALLS = {
     "padding": (lambda: F.conv_lstm(P, X, padding="SOME"), "padding: expected one of"),
     "pad mode": (lambda: F.conv_lstm_cell((4, 4), pad_mode="mirror"), "pad_mode: expected one of .*got 'mirror'"),
     "no window": (lambda: F.init_conv_lstm(KEY, 2, 3, ()), "window: expected an entry"),
-    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected an integer of at least 1"),
+    "no hidden": (lambda: F.init_conv_lstm(KEY, 2, 0, 3), "hidden: expected a whole number of at least 1"),
     "fused": (lambda: F.conv_lstm(P, X, algorithm="fused"), "algorithm='fused' has no fused form"),
 }
 

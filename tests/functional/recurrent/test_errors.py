@@ -136,9 +136,9 @@ CALLS = {
         r"mask: expected \(\*batch, time\) as in x, shape \(2, 5\), got \(5, 2\)",
     ),
     "resets dtype": (lambda: R.lstm(P, X, resets=jnp.ones((2, 5))), "resets: expected bool, got float32"),
-    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected an integer of at least 1, got 0"),
-    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected an integer of at least 1, got -2"),
-    "half a step": (lambda: R.rnn(RNN, X, remat=2.5), r"remat: expected an integer of at least 1, got 2\.5"),
+    "remat": (lambda: R.lstm(P, X, remat=0), "remat: expected a whole number of at least 1, got 0"),
+    "truncate": (lambda: R.lstm(P, X, truncate=-2), "truncate: expected a whole number of at least 1, got -2"),
+    "half a step": (lambda: R.rnn(RNN, X, remat=2.5), r"remat: expected a whole number of at least 1, got 2\.5"),
     "traced": (
         lambda: jax.jit(lambda n: R.rnn(RNN, X, truncate=n))(2),
         "truncate: .* got a traced value; make it static",
@@ -195,10 +195,10 @@ CALLS = {
     ),
     "step features": (lambda: R.lstm_step(P, STATE, jnp.ones((2, 7))), "3 features .* got 7 features"),
     "step batch": (lambda: R.lstm_step(P, STATE, jnp.ones((3, 3))), r"state\.h: .* got \(2, 4\)"),
-    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden: expected an integer of at least 1, got 0"),
+    "sizes": (lambda: R.init_lstm(jax.random.key(0), 3, 0), "hidden: expected a whole number of at least 1, got 0"),
     "a fraction of a unit": (
         lambda: R.init_gru(jax.random.key(0), 4.0, 5),
-        r"features: expected an integer .* got 4\.0",
+        r"features: expected a whole number .* got 4\.0",
     ),
     "per gate": (
         lambda: R.per_gate(jax.nn.initializers.zeros, 4)(jax.random.key(0), (3, 10)),

@@ -85,7 +85,7 @@ CALLS = {
         lambda: F.init_lstm(KEY, 3, 4, heads=2, projection=3),
         "heads: expected a divisor of projection=3, got 2",
     ),
-    "none": (lambda: F.init_slstm(KEY, 3, 4, heads=0), "heads: expected an integer of at least 1, got 0"),
+    "none": (lambda: F.init_slstm(KEY, 3, 4, heads=0), "heads: expected a whole number of at least 1, got 0"),
     "lstm columns": (lambda: F.lstm(P._replace(w_h=jnp.ones((2, 2, 4))), X), r"params\.w_h: expected 4 \* hidden"),
     "lstm uneven": (
         lambda: F.lstm(P._replace(w_h=jnp.ones((2, 2, 6)), projection=jnp.ones((3, 4)), b=jnp.ones(12)), X),

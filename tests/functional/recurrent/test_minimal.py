@@ -155,7 +155,7 @@ CALLS = {
         lambda: R.mingru(GRU, X, R.MinGRUState(jnp.ones((2, 4), jnp.bfloat16))),
         r"state\.h: expected float32 for x of float32, got bfloat16",
     ),
-    "sizes": (lambda: R.init_lru(KEY, 3, 4, output=0), "output: expected an integer of at least 1, got 0"),
+    "sizes": (lambda: R.init_lru(KEY, 3, 4, output=0), "output: expected a whole number of at least 1, got 0"),
     "ring": (lambda: R.init_lru(KEY, 3, 4, r_min=0.9, r_max=0.8), "r_min, r_max: expected 0 <= r_min < r_max <= 1"),
     "phase": (lambda: R.init_lru(KEY, 3, 4, max_phase=0.0), "max_phase: expected an angle"),
 }

@@ -155,5 +155,5 @@ def test_what_does_not_fit_is_named(batch, options, message):
 
 
 def test_a_blank_that_is_no_class_is_named():
-    with pytest.raises(ValueError, match="blank: expected an integer of at least 0, got -1"):
+    with pytest.raises(ValueError, match="blank: expected a whole number of at least 0, got -1"):
         train.losses.ctc(blank=-1)
