@@ -108,7 +108,9 @@ def make_step(
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
             try:
-                return losses_and_metrics(loss_fn(model, batch, loss_key))
+                # A module in the batch, for example another network, is rebuilt: Flax lets it change its variables
+                # only inside the transformation that made it.
+                return losses_and_metrics(loss_fn(model, jax.tree.map(lambda x: x, batch), loss_key))
             except ValueError as error:
                 if preprocess is None and any(x.dtype == jnp.uint8 for x in jax.tree.leaves(batch)):
                     error.add_note("The batch holds uint8; preprocess=train.image_preprocess() makes floats of it.")
