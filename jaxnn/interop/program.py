@@ -79,6 +79,11 @@ class Program:
             raise ValueError(f"{name}: expected a program with a step, got one without; export it with a step.")
         try:
             return self._compiled[name](*arguments)
+        except ValueError as error:
+            error.add_note(
+                f"{self}\n{'One example needs a batch axis: x[None].' if 'Rank' in str(error) else ''}".strip()
+            )
+            raise
         except jax.errors.JaxRuntimeError as error:
             if "deserialize" not in str(error):
                 raise
