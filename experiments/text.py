@@ -107,6 +107,7 @@ def main(options: Options) -> None:
 
     seconds = sum(record["seconds"] for record in history)
     predicted = {"LSTM": np.asarray(train.predict(state, held_out, logits)).argmax(-1)}
+    print("fitting the baselines ...", flush=True)
     predicted |= bags(texts, letters=options.tokens == "characters")
     scores = {name: score(held_out.labels, guess) for name, guess in predicted.items()}
     for name, each in scores.items():

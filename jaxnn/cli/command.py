@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import io
 import itertools
 import os
@@ -113,11 +114,19 @@ def _with_files(options: Options, paths: list[Path]) -> Options:
 
 
 def _advice(words: list[str], default: Any) -> str:
-    """Says how to type several values where they are typed with commas."""
+    """Says which option is like an unknown one, or how to type several values where they are typed with commas."""
+    known = [
+        option(field.name)
+        for field in dataclasses.fields(default)
+        if not field.default is field.default_factory is dataclasses.MISSING  # those are given without a name
+    ]
     flag = ""
     for word in words:
         if word.startswith("--"):
             flag, _, word = word.partition("=")
+            plain = flag.replace("_", "-").replace("--no-", "--")
+            if plain not in known and (like := difflib.get_close_matches(plain, known, 1)):
+                return f"; the option is {like[0]}"
         if "," in word and isinstance(getattr(default, flag[2:].replace("-", "_"), None), tuple):
             return f"; separate values by spaces: {flag} {word.replace(',', ' ')}"
     return ""

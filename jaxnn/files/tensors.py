@@ -87,7 +87,7 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {name: _json(text) for name, text in (file.metadata() or {}).items()}
 
 
-def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
+def read_tensors(path: str | os.PathLike[str], tree: Any, what: str, advice: str | None = None) -> Any:
     """Reads the arrays of a file into a pytree of the structure of another.
 
     Args:
@@ -95,6 +95,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
         tree: A pytree of arrays, which are not used and may be `jax.ShapeDtypeStruct`s. If they are arrays, what is
             read has their shardings.
         what: What the error says that the file was expected to hold.
+        advice: What the error says to do; by default, to build the model as it was saved.
 
     Returns:
         The same structure with the arrays of the file.
@@ -122,7 +123,7 @@ def read_tensors(path: str | os.PathLike[str], tree: Any, what: str) -> Any:
         of_torch = "it is PyTorch's: interop.from_torch(model, safetensors.numpy.load_file(path))"
         raise ValueError(
             f"path: expected {what}, got {os.fspath(path)}, which should hold the arrays {shown(each)}; "
-            f"{of_torch if texts.get('format') == 'pt' else 'build it as it was saved'}."
+            f"{of_torch if texts.get('format') == 'pt' else advice or 'build it as it was saved'}."
         )
     return jax.tree.map_with_path(lambda at, like: _placed(found[path_name(at)], like), tree)
 

@@ -123,9 +123,14 @@ def lengths(value: Any, batch: Sizes, time: int, *, batch_of: str, steps: str) -
     """Reads lengths as int32 of shape `batch`; concrete ones lie in 0..time, the number of `steps`."""
     n = array("lengths", value)
     if n.shape != batch or not jnp.issubdtype(n.dtype, jnp.integer):
+        advice = ""
+        if n.shape == batch:
+            advice = "; convert them: lengths.astype(jnp.int32)."
+        elif len(batch) == 1 and n.shape == (time,):
+            advice = f"; batches come before time: jnp.swapaxes({batch_of}, 0, 1)."
         raise ValueError(
             f"lengths: expected integers of shape {batch}, the batch axes of {batch_of}, got {n.dtype} of shape "
-            f"{n.shape}"
+            f"{n.shape}{advice}"
         )
     given = concrete(value)
     if given is not None:

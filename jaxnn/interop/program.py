@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import export
 
 from jaxnn import extras
@@ -78,6 +79,11 @@ class Program:
             raise ValueError(f"{name}: expected a program with a step, got one without; export it with a step.")
         try:
             return self._compiled[name](*arguments)
+        except ValueError as error:
+            error.add_note(
+                f"{self}\n{'One example needs a batch axis: x[None].' if 'Rank' in str(error) else ''}".strip()
+            )
+            raise
         except jax.errors.JaxRuntimeError as error:
             if "deserialize" not in str(error):
                 raise
@@ -227,13 +233,20 @@ def _exported(
         given = [read(argument) for read, argument in zip(readers, arguments, strict=True)]
         return plain_trees.plain(function(*given), "result")
 
-    return export.export(jax.jit(run), platforms=platforms)(*specs)
+    try:
+        return export.export(jax.jit(run), platforms=platforms)(*specs)
+    except jax.errors.InconclusiveDimensionOperation as error:
+        error.add_note(
+            "shapes: an open size needs a bound here; pass shapes=None and an example with one: "
+            "jax.export.symbolic_args_specs(example, 'b, t, ...', constraints=['t >= 2'])."
+        )
+        raise
 
 
 def _specs(example: Any, shapes: Any) -> Any:
     tree = plain_trees.plain(example, "example")
     if shapes is None:
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.result_type(a)), tree)
     try:
         return export.symbolic_args_specs(tree, shapes)
     except ValueError as error:

@@ -79,7 +79,8 @@ def load_weights(path: str | os.PathLike[str], model: T) -> T:
         ValueError: If the file is damaged, or its arrays are not those of the model: by name, shape or dtype.
         OSError: If it cannot be read.
     """
-    loaded = read_tensors(path, _weights(model), "the weights of this model")
+    advice = "a state that train.save wrote is read with train.load" if "static" in read_about(path) else None
+    loaded = read_tensors(path, _weights(model), "the weights of this model", advice)
     if not isinstance(model, nnx.Module):
         return loaded
     copy = nnx.clone(model)

@@ -69,7 +69,8 @@ def explained(cls: type[T]) -> type[T]:
         The same class.
     """
     init: Callable[..., None] = cls.__init__
-    parameters = inspect.signature(init).parameters
+    signature = inspect.signature(init)
+    parameters = signature.parameters
     own = [name for name, each in parameters.items() if each.kind is not inspect.Parameter.VAR_KEYWORD][1:]
     passes_on = len(own) + 1 < len(parameters)
     optional = "rngs" in parameters and parameters["rngs"].default is None
@@ -84,6 +85,15 @@ def explained(cls: type[T]) -> type[T]:
             check_names(cls.__name__, kwargs, own)
         if "rngs" in kwargs and not (optional and kwargs["rngs"] is None):
             _check_rngs(kwargs["rngs"])
+        if "rngs" in parameters and "rngs" not in kwargs and not optional:
+            got = "it without its name" if any(isinstance(each, nnx.Rngs) for each in args) else "none"
+            raise TypeError(
+                f"rngs: expected nnx.Rngs, which parameters are drawn from, got {got}; write rngs=nnx.Rngs(0)."
+            )
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:  # Python's own message may name a class that is not public
+            raise TypeError(f"{type(self).__name__}: {error}; it takes {', '.join(own)}.") from None
         init(self, *args, **kwargs)
 
     cls.__init__ = checked  # type: ignore[method-assign]

@@ -201,3 +201,9 @@ def test_values_with_commas_between_them_are_told_to_have_spaces(typed, parse, c
     with pytest.raises(SystemExit, match="2"):
         parse(*typed)
     assert "; separate values by spaces: --hidden " in capsys.readouterr().err
+
+
+def test_an_option_that_is_like_one_is_told_which(parse, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse("--hiden", "3")
+    assert "--hiden, 3; the option is --hidden" in capsys.readouterr().err

@@ -80,6 +80,28 @@ def test_sizes_of_the_callers_own():
         program(np.eye(1, dtype=np.float32))
 
 
+def test_what_does_not_fit_says_what_to_do():
+    def sums(x):  # from the second step on
+        return jax.lax.scan(lambda total, row: (total + row, total), x[0], x[1:])[1]
+
+    with pytest.raises(jax.errors.InconclusiveDimensionOperation) as told:
+        interop.export_program(sums, ONES, shapes="t, ...")
+    assert "constraints=['t >= 2']" in told.value.__notes__[-1]
+    spec = jax.export.symbolic_args_specs(ONES, "t, ...", constraints=["t >= 2"])
+    program = interop.export_program(sums, spec, shapes=None)
+    assert program(np.ones((3, 3), np.float32)).shape == (2, 3)
+    with pytest.raises(ValueError, match="Rank mismatch") as told:
+        program(ONES[0])
+    notes = "\n".join(told.value.__notes__)
+    assert "call(float32[t, 3])" in notes
+    assert "x[None]" in notes
+
+
+def test_an_example_of_64_bits_is_one_of_32_and_warns_of_nothing():
+    program = interop.export_program(lambda x: x + 1, np.ones((1, 3), np.int64), shapes=None)
+    assert "int32[1, 3]" in repr(program)
+
+
 @struct.dataclass
 class Pair:
     a: jax.Array

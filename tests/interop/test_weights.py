@@ -5,11 +5,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from jaxnn import interop, models
+from jaxnn import interop, models, train
 
 TREE = {
     "conv": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3).T, "bias": jnp.ones(3, jnp.bfloat16)},
@@ -132,6 +133,18 @@ def test_a_file_of_pytorch_says_which_function_reads_it():
     save_file({"weight": np.ones((2, 3), np.float32)}, "a.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"kernel .* not nothing; .* it is PyTorch's: interop.from_torch\(model,"):
         interop.load_weights("a.safetensors", {"kernel": jnp.ones((3, 2))})
+
+
+def test_a_whole_state_and_weights_alone_say_which_function_reads_them():
+    state = train.create_state({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
+    train.save("a.safetensors", state)
+    with pytest.raises(ValueError, match=r"a state that train\.save wrote is read with train\.load"):
+        interop.load_weights("a.safetensors", state.params)
+    interop.save_weights("a.safetensors", state.params)
+    with pytest.raises(
+        ValueError, match=r"weights that interop\.save_weights wrote are read with interop\.load_weights"
+    ):
+        train.load("a.safetensors", state)
 
 
 def test_files_from_elsewhere_and_statistics():

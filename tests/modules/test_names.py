@@ -68,6 +68,19 @@ def test_every_module_checks_its_names_and_keeps_its_signature(module):
         module(*needed, no_such_option=1, **({"rngs": nnx.Rngs(0)} if "rngs" in parameters else {}))
 
 
+def test_arguments_that_are_missing_or_without_their_name_are_told():
+    for make, message in (
+        (lambda: modules.LSTM(3, 4), r"rngs: expected nnx\.Rngs, .* got none; write rngs=nnx\.Rngs\(0\)"),
+        (lambda: modules.Dense(3, 4, nnx.Rngs(0)), "rngs: .* got it without its name; write rngs="),
+        (
+            lambda: modules.LSTM(3, rngs=nnx.Rngs(0)),
+            "LSTM: missing a required argument: 'hidden_features'; it takes in",
+        ),
+    ):
+        with pytest.raises(TypeError, match=message):
+            make()
+
+
 @pytest.mark.parametrize(
     ("rngs", "message"),
     [

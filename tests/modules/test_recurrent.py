@@ -151,6 +151,10 @@ def test_bad_input_is_named():
         layer(jnp.ones((3, 6, 5)))
     with pytest.raises(ValueError, match="states: expected one for each of 2 layers, got 1"):
         layer(X, state=layer.zero_state((3,))[:1])
+    with pytest.raises(
+        ValueError, match=r"state: expected a tuple with the state of each layer, 2, got LSTMState; begin"
+    ):
+        layer.step(layer.zero_state((3,))[0], X[:, 0])  # a named tuple of as many arrays
     with pytest.raises(ValueError, match="layers: expected a whole number of at least 1, got 0"):
         LSTM(2, 4, layers=0, rngs=nnx.Rngs(0))
     for rate in (-0.1, 1.0, 1.5, np.float32(1.5), float("nan")):

@@ -233,8 +233,12 @@ class Recurrent(nnx.Module):
                 "step: expected layers of one direction, got bidirectional ones, which need the whole sequence; call "
                 "the layer."
             )
-        if len(state) != len(self.cells):
-            raise ValueError(f"state: expected one per layer, {len(self.cells)}, got {len(state)}")
+        if hasattr(state, "_fields") or len(state) != len(self.cells):
+            got = type(state).__name__ if hasattr(state, "_fields") else len(state)
+            raise ValueError(
+                f"state: expected a tuple with the state of each layer, {len(self.cells)}, got {got}; begin with "
+                "layer.zero_state(batch), and of one layer write (state,)."
+            )
         news = []
         for cell, before in zip(self.cells, state, strict=True):
             new, x = driven.step(cell, before, x)

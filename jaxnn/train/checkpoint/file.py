@@ -69,7 +69,8 @@ def load(path: str | os.PathLike[str], state: T) -> T:
     """
     about = read_about(path).get("static")
     before, now = about if isinstance(about, dict) else {}, _static(state)
-    loaded = read_tensors(path, state, "the arrays of this state")
+    alone = "weights that interop.save_weights wrote are read with interop.load_weights"
+    loaded = read_tensors(path, state, "the arrays of this state", None if before else alone)
     if differing := [
         f"{name} {now[name]!r}, not {before[name]!r}" for name in now if name in before and now[name] != before[name]
     ]:

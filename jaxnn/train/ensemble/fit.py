@@ -28,6 +28,7 @@ from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import check_batches, make_evaluation
+from jaxnn.train.step.expected import check_kind
 from jaxnn.train.step.hyperparameters import hyperparameters
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
@@ -129,6 +130,8 @@ def fit(
         1
     """
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
+    check_kind("run", run, RunFolder, "train.run.start_run('runs/a')")
+    check_kind("checkpoints", checkpoints, Checkpoints, "train.Checkpoints('runs/a/checkpoints')")
     if checkpoints is not None:
         _check(checkpoints)
     count_members(states)

@@ -28,6 +28,7 @@ from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Options
 from jaxnn.train.step.evaluate import check_batches, make_evaluation
+from jaxnn.train.step.expected import check_kind
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState
 from jaxnn.train.step.step import Preprocess, make_step
@@ -128,6 +129,9 @@ def fit(
         True
     """
     check_sinks(sinks)
+    check_kind("run", run, RunFolder, "train.run.start_run('runs/a')")
+    check_kind("checkpoints", checkpoints, Checkpoints, "train.Checkpoints('runs/a/checkpoints')")
+    check_kind("parallel", parallel, Parallel, "train.parallel()")
     epochs, test_batch_size = check_count("epochs", epochs, 0), check_count("test_batch_size", test_batch_size)
     if isinstance(data, Computed):
         steps = data.steps

@@ -148,7 +148,9 @@ class Jitted:
         warn_of_retraces: bool,
     ):
         self.compiler_options = None if compiler_options is None else check_options(compiler_options)
-        self._inner: Any = jax.jit(function, **jit_options)
+        # Inside of a trace nothing is donated: `jit` ignores it there, and `grad` outside of `jit` keeps the arguments.
+        undonated = {name: value for name, value in jit_options.items() if not name.startswith("donate_")}
+        self._inner: Any = jax.jit(function, **undonated)
         self._function, self._jit_options = function, jit_options
         self._with_others: dict[str, Jitted] = {}
         self._watch = Watch(function) if warn_of_retraces else None

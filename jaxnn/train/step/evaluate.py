@@ -12,7 +12,7 @@ from jaxnn.train.losses.types import LossFn, Metrics
 from jaxnn.train.step import batching
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
-from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, losses_and_metrics
+from jaxnn.train.step.expected import check_function, check_loss_fn, check_static, explained_errors, losses_and_metrics
 from jaxnn.train.step.labels import LabelCheck
 from jaxnn.train.step.state import TrainState, apply, check_state, without_optimizer
 from jaxnn.train.step.step import Preprocess
@@ -98,7 +98,8 @@ def mean_metrics(
 
     def loss_of(model: Any, batch: Any) -> tuple[Any, Any]:
         try:
-            return losses_and_metrics(loss_fn(model, batch, None))
+            with explained_errors(batch, preprocess):
+                return losses_and_metrics(loss_fn(model, batch, None))
         except TypeError as error:
             if "None" in str(error):
                 error.add_note("The key is None in evaluation: draw random numbers only where it is not.")
@@ -217,7 +218,8 @@ def _predict(
     state = state.averaged() if ema else state
 
     def outputs(batch: Any, weights: jax.Array | None) -> Any:
-        result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
+        with explained_errors(batch, preprocess):
+            result, _ = apply(state, state.params, lambda model: apply_fn(model, batch), training=False)
         if batching.count(result, "apply_fn: outputs") != batch_size:  # that of the data, not of what preprocess made
             raise ValueError(
                 f"apply_fn: expected outputs of leading length {batch_size}, one row per example, "

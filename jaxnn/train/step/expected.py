@@ -3,9 +3,11 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -27,6 +29,23 @@ def explain(error: Exception, function: Callable[..., Any], args: tuple[Any, ...
         check_there(value, name)
         if isinstance(error, TypeError):
             check_arrays(value, name)
+
+
+@contextmanager
+def explained_errors(batch: Any, preprocess: Any) -> Iterator[None]:
+    """Adds advice to errors of a function of model and batch while it is traced."""
+    try:
+        yield
+    except ValueError as error:
+        if preprocess is None and any(jnp.result_type(x) == jnp.uint8 for x in jax.tree.leaves(batch)):
+            error.add_note("The batch holds uint8; preprocess=train.image_preprocess() makes floats of it.")
+        raise
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        error.add_note(
+            "This function is compiled and sees no values: use jax.numpy, with jnp.where for if. Call NumPy and "
+            "scikit-learn in a sink, with the outputs of train.predict."
+        )
+        raise
 
 
 def check_there(tree: Any, name: str) -> None:
@@ -62,6 +81,12 @@ def check_arrays(data: Any, name: str) -> None:
             elif hasattr(leaf, "__array__"):
                 advice = f"convert it: np.asarray({where})"
             raise ValueError(f"{where}: expected arrays, or a pytree of them, got {described(leaf)}; {advice}.")
+
+
+def check_kind(name: str, value: Any, kind: type, advice: str) -> None:
+    """Raises unless an optional argument is None or an instance of a class."""
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name}: expected a {kind.__name__} or None, got {described(value)}; write {advice}.")
 
 
 def described(value: Any) -> str:

@@ -79,7 +79,7 @@ def export(
         raise ValueError(
             "step_example: expected the inputs of one step with start_fn and step_fn, got None; give them."
         )
-    apply_fn = apply_fn or (lambda model, inputs: model(inputs))
+    apply_fn = apply_fn or _called
     start_fn = start_fn or (lambda model, inputs: model.zero_state(jax.tree.leaves(inputs)[0].shape[:1]))
     step_fn = step_fn or (lambda model, state, inputs: model.step(state, inputs))
     held = _on_host(state.averaged() if ema else state)
@@ -103,6 +103,18 @@ def export(
         platforms=platforms,
         about=about,
     )
+
+
+def _called(model: Any, inputs: Any) -> Any:
+    try:
+        return model(inputs)
+    except (ValueError, TypeError) as error:
+        if not jax.tree_util.all_leaves([inputs]):
+            error.add_note(
+                f"example: the model was called as model(inputs) with this {type(inputs).__name__}; give the inputs "
+                "alone, or apply_fn=, for example lambda model, inputs: model(inputs[0])."
+            )
+        raise
 
 
 def _on_host(state: TrainState) -> TrainState:

@@ -11,6 +11,7 @@ from jaxnn.train.losses import fields
 from jaxnn.train.losses.supervised import Read, Supervised
 from jaxnn.train.losses.types import LossFn
 from jaxnn.train.step import batching
+from jaxnn.train.step.expected import explained_errors
 from jaxnn.train.step.state import TrainState, apply, check_state, without_optimizer
 from jaxnn.train.step.step import Preprocess
 
@@ -43,7 +44,12 @@ class LabelCheck:
         read = _read(self._loss_fn, data, strict=self._preprocess is None)
         if read is None or not all(map(_is_readable, read)):
             return
-        outputs, kept = self._traced(data)
+        try:
+            outputs, kept = self._traced(data)
+        except ValueError as error:
+            if name == "test_data":
+                error.add_note("This is the evaluation of test_data; no epoch was trained.")
+            raise
         if kept:
             part, told = self._judge(read, outputs, numbers)
             if told:
@@ -81,7 +87,8 @@ class LabelCheck:
 def _outputs(state: TrainState, batch: Any, loss_fn: Supervised, preprocess: Preprocess | None) -> dict[str, Any]:
     """The outputs; their name says whether preprocessing keeps the labels. Traced once for shapes, never compiled."""
     made = batch if preprocess is None else preprocess(None, batch)
-    outputs, _ = apply(state, state.params, lambda model: loss_fn.outputs(model, made), training=False)
+    with explained_errors(made, preprocess):
+        outputs, _ = apply(state, state.params, lambda model: loss_fn.outputs(model, made), training=False)
     stored = _read(loss_fn, batch, strict=False)
     kept = stored is not None and all(a is b for a, b in zip(loss_fn.read(made), stored, strict=True))
     return {"kept" if kept else "made": outputs}

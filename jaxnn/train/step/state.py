@@ -171,7 +171,7 @@ def create_state(
         if not jax.tree.leaves(params):
             raise ValueError(
                 f"wrt: expected it to pick a parameter at least, got none with {wrt!r} of the model's "
-                f"{', '.join(names[:4])}{', ...' * (len(names) > 4)}"
+                f"{', '.join(names[:4])}{', ...' * (len(names) > 4)}; for a name write nnx.PathContains('kernel')."
             )
         frozen = jax.tree.map(_own, frozen) if jax.tree.leaves(frozen) else None
     _check_params(params)

@@ -15,7 +15,7 @@ from jaxnn.train.losses.types import LossFn, Metrics, Penalty
 from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
-from jaxnn.train.step.expected import check_function, check_loss_fn, losses_and_metrics
+from jaxnn.train.step.expected import check_function, check_loss_fn, explained_errors, losses_and_metrics
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
 from jaxnn.train.step.state import TrainState, apply, check_state, kind
 
@@ -107,12 +107,10 @@ def make_step(
             batching.check_weights(weights, batch)
 
         def loss_of(model: Any) -> tuple[jax.Array, Metrics]:
-            try:
-                return losses_and_metrics(loss_fn(model, batch, loss_key))
-            except ValueError as error:
-                if preprocess is None and any(x.dtype == jnp.uint8 for x in jax.tree.leaves(batch)):
-                    error.add_note("The batch holds uint8; preprocess=train.image_preprocess() makes floats of it.")
-                raise
+            with explained_errors(batch, preprocess):
+                # A module in the batch, for example another network, is rebuilt: Flax lets it change its variables
+                # only inside the transformation that made it.
+                return losses_and_metrics(loss_fn(model, jax.tree.map(lambda x: x, batch), loss_key))
 
         objective = _objective(state, loss_of, penalty, reduction, batch, weights)
         (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)

@@ -120,6 +120,8 @@ CALLS = {
     ),
     "lengths above": (lambda: R.lstm(P, X, lengths=jnp.array([5, 6])), r"lengths: expected 0\.\.5.*\[6\]"),
     "lengths below": (lambda: R.lstm(P, X, lengths=[-1, 3]), r"lengths: expected 0\.\.5.*\[-1\]"),
+    "lengths, time first": (lambda: R.lstm(P, X, lengths=[3] * X.shape[1]), r"batches come before time: jnp\.swap"),
+    "lengths float": (lambda: R.lstm(P, X, lengths=jnp.ones(2)), r"convert them: lengths\.astype\(jnp\.int32\)"),
     "lengths shape": (lambda: R.lstm(P, X, lengths=[3]), r"lengths: expected .* \(2,\), .* of shape \(1,\)"),
     "lengths dtype": (
         lambda: R.lstm(P, X, lengths=[3.0, 2.0]),

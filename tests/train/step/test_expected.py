@@ -245,6 +245,43 @@ def test_pictures_in_bytes_without_preprocessing_are_told_how_to_become_floats()
     with pytest.raises(ValueError, match="x: expected a floating dtype") as told:
         jax.eval_shape(train.make_step(train.losses.classification()), state, batch)
     assert any("preprocess=train.image_preprocess()" in note for note in told.value.__notes__)
+    state = train.create_state(net, optax.adam(1e-3), KEY)
+    floats = jax.tree.map(lambda x: x.astype(jnp.float32) if x.ndim == 4 else x, batch)
+    with pytest.raises(ValueError, match="x: expected a floating dtype") as told:  # while the labels are checked
+        train.fit(state, floats, train.losses.classification(), test_data=batch)
+    assert "preprocess=train.image_preprocess()" in (notes := "\n".join(told.value.__notes__))
+    assert "evaluation of test_data" in notes
+
+
+@pytest.mark.parametrize("convert", [float, np.asarray, bool], ids=["float", "NumPy", "if"])
+def test_values_that_a_compiled_function_cannot_see(convert):
+    def loss_fn(w, batch, key):
+        losses = (batch[0] @ w - batch[1]) ** 2
+        return losses, {"a": jnp.float32(convert(losses.max()))}
+
+    calls = (
+        lambda: train.make_step(loss_fn)(state(), examples()),
+        lambda: train.evaluate(state(), examples(), loss_fn),
+        lambda: train.predict(state(), examples(), lambda w, batch: loss_fn(w, batch, None)[1]),
+    )
+    for call in calls:
+        with pytest.raises((jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)) as told:
+            call()
+        assert any("in a sink, with the outputs of train.predict" in note for note in told.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"run": "runs/a"}, r"run: expected a RunFolder or None, got 'runs/a'; write train\.run\.start_run"),
+        ({"checkpoints": "a"}, r"checkpoints: expected a Checkpoints or None, got 'a'; write train\.Checkpoints"),
+        ({"parallel": 2}, r"parallel: expected a Parallel or None, got 2; write train\.parallel\(\)"),
+    ],
+    ids=["run", "checkpoints", "parallel"],
+)
+def test_a_path_or_a_number_where_an_object_is_meant(options, message):
+    with pytest.raises(ValueError, match=message):
+        train.fit(state(), examples(), quadratic, **options)
 
 
 def test_a_loss_function_of_no_module_serves():

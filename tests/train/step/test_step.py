@@ -88,6 +88,32 @@ def test_batch_statistics_follow_the_data():
     np.testing.assert_allclose(state.variables["norm"]["mean"], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_another_network_in_the_batch_may_be_in_training_mode():
+    def loss_fn(w, batch, key):
+        network, noise = batch
+        return jnp.mean((network(noise) @ w) ** 2), {}  # the call changes its batch statistics
+
+    state = train.create_state(jnp.ones(2), optax.sgd(0.1), jax.random.key(0))
+    batch = nnx.BatchNorm(2, rngs=nnx.Rngs(0)), jnp.array([[1.0, 0.0], [3.0, 4.0]])
+    _, metrics = train.make_step(loss_fn, reduction="batch")(state, batch)
+    np.testing.assert_allclose(metrics["loss"], 4, rtol=1e-4)  # normalised to -1 and 1
+
+
+def test_gradients_through_steps_are_those_of_a_compiled_program():
+    step = train.make_step(lambda w, batch, key: ((batch - w) ** 2, {}))
+    tx = optax.inject_hyperparams(optax.sgd)(0.1)
+
+    def after(rate):
+        state = train.create_state(jnp.ones(()), tx, jax.random.key(0))
+        state.opt_state.hyperparams["learning_rate"] = rate
+        for _ in range(3):
+            state, _ = step(state, jnp.zeros(2))
+        return state.params  # (1 - 2 rate)**3
+
+    for grad in (jax.grad(after), jax.jit(jax.grad(after))):
+        np.testing.assert_allclose(grad(jnp.float32(0.1)), -6 * 0.8**2, rtol=1e-6)
+
+
 def test_dropout_draws_anew_each_step_and_apart_in_each_layer():
     class Drops(nnx.Module):
         def __init__(self):
