@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -215,3 +216,13 @@ def check_examples(data: Any, name: str) -> None:
             f"{name}: expected a pytree of arrays with all examples along their first axis, got a list of {len(data)} "
             f"{parts}; join them: jax.tree.map(lambda *{parts}: np.{join}({parts}), *{name})."
         )
+
+
+def kind(x: Any) -> str:
+    """Dtype and shape of an array or number, as text."""
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
+
+
+def kinds(tree: Any) -> dict[str, str]:
+    """The kind of each array of a pytree, by its path."""
+    return {jax.tree_util.keystr(path): kind(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
