@@ -133,6 +133,7 @@ def drive(
                 stack.enter_context(sink)
         log = _Log(run, after)
         if profile is not None:
+            profile = os.path.abspath(profile)  # a sink may change directories
             os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
             program.resume(state, position, display)

@@ -73,6 +73,23 @@ def test_every_line_of_metrics_is_strict_json():
     assert train.RunFolder(run.path).metrics() == run.metrics()
 
 
+def test_the_half_line_of_a_killed_writer_spoils_no_other():
+    run = train.RunFolder.create("runs/a")
+    for left in (b'{"epo', b'{"epoch": 1}\n{"epoch": 2', b'{"epoch": 1}\n'):
+        (run / "metrics.jsonl").write_bytes(left)
+        run.log({"epoch": 3})
+        assert run.metrics() == [{"epoch": 1}] * left.count(b"\n") + [{"epoch": 3}]
+
+
+def test_all_files_are_in_one_folder_where_the_working_directory_changes(monkeypatch):
+    run = train.RunFolder.create("runs/a")
+    run.log({"epoch": 1})
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    run.log({"epoch": 2})
+    assert len(run.metrics()) == 2
+
+
 def test_opening_what_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="path: expected a run folder"):
         train.RunFolder("runs/nothing")
