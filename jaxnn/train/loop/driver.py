@@ -206,7 +206,8 @@ class _Log:
         if self.run is None:
             return
         try:
-            if self.behind:
+            gone = len(history) > 1 and not (self.run / "metrics.jsonl").exists()  # the folder was deleted or moved
+            if self.behind or gone:
                 self.run.rewind(history, after=self.after)
             else:
                 self.run.log(history[-1])
