@@ -213,9 +213,7 @@ def without_optimizer(state: TrainState) -> TrainState:
     return dataclasses.replace(state, opt_state=None, tx=None, loss_scale=None)
 
 
-def apply(
-    state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool
-) -> tuple[T, dict[str, Any]]:
+def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, dict[str, Any]]:
     """Calls `function(model)` on the model in training or evaluation mode; for use inside `jit` only.
 
     The module exists while tracing and not afterwards, so a compiled call never walks through it.
@@ -227,7 +225,7 @@ def apply(
         training: Sets dropout and batch normalisation to training (`module.train()`) or evaluation.
 
     Returns:
-        What `function` returned, and the fields of the state that it may have assigned: `params`, `frozen`, `variables`.
+        What `function` returned, and the fields of the state that a module may assign, as it left them.
 
     Raises:
         ValueError: If the module gained or lost a variable, or changed a variable's shape or dtype, during
@@ -243,8 +241,8 @@ def apply(
         model.eval()
     result = function(model)
     # Values that a module sows for its caller to read are outputs, not state.
-    _, param_state, _, others = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
-    held, variables = nnx.to_pure_dict(param_state), nnx.to_pure_dict(others)
+    _, *states = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
+    held, variables = nnx.to_pure_dict(states[0]), nnx.to_pure_dict(states[-1])
     before, after = kinds((state.all_params, state.variables)), kinds((held, variables))
     if before != after:
         was, is_now = ({n: k for n, k in each.items() if before.get(n) != after.get(n)} for each in (before, after))

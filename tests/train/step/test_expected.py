@@ -178,7 +178,7 @@ def test_data_that_are_no_examples(what, kind):
 
 def test_integers_that_jax_would_cut_are_refused():
     """2**40 became 0 without a word."""
-    given, message = (np.ones((2, 2)), np.array([0, 2**40])), r"data\[1\]: expected integers that fit into int32, .* got 0"
+    given, message = (np.ones((2, 2)), np.array([0, 2**40])), r"data\[1\]: expected integers that fit into int32"
     with pytest.raises(ValueError, match=message):
         train.fit(state(), given, quadratic, progress=False)
     with pytest.raises(ValueError, match=message):
