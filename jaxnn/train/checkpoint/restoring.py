@@ -123,7 +123,7 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
 
 
 def _placed(like: Any, found: jax.Array) -> Any:
-    """What was found, committed to devices only where `like` is: otherwise a resumed run compiles other programs."""
+    """Commits `found` to devices only where `like` is; otherwise a resumed run compiles other programs."""
     return keys.with_data(like, found if getattr(like, "committed", False) else jnp.array(np.asarray(found)))
 
 
