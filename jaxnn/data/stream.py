@@ -58,7 +58,7 @@ class ArrayFiles:
     """
 
     def __init__(self, files: Any) -> None:
-        self.files = files
+        self.files, self._paths = files, jax.tree.map(os.path.abspath, files)
         self._arrays = jax.tree.map(_open, files)
         self._length = _length(self._arrays)
 
@@ -80,7 +80,7 @@ class ArrayFiles:
         return jax.tree.map(lambda array: array[indices], self._arrays)
 
     def __reduce__(self) -> Any:
-        return ArrayFiles, (jax.tree.map(os.path.abspath, self.files),)  # the mapping itself would be read whole
+        return ArrayFiles, (self._paths,)  # the mapping itself would be read whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -200,4 +200,5 @@ def _held(name: str, leaf: Any) -> np.ndarray:
 
 
 def _placed(found: Any, like: Any) -> jax.Array:
-    return jax.device_put(found, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(found)
+    # Committed where `like` is not, it would compile anew what was compiled for `like`, and refuse other devices.
+    return jax.device_put(found, like.sharding) if getattr(like, "committed", False) else jnp.asarray(found)

@@ -66,8 +66,10 @@ def test_it_goes_on_anywhere():
     assert list(stream.batches(INDICES[4:])) == []
 
 
-def test_files_are_mapped_and_pickled_by_name(files):
-    source = data.ArrayFiles(files)
+def test_files_are_mapped_and_pickled_by_name(files, monkeypatch):
+    monkeypatch.chdir(files.images.parent)
+    source = data.ArrayFiles(Examples("images.npy", "labels.npy"))
+    monkeypatch.chdir("/")  # worker processes start after a sink changed directories
     assert isinstance(source._arrays.images, np.memmap)
     assert len(pickle.dumps(source)) < 500
     assert pickle.loads(pickle.dumps(source))[3].labels == 3

@@ -1,6 +1,7 @@
 """Exported programs are served in a process that can import neither this package nor what models are made of."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,30 +45,35 @@ def exported(model, *args, **options):
     return train.export(state, *args, platforms=("cpu", "cuda"), **options)
 
 
-@pytest.fixture
-def pictures():
-    """The program of a small network, and pictures with the logits that the network gives them."""
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """A folder with both programs, exported once, and what their networks say."""
+    folder = tmp_path_factory.mktemp("programs")
     model = models.LeNet((8, 8, 1), filters=(2, 3), hidden=4, classes=3, rngs=nnx.Rngs(0))
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
     preprocess = train.image_preprocess(mean=0.4, std=0.3)
     about = {"classes": ["cat", "dog", "owl"]}
-    exported(model, images[:1], preprocess=preprocess, about=about).save("pictures.jaxprogram")
+    exported(model, images[:1], preprocess=preprocess, about=about).save(folder / "pictures.jaxprogram")
     model.eval()
-    return images, np.asarray(model(preprocess(None, images)))
-
-
-@pytest.fixture
-def characters():
+    logits = np.asarray(model(preprocess(None, images)))
     model = models.LanguageModel(3, embed_features=4, hidden_features=5, rngs=nnx.Rngs(0))
     token = np.zeros((1, 1), np.int32)
     program = exported(model, token, shapes="b, t", step_example=token[:, 0], about={"characters": "ab "})
-    program.save("characters.jaxprogram")
+    program.save(folder / "characters.jaxprogram")
     model.eval()
-    return model
+    return folder, images, logits, model
 
 
-def test_a_process_without_the_package_predicts_a_picture_a_stream_and_batches(pictures, characters):
-    images, logits = pictures
+@pytest.fixture
+def programs(exports):
+    """Both programs in the working directory; pictures with the logits that the network gives them, and the other."""
+    folder, *networks = exports
+    shutil.copytree(folder, ".", dirs_exist_ok=True)
+    return networks
+
+
+def test_a_process_without_the_package_predicts_a_picture_a_stream_and_batches(programs):
+    images, logits, characters = programs
     Image.fromarray(images[0, :, :, 0]).save("picture.png")
     np.save("five.npy", images)
     np.save("two.npy", images[:2])
@@ -93,7 +99,7 @@ def test_a_process_without_the_package_predicts_a_picture_a_stream_and_batches(p
     assert text == "".join("ab "[token] for token in tokens)
 
 
-def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
+def test_a_program_tells_what_it_takes_and_returns(programs, capsys):
     serve.main(["pictures.jaxprogram"])
     contents = json.loads(capsys.readouterr().out)
     assert contents["functions"]["call"] == {"arguments": ["uint8[b, 8, 8, 1]"], "result": "float32[b, 3]"}
@@ -118,7 +124,7 @@ def test_a_program_tells_what_it_takes_and_returns(pictures, capsys):
         ("characters.jaxprogram --seed 1", "--seed: expected nothing without --characters"),
     ],
 )
-def test_what_cannot_be_served_is_told(line, message, pictures, characters):
+def test_what_cannot_be_served_is_told(line, message, programs):
     Path("broken.jaxprogram").write_bytes(b"no zip")
     Path("empty.npy").touch()
     with pytest.raises(SystemExit, match=message):

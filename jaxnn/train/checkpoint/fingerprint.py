@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import keys
-from jaxnn.train.step.state import TrainState, kind
+from jaxnn.train.step.expected import kind
+from jaxnn.train.step.state import TrainState
 
 
 @jax.jit

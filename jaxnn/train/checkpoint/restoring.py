@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxnn import keys
 from jaxnn.files.replace import free_path
@@ -117,7 +119,12 @@ def read(folder: Path, state: TrainState, config: Mapping[str, Any] | None) -> t
         if changed := [name for name, number in numbers.items() if number != about["fingerprints"].get(name)]:
             raise ValueError(f"{changed[0]}: expected the values that were saved, got others")
     leaves, structure = jax.tree.flatten(state)
-    return jax.tree.unflatten(structure, map(keys.with_data, leaves, (found[name] for name in named))), position
+    return jax.tree.unflatten(structure, map(_placed, leaves, (found[name] for name in named))), position
+
+
+def _placed(like: Any, found: jax.Array) -> Any:
+    """Commits `found` to devices only where `like` is; otherwise a resumed run compiles other programs."""
+    return keys.with_data(like, found if getattr(like, "committed", False) else jnp.array(np.asarray(found)))
 
 
 def set_aside(folder: Path, step: int) -> str:

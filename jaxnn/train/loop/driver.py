@@ -133,6 +133,7 @@ def drive(
                 stack.enter_context(sink)
         log = _Log(run, after)
         if profile is not None:
+            profile = os.path.abspath(profile)  # a sink may change directories
             os.makedirs(profile, exist_ok=True)  # an error about the folder comes before training
         if position.history or position.sums:
             program.resume(state, position, display)
@@ -205,7 +206,8 @@ class _Log:
         if self.run is None:
             return
         try:
-            if self.behind:
+            gone = len(history) > 1 and not (self.run / "metrics.jsonl").exists()  # the folder was deleted or moved
+            if self.behind or gone:
                 self.run.rewind(history, after=self.after)
             else:
                 self.run.log(history[-1])

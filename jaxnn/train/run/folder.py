@@ -39,6 +39,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self._absolute = self.path.absolute()  # so that all files are in one folder, where a sink changes directories
         if not self.path.is_dir():
             raise ValueError(
                 f"path: expected a run folder, got {os.fspath(path)!r}, which does not exist; RunFolder.create "
@@ -85,7 +86,7 @@ class RunFolder:
         return run
 
     def __truediv__(self, name: str) -> Path:
-        return self.path / name
+        return self._absolute / name
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -129,9 +130,10 @@ class RunFolder:
         Args:
             record: Names and numbers, or lists of them. JSON has no NaN and infinity: they are written as null.
         """
-        with open(self / "metrics.jsonl", "ab", buffering=0) as file:
-            before = file.tell()
+        with open(self / "metrics.jsonl", "a+b", buffering=0) as file:
+            before = _whole_lines(file)
             try:
+                file.truncate(before)
                 _write_all(file, _line(record))
                 os.fsync(file.fileno())
             except OSError:
@@ -191,8 +193,7 @@ class RunFolder:
         """Reads the records, and describes the first damaged line."""
         path = self / "metrics.jsonl"
         records, damage = [], ""
-        # A killed process may have left the rest of a line at the end.
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # see `_whole_lines`
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line.decode("utf-8"))
@@ -219,6 +220,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _whole_lines(file: io.FileIO) -> int:
+    """The size of a file without the part of a line that a killed process may have left at its end."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 1, 0))
+    if file.read(1) in (b"", b"\n"):
+        return end
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
 
 
 def _write_all(file: io.FileIO, text: bytes) -> None:

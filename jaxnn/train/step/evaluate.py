@@ -194,6 +194,7 @@ def predict(
     check_state(state)
     check_function("apply_fn", apply_fn, "(model, batch) -> outputs", "write lambda model, batch: model(batch.images)")
     check_static(apply_fn=apply_fn, preprocess=preprocess)
+    batching.count(data)
     compiled = _predict.with_options(compiler_options)
     outputs = compiled(without_optimizer(state), data, apply_fn, preprocess, batch_size, ema)
     return jax.tree.map(_readable, outputs) if jax.process_count() > 1 else outputs

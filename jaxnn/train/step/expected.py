@@ -60,18 +60,18 @@ def check_there(tree: Any, name: str) -> None:
 
 
 def check_arrays(data: Any, name: str) -> None:
-    """Raises if a leaf of a pytree is not an array."""
+    """Raises if a leaf of a pytree is not an array, or holds integers that JAX would cut to 32 bits without a word."""
     if hasattr(data, "train") and hasattr(data, "test"):
         raise ValueError(f"{name}: expected examples, got a data set of two parts; take one of them: {name}.train.")
     # JAX takes an iterator for a leaf now, and will refuse it in a later release.
     leaves = [((), data)] if isinstance(data, Iterator) else jax.tree.leaves_with_path(data)
     for path, leaf in leaves:
+        where = f"{name}{jax.tree_util.keystr(path)}"
         if not _is_array(leaf):
             advice = (
                 "put all examples into arrays of one leading length (NumPy's serve), or give fit a data.Stream of an "
                 "object with __len__ and __getitem__"
             )
-            where = f"{name}{jax.tree_util.keystr(path)}"
             if dataclasses.is_dataclass(leaf):
                 advice = "tell JAX which fields are arrays: jax.tree_util.register_dataclass"
             elif isinstance(leaf, np.ndarray) and not leaf.dtype.isnative and leaf.dtype.kind in "iufc":
@@ -81,6 +81,8 @@ def check_arrays(data: Any, name: str) -> None:
             elif hasattr(leaf, "__array__"):
                 advice = f"convert it: np.asarray({where})"
             raise ValueError(f"{where}: expected arrays, or a pytree of them, got {described(leaf)}; {advice}.")
+        if isinstance(leaf, np.ndarray) and leaf.dtype in (np.int64, np.uint64) and leaf.size:
+            _check_fits(leaf, where)
 
 
 def check_kind(name: str, value: Any, kind: type, advice: str) -> None:
@@ -107,6 +109,15 @@ def _is_array(leaf: Any) -> bool:
         is_number = leaf.dtype == bool or bool(jax.numpy.issubdtype(leaf.dtype, np.number))
         return is_number and leaf.dtype.isnative
     return isinstance(leaf, jax.Array | int | float | complex) or hasattr(leaf, "__jax_array__")
+
+
+def _check_fits(integers: np.ndarray, where: str) -> None:
+    held, low, high = np.iinfo(jnp.result_type(integers)), int(integers.min()), int(integers.max())
+    if low < held.min or high > held.max:
+        raise ValueError(
+            f"{where}: expected integers that fit into {held.dtype}, to which JAX converts {integers.dtype}, got {low} "
+            f"to {high}; subtract the lowest, or set jax_enable_x64."
+        )
 
 
 def check_tx(tx: Any) -> None:
@@ -240,3 +251,13 @@ def check_examples(data: Any, name: str) -> None:
             f"{name}: expected a pytree of arrays with all examples along their first axis, got a list of {len(data)} "
             f"{parts}; join them: jax.tree.map(lambda *{parts}: np.{join}({parts}), *{name})."
         )
+
+
+def kind(x: Any) -> str:
+    """Dtype and shape of an array or number, as text."""
+    return f"{jnp.result_type(x)} {jnp.shape(x)}"
+
+
+def kinds(tree: Any) -> dict[str, str]:
+    """The kind of each array of a pytree, by its path."""
+    return {jax.tree_util.keystr(path): kind(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}

@@ -38,9 +38,9 @@ class LabelCheck:
             name: Its name in an error.
             numbers: The numbers of the examples in a batch.
         """
+        batching.count(data, name)
         if self._loss_fn is None:
             return
-        batching.count(data, name)
         read = _read(self._loss_fn, data, strict=self._preprocess is None)
         if read is None or not all(map(_is_readable, read)):
             return

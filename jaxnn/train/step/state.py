@@ -19,6 +19,7 @@ from jaxnn.train.step.expected import (
     check_there,
     check_tx,
     described,
+    kinds,
 )
 from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
@@ -212,7 +213,7 @@ def without_optimizer(state: TrainState) -> TrainState:
     return dataclasses.replace(state, opt_state=None, tx=None, loss_scale=None)
 
 
-def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, Any]:
+def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, training: bool) -> tuple[T, dict[str, Any]]:
     """Calls `function(model)` on the model in training or evaluation mode; for use inside `jit` only.
 
     The module exists while tracing and not afterwards, so a compiled call never walks through it.
@@ -224,15 +225,16 @@ def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, train
         training: Sets dropout and batch normalisation to training (`module.train()`) or evaluation.
 
     Returns:
-        What `function` returned, and the module's variables afterwards.
+        What `function` returned, and the fields of the state that a module may assign, as it left them.
 
     Raises:
         ValueError: If the module gained or lost a variable, or changed a variable's shape or dtype, during
             the call.
     """
-    model = _merge(dataclasses.replace(state, params=params))
+    state = dataclasses.replace(state, params=params)
+    model = _merge(state)
     if state.graphdef is None:
-        return function(model), state.variables
+        return function(model), {}
     if training:
         model.train()
     else:
@@ -240,25 +242,24 @@ def apply(state: TrainState, params: Any, function: Callable[[Any], T], *, train
     result = function(model)
     # Values that a module sows for its caller to read are outputs, not state.
     _, *states = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
-    variables = nnx.to_pure_dict(states[-1])
-    before, after = jax.tree.map(kind, state.variables), jax.tree.map(kind, variables)
+    held, variables = nnx.to_pure_dict(states[0]), nnx.to_pure_dict(states[-1])
+    before, after = kinds((state.all_params, state.variables)), kinds((held, variables))
     if before != after:
+        was, is_now = ({n: k for n, k in each.items() if before.get(n) != after.get(n)} for each in (before, after))
         raise ValueError(
-            f"model: expected variables that keep names, shapes and dtypes in a step, {before}, got {after}; "
+            f"model: expected variables that keep names, shapes and dtypes in a step, {was}, got {is_now}; "
             "create every nnx.Variable in the module's __init__."
         )
-    return result, variables
+    if state.frozen is None:
+        return result, {"params": held, "variables": variables}
+    held, frozen = trained.split(held, jax.tree.map(lambda p: p is not None, params, is_leaf=lambda p: p is None))
+    return result, {"params": held, "frozen": frozen, "variables": variables}
 
 
 def _merge(state: TrainState) -> Any:
     if state.graphdef is None:
         return state.all_params
     return nnx.merge(state.graphdef, state.all_params, state.variables)
-
-
-def kind(x: Any) -> str:
-    """Dtype and shape of an array or number, as text."""
-    return f"{jnp.result_type(x)} {jnp.shape(x)}"
 
 
 def _own(x: Any) -> jax.Array:

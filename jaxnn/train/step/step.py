@@ -15,9 +15,9 @@ from jaxnn.train.losses.types import LossFn, Metrics, Penalty
 from jaxnn.train.step import batching, ema
 from jaxnn.train.step.batching import Reduction
 from jaxnn.train.step.compiling import Jitted, Options, jit
-from jaxnn.train.step.expected import check_function, check_loss_fn, explained_errors, losses_and_metrics
+from jaxnn.train.step.expected import check_function, check_loss_fn, explained_errors, kinds, losses_and_metrics
 from jaxnn.train.step.loss_scale import skip_overflow, value_and_grad
-from jaxnn.train.step.state import TrainState, apply, check_state, kind
+from jaxnn.train.step.state import TrainState, apply, check_state
 
 Preprocess = Callable[[jax.Array | None, Any], Any]
 """`(key, batch) -> batch`; `key` is None in evaluation."""
@@ -113,8 +113,10 @@ def make_step(
                 return losses_and_metrics(loss_fn(model, jax.tree.map(lambda x: x, batch), loss_key))
 
         objective = _objective(state, loss_of, penalty, reduction, batch, weights)
-        (value, (metrics, variables)), grads = value_and_grad(objective, state.loss_scale)(state.params)
-        params, updates, opt_state = _updated(state, objective, value, grads)
+        (value, (metrics, assigned)), grads = value_and_grad(objective, state.loss_scale)(state.params)
+        # The update adds to what the forward pass assigned, as in Flax: `nnx.WeightNorm` writes parameters.
+        after = dataclasses.replace(state, **assigned)
+        params, updates, opt_state = _updated(after, objective, value, grads)
         opt_state = _like_before(opt_state, state.opt_state)
         decay = state.ema_decay
         average = None if decay is None else ema.update(state.ema, params, decay, state.step)
@@ -122,15 +124,9 @@ def make_step(
         if _may_refuse(opt_state):
             refused = ~_is_finite(grads) & _is_finite(updates)
             metrics = {name: jnp.where(refused, jnp.zeros_like(value), value) for name, value in metrics.items()}
-            variables = jax.tree.map(partial(_unless, refused), variables, state.variables)
-        new = dataclasses.replace(
-            state,
-            params=params,
-            opt_state=opt_state,
-            variables=variables,
-            step=state.step + 1,
-            ema=average,
-        )
+            variables = jax.tree.map(partial(_unless, refused), after.variables, state.variables)
+            after = dataclasses.replace(after, variables=variables)
+        new = dataclasses.replace(after, params=params, opt_state=opt_state, step=state.step + 1, ema=average)
         return skip_overflow(state, new, metrics, jnp.isfinite(norm))
 
     return step
@@ -143,11 +139,11 @@ def _objective(
     reduction: Reduction,
     batch: Any,
     weights: jax.Array | None,
-) -> Callable[[Any], tuple[jax.Array, tuple[Metrics, Any]]]:
-    """Returns what a step minimises, `(params) -> (loss (), (metrics, variables))`."""
+) -> Callable[[Any], tuple[jax.Array, tuple[Metrics, dict[str, Any]]]]:
+    """Returns what a step minimises, `(params) -> (loss (), (metrics, what the model assigned))`."""
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-        (losses, extra), variables = apply(state, params, loss_of, training=True)
+    def objective(params: Any) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
+        (losses, extra), assigned = apply(state, params, loss_of, training=True)
         if not jnp.issubdtype(dtype := getattr(losses, "dtype", float), jnp.floating):
             raise ValueError(f"loss_fn: expected losses that are floats, got {dtype}; others have no gradient.")
         if reduction == "batch":
@@ -162,7 +158,7 @@ def _objective(
         if penalty is not None:
             metrics["penalty"] = _scalar(penalty(params), total.dtype)
             total = total + metrics["penalty"]
-        return total, (metrics, variables)
+        return total, (metrics, assigned)
 
     return objective
 
@@ -238,13 +234,13 @@ def _unless(refused: jax.Array, after: jax.Array, before: jax.Array) -> jax.Arra
 
 def _like_before(after: Any, before: Any) -> Any:
     """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
-    new, old = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (after, before))
+    new, old = kinds(after), kinds(before)
     for path in [*old, *new]:
-        was, is_now = (kind(leaves[path]) if path in leaves else "nothing" for leaves in (old, new))
+        was, is_now = (each.get(path, "nothing") for each in (old, new))
         if was != is_now:
             raise ValueError(
                 f"tx: expected an optimiser whose state keeps dtypes and shapes in a step, got opt_state"
-                f"{jax.tree_util.keystr(path)} as {was} before and {is_now} after; use train.optimizer, or give the "
+                f"{path} as {was} before and {is_now} after; use train.optimizer, or give the "
                 "optimiser the dtype of its state (accumulator_dtype, mu_dtype), or parameters in float32."
             )
     # A weak type alone would make the second step compile again.

@@ -4,9 +4,13 @@ import math
 import threading
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
 from jaxnn import train
+from tests.train.toys import quadratic
 
 
 @dataclasses.dataclass
@@ -71,6 +75,43 @@ def test_every_line_of_metrics_is_strict_json():
         {"epoch": 2, "loss": None, "other": None},
     ]
     assert train.RunFolder(run.path).metrics() == run.metrics()
+
+
+def test_the_half_line_of_a_killed_writer_spoils_no_other():
+    run = train.RunFolder.create("runs/a")
+    for left in (b'{"epo', b'{"epoch": 1}\n{"epoch": 2', b'{"epoch": 1}\n'):
+        (run / "metrics.jsonl").write_bytes(left)
+        run.log({"epoch": 3})
+        assert run.metrics() == [{"epoch": 1}] * left.count(b"\n") + [{"epoch": 3}]
+
+
+def test_all_files_are_in_one_folder_where_the_working_directory_changes(monkeypatch):
+    run = train.RunFolder.create("runs/a")
+    run.log({"epoch": 1})
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    run.log({"epoch": 2})
+    assert len(run.metrics()) == 2
+
+
+def test_metrics_that_vanish_while_training_are_written_again():
+    run = train.RunFolder.create("runs/a")
+
+    def remove(record, state):
+        if record["epoch"] == 2:
+            (run / "metrics.jsonl").unlink()
+
+    state = train.create_state(jnp.ones(2), optax.sgd(0.1), jax.random.key(0))
+    state, history = train.fit(
+        state,
+        (jnp.eye(2), jnp.ones(2)),
+        quadratic,
+        epochs=3,
+        run=run,
+        sinks=[remove],
+        progress=False,
+    )
+    assert run.metrics() == history
 
 
 def test_opening_what_is_not_there_is_an_error():

@@ -176,6 +176,22 @@ def test_data_that_are_no_examples(what, kind):
         calls[what]()
 
 
+def test_integers_that_jax_would_cut_are_refused():
+    """2**40 became 0 without a word."""
+    given, message = (np.ones((2, 2)), np.array([0, 2**40])), r"data\[1\]: expected integers that fit into int32"
+    with pytest.raises(ValueError, match=message):
+        train.fit(state(), given, quadratic, progress=False)
+    with pytest.raises(ValueError, match=message):
+        train.evaluate(state(), given, quadratic)
+    with pytest.raises(ValueError, match=message):
+        train.predict(state(), given, lambda w, batch: batch[0] @ w)
+    assert train.evaluate(state(), (given[0], np.array([0.0, 0.0]), np.array([0, 2**31 - 1])), first_two)["loss"] == 0
+
+
+def first_two(w, batch, key):
+    return quadratic(w, batch[:2], key)
+
+
 LOSSES = {
     "two arguments": (half, r"\(model, batch, key\) -> .*, got one of \(model, batch\); take these three"),
     "not called": (train.losses.classification, r"call it: train\.losses\.classification\(\.\.\.\)"),

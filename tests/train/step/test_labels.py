@@ -42,7 +42,7 @@ def fit(points, loss_fn=None, **options):
     return train.fit(start(), points, loss_fn or train.losses.classification(), **options)
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(-1, np.int32), (3, np.int64), (255, np.uint8), (2**32 + 1, np.int64)])
+@pytest.mark.parametrize(("value", "dtype"), [(-1, np.int32), (3, np.int64), (255, np.uint8)])
 def test_a_label_that_is_no_class_is_named_before_training(value, dtype):
     state, points, loss_fn = start(), spoiled(value, dtype=dtype), train.losses.classification(0.1)
     with raises(value, 5):

@@ -1,5 +1,6 @@
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,14 +214,41 @@ def test_sown_values_are_outputs_not_state():
     step(state, blobs(8))
 
 
-def test_a_variable_born_in_the_call_is_named():
+@pytest.mark.parametrize("apart", [None, nnx.PathContains("bias")])
+def test_parameters_assigned_in_the_call_are_kept_as_in_flax(apart):
+    """`nnx.WeightNorm` writes normalised weights back; they were lost without a word."""
+    x, y = regression(8)
+    model = nnx.WeightNorm(nnx.Linear(4, 1, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+    state = train.create_state(model, optax.adamw(0.1), jax.random.key(0), wrt=apart)
+
+    def loss_fn(model, batch, key):
+        return (model(batch[0])[:, 0] - batch[1]) ** 2, {}
+
+    step, losses = train.make_step(loss_fn), []
+    for _ in range(3):
+        state, metrics = step(state, (x, y))
+        losses.append(metrics["loss"])
+    wrt = nnx.Param if apart is None else nnx.All(nnx.Param, apart)
+    optimizer, of_flax = nnx.Optimizer(model, optax.adamw(0.1), wrt=wrt), []
+    loss_and_grads = nnx.value_and_grad(lambda m: loss_fn(m, (x, y), None)[0].mean(), argnums=nnx.DiffState(0, wrt))
+    for _ in range(3):
+        loss, grads = loss_and_grads(model)
+        with jax.numpy_dtype_promotion("standard"):
+            optimizer.update(model, grads)
+        of_flax.append(loss)
+    np.testing.assert_allclose(losses, of_flax, rtol=1e-5)
+    chex.assert_trees_all_close(nnx.state(state.model()), nnx.state(model), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nnx.BatchStat, nnx.Param])
+def test_a_variable_born_in_the_call_is_named(kind):
     class Grows(MLP):
         def __call__(self, x):
-            self.seen = nnx.BatchStat(x.mean())
+            self.seen = kind(x.mean())
             return super().__call__(x)
 
     state = train.create_state(Grows(), optax.sgd(0.1), jax.random.key(0))
-    with pytest.raises(ValueError, match=r"(?s)keep names, shapes and dtypes.*seen.*__init__"):
+    with pytest.raises(ValueError, match=r"keep names, shapes and dtypes in a step, \{\}, got .*seen.*__init__"):
         train.make_step(train.losses.classification())(state, blobs(8))
 
 
