@@ -39,7 +39,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
-        self._absolute = self.path.absolute()  # so that all files are in one folder, where a sink changes directories
+        self._absolute = self.path.absolute()
         if not self.path.is_dir():
             raise ValueError(
                 f"path: expected a run folder, got {os.fspath(path)!r}, which does not exist; RunFolder.create "
@@ -86,7 +86,9 @@ class RunFolder:
         return run
 
     def __truediv__(self, name: str) -> Path:
-        return self._absolute / name
+        # All files are in one folder, also after a sink changed directories; until then paths read as they were given.
+        folder = self.path if self.path.absolute() == self._absolute else self._absolute
+        return folder / name
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
