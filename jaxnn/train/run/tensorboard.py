@@ -48,7 +48,7 @@ class TensorBoard:
 
     def __init__(self, run: RunFolder):
         need_tensorboardx()
-        self._run, self._folder = run, run / "tensorboard"
+        self._run = run
         self._writer: Any = None
 
     def __enter__(self) -> "TensorBoard":
@@ -69,8 +69,8 @@ class TensorBoard:
         except OSError as error:
             self.close()
             text = (
-                f"{self._folder} could not be written to ({error.strerror}); training continues, and the missing "
-                "records are written with the next epoch"
+                f"{self._run / 'tensorboard'} could not be written to ({error.strerror}); training continues, and the "
+                "missing records are written with the next epoch"
             )
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
@@ -87,10 +87,11 @@ class TensorBoard:
         from tensorboardX.record_writer import RecordWriter
 
         history = [r for r in self._run.metrics() if r.get("step", math.inf) < record["step"]] + [record]
-        self._folder.mkdir(exist_ok=True)
-        before = list(self._folder.glob(f"events.out.tfevents.*{_OURS}"))
+        folder = self._run / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        before = list(folder.glob(f"events.out.tfevents.*{_OURS}"))
         # Not SummaryWriter: a full disk ends the thread it writes in, and its full queue then blocks training forever.
-        self._writer = RecordWriter(str(self._folder / f"events.out.tfevents.{time.time_ns()}{_OURS}"))
+        self._writer = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}{_OURS}"))
         first = history[0]["step"]
         for event in (
             Event(wall_time=time.time(), file_version="brain.Event:2"),
