@@ -25,9 +25,9 @@ from jaxnn.kernels.platform import bind, by_platform, explicit_mesh, to_front
 from jaxnn.kernels.settings import default_precision
 
 
-def product(a: jax.Array, w: jax.Array, dtype: Any, precision: Any = None) -> jax.Array:
+def product(a: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     """`a @ w`, summed in at least float32."""
-    return bind(product_p, a, w, dtype=dtype, precision=precision or default_precision())
+    return bind(product_p, a, w, dtype=dtype, precision=default_precision())
 
 
 def _apart(a: jax.Array, w: jax.Array, *, dtype: Any, precision: Any) -> jax.Array:

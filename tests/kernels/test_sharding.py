@@ -143,3 +143,20 @@ def test_an_ensemble_over_devices(data):
     mesh = jax.make_mesh((8,), ("members",), axis_types=(AxisType.Auto,))
     sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P("members"), P()), out_specs=P("members"))
     assert_same(jax.jit(sharded)(ensemble, x), jax.jit(gradient)(ensemble, x))
+
+
+def test_a_batch_spread_by_jit_is_never_gathered():
+    """Where XLA spreads the batch over devices, the gradient of the weights is summed over them; nothing else moves."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(64, 16, 16, 32)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 64)), jnp.float32)
+
+    def loss(kernel, x):
+        return jnp.sum(F.max_pool(F.conv(x, kernel), 2) ** 2)
+
+    spread = jax.device_put(x, NamedSharding(mesh, P("data"))), jax.device_put(kernel, NamedSharding(mesh, P()))
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*spread[::-1]).compile()
+    program = gradient.as_text()
+    assert "all-reduce(" in program
+    assert not any(f"{op}(" in program for op in ("all-gather", "all-to-all", "collective-permute"))
