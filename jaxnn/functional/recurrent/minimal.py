@@ -10,7 +10,7 @@ from jax.nn.initializers import glorot_uniform
 from jaxnn.functional.arguments import drawn
 from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_cell
 from jaxnn.functional.recurrent.init import Initializer, per_gate
 
 
@@ -22,14 +22,12 @@ def minimal_cell(kind: Any, gates: int, affine: Callable[..., tuple[Any, Any]]) 
         gates: The number of gates, the candidate included.
         affine: `Cell.affine`, a function of the gates' pre-activations.
     """
-    advance = Bound(_advance, affine=affine)
-    return Cell(
+    return two_part_cell(
         kind.zero_state,
-        Bound(two_part_step, project=input_products, advance=advance),
+        input_products,
+        Bound(_advance, affine=affine),
         output=_output,
         check=Bound(_check, kind=Static(kind), gates=gates),
-        project=input_products,
-        advance=advance,
         affine=affine,
         jacobian="diagonal",
     )

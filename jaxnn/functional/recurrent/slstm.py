@@ -11,7 +11,7 @@ from jaxnn.functional.arguments import drawn
 from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_cell
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
@@ -149,9 +149,7 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
     """
     if forget_gate not in get_args(ForgetGate):
         raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; choose one of these.")
-    advance = Bound(_advance, forget_gate=forget_gate)
-    step = Bound(two_part_step, project=input_products, advance=advance)
-    return Cell(SLSTMParams.zero_state, step, check=_check, project=input_products, advance=advance)
+    return two_part_cell(SLSTMParams.zero_state, input_products, Bound(_advance, forget_gate=forget_gate), check=_check)
 
 
 def slstm(
