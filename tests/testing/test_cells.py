@@ -12,15 +12,11 @@ from jaxnn import testing
 from jaxnn.functional.recurrent import algorithms
 from jaxnn.functional.recurrent.cell import NotServedError
 from jaxnn.kernels.masks import choose, kept
+from tests.functional.recurrent.common import randomised
 
 
 def normal(*shape, seed=0, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
-
-
-def randomised(params, seed=0, dtype=jnp.float32):
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(0.6 * rng.normal(size=a.shape), dtype), params)
 
 
 X = normal(3, 5, 2, seed=1)

@@ -40,11 +40,13 @@ def _value_and_gradients(case, params, x, state, **options):
 
 
 def test_remat_and_one_algorithm_or_another_change_nothing(name):
+    """Blocks of one step, of four with a rest, of all steps and of more."""
     case, params, x, state = _setting(name)
+    remat = {"rnn": 1, "gru": 4, "lstm": TIME, "lstm-projection": 50}[name]
     options = {"mask": MASK, "resets": RESETS, "lengths": np.array([6, 3, 5]), "reverse": True}
     expected = _value_and_gradients(case, params, x, state, **options, algorithm="scan")
     for algorithm in ("scan", "auto"):
-        got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=4)
+        got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=remat)
         assert_close(got, expected, 1e-5, 1e-6)
 
 
