@@ -27,7 +27,7 @@ def minimal_cell(kind: Any, gates: int, affine: Callable[..., tuple[Any, Any]]) 
         input_products,
         Bound(_advance, affine=affine),
         output=_output,
-        check=Bound(_check, kind=Static(kind), gates=gates),
+        check=Bound(check.gated, kind=Static(kind), gates=gates),
         affine=affine,
         jacobian="diagonal",
     )
@@ -48,13 +48,6 @@ def weights(
     kernel_init = kernel_init or per_gate(glorot_uniform(), gates)
     w_x = drawn("kernel_init", kernel_init, k_x, (features, gates * hidden), dtype)
     return w_x, drawn("bias_init", bias_init, k_b, (gates * hidden,), dtype)
-
-
-def _check(params: Any, x: jax.Array, axes: str, *, kind: Static, gates: int) -> None:
-    check.weights(params, kind.value, ("w_x",))
-    features, width = params.w_x.shape[0], gates * params.hidden
-    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
-    check.features(params, x, axes)
 
 
 def candidate(a: jax.Array, *, log_space: bool) -> jax.Array:
