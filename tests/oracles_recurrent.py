@@ -1,7 +1,5 @@
 """Recurrent layers in NumPy float64, written as the formulas stand: one sequence, one gate, one step at a time."""
 
-from itertools import pairwise
-
 import numpy as np
 
 from tests import oracles
@@ -137,25 +135,24 @@ def conv_lstm_step(p, state, x, pad_mode="zeros", activation=np.tanh, gate=sigmo
     return gate(o + p_o * new_c) * activation(new_c), new_c
 
 
-def sequence(step, p, x, state, *, length=None, reverse=False, resets=None, **options):
-    """One sequence `(time, *features)`: cut at the resets, every part run by itself, padding left at zero."""
-    time = len(x)
-    length = time if length is None else min(length, time)
-    y = np.zeros((time, *output(step, p, state).shape))
-    starts = [] if resets is None else [t for t in range(length) if resets[t]]
-    bounds = sorted({0, *starts, length})
-    parts = list(pairwise(bounds))
-    zeros = tuple(np.zeros_like(s) for s in state)
-    for number, (a, b) in enumerate(reversed(parts) if reverse else parts):
-        if number > 0 or (not reverse and a in starts):
-            state = zeros
-        for t in reversed(range(a, b)) if reverse else range(a, b):
+def sequence(
+    step, p, x, state, *, length=None, mask=None, resets=None, restart=None, reverse=False, output=output, **options
+):
+    """One sequence `(time, *features)`, one step after the other. A reset at `t` cuts between `t - 1` and `t`."""
+    y = np.zeros((len(x), *output(step, p, state).shape))
+    length = len(x) if length is None else min(length, len(x))
+    restart = tuple(np.zeros_like(s) for s in state) if restart is None else restart
+    for t in reversed(range(length)) if reverse else range(length):
+        cut = t + 1 if reverse else t
+        if resets is not None and cut < length and resets[cut]:
+            state = restart
+        if mask is None or mask[t]:
             state = step(p, state, x[t], **options)
             y[t] = output(step, p, state)
     return y, state
 
 
-def batch(step, p, x, state, *, lengths=None, resets=None, feature_axes=1, **options):
+def batch(step, p, x, state, *, lengths=None, mask=None, resets=None, feature_axes=1, output=output, **options):
     """Any batch axes, one sequence after the other."""
     axes = x.ndim - 1 - feature_axes
     lead, time = x.shape[:axes], x.shape[axes]
@@ -163,15 +160,9 @@ def batch(step, p, x, state, *, lengths=None, resets=None, feature_axes=1, **opt
     y = np.zeros((*lead, time, *output(step, p, one).shape))
     final = tuple(np.zeros_like(s) for s in state)
     for n in np.ndindex(*lead):
-        y[n], last = sequence(
-            step,
-            p,
-            x[n],
-            tuple(s[n] for s in state),
-            length=None if lengths is None else int(lengths[n]),
-            resets=None if resets is None else resets[n],
-            **options,
-        )
+        given = {"length": lengths, "mask": mask, "resets": resets}
+        given = {name: None if array is None else array[n] for name, array in given.items()}
+        y[n], last = sequence(step, p, x[n], tuple(s[n] for s in state), output=output, **given, **options)
         for whole, part in zip(final, last, strict=True):
             whole[n] = part
     return y, final

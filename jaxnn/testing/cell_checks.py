@@ -8,9 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.algorithms import ALGORITHMS
+from jaxnn.functional.recurrent.associative import affine_parts
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
 from jaxnn.functional.recurrent.run import recurrent
+from jaxnn.functional.recurrent.task import Task
+from jaxnn.kernels.accumulate import widened
+from jaxnn.kernels.masks import Masks
 from jaxnn.testing import sequence_checks
 from jaxnn.testing.comparison import assert_same
 from jaxnn.testing.jacobian_check import check_jacobian
@@ -83,27 +88,17 @@ def _step(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> tuple[Tree, Tr
 
 
 def check_shapes(cell: Cell, params: Tree, x: jax.Array) -> None:
-    """Checks shapes, dtypes and structure of what the cell returns, for several batch shapes."""
+    """Checks shapes, dtypes and structure of what the cell returns, for several batch shapes, as `recurrent` does."""
     try:
         hash(cell)
     except TypeError as error:
         raise AssertionError(f"cell: expected a hashable value, got {error}; put arrays into params") from None
     if cell.advance is not None and cell.project is None:
         raise AssertionError("cell.advance: expected cell.project beside it, got none; alone it is never called")
-    none: Tree = jax.eval_shape(lambda: cell.zero_state(params, (), x.dtype))
     for batch in ((), x.shape[:1], (*x.shape[:1], 1)):
-        like = jax.eval_shape(lambda batch=batch: cell.zero_state(params, batch, x.dtype))
-        due = jax.tree.map(lambda leaf, batch=batch: jax.ShapeDtypeStruct((*batch, *leaf.shape), leaf.dtype), none)
-        _same_kind(like, due, f"cell.zero_state for the batch axes {batch}, against no batch axes")
-        one = jax.ShapeDtypeStruct((*batch, *x.shape[2:]), x.dtype)
-        new, y = jax.eval_shape(partial(_step, cell), params, like, one)
-        _same_kind(new, like, f"cell.step for an input {one.shape}, against cell.zero_state")
-        for path, leaf in jax.tree.leaves_with_path(y):
-            if leaf.shape[: len(batch)] != batch:
-                raise AssertionError(
-                    f"cell.output: expected arrays (*batch, ...) for the batch axes {batch}, got shape {leaf.shape}"
-                    + (f" at {jax.tree_util.keystr(path)}" if path else "")
-                )
+        start = jax.eval_shape(lambda batch=batch: check.zero_state(cell, params, batch, x.dtype))
+        xs: Any = jax.ShapeDtypeStruct((1, *batch, *x.shape[2:]), x.dtype)
+        check.step(cell, Task(params, start, None, xs, Masks()))
 
 
 def _check_step(s: Subject) -> None:
@@ -142,32 +137,11 @@ def _check_project(s: Subject) -> None:
 
 
 def _check_affine(s: Subject) -> None:
-    affine: Any = s.cell.affine
-    project = s.cell.project
-
     def step(params: Tree, state: Tree, x: jax.Array) -> Tree:
-        a, b = affine(params, x if project is None else project(params, x))
-        return jax.tree.map(_affine, _broadcast(a, state, "a"), state, _broadcast(b, state, "b"))
+        a, b = affine_parts(s.cell, Task(params, state, None, x[None], Masks()))
+        return jax.tree.map(lambda a, h, b: (a[0] * widened(h) + b[0]).astype(h.dtype), a, state, b)
 
     s.agree(step, "cell.affine: a * state + b")
-
-
-def _broadcast(part: Tree, state: Tree, name: str) -> Tree:
-    """Broadcasts a part of an affine form to the shapes of the state."""
-    _same_structure(part, state, f"cell.affine: {name} against the state")
-
-    def broadcast(array: Any, like: jax.Array) -> jax.Array:
-        shape = jnp.shape(array)
-        if len(shape) > like.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], like.shape[::-1], strict=False)):
-            raise AssertionError(f"cell.affine: expected {name} to broadcast to {like.shape}, got shape {shape}")
-        return jnp.broadcast_to(array, like.shape)
-
-    return jax.tree.map(broadcast, part, state)
-
-
-def _affine(a: jax.Array, state: jax.Array, b: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), state.dtype)
-    return (a.astype(wide) * state.astype(wide) + b.astype(wide)).astype(state.dtype)
 
 
 def _check_time(s: Subject) -> None:
@@ -238,18 +212,11 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 
 def _same_kind(got: Tree, expected: Tree, what: str) -> None:
     """Asserts one structure, and the shapes and dtypes of every leaf."""
-    _same_structure(got, expected, what)
-    for (path, ours), theirs in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        for is_, due in ((f"shape {ours.shape}", f"shape {theirs.shape}"), (ours.dtype, theirs.dtype)):
-            if is_ != due:
-                raise AssertionError(f"{what}: expected {due}{_place(path)}, got {is_}")
-
-
-def _same_structure(got: Tree, expected: Tree, what: str) -> None:
     structures: list[Any] = [jax.tree.structure(tree) for tree in (got, expected)]
     if structures[0] != structures[1]:
         raise AssertionError(f"{what}: expected the structure {structures[1]}, got {structures[0]}")
-
-
-def _place(path: Any) -> str:
-    return f" at {jax.tree_util.keystr(path)}" if path else ""
+    for (path, ours), theirs in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        for is_, due in ((f"shape {ours.shape}", f"shape {theirs.shape}"), (ours.dtype, theirs.dtype)):
+            if is_ != due:
+                at = f" at {jax.tree_util.keystr(path)}" if path else ""
+                raise AssertionError(f"{what}: expected {due}{at}, got {is_}")

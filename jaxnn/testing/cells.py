@@ -102,12 +102,15 @@ def assert_cell(
             f"least 2 sequences of at least 4 steps, got {values.dtype} {values.shape}"
         )
     cell, state = _without_keys(cell, params, values.dtype, state)
-    with jax.default_matmul_precision("highest"):
-        # Shapes first, whichever checks are chosen: the other checks would fail with another message.
-        check_shapes(cell, params, values)
-        subject = Subject(cell, params, values, state, reduction, roundings, seed)
-        for check in parts if checks is None else checks:
-            CHECKS[check](subject)
+    try:
+        with jax.default_matmul_precision("highest"):
+            # Shapes first, whichever checks are chosen: the other checks would fail with another message.
+            check_shapes(cell, params, values)
+            subject = Subject(cell, params, values, state, reduction, roundings, seed)
+            for check in parts if checks is None else checks:
+                CHECKS[check](subject)
+    except ValueError as refused:  # as `recurrent` refuses the cell
+        raise AssertionError(str(refused)) from refused
 
 
 def _without_keys(cell: Cell, params: Tree, dtype: Any, state: Tree | None) -> tuple[Cell, Tree | None]:

@@ -13,6 +13,7 @@ from jaxnn.testing.comparison import assert_same, assert_within
 from jaxnn.testing.floating import as_arguments, as_array, is_floating, restrict_to_floating
 from jaxnn.testing.names import check_names
 from jaxnn.testing.oracle import name_of
+from jaxnn.testing.trees import stacked
 
 Tree = Any
 CheckName = Literal["jit", "vmap", "batch", "remat", "dtype"]
@@ -122,11 +123,11 @@ def _check_jit(function: Callable[..., Tree], args: tuple[Tree, ...], _: tuple[A
 
 
 def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
-    single, stacked = examples(args, axes, 3)
+    single, together = examples(args, axes, 3)
     for each in _with_gradient(function, args):
         compiled = jax.jit(each)
-        expected = _stack(*(compiled(*example) for example in single))
-        got = jax.jit(jax.vmap(each, in_axes=axes))(*stacked)
+        expected = stacked([compiled(*example) for example in single])
+        got = jax.jit(jax.vmap(each, in_axes=axes))(*together)
         for kind, ours, theirs in zip(("values", "gradients"), got, expected, strict=True):
             close(ours, theirs, f"vmap against a loop, {kind}")
 
@@ -134,18 +135,15 @@ def _check_vmap(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tup
 def _check_batch(function: Callable[..., Tree], args: tuple[Tree, ...], axes: tuple[Any, ...], close: Close) -> None:
     if any(axis not in (0, None) for axis in jax.tree.leaves(axes)):
         raise ValueError(f"batch_axes: expected 0 or None for the check 'batch', got {axes}")
-    single, stacked = examples(args, axes, 4)
+    single, together = examples(args, axes, 4)
     compiled = jax.jit(function)
-    expected = _stack(*(compiled(*example) for example in single))
-    close(compiled(*stacked), expected, "one batch axis against a loop")
+    expected = stacked([compiled(*example) for example in single])
+    close(compiled(*together), expected, "one batch axis against a loop")
 
     def fold(leaf: jax.Array) -> jax.Array:
-        shape = 2, 2, *leaf.shape[1:]
-        if is_key(leaf):
-            return leaf.reshape(shape)
-        return as_array(np.asarray(leaf).reshape(shape))
+        return leaf.reshape(2, 2, *leaf.shape[1:])
 
-    two_axes = map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, stacked)
+    two_axes = map_axes(lambda axis, tree: tree if axis is None else jax.tree.map(fold, tree), axes, together)
     close(compiled(*two_axes), jax.tree.map(fold, expected), "two batch axes against a loop")
 
 
@@ -258,17 +256,6 @@ def examples(
     ]
 
     def stack(axis: int | None, *subtrees: Tree) -> Tree:
-        if axis is None:
-            return subtrees[0]
-        return _stack(*subtrees, axis=axis)
+        return subtrees[0] if axis is None else stacked(subtrees, axis)
 
     return single, map_axes(stack, axes, *shuffled)
-
-
-def _stack(*trees: Tree, axis: int = 0) -> Tree:
-    def stack(*leaves: jax.Array) -> jax.Array:
-        if is_key(leaves[0]):
-            return jnp.stack(leaves, axis)
-        return as_array(np.stack([np.asarray(leaf) for leaf in leaves], axis))
-
-    return jax.tree.map(stack, *trees)

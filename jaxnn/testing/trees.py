@@ -1,12 +1,13 @@
-"""Helpers of the checks of recurrent layers: random trees, parts of trees, sums to differentiate, a quick `jit`."""
+"""Helpers of the checks: random trees, parts of trees, sums to differentiate, a quick `jit`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.keys import is_key
 from jaxnn.testing.floating import as_array
 
 Tree = Any
@@ -60,9 +61,9 @@ def at(tree: Tree, index: Any) -> Tree:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def stacked(trees: list[Tree]) -> Tree:
-    """Trees of arrays as one of NumPy's, along a new first axis."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+def stacked(trees: Sequence[Tree], axis: int = 0) -> Tree:
+    """Trees of arrays as one along a new axis; in NumPy, so that nothing compiles, except for random keys."""
+    return jax.tree.map(lambda *leaves: (jnp if is_key(leaves[0]) else np).stack(leaves, axis), *trees)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

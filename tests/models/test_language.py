@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxnn.models import LanguageModel
-from tests.modules.own_cells import Leaky, learned, named
+from tests.modules.own_cells import Leaky, close, learned, named
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 12)), jnp.int32)
 
@@ -36,13 +36,13 @@ def test_chunks_and_single_steps_with_the_state_carried_equal_one_long_pass(opti
     for start, stop in ((0, 5), (5, 6), (6, 12)):
         logits, state = model(TOKENS[:, start:stop], state)
         parts.append(logits)
-    np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, final)
+    close(jnp.concatenate(parts, 1), whole)
+    close(state, final)
     state = model.zero_state((3,))
     step = nnx.jit(lambda m, s, t: m.step(s, t))
     for t in range(12):
         logits, state = step(model, state, TOKENS[:, t])
-        np.testing.assert_allclose(logits, whole[:, t], rtol=1e-5, atol=1e-6)
+        close(logits, whole[:, t])
 
 
 @pytest.mark.parametrize("options", [{}, {"cell": nnx.GRUCell}, {"cell": learned, "layers": 2}], ids=named)

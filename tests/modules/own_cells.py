@@ -1,11 +1,22 @@
-"""Cells that the library has never seen: a functional one, and a module as Flax wants it."""
+"""Cells that the library has never seen, a functional one and a module as Flax wants it; comparisons of trees."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules
+
+
+def same(a, b):
+    """Equal bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def close(a, b):
+    """Equal to rounding: two programs may join a product and a sum differently."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
 
 
 def named(options):

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules
-from tests.modules.own_cells import AVERAGE, Leaky, Scaled, average_params
+from tests.modules.own_cells import AVERAGE, Leaky, Scaled, average_params, close
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
 LENGTHS = jnp.array([6, 3, 1])
@@ -28,10 +28,6 @@ MAKE = {
 }
 every_cell = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 OF_FLAX = ("nnx.GRUCell", "a module of one's own")
-
-
-def _close(a, b):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
 
 
 def _carry(cell, seed=0):
@@ -68,10 +64,10 @@ def test_a_layer_of_any_cell_is_flax_rnn_of_it(make):
         return [(state, y) for y, (state,) in runs]
 
     want, got = theirs(flax, X, start), ours(modules.Recurrent(cell, return_state=True), X, start)
-    _close(tuple(got[:2]), want[:2])
+    close(tuple(got[:2]), want[:2])
     for (state, y), (want_state, want_y) in zip(got[2:], want[2:], strict=True):
-        _close(state, want_state)
-        _close(y[INSIDE], want_y[INSIDE])
+        close(state, want_state)
+        close(y[INSIDE], want_y[INSIDE])
         assert not y[~INSIDE].any()
 
 
@@ -83,22 +79,8 @@ def test_both_directions_are_flax_bidirectional(make):
     layer = modules.Recurrent(F.Directions(forward, backward), return_state=True)
     states, want = nnx.jit(lambda m, x: m(x, seq_lengths=LENGTHS))(flax, X)
     y, (state,) = nnx.jit(lambda m, x: m(x, lengths=LENGTHS))(layer, X)
-    _close(y[INSIDE], want[INSIDE])
-    _close(tuple(state), states)
-
-
-@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-def test_our_cells_are_flax_cells_of_the_same_weights_inside_nnx_rnn(kind):
-    ours, theirs = {
-        "lstm": (modules.LSTMCell, nnx.OptimizedLSTMCell),
-        "gru": (modules.GRUCell, nnx.GRUCell),
-        "rnn": (modules.RNNCell, nnx.SimpleCell),
-    }[kind]
-    ours, theirs = ours(2, 4, rngs=nnx.Rngs(0)), theirs(2, 4, rngs=nnx.Rngs(1))
-    theirs.dense_i.kernel[...], theirs.dense_h.kernel[...] = ours.params.w_x[...], ours.params.w_h[...]
-    (theirs.dense_h if kind == "lstm" else theirs.dense_i).bias[...] = ours.params.b[...]
-    run = nnx.jit(lambda cell, x: nnx.RNN(cell)(x, seq_lengths=LENGTHS, reverse=True, keep_order=True))
-    _close(run(ours, X), run(theirs, X))
+    close(y[INSIDE], want[INSIDE])
+    close(tuple(state), states)
 
 
 def test_the_rest_of_what_flax_offers_serves_our_cells():
@@ -118,7 +100,7 @@ def test_the_rest_of_what_flax_offers_serves_our_cells():
         behind = back(X, reverse=True)
         return there(several), there(X[0]), jnp.swapaxes(behind, 0, 1)[::-1], there(X) + behind
 
-    _close(ours(forward, backward), theirs(forward, backward))
+    close(ours(forward, backward), theirs(forward, backward))
 
 
 def test_a_carry_is_what_flax_asks_for():
@@ -141,17 +123,17 @@ def test_every_option_serves_a_cell_of_another_make(name):
     layer = modules.Recurrent(MAKE[name](nnx.Rngs(0)), return_state=True)
     run = nnx.jit(lambda m, x, **options: m(x, **options), static_argnames=("remat", "truncate"))
     y, final = run(layer, X)
-    _close(run(layer, X, remat=4), (y, final))
-    _close(run(layer, X, truncate=2), (y, final))
+    close(run(layer, X, remat=4), (y, final))
+    close(run(layer, X, truncate=2), (y, final))
     first, state = run(layer, X[:, :2])
     second, last = run(layer, X[:, 2:], state=state)
-    _close((jnp.concatenate([first, second], axis=1), last), (y, final))
+    close((jnp.concatenate([first, second], axis=1), last), (y, final))
     reset, last = run(layer, X, resets=jnp.zeros((3, 6), bool).at[:, 2].set(True))
-    _close((reset, last), ((lambda y, s: (jnp.concatenate([first, y], axis=1), s))(*run(layer, X[:, 2:]))))
+    close((reset, last), ((lambda y, s: (jnp.concatenate([first, y], axis=1), s))(*run(layer, X[:, 2:]))))
     counts = jnp.array([True, False, True, True, False, True])
     masked, last = run(layer, jnp.where(counts[:, None], X, jnp.nan), mask=jnp.broadcast_to(counts, (3, 6)))
     alone, end = run(layer, X[:, counts])
-    _close((masked[:, counts], last), (alone, end))
+    close((masked[:, counts], last), (alone, end))
     assert not masked[:, ~counts].any()
 
 
@@ -163,7 +145,7 @@ def test_gradients_are_those_through_nnx_rnn(name):
         return nnx.jit(nnx.grad(lambda cell, x: jnp.sum(jnp.sin(layer(cell)(x))), argnums=(0, 1)))(cell, X)
 
     (ours, of_x), (theirs, of_theirs) = gradients(modules.Recurrent), gradients(nnx.RNN)
-    _close((nnx.to_pure_dict(ours), of_x), (nnx.to_pure_dict(theirs), of_theirs))
+    close((nnx.to_pure_dict(ours), of_x), (nnx.to_pure_dict(theirs), of_theirs))
 
 
 @every_cell
@@ -177,9 +159,9 @@ def test_a_loop_of_steps_equals_the_whole_call(make):
     step = nnx.jit(lambda m, s, x: m.step(s, x, return_output=True))
     for t in range(6):
         state, out = step(layer, state, X[:, t])
-        _close(out, y[:, t])
-    _close(state, final)
-    _close(layer.step(state, X[:, 0]), step(layer, state, X[:, 0])[0])
+        close(out, y[:, t])
+    close(state, final)
+    close(layer.step(state, X[:, 0]), step(layer, state, X[:, 0])[0])
 
 
 class Ones(modules.GRUCell):
@@ -202,7 +184,7 @@ def test_directions_may_be_unlike():
     forward, backward = nnx.GRUCell(2, 3, rngs=rngs), modules.LSTMCell(2, 4, rngs=rngs)
     y = modules.Recurrent(F.Directions(forward, backward))(X)
     ways = [modules.Recurrent(forward)(X), modules.Recurrent(backward)(X, reverse=True)]
-    _close(y, jnp.concatenate(ways, axis=-1))
+    close(y, jnp.concatenate(ways, axis=-1))
 
 
 def test_features_may_have_axes():
@@ -223,13 +205,13 @@ def test_features_may_have_axes():
 
     pictures = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 4, 5)), jnp.float32)
     cell = Blur()
-    _close(modules.Recurrent(cell)(pictures), nnx.RNN(cell)(pictures))
+    close(modules.Recurrent(cell)(pictures), nnx.RNN(cell)(pictures))
     functional = F.Cell(
         lambda p, batch, dtype: jnp.zeros((*batch, 4, 5), dtype), lambda p, s, x: p * s + x, feature_axes=2
     )
     cell = modules.Cell(functional, jnp.array(0.5))
     assert cell.num_feature_axes == 2
     y, state = modules.Recurrent(cell, return_state=True)(pictures)
-    _close(y.sum(-1), modules.Recurrent(Blur())(pictures))
+    close(y.sum(-1), modules.Recurrent(Blur())(pictures))
     carry, outputs = nnx.RNN(cell, return_carry=True)(pictures)
-    _close((y, state[0]), (outputs, carry))
+    close((y, state[0]), (outputs, carry))

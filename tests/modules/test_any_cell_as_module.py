@@ -10,18 +10,10 @@ from flax import nnx
 
 from jaxnn import functional as F
 from jaxnn import modules, testing
-from tests.modules.own_cells import AVERAGE, Leaky, average_params
+from tests.modules.own_cells import AVERAGE, Leaky, average_params, close, same
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 2)), jnp.float32)
 LENGTHS = jnp.array([6, 3, 1])
-
-
-def _close(a, b):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
-
-
-def _same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 class Dropping(Leaky):
@@ -61,7 +53,7 @@ def test_what_would_be_frozen_is_refused():
         dropping(X)
     dropping.eval()
     want = modules.Recurrent(nnx.merge(*nnx.split(Leaky(2, 4, rngs=nnx.Rngs(0)))))(X)
-    _close(dropping(X), want)
+    close(dropping(X), want)
     with pytest.raises(ValueError, match=message.format("Counting", "steps")):
         modules.Recurrent(Counting(2, 4, rngs=rngs))(X)
 
@@ -73,7 +65,7 @@ def test_a_random_start_is_given_or_refused():
     with pytest.raises(ValueError, match=message):
         layer(X)
     start = cell.initialize_carry((3, 2), nnx.Rngs(5).carry)
-    _close(layer(X, state=(start,)), nnx.RNN(cell)(X, initial_carry=start))
+    close(layer(X, state=(start,)), nnx.RNN(cell)(X, initial_carry=start))
     with pytest.raises(ValueError, match=message):
         layer(X, state=(start,), resets=jnp.zeros((3, 6), bool))
 
@@ -178,7 +170,7 @@ def test_parameters_may_be_variables_that_are_not_trained():
     params = average_params(0, 2)
     cell = modules.Cell(AVERAGE, params | {"scale": nnx.BatchStat(params["scale"])})
     assert len(jax.tree.leaves(nnx.state(cell, nnx.Param))) == 1
-    _same(modules.Recurrent(cell)(X), F.recurrent(AVERAGE, params, X)[0])
+    same(modules.Recurrent(cell)(X), F.recurrent(AVERAGE, params, X)[0])
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
@@ -192,7 +184,7 @@ def test_a_cell_of_flax_is_sharded_as_it_says():
         assert kernel.get_metadata("out_sharding") == (None, "model")
         assert len(kernel[...].sharding.device_set) == 4
         y = nnx.jit(lambda m, x: m(x))(layer, X)
-    _close(np.asarray(y), alone(X))
+    close(np.asarray(y), alone(X))
 
 
 def test_equal_functional_cells_make_equal_modules():

@@ -14,7 +14,7 @@ from jaxnn import modules
 from jaxnn.functional import decoding
 from jaxnn.modules import Decoder, Dense, Encoder, LSTMCell
 from jaxnn.modules.recurrent.tokens import embedding
-from tests.modules.own_cells import AVERAGE, Leaky, learned, named
+from tests.modules.own_cells import AVERAGE, Leaky, close, learned, named
 
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 7, (3, 6)), jnp.int32)
 TARGET = jnp.asarray(np.random.default_rng(1).integers(0, 5, (3, 4)), jnp.int32)
@@ -59,8 +59,8 @@ def test_teacher_forcing_equals_a_loop_of_steps(options, attend):
     step = nnx.jit(lambda m, s, t, e: m.step(s, t, e))
     for t in range(4):
         out, state = step(decoder, state, TARGET[:, t], encoded)
-        np.testing.assert_allclose(out, logits[:, t], rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, final)
+        close(out, logits[:, t])
+    close(state, final)
 
 
 def test_padding_of_what_is_read_has_no_effect():
@@ -69,7 +69,7 @@ def test_padding_of_what_is_read_has_no_effect():
     a, b = (decoder(TARGET, encoder(t, lengths=LENGTHS))[0] for t in (TOKENS, other))
     np.testing.assert_array_equal(a, b)
     alone, _ = decoder(TARGET[1], encoder(TOKENS[1, :3]))
-    np.testing.assert_allclose(a[1], alone, rtol=1e-5, atol=1e-6)
+    close(a[1], alone)
 
 
 @pytest.mark.parametrize("options", [{"kind": "gru"}, {"cell": learned, "bidirectional": False}], ids=named)
@@ -83,9 +83,9 @@ def test_tokens_that_do_not_count_are_as_if_they_were_not_there(options):
     for n, time in ((0, 6), (1, 4)):
         tokens, target = TOKENS[n, :time][counts[n, :time]], TARGET[n][given[n]]
         alone = encoder(tokens)
-        np.testing.assert_allclose(encoded.outputs[n, :time][counts[n, :time]], alone.outputs, rtol=1e-5, atol=1e-6)
+        close(encoded.outputs[n, :time][counts[n, :time]], alone.outputs)
         expected, state = decoder(target, alone)
-        np.testing.assert_allclose(logits[n][given[n]], expected, rtol=1e-5, atol=1e-6)
+        close(logits[n][given[n]], expected)
         jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-6), final, state)
     weights = decoder.attention_weights(TARGET, encoded)
     assert not np.any(np.where(counts[:, None], 0, weights))

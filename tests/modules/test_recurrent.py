@@ -8,19 +8,11 @@ from flax import nnx
 
 from jaxnn import functional as R
 from jaxnn.modules import GRU, LSTM, RNN, Dense, GRUCell, LSTMCell, RNNCell
+from tests.modules.own_cells import close, same
 
 KINDS = {"rnn": (RNN, R.rnn, {}), "gru": (GRU, R.gru, {"reset_after": False}), "lstm": (LSTM, R.lstm, {})}
 X = np.random.default_rng(0).normal(size=(3, 6, 2)).astype(np.float32)
 LENGTHS = np.array([6, 3, 0], np.int32)
-
-
-def _same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def _close(a, b):
-    """To rounding: two programs may join a product and a sum differently."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), a, b)
 
 
 @pytest.mark.optimized
@@ -34,7 +26,7 @@ def test_a_call_is_the_functions_bit_for_bit(kind, both_ways):
     state = jax.tree.map(lambda a: a + 0.5, layer.zero_state((3,)))
     run = {"lengths": LENGTHS, "resets": resets, "mask": mask}
     got = nnx.jit(lambda m, x, s: m(x, state=s, return_state=True, **run))(layer, X, state)
-    _same(got, jax.jit(lambda p, x, s: R.stack(function, p, x, s, **run, **options))(params, X, state))
+    same(got, jax.jit(lambda p, x, s: R.stack(function, p, x, s, **run, **options))(params, X, state))
     assert got[0].shape == (3, 6, layer.out_features)
 
 
@@ -46,7 +38,7 @@ def test_flax_prints_a_table_of_it():
 def test_reverse_reaches_the_function():
     layer = GRU(2, 4, rngs=nnx.Rngs(0))
     params = layer.cells[0].arrays(jnp.float32)
-    _same(layer(X, lengths=LENGTHS, reverse=True), R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
+    same(layer(X, lengths=LENGTHS, reverse=True), R.gru(params, X, lengths=LENGTHS, reverse=True)[0])
     with pytest.raises(ValueError, match="reverse"):
         GRU(2, 4, bidirectional=True, rngs=nnx.Rngs(0))(X, reverse=True)
 
@@ -56,7 +48,7 @@ def test_a_cell_is_its_step(cell, step):
     made = cell(2, 4, activation=jnp.sin, rngs=nnx.Rngs(0))
     state = made.zero_state((3,))
     want = step(made.arrays(jnp.float32), state, X[:, 0], activation=jnp.sin)
-    _same(made(state, X[:, 0]), (want, want.h))
+    same(made(state, X[:, 0]), (want, want.h))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,18 +92,18 @@ def test_dropout_follows_train_and_eval_and_its_keys():
     layer = GRU(2, 16, layers=2, dropout=0.5, rngs=nnx.Rngs(params=0, dropout=1))
     assert not np.allclose(layer(X), layer(X))
     key = jax.random.key(3)
-    _same(layer(X, rngs=key), layer(X, rngs=key))
+    same(layer(X, rngs=key), layer(X, rngs=key))
     sure = layer(X, deterministic=True)
     layer.eval()
-    _same(layer(X), sure)
+    same(layer(X), sure)
     layer.train()
     assert not np.allclose(layer(X), sure)
-    _same(nnx.view(layer, deterministic=True)(X), sure)
+    same(nnx.view(layer, deterministic=True)(X), sure)
 
 
 def test_one_layer_has_nothing_to_drop_and_needs_no_key():
     layer = GRU(2, 4, dropout=0.5, rngs=nnx.Rngs(0))
-    _same(layer(X), layer(X))
+    same(layer(X), layer(X))
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
@@ -171,10 +163,10 @@ def test_a_call_returns_its_outputs_and_the_state_on_request(kind):
     make = lambda **more: module(2, 4, layers=2, bidirectional=True, rngs=nnx.Rngs(0), **options, **more)  # noqa: E731
     alone, both = make(), make(return_state=True)
     y, states = alone(X, return_state=True)
-    _same(alone(X), y)
-    _same(alone(X, return_state=False), y)
-    _same(both(X), (y, states))
-    _same(both(X, return_state=False), y)  # a call has precedence
+    same(alone(X), y)
+    same(alone(X, return_state=False), y)
+    same(both(X), (y, states))
+    same(both(X, return_state=False), y)  # a call has precedence
     assert len(states) == 2
 
 
@@ -189,4 +181,4 @@ def test_recurrent_layers_follow_one_another_in_a_sequence():
     first, second, dense = LSTM(2, 4, rngs=rngs), LSTM(4, 4, rngs=rngs), Dense(4, 3, rngs=rngs)
     y, _ = R.lstm(first.cells[0].arrays(jnp.float32), X)
     y, _ = R.lstm(second.cells[0].arrays(jnp.float32), y)
-    _close(nnx.Sequential(first, second, dense)(X), dense(y))
+    close(nnx.Sequential(first, second, dense)(X), dense(y))

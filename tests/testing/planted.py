@@ -1,9 +1,8 @@
 """Bugs of the kinds that layers have, each planted in a right layer, and the check of `layer_checks` that catches it.
 
-`python -m tests.testing.planted` plants them all and prints the list; with `--seeds N` it looks for false alarms too.
+`python -m tests.testing.planted` plants them all and prints the list.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable
@@ -520,16 +519,7 @@ def false_alarms(seeds: range) -> list[str]:
 
 
 def main() -> int:
-    """Prints every bug and what caught it, and false alarms."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FROM", "TO"), help="look for false alarms instead")
-    options = parser.parse_args()
-    if options.seeds:
-        found = false_alarms(range(*options.seeds))
-        print(
-            *found, f"{len(found)} false alarms over the seeds from {options.seeds[0]} to {options.seeds[1]}", sep="\n"
-        )
-        return bool(found)
+    """Prints every bug and what caught it."""
     missed = 0
     for bug in BUGS:
         message = caught(bug).split("\n")[0]

@@ -11,13 +11,7 @@ from jaxnn import functional as F
 from jaxnn import functional as R
 from jaxnn import testing
 from tests import oracles_recurrent as oracle
-
-
-def randomised(params, seed=0):
-    """Other weights in every gate, biases too."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(0.6 * rng.normal(size=a.shape), a.dtype), params)
-
+from tests.functional.recurrent.common import randomised
 
 X = jnp.asarray(np.random.default_rng(1).normal(size=(3, 5, 3)), jnp.float32)
 RNN, GRU, LSTM = (randomised(init(jax.random.key(0), 3, 4)) for init in (R.init_rnn, R.init_gru, R.init_lstm))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional.arguments import integer, number
 from jaxnn.functional.compensated import Total, plus
-from jaxnn.functional.decoding.loop import Generated, Step, checked, run
+from jaxnn.functional.decoding.loop import Generated, SoFar, Step, checked, run
 
 
 def beam_search(
@@ -74,7 +74,6 @@ def beam_search(
                 f"state{jax.tree_util.keystr(path)}: expected the batch axes of start, {batch}, first, "
                 f"got shape {jnp.shape(leaf)}"
             )
-    fill = 0 if end is None else end
     tiny, huge = jnp.finfo(jnp.float32).tiny, jnp.finfo(jnp.float32).max
     over_beams = jax.vmap(step, in_axes=at, out_axes=at)
 
@@ -84,12 +83,8 @@ def beam_search(
     def pick(leaf: jax.Array, chosen: jax.Array) -> jax.Array:
         return jnp.take_along_axis(leaf, chosen.reshape(chosen.shape + (1,) * (leaf.ndim - at - 1)), axis=at)
 
-    def going(carry):  # type: ignore[no-untyped-def]
-        t, *_, done = carry
-        return (t < max_length) & ~jnp.all(done)
-
-    def body(carry):  # type: ignore[no-untyped-def]
-        t, state, token, tokens, lengths, total, done = carry
+    def extend(t: jax.Array, state: Any, token: jax.Array, so_far: SoFar) -> tuple[Any, jax.Array, SoFar]:
+        _, lengths, total, done = so_far
         logits, state = over_beams(state, token)
         logits = logits.astype(jnp.float32)
         size = logits.shape[-1]
@@ -98,7 +93,7 @@ def beam_search(
         cost = jnp.log(jnp.sum(jnp.exp(gains), axis=-1))
         # An ended sequence has one continuation, at no cost: the end token again. So has a beam of probability zero.
         settled = done | jnp.isneginf(total.high)
-        idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == fill, 0.0, -jnp.inf)
+        idle = jnp.where(jax.lax.broadcasted_iota(jnp.int32, gains.shape, at + 1) == (end or 0), 0.0, -jnp.inf)
         gains = jnp.where(settled[..., None], idle, gains)
         total = plus(total, jnp.where(settled, 0.0, -cost))
         # Totals of long sequences differ by less than their rounding, so they are ranked by their differences to the
@@ -115,17 +110,11 @@ def beam_search(
         parent, token = chosen // size, (chosen % size).astype(jnp.int32)
         gain = jnp.take_along_axis(gains.reshape(*batch, beams * size), chosen, axis=-1)
         state = jax.tree.map(lambda leaf: pick(leaf, parent), state)
-        tokens, lengths, total, done = jax.tree.map(lambda a: pick(a, parent), (tokens, lengths, total, done))
-        if end is not None:
-            done = done | (token == end)
-        lengths = jnp.where(done, lengths, lengths + 1)
-        return t + 1, state, token, tokens.at[..., t].set(token), lengths, plus(total, gain), done
+        picked = jax.tree.map(lambda a: pick(a, parent), so_far._replace(total=total))
+        return state, token, picked._replace(total=plus(picked.total, gain))
 
-    zeros = jnp.zeros((*batch, beams), jnp.int32)
     # At first all beams hold the same sequence, so only one of them may be continued.
-    alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, zeros.shape, at) == 0, 0.0, -jnp.inf)
+    alone = jnp.where(jax.lax.broadcasted_iota(jnp.int32, (*batch, beams), at) == 0, 0.0, -jnp.inf)
     total = Total(alone, jnp.zeros_like(alone))
-    tokens = jnp.full((*batch, beams, max_length), fill, jnp.int32)
-    carry = (jnp.int32(0), jax.tree.map(broadcast, state), broadcast(start), tokens, zeros, total, zeros.astype(bool))
-    _, _, _, tokens, lengths, total, _ = run(going, body, start, carry)
-    return Generated(tokens, lengths, jnp.where(jnp.isfinite(alpha), total.high, jnp.nan))
+    made = run(extend, start, jax.tree.map(broadcast, state), broadcast(start), total, max_length, end)
+    return made._replace(log_probs=jnp.where(jnp.isfinite(alpha), made.log_probs, jnp.nan))

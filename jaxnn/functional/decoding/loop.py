@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.arguments import array, integer, real
+from jaxnn.functional.compensated import Total
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.programs import once
 from jaxnn.functional.sharding import like_leading
@@ -75,11 +76,40 @@ def _kinds(tree: Any) -> Any:
     return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
-def run(going, body, start, carry):  # type: ignore[no-untyped-def]
-    """Runs the loop from `carry`, whose arrays other than the step count have the batch axes of `start` first."""
+class SoFar(NamedTuple):
+    """The sequences while they are written: as in `Generated`, with compensated sums, and which have ended."""
 
-    def whole(start, t, *arrays):  # type: ignore[no-untyped-def]
+    tokens: jax.Array
+    lengths: jax.Array
+    total: Total
+    done: jax.Array
+
+
+def run(
+    extend: Any, start: jax.Array, state: Any, token: jax.Array, total: Total, max_length: int, end: Any
+) -> Generated:
+    """Writes sequences until all have ended or have the largest length; all arrays have the axes of `start` first.
+
+    `extend(t, state, token, so_far) -> (state, token, so_far)` chooses the next tokens, which the loop writes.
+    """
+    zeros = jnp.zeros(token.shape, jnp.int32)
+    empty = SoFar(jnp.full((*token.shape, max_length), end or 0, jnp.int32), zeros, total, zeros.astype(bool))
+
+    def going(carry: Any) -> jax.Array:
+        t, _, _, so_far = carry
+        return (t < max_length) & ~jnp.all(so_far.done)
+
+    def body(carry: Any) -> Any:
+        t, *before = carry
+        state, token, (tokens, lengths, total, done) = extend(t, *before)
+        if end is not None:
+            done = done | (token == end)
+        lengths = jnp.where(done, lengths, lengths + 1)
+        return t + 1, state, token, SoFar(tokens.at[..., t].set(token), lengths, total, done)
+
+    def whole(start: jax.Array, *arrays: Any) -> Any:
         arrays = jax.tree.map(partial(varying_as, start), like_leading(start, arrays))
-        return jax.lax.while_loop(going, body, (t, *arrays))
+        return jax.lax.while_loop(going, body, (jnp.int32(0), *arrays))
 
-    return once(whole, start, *carry)
+    *_, made = once(whole, start, state, token, empty)
+    return Generated(made.tokens, made.lengths, made.total.high)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnn.functional.arguments import random_key
 from jaxnn.functional.compensated import Total, plus
-from jaxnn.functional.decoding.loop import Generated, Step, checked, run
+from jaxnn.functional.decoding.loop import Generated, SoFar, Step, checked, run
 from jaxnn.functional.filtering import filter_logits
 
 
@@ -94,30 +94,16 @@ def sample(
     return made._replace(log_probs=jnp.where(sound, made.log_probs, jnp.nan))
 
 
-def _generate(step, state, start, choose, key, max_length, end):  # type: ignore[no-untyped-def]
+def _generate(step: Step, state: Any, start: Any, choose: Any, key: Any, max_length: int, end: int | None) -> Generated:
     start, max_length, end = checked(step, state, start, max_length, end)
-    fill = 0 if end is None else end
-    tokens = jnp.full((*start.shape, max_length), fill, jnp.int32)
-    zeros = jnp.zeros(start.shape, jnp.int32)
 
-    def going(carry):  # type: ignore[no-untyped-def]
-        t, _, _, _, _, _, done = carry
-        return (t < max_length) & ~jnp.all(done)
-
-    def body(carry):  # type: ignore[no-untyped-def]
-        t, state, token, tokens, lengths, total, done = carry
+    def extend(t: jax.Array, state: Any, token: jax.Array, so_far: SoFar) -> tuple[Any, jax.Array, SoFar]:
         logits, state = step(state, token)
         logits = logits.astype(jnp.float32)
         token = choose(logits, None if key is None else jax.random.fold_in(key, t)).astype(jnp.int32)
-        token = jnp.where(done, jnp.int32(fill), token)
+        token = jnp.where(so_far.done, jnp.int32(end or 0), token)
         of_token = jnp.take_along_axis(jax.nn.log_softmax(logits), token[..., None], axis=-1)[..., 0]
-        total = plus(total, jnp.where(done, 0.0, of_token))
-        if end is not None:
-            done = done | (token == end)
-        lengths = jnp.where(done, lengths, lengths + 1)
-        return t + 1, state, token, tokens.at[..., t].set(token), lengths, total, done
+        return state, token, so_far._replace(total=plus(so_far.total, jnp.where(so_far.done, 0.0, of_token)))
 
-    nothing = Total(zeros.astype(jnp.float32), zeros.astype(jnp.float32))
-    carry = (jnp.int32(0), state, start, tokens, zeros, nothing, zeros.astype(bool))
-    _, _, _, tokens, lengths, total, _ = run(going, body, start, carry)
-    return Generated(tokens, lengths, total.high)
+    zeros = jnp.zeros(start.shape, jnp.float32)
+    return run(extend, start, state, start, Total(zeros, zeros), max_length, end)

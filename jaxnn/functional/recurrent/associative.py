@@ -55,7 +55,7 @@ def associative(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
 def _states(cell: Cell, task: Task, reverse: bool) -> Any:
     """The states after all steps, time first."""
     masks, time = task.masks, task.xs.shape[0]
-    a, b = _parts(cell, task)
+    a, b = affine_parts(cell, task)
     if masks.inside is not None:
         a, b = choose(masks.inside, (a, b), (jax.tree.map(jnp.ones_like, a), zeros(b)))
     start, restart = jax.tree.map(lambda s: widened(s)[None], (task.state, task.restart))
@@ -68,8 +68,8 @@ def _states(cell: Cell, task: Task, reverse: bool) -> Any:
     return jax.tree.map(lambda s, like: s.astype(like.dtype), states, task.state)
 
 
-def _parts(cell: Cell, task: Task) -> tuple[Any, Any]:
-    """The cell's `a` and `b` for all steps, in the dtype in which their products are made."""
+def affine_parts(cell: Cell, task: Task) -> tuple[Any, Any]:
+    """The cell's `a` and `b` for all steps, in the dtype of their products; raises if they do not fit."""
     xs = counted(task.masks, task.xs)
     parts = cell.affine(task.params, xs if cell.project is None else cell.project(task.params, xs))  # type: ignore[misc]
     expected: list[Any] = [jax.tree.structure(task.state)] * 2

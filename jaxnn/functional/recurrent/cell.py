@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxnn.functional.bound import Bound
 from jaxnn.kernels.recurrence import NotServedError as NotServedError
 from jaxnn.kernels.recurrence import projected
 
@@ -20,11 +21,6 @@ def first_leaf(params: Any, state: State) -> Any:
 def input_products(params: Any, xs: jax.Array) -> jax.Array:
     """`Cell.project` of a cell with the parameters `w_x` and `b`: the inputs' part of all gates, with the bias."""
     return projected(xs, params.w_x, params.b)
-
-
-def two_part_step(params: Any, state: State, x: jax.Array, *, project: Any, advance: Any) -> State:
-    """The step of a cell made of `project` and `advance`, which are bound."""
-    return advance(params, state, project(params, x))
 
 
 class Blocks(NamedTuple):
@@ -114,3 +110,13 @@ class Cell(NamedTuple):
     affine: Callable[..., tuple[State, State]] | None = None
     jacobian: Any = None
     fused: Callable[..., tuple[Any, Any]] | None = None
+
+
+def two_part_cell(zero_state: Any, project: Any, advance: Any, **parts: Any) -> Cell:
+    """A cell whose step is `advance` after `project`."""
+    step = Bound(_two_part_step, project=project, advance=advance)
+    return Cell(zero_state, step, project=project, advance=advance, **parts)
+
+
+def _two_part_step(params: Any, state: State, x: jax.Array, *, project: Any, advance: Any) -> State:
+    return advance(params, state, project(params, x))

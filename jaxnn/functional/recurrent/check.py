@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments
+from jaxnn.functional.bound import Static
 from jaxnn.functional.programs import concrete
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Task
@@ -176,6 +177,19 @@ def shapes(expected: dict[str, tuple[int, ...]], p: Any, main: str = "w_h") -> N
                 f"params.{name}: expected shape {shape} to fit params.{main} {getattr(p, main).shape}, "
                 f"got {getattr(p, name).shape}"
             )
+
+
+def gated(p: Any, x: jax.Array, axes: str, *, kind: Static, gates: int, heads: bool = False) -> None:
+    """`Cell.check` of a cell of equal gates, whose parameters are `w_x` and `b`, and maybe `w_h` and `b_hn`."""
+    fields = kind.value._fields
+    matrices = tuple(name for name in ("w_x", "w_h") if name in fields)
+    weights(p, kind.value, matrices, heads=heads)
+    width = gates * p.hidden
+    expected = {"w_x": (p.w_x.shape[0], width), "b": (width,), "b_hn": (p.hidden,)}
+    if "w_h" in fields:
+        expected["w_h"] = (*p.w_h.shape[:-1], gates * p.w_h.shape[-2])
+    shapes({name: shape for name, shape in expected.items() if name in fields}, p, matrices[-1])
+    features(p, x, axes)
 
 
 def features(p: Any, x: jax.Array, axes: str, name: str = "w_x") -> None:

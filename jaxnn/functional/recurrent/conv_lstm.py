@@ -11,7 +11,7 @@ from jaxnn.functional.bound import Bound
 from jaxnn.functional.conv import conv
 from jaxnn.functional.paddings import PaddingLike, PadMode, check_mode, given_pairs
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_step
+from jaxnn.functional.recurrent.cell import Activation, Cell, two_part_cell
 from jaxnn.functional.recurrent.conv_lstm_params import ConvLSTMParams, ConvLSTMState, check_kernels
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import widened
@@ -139,15 +139,12 @@ def conv_lstm_cell(
     }
     check_mode(pad_mode, (), ())
     functions(activation=activation, gate_activation=gate_activation)
-    project = Bound(_project, **window)
-    advance = Bound(_advance, pad_mode=pad_mode, activation=activation, gate_activation=gate_activation)
-    return Cell(
+    return two_part_cell(
         Bound(_zero_state, size=tuple(size), **window),
-        Bound(two_part_step, project=project, advance=advance),
+        Bound(_project, **window),
+        Bound(_advance, pad_mode=pad_mode, activation=activation, gate_activation=gate_activation),
         feature_axes=axes + 1,
         check=Bound(_check, size=tuple(size), **window),
-        project=project,
-        advance=advance,
     )
 
 

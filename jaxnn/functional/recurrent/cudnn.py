@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn.functional.recurrent.cell import Cell, NotServedError, first_leaf
-from jaxnn.functional.recurrent.served import check_uncut, check_unsharded, run_rows
+from jaxnn.functional.recurrent.cell import Cell, NotServedError
+from jaxnn.functional.recurrent.served import Arrays, check_uncut, fused_form, run_rows
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import cudnn as kernel
 from jaxnn.kernels import cudnn_trial
@@ -16,10 +16,10 @@ from jaxnn.kernels.masks import choose
 from jaxnn.kernels.settings import is_plain
 
 
-def check(cell: Cell, task: Task) -> Any:
-    """Returns the weights; raises `NotServedError` if "cudnn" does not serve."""
-    known_cell, weights = (None, None) if cell.fused is None else cell.fused(task.params)
-    if known_cell is not kernel.CELL or cell.output is not first_leaf:
+def check(cell: Cell, task: Task) -> None:
+    """Raises `NotServedError` if "cudnn" does not serve."""
+    known_cell, _ = fused_form(cell, task)
+    if known_cell is not kernel.CELL:
         raise NotServedError("no support for this cell, only for an LSTM")
     if other := {a.dtype.name for a in jax.tree.leaves((task.params, task.state, task.xs))} - {"float32"}:
         raise NotServedError(f"no support for {', '.join(sorted(other))}, only for float32")
@@ -31,20 +31,19 @@ def check(cell: Cell, task: Task) -> Any:
         raise NotServedError("no support for layers without features or units")
     if is_plain():
         raise NotServedError("no support for `kernels.plain`")
-    check_unsharded(task)
     if lacks := cudnn_trial.missing():
         raise NotServedError(lacks)
-    return weights
 
 
 def cudnn(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """As `scan.scan`."""
-    return run_rows(partial(_run, check(cell, task), options.reverse), cell, task, options)
+    check(cell, task)
+    return run_rows(partial(_run, options.reverse), cell, task, options)
 
 
 def _run(
-    weights: Any, reverse: bool, state: tuple[jax.Array, ...], xs: jax.Array, inside: jax.Array | None
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    reverse: bool, weights: Any, state: Arrays, xs: jax.Array, inside: jax.Array | None
+) -> tuple[jax.Array, Arrays]:
     """Moves the steps that count to the front of each sequence, in forward order, and runs them."""
     if reverse:
         xs, inside = jnp.flip(xs, 0), None if inside is None else jnp.flip(inside, 0)

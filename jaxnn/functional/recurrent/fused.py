@@ -7,20 +7,9 @@ import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
 from jaxnn.functional.recurrent.scan import blocks
-from jaxnn.functional.recurrent.served import check_output, check_unsharded
+from jaxnn.functional.recurrent.served import fused_form
 from jaxnn.functional.recurrent.task import Options, Task
-from jaxnn.kernels.accumulate import narrowed, widened
-from jaxnn.kernels.masks import Masks
 from jaxnn.kernels.recurrence import Run, recurrence
-
-
-def check(cell: Cell, task: Task) -> None:
-    """Raises `NotServedError` if "fused" does not serve."""
-    if cell.fused is None:
-        raise NotServedError("no fused form of this cell (Cell.fused)")
-    check_output(cell)
-    cell.fused(task.params)
-    check_unsharded(task)
 
 
 def check_activations(activation: Activation, gate_activation: Activation) -> None:
@@ -33,16 +22,12 @@ def check_activations(activation: Activation, gate_activation: Activation) -> No
 
 def fused(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """As `scan.scan`."""
-    check(cell, task)
-    # As in `scan.scan`: over blocks of steps the gradients of the weights are added up in float32.
-    wide = jax.tree.map(widened, task.params)
-    restart = None if task.restart is None else tuple(jax.tree.leaves(task.restart))
 
-    def run(carry: Any, inputs: tuple[jax.Array, Masks]) -> tuple[Any, jax.Array]:
-        kernel, weights = cell.fused(narrowed(wide, task.params))  # type: ignore[misc]
-        ys, carry = recurrence(kernel, options.reverse, Run(weights, carry, restart, *inputs))
-        return carry, ys
+    def run(part: Task) -> tuple[jax.Array, Any]:
+        kernel, weights = fused_form(cell, part)
+        carry, structure = jax.tree.flatten(part.state)
+        restart = None if part.restart is None else tuple(jax.tree.leaves(part.restart))
+        ys, last = recurrence(kernel, options.reverse, Run(weights, tuple(carry), restart, part.xs, part.masks))
+        return ys, jax.tree.unflatten(structure, last)
 
-    leaves, shape = jax.tree.flatten(task.state)
-    final, ys = blocks(run, tuple(leaves), (task.xs, task.masks), options)
-    return ys, jax.tree.unflatten(shape, final)
+    return blocks(run, task, options)

@@ -8,7 +8,7 @@ from jax.nn.initializers import glorot_uniform, zeros
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import drawn, functions
-from jaxnn.functional.bound import Bound
+from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
@@ -169,7 +169,12 @@ def gru_cell(
     """
     options = {"reset_after": bool(reset_after), "activation": activation, "gate_activation": gate_activation}
     functions(activation=activation, gate_activation=gate_activation)
-    return Cell(GRUParams.zero_state, Bound(_step, **options), check=_check, fused=Bound(_fused, **options))
+    return Cell(
+        GRUParams.zero_state,
+        Bound(_step, **options),
+        check=Bound(check.gated, kind=Static(GRUParams), gates=3, heads=True),
+        fused=Bound(_fused, **options),
+    )
 
 
 def gru(
@@ -260,14 +265,6 @@ def init_gru(
         b=drawn("bias_init", bias_init, k_b, (3 * hidden,), dtype),
         b_hn=drawn("bias_init", bias_init, k_n, (hidden,), dtype),
     )
-
-
-def _check(params: GRUParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, GRUParams, heads=True)
-    h, width = params.hidden, 3 * params.hidden
-    w_h = (*params.w_h.shape[:-1], 3 * params.w_h.shape[-2])
-    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": w_h, "b": (width,), "b_hn": (h,)}, params)
-    check.features(params, x, axes)
 
 
 def _fused(

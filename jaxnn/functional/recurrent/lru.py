@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional import arguments
-from jaxnn.functional.bound import Bound
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell, two_part_step
+from jaxnn.functional.recurrent.cell import Cell, two_part_cell
 from jaxnn.functional.recurrent.run import RunOptions, recurrent, recurrent_step
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import dot
@@ -126,15 +125,7 @@ def lru_cell() -> Cell:
         >>> y.shape
         (2, 7, 5)
     """
-    return Cell(
-        LRUParams.zero_state,
-        Bound(two_part_step, project=_project, advance=_advance),
-        output=_output,
-        check=_check,
-        project=_project,
-        advance=_advance,
-        affine=_affine,
-    )
+    return two_part_cell(LRUParams.zero_state, _project, _advance, output=_output, check=_check, affine=_affine)
 
 
 def lru(

@@ -268,11 +268,9 @@ def _check(p: LSTMParams, x: jax.Array, axes: str) -> None:
             "params.w_h: expected 4 * hidden columns (i, f, g, o), or 3 * hidden (f, g, o: coupled), for hidden "
             f"{h}, got shape {p.w_h.shape}"
         )
-    check.shapes({"w_x": (p.w_x.shape[0], width), "b": (width,)}, p)
-    if p.peephole is not None:
-        check.shapes({"peephole": (p.gates - 1, h)}, p)
-    if p.projection is not None:
-        check.shapes({"projection": (h, out)}, p)
+    optional = {"peephole": (p.gates - 1, h), "projection": (h, out)}
+    held = {name: shape for name, shape in optional.items() if getattr(p, name) is not None}
+    check.shapes({"w_x": (p.w_x.shape[0], width), "b": (width,), **held}, p)
     if p.norm is not None:
         for name, size in (("x", width), ("h", width), ("c", h), ("c_shift", h)):
             if getattr(p.norm, name).shape != (size,):

@@ -10,7 +10,7 @@ from jax.nn.initializers import glorot_uniform
 from jaxnn.functional.arguments import drawn
 from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_cell
 from jaxnn.functional.recurrent.init import Initializer, per_gate
 
 
@@ -22,14 +22,12 @@ def minimal_cell(kind: Any, gates: int, affine: Callable[..., tuple[Any, Any]]) 
         gates: The number of gates, the candidate included.
         affine: `Cell.affine`, a function of the gates' pre-activations.
     """
-    advance = Bound(_advance, affine=affine)
-    return Cell(
+    return two_part_cell(
         kind.zero_state,
-        Bound(two_part_step, project=input_products, advance=advance),
+        input_products,
+        Bound(_advance, affine=affine),
         output=_output,
-        check=Bound(_check, kind=Static(kind), gates=gates),
-        project=input_products,
-        advance=advance,
+        check=Bound(check.gated, kind=Static(kind), gates=gates),
         affine=affine,
         jacobian="diagonal",
     )
@@ -50,13 +48,6 @@ def weights(
     kernel_init = kernel_init or per_gate(glorot_uniform(), gates)
     w_x = drawn("kernel_init", kernel_init, k_x, (features, gates * hidden), dtype)
     return w_x, drawn("bias_init", bias_init, k_b, (gates * hidden,), dtype)
-
-
-def _check(params: Any, x: jax.Array, axes: str, *, kind: Static, gates: int) -> None:
-    check.weights(params, kind.value, ("w_x",))
-    features, width = params.w_x.shape[0], gates * params.hidden
-    check.shapes({"w_x": (features, width), "b": (width,)}, params, "w_x")
-    check.features(params, x, axes)
 
 
 def candidate(a: jax.Array, *, log_space: bool) -> jax.Array:

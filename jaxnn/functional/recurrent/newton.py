@@ -31,10 +31,9 @@ from jaxnn.functional.recurrent.trajectory import (
     shifted,
     step_from,
 )
-from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.geometry import known
 from jaxnn.kernels.linear_recurrence import applied, linear_recurrence
-from jaxnn.kernels.masks import Masks, choose, counted, zeros
+from jaxnn.kernels.masks import choose, counted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision
 
@@ -143,16 +142,7 @@ class Newton:
             ys, final = scan(cell, task, options)
             nothing = jnp.zeros(task.xs.shape[: task.xs.ndim - cell.feature_axes], jnp.float32)
             return (ys, Report(nothing.astype(jnp.int32), nothing, nothing == 0)), final
-        # As in `scan.scan`: over blocks of steps the gradients of the parameters are added up in float32.
-        wide = jax.tree.map(widened, task.params)
-
-        def run(state: State, inputs: tuple[jax.Array, Masks]) -> tuple[State, Any]:
-            xs, masks = inputs
-            steps = Task(narrowed(wide, task.params), state, task.restart, xs, masks)
-            return self._solved(cell, part, steps, options.reverse)
-
-        final, ys = blocks(run, task.state, (task.xs, task.masks), options)
-        return ys, final
+        return blocks(partial(self._solved, cell, part, options.reverse), task, options)
 
     def _part(self, cell: Cell, task: Task) -> Any:
         if cell.jacobian is not None:
@@ -169,8 +159,8 @@ class Newton:
             raise NotServedError("no support for a symbolic number of steps")
         return part
 
-    def _solved(self, cell: Cell, part: Any, task: Task, reverse: bool) -> tuple[State, Any]:
-        """The final state, the outputs and the report, for steps that are solved at once."""
+    def _solved(self, cell: Cell, part: Any, reverse: bool, task: Task) -> tuple[tuple[Any, Report], State]:
+        """The outputs, the report and the final state, for steps that are solved at once."""
         leading = task.xs.ndim - cell.feature_axes
         batch = task.xs.shape[1:leading]
         zero = jax.tree.map(partial(varying_as, task.xs), cell.zero_state(task.params, batch, task.xs.dtype))
@@ -185,7 +175,7 @@ class Newton:
         ys = at_every_step(cell.output, task.params, states)
         if task.masks.inside is not None:
             ys = choose(task.masks.inside, ys, zeros(ys))
-        return jax.tree.map(lambda a: a[0 if reverse else -1], states), (ys, report)
+        return (ys, report), jax.tree.map(lambda a: a[0 if reverse else -1], states)
 
     def _found(self, equations: Equations, part: Any, task: Task, zero: State, leading: int) -> tuple[State, Report]:
         """The states after every step (as `otherwise` says if they did not converge), and the report."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.functional.recurrent.cell import Cell, NotServedError
-from jaxnn.functional.recurrent.served import check_output, check_uncut, check_unsharded, run_rows
+from jaxnn.functional.recurrent.served import check_uncut, fused_form, run_rows
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels import recurrence
 from jaxnn.kernels.geometry import known
@@ -28,16 +28,14 @@ def persistent(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     References:
         Diamos et al., Persistent RNNs: stashing recurrent weights on-chip, 2016.
     """
-    kernel, weights = _checked(cell, task)
-    return run_rows(partial(run_kernel, kernel, options.reverse, weights), cell, task, options)
+    return run_rows(partial(run_kernel, _checked(cell, task), options.reverse), cell, task, options)
 
 
-def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
-    """Returns the kernels' cell and its weights; raises `NotServedError` if the algorithm does not serve."""
-    kernel, weights = (None, None) if cell.fused is None else cell.fused(task.params)
-    if kernel is None or kernel.walks is None:
+def _checked(cell: Cell, task: Task) -> recurrence.Cell:
+    """Returns the kernels' cell; raises `NotServedError` if the algorithm does not serve."""
+    kernel: recurrence.Cell = fused_form(cell, task)[0]
+    if kernel.walks is None:
         raise NotServedError("no support for this cell (`walks` of its fused form)")
-    check_output(cell)
     if (missing := lacking()) is not None:
         raise NotServedError(f"no {missing} in JAX {jax.__version__}, which its kernel needs")
     if not interpreted.value:
@@ -50,8 +48,7 @@ def _checked(cell: Cell, task: Task) -> tuple[recurrence.Cell, Any]:
     if not fits(kernel.walks, hidden):
         raise NotServedError(f"no room on the chip for the recurrent weights of {hidden} units")
     check_uncut(task)
-    check_unsharded(task)
-    return kernel, weights
+    return kernel
 
 
 def _check_device() -> None:

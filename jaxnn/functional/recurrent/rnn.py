@@ -8,7 +8,7 @@ from jax.nn.initializers import glorot_uniform, zeros
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import drawn, functions
-from jaxnn.functional.bound import Bound
+from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
 from jaxnn.functional.recurrent.cell import Activation, Cell, NotServedError
@@ -121,7 +121,7 @@ def rnn_cell(*, activation: Activation = jnp.tanh) -> Cell:
     return Cell(
         RNNParams.zero_state,
         Bound(_step, activation=activation),
-        check=_check,
+        check=Bound(check.gated, kind=Static(RNNParams), gates=1),
         fused=Bound(_fused, activation=activation),
     )
 
@@ -204,13 +204,6 @@ def init_rnn(
         w_h=drawn("recurrent_kernel_init", recurrent_kernel_init or orthogonal, k_h, (hidden, hidden), dtype),
         b=drawn("bias_init", bias_init, k_b, (hidden,), dtype),
     )
-
-
-def _check(params: RNNParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, RNNParams)
-    h = params.hidden
-    check.shapes({"w_x": (params.w_x.shape[0], h), "w_h": (h, h), "b": (h,)}, params)
-    check.features(params, x, axes)
 
 
 def _fused(params: RNNParams, *, activation: Activation) -> tuple[Any, Any]:

@@ -8,10 +8,10 @@ from jax.nn.initializers import glorot_uniform
 
 from jaxnn.functional import arguments
 from jaxnn.functional.arguments import drawn
-from jaxnn.functional.bound import Bound
+from jaxnn.functional.bound import Bound, Static
 from jaxnn.functional.exportable import exportable
 from jaxnn.functional.recurrent import check
-from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_step
+from jaxnn.functional.recurrent.cell import Cell, input_products, two_part_cell
 from jaxnn.functional.recurrent.heads import divides, initial, product, rows_of
 from jaxnn.functional.recurrent.init import Initializer, orthogonal, per_gate
 from jaxnn.functional.recurrent.init_lstm import forget_bias
@@ -149,9 +149,12 @@ def slstm_cell(*, forget_gate: ForgetGate = "sigmoid") -> Cell:
     """
     if forget_gate not in get_args(ForgetGate):
         raise ValueError(f"forget_gate: expected 'sigmoid' or 'exp', got {forget_gate!r}; choose one of these.")
-    advance = Bound(_advance, forget_gate=forget_gate)
-    step = Bound(two_part_step, project=input_products, advance=advance)
-    return Cell(SLSTMParams.zero_state, step, check=_check, project=input_products, advance=advance)
+    return two_part_cell(
+        SLSTMParams.zero_state,
+        input_products,
+        Bound(_advance, forget_gate=forget_gate),
+        check=Bound(check.gated, kind=Static(SLSTMParams), gates=4, heads=True),
+    )
 
 
 def slstm(
@@ -238,14 +241,6 @@ def init_slstm(
         w_h=initial(k_h, recurrent_kernel_init or per_gate(orthogonal, 4), hidden, 4 * hidden, heads, dtype),
         b=drawn("bias_init", bias_init or forget_bias(1.0), k_b, (4 * hidden,), dtype),
     )
-
-
-def _check(params: SLSTMParams, x: jax.Array, axes: str) -> None:
-    check.weights(params, SLSTMParams, heads=True)
-    width = 4 * params.hidden
-    w_h = (*params.w_h.shape[:-1], 4 * params.w_h.shape[-2])
-    check.shapes({"w_x": (params.w_x.shape[0], width), "w_h": w_h, "b": (width,)}, params)
-    check.features(params, x, axes)
 
 
 def _advance(params: SLSTMParams, state: SLSTMState, of_x: jax.Array, *, forget_gate: ForgetGate) -> SLSTMState:

@@ -149,33 +149,20 @@ class Recurrent(nnx.Module):
         *,
         return_state: bool | None = None,
         state: Sequence[Any] | None = None,
-        lengths: jax.typing.ArrayLike | None = None,
-        mask: jax.typing.ArrayLike | None = None,
-        reverse: bool = False,
-        resets: jax.typing.ArrayLike | None = None,
-        time_major: bool = False,
-        remat: int | None = None,
-        truncate: int | None = None,
-        algorithm: str | F.Newton = "auto",
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
+        **options: Unpack[RunOptions],
     ) -> Any:
-        """Runs all layers over a sequence; options work as in `functional.recurrent`.
+        """Runs all layers over a sequence.
 
         Args:
             x: `(*batch, time, *features)`.
             return_state: Whether to return the final states too; the attribute by default.
             state: The initial state of each layer, lowest first; zeros by default.
-            lengths: Number of steps of each sequence that count.
-            mask: Which steps count, bool `(*batch, time)`.
-            reverse: Whether to go from the last step to the first; not for bidirectional layers.
-            resets: Where a new sequence starts.
-            time_major: Whether time is the first axis.
-            remat: Keep only every `remat`-th state for the backward pass.
-            truncate: Stop gradients every `truncate` steps.
-            algorithm: The algorithm that computes the steps.
             deterministic: Whether dropout is off; the attribute by default.
             rngs: Streams or a key for dropout; the module's streams by default.
+            **options: How the sequence is run, as in `functional.recurrent`: `lengths`, `mask`, `reverse` (not for
+                bidirectional layers), `resets`, `time_major`, `remat`, `truncate` and `algorithm`.
 
         Returns:
             The outputs `(*batch, time, ...)`; with `return_state` also the final state of each layer, lowest first, as
@@ -186,22 +173,10 @@ class Recurrent(nnx.Module):
         """
         off = self.deterministic if deterministic is None else deterministic
         dropout = 0.0 if off or len(self.cells) == 1 else self.dropout
-        y, states = F.stack(
-            driven.run,
-            self.cells,
-            x,
-            state,
-            dropout=dropout,
-            key=self._key(rngs) if dropout > 0 else None,
-            lengths=lengths,
-            mask=mask,
-            resets=resets,
-            time_major=time_major,
-            remat=remat,
-            truncate=truncate,
-            algorithm=algorithm,
-            **({"reverse": True} if reverse else {}),
-        )
+        key = self._key(rngs) if dropout > 0 else None
+        if not options.get("reverse"):
+            options.pop("reverse", None)  # a bidirectional layer takes none
+        y, states = F.stack(driven.run, self.cells, x, state, dropout=dropout, key=key, **options)
         return (y, states) if (self.return_state if return_state is None else return_state) else y
 
     @overload

@@ -27,25 +27,6 @@ def test_derivatives_of_both_modes_agree_with_finite_differences(name):
         testing.assert_gradients(run, (params, x, state), order=2 if name in ("gru", "lstm") else 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "remat", "reverse"),
-    [("rnn", 1, True), ("rnn", 7, False), ("rnn", 50, True), ("gru", 3, True), ("lstm-projection", 3, False)],
-)
-def test_remat_changes_neither_values_nor_gradients(name, remat, reverse):
-    case = CASES[name]
-    params = case.params()
-    x, state, lengths = random_x(3, 7, 3), random_state(params, (3,)), jnp.array([7, 4, 0])
-
-    def run(remat):
-        def loss(params, x, state):
-            y, final = case.layer(params, x, state, lengths=lengths, reverse=reverse, remat=remat)
-            return sum(jnp.sum(jnp.sin(a)) for a in (y, *final)), (y, final)
-
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, state)
-
-    assert_close(run(remat), run(None), 1e-6, 1e-6)
-
-
 def test_remat_beyond_the_sequence_runs_where_a_person_debugs_without_jit():
     params, x = R.init_rnn(jax.random.key(0), 3, 4), random_x(3, 3)
     expected = R.rnn(params, x)

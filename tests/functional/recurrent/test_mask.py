@@ -1,11 +1,11 @@
-"""`mask=`: steps that do not count, anywhere in a sequence, with every other option."""
+"""`mask=`: steps that do not count, with every other option; `test_values.py` compares values with the formula."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from .common import CASES, KINDS, assert_close, assert_same, float64, random_state, random_x
+from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x
 
 pytestmark = pytest.mark.parametrize("name", KINDS)
 
@@ -19,34 +19,6 @@ def _setting(name, dtype=jnp.float32):
     params = case.params(dtype=dtype)
     state = random_state(params, (BATCH,), dtype=dtype)
     return case, params, random_x(BATCH, TIME, 3, dtype=dtype), state
-
-
-def deleted(case, params, x, state, counts, resets, reverse):
-    """The formula in float64 over the steps that count; a reset holds for the first of them that comes after it."""
-    p, x, state = float64(params), float64(x), float64(state)
-    y, finals = np.zeros((BATCH, TIME, params.output)), []
-    for n in range(BATCH):
-        now = tuple(part[n] for part in state)
-        for t in range(TIME)[:: -1 if reverse else 1]:
-            if not reverse and resets[n, t]:
-                now = tuple(np.zeros_like(part) for part in now)
-            if counts[n, t]:
-                now = case.oracle(p, now, x[n, t], **case.oracle_options)
-                y[n, t] = now[0]
-            if reverse and resets[n, t] and t > 0:
-                now = tuple(np.zeros_like(part) for part in now)
-        finals.append(now)
-    return y, tuple(np.stack(parts) for parts in zip(*finals, strict=True))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_steps_that_do_not_count_are_as_if_deleted(name, reverse):
-    case, params, x, state = _setting(name)
-    poisoned = jnp.where(MASK[..., None], x, jnp.nan)
-    y, final = case.layer(params, poisoned, state, mask=MASK, resets=RESETS, reverse=reverse)
-    want_y, want = deleted(case, params, x, state, MASK, RESETS, reverse)
-    assert_close(y, want_y)
-    assert_close(tuple(final), want)
 
 
 def test_with_lengths_the_steps_count_where_both_say_so(name):
@@ -68,11 +40,13 @@ def _value_and_gradients(case, params, x, state, **options):
 
 
 def test_remat_and_one_algorithm_or_another_change_nothing(name):
+    """Blocks of one step, of four with a rest, of all steps and of more."""
     case, params, x, state = _setting(name)
+    remat = {"rnn": 1, "gru": 4, "lstm": TIME, "lstm-projection": 50}[name]
     options = {"mask": MASK, "resets": RESETS, "lengths": np.array([6, 3, 5]), "reverse": True}
     expected = _value_and_gradients(case, params, x, state, **options, algorithm="scan")
     for algorithm in ("scan", "auto"):
-        got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=4)
+        got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=remat)
         assert_close(got, expected, 1e-5, 1e-6)
 
 

@@ -15,7 +15,7 @@ from jaxnn import testing
 from jaxnn.kernels.accumulate import accumulator, widened
 from jaxnn.kernels.recurrence import rows
 from jaxnn.testing.floating import computing_in
-from tests.oracles_recurrent import sigmoid
+from tests.oracles_recurrent import batch, sigmoid
 
 TIME, FEATURES, HIDDEN = 7, 3, 4
 
@@ -138,24 +138,11 @@ OPTIONS = {
 }
 
 
-def oracle(case, p, x, state, lengths=None, mask=None, resets=None, reverse=False, **_):
-    """One step of one sequence after the other, in NumPy float64; truncation and memory change no value."""
+def by_steps(case, p, x, state, truncate=None, remat=None, **options):
+    """In NumPy float64; truncation and memory change no value."""
     p, x, leaves = jax.tree.map(lambda a: np.asarray(a, np.float64), (p, x, jax.tree.leaves(state)))
-    time = x.shape[1]
-    y, final = np.zeros((*x.shape[:2], HIDDEN)), [np.zeros_like(leaf) for leaf in leaves]
-    for n in range(len(x)):
-        end = time if lengths is None else lengths[n]
-        now = [leaf[n] for leaf in leaves]
-        for t in reversed(range(time)) if reverse else range(time):
-            cut = t + 1 if reverse else t
-            if resets is not None and cut < end and resets[n, cut]:
-                now = [np.zeros_like(a) for a in now]
-            if t < end and (mask is None or mask[n, t]):
-                now = case.oracle(p, now, x[n, t])
-                y[n, t] = now[case.output]
-        for whole, one in zip(final, now, strict=True):
-            whole[n] = one
-    return y, final
+    y, final = batch(case.oracle, p, x, tuple(leaves), output=lambda step, p, state: state[case.output], **options)
+    return y, list(final)
 
 
 def loss_of(cell, **options):
@@ -192,7 +179,7 @@ def test_values_and_all_gradients(name, options, dtype, tolerance):
         case, params, x, state = setting(name, dtype=dtype)
         (_, (y, final)), gradients = loss_of(case.cell, algorithm="newton", **options)(params, x, state)
         by_scan = loss_of(case.cell, algorithm="scan", **options)(params, x, state)
-    expected, last = oracle(case, params, x, state, **options)
+    expected, last = by_steps(case, params, x, state, **options)
     assert_near(y, expected, tolerance)
     assert_near(jax.tree.leaves(final), last, tolerance)
     assert_near(gradients, by_scan[1], tolerance)

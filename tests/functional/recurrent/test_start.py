@@ -9,6 +9,7 @@ import pytest
 
 from jaxnn import functional as F
 from jaxnn import modules
+from tests import oracles_recurrent as oracle
 from tests.functional.recurrent.common import CASES, assert_close, float64
 
 TIME = 6
@@ -132,21 +133,6 @@ def learned(cell):
     )
 
 
-def by_oracle(name, params, x, counts, resets, reverse):
-    """What `layer` computes, step by step in NumPy, for one sequence."""
-    case, (weights, start) = CASES[name], float64(params)
-    state, ys = start, np.zeros((TIME, len(start[0])))
-    for t in range(TIME)[:: -1 if reverse else 1]:
-        if resets[t] and not reverse:
-            state = start
-        if counts[t]:
-            state = type(start)(*case.oracle(weights, state, np.float64(x[t]), **case.oracle_options))
-            ys[t] = state[0]
-        if resets[t] and reverse and t > 0:
-            state = start
-    return ys
-
-
 @pytest.mark.parametrize(
     ("name", "options"), [("gru", {}), ("rnn", {"reverse": True}), ("lstm", {"reverse": True, "remat": 4})], ids=str
 )
@@ -173,8 +159,12 @@ def test_fused_goes_back_to_it_as_the_scan_does(name, options):
     assert_close(got, expected, 1e-11, 1e-11)
     ((_, y), gradients), _ = got
     assert all(leaf.any() for leaf in jax.tree.leaves(gradients[0][1]))
+    weights, start = float64(params)
+    steps = {"reverse": options.get("reverse", False), "restart": tuple(start), **case.oracle_options}
     for n in range(3):
-        by_hand = by_oracle(name, params, X[n], counts[n], resets[n], options.get("reverse", False))
+        by_hand, _ = oracle.sequence(
+            case.oracle, weights, np.float64(X[n]), tuple(start), mask=counts[n], resets=resets[n], **steps
+        )
         np.testing.assert_allclose(y[n], by_hand, rtol=1e-6, atol=1e-9)
 
 

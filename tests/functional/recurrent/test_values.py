@@ -12,35 +12,29 @@ from tests import oracles_recurrent as oracle
 from .common import CASES, KINDS, assert_close, float64, random_state, random_x
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(data=st.data())
 @pytest.mark.parametrize("name", KINDS)
-def test_lengths_resets_direction_and_batch_axes_agree_with_the_formula(name, data):
+def test_lengths_masks_resets_direction_and_batch_axes_agree_with_the_formula(name, data):
     case = CASES[name]
     params = case.params()
     batch = data.draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
-    time = data.draw(st.integers(1, 5))
-    lengths = np.array(
-        data.draw(st.lists(st.integers(0, time), min_size=int(np.prod(batch)), max_size=int(np.prod(batch)))),
-        np.int32,
-    ).reshape(batch)
-    resets = np.array(
-        data.draw(st.lists(st.booleans(), min_size=int(np.prod(batch)) * time, max_size=int(np.prod(batch)) * time)),
-        bool,
-    ).reshape(*batch, time)
-    reverse = data.draw(st.booleans())
-    seed = data.draw(st.integers(0, 9))
+    time, seed, reverse = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 9)), data.draw(st.booleans())
+
+    def drawn(values, dtype, *shape):
+        size = int(np.prod(shape))
+        return np.array(data.draw(st.lists(values, min_size=size, max_size=size)), dtype).reshape(shape)
+
+    options = {
+        "lengths": drawn(st.integers(0, time), np.int32, *batch),
+        "mask": drawn(st.sampled_from([True, True, False]), bool, *batch, time),
+        "resets": drawn(st.booleans(), bool, *batch, time),
+    }
     x, state = random_x(*batch, time, 3, seed=seed), random_state(params, batch, seed)
-    run = jax.jit(case.layer, static_argnames="reverse")
-    y, final = run(params, x, state, lengths=lengths, resets=resets, reverse=reverse)
+    poisoned = np.where(options["mask"][..., None], x, np.nan)
+    y, final = jax.jit(case.layer, static_argnames="reverse")(params, poisoned, state, reverse=reverse, **options)
     want_y, want = oracle.batch(
-        case.oracle,
-        float64(params),
-        float64(x),
-        tuple(float64(state)),
-        lengths=lengths,
-        resets=resets,
-        reverse=reverse,
+        case.oracle, float64(params), float64(x), tuple(float64(state)), reverse=reverse, **options
     )
     assert_close(y, want_y)
     assert_close(tuple(final), want)
