@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,15 +100,11 @@ def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed
         texts, labels, documents = _read_folder(path)
     classes = _classes(path, labels)
     held = _held_out(path, labels, documents, test_fraction, seed)
-    train_texts, test_texts = (
-        _texts(
-            [text for text, each in zip(texts, held, strict=True) if each == part],
-            [label for label, each in zip(labels, held, strict=True) if each == part],
-            classes,
-        )
-        for part in (False, True)
+    learned, judged = (
+        _texts(tuple(itertools.compress(texts, part)), tuple(itertools.compress(labels, part)), classes)
+        for part in ([not each for each in held], held)
     )
-    return TextDataset(path.stem, train_texts, test_texts, classes)
+    return TextDataset(path.stem, learned, judged, classes)
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:

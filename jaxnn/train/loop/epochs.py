@@ -110,7 +110,7 @@ class Epochs(Program):
         """Raises if the loss is not finite."""
         if self._lost is None:
             return
-        step, what, _ = self._lost
+        step, what, value = self._lost
         if what == "test loss":
             advice = nonfinite.advice(self.test_data, self.labels, "test")
         elif isinstance(self.data, Stream):
@@ -118,7 +118,13 @@ class Epochs(Program):
             advice = nonfinite.advice(batch, self.labels, numbers=numbers)
         else:
             advice = nonfinite.advice(self.data, self.labels)
-        nonfinite.stop(self._lost, history, advice)
+        epoch = int(history[-1]["epoch"])
+        raise nonfinite.NonFiniteLossError(
+            f"fit: the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
+            epoch=epoch,
+            step=step,
+            history=history,
+        )
 
     def resume(self, state: TrainState, position: Position, display: Progress) -> None:
         """Shows how far the run was."""
