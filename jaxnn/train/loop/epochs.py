@@ -89,7 +89,8 @@ class Epochs(Program):
         self._step = step
         epoch = self.start // self.steps + (before - self.start) // self.steps + 1
         per_step = {name: values[: step - before] for name, values in metrics.items()}
-        position.sums = records.added(position.sums, per_step)
+        for name, total in records.sums(per_step).items():
+            position.sums[name] = position.sums.get(name, 0.0) + float(total)
         position.seconds += seconds
         self._lost = nonfinite.first_lost(per_step, step)
         if (step - self.start) % self.steps and not self._lost:
