@@ -278,7 +278,11 @@ def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> t
 
 
 def _shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding), tree)
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        weak = getattr(x, "weak_type", type(x) in (int, float, complex))
+        return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding, weak_type=weak)
+
+    return jax.tree.map(shape, tree)
 
 
 def _filled(states: TrainState, n: int) -> TrainState:
