@@ -54,14 +54,8 @@ def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Cop
         unpacked = folder / layout.folders[0]
         if layout.packed and unpacked.exists():
             return Copy(layout, unpacked)
-        if layout.files and (layout.packed or plain) and all((folder / file.name).exists() for file in layout.files):
-            for file in layout.files:
-                problem = file.checks.problem(folder / file.name)
-                if problem:
-                    raise ValueError(
-                        f"{folder / file.name}: expected the published file, got another one: {problem}; move it away "
-                        "and download it again."
-                    )
+        wanted = layout.files if layout.packed or plain else ()
+        if wanted and all(file.is_at(folder / file.name) for file in wanted):
             if not layout.packed:
                 return Copy(layout, folder)
             _unpack(folder / layout.files[0].name, unpacked)

@@ -18,8 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from jaxnn.counts import check_count
-from jaxnn.data.checks import Checks
 from jaxnn.data.progress import DownloadProgress
+from jaxnn.data.published import File
 from jaxnn.files import locked
 
 _CHUNK = 1 << 16
@@ -91,7 +91,8 @@ def download(
     target = Path(target)
     shown = DownloadProgress(target.name, progress)
     try:
-        fetch(url, target, Checks(md5, sha256, size), shown, attempts=attempts, backoff=backoff, timeout=timeout)
+        file = File(target.name, md5, sha256, size)
+        fetch(url, target, file, shown, attempts=attempts, backoff=backoff, timeout=timeout)
     except FailedError as failure:
         raise DownloadError(
             f"{url}: the download failed: {failure}; run again later, or download that file by hand to {target}."
@@ -102,7 +103,7 @@ def download(
 def fetch(
     url: str,
     target: Path,
-    checks: Checks,
+    file: File,
     shown: DownloadProgress,
     *,
     attempts: int = 4,
@@ -115,19 +116,19 @@ def fetch(
     A server that sends fewer than `slowest` bytes per second over `timeout` seconds is given up; the bytes that have
     arrived are kept.
     """
-    if _is_there(target, checks):
+    if file.is_at(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
 
     lock = target.with_name(target.name + ".lock")
     with locked(lock, on_wait=lambda: shown.say(f"{target.name}: another process is downloading it; waiting")), shown:
-        if _is_there(target, checks):
+        if file.is_at(target):
             return
         part = _Part(target)
         tries, furthest = 0, part.size()
         while True:
             try:
-                _attempt(url, part, checks, shown, timeout, slowest)
+                _attempt(url, part, file, shown, timeout, slowest)
                 break
             except FailedError as failure:
                 # While attempts bring new bytes, the download ends even over a poor line.
@@ -140,17 +141,6 @@ def fetch(
                 time.sleep(seconds)
         part.file.replace(target)
         part.drop()
-
-
-def _is_there(target: Path, checks: Checks) -> bool:
-    if not target.exists():
-        return False
-    problem = checks.problem(target)
-    if problem:
-        raise ValueError(
-            f"{target}: expected the published file, got another one: {problem}; move it away and run again."
-        )
-    return True
 
 
 class _Part:
@@ -182,18 +172,17 @@ class _Part:
         self.file.unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: _Part, checks: Checks, shown: DownloadProgress, timeout: float, slowest: float) -> None:
+def _attempt(url: str, part: _Part, file: File, shown: DownloadProgress, timeout: float, slowest: float) -> None:
     """Tries once; returns when `part` is the whole published file."""
-    could_tell = part.etag() or checks.md5 or checks.sha256
-    if not could_tell or (checks.size is not None and part.size() > checks.size):
+    could_tell = part.etag() or file.md5 or file.sha256
+    if not could_tell or (file.size is not None and part.size() > file.size):
         part.drop()
     before = part.size()
     # A process can be stopped between the last byte and the renaming; then nothing is left to download.
-    if not before or before != checks.size:
+    if not before or before != file.size:
         with _network_errors():
-            _receive(url, part, checks.size, shown, timeout, slowest)
-    problem = checks.problem(part.file)
-    if problem:
+            _receive(url, part, file.size, shown, timeout, slowest)
+    if problem := file.problem(part.file):
         part.drop()
         # A file that arrived whole in this attempt would arrive the same again.
         raise FailedError(f"the downloaded file is not the published one: {problem}", may_help=before > 0)

@@ -123,8 +123,7 @@ def _in_folder(published: Published, data_dir: Path) -> Dataset:
 
 def _anywhere(published: Published, download: bool, shown: DownloadProgress) -> Dataset:
     home = cache_dir() / published.name
-    copy = copies.find_whole(published, home)
-    if copy is not None:
+    if (copy := copies.find_whole(published, home)) is not None:
         return copies.read(published, copy)
     failures = []
     for place in copies.usual_places():
@@ -141,15 +140,13 @@ def _anywhere(published: Published, download: bool, shown: DownloadProgress) -> 
         f"Download {_by_hand(published)} by hand to {home}, or name a folder with a copy with data_dir (--data-dir in "
         "the experiments); the environment variable JAXNN_DATA moves the cache."
     )
-    if not download:
-        told = "".join(f"\n  {failure}" for failure in failures)
-        raise FileNotFoundError(f"{home}: expected {published.name}, since download=False, got none.{told}\n{advice}")
-    failures += _download(published, home, shown)
-    copy = copies.find_whole(published, home)
-    if copy is None:
-        told = "".join(f"\n  {failure}" for failure in failures)
+    failures += _download(published, home, shown) if download else []
+    if download and (copy := copies.find_whole(published, home)) is not None:
+        return copies.read(published, copy)
+    told = "".join(f"\n  {failure}" for failure in failures)
+    if download:
         raise DownloadError(f"{published.name}: expected one of these to have it, got none:{told}\n{advice}")
-    return copies.read(published, copy)
+    raise FileNotFoundError(f"{home}: expected {published.name}, since download=False, got none.{told}\n{advice}")
 
 
 def _download(published: Published, home: Path, shown: DownloadProgress) -> list[str]:
@@ -184,7 +181,7 @@ def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
         shown = DownloadProgress(f"{file.name} from {urlsplit(url).hostname}", progress)
         try:
             attempts = 2 if slowest else 4  # nobody else has it
-            fetch(url, home / file.name, file.checks, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
+            fetch(url, home / file.name, file, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
         except FailedError as failure:
             raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure
         except ValueError as error:  # there is another file

@@ -42,7 +42,9 @@ def read_parquet(folder: Path, part: Part, published: Published) -> Examples:
                 for rows in file.iter_batches(_ROWS, columns=columns):
                     for row in rows.to_pylist():
                         images[done] = _decode(Image, row[columns[0]]["bytes"], published.shape)
-                        labels[done] = _expect_integer(row[columns[1]])
+                        if type(label := row[columns[1]]) is not int:
+                            raise _RowError(f"the label {label!r:.40}")
+                        labels[done] = label
                         done += 1
         except (*_DAMAGED, Image.DecompressionBombError) as error:
             raise ValueError(
@@ -57,12 +59,6 @@ def _column(file: Any, names: tuple[str, ...]) -> str:
     if not found:
         raise _RowError(f"no column {' or '.join(names)}")
     return found[0]
-
-
-def _expect_integer(label: Any) -> int:
-    if type(label) is not int:
-        raise _RowError(f"the label {label!r:.40}")
-    return label
 
 
 def _decode(pillow: Any, content: bytes, shape: tuple[int, int, int]) -> np.ndarray:

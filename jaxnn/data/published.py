@@ -1,25 +1,54 @@
 """Descriptions of published data sets: their contents, their forms on disk, and their hosts."""
 
+import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from jaxnn.data.checks import Checks
 from jaxnn.data.dataset import Examples
 
 Part: TypeAlias = Literal["train", "test"]
 
 
 class File(NamedTuple):
-    """A file that a host serves.
+    """A file that a host serves; size and checksums that are None are not checked.
 
     Attributes:
         name: Its name, at the host and on disk.
-        checks: Its size and checksums.
+        md5: Hexadecimal MD5.
+        sha256: Hexadecimal SHA-256.
+        size: Length in bytes.
     """
 
     name: str
-    checks: Checks
+    md5: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    def problem(self, path: Path) -> str | None:
+        """Describes how the file at `path` differs from the published one; None if it does not."""
+        got = path.stat().st_size
+        if self.size is not None and got != self.size:
+            return f"it has {got:,} bytes, the published file {self.size:,}"
+        for name, expected in (("md5", self.md5), ("sha256", self.sha256)):
+            if expected is None:
+                continue
+            with path.open("rb") as file:  # Python in FIPS mode has no MD5 otherwise
+                digest = hashlib.file_digest(file, partial(hashlib.new, name, usedforsecurity=False)).hexdigest()
+            if digest != expected.lower():
+                return f"its {name.upper()} is {digest}, the published file's {expected.lower()}"
+        return None
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the published file is at `path`; raises if another file is."""
+        if not path.exists():
+            return False
+        if problem := self.problem(path):
+            raise ValueError(
+                f"{path}: expected the published file, got another one: {problem}; move it away and run again."
+            )
+        return True
 
 
 class Layout(NamedTuple):

@@ -4,7 +4,6 @@ MD5s of the CIFAR archives are those of their page; of MNIST's and Fashion-MNIST
 SHA-256s are those that Keras checks. The mirrors serve the same files byte by byte, so the same checksums hold.
 """
 
-from jaxnn.data.checks import Checks
 from jaxnn.data.cifar import read_binary, read_python
 from jaxnn.data.idx import read_idx_part
 from jaxnn.data.npz import read_npz
@@ -23,14 +22,8 @@ _IDX_NAMES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10
 _IDX_MARKS = ("train-images?idx3-ubyte*", "t10k-images?idx3-ubyte*")
 
 
-def _one(name: str, md5: str, size: int, sha256: str | None = None) -> tuple[File, ...]:
-    return (File(name, Checks(md5, sha256, size)),)
-
-
 def _idx(*known: tuple[str, int]) -> tuple[File, ...]:
-    return tuple(
-        File(f"{name}-ubyte.gz", Checks(md5, size=size)) for name, (md5, size) in zip(_IDX_NAMES, known, strict=True)
-    )
+    return tuple(File(f"{name}-ubyte.gz", md5, size=size) for name, (md5, size) in zip(_IDX_NAMES, known, strict=True))
 
 
 def _parquet(repository: str, subset: str) -> Layout:
@@ -43,11 +36,13 @@ _CIFAR10_BINARY = Layout(
     read_binary,
     ("data_batch_*.bin", "test_batch.bin"),
     ("cifar-10-batches-bin",),
-    _one(
-        "cifar-10-binary.tar.gz",
-        "c32a1d4ab5d03f1284b67883e8d87530",
-        170_052_171,
-        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    (
+        File(
+            "cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170_052_171,
+        ),
     ),
     packed=True,
 )
@@ -55,11 +50,13 @@ _CIFAR10_PYTHON = Layout(
     read_python,
     ("data_batch_[1-5]", "test_batch"),
     ("cifar-10-batches-py", "cifar-10-batches-py*/cifar-10-batches-py"),  # the second is Keras's
-    _one(
-        "cifar-10-python.tar.gz",
-        "c58f30108f718f92721af3b95e74349a",
-        170_498_071,
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    (
+        File(
+            "cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            170_498_071,
+        ),
     ),
     packed=True,
 )
@@ -67,18 +64,20 @@ _CIFAR100_BINARY = Layout(
     read_binary,
     ("train.bin", "test.bin"),
     ("cifar-100-binary",),
-    _one("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733),
+    (File("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", size=168_513_733),),
     packed=True,
 )
 _CIFAR100_PYTHON = Layout(
     read_python,
     ("train", "test"),
     ("cifar-100-python", "cifar-100-python*/cifar-100-python"),
-    _one(
-        "cifar-100-python.tar.gz",
-        "eb9058c3a382ffc7106e4002c42a8d85",
-        169_001_437,
-        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    (
+        File(
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+            169_001_437,
+        ),
     ),
     packed=True,
 )
@@ -97,11 +96,13 @@ _MNIST_NPZ = Layout(
     read_npz,
     ("mnist.npz",),
     (".",),
-    _one(
-        "mnist.npz",
-        "8a61469f7ea1b51cbae51d4f78837e45",
-        11_490_434,
-        "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+    (
+        File(
+            "mnist.npz",
+            "8a61469f7ea1b51cbae51d4f78837e45",
+            "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+            11_490_434,
+        ),
     ),
 )
 _FASHION_IDX = Layout(

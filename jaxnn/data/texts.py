@@ -86,32 +86,27 @@ def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed
     check_held_out(test_fraction, seed)
     if not path.exists():
         raise FileNotFoundError(f"path: expected a folder of texts or a CSV file, got {path}, which does not exist")
-    if path.is_file():
-        texts, labels, documents = _read_csv(path)
-    elif all((path / part).is_dir() for part in PARTS):
-        held_out = {folder.name for folder in _folders(path / "test")}
-        train, test = (_read_folder(path / part, held_out) for part in PARTS)
-        classes = _classes(path, train[1])
-        if missing := sorted(held_out - set(classes)):
+    if path.is_dir() and all((path / part).is_dir() for part in PARTS):
+        judged = {folder.name for folder in _folders(path / "test")}
+        train, test = (_read_folder(path / part, judged) for part in PARTS)
+        classes = _classes(path, train)
+        if missing := sorted(judged - set(classes)):
             raise ValueError(f"{path / 'train'}: expected a folder for each class of test, got none for {missing[0]!r}")
-        return TextDataset(path.name, _texts(*train[:2], classes), _texts(*test[:2], classes), classes)
-    else:
-        texts, labels, documents = _read_folder(path)
-    classes = _classes(path, labels)
-    held = _held_out(path, labels, documents, test_fraction, seed)
-    train_texts, test_texts = (
-        _texts(
-            [text for text, each in zip(texts, held, strict=True) if each == part],
-            [label for label, each in zip(labels, held, strict=True) if each == part],
-            classes,
-        )
-        for part in (False, True)
-    )
-    return TextDataset(path.stem, train_texts, test_texts, classes)
+        return TextDataset(path.name, _texts(train, classes), _texts(test, classes), classes)
+    rows = _read_csv(path) if path.is_file() else _read_folder(path)
+    classes, held = _classes(path, rows), _held_out(path, rows, test_fraction, seed)
+    train, test = ([row for row in rows if (row.document in held) == part] for part in (False, True))
+    return TextDataset(path.stem, _texts(train, classes), _texts(test, classes), classes)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
-    texts, labels, documents = [], [], []
+class _Row(NamedTuple):
+    text: str
+    label: str
+    document: str
+
+
+def _read_csv(path: Path) -> list[_Row]:
+    found: list[_Row] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file, _fields_of_any_length():
             rows = csv.reader(file, strict=True)
@@ -133,16 +128,14 @@ def _read_csv(path: Path) -> tuple[list[str], list[str], list[str]]:
                     raise ValueError(
                         f"{path}, line {rows.line_num}: expected a text and a label, got {text!r} and {label!r}"
                     )
-                texts.append(text)
-                labels.append(label)
-                documents.append(row.get("document") or f"row {len(texts)}")
+                found.append(_Row(text, label, row.get("document") or f"row {len(found) + 1}"))
     except UnicodeDecodeError as error:
         raise _undecodable(path, error) from error
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {rows.line_num}: expected CSV, got {error}; put texts with commas in quotation marks."
         ) from error
-    return texts, labels, documents
+    return found
 
 
 @contextlib.contextmanager
@@ -155,8 +148,8 @@ def _fields_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _read_folder(path: Path, only: set[str] | None = None) -> tuple[list[str], list[str], list[str]]:
-    texts, labels, documents = [], [], []
+def _read_folder(path: Path, only: set[str] | None = None) -> list[_Row]:
+    found = []
     for folder in _folders(path):
         if only is not None and folder.name not in only:
             continue
@@ -170,10 +163,8 @@ def _read_folder(path: Path, only: set[str] | None = None) -> tuple[list[str], l
                 raise _undecodable(file, error) from error
             if not text:
                 raise ValueError(f"{file}: expected a text, got an empty file; delete it.")
-            texts.append(text)
-            labels.append(folder.name)
-            documents.append(str(file))
-    return texts, labels, documents
+            found.append(_Row(text, folder.name, str(file)))
+    return found
 
 
 def _folders(path: Path) -> list[Path]:
@@ -186,8 +177,8 @@ def _undecodable(path: Path, error: UnicodeDecodeError) -> ValueError:
     )
 
 
-def _classes(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
-    classes = tuple(sorted(set(labels)))
+def _classes(path: Path, rows: Sequence[_Row]) -> tuple[str, ...]:
+    classes = tuple(sorted({row.label for row in rows}))
     if len(classes) < 2:
         raise ValueError(
             f"{path}: expected texts of at least two classes, got {', '.join(map(repr, classes)) or 'none'}; "
@@ -196,17 +187,17 @@ def _classes(path: Path, labels: Sequence[str]) -> tuple[str, ...]:
     return classes
 
 
-def _texts(texts: Sequence[str], labels: Sequence[str], classes: tuple[str, ...]) -> Texts:
+def _texts(rows: Sequence[_Row], classes: tuple[str, ...]) -> Texts:
     places = {label: place for place, label in enumerate(classes)}
-    return Texts(tuple(texts), np.array([places[label] for label in labels], np.int32))
+    return Texts(tuple(row.text for row in rows), np.array([places[row.label] for row in rows], np.int32))
 
 
-def _held_out(path: Path, labels: Sequence[str], documents: Sequence[str], fraction: float, seed: int) -> list[bool]:
-    """Which texts are held out: whole documents, of each class."""
+def _held_out(path: Path, rows: Sequence[_Row], fraction: float, seed: int) -> set[str]:
+    """The documents that are held out, of each class."""
     rng = np.random.default_rng(seed)
     held: set[str] = set()
-    for label in sorted(set(labels)):
-        own = sorted({document for document, each in zip(documents, labels, strict=True) if each == label})
+    for label in sorted({row.label for row in rows}):
+        own = sorted({row.document for row in rows if row.label == label})
         free = [document for document in own if document not in held]
         if len(own) < 2 or not free:
             raise ValueError(
@@ -215,4 +206,4 @@ def _held_out(path: Path, labels: Sequence[str], documents: Sequence[str], fract
             )
         number = min(max(1, round(fraction * len(own))), len(own) - 1) - (len(own) - len(free))
         held |= {free[place] for place in rng.permutation(len(free))[: max(0, number)]}
-    return [document in held for document in documents]
+    return held

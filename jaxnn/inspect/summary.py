@@ -38,13 +38,12 @@ def summary(model: Any) -> str:
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param)) if isinstance(model, nnx.Module) else model
     layers: dict[str, list[tuple[str, Any]]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        layers.setdefault(_name(path[:-1]), []).append((_name(path[-1:]), leaf))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             raise ValueError(
                 f"model: expected a flax.nnx.Module or parameters, arrays of numbers, got {type(model).__name__} with "
                 f"{_name(path)} as {type(leaf).__name__}; of a train state give state.all_params."
             )
+        layers.setdefault(_name(path[:-1]), []).append((_name(path[-1:]), leaf))
     if not layers:
         raise ValueError("model: expected parameters to list, got none")
     rows = [["layer", "parameters", "dtype", "count", "bytes"]]

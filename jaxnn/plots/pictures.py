@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -134,18 +134,11 @@ def filters(kernel: ArrayLike, path: Path) -> None:
     title = f"{len(weights)} kernel{'s' * (len(weights) > 1)} of {height}×{width}"
     if channels == 3:
         title += " on red, green and blue: brightness is weight, grey is 0"
-        weights, colours = 0.5 + weights / (2 * largest), "gray"
+        weights, cmap = 0.5 + weights / (2 * largest), "gray"
     else:
         title += " on 1 channel" if channels == 1 else f" on {channels} channels: their mean"
-        colours = "RdBu_r"
-    _grid(list(weights), path, None, columns=8, title=title, scale=_Scale(colours, largest))
-
-
-class _Scale(NamedTuple):
-    """Colours for weights from `-largest` to `largest`."""
-
-    colours: str
-    largest: float
+        cmap = "RdBu_r"
+    _grid(list(weights), path, None, columns=8, title=title, cmap=cmap, largest=largest)
 
 
 def _grid(
@@ -156,9 +149,11 @@ def _grid(
     columns: int,
     title: str | None,
     colours: Sequence[str] | None = None,
-    scale: _Scale | None = None,
+    cmap: str = "gray",
+    largest: float | None = None,
     side: float = 1.25,
 ) -> None:
+    """Draws pictures, or weights from `-largest` to `largest` beside their scale."""
     n = len(pictures)
     if titles is not None and len(titles) != n:
         raise ValueError(f"titles: expected one per picture, {n}, got {len(titles)}")
@@ -166,16 +161,14 @@ def _grid(
     rows = math.ceil(n / columns)
     tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     cell = side * min(3.0, max(1 / 3, tallest))
-    width = max(2.5, side * columns) + (0.9 if scale else 0)
+    width = max(2.5, side * columns) + (0 if largest is None else 0.9)
     lines = [] if title is None else textwrap.wrap(title, int(13 * width))
     height = rows * (cell + (0.25 if titles else 0)) + 0.2 * len(lines) + (0.08 if lines else 0)
     figure = new_figure(width, height)
     # All pictures in one pair of axes, in inches: a pair of axes for each takes ten times as long.
     axes = figure.add_subplot()
     axes.set_axis_off()
-    look: dict[str, Any] = {"cmap": "gray"}
-    if scale is not None:
-        look = {"cmap": scale.colours, "vmin": -scale.largest, "vmax": scale.largest}
+    look: dict[str, Any] = {} if largest is None else {"vmin": -largest, "vmax": largest}
     above = 0.25 if titles else 0.0
     shown = None
     for index, picture in enumerate(pictures):
@@ -185,12 +178,12 @@ def _grid(
         x, y = (column + 0.5) * side, row * (cell + above) + above + cell / 2
         left, top = x - inches * wide / 2, y - inches * tall / 2
         box = left, left + inches * wide, top + inches * tall, top
-        shown = axes.imshow(picture, interpolation="nearest", extent=box, **look)
+        shown = axes.imshow(picture, interpolation="nearest", extent=box, cmap=cmap, **look)
         if titles is not None:
             colour = colours[index] if colours else INK
             axes.text(x, top - 0.04, titles[index], ha="center", va="bottom", fontsize=8, color=colour)
     axes.set(xlim=(0, columns * side), ylim=(rows * (cell + above), 0))
-    if scale is not None:
+    if largest is not None:
         bar = figure.colorbar(shown, ax=axes, shrink=0.9, aspect=10 * rows)
         bar.set_label("weight", fontsize=8)
         bar.outline.set_visible(False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnn.data.checks import Checks
+from jaxnn.data.published import File
 
 COUNTS = {"train": 15, "test": 3}
 SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "mnist": (28, 28, 1), "fashion-mnist": (28, 28, 1)}
@@ -147,8 +147,8 @@ def pack(folder, name):
     return content.getvalue()
 
 
-def checks_of(content):
-    return Checks(hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest(), len(content))
+def file_of(name, content):
+    return File(name, hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest(), len(content))
 
 
 def _write(path, content):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnn.data import DownloadError, copies, load, loading
-from jaxnn.data.published import File, Host
+from jaxnn.data.published import Host
 from jaxnn.data.table import TABLE
 from tests.data import forms
 from tests.data.forms import assert_is
@@ -63,7 +63,7 @@ def serve(monkeypatch, site, name, *hosts, folder="made"):
             contents = {layout.files[0].name: forms.pack(place, layout.folders[0])}
         else:
             contents = {file.name: (place / file.name).read_bytes() for file in layout.files}
-        files = tuple(File(file, forms.checks_of(content)) for file, content in contents.items())
+        files = tuple(forms.file_of(file, content) for file, content in contents.items())
         served[form], layouts[form] = contents, layout._replace(files=files)
     shutil.rmtree(folder)
     for path, form in hosts:
@@ -92,9 +92,9 @@ def test_what_the_table_says_is_well_formed(name):
         assert host.url.endswith("/")
         assert host.layout in published.layouts
         for file in host.layout.files:
-            assert file.checks.size > 0
-            assert len(bytes.fromhex(file.checks.md5)) == 16
-            assert len(bytes.fromhex(file.checks.sha256 or "00" * 32)) == 32
+            assert file.size > 0
+            assert len(bytes.fromhex(file.md5)) == 16
+            assert len(bytes.fromhex(file.sha256 or "00" * 32)) == 32
 
 
 @pytest.mark.parametrize("copy", COPIES)

@@ -1,7 +1,6 @@
 """Many training runs as one compiled program: mapped over members, in chunks, sharded over devices."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -80,15 +79,15 @@ class Ensemble:
         self._function, self._members_per_chunk, self._memory = function, members_per_chunk, memory
         # Each process trains on its devices: members do not communicate.
         self._devices = list(jax.local_devices() if devices is None else devices)
-        self._prepared: dict[Any, tuple[Layout, Jitted, jax.stages.Compiled]] = {}
+        self._prepared: dict[Any, tuple[Layout, Jitted]] = {}
 
     def __call__(self, states: TrainState, *args: Any) -> tuple[TrainState, Any]:
         """Runs the function on every member; the states are donated."""
         check_state(states, "states")
-        _, program, compiled = self._prepare(states, args)
+        _, program = self._prepare(states, args)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((states, args))):
             return program(states, *args)
-        return compiled(*self.put(states, *args))
+        return program(*self.put(states, *args))
 
     def prepare(self, states: TrainState, *args: Any) -> Layout:
         """Compiles the program for states and arguments of these shapes, once, and returns the layout.
@@ -109,23 +108,24 @@ class Ensemble:
         own, shared = self._shardings(self.prepare(states, *args))
         return jax.device_put(states, own), *(jax.device_put(each, shared) for each in args)
 
-    def _prepare(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (states, args))
+    def _prepare(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted]:
+        shapes = _shapes((states, args))
         leaves, structure = jax.tree.flatten(shapes)
-        key = structure, tuple(leaves), _settings_of_jax()
+        key = structure, tuple(leaves)
         if key not in self._prepared:
             self._prepared[key] = self._compile(*shapes)
         return self._prepared[key]
 
-    def _compile(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted, jax.stages.Compiled]:
+    def _compile(self, states: TrainState, args: tuple[Any, ...]) -> tuple[Layout, Jitted]:
         """Compiles the program with as many members at once as fit."""
         members = count_members(states)
         most = self._members_per_chunk or members
         while True:
             layout = Layout.of(members, len(self._devices), most)
-            program = self._program(layout, len(args))
+            program, (own, shared) = self._program(layout, len(args)), self._shardings(layout)
             try:
-                compiled = program.lower(states, *args).compile()
+                # With the shardings of the arrays of a call, so that the call finds the compiled program.
+                compiled = program.lower(_shapes(states, own), *_shapes(args, shared)).compile()
             except jax.errors.JaxRuntimeError as error:
                 # Some compilers refuse a program that does not fit their device.
                 if not shortage(error) or layout.members_per_chunk == 1:
@@ -135,7 +135,7 @@ class Ensemble:
             needed = bytes_needed(compiled)
             free = bytes_free(self._devices[: layout.devices]) if self._memory is None else self._memory
             if self._members_per_chunk is not None or needed <= free:
-                return layout, program, compiled
+                return layout, program
             if layout.members_per_chunk == 1:
                 raise ValueError(
                     f"memory: expected at least {readable(needed)} on a device, for one member at a time, got "
@@ -277,18 +277,12 @@ def _at_once(function: Function, size: int, states: TrainState, *args: Any) -> t
     return jax.tree.map(lambda x: x[None], alone)
 
 
-@jax.jit
-def _numbered() -> jax.Array:
-    return jnp.zeros(next(_NUMBERS))
+def _shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        weak = getattr(x, "weak_type", type(x) in (int, float, complex))
+        return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding, weak_type=weak)
 
-
-_NUMBERS = itertools.count()
-
-
-def _settings_of_jax() -> Any:
-    """A value that differs between settings of JAX that programs depend on, for example the precision of products."""
-    # `jax.jit` traces anew for other settings, and the shape tells the traces apart; nothing is compiled.
-    return jax.eval_shape(_numbered)
+    return jax.tree.map(shape, tree)
 
 
 def _filled(states: TrainState, n: int) -> TrainState:

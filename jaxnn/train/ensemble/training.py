@@ -53,7 +53,8 @@ class Members(Program):
 
     def resume(self, states: TrainState, position: Position, display: Progress) -> None:
         """Takes the histories from the records."""
-        self.histories = [_history_of(i, position.history) for i in range(len(self.members))]
+        for record in position.history:
+            self._add(record)
         done = int(states.step[0]) // self.steps
         display.resume(done - self.first, f"resumed after epoch {done}")
 
@@ -82,17 +83,11 @@ class Members(Program):
     def check(self, states: TrainState, history: History) -> None:
         """Adds to the histories, reports members that diverged, and raises if all have."""
         record = history[-1]
-        for i, own in enumerate(self.histories):
-            if diverged(own):
-                continue
-            own.append(_record_of(i, record))
-            if diverged(own):
-                # Where only the test loss shows it: the last step.
-                lost = first_lost({name: values[i] for name, values in self._per_step.items()}, record["step"])
-                step = record["step"] if lost is None else lost[0]
-                self.display.say(
-                    f"{self.members[i]} diverged in epoch {record['epoch']}, step {step}; the others train on"
-                )
+        for i in self._add(record):
+            # Where only the test loss shows it: the last step.
+            lost = first_lost({name: values[i] for name, values in self._per_step.items()}, record["step"])
+            step = record["step"] if lost is None else lost[0]
+            self.display.say(f"{self.members[i]} diverged in epoch {record['epoch']}, step {step}; the others train on")
         if all(map(diverged, self.histories)):
             longest = max(self.histories, key=len)
             epoch, step = (int(longest[-1][name]) for name in ("epoch", "step"))
@@ -103,6 +98,16 @@ class Members(Program):
                 step=step,
                 history=longest,
             )
+
+    def _add(self, record: Record) -> list[int]:
+        """Adds an epoch to the histories of the members that have not diverged; returns those that now have."""
+        alive = [i for i, own in enumerate(self.histories) if not diverged(own)]
+        for i in alive:
+            # A member's part of the record, without the time, which is that of all.
+            values = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
+            del values["seconds"]
+            self.histories[i].append(values)
+        return [i for i in alive if diverged(self.histories[i])]
 
     def show(self, display: Progress, position: Position, record: Record | None, seconds_left: float) -> None:
         """Shows the means over the members that have not diverged."""
@@ -133,20 +138,3 @@ def diverged(history: History) -> bool:
     """
     watched = ("train_loss", "train_grad_norm", "test_loss")
     return bool(history) and not all(np.isfinite(history[-1].get(name, 0.0)) for name in watched)
-
-
-def _history_of(i: int, records: list[dict[str, Any]]) -> History:
-    """A member's own history, up to the epoch in which it diverged."""
-    history: History = []
-    for record in records:
-        if diverged(history):
-            break
-        history.append(_record_of(i, record))
-    return history
-
-
-def _record_of(i: int, record: Mapping[str, Any]) -> Record:
-    """A member's part of an epoch's record, without the time, which is that of all."""
-    own = {name: value[i] if isinstance(value, list) else value for name, value in record.items()}
-    del own["seconds"]
-    return own

@@ -157,8 +157,6 @@ def drive(
                 position.history.append(record)
                 log(position.history)
                 program.check(state, position.history)
-                if checkpoints is not None:
-                    checkpoints.check_names(record)
             left = (time.perf_counter() - began) / calls * program.remaining(state)
             program.show(display, position, record, left)
             if record is not None:

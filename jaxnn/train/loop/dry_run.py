@@ -86,8 +86,12 @@ def dry_run(
     step = make_step(
         loss_fn, penalty=penalty, preprocess=preprocess, reduction=reduction, compiler_options=compiler_options
     )
-    one = jax.eval_shape(lambda state: state, state)
-    placed, learned, tested = _placed(one, data, test_data, parallel)
+    one, whole = _shapes(state), None
+    placed = one
+    if parallel is not None:
+        whole = NamedSharding(parallel.mesh, PartitionSpec())
+        placed = jax.tree.map(_shapes, one, parallel.state_shardings(one))
+    learned, tested = _shapes(data, whole), _shapes(test_data, whole)
     if isinstance(data, Computed):
         steps, batch = data.steps, jax.eval_shape(data.batch_at, one.key, one.step)
         batch_size = jax.tree.leaves(batch)[0].shape[0]
@@ -102,6 +106,7 @@ def dry_run(
         ["an epoch", metric(steps * once) + "FLOP", f"{steps:,} steps"],
         ["the run", metric(epochs * steps * once) + "FLOP", f"{epochs:,} epochs; tests are not counted"],
     ]
+    here = jax.devices()[:1] if parallel is None else parallel.mesh.local_devices
     what = "an epoch" if chunk is None else f"a program of {chunk:,} steps"
     cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     return "\n".join(
@@ -110,7 +115,7 @@ def dry_run(
             "\nwork, forward and backward: matrix products and convolutions, 2 FLOP a multiply-add",
             aligned(work, "lrl"),
             f"\nmemory to train {what}{'' if parallel is None else f', of each of {parallel.devices} devices'}",
-            aligned(memory_rows(placed, learned, tested, cost.memory, _here(parallel)), "lrl"),
+            aligned(memory_rows(placed, learned, tested, cost.memory, here), "lrl"),
             f"\ncompiled in {cost.seconds:.1f} s" + (f", unless the cache {cache} had it" if cache else ""),
             *([] if resume is None else [position(Path(resume), steps, epochs)]),
             "a dry run: nothing was trained, and no run folder made or touched",
@@ -118,24 +123,8 @@ def dry_run(
     )
 
 
-def _placed(state: Any, data: Any, test_data: Any, parallel: Parallel | None) -> tuple[Any, Any, Any]:
-    """State, training and test set as shapes, each with its sharding."""
-    if parallel is None:
-        return state, _shapes(data), _shapes(test_data)
-    whole = NamedSharding(parallel.mesh, PartitionSpec())
-    state = jax.tree.map(_shapes, state, parallel.state_shardings(state))
-    return state, _shapes(data, whole), _shapes(test_data, whole)
-
-
 def _shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _here(parallel: Parallel | None) -> list[jax.Device]:
-    """The devices of this process."""
-    if parallel is None:
-        return jax.devices()[:1]
-    return [device for device in parallel.mesh.devices.flat if device.process_index == jax.process_index()]
 
 
 def memory_rows(

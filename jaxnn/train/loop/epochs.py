@@ -89,7 +89,8 @@ class Epochs(Program):
         self._step = step
         epoch = self.start // self.steps + (before - self.start) // self.steps + 1
         per_step = {name: values[: step - before] for name, values in metrics.items()}
-        position.sums = records.added(position.sums, per_step)
+        for name, total in records.sums(per_step).items():
+            position.sums[name] = position.sums.get(name, 0.0) + float(total)
         position.seconds += seconds
         self._lost = nonfinite.first_lost(per_step, step)
         if (step - self.start) % self.steps and not self._lost:
@@ -110,7 +111,7 @@ class Epochs(Program):
         """Raises if the loss is not finite."""
         if self._lost is None:
             return
-        step, what, _ = self._lost
+        step, what, value = self._lost
         if what == "test loss":
             advice = nonfinite.advice(self.test_data, self.labels, "test")
         elif isinstance(self.data, Stream):
@@ -118,7 +119,13 @@ class Epochs(Program):
             advice = nonfinite.advice(batch, self.labels, numbers=numbers)
         else:
             advice = nonfinite.advice(self.data, self.labels)
-        nonfinite.stop(self._lost, history, advice)
+        epoch = int(history[-1]["epoch"])
+        raise nonfinite.NonFiniteLossError(
+            f"fit: the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
+            epoch=epoch,
+            step=step,
+            history=history,
+        )
 
     def resume(self, state: TrainState, position: Position, display: Progress) -> None:
         """Shows how far the run was."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,18 +45,6 @@ def first_lost(per_step: Mapping[str, np.ndarray], last: int) -> Lost | None:
     what = "loss" if not np.isfinite(per_step["loss"][index]) else "gradient"
     value = per_step["loss" if what == "loss" else "grad_norm"][index]
     return last - len(lost) + 1 + index, what, float(value)
-
-
-def stop(found: Lost, history: History, advice: str) -> NoReturn:
-    """Raises the error for what `first_lost` found in the last epoch of the history."""
-    step, what, value = found
-    epoch = int(history[-1]["epoch"])
-    raise NonFiniteLossError(
-        f"fit: the {what} became {value} in epoch {epoch}, step {step}, and training was stopped; {advice}",
-        epoch=epoch,
-        step=step,
-        history=history,
-    )
 
 
 def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.ndarray | None = None) -> str:

@@ -15,11 +15,6 @@ def sums(per_step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**totals, "examples": weights.sum(-1)}
 
 
-def added(before: Mapping[str, float], per_step: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The sums over an epoch's examples, further steps of it added."""
-    return {name: before.get(name, 0.0) + float(total) for name, total in sums(per_step).items()}
-
-
 def means(sums: Mapping[str, Any], test: Mapping[str, Any]) -> Record:
     """The means of an epoch and the metrics of its evaluation, as numbers of a record, or lists of one per member.
 

@@ -135,20 +135,13 @@ class CTC(Supervised):
         )
         return losses, {"accuracy": jnp.all(found == wanted, axis=-1)}
 
-    def place(self, batch: Any, part: str = "targets") -> Place | None:
-        """Where the batch holds its labels, its `lengths` or its `label_lengths`; None where it has no such lengths."""
-        if part == "targets":
-            return super().place(batch, part)
-        given = self.lengths if part == "lengths" else self.label_lengths
-        if given is None and not fields.candidates(batch, part):
-            return None
-        return fields.find(batch, part, given)
-
-    def read(self, batch: Any) -> Read:
-        """Labels and lengths."""
-        places = {part: self.place(batch, part) for part in ("lengths", "label_lengths")}
-        found = {part: fields.get(batch, place) for part, place in places.items() if place is not None}
-        return Read(fields.get(batch, self.place(batch)), **found)
+    def places(self, batch: Any) -> dict[str, Place | None]:
+        """Where the batch holds its labels, and the lengths that it has."""
+        found = super().places(batch)
+        for part, given in (("lengths", self.lengths), ("label_lengths", self.label_lengths)):
+            if given is not None or fields.candidates(batch, part):
+                found[part] = fields.find(batch, part, given)
+        return found
 
     def checked(self, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         """Logits in float32 at least, and labels in int32."""

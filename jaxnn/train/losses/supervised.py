@@ -49,17 +49,16 @@ class Steps:
     mask: Place | None
     per: Per
 
-    def find(self, batch: Any) -> tuple[str, Place] | None:
-        """Whether the batch has `lengths` or a `mask`, and where; None where it has neither."""
+    def find(self, batch: Any) -> dict[str, Place | None]:
+        """Where the batch holds `lengths` or a `mask`; empty where it has neither."""
         for part, given in (("lengths", self.lengths), ("mask", self.mask)):
             if given is not None:
-                fields.find(batch, part, given)
-                return part, given
+                return {part: fields.find(batch, part, given)}
         found = [(part, name) for part in ("lengths", "mask") for name in fields.candidates(batch, part)]
         if len(found) > 1:
             names = ", ".join(repr(name) for _, name in found)
             raise ValueError(f"batch: expected lengths or a mask, got {names}; say which with lengths= or mask=.")
-        return found[0] if found else None
+        return dict(found)
 
     def counted(self, read: Read) -> Any:
         """The steps that count, bools of the targets' shape; None where all do."""
@@ -127,18 +126,14 @@ class Supervised:
             )
         return model(fields.get(batch, fields.find(batch, "inputs", self.inputs)))
 
-    def place(self, batch: Any, part: str = "targets") -> Place | None:
-        """Where the batch holds its targets, or its `lengths`."""
-        if part == "targets":
-            return fields.find(batch, "targets", self.targets, self.option)
-        found = None if self.steps is None else self.steps.find(batch)
-        return None if found is None else found[1]
+    def places(self, batch: Any) -> dict[str, Place | None]:
+        """Where the batch holds the parts that `read` reads."""
+        found = {"targets": fields.find(batch, "targets", self.targets, self.option)}
+        return found if self.steps is None else found | self.steps.find(batch)
 
     def read(self, batch: Any) -> Read:
-        """The targets, and lengths or a mask."""
-        read = Read(fields.get(batch, self.place(batch)))
-        found = None if self.steps is None else self.steps.find(batch)
-        return read if found is None else read._replace(**{found[0]: fields.get(batch, found[1])})
+        """The targets, and which of them count."""
+        return Read(**{part: fields.get(batch, place) for part, place in self.places(batch).items()})
 
     def counted(self, read: Read) -> Any:
         """Which positions count, bools of the targets' shape, of NumPy arrays on the host; None where all do."""

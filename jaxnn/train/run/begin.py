@@ -68,7 +68,8 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
         raise ValueError(f"path: expected the folder of a run, got {path}, which is not a folder")
     folder = RunFolder(path)
     saved = [bool(saved_steps(folder / "checkpoints" / name)) for name in networks]
-    left = [name for name in ("metrics.jsonl", "result.json") if _is_something(folder / name)]
+    results = [folder / name for name in ("metrics.jsonl", "result.json")]
+    left = [file.name for file in results if file.exists() and file.stat().st_size > 0]
     # Checkpoints that must exist: all of a run that has a result, and in any run those before one that was begun.
     begun = [index for index, name in enumerate(networks) if name and (folder / "checkpoints" / name).is_dir()]
     needed = len(networks) if "result.json" in left else max([*begun, 1 if left else 0])
@@ -81,10 +82,6 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
             f"resume from; nothing was changed: start a new run, which gets a new folder{_command(folder)}"
         )
     return folder
-
-
-def _is_something(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def _command(folder: RunFolder) -> str:

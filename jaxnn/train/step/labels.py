@@ -53,7 +53,7 @@ class LabelCheck:
         if kept:
             part, told = self._judge(read, outputs, numbers)
             if told:
-                raise ValueError(f"{name}{fields.spelled(data, self._loss_fn.place(data, part))}: {told}")
+                raise ValueError(f"{name}{fields.spelled(data, self._loss_fn.places(data)[part])}: {told}")
 
     @property
     def knows(self) -> bool:

@@ -153,12 +153,3 @@ def skip_overflow(
         "skipped": (~finite).astype(jnp.float32),
     }
     return dataclasses.replace(state, loss_scale=scale.after(finite)), metrics
-
-
-def check_loss_scale(value: Any) -> None:
-    """Raises unless a value is a loss scale or None."""
-    if value is not None and not isinstance(value, LossScale):
-        raise ValueError(
-            f"loss_scale: expected a LossScale or None, got {value!r}; take train.precision('float16').loss_scale, or "
-            "train.step.LossScale.static(...)."
-        )

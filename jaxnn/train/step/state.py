@@ -13,6 +13,7 @@ from jaxnn import keys, shapes
 from jaxnn.train.step import trained
 from jaxnn.train.step.ema import check_decay, start
 from jaxnn.train.step.expected import (
+    check_kind,
     check_model,
     check_no_statistics,
     check_opt_state,
@@ -21,7 +22,7 @@ from jaxnn.train.step.expected import (
     described,
     kinds,
 )
-from jaxnn.train.step.loss_scale import LossScale, check_loss_scale
+from jaxnn.train.step.loss_scale import LossScale
 from jaxnn.train.step.trained import Wrt, mask_of_module, mask_of_tree
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ def create_state(
     check_model(model)
     check_tx(tx)
     _check_key(key)
-    check_loss_scale(loss_scale)
+    check_kind("loss_scale", loss_scale, LossScale, "train.precision('float16').loss_scale")
     decay = None if ema is None else check_decay(ema)
     graphdef: Any = None
     params, variables = model, {}
