@@ -1,4 +1,4 @@
-"""Optimisers of Optax that are more than a rule for the gradient, through `fit`; docs/train_anything.md has Muon."""
+"""Optimisers of Optax that are more than a rule for the gradient, through `fit`; docs/optimisers.md has Muon."""
 
 import jax
 import jax.numpy as jnp
