@@ -57,7 +57,7 @@ def load(path: str | os.PathLike[str], state: T) -> T:
     Args:
         path: The file.
         state: A state like the one that was saved, made by `create_state` with the same model and optimiser: the file
-            holds no code. Its arrays are not used, but what is read has their shardings.
+            holds no code. Its arrays are not used, only their shardings.
 
     Returns:
         The state with the arrays of the file.

@@ -38,16 +38,16 @@ class Saver:
     Args:
         options: Where and how often to save.
         config: What must be the same when the run is resumed, beyond `options.config`.
-        say: Called with a sentence when a signal comes; printed unless given.
+        say: Called with a sentence when a signal comes; `print` by default.
 
     Attributes:
-        options: What it was opened with.
-        folder: Where the checkpoints are, as a path from the root.
+        options: The options.
+        folder: The absolute path of the checkpoints.
 
     Raises:
         CheckpointError: If another process has the folder open.
-        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, its path has one of `*?[` or a
-            backslash, or it is not the same one in every process.
+        ValueError: If the folder holds checkpoints (also damaged ones) and `resume` is false, its path contains one of
+            `*?[` or a backslash, or processes pass different folders.
         OSError: If the folder cannot be written to.
 
     Example:
@@ -123,15 +123,15 @@ class Saver:
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
     ) -> tuple[TrainState, Position]:
-        """Restores the newest checkpoint that is whole, on the devices and in the shardings of `state`.
+        """Restores the newest complete checkpoint, on the devices and in the shardings of `state`.
 
-        A damaged one is renamed, with a warning, and an older one is restored. Nothing else is
-        changed before a checkpoint was read.
+        A damaged checkpoint is renamed, with a warning, and an older one is restored. Nothing else changes until a
+        checkpoint was read.
 
         Args:
-            state: A state of the same model and optimiser; it is returned where there is no checkpoint.
-            run: The run folder of process 0 that training writes to. With `resume` its metrics are made to end
-                where the checkpoint does; without a checkpoint they must not be there yet.
+            state: A state of the same model and optimiser; returned if there is no checkpoint.
+            run: The run folder that process 0 writes to. With `resume` its metrics are cut at the checkpoint; without a
+                checkpoint it must not hold any of these epochs.
             after: The run trains the epochs after this one: metrics up to it stay.
 
         Returns:
@@ -141,7 +141,7 @@ class Saver:
             CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, all are
                 damaged, or there is none while `run` holds metrics of epochs after `after`: training would
                 overwrite them.
-            ValueError: If the state is on devices of this process alone, and there are others.
+            ValueError: If there are several processes and the state is on devices of this process alone.
         """
         check_reaches_all(state)
         found = self._newest_whole(state)
@@ -166,7 +166,7 @@ class Saver:
         return None
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
-        """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
+        """Starts to write a checkpoint, after the previous one is written; with `wait` returns when it is on the disk.
 
         Args:
             state: The state; it may be donated as soon as this returns.
@@ -174,7 +174,7 @@ class Saver:
             wait: Whether to wait.
 
         Returns:
-            Whether no failure is known; a failure gives a `CheckpointWarning`.
+            False if a save failed, which also gives a `CheckpointWarning`.
         """
         step = _step(state)
         self._saved_at = time.perf_counter()
