@@ -35,7 +35,7 @@ def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, A
     The name of an array is its path in the tree, `layers/0/kernel`. A random key is written as its data, uint32.
 
     Args:
-        path: The file to make or replace; its name ends with `.safetensors`.
+        path: The file to create or replace atomically; its name ends with `.safetensors`.
         tree: A pytree of arrays.
         about: Names and values that JSON can hold, for the file's metadata: each value is one JSON text.
 

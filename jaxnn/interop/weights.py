@@ -20,7 +20,7 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
     """Writes the weights of a model by name, beside the path first, so that the file is whole or not there.
 
     Args:
-        path: The file to make or replace; its name ends with `.safetensors`.
+        path: The file to create or replace atomically; its name ends with `.safetensors`.
         model: A `flax.nnx.Module`, of which all variables but random streams, intermediates and caches are
             written; or any pytree of arrays.
         about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.

@@ -72,15 +72,15 @@ def fit(
         data: The training set, a pytree of arrays that share their leading length; each member shuffles it by
             its own key.
         loss_fn: As for `make_step`.
-        test_data: A set to evaluate on after each epoch, or None.
-        epochs: How many epochs to train.
+        test_data: The data to evaluate on after each epoch, or None.
+        epochs: Number of epochs to train.
         batch_size: Examples per step.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `train.fit`.
         drop_last: As for `train.fit`.
         ema: As for `train.fit`.
-        test_batch_size: Examples at a time in evaluation.
+        test_batch_size: Examples per batch in evaluation.
         members_per_chunk: As for `ensemble.make`.
         devices: As for `ensemble.make`.
         memory: As for `ensemble.make`.
@@ -91,7 +91,7 @@ def fit(
             stays so. Its `best` must be None, since no one number ranks all members.
         profile: As for `train.fit`.
         sinks: As for `train.fit`; each metric of a record is a list, one number per member.
-        progress: Shows a bar on a terminal, one line per epoch elsewhere: the means over members.
+        progress: Whether to show progress, with means over members: a bar on a terminal, one line per epoch elsewhere.
         compiler_options: As for `make_step`.
 
     Returns:
@@ -100,10 +100,10 @@ def fit(
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to resume from is of other members or another model, or damaged, or gone
+        CheckpointError: If the checkpoint to resume from is damaged, of other members or another model, or missing
             while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
-        OutOfMemoryError: If the memory of a device does not hold what training needs.
+        OutOfMemoryError: If training needs more memory than a device has.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
             `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members; or

@@ -50,16 +50,15 @@ def precision(
     | `bf16`    | bfloat16    | float32    | none       |
     | `float16` | float16     | float32    | dynamic    |
 
-    `mixed` is another name of `bf16`. In each of them the parameters and what the optimiser keeps are float32, so that
-    small updates are not rounded away, products accumulate in float32, and losses are computed in float32. bfloat16 has
-    the range of float32, 8 bits of it significant. float16 has 11 significant bits and a range so small that its
-    gradients need a `LossScale`.
+    `mixed` is another name of `bf16`. Parameters and optimiser state are float32, so that small updates are not rounded
+    away; products accumulate in float32, and losses are computed in float32. bfloat16 has the range of float32 and 8
+    significant bits. float16 has 11 significant bits and a range so small that gradients need a `LossScale`.
 
     Args:
         name: One of the names above.
-        param_dtype: Dtype of the parameters. Half precision halves their memory; take `train.optimizer` then, whose
-            updates are float32.
-        loss_scale: `"auto"` takes the table's, `"dynamic"` a dynamic one, a number a static one, None none.
+        param_dtype: Dtype of the parameters. Half precision halves their memory; combine it with `train.optimizer`,
+            whose updates are float32.
+        loss_scale: `"auto"` as in the table, `"dynamic"`, a number for a static scale, or None.
 
     Returns:
         The choice: `**choice` for the model, `choice.loss_scale` for `create_state`.
