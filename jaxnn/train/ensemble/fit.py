@@ -61,16 +61,15 @@ def fit(
     progress: bool = True,
     compiler_options: Options | None = None,
 ) -> tuple[TrainState, list[History]]:
-    """Trains all members for some epochs, each one compiled program, evaluation included.
+    """Trains all members for some epochs; training and evaluation of an epoch are one compiled program.
 
-    It does for stacked states what `train.fit` does for one. Each member's history is that of `train.fit`, up to
-    rounding. A member whose loss or gradient becomes NaN or infinite has diverged: a line reports it, its history ends
-    with that epoch, and the others train on unchanged.
+    Each member's history is that of `train.fit`, up to rounding. A member whose loss or gradient becomes NaN or
+    infinite has diverged: a line reports it, its history ends with that epoch, and the others continue.
 
     Args:
         states: Stacked, from `ensemble.create`; **donated**.
-        data: The training set, a pytree of arrays that share their leading length; each member shuffles it by
-            its own key.
+        data: The training set, a pytree of arrays that share their leading length; each member shuffles it with its
+            key.
         loss_fn: As for `make_step`.
         test_data: The data to evaluate on after each epoch, or None.
         epochs: Number of epochs to train.
@@ -87,16 +86,16 @@ def fit(
         run: Where to write `metrics.jsonl`: one line per epoch, each metric a list with one number per member.
             Processes of a job train different members, each with its own folder.
         checkpoints: Where to save all members, and whether to resume from there, as for `train.fit`: with the same
-            devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
-            stays so. Its `best` must be None, since no one number ranks all members.
+            devices and chunks every member ends as in an uninterrupted run, bit for bit, and diverged members stay
+            diverged. Its `best` must be None, because no single number ranks all members.
         profile: As for `train.fit`.
         sinks: As for `train.fit`; each metric of a record is a list, one number per member.
         progress: Whether to show progress, with means over members: a bar on a terminal, one line per epoch elsewhere.
         compiler_options: As for `make_step`.
 
     Returns:
-        The new states, and a history for each member, as `train.fit` gives it but without times. `diverged` says
-        whether a history ends with a loss that is not finite.
+        The new states, and a history for each member as of `train.fit` but without times. `diverged` tells whether a
+        history ends with a loss that is not finite.
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
@@ -106,8 +105,8 @@ def fit(
         OutOfMemoryError: If training needs more memory than a device has.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
-            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members; or
-            `run` is the folder of another training, or of another process of the job.
+            `checkpoints` has `best` or there are several processes, which train different members; or if `run` is the
+            folder of another run or process.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

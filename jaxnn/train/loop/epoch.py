@@ -19,7 +19,7 @@ from jaxnn.train.step.state import TrainState, check_state
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
     """Returns the order in which an epoch visits the examples.
 
-    It depends only on the key and the number of the epoch, so a resumed run finds its place.
+    It depends only on the key and the number of the epoch, so a resumed run continues in the same order.
 
     Args:
         key: The state's key.

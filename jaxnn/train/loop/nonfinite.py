@@ -27,8 +27,8 @@ class NonFiniteLossError(RuntimeError):
 
     Attributes:
         epoch: The epoch in which it happened, from 1.
-        step: The step in which it happened, from 1; the last of the epoch if only the test loss shows it.
-        history: The records of the epochs so far, that one included.
+        step: The step in which it happened, from 1; the last of the epoch if only the test loss is not finite.
+        history: The records so far, including the one of that epoch.
     """
 
     def __init__(self, message: str, *, epoch: int, step: int, history: History):
