@@ -15,12 +15,12 @@ _COMPUTE = {"float32": jnp.float32, "bf16": jnp.bfloat16, "mixed": jnp.bfloat16,
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The result of `precision`. `**` of it gives a module its `dtype` and `param_dtype`.
+    """The result of `precision`: `**choice` passes `dtype` and `param_dtype` to a module.
 
     Attributes:
         dtype: The dtype that layers compute in.
         param_dtype: The dtype of their parameters.
-        loss_scale: What `create_state` takes as `loss_scale`; None where gradients need none.
+        loss_scale: The argument of `create_state`; None if gradients need none.
     """
 
     dtype: Any
