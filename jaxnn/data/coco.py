@@ -24,7 +24,7 @@ class Boxed(NamedTuple):
         images: `(N, H, W, C)` uint8, channels last.
         boxes: `(N, n, 4)` float32: left, top, right and bottom edge in pixels.
         classes: `(N, n)` int32; -1 is padding, where a picture has fewer than `n` boxes.
-        crowd: `(N, n)` bool: which boxes are whole crowds, neither learned nor counted.
+        crowd: `(N, n)` bool: which boxes mark whole crowds; these are neither learned nor counted.
     """
 
     images: Any
