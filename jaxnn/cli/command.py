@@ -31,17 +31,18 @@ def run(
     description: str | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Reads the command line and calls `main` with the options; errors that a person can mend have no traceback.
+    """Reads the command line and calls `main` with the options; errors that the user can fix have no traceback.
 
-    What is typed wins over the files of `--config`, these over the options of the run to `--resume`, these over the
-    defaults. Exit statuses are those of `train.loop.plain_errors`; a wrong option ends the program with 2.
+    Typed options take precedence over the files of `--config`, these over the options of the run to `--resume`, and
+    these over the defaults. Exit statuses are those of `train.loop.plain_errors`; a wrong option ends the program with
+    2.
 
     Args:
         main: The script.
         options: A dataclass; its fields are the options, the strings below them their help. A field `resume` is the
-            folder of a run whose options are read first. Fields without a default are typed without their name.
+            folder of a run whose options are read first. Fields without a default are positional.
         description: The beginning of `--help`, usually `__doc__`.
-        arguments: The words of the command line; by default those of the program.
+        arguments: The words of the command line; by default `sys.argv[1:]`.
 
     Example:
         >>> import dataclasses

@@ -59,7 +59,7 @@ class Cosine(Epochs):
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices that share the training; the numbers are the same, to rounding, whatever is chosen."""
+    """The devices to train on; results are the same up to rounding."""
 
     devices: Count | None = None
     """Number of devices to shard each batch over. Default: one; all of them in a job of several processes."""
@@ -83,15 +83,15 @@ FREE = (
 
 
 def join(options: Devices) -> None:
-    """Joins the other processes of a job, if there are any, before any other use of JAX.
+    """Joins the other processes of a job, if there are any; call it before any other use of JAX.
 
-    Of several processes, the first one alone prints from here on.
+    Afterwards only the first of several processes prints.
 
     Args:
         options: The options.
 
     Raises:
-        ValueError: If they do not say which processes there are; it names the options.
+        ValueError: If they do not determine the processes; the message names the options.
     """
     if options.coordinator is not None:
         unused(options, "detect", because="with --coordinator, which names the other processes")
@@ -113,7 +113,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
         The devices, or None for one device.
 
     Raises:
-        ValueError: If there are fewer devices, or they do not divide the batch; it names the option.
+        ValueError: If there are fewer devices, or their number does not divide the batch; the message names the option.
 
     Example:
         >>> from jaxnn import cli
@@ -129,7 +129,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
 
 
 def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
-    """Checks all options, and that there is something to resume, before anything is loaded.
+    """Checks all options, and that a run to resume exists, before anything is loaded.
 
     Args:
         options: The options.
@@ -144,18 +144,18 @@ def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
 
 
 def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
-    """Opens the run folder: that of `--resume`, or a new one, `--run`, which holds the options.
+    """Opens the run folder: that of `--resume`, or a new one named by `--run`, with the options as `config.json`.
 
     Args:
-        options: A dataclass with `run` and perhaps `resume`, for example a `Kept`.
-        networks: The folders of checkpoints, in the order of training, where a run trains several networks.
+        options: A dataclass with `run` and optionally `resume`, for example a `Kept`.
+        networks: The folders of checkpoints, in the order of training, if a run trains several networks.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If there is nothing to resume, or it is no name of a folder; it names the option.
-        OSError: If the folder cannot be made; it names the option too.
+        ValueError: If there is nothing to resume, or the path is not a folder; the message names the option.
+        OSError: If the folder cannot be created; the message names the option.
 
     Example:
         >>> from pathlib import Path
@@ -179,16 +179,16 @@ def keeping(
     best: str | None = None,
     free: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Makes the arguments of `train.fit`, `train.ensemble.fit` and `train.loop.drive` that keep a run in its folder.
+    """Makes the arguments with which `train.fit`, `train.ensemble.fit` and `train.loop.drive` save a run in its folder.
 
     Args:
-        options: A `Kept`. Those with `checkpoint_every` save by epochs, others every `checkpoint_seconds`;
-            `tensorboard` writes its files too.
+        options: A `Kept`. With a field `checkpoint_every` checkpoints are saved by epochs, otherwise every
+            `checkpoint_seconds`; `tensorboard` also writes files for TensorBoard.
         folder: The run folder.
-        network: The network's folder in it, where a run trains several.
-        log: Whether to write metrics and curves: those of one network.
+        network: The network's folder of checkpoints, if a run trains several.
+        log: Whether to write metrics and curves; only for one network of a run.
         best: As for `train.Checkpoints`.
-        free: Names of more options that a resumed run may change.
+        free: Names of further options that a resumed run may change.
 
     Returns:
         `checkpoints`, `profile`, `run` and `sinks`.
@@ -218,11 +218,11 @@ def keeping(
 
 
 def dry_run(options: Trained, create: Callable[[], train.TrainState], **work: Any) -> None:
-    """Prints what `train.fit` would cost: parameters by layer, FLOPs, memory, the time to compile.
+    """Prints what `train.fit` would cost: parameters by layer, FLOPs, memory and the time to compile.
 
     Args:
         options: The options.
-        create: Makes the state; it is traced only.
+        create: Makes the state; it is only traced.
         **work: The arguments of `train.fit`.
     """
     print(train.loop.dry_run(jax.eval_shape(create), **work, resume=options.resume))
