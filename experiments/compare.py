@@ -32,7 +32,7 @@ class Options:
     runs: tuple[Path, ...]
     """The run folders."""
     out: Path = Path("compare.png")
-    """The picture; a number is added where it exists, nothing is overwritten."""
+    """The picture to write; if it exists, a number is added, and nothing is overwritten."""
 
 
 def main(options: Options) -> None:

@@ -98,11 +98,11 @@ class Options(cli.Trained):
     cells: tuple[Literal["rnn", "gru", "lstm", "mingru", "minlstm", "lru"], ...] = ("rnn", "gru", "lstm")
     """Cells to compare."""
     delays: tuple[cli.Several, ...] = (10, 30, 80)
-    """Steps over which something has to be remembered; each network is trained on each."""
+    """Steps over which the network must remember; each cell is trained on each delay."""
     steps: cli.Count = 2400
-    """Training steps of each network; examples are new in each."""
+    """Training steps of each network, each with new examples."""
     batch_size: cli.Count = 32
-    """Sequences a step."""
+    """Sequences per step."""
     hidden: cli.Count = 48
     """Hidden units."""
     learning_rate: cli.Number = 1e-2

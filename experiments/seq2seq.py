@@ -44,7 +44,7 @@ class Options(cli.Cosine):
     beams: cli.Count = 4
     """Width of the beam search."""
     read: tuple[str, ...] = ()
-    """Dates of your own, read after training and shown in attention.png."""
+    """Your dates, to read after training and show in attention.png."""
     run: Path = Path("runs/seq2seq")
 
 

@@ -34,15 +34,15 @@ class Options(pictures.Pictures):
     """Options of the sweep."""
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
-    """The tutorial's LeNet, or its CIFAR-10 network."""
+    """The network of `lenet5`, or that of `cifar10`."""
     seeds: cli.Count = 8
     """Runs per learning rate, which differ in initialisation and shuffling."""
     learning_rates: tuple[cli.Positive, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """The learning rates to try."""
     validation: float = 0.2
-    """Share of the training pictures that is held back for validation."""
+    """Fraction of the training pictures that is held out for validation."""
     at_once: cli.Count | None = None
-    """Runs that a device trains at once; by default as many as suit it and fit its memory."""
+    """Runs that a device trains at once; by default as many as fit its memory."""
     seed: cli.Natural = 0
     """The first of the seeds."""
     epochs: cli.Count = 15

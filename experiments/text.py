@@ -39,7 +39,7 @@ class Options(cli.Cosine):
     data_dir: Path | None = None
     """A folder with one sub-folder of texts per class, also `train` and `test` of these, or a CSV file."""
     test_fraction: cli.Share = 0.2
-    """Share of the documents of --data-dir to hold out, if they have no part `test`."""
+    """Fraction of the documents of --data-dir to hold out, if it has no folder `test`."""
     tokens: Literal["characters", "words"] = "characters"
     """The tokens that the network reads."""
     length: cli.Count = 40
@@ -51,7 +51,7 @@ class Options(cli.Cosine):
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
     crop: Annotated[float, cli.Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
-    """Smallest share of a training text in a step, a random piece of it; 1 keeps all that --length allows."""
+    """Smallest fraction of a training text that a step uses, as a random piece; 1 uses the whole text."""
     unknown: cli.Share = 0.05
     """Probability that a token of a training text is replaced by the unknown token."""
     dropout: cli.Share = 0.1

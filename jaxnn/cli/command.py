@@ -7,6 +7,7 @@ import difflib
 import io
 import itertools
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from jaxnn.files import steady_output
 from jaxnn.train.run.environment import program_line
 
 Options = TypeVar("Options")
-ABOUT = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
+ABOUT = "--config FILE reads options from TOML or YAML; typed options take precedence."
 SMALLER = ("batch_size", "at_once", "streams", "hidden")
 """Options that take less memory when they are smaller."""
 
@@ -59,12 +60,20 @@ def run(
     with train.loop.plain_errors(f"try a smaller {' or '.join(smaller) or 'network'}"):
         try:
             words = sys.argv[1:] if arguments is None else list(arguments)
-            parsed = _parsed(words, options, f"{description or ''}\n\n{ABOUT}")
+            parsed = _parsed(words, options, _flowing(f"{description or ''}\n\n{ABOUT}"))
         except (ValueError, argparse.ArgumentError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         steady_output()
         main(parsed)
+
+
+def _flowing(text: str) -> str:
+    """Joins the lines of each paragraph, but not of indented ones and lists; tyro would break some of them again."""
+    paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
+    kept = [paragraph.startswith((" ", "-")) for paragraph in paragraphs]
+    lines = [text if keep else " ".join(text.split()) for text, keep in zip(paragraphs, kept, strict=True)]
+    return "".join(("\n" if keep else "\n\n") + line for line, keep in zip(lines, kept, strict=True)).lstrip("\n")
 
 
 def _parsed(words: list[str], options: type[Options], description: str) -> Options:
@@ -98,7 +107,7 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
                 raise ValueError(_sentence(said.getvalue()).removesuffix(".") + _advice(words, default)) from None
             sys.stdout.flush()
             raise
-        except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
+        except BrokenPipeError:  # the reader of the help has closed the pipe, as `--help | head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
             sys.exit()
 
@@ -119,7 +128,7 @@ def _advice(words: list[str], default: Any) -> str:
     known = [
         option(field.name)
         for field in dataclasses.fields(default)
-        if not field.default is field.default_factory is dataclasses.MISSING  # those are given without a name
+        if not field.default is field.default_factory is dataclasses.MISSING  # these are positional
     ]
     flag = ""
     for word in words:

@@ -1,4 +1,4 @@
-"""Options that scripts share: where a run is kept, how it is resumed, and on which devices it trains."""
+"""Options that scripts share: where a run is saved, how it is resumed, and on which devices it trains."""
 
 import dataclasses
 import os
@@ -16,22 +16,21 @@ from jaxnn.train.devices import distributed
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Where a run is kept."""
+    """Where a run is saved."""
 
     seed: Natural = 0
-    """Everything random follows from it."""
+    """Seed of all randomness."""
     run: Path = Path("runs/experiment")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
+    """The run folder; if it exists, a number is added, and nothing is overwritten."""
     resume: Path | None = None
-    """Resume the run in this folder, with its options, to the same end as if it had never stopped."""
+    """Resume the run in this folder, with its options; the result is that of an uninterrupted run."""
     profile: bool = False
-    """Write a trace of one compiled program, for most experiments an epoch, to profile/ in the run folder, for Perfetto
-    (perfetto_trace.json.gz) and XProf."""
+    """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained(Kept):
-    """How a training by `train.fit` or `train.ensemble.fit` is kept, or described without training."""
+    """Options of a script that calls `train.fit` or `train.ensemble.fit`."""
 
     dry_run: bool = False
     """Print parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
@@ -39,22 +38,22 @@ class Trained(Kept):
 
 @dataclasses.dataclass(frozen=True)
 class Epochs(Trained):
-    """How long a training by epochs is."""
+    """Options of a script that trains by epochs."""
 
     epochs: Count = 10
     """Passes over the training examples."""
     batch_size: Count = 128
     """Examples per step."""
     checkpoint_every: Count = 1
-    """Epochs from one checkpoint to the next."""
+    """Epochs between checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Epochs):
-    """The learning rate of a training by epochs."""
+    """Options of a script that trains by epochs with a cosine schedule."""
 
     learning_rate: Number = 1e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    """The highest learning rate, between a linear warm-up and half a cosine down to 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,22 +63,22 @@ class Devices:
     devices: Count | None = None
     """Number of devices to shard each batch over. Default: one; all of them in a job of several processes."""
     shard_state: Count = 1
-    """Over how many of them one copy of parameters and optimiser state is sharded; 1: each holds the whole."""
+    """Number of devices over which parameters and optimiser state are sharded; 1 replicates them."""
     coordinator: str | None = None
-    """The host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
+    """The host:port of process 0, if there are several; not needed with SLURM, Open MPI or --detect."""
     processes: Count | None = None
-    """How many processes there are, with --coordinator."""
+    """Number of processes, with --coordinator."""
     process_id: Natural | None = None
-    """Which of them this is, from 0, with --coordinator."""
+    """Number of this process, from 0, with --coordinator."""
     detect: bool = False
-    """Ask the machine for the other processes of the job: on the workers of a Cloud TPU pod."""
+    """Detect the other processes of the job, on the workers of a Cloud TPU pod."""
 
 
 FREE = (
     *("run", "resume", "checkpoint_every", "checkpoint_seconds", "data_dir", "profile", "tensorboard", "dry_run"),
     *(field.name for field in dataclasses.fields(Devices)),
 )
-"""Options that a resumed run may change: they do not change the numbers, or only how they are rounded."""
+"""Options that a resumed run may change: they change results by rounding at most."""
 
 
 def join(options: Devices) -> None:
