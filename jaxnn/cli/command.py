@@ -21,7 +21,7 @@ from jaxnn.files import steady_output
 from jaxnn.train.run.environment import program_line
 
 Options = TypeVar("Options")
-ABOUT = "--config FILE reads options from TOML or YAML; typed options take precedence."
+ABOUT = "The option --config FILE reads options from TOML or YAML; typed options take precedence."
 SMALLER = ("batch_size", "at_once", "streams", "hidden")
 """Options that take less memory when they are smaller."""
 
