@@ -165,7 +165,7 @@ class _Reader:
         self, name: str, stated: tuple[Any, Any]
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[float, float]]:
         """A picture scaled to fit, its width and height before, and the scale along both."""
-        spelled = (name, name.replace("\\", "/"))  # the second as Windows writes it
+        spelled = (name, name.replace("\\", "/"))  # paths written on Windows have backslashes
         places = [self.path.parent / inside / each for each in spelled for inside in ("", "images")]
         path = next((place for place in places if place.is_file()), None)
         if path is None:

@@ -183,7 +183,7 @@ def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
         url = host.url + file.name
         shown = DownloadProgress(f"{file.name} from {urlsplit(url).hostname}", progress)
         try:
-            attempts = 2 if slowest else 4  # nobody else has it
+            attempts = 2 if slowest else 4  # no other host has it
             fetch(url, home / file.name, file.checks, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
         except FailedError as failure:
             raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure

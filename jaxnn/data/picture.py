@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaxnn import extras
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
-"""Exceptions of Pillow where a file is no picture."""
+"""Exceptions of Pillow if a file is not a picture."""
 
 
 def read_picture(path: str | os.PathLike[str], *, most: int = 2**25) -> npt.NDArray[np.uint8]:

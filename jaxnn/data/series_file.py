@@ -13,7 +13,7 @@ import numpy as np
 from jaxnn.data.series import Scale, Series
 
 PERIODS = {"hour": 24.0, "day": 7.0, "week": 365.25 / 7, "month": 12.0, "quarter": 4.0}
-"""After how many steps the season returns, by what a step is, where nothing else is said."""
+"""Length of the season in steps, by the kind of step, if `period` is not given."""
 
 NAMES = {"h1": "hour", "D1": "day", "D7": "week", "M1": "month", "M3": "quarter", "M12": "year", "Y1": "year"}
 """Names of steps, by NumPy's unit of time and their number."""

@@ -80,7 +80,7 @@ class ArrayFiles:
         return jax.tree.map(lambda array: array[indices], self._arrays)
 
     def __reduce__(self) -> Any:
-        return ArrayFiles, (self._paths,)  # the mapping itself would be read whole
+        return ArrayFiles, (self._paths,)  # a pickled memory map would hold the whole file
 
 
 @dataclasses.dataclass(frozen=True)

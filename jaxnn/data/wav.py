@@ -1,4 +1,4 @@
-"""Recordings as WAV files, with what is said in them."""
+"""Recordings as WAV files, with their transcripts."""
 
 import csv
 import os

@@ -41,7 +41,7 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
         yield
     finally:
         if lock.is_locked:
-            # Before the release: whoever waits on a file that is gone opens a new one.
+            # Before the release: a process that waits on a removed file opens a new one.
             with contextlib.suppress(OSError):  # Windows does not remove an open file
                 path.unlink()
         lock.release()

@@ -65,7 +65,7 @@ def test_help_may_be_read_in_part():
     assert (process.returncode, errors) == (0, "")
 
 
-def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
+def test_too_little_memory_is_reported_without_a_traceback(monkeypatch):
     @dataclasses.dataclass
     class Options:
         batch_size: int = 1

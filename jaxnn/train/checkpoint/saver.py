@@ -79,7 +79,7 @@ class Saver:
         *,
         say: Callable[[str], None] | None = None,
     ):
-        import orbax.checkpoint as ocp  # a second of importing that only those pay who save
+        import orbax.checkpoint as ocp  # takes a second to import
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
         self._started, self._troubled = 0, False
@@ -118,7 +118,7 @@ class Saver:
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
         if error is None and self._stop.received is not None:
-            signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: it is not to be lost
+            signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: do not lose it
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
@@ -257,7 +257,7 @@ class Saver:
             self._saved = step
         except Exception as error:  # every file system fails in its own way
             if jax.process_count() > 1:
-                raise  # the others wait for this process where it will never come
+                raise  # the others would wait for this process forever
             self._failed(step, distributed.reason(error))
 
     def _failed(self, step: int | None, why: str) -> None:

@@ -171,7 +171,7 @@ def drive(
                 saver.save(state, position)
         if saver is not None:
             saver.save(state, position, wait=True)
-            saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
+            saver.stop_if_asked(state, position)  # a signal may also come while the last checkpoint is written
     return state, position.history
 
 

@@ -65,7 +65,7 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
     `data` is the data set called `name`, or a batch of it with the examples of these `numbers`.
     """
     if fault := check.found(data, numbers):
-        return f"labels of the {name} data are no class: {fault}"
+        return f"labels of the {name} data are not classes: {fault}"
     for path, x in jax.tree.leaves_with_path(data):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             continue

@@ -77,5 +77,5 @@ def _how_to_resume(checkpoints: Path) -> str:
     """The command that resumes the run, whose folder holds the options."""
     run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
     if jax.distributed.is_initialized():
-        return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
-    return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
+        return f"to resume, start every process again with {shlex.join(['--resume', str(run)])}"
+    return f"to resume: {shlex.join([*(program_line() or []), '--resume', str(run)])}"

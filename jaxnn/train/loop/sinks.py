@@ -53,7 +53,7 @@ class EarlyStopping:
         return f"early_stopping({self._metric!r}, patience={self._patience})"
 
     def __enter__(self) -> "EarlyStopping":
-        self._best, self._waited = np.inf, 0  # of another run
+        self._best, self._waited = np.inf, 0  # left from another run
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -123,10 +123,10 @@ class Classification(Supervised):
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
         """Cross-entropies, and whether the largest logit is the label's."""
         classes, limits = outputs.shape[-1], jnp.iinfo(targets.dtype)
-        # In the labels' own dtype: none is wrapped into another before.
+        # In the labels' dtype: converting first could wrap one label into another.
         is_class = targets <= jnp.asarray(min(classes - 1, limits.max), targets.dtype)
         is_class &= targets >= jnp.zeros((), targets.dtype)
-        # An index that exists: optax takes -1 for the last class. What is no class becomes NaN below.
+        # A valid index: optax takes -1 for the last class. Labels that are not a class become NaN below.
         safe = jnp.where(is_class, targets, jnp.zeros_like(targets)).astype(jnp.int32)
         if self.label_smoothing:
             one_hot = jax.nn.one_hot(safe, classes, dtype=outputs.dtype)
@@ -137,7 +137,7 @@ class Classification(Supervised):
         return losses, {"accuracy": is_class & (jnp.argmax(outputs, -1).astype(safe.dtype) == safe)}
 
     def invalid(self, targets: np.ndarray, outputs: Any) -> tuple[np.ndarray, str, str] | None:
-        """Labels that are no class."""
+        """Labels that are not a class."""
         if targets.dtype.kind not in "iu" or outputs.ndim != targets.ndim + 1:
             return None
         bad, expected = (targets < 0) | (targets >= outputs.shape[-1]), f"class numbers 0..{outputs.shape[-1] - 1}"

@@ -167,7 +167,7 @@ class CTC(Supervised):
         return outputs, jnp.asarray(targets).astype(jnp.int32)
 
     def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
-        """Says which labels are no label, and which have no alignment."""
+        """Says which labels are not a class, and which have no alignment."""
         if read.targets.dtype.kind not in "iu" or outputs.ndim != 3 or read.targets.ndim != 2:
             return "targets", ""
         time, longest = outputs.shape[1], read.targets.shape[1]

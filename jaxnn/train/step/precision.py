@@ -64,7 +64,7 @@ def precision(
         The choice: `**choice` for the model, `choice.loss_scale` for `create_state`.
 
     Raises:
-        ValueError: If the name is unknown or the scale is no number from 1 to 2^24.
+        ValueError: If the name is unknown or the scale is not a number from 1 to 2^24.
 
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018, https://arxiv.org/abs/1710.03740.

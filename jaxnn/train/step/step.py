@@ -174,7 +174,7 @@ def _updated(
     def ascent(grads: Any) -> Any:
         return jax.tree.map(jnp.conj, grads)  # of complex parameters Optax takes the conjugate of JAX's gradient
 
-    # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
+    # Optax's Adam and schedules need JAX's standard promotion; a strict setting is meant for the model.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = _update_of(state.tx)(
             ascent(grads),

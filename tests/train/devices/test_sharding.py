@@ -189,7 +189,7 @@ def test_state_and_data_come_back_as_they_were():
         ),
     ],
 )
-def test_what_does_not_fit_is_told(call, message):
+def test_what_does_not_fit_is_reported(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
