@@ -1,4 +1,4 @@
-"""A disk that is really full: training continues, complete checkpoints are kept, and missing records are written later."""
+"""A disk that is really full: training continues, complete checkpoints stay, and missing records are written later."""
 
 import json
 import shutil
