@@ -87,7 +87,7 @@ class Parallel:
                 "devices."
             )
 
-    def up(self, batch_size: int) -> int:
+    def round_up(self, batch_size: int) -> int:
         """Rounds a batch size up to a multiple of the number of devices, for evaluation."""
         return -(-batch_size // self.devices) * self.devices
 

@@ -145,7 +145,7 @@ def fit(
     left_out = drop_last and reduction == "batch"
     if test_data is not None:
         _check_is_whole(test_data)
-        test_batch_size = test_batch_size if parallel is None else parallel.up(test_batch_size)
+        test_batch_size = test_batch_size if parallel is None else parallel.round_up(test_batch_size)
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
     start = int(state.step)
