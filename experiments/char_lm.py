@@ -6,12 +6,12 @@
     python -m experiments.char_lm --resume runs/char_lm
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
-The text is any UTF-8 file, by default the language reference inside CPython. The last tenth is held out; the model is
-rated by its bits per character there. Writes config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
-model to the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
+The text is any UTF-8 file, by default the language reference inside CPython. The last tenth is held out; bits per
+character are measured on it. Writes config.json, metrics.jsonl, curves.png, samples.txt, result.json and the model to
+the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-With --epochs a run that is stopped and resumed ends with the same model, bit for bit, as one that is not; with
---minutes a resumed run trains for the minutes that are left.
+With --epochs a resumed run ends with the same model, bit for bit, as an uninterrupted one; with --minutes it trains for
+the remaining minutes.
 """
 
 import dataclasses

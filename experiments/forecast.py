@@ -1,4 +1,4 @@
-"""LSTMs forecast real time series with intervals, beside four simple forecasts.
+"""LSTMs forecast real time series with intervals, compared with four simple forecasts.
 
     python -m experiments.forecast
     python -m experiments.forecast --series sales.csv --scale log     # a series of your own, and its future

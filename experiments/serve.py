@@ -1,4 +1,4 @@
-"""Serves an exported program: classes of pictures, characters one by one, outputs for a batch. JAX is all it needs.
+"""Serves an exported program without this package: classes of pictures, generated characters, outputs for a batch.
 
     python -m experiments.serve runs/lenet5/model.jaxprogram
     python -m experiments.serve runs/lenet5/model.jaxprogram --picture digit.png

@@ -5,11 +5,11 @@
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
     python -m experiments.sweep --resume runs/sweep           # resumes one that was stopped or killed
 
-A part of the training pictures is held back for validation. The best setting is the one with the fewest diverged runs
-and, among these, the highest mean validation accuracy. Test pictures serve only to rate its best run and the ensemble
-of all its runs.
+A part of the training pictures is held out for validation. The best setting is the one with the fewest diverged runs
+and, among these, the highest mean validation accuracy. Test pictures are used only to rate its best run and the
+ensemble of all its runs.
 
-Writes config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png,
+Writes config.json, checkpoints/, metrics.jsonl (a line per epoch, a number per run), result.json, sweep.png,
 learning_rates.png, reliability.png and best.safetensors, the best run, which `experiments.sweep.load_best` reads.
 """
 

@@ -6,15 +6,15 @@
 
 By default the texts are Django's messages in 23 languages (`jaxnn.data.load_languages`), half of which have fewer than
 30 letters. Whole documents are held out: the parts `auth` and `admindocs`. The default options were chosen with `admin`
-held out instead. `--data-dir` reads texts of your own (`jaxnn.data.load_texts`).
+held out instead. `--data-dir` reads your texts (`jaxnn.data.load_texts`).
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
-(or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. The baselines are hard to beat where texts are few: logistic regression on TF-IDF of words and,
-where the network reads characters, of one to three letters within a word.
+(or not, `--pooling mean`), dropout, a dense layer. A training step uses a random piece of each text (`--crop`) with
+some tokens unknown. The baselines, hard to beat with few texts, are logistic regression on TF-IDF of words and, if the
+network reads characters, of one to three letters within a word.
 
-Writes config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
-sure the network is without it.
+Writes config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png, which shows how much each
+piece of a text contributes.
 """
 
 import dataclasses

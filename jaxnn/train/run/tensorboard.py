@@ -104,7 +104,7 @@ class TensorBoard:
             path.unlink()
 
     def _write(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Appends records, the last of which is of now, and flushes them to the disk."""
+        """Appends records, the last one with the present time, and flushes them to the disk."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
