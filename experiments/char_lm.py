@@ -6,12 +6,12 @@
     python -m experiments.char_lm --resume runs/char_lm
     python -m experiments.char_lm --generate "The " --run runs/char_lm --temperature 0.8
 
-The text is any UTF-8 file, by default the language reference inside CPython. The last tenth is held out; the model is
-rated by its bits per character there. Writes config.json, metrics.jsonl, curves.png, samples.txt, result.json and the
-model to the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
+The text is any UTF-8 file, by default the language reference inside CPython. The last tenth is held out; bits per
+character are measured on it. Writes config.json, metrics.jsonl, curves.png, samples.txt, result.json and the model to
+the run folder: model.safetensors, and model.jaxprogram, which `python -m experiments.serve` reads.
 
-With --epochs a run that is stopped and resumed ends with the same model, bit for bit, as one that is not; with
---minutes a resumed run trains for the minutes that are left.
+With --epochs a resumed run ends with the same model, bit for bit, as an uninterrupted one; with --minutes it trains for
+the remaining minutes.
 """
 
 import dataclasses
@@ -53,9 +53,9 @@ class Options(cli.Kept):
     text: Path | None = None
     """A UTF-8 text to learn; without one, the text inside CPython (0.5 MB)."""
     minutes: cli.Positive | None = None
-    """How long to train, on any machine: 4 by default, 14 with --text. Results differ from run to run."""
+    """Minutes to train, on any machine: 4 by default, 14 with --text. Results differ from run to run."""
     epochs: cli.Positive | None = None
-    """Train for this many passes over the text instead, in whole segments; every run gives the same numbers."""
+    """Train for this number of passes over the text instead; every run gives the same numbers."""
     layers: cli.Count = 1
     """LSTM layers."""
     hidden: cli.Count = 512
@@ -65,11 +65,11 @@ class Options(cli.Kept):
     dropout: cli.Share = 0.3
     """Dropout between the layers and before the logits."""
     streams: cli.Count = 32
-    """Parts of the text that are read side by side: the batch."""
+    """Parts of the text that are read in parallel: the batch."""
     chunk: cli.Count = 64
-    """Characters of each stream in a step: how far back gradients reach. The state is carried further."""
+    """Characters of each stream in a step, and how far back gradients reach; the state is carried further."""
     restart: Annotated[float, cli.Bound("a chance from 0 to 1", lambda x: 0 <= x <= 1)] = 0.02
-    """Probability that a stream's state is reset before a chunk, so that the model learns to start from nothing."""
+    """Probability that a stream's state is reset before a chunk, so that the model learns to start a text."""
     learning_rate: cli.Number = 4e-3
     """The highest learning rate of the schedule: a warm-up, then half a cosine."""
     weight_decay: cli.Number = 0.01
@@ -79,7 +79,7 @@ class Options(cli.Kept):
     segment: cli.Count = 100
     """Steps per compiled program; the learning rate is planned one segment ahead."""
     run: Path = Path("runs/char_lm")
-    """The run folder; a number is added where it exists. With --generate: where the model is."""
+    """The run folder; if it exists, a number is added. With --generate: the folder of the model."""
     checkpoint_seconds: Annotated[float, cli.Bound("a number that is not negative", lambda x: x >= 0)] = 60.0
     """Seconds between checkpoints."""
     generate: str | None = None
@@ -87,9 +87,9 @@ class Options(cli.Kept):
     length: cli.Count = 500
     """Characters to generate."""
     temperature: Annotated[float, HEAT] = 0.8
-    """Below 1 favours likely characters, above 1 unlikely ones."""
+    """Temperature of sampling: below 1 favours likely characters, above 1 unlikely ones."""
     top_k: cli.Count | None = None
-    """Sample among this many of the most likely characters only."""
+    """Sample only among this number of most likely characters."""
     top_p: Annotated[float, cli.Bound("a probability above 0, at most 1", lambda p: 0 < p <= 1)] | None = None
     """Sample only among the most likely characters that together have this probability."""
 

@@ -1,4 +1,4 @@
-r"""The tutorial's CIFAR-10 network: conv 32, max pool, conv 64, max pool, dense 512, dense 10; Adam 1e-3, 10 epochs.
+r"""Classifies CIFAR-10: conv 32, max pool, conv 64, max pool, dense 512, dense 10; Adam 1e-3, 10 epochs.
 
     python -m experiments.cifar10                     # finds CIFAR-10, or downloads it once, 162 MiB
     python -m experiments.cifar10 --data-dir FOLDER   # a copy that is already there

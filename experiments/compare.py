@@ -3,8 +3,8 @@
     python -m experiments.compare runs/lenet5 runs/lenet5-2
     python -m experiments.compare runs/* --out lenets.png
 
-The table has each run's last and best metrics, its seconds of training, and the options in which the runs differ.
-Runs that cannot be compared are left out, with a line that says why.
+The table has each run's last and best metrics, its seconds of training, and the options that differ. Runs that cannot
+be compared are left out, with a line that gives the reason.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Options:
     runs: tuple[Path, ...]
     """The run folders."""
     out: Path = Path("compare.png")
-    """The picture; a number is added where it exists, nothing is overwritten."""
+    """The picture to write; if it exists, a number is added, and nothing is overwritten."""
 
 
 def main(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Finds and names digits in scenes: a fully convolutional network without anchors, beside connected components.
+"""Detects digits in scenes with a fully convolutional network, compared with connected components.
 
     python -m experiments.detect
     python -m experiments.detect --resume runs/detect

@@ -32,7 +32,7 @@ class Options:
     pool: cli.Count = 4
     """Side of the pooling windows."""
     run: Path = Path("runs/feature_maps")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
+    """The run folder; if it exists, a number is added, and nothing is overwritten."""
 
 
 def main(options: Options) -> None:

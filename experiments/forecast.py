@@ -1,12 +1,12 @@
-"""LSTMs forecast real time series with intervals, beside four simple forecasts.
+"""LSTMs forecast real time series with intervals, compared with four simple forecasts.
 
     python -m experiments.forecast
     python -m experiments.forecast --series sales.csv --scale log     # a series of your own, and its future
     python -m experiments.forecast --tune                             # judged on what comes before the held-out end
 
-Ten series come inside statsmodels, with and without a season. Each is cut several times. Models that are estimated from
-the values before a cut forecast the next `--horizon` steps from every origin up to the next cut; this holds for season,
-scales and the width of intervals too (`experiments.data.rolling`).
+Ten series come inside statsmodels, with and without a season. Each is cut several times. Models are estimated from the
+values before a cut, including season, scales and the width of intervals, and forecast the next `--horizon` steps from
+every origin up to the next cut (`experiments.data.rolling`).
 
 - naive, seasonal-naive: the last value, the last one of the same phase of the season.
 - smoothing: the season, and exponential smoothing with a damped trend, ETS(A, A_d, N), of statsmodels.
@@ -52,24 +52,24 @@ class Options(cli.Cosine):
     horizon: cli.Count = 12
     """Steps ahead to forecast, all at once."""
     level: Annotated[float, cli.Bound("a number between 0 and 1", lambda x: 0 < x < 1)] = 0.9
-    """Share of the values that the intervals should cover."""
+    """Fraction of the values that the intervals should cover."""
     cuts: cli.Count = 4
     """Cuts of each series whose forecasts are scored."""
     tune: bool = False
-    """Leave out the held-out end of each series and score on what comes before, to choose options."""
+    """Score on the steps before the held-out end of each series, to choose options."""
     cell: Literal["rnn", "gru", "lstm"] = "lstm"
     """The recurrent layer."""
     window: cli.Several = 24
-    """Past steps that it sees."""
+    """Past steps that the network sees."""
     hidden: cli.Count = 16
-    """Its hidden units."""
+    """Hidden units of the recurrent layer."""
     noise: cli.Number = 0.8
     """Standard deviation of the noise that training adds to the scaled past."""
     share: cli.Number = 0.5
     """Factor of the networks' correction."""
     epochs: cli.Count = 6
     examples: cli.Count = 512
-    """Examples of each series and cut: a part of a long series; those of a short one are repeated."""
+    """Training examples of each series and cut: a part of a long series; examples of a short one are repeated."""
     batch_size: cli.Count = 32
     learning_rate: cli.Number = 3e-3
     weight_decay: cli.Number = 0.1

@@ -21,7 +21,7 @@ class Options(pictures.Training):
     """LeNet's options."""
 
     model: Literal["lenet", "lenet5-1998"] = "lenet"
-    """The tutorial's network, or LeCun's of 1998."""
+    """A LeNet with ReLU and dense layers of 512 and 10, or LeCun's LeNet-5 of 1998."""
     epochs: cli.Count = 40
     batch_size: cli.Count = 32
     learning_rate: cli.Number = 2e-3

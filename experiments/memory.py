@@ -4,14 +4,14 @@
     python -m experiments.memory --delays 20 50 100 200
     python -m experiments.memory --cells lstm gru --delays 256 1024 4096 --steps 600
 
-Two tasks that need memory. *Adding*: random numbers, two of which are marked; the target is their sum at the end.
-*Copying*: a few symbols, then a long silence; the target is the symbols again. Each network is trained on each delay.
+Two tasks that need memory. *Adding*: random numbers, two of which are marked; the target is the sum of these two.
+*Copying*: a few symbols, then many blanks; the target is the symbols again. Each network is trained on each delay.
 memory.png shows how the gradient decays on its way back through time, before and after training, the accuracy, and the
 time of a training step.
 
 The gradient of an RNN vanishes, since its whole state passes through its weights and a tanh at every step. The gates of
-a GRU and an LSTM control how long each unit keeps its state. They are initialised to keep it for 1 to `delay` steps,
-another time in each unit (chrono initialisation); `--no-chrono` initialises them as the library's layers do.
+a GRU and an LSTM control how long each unit keeps its state. They are initialised to keep it for 1 to `delay` steps, a
+different time in each unit (chrono initialisation); `--no-chrono` initialises them as the library's layers do.
 
 References:
     Hochreiter and Schmidhuber, Long Short-Term Memory, 1997 (both tasks). Arjovsky, Shah and Bengio, Unitary Evolution
@@ -98,11 +98,11 @@ class Options(cli.Trained):
     cells: tuple[Literal["rnn", "gru", "lstm", "mingru", "minlstm", "lru"], ...] = ("rnn", "gru", "lstm")
     """Cells to compare."""
     delays: tuple[cli.Several, ...] = (10, 30, 80)
-    """Steps over which something has to be remembered; each network is trained on each."""
+    """Steps over which the network must remember; each cell is trained on each delay."""
     steps: cli.Count = 2400
-    """Training steps of each network; examples are new in each."""
+    """Training steps of each network, each with new examples."""
     batch_size: cli.Count = 32
-    """Sequences a step."""
+    """Sequences per step."""
     hidden: cli.Count = 48
     """Hidden units."""
     learning_rate: cli.Number = 1e-2
@@ -110,7 +110,7 @@ class Options(cli.Trained):
     clip: Annotated[float, cli.Bound("a positive number", lambda x: x > 0)] = 1.0
     """Largest norm of the gradient; a larger gradient is scaled down."""
     chrono: bool = True
-    """Initialise the gates to keep the state for 1 to `delay` steps, another time in each unit."""
+    """Initialise the gates to keep the state for 1 to `delay` steps, a different time in each unit."""
     run: Path = Path("runs/memory")
 
 

@@ -32,7 +32,7 @@ class Options(cli.Epochs):
     epochs: cli.Count = 30
     batch_size: cli.Count = 32
     learning_rate: cli.Positive = 0.1
-    """Of stochastic gradient descent, constant."""
+    """Learning rate of stochastic gradient descent, constant."""
     run: Path = Path("runs/mlp")
     checkpoint_every: cli.Count = 10
 

@@ -27,11 +27,11 @@ class Pictures(cli.Epochs):
     """Data and recipe, without a learning rate; each experiment sets its own defaults."""
 
     data: Name = "digits"
-    """Digits of scikit-learn, a published set, files in MNIST's format (idx), or a folder: one sub-folder a class."""
+    """Digits of scikit-learn, a published set, files in MNIST's format (idx), or a folder of sub-folders by class."""
     data_dir: Path | None = None
     """A folder with a copy of the data, for example torchvision's; by default a copy is found or downloaded."""
     resize: cli.Count = 32
-    """Side of the squares that pictures of --data folder become."""
+    """Side in pixels to which pictures of --data folder are scaled and cropped."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam, AdamW (with --weight-decay), or SGD with Nesterov momentum 0.9."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -41,7 +41,7 @@ class Pictures(cli.Epochs):
     l2: cli.Number = 0.0
     """Scale of the L2 penalty of the weights, added to the loss."""
     label_smoothing: cli.Share = 0.0
-    """Share of each label's probability that is spread over all classes."""
+    """Fraction of each label's probability that is distributed over all classes."""
     normalize: bool = False
     """Normalise each channel to mean 0 and variance 1 over the training pictures, after scaling to 0 to 1."""
     flip: bool = False
@@ -53,7 +53,7 @@ class Pictures(cli.Epochs):
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(Pictures, cli.Devices):
+class Training(cli.Devices, Pictures):
     """How to train one network at a time."""
 
     learning_rate: cli.Number = 1e-3
@@ -63,7 +63,7 @@ class Training(Pictures, cli.Devices):
     chunk: cli.Count | None = None
     """Steps per compiled program, so that long epochs are saved every minute; by default an epoch is one program."""
     tensorboard: bool = False
-    """Write the metrics for TensorBoard too, to tensorboard/ in the run folder."""
+    """Also write the metrics for TensorBoard, to tensorboard/ in the run folder."""
 
 
 def load(options: Pictures, networks: Sequence[str] = ("",)) -> Dataset:
@@ -93,7 +93,7 @@ def optimizer_of(options: Pictures, dataset: Dataset, learning_rate: float) -> o
 
 
 def work_of(options: Pictures, dataset: Dataset) -> dict[str, Any]:
-    """Arguments of `train.fit` and `train.ensemble.fit` beside the state: data, loss, penalty, preprocessing."""
+    """Arguments of `train.fit` and `train.ensemble.fit` besides the state: data, loss, penalty, preprocessing."""
     changes: list[augment.Augmentation] = [augment.random_flip] if options.flip else []
     if options.shift:
         changes.append(functools.partial(augment.random_shift, pixels=options.shift))

@@ -5,8 +5,8 @@
     python -m experiments.rows --data cifar10 --epochs 10 --flip --layers 2 --hidden 256
 
 Both networks start from the same weights. In the frozen one the LSTM keeps its random weights and only the dense layers
-learn, so the difference is the gain of joint training. Writes config.json, result.json, curves.png of both and, of the
-joint network, metrics.jsonl, confusion.png, predictions.png and model.jaxprogram.
+learn, so the difference shows the gain of joint training. Writes config.json, result.json, curves.png of both and, of
+the joint network, metrics.jsonl, confusion.png, predictions.png and model.jaxprogram.
 """
 
 import dataclasses

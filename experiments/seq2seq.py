@@ -1,10 +1,10 @@
-"""An encoder and a decoder with attention learn to read dates written in many ways and to write them in ISO form.
+"""An encoder and a decoder with attention learn to translate dates of many forms to ISO form.
 
     python -m experiments.seq2seq
     python -m experiments.seq2seq --read "the 29th of Feb 2024" "7/4/'76" --run runs/seq2seq-read
 
 Every tenth day is held out of training in all forms; some combinations of day, month and order are held out on all
-days. Reports the share of dates that are right to the last character, by greedy and by beam search. Writes
+days. Reports the fraction of dates that are correct to the last character, by greedy and by beam search. Writes
 attention.png, which shows the characters that the decoder attends to as it writes each output character.
 """
 
@@ -44,7 +44,7 @@ class Options(cli.Cosine):
     beams: cli.Count = 4
     """Width of the beam search."""
     read: tuple[str, ...] = ()
-    """Dates of your own, read after training and shown in attention.png."""
+    """Your dates, to read after training and show in attention.png."""
     run: Path = Path("runs/seq2seq")
 
 

@@ -1,4 +1,4 @@
-"""Serves an exported program: classes of pictures, characters one by one, outputs for a batch. JAX is all it needs.
+"""Serves an exported program without this package: classes of pictures, generated characters, outputs for a batch.
 
     python -m experiments.serve runs/lenet5/model.jaxprogram
     python -m experiments.serve runs/lenet5/model.jaxprogram --picture digit.png
@@ -91,7 +91,7 @@ def write_on(program: Program, beginning: Iterable[str], length: int, temperatur
             raise ValueError(f"--characters: expected characters of {characters!r}, got {character!r}")
         logits, state = program.functions["step"](state, np.array([tokens[character]], np.int32))
     if logits is None:
-        raise ValueError("--characters: expected at least one character to go on from, got none")
+        raise ValueError("--characters: expected at least one character to continue, got none")
     rng = np.random.default_rng(seed)
     for _ in range(length):
         # The largest of logits with Gumbel noise is a draw from their distribution.

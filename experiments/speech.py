@@ -7,7 +7,7 @@
 By default eSpeak NG (extra `speech`) synthesises strings of digits in 50 voices, with five accents and many speeds and
 pitches; 12 of the voices are in the test data only. WAV files (`jaxnn.data.load_recordings`) are split by speaker.
 
-The network reads 31 pairs of log-mel frames a second and predicts a character or the blank for each; greedy and beam
+The network reads 31 pairs of log-mel frames per second and predicts a character or the blank for each; greedy and beam
 search decode them. The baseline is the nearest sequence of recordings of single words.
 
 Writes config.json, result.json, metrics.jsonl, curves.png and speech.png, the probabilities of labels over time.

@@ -5,11 +5,11 @@
     python -m experiments.sweep --model cifar10 --data cifar10 --epochs 10 --batch-size 128     # for a GPU
     python -m experiments.sweep --resume runs/sweep           # resumes one that was stopped or killed
 
-A part of the training pictures is held back for validation. The best setting is the one with the fewest diverged runs
-and, among these, the highest mean validation accuracy. Test pictures serve only to rate its best run and the ensemble
-of all its runs.
+A part of the training pictures is held out for validation. The best setting is the one with the fewest diverged runs
+and, among these, the highest mean validation accuracy. Test pictures are used only to rate its best run and the
+ensemble of all its runs.
 
-Writes config.json, checkpoints/, metrics.jsonl (a line an epoch, a number a run), result.json, sweep.png,
+Writes config.json, checkpoints/, metrics.jsonl (a line per epoch, a number per run), result.json, sweep.png,
 learning_rates.png, reliability.png and best.safetensors, the best run, which `experiments.sweep.load_best` reads.
 """
 
@@ -34,15 +34,15 @@ class Options(pictures.Pictures):
     """Options of the sweep."""
 
     model: Literal["lenet5", "cifar10"] = "lenet5"
-    """The tutorial's LeNet, or its CIFAR-10 network."""
+    """The network of `lenet5`, or that of `cifar10`."""
     seeds: cli.Count = 8
     """Runs per learning rate, which differ in initialisation and shuffling."""
     learning_rates: tuple[cli.Positive, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """The learning rates to try."""
     validation: float = 0.2
-    """Share of the training pictures that is held back for validation."""
+    """Fraction of the training pictures that is held out for validation."""
     at_once: cli.Count | None = None
-    """Runs that a device trains at once; by default as many as suit it and fit its memory."""
+    """Runs that a device trains at once; by default as many as fit its memory."""
     seed: cli.Natural = 0
     """The first of the seeds."""
     epochs: cli.Count = 15
@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, rates[-1])
     about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(dataset.classes)}
     pictures.introduce(build(about), dataset)
-    print(f"{len(validation.labels)} training pictures are held back for validation; `test` below means these")
+    print(f"{len(validation.labels)} training pictures are held out for validation; `test` below means these")
     table = train.ensemble.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
 
     def create() -> train.TrainState:

@@ -6,15 +6,15 @@
 
 By default the texts are Django's messages in 23 languages (`jaxnn.data.load_languages`), half of which have fewer than
 30 letters. Whole documents are held out: the parts `auth` and `admindocs`. The default options were chosen with `admin`
-held out instead. `--data-dir` reads texts of your own (`jaxnn.data.load_texts`).
+held out instead. `--data-dir` reads your texts (`jaxnn.data.load_texts`).
 
 The network: an embedding of characters or words, a bidirectional LSTM, the mean over its outputs weighted by attention
-(or not, `--pooling mean`), dropout, a dense layer. A training step shows a random piece of each text (`--crop`) with
-some tokens unknown. The baselines are hard to beat where texts are few: logistic regression on TF-IDF of words and,
-where the network reads characters, of one to three letters within a word.
+(or not, `--pooling mean`), dropout, a dense layer. A training step uses a random piece of each text (`--crop`) with
+some tokens unknown. The baselines, hard to beat with few texts, are logistic regression on TF-IDF of words and, if the
+network reads characters, of one to three letters within a word.
 
-Writes config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png: the darker a piece, the less
-sure the network is without it.
+Writes config.json, metrics.jsonl, result.json, curves.png, confusion.png, and words.png, which shows how much each
+piece of a text contributes.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Options(cli.Cosine):
     data_dir: Path | None = None
     """A folder with one sub-folder of texts per class, also `train` and `test` of these, or a CSV file."""
     test_fraction: cli.Share = 0.2
-    """Share of the documents of --data-dir to hold out, if they have no part `test`."""
+    """Fraction of the documents of --data-dir to hold out, if it has no folder `test`."""
     tokens: Literal["characters", "words"] = "characters"
     """The tokens that the network reads."""
     length: cli.Count = 40
@@ -51,7 +51,7 @@ class Options(cli.Cosine):
     pooling: Literal["attention", "mean"] = "attention"
     """How the LSTM's outputs are weighted before the dense layer."""
     crop: Annotated[float, cli.Bound("a number above 0, at most 1", lambda x: 0 < x <= 1)] = 0.4
-    """Smallest share of a training text in a step, a random piece of it; 1 keeps all that --length allows."""
+    """Smallest fraction of a training text that a step uses, as a random piece; 1 uses the whole text."""
     unknown: cli.Share = 0.05
     """Probability that a token of a training text is replaced by the unknown token."""
     dropout: cli.Share = 0.1

@@ -42,7 +42,7 @@ __all__ = [
 __version__ = "0.1.0"
 __distribution__ = "jaxnn-layers"  # `jaxnn.distribution` recognises the package by it
 
-if not TYPE_CHECKING:  # who checks types sees the names above, and no others
+if not TYPE_CHECKING:  # type checkers see the names above only
 
     def __getattr__(name):
         if name in __all__:

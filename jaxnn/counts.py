@@ -50,7 +50,7 @@ def check_not_negative(**numbers: float) -> None:
 
 def whole(value: Any) -> int | None:
     """Converts to int what Python accepts as an index; returns None for a bool and for anything else."""
-    if isinstance(value, bool | np.bool_):  # to Python True is the number 1
+    if isinstance(value, bool | np.bool_):  # True is an int
         return None
     try:
         return operator.index(value)

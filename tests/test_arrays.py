@@ -95,7 +95,7 @@ def test_parameters_that_are_lists_or_missing_are_named():
         F.lstm(LSTM._replace(b=None), SEQUENCES)
 
 
-def test_a_state_in_a_plain_tuple_is_told_its_names():
+def test_a_state_in_a_plain_tuple_is_reported_its_names():
     with pytest.raises(ValueError, match=r"state: expected LSTMState, got tuple; write LSTMState\(h, c\)"):
         F.lstm(LSTM, SEQUENCES, tuple(STATE))
 

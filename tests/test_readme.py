@@ -20,8 +20,7 @@ def blocks(page: Path) -> list[str]:
 
 
 def inline_code(page: Path) -> list[str]:
-    text = page.read_text("utf-8").split("### Changed")[0]  # from there on the changelog names what is gone
-    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("block", blocks(README), ids=lambda block: block.split("\n")[-2][:30])

@@ -13,7 +13,7 @@ SIZES = (12.0, 28.0)
 INK = 0.4
 """A digit's box holds the pixels with at least this share of its ink."""
 COVERED = 0.2
-"""Largest share of a digit's frame, or of another's, that may overlap; beyond it the digit is left out."""
+"""Largest fraction of a digit's frame, or of another digit's, that may overlap; otherwise the digit is left out."""
 STROKES = 4
 """Straight strokes in a scene, as distractors."""
 

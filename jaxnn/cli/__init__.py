@@ -1,6 +1,6 @@
-"""Command lines of scripts that train: options from a dataclass, files and a run to resume; run folders; plain errors.
+"""Command lines of scripts that train: options from a dataclass, run folders, resume, and one-sentence errors.
 
-All experiments of this project are such scripts; yours can be one too (`docs/experiments.md`). They need tyro, of the
+All experiments of this project are such scripts, and yours can be one (`docs/experiments.md`). They need tyro, from the
 extra `experiments`.
 """
 

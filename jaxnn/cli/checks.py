@@ -12,11 +12,11 @@ MOST = 2**31 - 1
 
 
 class Bound(NamedTuple):
-    """The values that an option may have, in its annotation; `check` reads it.
+    """An annotation of the values that an option may have; `check` reads it.
 
     Args:
-        what: The values, in words; after a semicolon, what to do otherwise.
-        right: Whether a value is one of them.
+        what: The allowed values, in words; after a semicolon, what to do instead.
+        right: Function that tells whether a value is allowed.
 
     Example:
         >>> from typing import Annotated
@@ -41,11 +41,11 @@ def check(options: Any) -> None:
     """Checks that each option has a value that its annotation allows.
 
     Args:
-        options: A dataclass; `Bound`s in its annotations say which values are right. None is right if the type has it;
+        options: A dataclass; `Bound`s in its annotations define the allowed values. None is allowed if the type has it;
             each element of a tuple is checked.
 
     Raises:
-        ValueError: If a value is not right; the first option of this kind is named.
+        ValueError: If a value is not allowed; the message names the first such option.
 
     Example:
         >>> import dataclasses
@@ -72,7 +72,7 @@ def _bounds(annotation: Any) -> list[Bound]:
 
 
 def option(name: str) -> str:
-    """Writes the name of a field of options as it is typed.
+    """Returns the option of a field, as it is typed.
 
     Args:
         name: The field.
@@ -89,13 +89,13 @@ def option(name: str) -> str:
 
 
 def expect(name: str, value: Any, right: bool, what: str) -> None:
-    """Checks one option in a way that its annotation cannot say, because it depends on others or on the data.
+    """Checks one option whose allowed values depend on other options or on the data.
 
     Args:
         name: The field.
         value: Its value.
-        right: Whether that serves.
-        what: The values that do, in words; after a semicolon, what to do otherwise.
+        right: Whether the value is allowed.
+        what: The allowed values, in words; after a semicolon, what to do instead.
 
     Raises:
         ValueError: If `right` is false; it names the option.
@@ -113,15 +113,15 @@ def expect(name: str, value: Any, right: bool, what: str) -> None:
 
 
 def unused(options: Any, *names: str, because: str) -> None:
-    """Checks that options that have no effect, because of others, are left at their defaults.
+    """Checks that options without effect are at their defaults.
 
     Args:
         options: A dataclass.
         *names: The fields.
-        because: Beside which options they have none, in words; after a semicolon, what to do otherwise.
+        because: Which other options make them ineffective, in words; after a semicolon, what to do instead.
 
     Raises:
-        ValueError: If one is not; the first option of this kind is named.
+        ValueError: If one is not; the message names the first such option.
 
     Example:
         >>> import dataclasses
@@ -154,7 +154,7 @@ def steps_of(epochs: int, examples: int, batch_size: int) -> int:
         The number of steps.
 
     Raises:
-        ValueError: If int32 cannot count them; it names `--epochs`.
+        ValueError: If the number exceeds int32; the message names `--epochs`.
 
     Example:
         >>> from jaxnn import cli
@@ -171,14 +171,14 @@ def as_typed(**options: str) -> Iterator[None]:
     """Renames the arguments in errors of the library to options.
 
     Args:
-        **options: The option by the argument of the library.
+        **options: The option as typed, by the name of the library's argument.
 
     Yields:
         Nothing.
 
     Raises:
-        ValueError: Instead of one that names such an argument before its first colon.
-        OSError: Instead of such an OSError; FileNotFoundError stays one.
+        ValueError: Names the option, where the library's error names such an argument before its first colon.
+        OSError: Likewise; a FileNotFoundError stays one.
 
     Example:
         >>> from jaxnn import cli, train

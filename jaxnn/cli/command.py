@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import itertools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from jaxnn.files import steady_output
 from jaxnn.train.run.environment import program_line
 
 Options = TypeVar("Options")
-ABOUT = "A file of options, TOML or YAML, can be given with --config FILE; what is typed wins."
+ABOUT = "The option --config FILE reads options from TOML or YAML; typed options take precedence."
 SMALLER = ("batch_size", "at_once", "streams", "hidden")
 """Options that take less memory when they are smaller."""
 
@@ -27,17 +28,18 @@ def run(
     description: str | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Reads the command line and calls `main` with the options; errors that a person can mend have no traceback.
+    """Reads the command line and calls `main` with the options; errors that the user can fix have no traceback.
 
-    What is typed wins over the files of `--config`, these over the options of the run to `--resume`, these over the
-    defaults. Exit statuses are those of `train.loop.plain_errors`; a wrong option ends the program with 2.
+    Typed options take precedence over the files of `--config`, these over the options of the run to `--resume`, and
+    these over the defaults. Exit statuses are those of `train.loop.plain_errors`; a wrong option ends the program with
+    2.
 
     Args:
         main: The script.
         options: A dataclass; its fields are the options, the strings below them their help. A field `resume` is the
-            folder of a run whose options are read first. Fields without a default are typed without their name.
+            folder of a run whose options are read first. Fields without a default are positional.
         description: The beginning of `--help`, usually `__doc__`.
-        arguments: The words of the command line; by default those of the program.
+        arguments: The words of the command line; by default `sys.argv[1:]`.
 
     Example:
         >>> import dataclasses
@@ -54,12 +56,20 @@ def run(
     with train.loop.plain_errors(f"try a smaller {' or '.join(smaller) or 'network'}"):
         try:
             words = sys.argv[1:] if arguments is None else list(arguments)
-            parsed = _parsed(words, options, f"{description or ''}\n\n{ABOUT}")
+            parsed = _parsed(words, options, _flowing(f"{description or ''}\n\n{ABOUT}"))
         except (ValueError, argparse.ArgumentError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         steady_output()
         main(parsed)
+
+
+def _flowing(text: str) -> str:
+    """Joins the lines of each paragraph, but not of indented ones and lists; tyro would break some of them again."""
+    paragraphs = re.split(r"\n\s*\n", text.strip("\n"))
+    kept = [paragraph.startswith((" ", "-")) for paragraph in paragraphs]
+    lines = [text if keep else " ".join(text.split()) for text, keep in zip(paragraphs, kept, strict=True)]
+    return "".join(("\n" if keep else "\n\n") + line for line, keep in zip(lines, kept, strict=True)).lstrip("\n")
 
 
 def _parsed(words: list[str], options: type[Options], description: str) -> Options:
@@ -90,7 +100,7 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
     except SystemExit:
         sys.stdout.flush()
         raise
-    except BrokenPipeError:  # whoever reads the help has seen enough of it: `--help | head`
+    except BrokenPipeError:  # the reader of the help has closed the pipe, as `--help | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
         sys.exit()
 

@@ -1,4 +1,4 @@
-"""Options that scripts share: where a run is kept, how it is resumed, and on which devices it trains."""
+"""Options that scripts share: where a run is saved, how it is resumed, and on which devices it trains."""
 
 import dataclasses
 import os
@@ -16,22 +16,21 @@ from jaxnn.train.devices import distributed
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Where a run is kept."""
+    """Where a run is saved."""
 
     seed: Natural = 0
-    """Everything random follows from it."""
+    """Seed of all randomness."""
     run: Path = Path("runs/experiment")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
+    """The run folder; if it exists, a number is added, and nothing is overwritten."""
     resume: Path | None = None
-    """Resume the run in this folder, with its options, to the same end as if it had never stopped."""
+    """Resume the run in this folder, with its options; the result is that of an uninterrupted run."""
     profile: bool = False
-    """Write a trace of one compiled program, for most experiments an epoch, to profile/ in the run folder, for Perfetto
-    (perfetto_trace.json.gz) and XProf."""
+    """Write a trace of one compiled program to profile/ in the run folder, for Perfetto and XProf."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained(Kept):
-    """How a training by `train.fit` or `train.ensemble.fit` is kept, or described without training."""
+    """Options of a script that calls `train.fit` or `train.ensemble.fit`."""
 
     dry_run: bool = False
     """Print parameters, FLOPs, memory and the time to compile; train nothing and write nothing."""
@@ -39,59 +38,59 @@ class Trained(Kept):
 
 @dataclasses.dataclass(frozen=True)
 class Epochs(Trained):
-    """How long a training by epochs is."""
+    """Options of a script that trains by epochs."""
 
     epochs: Count = 10
     """Passes over the training examples."""
     batch_size: Count = 128
     """Examples per step."""
     checkpoint_every: Count = 1
-    """Epochs from one checkpoint to the next."""
+    """Epochs between checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Epochs):
-    """The learning rate of a training by epochs."""
+    """Options of a script that trains by epochs with a cosine schedule."""
 
     learning_rate: Number = 1e-3
-    """The highest learning rate of the run: it warms up, then falls as half a cosine."""
+    """The highest learning rate, between a linear warm-up and half a cosine down to 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices that share the training; the numbers are the same, to rounding, whatever is chosen."""
+    """The devices to train on; results are the same up to rounding."""
 
     devices: Count | None = None
     """Number of devices to shard each batch over. Default: one; all of them in a job of several processes."""
     shard_state: Count = 1
-    """Over how many of them one copy of parameters and optimiser state is sharded; 1: each holds the whole."""
+    """Number of devices over which parameters and optimiser state are sharded; 1 replicates them."""
     coordinator: str | None = None
-    """The host:port of process 0, if there are several; not needed under SLURM, Open MPI and where --detect helps."""
+    """The host:port of process 0, if there are several; not needed with SLURM, Open MPI or --detect."""
     processes: Count | None = None
-    """How many processes there are, with --coordinator."""
+    """Number of processes, with --coordinator."""
     process_id: Natural | None = None
-    """Which of them this is, from 0, with --coordinator."""
+    """Number of this process, from 0, with --coordinator."""
     detect: bool = False
-    """Ask the machine for the other processes of the job: on the workers of a Cloud TPU pod."""
+    """Detect the other processes of the job, on the workers of a Cloud TPU pod."""
 
 
 FREE = (
     *("run", "resume", "checkpoint_every", "checkpoint_seconds", "data_dir", "profile", "tensorboard", "dry_run"),
     *(field.name for field in dataclasses.fields(Devices)),
 )
-"""Options that a resumed run may change: they do not change the numbers, or only how they are rounded."""
+"""Options that a resumed run may change: they change results by rounding at most."""
 
 
 def join(options: Devices) -> None:
-    """Joins the other processes of a job, if there are any, before any other use of JAX.
+    """Joins the other processes of a job, if there are any; call it before any other use of JAX.
 
-    Of several processes, the first one alone prints from here on.
+    Afterwards only the first of several processes prints.
 
     Args:
         options: The options.
 
     Raises:
-        ValueError: If they do not say which processes there are; it names the options.
+        ValueError: If they do not determine the processes; the message names the options.
     """
     if options.coordinator is not None:
         unused(options, "detect", because="with --coordinator, which names the other processes")
@@ -113,7 +112,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
         The devices, or None for one device.
 
     Raises:
-        ValueError: If there are fewer devices, or they do not divide the batch; it names the option.
+        ValueError: If there are fewer devices, or their number does not divide the batch; the message names the option.
 
     Example:
         >>> from jaxnn import cli
@@ -129,7 +128,7 @@ def parallel_of(options: Devices, batch_size: int) -> train.devices.Parallel | N
 
 
 def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
-    """Checks all options, and that there is something to resume, before anything is loaded.
+    """Checks all options, and that a run to resume exists, before anything is loaded.
 
     Args:
         options: The options.
@@ -144,18 +143,18 @@ def check_run(options: Kept, networks: Sequence[str] = ("",)) -> None:
 
 
 def folder_of(options: Any, networks: Sequence[str] = ("",)) -> train.RunFolder:
-    """Opens the run folder: that of `--resume`, or a new one, `--run`, which holds the options.
+    """Opens the run folder: that of `--resume`, or a new one named by `--run`, with the options as `config.json`.
 
     Args:
-        options: A dataclass with `run` and perhaps `resume`, for example a `Kept`.
-        networks: The folders of checkpoints, in the order of training, where a run trains several networks.
+        options: A dataclass with `run` and optionally `resume`, for example a `Kept`.
+        networks: The folders of checkpoints, in the order of training, if a run trains several networks.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If there is nothing to resume, or it is no name of a folder; it names the option.
-        OSError: If the folder cannot be made; it names the option too.
+        ValueError: If there is nothing to resume, or the path is not a folder; the message names the option.
+        OSError: If the folder cannot be created; the message names the option.
 
     Example:
         >>> from pathlib import Path
@@ -179,16 +178,16 @@ def keeping(
     best: str | None = None,
     free: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Makes the arguments of `train.fit`, `train.ensemble.fit` and `train.loop.drive` that keep a run in its folder.
+    """Makes the arguments with which `train.fit`, `train.ensemble.fit` and `train.loop.drive` save a run in its folder.
 
     Args:
-        options: A `Kept`. Those with `checkpoint_every` save by epochs, others every `checkpoint_seconds`;
-            `tensorboard` writes its files too.
+        options: A `Kept`. With a field `checkpoint_every` checkpoints are saved by epochs, otherwise every
+            `checkpoint_seconds`; `tensorboard` also writes files for TensorBoard.
         folder: The run folder.
-        network: The network's folder in it, where a run trains several.
-        log: Whether to write metrics and curves: those of one network.
+        network: The network's folder of checkpoints, if a run trains several.
+        log: Whether to write metrics and curves; only for one network of a run.
         best: As for `train.Checkpoints`.
-        free: Names of more options that a resumed run may change.
+        free: Names of further options that a resumed run may change.
 
     Returns:
         `checkpoints`, `profile`, `run` and `sinks`.
@@ -218,11 +217,11 @@ def keeping(
 
 
 def dry_run(options: Trained, create: Callable[[], train.TrainState], **work: Any) -> None:
-    """Prints what `train.fit` would cost: parameters by layer, FLOPs, memory, the time to compile.
+    """Prints what `train.fit` would cost: parameters by layer, FLOPs, memory and the time to compile.
 
     Args:
         options: The options.
-        create: Makes the state; it is traced only.
+        create: Makes the state; it is only traced.
         **work: The arguments of `train.fit`.
     """
     print(train.loop.dry_run(jax.eval_shape(create), **work, resume=options.resume))

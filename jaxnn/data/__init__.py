@@ -65,7 +65,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Streams need JAX, which takes a second to import; who reads a data set for something else need not wait for it.
+    # Streams need JAX, which takes a second to import; reading a data set does not.
     if name in ("ArrayFiles", "Source", "Stream", "WorkerDiedError"):
         from jaxnn.data import stream
 

@@ -24,7 +24,7 @@ def read_binary(folder: Path, part: Part, published: Published) -> Examples:
     """Reads the records of the binary layout: a byte for each label, then the pixels."""
     paths, each = _batches(folder, part, published, ".bin")
     record = _LABEL_BYTES[published.name] + _PIXELS
-    for path in paths:  # before any is read: all of them are 180 MB
+    for path in paths:  # before any is read, since all are 180 MB
         got = path.stat().st_size
         if got != each * record:
             fault = "truncated" if got < each * record else "too long"
@@ -56,7 +56,7 @@ def read_python(folder: Path, part: Part, published: Published) -> Examples:
             raise ValueError(
                 f"{path}: expected {name!r} to be {each:,} integers, got {_described(classes)}; {_remedy(folder)}"
             )
-        return pixels, np.array(classes, np.int64)  # which holds whatever a pickle's four bytes can
+        return pixels, np.array(classes, np.int64)  # int64 holds any pickled label
 
     return _examples(paths, each, batch, published)
 

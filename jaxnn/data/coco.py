@@ -24,7 +24,7 @@ class Boxed(NamedTuple):
         images: `(N, H, W, C)` uint8, channels last.
         boxes: `(N, n, 4)` float32: left, top, right and bottom edge in pixels.
         classes: `(N, n)` int32; -1 is padding, where a picture has fewer than `n` boxes.
-        crowd: `(N, n)` bool: which boxes are whole crowds, neither learned nor counted.
+        crowd: `(N, n)` bool: which boxes mark whole crowds; these are neither learned nor counted.
     """
 
     images: Any
@@ -165,7 +165,7 @@ class _Reader:
         self, name: str, stated: tuple[Any, Any]
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[float, float]]:
         """A picture scaled to fit, its width and height before, and the scale along both."""
-        spelled = (name, name.replace("\\", "/"))  # the second as Windows writes it
+        spelled = (name, name.replace("\\", "/"))  # paths written on Windows have backslashes
         places = [self.path.parent / inside / each for each in spelled for inside in ("", "images")]
         path = next((place for place in places if place.is_file()), None)
         if path is None:

@@ -16,7 +16,7 @@ class Examples(NamedTuple):
     Both arrays form a pytree, so `jax.device_put(examples)` copies them to the device in one call.
 
     Attributes:
-        images: `(N, H, W, C)` uint8, channels last; 0 is no intensity, 255 is full intensity.
+        images: `(N, H, W, C)` uint8, channels last.
         labels: `(N,)` int32, each an index into `Dataset.classes`.
     """
 
@@ -77,14 +77,14 @@ def check_dataset(dataset: Dataset) -> Dataset:
 
 
 def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel of the scaled pictures: what `train.image_preprocess` takes.
+    """Computes mean and standard deviation of each channel of the scaled pictures, for `train.image_preprocess`.
 
     Args:
         images: `(N, H, W, C)` uint8.
 
     Returns:
-        Two arrays `(C,)` in units of 0 to 1. A standard deviation is at least one step of 255, so that a channel in
-        which nothing changes can be divided by it.
+        Two arrays `(C,)`, for pictures scaled to 0 to 1. A standard deviation is at least 1/255, so that a constant
+        channel can be divided by it.
 
     Raises:
         ValueError: If the pictures have another shape or dtype.
@@ -106,11 +106,11 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[np.ndarray, np.nd
 
 
 def split(examples: Examples, share: float) -> tuple[Examples, Examples]:
-    """Splits training pictures into a training and a validation set, the same way every time.
+    """Splits training pictures into a training and a validation set, always in the same way.
 
     Args:
         examples: The training pictures; their order is kept in both parts.
-        share: Share of the validation set.
+        share: Fraction of the examples for the validation set.
 
     Returns:
         The training set, and the validation set.

@@ -10,14 +10,13 @@ from jaxnn.data.dataset import Dataset, Examples, check_dataset, check_held_out
 def load_digits(*, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     """Loads the 1,797 handwritten digits that scikit-learn contains, with a fixed split.
 
-    Pictures are `(N, 8, 8, 1)` uint8. The file counts ink as v = 0..16 (the dark pixels of a 4x4 block of the
-    scan). v is scaled to the whole byte, to the integer nearest to 255 v / 16 (halves up): 0 becomes 0, 8 becomes
-    128, 16 becomes 255.
+    Pictures are `(N, 8, 8, 1)` uint8. The file counts the dark pixels of each 4x4 block of the scan, v = 0..16; here a
+    pixel is 255 v / 16, rounded (halves up).
 
-    The split is stratified: of the n examples of each class, `test_fraction * n` (nearest integer, halves up) are
-    held out at random; each part keeps the file's order. The same `seed` holds out the same pictures on every
-    machine and with every NumPy. Pictures of one writer occur in both parts, as in any random split of this file,
-    so the test part is easier than digits of new writers.
+    The split is stratified: of the n examples of each class, `test_fraction * n` (rounded, halves up) are held out at
+    random; each part keeps the file's order. The same `seed` holds out the same pictures on every machine and with
+    every version of NumPy. Pictures of one writer occur in both parts, so the test part is easier than digits of new
+    writers.
 
     Args:
         test_fraction: Fraction of each class that is held out, above 0 and below 1.

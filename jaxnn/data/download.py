@@ -53,24 +53,24 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Downloads `url` to `target`, unless it exists, and checks it before anybody can use it.
+    """Downloads `url` to `target`, unless it exists, and checks it before the file gets its name.
 
-    The bytes arrive in `target` + `.part`, which is renamed when its size and checksums are right. An interrupted
-    transfer is tried again and resumes where it stopped, in this call or in a later one (HTTP Range; If-Range if the
-    server gives a strong ETag). It restarts from nothing if the server cannot resume, if the server's file has
-    changed, if neither an ETag nor a checksum could detect a wrong continuation, or if the checksum is wrong. When
-    several processes or threads want the same target, one downloads it and the others wait.
+    The bytes are written to `target` + `.part`, which is renamed when its size and checksums are right. An interrupted
+    transfer is retried and resumes where it stopped, in this call or in a later one (HTTP Range; If-Range if the server
+    gives a strong ETag). It starts again if the server cannot resume, if the server's file has changed, if neither an
+    ETag nor a checksum could detect a wrong continuation, or if the checksum is wrong. If several processes or threads
+    download the same target, one does and the others wait.
 
     Args:
         url: An `http` or `https` address. The usual environment variables for proxies apply.
-        target: The file to make; missing folders are made too.
+        target: The file to create; missing folders are created too.
         md5: Hexadecimal MD5 of the published file.
         sha256: Hexadecimal SHA-256 of the published file.
         size: Its length in bytes.
         progress: Whether to show a bar on stderr (plain lines without rich or without a terminal).
         attempts: Number of attempts in a row that may fail without any new byte.
         backoff: Seconds before the second attempt; doubled before each further one.
-        timeout: Seconds within which the server must answer or send something.
+        timeout: Seconds within which the server must send something.
 
     Returns:
         `target`.

@@ -26,7 +26,7 @@ COMMAND = (sys.executable, "-P", __file__)
 
 
 class Spoken(NamedTuple):
-    """A text to speak, and how.
+    """A text to speak, with voice, speed and pitch.
 
     Attributes:
         text: The words.
@@ -42,16 +42,16 @@ class Spoken(NamedTuple):
 
 
 def speak(requests: Sequence[Spoken]) -> "Recordings":
-    """Speaks texts with eSpeak NG, in a new process; the same requests give the same sounds.
+    """Synthesises speech with eSpeak NG, in a new process; the same requests give the same sounds.
 
     Args:
-        requests: The texts, and how to say each.
+        requests: The texts and how to speak them.
 
     Returns:
         The recordings; the speaker is the variant of the voice.
 
     Raises:
-        ImportError: If the engine is missing or does not work here, or has no such voice; the message says which.
+        ImportError: If eSpeak NG is missing or does not work, or has no such voice.
 
     Example:
         >>> from jaxnn import data

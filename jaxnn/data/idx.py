@@ -27,7 +27,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     0x0D float32, 0x0E float64), one byte for the number of axes, one big-endian uint32 per axis for its size,
     and the values, big-endian, last axis fastest.
 
-    No more bytes are read, or unpacked, than the header states.
+    Only as many bytes are read or unpacked as the header states.
 
     Args:
         path: The file.
@@ -37,7 +37,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no IDX, is shorter or longer than its header states, or is a damaged gzip.
+        ValueError: If the file is not an IDX file, is shorter or longer than its header states, or is a damaged gzip.
 
     References:
         Y. LeCun, C. Cortes and C. Burges, The MNIST database of handwritten digits ("file formats").
@@ -107,8 +107,8 @@ def load_idx(data_dir: str | os.PathLike[str]) -> Dataset:
         data_dir: The folder.
 
     Returns:
-        Images `(N, H, W, 1)` uint8 and labels `(N,)` int32. The files name no classes, so the names are "0", "1", ...
-        up to the highest label. The data set has the name of its folder.
+        Images `(N, H, W, 1)` uint8 and labels `(N,)` int32. The files do not name classes, so the names are "0", "1",
+        ... up to the highest label. The data set is named after its folder.
 
     Raises:
         FileNotFoundError: If one of the four files is missing; the message lists the names that were tried.

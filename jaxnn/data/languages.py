@@ -122,7 +122,7 @@ def _installed() -> Path:
 
 def _messages(document: Path, code: str) -> Iterable[str]:
     """The messages of a document in a language, without markup."""
-    # English is what others translate; two of those that lack little name all of it.
+    # English is what the others translate; the most complete two together contain all of it.
     for source in (code,) if code != "en" else ("de", "fr"):
         for file in sorted((document / "locale" / source / "LC_MESSAGES").glob("*.mo")):
             for original, translated in read_mo(file):

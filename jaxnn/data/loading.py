@@ -45,28 +45,28 @@ def load(
     | `"idx"` | grey, a folder in MNIST's format | what the files hold | what the files hold |
     | `"folder"` | colour, a folder with one sub-folder per class: `load_pictures` | what it holds | what it holds |
 
-    Without `data_dir` a published data set is taken from the first of these that has it: the cache,
-    `cache_dir() / name`; the folders in which other libraries keep it (`data/`, as is the custom with torchvision,
-    Keras's `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
-    `jaxnn/data/table.py`. A host that fails, sends another file than the published one, or sends less than 256 KiB per
-    second is left for the next; if no other has the file, the fastest of the slow ones is asked again.
+    Without `data_dir` a published data set is read from the first of these that has it: the cache,
+    `cache_dir() / name`; the folders of other libraries (`data/`, the usual folder for torchvision, Keras's
+    `~/.keras/datasets` and the cache of the Hugging Face Hub); its hosts, in the order of the table in
+    `jaxnn/data/table.py`. If a host fails, sends another file than the published one, or sends less than 256 KiB per
+    second, the next one is tried; if none is left, the fastest of the slow ones.
 
     Args:
         name: Which one.
         data_dir: A folder with a copy: required for `"idx"` and `"folder"`, not allowed for `"digits"`, which has no
-            files. It is the folder of the files, a folder above it (torchvision's `root`, Keras's `datasets`), or a
-            folder with a published archive, which is checked and unpacked beside itself. The published files are known,
-            torchvision's and Keras's, and Parquet files of the Hugging Face Hub. Nothing is downloaded.
-        download: Whether to download what is not there.
-        progress: Whether to say on stderr where the data come from, and how far a download is.
-        side: Side of the squares that the pictures of `"folder"` become.
+            files. It contains the files, a folder with the files (torchvision's `root`, Keras's `datasets`), or a
+            published archive, which is checked and unpacked beside itself. The files may be the published ones, those
+            of torchvision and Keras, or Parquet files of the Hugging Face Hub. Nothing is downloaded.
+        download: Whether to download missing files.
+        progress: Whether to print the source of the data and the progress of a download on stderr.
+        side: Side in pixels to which pictures of `"folder"` are scaled and cropped.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If there is no such name, `data_dir` is missing or does not apply, or a file is truncated, has a
-            wrong size or a label that is no class; the message names the file.
+        ValueError: If the name is unknown, `data_dir` is missing or does not apply, or a file is truncated, has a wrong
+            size or a label that is not a class; the message names the file.
         FileNotFoundError: If there is no copy, or a file of it is missing.
         DownloadError: If no host has it; the message gives the reason for each, and what to download by hand, from
             where and to where.
@@ -180,7 +180,7 @@ def _fetch_all(host: Host, home: Path, progress: bool, slowest: int) -> None:
         url = host.url + file.name
         shown = DownloadProgress(f"{file.name} from {urlsplit(url).hostname}", progress)
         try:
-            attempts = 2 if slowest else 4  # nobody else has it
+            attempts = 2 if slowest else 4  # no other host has it
             fetch(url, home / file.name, file, shown, attempts=attempts, timeout=_TIMEOUT, slowest=slowest)
         except FailedError as failure:
             raise FailedError(f"{url}: {failure}", may_help=False, rate=failure.rate) from failure

@@ -69,7 +69,7 @@ def _check_opcodes(content: bytes) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds classes of this file, whatever a pickle names."""
+    """Finds classes in this file only, whatever the pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {"numpy dtype": _UInt8, "numpy ndarray": _Kind, "numpy.core.multiarray _reconstruct": _Array}

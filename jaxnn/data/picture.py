@@ -12,25 +12,26 @@ import numpy.typing as npt
 from jaxnn import extras
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
-"""Exceptions of Pillow where a file is no picture."""
+"""Exceptions of Pillow if a file is not a picture."""
 
 
 def read_picture(path: str | os.PathLike[str], *, most: int = 2**25) -> npt.NDArray[np.uint8]:
-    """Reads a picture file as people see it: PNG, JPEG and the others that Pillow knows.
+    """Reads a picture file as viewers show it: PNG, JPEG and other formats that Pillow reads.
 
-    It is turned as its EXIF data say, what is transparent is white, and grey of 16 bits is scaled to 8 bits.
+    It is rotated by its EXIF data, transparent pixels become white, and grey of 16 bits is scaled to 8 bits.
 
     Args:
         path: The file.
-        most: The largest number of pixels; a larger picture is refused before it is decoded.
+        most: The largest number of pixels; a larger picture is rejected before it is decoded.
 
     Returns:
-        The colours, uint8 `(height, width, 3)`; a grey picture has three equal ones.
+        The colours, uint8 `(height, width, 3)`; a grey picture has three equal channels.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If Pillow is not installed.
-        ValueError: If the file is damaged or no picture, has more pixels, or 32 bits per channel; the message names it.
+        ValueError: If the file is damaged or not a picture, or has more than `most` pixels or 32 bits per channel; the
+            message names it.
 
     Example:
         >>> from PIL import Image

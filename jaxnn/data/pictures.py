@@ -16,14 +16,14 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".ti
 def load_pictures(
     folder: str | os.PathLike[str], side: int = 32, *, test_fraction: float = 0.2, seed: int = 0
 ) -> Dataset:
-    """Loads pictures of your own: a folder with one sub-folder per class, the layout of torchvision's `ImageFolder`.
+    """Loads your pictures: a folder with one sub-folder per class, the layout of torchvision's `ImageFolder`.
 
-    If the folder holds `train` and `test`, which each hold such sub-folders, these are the two parts. Otherwise
-    `test_fraction` of the pictures of each class (at least one of them, and never all) are held out at random, the same
-    ones for the same `seed`.
+    If the folder contains `train` and `test` with such sub-folders, these are the two parts. Otherwise `test_fraction`
+    of the pictures of each class (at least one, and never all) are held out at random, the same ones for the same
+    `seed`.
 
-    Each picture is scaled, with its proportions, and its longer side cut off at both ends to a square. It is turned as
-    its EXIF data say, what is transparent is white, and grey becomes three equal channels.
+    Each picture is scaled with its proportions, and its longer side is cropped at both ends to a square. Pictures are
+    rotated by their EXIF data, transparent pixels become white, and grey becomes three equal channels.
 
     Args:
         folder: The folder.

@@ -14,8 +14,7 @@ Scale = Literal["none", "sqrt", "log"]
 class Series(NamedTuple):
     """A series of values at equal distances in time.
 
-    The season is data: `period` says after how many steps it returns, 12 months, 4 quarters, 52.18 weeks, or 1 without
-    a season.
+    `period` is the length of the season in steps: 12 months, 4 quarters, 52.18 weeks, or 1 without a season.
 
     Attributes:
         name: Its short name.
@@ -23,8 +22,8 @@ class Series(NamedTuple):
         step: The name of one step, for example `month`.
         first: The time of its first value, in years.
         per_year: Steps per year, for the axis of time.
-        period: After how many steps its season returns.
-        scale: On which scale its ups and downs are about as large at high values as at low ones.
+        period: Length of the season in steps.
+        scale: The scale on which fluctuations are about as large at high values as at low ones.
         values: `(time,)`.
 
     Example:
@@ -51,7 +50,7 @@ class Series(NamedTuple):
         return np.log(self.values) if self.scale == "log" else self.values
 
     def restored(self, transformed: Floats) -> Floats:
-        """The values, from numbers on the series' scale."""
+        """The values that numbers on the series' scale stand for."""
         if self.scale == "sqrt":
             return np.square(np.maximum(transformed, 0))
         return np.exp(transformed) if self.scale == "log" else transformed
@@ -72,10 +71,10 @@ class Series(NamedTuple):
 
 
 def load_series() -> list[Series]:
-    """Loads the real series that statsmodels contains: ten of them, yearly, quarterly, monthly and weekly.
+    """Loads ten real series that statsmodels contains: yearly, quarterly, monthly and weekly ones.
 
     Returns:
-        The series, whole: a gap holds the last value before it.
+        The series; gaps are filled with the last value before them.
 
     Raises:
         ModuleNotFoundError: If statsmodels is not installed.

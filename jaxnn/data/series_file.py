@@ -13,7 +13,7 @@ import numpy as np
 from jaxnn.data.series import Scale, Series
 
 PERIODS = {"hour": 24.0, "day": 7.0, "week": 365.25 / 7, "month": 12.0, "quarter": 4.0}
-"""After how many steps the season returns, by what a step is, where nothing else is said."""
+"""Length of the season in steps, by the kind of step, if `period` is not given."""
 
 NAMES = {"h1": "hour", "D1": "day", "D7": "week", "M1": "month", "M3": "quarter", "M12": "year", "Y1": "year"}
 """Names of steps, by NumPy's unit of time and their number."""
@@ -23,15 +23,16 @@ PER_YEAR = {"h": 8766.0, "D": 365.25, "M": 12.0, "Y": 1.0}
 
 
 def read_series(path: str | os.PathLike[str], *, period: float | None = None, scale: Scale = "none") -> Series:
-    r"""Reads a CSV file with a line for each value, at equal steps of time; a first line without a time is a heading.
+    r"""Reads a CSV file with one value per line, at equal steps of time; a first line without a time is a header.
 
     Args:
-        path: The file; times are `2024`, `2024-05`, `2024-05-31` or `2024-05-31T14`.
-        period: After how many steps the season returns; by default a year, a week of days and a day of hours.
+        path: The file, with times in the first column (`2024`, `2024-05`, `2024-05-31` or `2024-05-31T14`) and values
+            in the last.
+        period: Length of the season in steps; by default a year, or a week of days, or a day of hours.
         scale: As for `Series`: `"none"`, `"sqrt"` or `"log"`.
 
     Returns:
-        The series, with the file's name.
+        The series, named after the file.
 
     Raises:
         OSError: If the file cannot be read.

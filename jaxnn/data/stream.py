@@ -16,15 +16,15 @@ from jaxnn.counts import check_count
 
 
 class WorkerDiedError(RuntimeError):
-    """A process that reads batches ended before its work did."""
+    """A process that reads batches died."""
 
 
 @runtime_checkable
 class Source(Protocol):
     """Examples by number: a `Dataset` of PyTorch or Hugging Face, grain's `ArrayRecordDataSource`, your own class.
 
-    Worker processes receive the source by pickle, so it should hold names of files and not their contents. A source
-    that reads many examples faster together also has `read_batch(indices) -> batch`.
+    Worker processes receive the source by pickle, so it should hold names of files, not their contents. A source that
+    can read many examples at once also has `read_batch(indices) -> batch`.
     """
 
     def __len__(self) -> int:
@@ -38,13 +38,13 @@ class ArrayFiles:
     """NumPy files as examples, memory-mapped: only the requested examples are read.
 
     Args:
-        files: A pytree of paths of `.npy` files, arrays `(examples, ...)` of one length.
+        files: A pytree of paths of `.npy` files, which hold arrays `(examples, ...)` of one length.
 
     Attributes:
         files: The pytree of paths.
 
     Raises:
-        ValueError: If a file holds no array, or lengths differ.
+        ValueError: If a file is not a NumPy file, or lengths differ.
         OSError: If a file cannot be read.
 
     Example:
@@ -69,10 +69,10 @@ class ArrayFiles:
         return jax.tree.map(lambda array: np.array(array[index]), self._arrays)
 
     def read_batch(self, indices: np.ndarray) -> Any:
-        """Reads the examples with these numbers.
+        """Reads the examples with these indices.
 
         Args:
-            indices: Numbers `(batch,)`.
+            indices: Integers `(batch,)`.
 
         Returns:
             A pytree of arrays `(batch, ...)`.
@@ -80,18 +80,18 @@ class ArrayFiles:
         return jax.tree.map(lambda array: array[indices], self._arrays)
 
     def __reduce__(self) -> Any:
-        return ArrayFiles, (self._paths,)  # the mapping itself would be read whole
+        return ArrayFiles, (self._paths,)  # a pickled memory map would hold the whole file
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A data set that is read batch by batch; `train.fit` takes it instead of arrays.
+    """A data set that `train.fit` reads batch by batch.
 
     Attributes:
         source: Any object with `len` and `source[i]`, one example, a pytree of arrays and numbers (`data.Source`); or a
             tuple, list or dictionary of NumPy arrays (memory-mapped ones too) that share their leading length.
-        workers: Number of processes that read. 0 reads in threads of this process, which is enough if reading waits
-            for a disk or copies arrays; decoding in Python needs processes.
+        workers: Number of processes that read. 0 reads in threads of this process, which suffices for waiting on a disk
+            or copying arrays; decoding in Python needs processes.
         threads: Number of threads that read, in each process.
         ahead: Number of batches that each process reads ahead.
 
@@ -123,10 +123,10 @@ class Stream:
         return len(self.source) if _by_number(self.source) else _length(self.source)
 
     def batches(self, indices: np.ndarray) -> Iterator[Any]:
-        """Reads batches in the given order, several ahead; to resume, leave out the batches already seen.
+        """Reads batches in the given order, several ahead; to resume, omit the batches that were seen.
 
         Args:
-            indices: `(batches, batch)`, the numbers of each batch's examples.
+            indices: `(batches, batch)`, the indices of each batch's examples.
 
         Yields:
             Batches, pytrees of NumPy arrays `(batch, ...)`.

@@ -44,17 +44,16 @@ class TextDataset(NamedTuple):
 
 
 def load_texts(path: str | os.PathLike[str], *, test_fraction: float = 0.2, seed: int = 0) -> TextDataset:
-    r"""Reads texts of your own: a folder with one sub-folder per class, or a CSV file.
+    r"""Reads your texts: a folder with one sub-folder per class, or a CSV file.
 
-    A folder holds one sub-folder a class, whose `*.txt` files are one text each. If it holds `train` and `test`, which
-    each hold such sub-folders, these are the two parts; a class without a folder in `test` is left out (`unsup` of
-    the Large Movie Review Dataset).
+    Each `*.txt` file in a sub-folder is a text. If the folder contains `train` and `test` with such sub-folders, these
+    are the two parts; a class without a folder in `test` is left out (`unsup` of the Large Movie Review Dataset).
 
     A CSV file has a header that names the columns `text` and `label`, and optionally `document`: rows of one document
     are held out together.
 
-    Without a `test` folder, `test_fraction` of the documents of each class (at least one of them, and never all) are
-    held out at random, the same ones for the same `seed`. Any other row, and each file, is a document.
+    Without a `test` folder, `test_fraction` of the documents of each class (at least one, and never all) are held out
+    at random, the same ones for the same `seed`. A file is a document, and so is a row without `document`.
 
     Args:
         path: The folder, or the CSV file, in UTF-8.

@@ -20,15 +20,14 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 class Vocabulary:
     """The words or characters that a model of texts knows.
 
-    A token is a place in the vocabulary: 0 fills texts up to one length, 1 is any unknown piece, and the known pieces
-    follow from 2. Texts are taken in Unicode's composed form (NFC). Words are in lower case; a punctuation mark
-    is a word.
+    A token is an index into the vocabulary: 0 is padding, 1 is any unknown piece, and the known pieces start at 2.
+    Texts are normalised to Unicode's composed form (NFC). Words are in lower case; a punctuation mark is a word.
 
     Attributes:
         kind: What the pieces are, `"words"` or `"characters"`.
         pieces: The known pieces, the most frequent first.
-        PADDING: The token that fills texts up.
-        UNKNOWN: The token of pieces that are not known.
+        PADDING: The token of the padding.
+        UNKNOWN: The token of unknown pieces.
 
     Example:
         >>> from jaxnn import data
@@ -56,14 +55,14 @@ class Vocabulary:
         Args:
             texts: The texts.
             kind: `"words"` or `"characters"`.
-            least: How often a piece must occur.
+            least: Number of times that a piece must occur.
             most: The largest number of pieces.
 
         Returns:
             The vocabulary.
 
         Raises:
-            ValueError: If no piece occurs so often.
+            ValueError: If no piece occurs that often.
         """
         counts = Counter(piece for text in texts for piece in _split(text, kind))
         pieces = tuple(piece for piece, count in counts.most_common(most) if count >= least)
@@ -84,10 +83,10 @@ class Vocabulary:
 
         Args:
             texts: The texts.
-            length: The number of tokens of a row; what is longer is cut.
+            length: Number of tokens per row; longer texts are cut.
 
         Returns:
-            Tokens, int32 `(texts, length)`, and how many of each row count, int32 `(texts,)`.
+            Tokens, int32 `(texts, length)`, and the number of tokens of each text, int32 `(texts,)`.
 
         Raises:
             ValueError: If `length` is below 1.

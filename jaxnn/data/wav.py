@@ -1,4 +1,4 @@
-"""Recordings as WAV files, with what is said in them."""
+"""Recordings as WAV files, with their transcripts."""
 
 import csv
 import os
@@ -19,11 +19,11 @@ class Recordings(NamedTuple):
     """Recordings and their transcripts, in the order of their names.
 
     Attributes:
-        names: The path of each file in its folder, without its ending.
-        samples: The samples of each, float32 `(samples,)` from -1 to 1.
+        names: The path of each file in its folder, without `.wav`.
+        samples: The samples of each recording, float32 `(samples,)` from -1 to 1.
         rate: Samples per second.
-        texts: What is said: lower-case words with single spaces.
-        speakers: Who speaks.
+        texts: The spoken words, in lower case with single spaces.
+        speakers: The speaker of each recording.
     """
 
     names: list[str]
@@ -40,11 +40,11 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], int
         path: The file.
 
     Returns:
-        The samples, float32 `(samples,)` from -1 to 1, and their number a second.
+        The samples, float32 `(samples,)` from -1 to 1, and the number of samples per second.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file, holds no sample or has several channels.
+        ValueError: If it is not a PCM WAV file, is empty or has several channels.
 
     Example:
         >>> import wave
@@ -83,16 +83,16 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], int
 
 
 def load_recordings(folder: str | os.PathLike[str]) -> Recordings:
-    """Reads a folder of WAV files, in subfolders too, with what is said in them.
+    """Reads a folder of WAV files, also in sub-folders, and their transcripts.
 
-    What is said is found, for all files alike, in the first of these that there is:
+    The transcripts of all files come from the first of these that exists:
 
     - `transcripts.txt`, a line for each file: its path without `.wav`, a space, the words.
-    - `metadata.csv` with the columns `file_name` and `transcription`, and `speaker` if you like.
+    - `metadata.csv` with the columns `file_name` and `transcription`, and optionally `speaker`.
     - The names of the Free Spoken Digit Dataset: `7_jackson_32.wav` is a seven, spoken by Jackson.
 
-    The speaker is the column, or Free Spoken Digit's, or the first folder of the path: `jackson/32.wav`; otherwise it
-    is empty.
+    The speaker is that of the column `speaker` or of Free Spoken Digit's name, or the first folder of the path, as in
+    `jackson/32.wav`; otherwise empty.
 
     Args:
         folder: The folder.
@@ -102,8 +102,8 @@ def load_recordings(folder: str | os.PathLike[str]) -> Recordings:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If there is no WAV file, one cannot be read or has another rate than the first, a transcript is
-            missing or empty or has no file, or a name tells no digit.
+        ValueError: If there is no WAV file, a file cannot be read or has another rate than the first, a transcript is
+            missing, empty or without a file, or a name contains no digit.
 
     Example:
         >>> import pathlib, wave
@@ -139,14 +139,14 @@ def load_recordings(folder: str | os.PathLike[str]) -> Recordings:
 
 
 def split_speakers(recordings: Recordings, held_out: Collection[str] = ()) -> tuple[Recordings, Recordings]:
-    """Splits recordings by who speaks: a model is judged on voices that it has not heard.
+    """Splits recordings by speaker, to test a model on voices that it was not trained on.
 
     Args:
         recordings: The recordings.
-        held_out: The speakers to hold out; by default every fifth.
+        held_out: The speakers to hold out; by default every fifth one.
 
     Returns:
-        Those to train on, and those of the speakers held out.
+        The recordings to train on, and those of the held-out speakers.
 
     Raises:
         ValueError: If there are fewer than two speakers, or `held_out` names none of them or all.

@@ -1,4 +1,4 @@
-"""Files that are replaced whole, arrays in files, locks between processes, and output that cannot fail."""
+"""Atomic replacement of files, arrays in files, locks between processes, and output that cannot fail."""
 
 from jaxnn.files.lock import locked
 from jaxnn.files.output import steady_output

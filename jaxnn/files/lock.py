@@ -12,14 +12,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the lock file `path` during the `with` and removes it afterwards.
 
-    The file that a killed process leaves behind locks nobody out.
+    The file that a killed process leaves behind does not lock other processes out.
 
     Args:
         path: The lock file, in a folder that exists. Threads of one process exclude each other too.
-        on_wait: Called once before waiting for another one that holds the lock; None gives up instead.
+        on_wait: Called once before waiting for another holder of the lock; None raises instead of waiting.
 
     Raises:
-        BlockingIOError: If another one holds the lock and `on_wait` is None.
+        BlockingIOError: If the lock is held elsewhere and `on_wait` is None.
         OSError: If the file cannot be made.
     """
     from filelock import FileLock, Timeout  # here: `jaxnn.testing` works without it
@@ -41,7 +41,7 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
         yield
     finally:
         if lock.is_locked:
-            # Before the release: whoever waits on a file that is gone opens a new one.
+            # Before the release: a process that waits on a removed file opens a new one.
             with contextlib.suppress(OSError):  # Windows does not remove an open file
                 path.unlink()
         lock.release()

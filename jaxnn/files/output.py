@@ -42,7 +42,7 @@ def steady_output() -> None:
     for name, told in (("stdout", 2), ("stderr", None)):
         stream = getattr(sys, name)
         if type(stream) is not io.TextIOWrapper or isinstance(getattr(stream.buffer, "raw", None), _Unfailing):
-            continue  # somebody else's, a notebook's for instance
+            continue  # not Python's own, for example a notebook's
         stream.flush()
         raw = _Unfailing(stream.fileno(), f"standard {'output' if name == 'stdout' else 'error'}", told)
         buffer = io.BufferedWriter(raw)

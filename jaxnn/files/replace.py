@@ -8,18 +8,18 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Writes a file as a whole or not at all: yields a path beside it, renamed to `path` when all went well.
+    """Replaces a file atomically: yields a path beside it, which is renamed to `path` if no error occurs.
 
     Args:
-        path: The file to make or replace.
+        path: The file to create or replace.
 
     Yields:
-        Where to write, same ending as `path`.
+        The path to write to, with the ending of `path`.
 
     Raises:
         IsADirectoryError: If `path` is a folder.
         FileNotFoundError: If its folder does not exist.
-        OSError: If it cannot be written; the error names the file, on a full disk too.
+        OSError: If the file cannot be written; the error names it, also on a full disk.
 
     Example:
         >>> import pathlib

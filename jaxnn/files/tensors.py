@@ -30,12 +30,12 @@ class _DamagedError(Exception):
 
 
 def write_tensors(path: str | os.PathLike[str], tree: Any, about: Mapping[str, Any]) -> None:
-    """Writes the arrays of a pytree by name, beside the path first, so that the file is whole or not there.
+    """Writes the arrays of a pytree by name to a safetensors file, atomically.
 
     The name of an array is its path in the tree, `layers/0/kernel`. A random key is written as its data, uint32.
 
     Args:
-        path: The file to make or replace; its name ends with `.safetensors`.
+        path: The file to create or replace atomically; its name ends with `.safetensors`.
         tree: A pytree of arrays.
         about: Names and values that JSON can hold, for the file's metadata: each value is one JSON text.
 

@@ -104,7 +104,7 @@ def array(name: str, value: Any) -> jax.Array:
         cause = error
     if isinstance(value, list | tuple):
         got, advice = (
-            f"a {type(value).__name__} that is no array",
+            f"a {type(value).__name__} that is not an array",
             "; its parts must be numbers of one shape: pad them, or pass one at a time.",
         )
     else:

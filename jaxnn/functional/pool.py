@@ -130,7 +130,7 @@ def lp_pool(
     dilation: SizesLike = 1,
     ceil_mode: bool = False,
 ) -> jax.Array:
-    r"""Takes the p-norm of each window.
+    r"""Computes the p-norm of each window.
 
     .. math:: y[i, c] = \left(\sum_t |x[s\,i + d\,t - \mathrm{low},\; c]|^p\right)^{1/p}
 
@@ -140,7 +140,7 @@ def lp_pool(
         x: `(*batch, *spatial, channels)`, floats, with any number of batch axes.
         window: Size of the window, one int per spatial axis. A single int means a square over two axes; for sequences
             `(*batch, time, channels)` write a tuple of one entry, `(2,)`.
-        p: The norm's exponent, finite and at least 1; 1 sums magnitudes. For infinity use `max_pool` of `abs(x)`.
+        p: Exponent of the norm, finite and at least 1; 1 sums magnitudes. For infinity use `max_pool` of `abs(x)`.
         stride: As in `max_pool`.
         padding: As in `conv`; it adds nothing to a norm.
         dilation: Distance between the elements of a window.

@@ -13,7 +13,7 @@ class Reliability(NamedTuple):
 
     Attributes:
         confidence: Mean probability of the predicted class in each bin, `(bins,)`; NaN where a bin is empty.
-        accuracy: Share of right predictions in each bin, `(bins,)`; NaN where it is empty.
+        accuracy: Fraction of correct predictions in each bin, `(bins,)`; NaN where a bin is empty.
         size: Number of predictions in each bin, `(bins,)`.
     """
 
@@ -33,8 +33,8 @@ class Scores(NamedTuple):
     r"""Scores of predicted probabilities.
 
     Attributes:
-        accuracy: Share of examples whose most probable class is right.
-        negative_log_likelihood: Mean of :math:`-\log p` of the right class, in nats.
+        accuracy: Fraction of examples whose most probable class is correct.
+        negative_log_likelihood: Mean of :math:`-\log p` of the true class, in nats.
         calibration_error: The expected calibration error over 15 bins, 0 to 1.
     """
 
@@ -47,11 +47,11 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
     r"""Groups predictions into bins of equal width by the probability of the predicted class.
 
     Bin :math:`b` of :math:`B` holds predictions with a probability in :math:`(b / B, (b + 1) / B]`. For a calibrated
-    classifier the share of right predictions is that probability.
+    classifier the fraction of correct predictions is that probability.
 
     Args:
         probabilities: `(examples, classes)`, rows that sum to 1.
-        labels: Right classes, integers `(examples,)`.
+        labels: True classes, integers `(examples,)`.
         bins: Number of bins.
 
     Returns:
@@ -83,14 +83,14 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) 
 def scores(probabilities: ArrayLike, labels: ArrayLike) -> Scores:
     """Computes accuracy, negative log-likelihood and calibration error of a classifier's probabilities.
 
-    For an ensemble give the mean of its members' probabilities, `probabilities.mean(0)`.
+    For an ensemble pass the mean of its members' probabilities, `probabilities.mean(0)`.
 
     Args:
         probabilities: `(examples, classes)`, rows that sum to 1.
-        labels: Right classes, integers `(examples,)`.
+        labels: True classes, integers `(examples,)`.
 
     Returns:
-        The three numbers.
+        Accuracy, negative log-likelihood and calibration error.
 
     Raises:
         ValueError: If shapes do not fit or rows are not probabilities.

@@ -28,7 +28,7 @@ def cost(function: Callable[..., Any], *args: Any) -> Cost:
     """Compiles a function for its arguments, without running it, and returns its cost.
 
     Args:
-        function: Any function; a jitted one is compiled with its options, for example donated arguments.
+        function: Any function; a jitted one is compiled with its `jit` options, for example donated arguments.
         *args: Its arguments, or `jax.ShapeDtypeStruct`s instead, with shardings for several devices.
 
     Returns:

@@ -24,7 +24,7 @@ def occlusion(
         predict: Tokens `(n, time)` and lengths `(n,)` to logits `(n, classes)`, for any `n`.
         tokens: Integers `(texts, time)`.
         lengths: Number of tokens of each text that count, `(texts,)`.
-        replacement: The token that replaces each in turn: that of unknown words, for example.
+        replacement: The token that replaces each token in turn, for example that of unknown words.
 
     Returns:
         The contributions, float32 `(texts, time)`, zero past a text's length.

@@ -9,14 +9,14 @@ import numpy as np
 
 
 def reach(model: Any, inputs: jax.Array | np.ndarray, *, at_once: int = 32) -> jax.Array:
-    r"""Computes how much the outputs depend on each step of the input: where it vanishes, nothing is learned from it.
+    r"""Computes how much the outputs depend on each step of the input; nothing is learned from steps where it vanishes.
 
     .. math:: g_t = \left\| \frac{\partial \sum_k y_k}{\partial x_t} \right\|
 
     Args:
         model: A module or a function, `(1, time, features) -> outputs`.
         inputs: `(examples, time, features)`.
-        at_once: Examples at a time: over thousands of steps the gradient of all would need gigabytes.
+        at_once: Examples per batch, since for long sequences the gradients of all would need gigabytes.
 
     Returns:
         The mean of the norms over the examples, `(time,)`.

@@ -1,7 +1,7 @@
 """Weights and programs as files, and weights from and to PyTorch, Keras and Flax.
 
 `torch`, `keras` and `flax` hold the layouts of single layers, for parameters without modules: `interop.torch.lstm.read`
-makes the parameters that `functional.lstm` takes. None of the three libraries but Flax is imported.
+makes the parameters that `functional.lstm` takes. PyTorch and Keras are not imported.
 """
 
 from jaxnn.interop import flax, keras, torch

@@ -125,19 +125,19 @@ def from_flax(
     """Loads the weights of a Flax model, NNX or Linen.
 
     The names of layers are those of the attributes, or those that Linen gives them. A stack of recurrent layers is
-    several layers there: `rnn`, `rnn_1`, and so on for `model.rnn`, each with `/forward` and `/backward` if it goes
-    both ways, as `nnx.Bidirectional` names them; Linen names cells alone.
+    several layers there: `rnn`, `rnn_1`, and so on for `model.rnn`, each with `/forward` and `/backward` if
+    bidirectional, as `nnx.Bidirectional` names them; Linen names cells alone.
 
     Args:
         model: The module to take the structure from. It is not changed.
-        weights: A module of `flax.nnx`, its `nnx.State`, or that as nested dictionaries; or Linen's variables
-            (`params` and `batch_stats`), or its `params` alone. Random streams in it are not used.
-        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
-            to the name there, for example `{"conv1": "Conv_0", "rnn/forward": "OptimizedLSTMCell_0"}`.
-        transpose_kernel: That of Flax's transposed convolutions.
+        weights: A module of `flax.nnx`, its `nnx.State`, or that as nested dictionaries; or Linen's variables (`params`
+            and `batch_stats`), or its `params` alone. Its random streams are not used.
+        names: For layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of
+            it, to the name there, for example `{"conv1": "Conv_0", "rnn/forward": "OptimizedLSTMCell_0"}`.
+        transpose_kernel: The argument of that name of Flax's transposed convolutions.
 
     Returns:
-        A copy of the model with the weights, and a report of what went where.
+        A copy of the model with the weights, and a report of which weight went where.
 
     Raises:
         ValueError: If a weight is missing, surplus or of another shape, or a layer has no counterpart.
@@ -161,7 +161,7 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
 
     Args:
         model: The module.
-        weights: As in `from_flax`. Its values are not used and may be `jax.ShapeDtypeStruct`s; it is not changed.
+        weights: As in `from_flax`; not changed. Its values are not used and may be `jax.ShapeDtypeStruct`s.
         names: As in `from_flax`.
         transpose_kernel: As in `from_flax`.
 
@@ -169,8 +169,8 @@ def to_flax(model: Any, weights: T, names: Mapping[str, str] | None = None, *, t
         A copy of `weights` with the model's.
 
     Raises:
-        ValueError: If a weight is missing, surplus or of another shape, a layer has no counterpart, or a GRU has a
-            bias that `nnx.GRUCell` has not.
+        ValueError: If a weight is missing, surplus or of another shape, a layer has no counterpart, or a GRU has a bias
+            that `nnx.GRUCell` lacks.
     """
     if isinstance(weights, nnx.Module):
         module: Any = nnx.clone(weights)

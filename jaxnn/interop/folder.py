@@ -21,13 +21,13 @@ def save_folder(
     """Writes a model as a folder in the layout that `huggingface_hub` uploads and downloads.
 
     `huggingface_hub.upload_folder(folder_path=..., repo_id=...)` publishes it, and `load_folder` reads what
-    `huggingface_hub.snapshot_download` returns. Each file is written beside its name first.
+    `huggingface_hub.snapshot_download` returns. Each file is replaced atomically.
 
     Args:
-        folder: The folder, made if need be; other files in it stay.
+        folder: The folder, created if it does not exist; other files in it are kept.
         model: A module or a pytree of arrays, as in `save_weights`.
-        config: What is needed to build the model again, values that JSON can hold.
-        card: The text of the model card, Markdown; none is written by default.
+        config: Whatever is needed to build the model again, values that JSON can hold.
+        card: The text of the model card in Markdown, or None.
 
     Raises:
         ValueError: If the model holds no weights, or one that the format cannot hold, or JSON cannot hold `config`.
@@ -57,7 +57,7 @@ def load_folder(folder: str | os.PathLike[str], build: Callable[[dict[str, Any]]
 
     Args:
         folder: The folder.
-        build: Makes the model, or a pytree of its structure, from the configuration; its weights are replaced.
+        build: Function from the configuration to the model, or to a pytree of its structure; its weights are replaced.
 
     Returns:
         The model with the folder's weights.

@@ -97,24 +97,25 @@ LAYOUTS = {
 def from_keras(model: T, weights: Any, names: Mapping[str, str] | None = None) -> tuple[T, Report]:
     """Loads a Keras 3 model's weights.
 
-    The names of layers are those that Keras gives them, without the model's. A stack of recurrent layers is several
-    layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. Everything that is not a weight must be the same in both
+    The names of layers are those that Keras gives them, without the name of the model. A stack of recurrent layers is
+    several layers there: `rnn`, `rnn_1`, and so on for `model.rnn`. Everything that is not a weight must be the same in
+    both
     models: paddings, activations, and the `epsilon` of norms, which is 1e-3 in Keras.
 
     Args:
         model: The module to take the structure from. It is not changed.
-        weights: The Keras model; or its `weights`; or arrays by path; or the name of a `.weights.h5` or `.keras` file,
-            in which Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of
+        weights: The Keras model, its `weights`, arrays by path, or the name of a `.weights.h5` or `.keras` file. In a
+            file Keras names layers by their class (`conv2d`, `conv2d_1`), or by attribute in a subclass of
             `keras.Model`.
-        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
-            to the name there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
+        names: For layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of
+            it, to the name there, for example `{"conv1": "conv2d", "conv2": "conv2d_1"}`.
 
     Returns:
-        A copy of the model with the weights, and a report of what went where.
+        A copy of the model with the weights, and a report of which weight went where.
 
     Raises:
-        ValueError: If a weight is missing, surplus, of another shape or no array, a layer has no counterpart, or a file
-            is damaged or another.
+        ValueError: If a weight is missing, surplus, of another shape or not an array, a layer has no counterpart, or
+            the file is damaged or of another kind.
         ImportError: If a file is given and `h5py` is not installed.
         OSError: If it cannot be read.
 
@@ -137,7 +138,7 @@ def to_keras(model: Any, weights: Any, names: Mapping[str, str] | None = None) -
 
     Args:
         model: The module.
-        weights: The Keras model; or its `weights`; or arrays by path. Their values are not used.
+        weights: The Keras model, its `weights`, or arrays by path. Their values are not used.
         names: As in `from_keras`.
 
     Returns:

@@ -30,9 +30,9 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The arrays of one kind of layer in another framework; `interop.torch.lstm`, for example, is one.
+    """The arrays of one kind of layer in another framework, for example `interop.torch.lstm`.
 
-    It serves functions without modules: `read` makes the parameters that the functions in `jaxnn.functional` take.
+    For parameters without modules: `read` makes those that the functions in `jaxnn.functional` take.
 
     Attributes:
         name: The kind of layer, for errors.

@@ -199,7 +199,7 @@ def given_of(named: Iterable[tuple[str, str, Any]], argument: str = "weights") -
         The weights.
 
     Raises:
-        ValueError: If two have one name, or one is no array.
+        ValueError: If two have the same name, or one is not an array.
     """
     given: dict[str, Found] = {}
     for name, theirs, weight in named:

@@ -27,11 +27,11 @@ FORMAT = 1
 
 
 class Step(NamedTuple):
-    """One step of a recurrent model, for streams: `start` makes the state that `step` carries.
+    """One step of a recurrent model, for streams.
 
     Attributes:
         example: The input of one step, arrays `(batch, ...)`.
-        start: `(inputs) -> state`, before the first of those steps.
+        start: `(inputs) -> state`, the state before the first step.
         step: `(state, inputs) -> (outputs, state)`.
     """
 
@@ -41,16 +41,16 @@ class Step(NamedTuple):
 
 
 class Program:
-    """Functions with their weights, compiled for the device and the sizes of each call.
+    """An exported program: functions with their weights, which compile for the device and sizes of each call.
 
     Args:
         functions: Programs of `jax.export` by name: `call`, and for a stream also `start` and `step`.
-        about: What is needed to use them: names of classes, characters.
+        about: Whatever is needed to use the program, for example names of classes.
         written_by: The release of JAX that exported them.
 
     Attributes:
         functions: The programs.
-        about: What was given with them.
+        about: As given.
         written_by: The release of JAX that exported them.
     """
 
@@ -67,7 +67,7 @@ class Program:
         return self._run("call", inputs)
 
     def start(self, inputs: Any) -> Any:
-        """Returns the state before the first of steps with inputs of this batch size."""
+        """Returns the state before the first step, for the batch size of these inputs."""
         return self._run("start", inputs)
 
     def step(self, state: Any, inputs: Any) -> Any:
@@ -101,10 +101,10 @@ class Program:
         return "\n  ".join(["Program", *lines, f"about: {', '.join(self.about) or 'nothing'}"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the program, beside the path first, so that the file is whole or not there.
+        """Writes the program to a file, atomically.
 
         Args:
-            path: The file to make or replace.
+            path: The file to create or replace.
 
         Raises:
             ValueError: If JSON cannot hold `about`.
@@ -136,19 +136,19 @@ def export_program(
     platforms: Sequence[str] = PLATFORMS,
     about: Mapping[str, Any] | None = None,
 ) -> Program:
-    """Makes a program of functions that hold their weights.
+    """Exports functions with their weights as a program.
 
-    `train.export` makes one of a trained model, and explains `shapes`.
+    `train.export` exports a trained model, and explains `shapes`.
 
     Args:
         call: `(inputs) -> outputs`, of pytrees of arrays. Weights that it closes over become part of the program.
         example: Inputs, arrays or `jax.ShapeDtypeStruct`s in tuples, lists, dictionaries and named tuples. Programs
-            know no classes, so a named tuple, here or in a result, is a dictionary of its fields in the program.
-        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`. For three or more layers with
-            strides write multiples, `"b, 32*h, 32*w, ..."`: JAX takes very long to compare sizes divided that often.
+            contain no classes, so named tuples in inputs and results become dictionaries of their fields.
+        shapes: Which sizes are variable, in the notation of `jax.export.symbolic_shape`. For three or more layers with
+            strides write multiples, `"b, 32*h, 32*w, ..."`: JAX takes very long to compare other sizes.
         step: One step, for streams.
-        platforms: What the program runs on.
-        about: What is needed to use the program, values that JSON can hold.
+        platforms: The platforms that the program runs on.
+        about: Whatever is needed to use the program, values that JSON can hold.
 
     Returns:
         The program.
@@ -199,7 +199,7 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         The program.
 
     Raises:
-        ValueError: If the file is damaged, or another.
+        ValueError: If the file is damaged, or not such a program.
         ImportError: If flatbuffers, which `jax.export` reads with, is not installed.
         OSError: If it cannot be read.
     """

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """Arrays of a model and the weights that they were made of.
+    """Arrays of a model and the weights that they were made from.
 
     Attributes:
         theirs: Name, and dtype with shape, of each weight in the other framework.
@@ -19,8 +19,8 @@ class Report(NamedTuple):
     """Which weight went where; `print` shows a table.
 
     Attributes:
-        rows: One row per array, or per group of arrays that are made together.
-        unused: Names of weights that no layer needs, for example counts of batches.
+        rows: One row per array, or per group of arrays that were made together.
+        unused: Names of weights that no layer uses, for example counts of batches.
 
     Example:
         >>> import numpy as np

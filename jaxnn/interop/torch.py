@@ -82,17 +82,17 @@ def from_torch(
 
     Args:
         model: The module to take the structure from. It is not changed.
-        state_dict: Weights by name, tensors or arrays. Floats become those of the model's dtype.
-        names: Layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of it,
-            to the name there, for example `{"conv1": "features.0", "head": "classifier"}`.
+        state_dict: Weights by name, tensors or arrays. Floats are converted to the dtype of the model.
+        names: For layers with other names there: maps the path of a layer in the model, joined by `/`, or a prefix of
+            it, to the name there, for example `{"conv1": "features.0", "head": "classifier"}`.
         flattened: Dense layers that take flattened pictures or volumes, by path: the shape `(*spatial, channels)`
             before `modules.Flatten`. PyTorch flattens with the channels first, so rows of the kernel are permuted.
 
     Returns:
-        A copy of the model with the weights, and a report of what went where.
+        A copy of the model with the weights, and a report of which weight went where.
 
     Raises:
-        ValueError: If a weight is missing, surplus, of another shape or no array, or a layer has no counterpart.
+        ValueError: If a weight is missing, surplus, of another shape or not an array, or a layer has no counterpart.
 
     Example:
         >>> import numpy as np

@@ -17,13 +17,13 @@ _WEIGHTS = nnx.Not(nnx.Any(*PASSING))
 
 
 def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str, Any] | None = None) -> None:
-    """Writes the weights of a model by name, beside the path first, so that the file is whole or not there.
+    """Writes the weights of a model by name to a safetensors file, atomically.
 
     Args:
-        path: The file to make or replace; its name ends with `.safetensors`.
+        path: The file to create or replace atomically; its name ends with `.safetensors`.
         model: A `flax.nnx.Module`, of which all variables but random streams, intermediates and caches are
             written; or any pytree of arrays.
-        about: What else is needed to build the model again, values that JSON can hold. `load_about` returns it.
+        about: Whatever else is needed to build the model again, values that JSON can hold. `load_about` returns it.
 
     Raises:
         ValueError: If the name has another ending, the model holds no weights, or one of a dtype that the format
@@ -48,13 +48,13 @@ def save_weights(path: str | os.PathLike[str], model: Any, *, about: Mapping[str
 
 
 def load_about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what `save_weights` was given as `about`.
+    """Reads the `about` that `save_weights` wrote.
 
     Args:
         path: The file.
 
     Returns:
-        Names and values; empty if nothing was given, or the file is from elsewhere.
+        Names and values; empty if there are none.
 
     Raises:
         ValueError: If the file is damaged, or not a safetensors file.
@@ -69,14 +69,14 @@ def load_weights(path: str | os.PathLike[str], model: T) -> T:
 
     Args:
         path: The file.
-        model: The module or pytree to take the structure from; its weights are not used, and may be
-            `jax.ShapeDtypeStruct`s. It is not changed.
+        model: The module or pytree to take the structure from; not changed. Its weights are not used, and may be
+            `jax.ShapeDtypeStruct`s.
 
     Returns:
         A copy of the model with the file's weights.
 
     Raises:
-        ValueError: If the file is damaged, or its arrays are not those of the model: by name, shape or dtype.
+        ValueError: If the file is damaged, or names, shapes or dtypes of its arrays are not those of the model.
         OSError: If it cannot be read.
     """
     advice = "a state that train.save wrote is read with train.load" if "static" in read_about(path) else None

@@ -22,11 +22,11 @@ _plain_context = jax.make_user_context(default_value=False)
 def plain() -> Iterator[None]:
     """Traces layers as operations of `jax.lax` alone, for tools that support no others, for example `jax2onnx`.
 
-    Elsewhere a convolution or a pool is one operation of this library, and a recurrent layer chooses its algorithm when
+    Otherwise a convolution or a pool is one operation of this library, and a recurrent layer chooses its algorithm when
     the program is lowered. Inside the `with`, convolutions and pools are those of `jax.lax`, recurrent layers are plain
     scans, and derivatives are JAX's own. So the derivative of max pooling differs at padding, infinities and NaN,
-    dilated windows have none, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative, which JAX
-    cannot derive; its second derivatives in a `jax.lax.scan` are wrong there before JAX 0.12.
+    dilated windows have no derivative, and programs for CPU are slower. The algorithm `"newton"` keeps its derivative,
+    which JAX cannot derive; its second derivatives in a `jax.lax.scan` are wrong there before JAX 0.12.
 
     It applies to what this thread traces. `jax.jit` caches programs traced inside and outside separately.
 

@@ -1,4 +1,4 @@
-"""The tutorial's networks as Flax NNX modules that map inputs to logits."""
+"""Networks as Flax NNX modules that map inputs to logits."""
 
 from jaxnn.models.cifar10 import Cifar10Net
 from jaxnn.models.detector import Detector

@@ -1,4 +1,4 @@
-"""The tutorial's CIFAR-10 network."""
+"""A convolutional network for CIFAR-10."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,9 @@ from jaxnn.modules.names import explained
 
 @explained
 class Cifar10Net(nnx.Module):
-    """The tutorial's CIFAR-10 network: conv 32 of 3x3, max pool, conv 64 of 3x3, max pool, dense 512, dense 10, ReLU.
+    """A network for CIFAR-10: conv 32 of 3x3, max pool, conv 64 of 3x3, max pool, dense 512, dense 10, with ReLU.
 
-    Weights start as in Keras, whose curve the network reproduces: Glorot's uniform weights and biases of zero. On
-    pictures of 32x32x3 it has 1,204,682 parameters.
+    Weights start Glorot uniform and biases zero, as in Keras. For pictures of 32x32x3 it has 1,204,682 parameters.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.
 

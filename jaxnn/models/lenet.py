@@ -1,4 +1,4 @@
-"""LeNet as in the tutorial, and LeNet-5 as published."""
+"""A LeNet with ReLU, and LeNet-5 as published."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,9 @@ from jaxnn.modules.parameters import Initializer, in_dtype
 
 @explained
 class LeNet(nnx.Module):
-    """The tutorial's LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
+    """A LeNet: two convolutions of 3x3 with ReLU and mean pooling, dense 512 with sigmoid, dense 10.
 
-    The convolutions keep the size of the picture, so any picture of at least 4x4 fits. The tutorial trains it with L2
+    The convolutions keep the size of the picture, so any picture of at least 4x4 fits. It is meant for L2
     regularisation of the weights, `train.losses.l2`.
 
     Maps `(*batch, height, width, channels)` to logits `(*batch, classes)`.

@@ -34,7 +34,7 @@ class TextClassifier(nnx.Module):
         cell: Makes the layers' cells, instead of `kind`: a function `(in_features, hidden_features, *, rngs) -> cell`
             that returns any cell that `modules.Recurrent` takes. It also chooses the dtypes.
         layers: Number of layers.
-        bidirectional: Whether the layers go both ways.
+        bidirectional: Whether the layers run in both directions.
         pooling: The weights of the mean: `"attention"` learns them, `"mean"` gives all tokens the same weight.
         dropout: Rate of dropout on the embeddings, between layers and before the dense layer.
         dtype: The dtype to compute in; that of the parameters by default.

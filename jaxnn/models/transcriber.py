@@ -22,8 +22,8 @@ class Transcriber(nnx.Module):
         classes: Number of labels, the blank included.
         hidden: Number of memory cells of each layer and direction.
         layers: Number of LSTM layers.
-        bidirectional: Whether every layer goes both ways. If not, the network can stream: pass the states of one chunk
-            to the next.
+        bidirectional: Whether every layer runs in both directions. If not, the network can stream: pass the states of
+            one chunk to the next.
         dropout: Rate of dropout between layers and on the input of the dense layer.
         dtype: The dtype to compute in; that of the input by default.
         param_dtype: The dtype of the parameters.

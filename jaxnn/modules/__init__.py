@@ -1,4 +1,4 @@
-"""Flax NNX modules: parameters and configuration; each call is one call into `jaxnn.functional`.
+"""Flax NNX modules: parameters and configuration; each call is one call of a function in `jaxnn.functional`.
 
 The modules work inside `nnx.Sequential`, under `nnx.jit`, `nnx.grad` and `nnx.vmap`, and, split from their
 parameters, under plain JAX. Dropout and batch norm are those of Flax (`nnx.Dropout`, `nnx.BatchNorm`). Linen networks

@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files. They need matplotlib, of the extra `experiments`."""
+"""Pictures of a run, as PNG files. They need matplotlib, from the extra `experiments`."""
 
 from jaxnn.plots.attention import attention
 from jaxnn.plots.classes import confusion

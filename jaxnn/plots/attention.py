@@ -17,12 +17,12 @@ def attention(
     titles: Sequence[str] | None = None,
     columns: int = 2,
 ) -> None:
-    """Draws for each pair of sequences how much each written element attends to each element that was read.
+    """Draws attention weights for pairs of sequences: of each written element, over the elements that were read.
 
     Args:
         weights: One array `(written, read)` per pair, from 0 to 1: `Decoder.attention_weights`, padding cut off.
         path: The PNG to write.
-        read: The names of the elements that were read: of a text its characters.
+        read: The names of the elements that were read, for example characters.
         written: The names of the elements that were written.
         titles: The text below each pair.
         columns: Pairs per row.

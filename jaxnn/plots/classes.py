@@ -9,7 +9,7 @@ from jaxnn.plots.figure import INK, Path, new_figure, save
 
 
 def confusion(labels: ArrayLike, predicted: ArrayLike, path: Path, class_names: Sequence[str] | None = None) -> None:
-    """Draws the confusion matrix: rows are true classes, columns predicted ones, colours shares of a row.
+    """Draws the confusion matrix: rows are true classes, columns predicted ones, colours fractions of a row.
 
     Args:
         labels: True classes, integers `(examples,)`.

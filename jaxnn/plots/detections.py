@@ -26,9 +26,9 @@ def detections(
     columns: int = 4,
     title: str = "",
 ) -> None:
-    """Draws pictures with boxes, names and scores: right ones, false ones, and what was missed.
+    """Draws pictures with boxes, names and scores: correct boxes, false ones, and missed ones.
 
-    Of boxes that lie on each other, whatever their classes, only the one with the highest score is drawn.
+    Of overlapping boxes of any classes only the one with the highest score is drawn.
 
     Args:
         images: `(n, height, width, channels)` with 1 or 3 channels.
@@ -37,10 +37,10 @@ def detections(
         true: Boxes `(n, m, 4)` and classes `(n, m)`, -1 for padding.
         path: The PNG to write.
         class_names: A name for each class.
-        score: The least score of a box that is drawn.
-        threshold: The least intersection over union of a right box.
+        score: Smallest score of a box that is drawn.
+        threshold: Smallest intersection over union of a correct box.
         columns: Pictures per row.
-        title: A text above all, before what the colours mean.
+        title: A text above all pictures, before the meaning of the colours.
 
     Raises:
         ValueError: If shapes do not fit.

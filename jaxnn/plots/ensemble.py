@@ -12,9 +12,9 @@ from jaxnn.plots.figure import INK, TEST, TRAIN, Path, new_figure, over_epochs, 
 def spread(
     groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: Path, metric: str = "test_accuracy"
 ) -> None:
-    """Draws one metric over the epochs: the mean of each setting in a band from the lowest run to the highest.
+    """Draws one metric over the epochs: the mean of each setting, and a band from its lowest to its highest run.
 
-    Runs that ended early, because they diverged, are left out and counted in the legend.
+    Runs that diverged are left out and counted in the legend.
 
     Args:
         groups: The histories of each setting's runs, by the setting's name.

@@ -16,10 +16,10 @@ class Forecasted(NamedTuple):
 
     Attributes:
         title: The title of its plot.
-        times: The time of each step, `(steps,)`: of the values, and of what forecasts reach beyond them.
+        times: The time of each step, `(steps,)`, including the steps that forecasts reach beyond the values.
         values: The measured values, `(time,)`.
-        made: Forecasts by the step of their first value: lower end, middle and upper end, each `(3, horizon)`. One that
-            starts at the end of the values is of the future.
+        made: Forecasts by the step of their first value, each `(3, horizon)`: lower end, middle and upper end. One that
+            starts at the end of the values is a forecast of the future.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Forecasted(NamedTuple):
 
 
 def forecasts(series: Sequence[Forecasted], path: Path, *, name: str = "forecast", interval: str = "90%") -> None:
-    """Draws series with forecasts from some of their steps, each with its interval, and their future.
+    """Draws series with forecasts and their intervals.
 
     Args:
         series: The series, one plot each.

@@ -25,7 +25,7 @@ def highlights(
     wrong: Sequence[bool] | None = None,
     title: str | None = None,
 ) -> None:
-    """Draws texts line by line; the darker a piece, the more it contributes, relative to the largest of its text.
+    """Draws texts line by line; the darker a piece, the more it contributes, relative to the maximum of its text.
 
     Words are separated by spaces.
 
@@ -33,8 +33,8 @@ def highlights(
         texts: The pieces of each text, words or characters.
         contributions: A number for each piece of each text, `inspect.occlusion` or attention; below 0 counts as 0.
         path: The PNG to write.
-        names: The name left of each text: its class, for example.
-        wrong: Whether a text's name is red; none by default.
+        names: The name left of each text, for example its class.
+        wrong: For each text whether its name is red; none by default.
         title: The title.
 
     Raises:

@@ -65,10 +65,9 @@ def predictions(
         path: The PNG to write.
         class_names: A name for each class; their numbers by default.
         columns: Pictures per row.
-        title: The text above the pictures, for example what they are selected from. By default the numbers of right
-            and wrong ones.
-        most: Largest number of pictures, for example a few dozen: right and wrong ones in turn while there are wrong
-            ones, the first of each; the title says so. All by default.
+        title: The text above the pictures, for example their source. By default the numbers of correct and wrong ones.
+        most: Largest number of pictures; correct and wrong ones alternate while there are wrong ones, and the title
+            says so. All by default.
 
     Raises:
         ValueError: If shapes do not fit, or a class is negative or has no name.

@@ -10,13 +10,13 @@ from jaxnn.plots.figure import INK, TRAIN, WRONG, Path, new_figure, plain, save
 
 
 class Heard(NamedTuple):
-    """A recording and what a network made of it.
+    """A recording and the output of a network for it.
 
     Attributes:
         spectrogram: Log-mel frames `(frames, bands)`.
-        probabilities: Of each label at each step, `(steps, labels)`; the steps divide the same time.
-        text: What is said.
-        transcript: What the network wrote.
+        probabilities: The probability of each label at each step, `(steps, labels)`, over the time of the spectrogram.
+        text: The true text.
+        transcript: The text that the network wrote.
     """
 
     spectrogram: ArrayLike

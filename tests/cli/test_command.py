@@ -15,7 +15,7 @@ from jaxnn.cli import Count
 
 @dataclasses.dataclass
 class Options:
-    """Options of an experiment that can go on."""
+    """Options of an experiment that can resume."""
 
     hidden: tuple[int, ...] = (64, 64)
     """Features."""
@@ -50,7 +50,7 @@ def test_options_of_a_file(parse, typed):
     assert parse(*typed) == Options(hidden=(3, 4, 5), flip=True)
 
 
-def test_what_is_typed_wins_wherever_it_stands(parse):
+def test_what_is_typed_wins_wherever_it_is(parse):
     Path("a.toml").write_text("hidden = [3, 4, 5]\nepochs = 7\nflip = true\n")
     assert parse("--config", "a.toml", "--hidden", "6", "--no-flip") == Options(hidden=(6,), epochs=7)
     assert parse("--hidden", "6", "--no-flip", "--config", "a.toml") == Options(hidden=(6,), epochs=7)
@@ -62,7 +62,7 @@ def test_of_several_files_the_last_wins(parse):
     assert parse("--config", "a.toml", "--config", "b.yaml") == Options(epochs=8, flip=True)
 
 
-def test_a_run_that_goes_on_has_its_own_options_unless_a_file_or_typing_says_otherwise(parse):
+def test_a_run_that_continues_has_its_own_options_unless_a_file_or_typing_says_otherwise(parse):
     run = Path("runs/a")
     run.mkdir(parents=True)
     config = {"hidden": [3], "epochs": 7, "flip": True, "resume": None}
@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_has_its_own_options_unless_a_file_or_typing_says_oth
         ("epochs = 100000000000000000000\n", "error: a.toml: --epochs: expected a whole number of at most 2147483647"),
     ],
 )
-def test_a_wrong_value_of_a_file_is_told_with_the_file(parse, text, message, capsys):
+def test_a_wrong_value_of_a_file_is_reported_with_the_file(parse, text, message, capsys):
     Path("a.toml").write_text(text)
     with pytest.raises(SystemExit) as stop:
         parse("--config", "a.toml", main=cli.check)
@@ -123,7 +123,7 @@ def test_resume_is_an_option_like_others_where_runs_cannot_go_on(parse, capsys):
         (("--config", "a.toml"), "error: a.toml: expected names among epochs, flip, hidden, resume, got 'epoch'"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(parse, typed, message, capsys):
+def test_what_is_wrong_is_reported_in_a_sentence(parse, typed, message, capsys):
     Path("a.toml").write_text("epoch = 3\n")
     with pytest.raises(SystemExit) as stop:
         parse(*typed)

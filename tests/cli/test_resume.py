@@ -66,11 +66,11 @@ def test_what_is_gone_is_named(files, checkpoints, networks, gone):
         (["metrics.jsonl"], ["joint/3"], rows.NETWORKS),
     ],
 )
-def test_what_can_go_on_goes_on(files, checkpoints, networks):
+def test_what_can_continue_continues(files, checkpoints, networks):
     assert folder_of(Kept(resume=a_run(files, checkpoints).path), networks).path == Path("runs/x")
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_its_option():
+def test_a_folder_that_cannot_be_made_is_reported_with_its_option():
     Path("file").touch()
     with pytest.raises(OSError, match=r"^--run: the run folder .*runs cannot be made .file is a file.; choose one"):
         folder_of(Kept(run=Path("file/runs")))

@@ -89,12 +89,12 @@ def put(name, value, *, of=("annotations", 0)):
         (lambda content: content["images"].clear(), r"annotations\[0\]|at least one picture and one category"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_told(change, message):
+def test_what_is_wrong_in_the_file_is_reported(change, message):
     with pytest.raises(ValueError, match=message):
         data.load_coco(folder(change), 20)
 
 
-def test_what_is_wrong_with_files_is_told():
+def test_what_is_wrong_with_files_is_reported():
     with pytest.raises(FileNotFoundError, match=r"zoo: expected a folder with one JSON file .*, got no such folder"):
         data.load_coco("zoo", 20)
     root = folder()

@@ -66,7 +66,7 @@ def test_another_file_at_the_target_is_named_and_left_alone(served, body):
 
 
 @pytest.mark.parametrize("etag", [None, '"v1"'])
-def test_a_cut_transfer_goes_on_where_it_stopped(served, body, etag):
+def test_a_cut_transfer_continues_where_it_stopped(served, body, etag):
     served.etag, served.cuts = etag, [150_000]
     assert fetch(served, sha256=sha256(body)).read_bytes() == body
     assert len(served.requests) == 2
@@ -89,7 +89,7 @@ def test_attempts_that_bring_nothing_end(served):
     assert left() == [NAME + ".part", NAME + ".part.etag"]
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_stopped(served, body):
+def test_a_later_call_continues_where_an_earlier_one_stopped(served, body):
     served.etag, served.cuts = '"v1"', [100_000]
     with pytest.raises(DownloadError):
         fetch(served, attempts=1)
@@ -158,7 +158,7 @@ def test_a_wrong_length_is_refused_before_the_transfer(served):
     assert left() == []
 
 
-def test_missing_file_is_told_at_once_with_what_to_do(site):
+def test_missing_file_is_reported_at_once_with_what_to_do(site):
     with pytest.raises(DownloadError) as caught:
         fetch(site)
     assert str(caught.value) == (
@@ -194,7 +194,7 @@ def test_a_server_that_falls_silent_is_given_up(served):
         fetch(served, timeout=1, attempts=1)
 
 
-def test_an_answer_that_is_not_http_is_told(monkeypatch):
+def test_an_answer_that_is_not_http_is_reported(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

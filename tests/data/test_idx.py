@@ -44,7 +44,7 @@ def test_reads_back_what_was_written(dtype, shape, name, seed):
     assert read.flags.writeable
 
 
-def test_gzip_is_told_by_its_content_not_its_name():
+def test_gzip_is_recognised_by_its_content_not_its_name():
     array = np.arange(6, dtype=np.int32).reshape(2, 3)
     Path("plain-name").write_bytes(gzip.compress(idx(array)))
     np.testing.assert_array_equal(read_idx("plain-name"), array)

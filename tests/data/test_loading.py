@@ -127,7 +127,7 @@ def test_a_user_without_a_home_folder_needs_the_chosen_cache_alone(monkeypatch):
         load("cifar10", download=False)
 
 
-def test_a_copy_that_cannot_be_read_is_told_and_the_next_is_taken(capsys):
+def test_a_copy_that_cannot_be_read_is_reported_and_the_next_is_taken(capsys):
     forms.write_binary("cifar10", TORCHVISION / "cifar-10-batches-bin")
     (TORCHVISION / "cifar-10-batches-bin/data_batch_3.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"got none.\n  .*data_batch_3\.bin: expected .* truncated"):
@@ -226,7 +226,7 @@ def test_the_last_host_can_have_another_form(site, monkeypatch, tmp_path):
     assert cached(tmp_path, "mnist") == ["mnist.npz"]
 
 
-def test_all_reasons_are_told_in_one_error_with_what_to_do(site, monkeypatch, tmp_path):
+def test_all_reasons_are_reported_in_one_error_with_what_to_do(site, monkeypatch, tmp_path):
     served = serve(monkeypatch, site, "cifar10", ("a/", "read_binary"), ("b/", "read_python"))
     (binary,), (python,) = served["read_binary"], served["read_python"]
     site.files = {"b/" + python: b"x" * len(served["read_python"][python])}

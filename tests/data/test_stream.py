@@ -60,7 +60,7 @@ def test_batches_come_in_the_given_order_from_arrays_files_and_sources(files):
         np.testing.assert_array_equal(list(data.Stream(array).batches(INDICES)), arrays.images[INDICES])
 
 
-def test_it_goes_on_anywhere():
+def test_it_continues_anywhere():
     stream = data.Stream(Squares(), threads=2, ahead=1)
     np.testing.assert_array_equal([batch["number"] for batch in stream.batches(INDICES[3:])], INDICES[3:])
     assert list(stream.batches(INDICES[4:])) == []
@@ -80,7 +80,7 @@ def test_processes_read_in_the_same_order(files):
     np.testing.assert_array_equal([batch.labels for batch in stream.batches(INDICES)], INDICES)
 
 
-def test_a_worker_that_dies_is_told():
+def test_a_worker_that_dies_is_reported():
     class Deadly:
         """Kills the process that reads one of the examples; a local class, so that it is pickled as a whole."""
 

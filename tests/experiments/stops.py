@@ -1,4 +1,4 @@
-"""How tests stop an experiment on its way, and go on with it as a person does."""
+"""How tests stop a running experiment, and resume it as a user does."""
 
 import json
 from pathlib import Path

@@ -210,7 +210,7 @@ def test_a_picture_of_nothing_is_none(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_checkpoint_costs_is_told(tmp_path, capsys):
+def test_what_a_checkpoint_costs_is_reported(tmp_path, capsys):
     checkpoint.main(checkpoint.Options(examples=2, batch_size=2, rounds=1, folder=tmp_path))
     told = capsys.readouterr().out
     assert "of which save() blocks" in told

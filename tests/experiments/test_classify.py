@@ -59,7 +59,7 @@ def test_an_experiment_reads_a_file_in_yaml():
     assert read == [mlp.Options(hidden=(8,), epochs=1, batch_size=256, learning_rate=0.01, seed=3, run=run)]
 
 
-def test_each_activation_is_trained_and_a_run_killed_at_the_second_network_goes_on_there(monkeypatch):
+def test_each_activation_is_trained_and_a_run_killed_at_the_second_network_continues_there(monkeypatch):
     options = mlp.Options(hidden=(8,), epochs=2, batch_size=256, checkpoint_every=1, run=Path("runs/whole"))
     mlp.main(options)
     killed = dataclasses.replace(options, run=Path("runs/killed"))
@@ -121,5 +121,5 @@ def test_a_picture_that_cannot_be_looked_at_is_named_before_it_is_decoded(conten
     assert not Path("runs").exists()
 
 
-def test_what_is_only_told_or_written_may_change_when_a_run_goes_on():
+def test_what_is_only_told_or_written_may_change_when_a_run_continues():
     assert {"profile", "tensorboard", "dry_run", "checkpoint_every"} <= set(FREE)

@@ -85,7 +85,7 @@ def test_it_leaves_numbers_and_a_picture(run):
     assert (run / "detections.png").stat().st_size > 0
 
 
-def test_no_digit_of_the_test_set_is_trained_on_and_a_killed_run_goes_on(run, tmp_path, monkeypatch):
+def test_no_digit_of_the_test_set_is_trained_on_and_a_killed_run_continues(run, tmp_path, monkeypatch):
     """Other test digits, and a stop, change nothing of what is learned, bit for bit, only what it is judged by."""
     digits = data.load_digits()
     other = digits.test._replace(images=255 - digits.test.images, labels=(digits.test.labels + 1) % 10)

@@ -37,7 +37,7 @@ def test_eight_devices_leave_the_run_folder_of_one():
         ({"processes": 2}, "--coordinator, --processes and --process-id: expected all three or none"),
     ],
 )
-def test_bad_options_are_told_before_there_is_a_run_folder(change, message):
+def test_bad_options_are_reported_before_there_is_a_run_folder(change, message):
     with pytest.raises(ValueError, match=message):
         lenet5.main(dataclasses.replace(lenet5.Options(), **change))
     assert not Path("runs").exists()

@@ -64,7 +64,7 @@ def test_options_of_a_file_and_of_the_run_that_would_go_on(start):
     assert everything() == before
 
 
-def test_a_run_that_is_not_there_is_told(start, capsys):
+def test_a_run_that_is_not_there_is_reported(start, capsys):
     with pytest.raises(SystemExit, match="2"):
         start(lenet5, "--resume", "runs/nowhere", "--dry-run")
     assert "error: runs/nowhere/config.json cannot be read" in capsys.readouterr().err

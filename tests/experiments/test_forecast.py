@@ -118,7 +118,7 @@ def test_intervals_become_as_wide_as_they_had_to_be(real):
         assert 0.85 < np.nanmean(inside) < 0.95
 
 
-def test_a_run_on_files_leaves_numbers_pictures_and_the_future_and_goes_on(tmp_path, capsys, monkeypatch):
+def test_a_run_on_files_leaves_numbers_pictures_and_the_future_and_continues(tmp_path, capsys, monkeypatch):
     months = np.arange("2015-01", "2022-01", dtype="datetime64[M]")
     values = 20 + 5 * np.sin(np.arange(84) * np.pi / 6) + RNG.normal(size=84)
     paths = write(tmp_path / "a.csv", months, values), write(tmp_path / "b.csv", months, np.exp(values / 10))

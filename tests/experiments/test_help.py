@@ -47,6 +47,9 @@ def test_every_option_is_explained(name, monkeypatch, capsys):
     named = [f.name for f in dataclasses.fields(script.Options) if _has_default(f)]
     assert {f for f in named if f"--{f.replace('_', '-')}" not in shown} == set()
     assert set(fields) - explained(script.Options) == set()
+    *_, last = (text for text in script.__doc__.strip().split("\n\n") if text[0].isalpha())
+    assert " ".join(last.split()) in shown  # not broken within
+    assert "\n\n\n" not in shown
 
 
 def test_the_package_lists_its_scripts(capsys):
@@ -62,7 +65,7 @@ def test_help_may_be_read_in_part():
     assert (process.returncode, errors) == (0, "")
 
 
-def test_too_little_memory_is_told_without_a_traceback(monkeypatch):
+def test_too_little_memory_is_reported_without_a_traceback(monkeypatch):
     @dataclasses.dataclass
     class Options:
         batch_size: int = 1

@@ -17,7 +17,7 @@ from tests.experiments.stops import die_before_checkpoint, resume, saved
 pytest.importorskip("sklearn", reason="the digits come inside scikit-learn")
 
 
-def test_a_run_leaves_numbers_and_pictures_of_both_and_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
+def test_a_run_leaves_numbers_and_pictures_of_both_and_continues_where_it_was_killed(tmp_path, monkeypatch, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = rows.Options(epochs=2, batch_size=512, hidden=8, dense=8, run=whole)
     rows.main(options)

@@ -124,7 +124,7 @@ def test_a_program_tells_what_it_takes_and_returns(programs, capsys):
         ("characters.jaxprogram --seed 1", "--seed: expected nothing without --characters"),
     ],
 )
-def test_what_cannot_be_served_is_told(line, message, programs):
+def test_what_cannot_be_served_is_reported(line, message, programs):
     Path("broken.jaxprogram").write_bytes(b"no zip")
     Path("empty.npy").touch()
     with pytest.raises(SystemExit, match=message):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C at an experiment, as a person meets them: what is said is what has to be typed to go on."""
+"""SIGTERM and Ctrl-C at an experiment, as a user meets them: the printed command resumes the run."""
 
 import shlex
 import signal
@@ -23,7 +23,7 @@ def stop(process, which, run):
     return process.returncode, output.splitlines()[-1]
 
 
-def test_what_is_said_at_the_end_goes_on_and_nobody_else_can_meanwhile(tmp_path, monkeypatch):
+def test_the_command_that_resumes_is_printed_and_nobody_else_can_resume_meanwhile(tmp_path, monkeypatch):
     (tmp_path / "book.txt").write_text("the cat sat on the mat. " * 60, encoding="utf-8")
     typed = f"python -m experiments.char_lm --text book.txt {SIZES}"
     run = tmp_path / "runs" / "char_lm"
@@ -36,7 +36,7 @@ def test_what_is_said_at_the_end_goes_on_and_nobody_else_can_meanwhile(tmp_path,
             finally:
                 process.kill()
         assert code == 128 + which, last
-        said, typed = last.split("; to go on from the last checkpoint: ")
+        said, typed = last.split("; to resume: ")
         step = max(int(path.name) for path in run.glob("checkpoints/[0-9]*"))
         assert said == f"{which.name} stopped training after step {step}, which is saved in runs/char_lm/checkpoints"
         assert typed == "python -m experiments.char_lm --resume runs/char_lm"

@@ -16,7 +16,7 @@ from jaxnn import data, inspect, train
 SMALL = sweep.Options(seeds=2, learning_rates=(1e-3, 1e38), epochs=2, batch_size=256)
 
 
-def test_a_sweep_leaves_table_pictures_and_the_best_model_and_goes_on_to_the_same_end(capsys):
+def test_a_sweep_leaves_table_pictures_and_the_best_model_and_continues_to_the_same_end(capsys):
     sweep.main(SMALL)
     folder = Path("runs/sweep")
     assert {path.name for path in folder.iterdir()} - {"command.txt"} == {

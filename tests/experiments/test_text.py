@@ -28,7 +28,7 @@ def films(folder, held_out="film"):
     return folder
 
 
-def test_what_is_held_out_changes_nothing_that_is_learned_and_a_killed_run_goes_on(tmp_path, monkeypatch):
+def test_what_is_held_out_changes_nothing_that_is_learned_and_a_killed_run_continues(tmp_path, monkeypatch):
     one, other = (
         dataclasses.replace(SMALL, tokens="words", data_dir=films(tmp_path / name, word), run=tmp_path / "runs" / name)
         for name, word in (("one", "film"), ("other", "zzz unheard of book"))

@@ -75,7 +75,7 @@ def test_gradients_stay_finite_and_inside_the_lengths():
 @pytest.mark.optimized
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf])
-def test_what_stands_past_a_length_reaches_neither_results_nor_derivatives(rubbish, dtype):
+def test_what_is_past_a_length_reaches_neither_results_nor_derivatives(rubbish, dtype):
     query, keys, values = (_random(4, *s, seed=s[0], dtype=dtype) for s in ((2, 3), (5, 3), (6, 2)))
     values, lengths = values[:, :5], jnp.array([5, 3, 0, 1])
     past = jnp.arange(5)[None, :, None] >= lengths[:, None, None]

@@ -107,11 +107,11 @@ def test_other_dtypes_shapes_and_functional_parameters():
     assert total == ["total", "7", "16", "B"]
 
 
-def test_no_parameters_are_told():
+def test_no_parameters_are_reported():
     with pytest.raises(ValueError, match="model: expected parameters to list, got none"):
         inspect.summary(nnx.Dropout(0.5))
 
 
-def test_what_is_no_parameters_is_told():
+def test_what_is_no_parameters_is_reported():
     with pytest.raises(ValueError, match=r"model: .* got dict with key as .*; of a train state give state\.all_params"):
         inspect.summary({"w": jnp.ones(3), "key": jax.random.key(0)})

@@ -243,7 +243,7 @@ def test_other_pictures_than_those_it_was_made_for_are_an_error(name, shape):
 
 
 @pytest.mark.parametrize("name", ["LeNet", "LeNet-5", "CIFAR-10"])
-def test_an_axis_in_the_wrong_place_is_told(name):
+def test_an_axis_in_the_wrong_place_is_reported(name):
     net, picture = new(name), NETWORKS[name][1]
     if picture[-1] == 1:
         with pytest.raises(ValueError, match=r"channel axis is missing: x\[\.\.\., None\]"):

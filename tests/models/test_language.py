@@ -56,7 +56,7 @@ def test_generation_follows_the_models_own_distribution_after_the_prompt(options
         text = jnp.concatenate([text, best[:, None]], axis=1)
 
 
-def test_generation_is_the_same_for_the_same_key_and_goes_on_from_a_state():
+def test_generation_is_the_same_for_the_same_key_and_continues_from_a_state():
     model = _model()
     a, b, c = (model.generate(TOKENS, jax.random.key(k), max_length=9).tokens for k in (1, 1, 2))
     np.testing.assert_array_equal(a, b)

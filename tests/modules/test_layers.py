@@ -112,7 +112,7 @@ def test_dtype_is_what_is_computed_in_and_param_dtype_what_is_kept(layer):
 
 
 @with_params
-def test_integers_are_told_and_not_cast_to(layer):
+def test_integers_are_reported_and_not_cast_to(layer):
     with pytest.raises(ValueError, match="x: expected a floating dtype, got int32"):
         layer.new()(layer.x().astype(jnp.int32))
 

@@ -32,7 +32,7 @@ MEANT = {
 
 
 @pytest.mark.parametrize(("make", "message"), MEANT.values(), ids=MEANT)
-def test_the_name_that_was_meant_is_told(make, message):
+def test_the_name_that_was_meant_is_reported(make, message):
     with pytest.raises(TypeError, match=message):
         make(rngs=nnx.Rngs(0))
 
@@ -68,7 +68,7 @@ def test_every_module_checks_its_names_and_keeps_its_signature(module):
         module(*needed, no_such_option=1, **({"rngs": nnx.Rngs(0)} if "rngs" in parameters else {}))
 
 
-def test_arguments_that_are_missing_or_without_their_name_are_told():
+def test_arguments_that_are_missing_or_without_their_name_are_reported():
     for make, message in (
         (lambda: modules.LSTM(3, 4), r"rngs: expected nnx\.Rngs, .* got none; write rngs=nnx\.Rngs\(0\)"),
         (lambda: modules.Dense(3, 4, nnx.Rngs(0)), "rngs: .* got it without its name; write rngs="),
@@ -101,6 +101,6 @@ def test_arguments_that_are_missing_or_without_their_name_are_told():
     ],
     ids=["Dense", "GRU", "Encoder", "LeNet5", "LanguageModel"],
 )
-def test_what_rngs_takes_is_told(make, rngs, message):
+def test_what_rngs_takes_is_reported(make, rngs, message):
     with pytest.raises(ValueError, match=message):
         make(rngs=rngs)

@@ -94,7 +94,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("make", "message"), ERRORS.values(), ids=ERRORS)
-def test_what_does_not_fit_is_told_at_creation(make, message):
+def test_what_does_not_fit_is_reported_at_creation(make, message):
     with pytest.raises(ValueError, match=message):
         make(rngs=nnx.Rngs(0))
 

@@ -40,7 +40,7 @@ def test_the_worst_element_is_named_by_path_index_and_values():
     assert "times what is expected" not in str(caught.value)
 
 
-def test_a_common_factor_is_told():
+def test_a_common_factor_is_reported():
     x = np.random.default_rng(0).normal(size=20)
     with pytest.raises(AssertionError, match=r"every element is -0\.5 times what is expected"):
         close(jnp.asarray(-0.5 * x, jnp.float32), x)

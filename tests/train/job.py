@@ -49,7 +49,7 @@ class Recorded:
 
 
 def fit(parallel, folder, epochs=EPOCHS, **options):
-    """The training of every task, in chunks, with a checkpoint after each one; goes on from the newest."""
+    """The training of every task, in chunks, with a checkpoint after each one; resumes from the newest."""
     return train.fit(
         start(),
         blobs(21),

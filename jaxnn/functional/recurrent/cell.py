@@ -60,8 +60,8 @@ class Cell(NamedTuple):
 
     `recurrent` needs only `zero_state` and `step`. Each optional part enables another way to compute the same result;
     `jaxnn.testing.assert_cell` checks that it agrees with `step`. Define the functions at the top level of a module, so
-    that equal eager calls share one compiled program. Whatever else a function needs belongs into the parameters, or is
-    bound with `functools.partial`.
+    that equal eager calls share one compiled program. Put whatever else a function needs into the parameters, or bind
+    it with `functools.partial`.
 
     Attributes:
         zero_state: `(params, batch, dtype) -> state`: the state at the start of a sequence, for inputs of that dtype.

@@ -133,7 +133,7 @@ def lru(
 ) -> tuple[jax.Array, LRUState]:
     """Runs linear recurrent units over every time step; `lru_step` states the formula.
 
-    The recurrence is linear, so `algorithm="associative"` serves.
+    The recurrence is linear, so it supports `algorithm="associative"`.
 
     Args:
         params: The layer's parameters.

@@ -131,7 +131,7 @@ def mingru(
 ) -> tuple[jax.Array, MinGRUState]:
     """Runs minimal gated recurrent units over every time step; `mingru_step` states the formula.
 
-    Its gate does not depend on the state, so `algorithm="associative"` serves.
+    Its gate does not depend on the state, so it supports `algorithm="associative"`.
 
     Args:
         params: The layer's parameters.

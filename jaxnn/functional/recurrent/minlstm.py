@@ -134,7 +134,7 @@ def minlstm(
 ) -> tuple[jax.Array, MinLSTMState]:
     """Runs a minimal long short-term memory over every time step; `minlstm_step` states the formula.
 
-    Its gates do not depend on the state, so `algorithm="associative"` serves.
+    Its gates do not depend on the state, so it supports `algorithm="associative"`.
 
     Args:
         params: The layer's parameters.

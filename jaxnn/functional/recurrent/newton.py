@@ -65,7 +65,7 @@ class Newton:
     Derivatives, of any order and in both modes, are those of the equations and not of the iterations: they take one
     more linear recurrence (implicit function theorem).
 
-    The method serves cells that declare the structure of :math:`J` in `Cell.jacobian`. `Newton(jacobian="diagonal")`,
+    The method supports cells that declare the structure of :math:`J` in `Cell.jacobian`. `Newton(jacobian="diagonal")`,
     which is `"quasi-newton"`, uses the diagonal of any cell's Jacobian instead. Its results are also correct, but it
     needs more iterations, and each multiplies by the Jacobian once for every element of the state. The derivatives of a
     cell that declares no structure are computed step by step.

@@ -32,7 +32,7 @@ class Cell(nnx.RNNCellBase):
     Attributes:
         params: The parameters, a pytree of `nnx.Variable`.
         dtype: The dtype to compute in, or None.
-        overridden: Names of the methods of a step and its start that a subclass overrides.
+        overridden: Names of the methods `__call__`, `zero_state` and `initialize_carry` that a subclass overrides.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -101,7 +101,7 @@ class Cell(nnx.RNNCellBase):
             The state, arrays `(*batch, ...)`.
 
         Raises:
-            ValueError: If `input_shape` is no tuple of sizes, or `carry_init` is given without `rngs`.
+            ValueError: If `input_shape` is not a tuple of sizes, or `carry_init` is given without `rngs`.
         """
         shape = arguments.shape("input_shape", input_shape)
         zero = self.zero_state(shape[: len(shape) - self.num_feature_axes], param_dtype(self))

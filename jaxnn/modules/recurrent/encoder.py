@@ -40,7 +40,7 @@ class Counted(TypedDict, total=False):
 
 @explained
 class Encoder(nnx.Module):
-    r"""Embeds tokens and reads them by recurrent layers, in both directions by default.
+    r"""Embeds tokens and reads them with recurrent layers, in both directions by default.
 
     .. math:: h_t = \mathrm{cell}(h_{t-1}, E_{x_t}), \qquad s = \tanh([\overrightarrow h_n; \overleftarrow h_1] W + b)
 
@@ -56,7 +56,7 @@ class Encoder(nnx.Module):
         cell: Makes the layers' cells, instead of `kind`: a function `(in_features, hidden_features, *, rngs) -> cell`
             that returns any cell that `Recurrent` takes, for example `nnx.GRUCell`. It also chooses the dtypes.
         layers: Number of layers.
-        bidirectional: Whether the layers go both ways. The state of a cell must then consist of real arrays
+        bidirectional: Whether the layers run in both directions. The state of a cell must then consist of real arrays
             `(*batch, features)`.
         dropout: Rate of dropout on the embeddings and between layers.
         return_state: Whether calls return an `Encoded` instead of the outputs alone, unless a call says otherwise.

@@ -86,7 +86,7 @@ class RNN(Sized):
         in_features: Number of input features.
         hidden_features: Number of hidden units of each layer and direction.
         layers: Number of layers.
-        bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
+        bidirectional: Whether every layer runs in both directions; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
         rngs: Random streams: `params`, and `dropout` if the rate is above 0.
@@ -115,7 +115,7 @@ class GRU(Sized):
         in_features: Number of input features.
         hidden_features: Number of hidden units of each layer and direction.
         layers: Number of layers.
-        bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
+        bidirectional: Whether every layer runs in both directions; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
         rngs: Random streams: `params`, and `dropout` if the rate is above 0.
@@ -142,7 +142,7 @@ class LSTM(Sized):
         in_features: Number of input features.
         hidden_features: Number of memory cells of each layer and direction.
         layers: Number of layers.
-        bidirectional: Whether every layer goes both ways; outputs are then twice as wide.
+        bidirectional: Whether every layer runs in both directions; outputs are then twice as wide.
         dropout: Rate of dropout between layers.
         return_state: Whether a call returns `(outputs, states)`, unless the call says otherwise.
         rngs: Random streams: `params`, and `dropout` if the rate is above 0.

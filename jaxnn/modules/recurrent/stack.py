@@ -46,7 +46,7 @@ class Recurrent(nnx.Module):
 
     Attributes:
         cells: One cell per layer, lowest first, or a pair `Directions(forward, backward)`.
-        bidirectional: Whether a layer goes both ways.
+        bidirectional: Whether a layer runs in both directions.
         dropout: The rate.
         return_state: As given.
 
@@ -110,7 +110,7 @@ class Recurrent(nnx.Module):
             The state of each layer, lowest first.
 
         Raises:
-            ValueError: If `batch` is no tuple of sizes, or a foreign cell has no attribute `in_features`, which
+            ValueError: If `batch` is not a tuple of sizes, or a foreign cell has no attribute `in_features`, which
                 `initialize_carry` needs.
         """
         batch = arguments.shape("batch", batch)

@@ -17,15 +17,15 @@ _MODES = {"deterministic", "use_running_average"}
 
 
 def save(path: str | os.PathLike[str], state: Any) -> None:
-    """Writes a state, or any pytree of arrays, as one file, beside the path first.
+    """Writes a state, or any pytree of arrays, as one safetensors file.
 
-    The file needs `safetensors` alone to be read. Names are paths in the state: `params/conv1/kernel`,
+    `safetensors` alone can read the file. Names are paths in the state: `params/conv1/kernel`,
     `opt_state/0/mu/conv1/kernel`, `variables/...`, `step`, and `key` with the data of the random key; the metadata
-    `keys` names the kind of each random key, and `static` holds the parts that are no arrays. A run that is to be
-    resumed needs `Checkpoints`, which also knows the place in the data, and several processes.
+    `keys` names the kind of each random key, and `static` holds the parts that are no arrays. To resume a run use
+    `Checkpoints`, which also hold the position in the data and work with several processes.
 
     Args:
-        path: The file to make or replace; its name ends with `.safetensors`.
+        path: The file to create or replace atomically; its name ends with `.safetensors`.
         state: A `TrainState`, of an ensemble too, or any pytree of arrays.
 
     Raises:
@@ -57,14 +57,14 @@ def load(path: str | os.PathLike[str], state: T) -> T:
     Args:
         path: The file.
         state: A state like the one that was saved, made by `create_state` with the same model and optimiser: the file
-            holds no code. Its arrays are not used, but what is read has their shardings.
+            holds no code. Its arrays are not used, only their shardings.
 
     Returns:
         The state with the arrays of the file.
 
     Raises:
-        ValueError: If the file is damaged, or is of another model or optimiser: by the names, shapes and dtypes of
-            arrays, or by the parts that are no arrays, where both have a part of one name.
+        ValueError: If the file is damaged, or of another model or optimiser: names, shapes or dtypes of arrays differ,
+            or a part that is not an array.
         OSError: If it cannot be read.
     """
     about = read_about(path).get("static")

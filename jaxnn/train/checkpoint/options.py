@@ -22,26 +22,27 @@ class CheckpointWarning(RuntimeWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Options of the checkpoints of `fit`, or of your own loop with a `train.checkpoint.Saver`.
+    """Options for the checkpoints of `fit`, or of your own loop with a `train.checkpoint.Saver`.
 
-    A checkpoint holds everything that determines the run: parameters, optimiser state, variables, random key, step
-    (and so the position in the data), the history so far and `config`. Orbax writes it while training continues, under
-    a temporary name, and renames it when it is whole.
+    A checkpoint holds everything that determines the run: parameters, optimiser state, variables, random key, step (and
+    so the position in the data), the history so far and `config`. Orbax writes it under a temporary name while training
+    continues, and renames it when it is complete.
 
     Attributes:
-        folder: Where they are; made if it does not exist.
-        resume: Resumes from the newest one in `folder` that is whole, or starts where no run was before. It is an
-            error if a run was trained there whose checkpoints are gone or all damaged: it would be overwritten.
-            Without `resume` a folder that holds checkpoints is an error.
-        every: Epochs from one checkpoint to the next; None saves by `seconds` alone. The end is always saved.
-        seconds: Seconds after the last checkpoint at which another is saved inside an epoch, if `fit` runs an epoch in
-            chunks; None saves none there. `Saver.due` is true from then on.
-        keep: How many of the newest ones to keep.
-        best: Also keeps the checkpoint that is best by this name of the history; `train.checkpoint.restore(folder,
-            state, best=True)` reads it. None keeps none. A run resumed with another name compares only later ones.
-        best_mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
-            `accuracy`, otherwise lower.
-        config: What must be the same when a run is resumed: names and values that JSON knows.
+        folder: The folder of the checkpoints; created if it does not exist.
+        resume: Whether to resume from the newest complete checkpoint in `folder`; without one, training starts from the
+            beginning. Resuming a run whose checkpoints are missing or all damaged is an error, because it would be
+            overwritten. Without `resume`, a folder that holds checkpoints is an error.
+        every: Epochs between checkpoints; None saves by `seconds` alone. The end of the run is always saved.
+        seconds: Seconds after the last checkpoint at which `fit` saves another inside an epoch, if it runs the epoch in
+            chunks; None saves none inside epochs. `Saver.due` is true from then on.
+        keep: Number of newest checkpoints to keep.
+        best: A metric of the history; the checkpoint with its best value is kept too, and
+            `train.checkpoint.restore(folder, state, best=True)` reads it. A run resumed with another metric compares
+            only later checkpoints.
+        best_mode: `"min"` if lower is better, `"max"` if higher is better; `"auto"` means higher for names that end
+            with `accuracy`, otherwise lower.
+        config: What must be the same when the run is resumed: names, and values that JSON can hold.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -121,12 +122,12 @@ def sign(name: str, mode: Mode, metric: str) -> float:
 
 @dataclasses.dataclass
 class Position:
-    """The position of a run beside its state, as JSON can hold it: the data to continue the history.
+    """The position of a run, besides its state: what is needed to continue the history, as JSON values.
 
     Attributes:
         history: The records so far; of `fit`, those of whole epochs.
         sums: Sums of each metric, and of `examples`, over the examples of the current epoch so far.
-        seconds: Training time of that epoch so far; any time in your own loop.
+        seconds: Training time of the current epoch so far, in seconds.
     """
 
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)

@@ -29,20 +29,20 @@ class DamagedError(CheckpointError):
 def restore(
     folder: str | os.PathLike[str], state: TrainState, *, best: bool = False
 ) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Reads a checkpoint of a run, to use its model or to train from it; the run itself may still be training.
+    """Reads a checkpoint of a run, to use its model or to train from it, also while the run is training.
 
     Args:
         folder: The folder of `Checkpoints`.
         state: A state of the same model and optimiser, as `create_state` makes it or as `fit` returns it. Its arrays
-            are not used, but what is read has their shardings.
-        best: Whether to read the best one, of a run with `Checkpoints(best=...)`, instead of the newest.
+            are not used, only their shardings.
+        best: Whether to read the best checkpoint, of a run with `Checkpoints(best=...)`, instead of the newest.
 
     Returns:
         The state, and the records up to it.
 
     Raises:
-        CheckpointError: If there is no checkpoint, or no best one, or it is damaged or of another model or optimiser.
-        ValueError: If `best` is no bool.
+        CheckpointError: If there is no such checkpoint, or it is damaged or of another model or optimiser.
+        ValueError: If `best` is not a bool.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -38,16 +38,16 @@ class Saver:
     Args:
         options: Where and how often to save.
         config: What must be the same when the run is resumed, beyond `options.config`.
-        say: Called with a sentence when a signal comes; printed unless given.
+        say: Called with a sentence when a signal comes; `print` by default.
 
     Attributes:
-        options: What it was opened with.
-        folder: Where the checkpoints are, as a path from the root.
+        options: The options.
+        folder: The absolute path of the checkpoints.
 
     Raises:
         CheckpointError: If another process has the folder open.
-        ValueError: If the folder holds checkpoints, damaged ones too, without `resume`, its path has one of `*?[` or a
-            backslash, or it is not the same one in every process.
+        ValueError: If the folder holds checkpoints (also damaged ones) and `resume` is false, its path contains one of
+            `*?[` or a backslash, or processes pass different folders.
         OSError: If the folder cannot be written to.
 
     Example:
@@ -79,7 +79,7 @@ class Saver:
         *,
         say: Callable[[str], None] | None = None,
     ):
-        import orbax.checkpoint as ocp  # a second of importing that only those pay who save
+        import orbax.checkpoint as ocp  # takes a second to import
 
         self._ocp, self.options, self._say = ocp, options, say or partial(print, flush=True)
         self._started, self._troubled = 0, False
@@ -118,20 +118,20 @@ class Saver:
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
         if error is None and self._stop.received is not None:
-            signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: it is not to be lost
+            signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: do not lose it
 
     def restore(
         self, state: TrainState, run: MetricsFolder | None = None, *, after: int = 0
     ) -> tuple[TrainState, Position]:
-        """Restores the newest checkpoint that is whole, on the devices and in the shardings of `state`.
+        """Restores the newest complete checkpoint, on the devices and in the shardings of `state`.
 
-        A damaged one is renamed, with a warning, and an older one is restored. Nothing else is
-        changed before a checkpoint was read.
+        A damaged checkpoint is renamed, with a warning, and an older one is restored. Nothing else changes until a
+        checkpoint was read.
 
         Args:
-            state: A state of the same model and optimiser; it is returned where there is no checkpoint.
-            run: The run folder of process 0 that training writes to. With `resume` its metrics are made to end
-                where the checkpoint does; without a checkpoint they must not be there yet.
+            state: A state of the same model and optimiser; returned if there is no checkpoint.
+            run: The run folder that process 0 writes to. With `resume` its metrics are cut at the checkpoint; without a
+                checkpoint it must not hold any of these epochs.
             after: The run trains the epochs after this one: metrics up to it stay.
 
         Returns:
@@ -141,7 +141,7 @@ class Saver:
             CheckpointError: If the checkpoint is of another model, optimiser, configuration or data, all are
                 damaged, or there is none while `run` holds metrics of epochs after `after`: training would
                 overwrite them.
-            ValueError: If the state is on devices of this process alone, and there are others.
+            ValueError: If there are several processes and the state is on devices of this process alone.
         """
         check_reaches_all(state)
         found = self._newest_whole(state)
@@ -166,7 +166,7 @@ class Saver:
         return None
 
     def save(self, state: TrainState, position: Position, *, wait: bool = False) -> bool:
-        """Starts to write a checkpoint, once the one before is written; `wait` stays until it is on the disk.
+        """Starts to write a checkpoint, after the previous one is written; with `wait` returns when it is on the disk.
 
         Args:
             state: The state; it may be donated as soon as this returns.
@@ -174,7 +174,7 @@ class Saver:
             wait: Whether to wait.
 
         Returns:
-            Whether no failure is known; a failure gives a `CheckpointWarning`.
+            False if a save failed, which also gives a `CheckpointWarning`.
         """
         step = _step(state)
         self._saved_at = time.perf_counter()
@@ -257,7 +257,7 @@ class Saver:
             self._saved = step
         except Exception as error:  # every file system fails in its own way
             if jax.process_count() > 1:
-                raise  # the others wait for this process where it will never come
+                raise  # the others would wait for this process forever
             self._failed(step, distributed.reason(error))
 
     def _failed(self, step: int | None, why: str) -> None:

@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
     Attributes:
         signal: The signal, `signal.SIGINT` (Ctrl-C) or `signal.SIGTERM`.
         step: The step after which training stopped.
-        saved: Whether that step is on the disk; if not, a `CheckpointWarning` said why.
+        saved: Whether that step is on the disk; if not, a `CheckpointWarning` gives the reason.
         folder: The folder of the checkpoints.
     """
 

@@ -155,7 +155,7 @@ def leave(message: str, status: int = 1) -> NoReturn:
 
 
 def _leave_after(show: Callable[..., object], kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Shows an error that nobody caught, and ends the process."""
+    """Prints an uncaught error, and ends the process."""
     show(kind, error, trace)
     # All processes raise an `Interrupted` together, and leave the job in order.
     if issubclass(kind, Exception) or kind is KeyboardInterrupt:
@@ -235,7 +235,7 @@ def same_array(array: np.ndarray) -> np.ndarray:
 
 
 def _texts(text: str) -> list[str]:
-    """The texts of all processes, in every one; what is longer than `_LONGEST` bytes is cut."""
+    """Returns the texts of all processes, cut to `_LONGEST` bytes, in every process."""
     mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
     rows = multihost_utils.process_allgather(mine)
     return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in rows]

@@ -35,11 +35,11 @@ SMALLEST = 4096
 class Parallel:
     """How training is sharded over devices: the result of `parallel`, an argument of `fit`.
 
-    Every batch is sharded over all devices. The state is sharded over the axis `shard` and replicated along the others:
-    every group of devices along `shard` holds it once (all devices together: ZeRO's third stage, or FSDP).
+    Every batch is sharded over all devices. The state is sharded over the axis `shard` (FSDP, or ZeRO's third stage)
+    and replicated along the others.
 
     Attributes:
-        mesh: The devices, a mesh of any axes, kept with automatic ones: `data` and `shard` where `parallel` made it.
+        mesh: The devices, a mesh of any axes, which become automatic; `data` and `shard` if `parallel` made it.
         shard: The axis over which the state is sharded; None replicates it.
 
     Raises:
@@ -78,7 +78,7 @@ class Parallel:
         return self.mesh.size
 
     def check_batch_size(self, batch_size: int, name: str = "batch_size") -> None:
-        """Raises a ValueError if a batch does not divide over the devices; `name` is the argument in the message."""
+        """Raises a ValueError about the argument `name` if the number of devices does not divide the batch size."""
         if batch_size % self.devices:
             lower = batch_size // self.devices * self.devices
             near = f"{lower} or {lower + self.devices}" if lower else f"{self.devices}"
@@ -87,15 +87,15 @@ class Parallel:
                 "devices."
             )
 
-    def up(self, batch_size: int) -> int:
-        """Rounds a batch size up to a multiple of the devices, for evaluation, whose results do not depend on it."""
+    def round_up(self, batch_size: int) -> int:
+        """Rounds a batch size up to a multiple of the number of devices, for evaluation."""
         return -(-batch_size // self.devices) * self.devices
 
     def state_shardings(self, state: TrainState) -> TrainState:
-        """Returns the sharding of each array of a state, as a state of shardings.
+        """Returns the sharding of each array of a state.
 
-        Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are split along their
-        longest axis that divides by the size of `shard`; arrays without such an axis, and all others, are replicated.
+        Parameters, their average and the optimiser's arrays of at least `SMALLEST` elements are sharded along their
+        longest axis that the size of `shard` divides; all other arrays are replicated.
 
         Args:
             state: A state, or its shapes (`jax.eval_shape`).
@@ -131,8 +131,8 @@ class Parallel:
     def data(self, data: T) -> T:
         """Places a whole data set on every device, in its stored dtype.
 
-        With several processes each one reads only its part of the arrays (as memory-mapped files allow), and the
-        devices exchange the parts.
+        Each of several processes reads only its part of the arrays, for example of memory-mapped files, and the devices
+        exchange the parts.
 
         Args:
             data: A pytree of arrays that share their leading length, equal in every process.
@@ -186,7 +186,7 @@ class Parallel:
         return sharded
 
     def constrain(self, state: TrainState) -> TrainState:
-        """Constrains a state, inside `jit`, to the shardings of `state`, so that the next call finds it there."""
+        """Constrains a state to the shardings of `state`, inside `jit`."""
         return jax.lax.with_sharding_constraint(state, self.state_shardings(state))
 
     def preprocess(self, preprocess: Preprocess | None) -> Preprocess:
@@ -268,11 +268,11 @@ def parallel(devices: int | None = None, *, shard: int = 1) -> Parallel:
 
     Args:
         devices: Number of devices; all by default. With several processes it must be all.
-        shard: Number of devices over which one copy of parameters and optimiser state is sharded. With 1 each device
-            holds all of it, with `devices` all devices together hold it once. It divides `devices`.
+        shard: Number of devices over which parameters and optimiser state are sharded, a divisor of `devices`. 1
+            replicates them on every device.
 
     Returns:
-        An argument of `fit`, which also places states, data and batches by hand.
+        An argument of `fit`. Its methods place states, data and batches in your own loop.
 
     Raises:
         ValueError: If there are fewer devices, or `shard` does not divide them.

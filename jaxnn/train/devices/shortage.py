@@ -10,7 +10,7 @@ from jaxnn.inspect.memory import readable
 
 
 class OutOfMemoryError(MemoryError):
-    """The memory of the device, or of the host, does not hold what training needs; its cause is what JAX raised."""
+    """Training needs more memory than the device or the host has; the cause is JAX's error."""
 
 
 def shortage(error: BaseException | None) -> str:

@@ -61,53 +61,52 @@ def fit(
     progress: bool = True,
     compiler_options: Options | None = None,
 ) -> tuple[TrainState, list[History]]:
-    """Trains all members for some epochs, each one compiled program, evaluation included.
+    """Trains all members for some epochs; training and evaluation of an epoch are one compiled program.
 
-    It does for stacked states what `train.fit` does for one. Each member's history is that of `train.fit`, up to
-    rounding. A member whose loss or gradient becomes NaN or infinite has diverged: a line reports it, its history ends
-    with that epoch, and the others train on unchanged.
+    Each member's history is that of `train.fit`, up to rounding. A member whose loss or gradient becomes NaN or
+    infinite has diverged: a line reports it, its history ends with that epoch, and the others continue.
 
     Args:
         states: Stacked, from `ensemble.create`; **donated**.
-        data: The training set, a pytree of arrays that share their leading length; each member shuffles it by
-            its own key.
+        data: The training set, a pytree of arrays that share their leading length; each member shuffles it with its
+            key.
         loss_fn: As for `make_step`.
-        test_data: A set to evaluate on after each epoch, or None.
-        epochs: How many epochs to train.
+        test_data: The data to evaluate on after each epoch, or None.
+        epochs: Number of epochs to train.
         batch_size: Examples per step.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
         reduction: As for `train.fit`.
         drop_last: As for `train.fit`.
         ema: As for `train.fit`.
-        test_batch_size: Examples at a time in evaluation.
+        test_batch_size: Examples per batch in evaluation.
         members_per_chunk: As for `ensemble.make`.
         devices: As for `ensemble.make`.
         memory: As for `ensemble.make`.
         run: Where to write `metrics.jsonl`: one line per epoch, each metric a list with one number per member.
             Processes of a job train different members, each with its own folder.
         checkpoints: Where to save all members, and whether to resume from there, as for `train.fit`: with the same
-            devices and chunks every member ends where it would have ended, bit for bit, and one that had diverged
-            stays so. Its `best` must be None, since no one number ranks all members.
+            devices and chunks every member ends as in an uninterrupted run, bit for bit, and diverged members stay
+            diverged. Its `best` must be None, because no single number ranks all members.
         profile: As for `train.fit`.
         sinks: As for `train.fit`; each metric of a record is a list, one number per member.
-        progress: Shows a bar on a terminal, one line per epoch elsewhere: the means over members.
+        progress: Whether to show progress, with means over members: a bar on a terminal, one line per epoch elsewhere.
         compiler_options: As for `make_step`.
 
     Returns:
-        The new states, and a history for each member, as `train.fit` gives it but without times. `diverged` says
-        whether a history ends with a loss that is not finite.
+        The new states, and a history for each member as of `train.fit` but without times. `diverged` tells whether a
+        history ends with a loss that is not finite.
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to resume from is of other members or another model, or damaged, or gone
+        CheckpointError: If the checkpoint to resume from is damaged, of other members or another model, or missing
             while the run folder holds metrics of these epochs.
         NonFiniteLossError: If every member has diverged.
-        OutOfMemoryError: If the memory of a device does not hold what training needs.
+        OutOfMemoryError: If training needs more memory than a device has.
         ProcessLostError: If another process of the job died.
         ValueError: If a number is out of range, shapes do not fit, or one member does not fit the memory; if
-            `checkpoints` cannot serve: with `best`, or in a job of several processes, which train different members; or
-            `run` is the folder of another training, or of another process of the job.
+            `checkpoints` has `best` or there are several processes, which train different members; or if `run` is the
+            folder of another run or process.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

@@ -26,8 +26,8 @@ Table = Mapping[str, Any]
 def grid(**axes: Iterable[Any]) -> dict[str, np.ndarray]:
     """Makes a table of every combination of the values: one column per argument, one row per member.
 
-    The last argument varies fastest. `ensemble.create` takes any other table too: random search is one with random
-    columns.
+    The last argument varies fastest. `ensemble.create` also takes any other table, for example random columns for
+    random search.
 
     Args:
         **axes: The values of each column, for example `seed=range(16)`.
@@ -69,18 +69,17 @@ def create(
 ) -> TrainState:
     """Makes the states of many training runs, stacked: each array of a `TrainState` has a leading axis of members.
 
-    Member `i` is the state that `create_state(init(key), tx, key)` gives for `key = jax.random.key(seed[i])`,
-    with the hyper-parameters of row `i` instead of those of `tx`. They are arrays in the optimiser's state
-    (`optax.inject_hyperparams`), so other values do not recompile. All members are initialised
-    by one compiled program.
+    Member `i` is `create_state(init(key), tx, key)` for `key = jax.random.key(seed[i])`, with the hyper-parameters of
+    row `i` instead of those of `tx`. Hyper-parameters are arrays in the optimiser's state (`optax.inject_hyperparams`),
+    so other values do not recompile. One compiled program initialises all members.
 
     Args:
         init: `(key) -> model`, for example `lambda key: models.LeNet((8, 8, 1), rngs=nnx.Rngs(key))`.
-        tx: An Optax optimiser, `train.optimizer(...)` for one whose learning rate and weight decay may vary.
+        tx: An Optax optimiser, for example `train.optimizer(...)`, whose learning rate and weight decay may vary.
         members: From `grid`, or any mapping of columns of the same length: `seed`, and hyper-parameters of
             `tx` by name.
         wrt: As for `create_state`: which parameters to train.
-        ema: As for `create_state`: the decay of a moving average of the parameters, of each member its own.
+        ema: As for `create_state`: the decay of the moving average of each member's parameters.
         loss_scale: As for `create_state`; each member adjusts its own.
 
     Returns:
@@ -88,8 +87,8 @@ def create(
 
     Raises:
         ValueError: If a column is not a list of finite numbers, a learning rate is not positive, lengths differ, a seed
-            is not an integer from 0 to 2**32 - 1, or `tx` does not have the hyper-parameter, schedules it, or has
-            several of that name.
+            is not an integer from 0 to 2**32 - 1, or `tx` lacks the hyper-parameter, schedules it, or has several of
+            that name.
 
     Example:
         >>> from flax import nnx
@@ -127,10 +126,10 @@ def count_members(states: TrainState) -> int:
 
 
 def member(states: TrainState, index: int) -> TrainState:
-    """Returns the state of one member, an ordinary `TrainState`, to train, to evaluate, or for its `model()`.
+    """Returns the state of one member, an ordinary `TrainState`.
 
     Args:
-        states: Stacked states, from `ensemble.create` or after training; they do not change.
+        states: Stacked states, from `ensemble.create` or after training; not changed.
         index: Number of the member, from 0; negative numbers count from the end.
 
     Returns:

@@ -173,26 +173,24 @@ def make(
     memory: int | None = None,
     compiler_options: Options | None = None,
 ) -> Ensemble:
-    """Makes a step, an epoch, or anything else that trains one state, into one program that trains many.
+    """Turns a step, an epoch, or another function that trains one state into one program that trains many.
 
-    The function is traced once and mapped over the members by `jax.vmap`: shuffling, augmentation and noise
-    follow from each member's key, hyper-parameters are arrays in each member's optimiser state. Every member equals
-    the run trained alone, to rounding, and one that diverges does not change the others.
+    The function is traced once and mapped over the members by `jax.vmap`: shuffling, augmentation and noise follow from
+    each member's key, hyper-parameters are arrays in each member's optimiser state. Every member equals the run trained
+    alone, up to rounding, and a member that diverges does not affect the others.
 
-    Each of several devices trains different members, without communication (give each of several processes different
-    seeds). If not all members of a device fit its memory at once, they are trained in chunks, one after the other, in
-    the same program.
+    Each device trains different members, without communication (give several processes different seeds). If not all
+    members of a device fit its memory, the program trains them in chunks, one after the other.
 
     Args:
-        function: `(state, *args) -> (state, results)`, for example of `make_step` or `make_epoch`; to evaluate, `lambda
-            state, data: (state, train.evaluate(state, data, loss_fn))`. All members share the arguments.
+        function: `(state, *args) -> (state, results)`, for example from `make_step` or `make_epoch`, or to evaluate
+            `lambda state, data: (state, train.evaluate(state, data, loss_fn))`. All members share `args`.
         members_per_chunk: Number of members that a device trains at once. None: all if they fit by the memory of the
             compiled program, otherwise as many as fit.
-        devices: The devices; by default all of this process. All train the same number of members: missing ones are
-            replaced by copies that are trained and dropped, and then every device holds all states. A number of devices
-            that divides the members saves that memory.
-        memory: Bytes that a device may use beside states and data; by default its free memory.
-        compiler_options: As for `make_step`; those of the step or epoch if None is given.
+        devices: The devices; by default all of this process. If their number does not divide the number of members,
+            copies fill the gap and are dropped after training, and every device holds all states.
+        memory: Bytes that a device may use besides states and data; by default its free memory.
+        compiler_options: As for `make_step`; by default those of `function`.
 
     Returns:
         `(states, *args) -> (states, results)`; states are **donated**, results have a leading axis of members.

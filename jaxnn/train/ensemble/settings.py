@@ -15,10 +15,10 @@ class Setting(NamedTuple):
 
     Attributes:
         value: The value.
-        runs: The numbers of all its runs.
-        whole: Of those that did not diverge.
-        accuracy: Their test accuracies.
-        loss: Their test losses.
+        runs: The indices of its runs.
+        whole: The indices of the runs that did not diverge.
+        accuracy: The test accuracies of `whole`.
+        loss: The test losses of `whole`.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 def settings(column: ArrayLike, histories: Sequence[History]) -> list[Setting]:
     """Groups the runs of an ensemble by a hyper-parameter.
 
-    To choose by the result, let the test data of `ensemble.fit` be a part of the training data that is held back
+    If the result decides which value to use, give `ensemble.fit` a held-out part of the training data as its test data
     (`data.split`).
 
     Args:

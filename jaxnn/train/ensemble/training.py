@@ -26,7 +26,7 @@ class Members(Program):
         advise: Says what to try when all members have diverged.
         members: The name of each member.
         examples: Examples of the training set.
-        steps: Steps of an epoch.
+        steps: Steps per epoch.
         first: Epochs trained before.
         last: The last epoch.
         display: Shows who diverged.

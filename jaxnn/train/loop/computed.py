@@ -20,10 +20,10 @@ Steps draw from `fold_in(key, step)` with int32 steps, so this number is never o
 
 @runtime_checkable
 class Computed(Protocol):
-    """Data for `fit` and `make_epoch` instead of arrays: a pytree that computes its batches inside the compiled epoch.
+    """Data for `fit` and `make_epoch` that is computed: a pytree that makes its batches inside the compiled epoch.
 
     Attributes:
-        steps: Steps of an epoch.
+        steps: Steps per epoch.
     """
 
     @property
@@ -35,7 +35,7 @@ class Computed(Protocol):
 
         Args:
             key: The state's key.
-            step: How many steps were taken before, int32 `()`.
+            step: Number of steps taken so far, int32 `()`.
 
         Returns:
             A pytree of arrays that share their leading length.
@@ -44,11 +44,11 @@ class Computed(Protocol):
 
 @struct.dataclass
 class Generated:
-    """Batches that a function makes, new ones in every step.
+    """Batches that a function makes, a new one in every step.
 
     Attributes:
         make: `(key) -> batch`, traced inside the compiled epoch. Equal functions share a compiled epoch.
-        steps: Steps of an epoch.
+        steps: Steps per epoch.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -95,16 +95,16 @@ class TBPTT:
     r"""One long sequence as chunks of parallel streams, for truncated back-propagation through time.
 
     The sequence is periodic: its first element follows its last. An epoch starts at a random offset and divides the
-    sequence into one part per stream, which is read chunk after chunk from the initial state. Within an epoch a stream
-    also restarts at random: otherwise a model would rarely see the initial state of a sequence.
+    sequence into one part per stream, which is read chunk after chunk from the initial state. With `restart`, streams
+    also restart at random, so that the model sees the initial state more often.
 
-    A step trains on a `Chunk`. The model carries its state from chunk to chunk, as `train.loop.Stateful` does, so
-    gradients go back `length` steps and the state goes further.
+    A step trains on a `Chunk`. `train.loop.Stateful` carries a model's state from chunk to chunk, so gradients go back
+    `length` steps and the state goes further.
 
     Attributes:
         sequence: Array `(time, ...)`, or a pytree of arrays that share their leading length.
         streams: Number of parallel streams: the batch.
-        length: Elements of each stream in a step, hence how far gradients go back.
+        length: Elements of each stream in a step, and the number of steps that gradients go back.
         restart: Probability that a stream restarts before a chunk.
 
     Raises:

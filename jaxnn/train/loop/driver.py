@@ -23,10 +23,10 @@ from jaxnn.train.step.state import TrainState
 
 
 class Program:
-    """One kind of training, for `drive`: what runs next, and the record of its metrics.
+    """A kind of training for `drive`: what runs next, and the record of its metrics.
 
-    `fit` and `ensemble.fit` have one each. Subclasses define `remaining`, `run` and `record`; the other methods have
-    defaults that do nothing.
+    Subclasses define `remaining`, `run` and `record`; by default the other methods do nothing. `fit` and `ensemble.fit`
+    are such programs.
     """
 
     def remaining(self, state: TrainState) -> float:
@@ -53,11 +53,11 @@ class Program:
         raise NotImplementedError
 
     def names(self, state: TrainState) -> Collection[str] | None:
-        """Returns the names that its records will have; None if they are unknown before the first record."""
+        """Returns the names in its records; None if they are unknown before the first record."""
         return None
 
     def compile(self, state: TrainState) -> tuple[TrainState, str]:
-        """Compiles before the first `run`. Returns the state, placed on its devices, and a remark for the person."""
+        """Compiles before the first `run`. Returns the state, placed on its devices, and a message for the user."""
         return state, ""
 
     def resume(self, state: TrainState, position: Position, display: Progress) -> None:
@@ -88,8 +88,8 @@ def drive(
         program: What to run.
         state: The state; **donated**.
         display: Shows progress; None shows nothing.
-        run: Where to write `metrics.jsonl`, one line per record, on the disk before the next program starts.
-        after: The run trains the epochs after this one: lines of `metrics.jsonl` up to it stay.
+        run: Folder for `metrics.jsonl`, one line per record, which is on the disk before the next program starts.
+        after: The epoch after which the run starts; lines of `metrics.jsonl` up to it are kept.
         checkpoints: Where to save, and whether to resume. SIGTERM and Ctrl-C save and raise `Interrupted`.
         identity: What must be the same when the run is resumed, beyond `checkpoints.config`.
         sinks: Functions that receive each record.
@@ -102,7 +102,7 @@ def drive(
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
         CheckpointError: As `train.checkpoint.Saver.restore` raises it.
         ValueError: If `sinks` is not a list of callables, records lack a name that a sink or `checkpoints.best` needs,
-            or `run` is the folder of another training.
+            or `run` is the folder of another run.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -169,7 +169,7 @@ def drive(
                 saver.save(state, position)
         if saver is not None:
             saver.save(state, position, wait=True)
-            saver.stop_if_asked(state, position)  # a signal may come while the last checkpoint is written, too
+            saver.stop_if_asked(state, position)  # a signal may also come while the last checkpoint is written
     return state, position.history
 
 

@@ -41,7 +41,7 @@ def dry_run(
     compiler_options: Options | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Reports what `fit` would cost. Its program is compiled for shapes: nothing is trained or put on a device.
+    """Reports what `fit` would cost: compiles its program for shapes, and trains nothing.
 
     Args:
         state: From `create_state`, or its shapes (`jax.eval_shape`).
@@ -57,11 +57,11 @@ def dry_run(
         chunk: As for `fit`.
         parallel: As for `fit`.
         compiler_options: As for `fit`.
-        resume: A run folder: also reports where the run would resume.
+        resume: A run folder; also reports where the run would resume.
 
     Returns:
-        Lines to print: the parameters by layer, the work of a step, an epoch and the run, what takes memory on each
-        device, and the time to compile.
+        Text to print: parameters by layer, FLOPs of a step, an epoch and the run, memory on each device, and the time
+        to compile.
 
     Raises:
         ValueError: If the data is a stream, or shapes do not fit.

@@ -19,7 +19,7 @@ from jaxnn.train.step.state import TrainState, check_state
 def epoch_order(key: jax.Array, epoch: jax.Array | int, examples: int) -> jax.Array:
     """Returns the order in which an epoch visits the examples.
 
-    It depends only on the key and the number of the epoch, so a resumed run finds its place.
+    It depends only on the key and the number of the epoch, so a resumed run continues in the same order.
 
     Args:
         key: The state's key.
@@ -51,36 +51,34 @@ def make_epoch(
 ) -> Jitted:
     """Makes the epoch `(state, data) -> (state, metrics)`: all its steps in one compiled `jax.lax.scan`.
 
-    The host starts it once and is not needed until the end: examples are shuffled and gathered on the device.
-    Every example counts once an epoch, unless `drop_last` is set. A last batch that is short is filled up with other
-    real examples, from the start of the same permutation, of weight zero: they add nothing to loss, gradient or
-    metrics (batch normalisation does see them), and the program has one batch shape.
+    Examples are shuffled and gathered on the device. Every example counts once per epoch, unless `drop_last` is set. So
+    that all batches have one shape, a short last batch is filled with examples from the start of the same permutation,
+    with weight zero: they add nothing to loss, gradient or metrics, but batch normalisation sees them.
 
     Args:
         step: From `make_step`, or any `(state, batch, weights) -> (state, metrics)`.
-        batch_size: Examples per step, of all devices together; None for a `train.loop.Computed` alone, which determines
-            the size of its batches.
-        chunk: Steps of one call, instead of the whole epoch: from the position of the state in its epoch, up to the
-            epoch's end. Several calls make an epoch, with the same numbers, and the host can save between them.
-            Metrics are `(chunk,)`; `examples` is 0 for steps beyond the epoch's end.
-        parallel: The devices over which each batch is split, from `train.parallel`; state and data are placed by
-            it. The order of the examples is the same for any number of devices.
-        drop_last: Leaves a short last batch out, for losses that need full ones (`reduction="batch"` of `make_step`):
-            each epoch then trains on other examples, by its own order.
-        start: A step at which an epoch begins: `chunk` needs it for a state that was trained on other data, or with
-            another batch size, before.
+        batch_size: Examples per step, of all devices together; None only for a `train.loop.Computed`, whose batches
+            have their size.
+        chunk: Steps per call, instead of the whole epoch. A call starts at the position of the state in its epoch and
+            stops at the end of the epoch. Several calls give the same results as one, and the host can save between
+            them. Metrics are `(chunk,)`; `examples` is 0 for steps past the end of the epoch.
+        parallel: The devices over which each batch is sharded, from `train.parallel`, which also places state and data.
+            The order of the examples is the same for any number of devices.
+        drop_last: Whether to leave out a short last batch, for losses that need full ones (`reduction="batch"` of
+            `make_step`). Which examples that leaves out differs by epoch.
+        start: A step at which an epoch begins. `chunk` needs it for a state that was trained on other data or with
+            another batch size.
         compiler_options: As for `make_step`; None takes those of `step`.
 
     Returns:
         The epoch. `data` is a pytree of arrays that share their leading length, the number of examples, in whatever
         dtype they are stored (uint8 pictures stay uint8); keep it on the device (`jax.device_put`), so that it is not
-        sent again for each epoch. It is read in place and not copied; the state is **donated**. Each metric is
-        float32 `(steps,)`; weighted means by `metrics["examples"]` are those of the epoch. `data` may also be a
-        `train.loop.Computed`.
+        sent for each epoch. The data is not copied; the state is **donated**. Each metric is float32 `(steps,)`;
+        weighted means by `metrics["examples"]` are those of the epoch. `data` may also be a `train.loop.Computed`.
 
     Raises:
-        ValueError: If `batch_size` is not positive or does not divide over the devices, or, when called, if there
-            are no examples, lengths differ, or arrays have no `batch_size`.
+        ValueError: If `batch_size` is not positive or not divisible by the number of devices, or, when called, if there
+            are no examples, lengths differ, or `batch_size` is missing.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax

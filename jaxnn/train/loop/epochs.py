@@ -30,7 +30,7 @@ class Epochs(Program):
         evaluate: Evaluates `test_data`, from `make_evaluation`.
         test_data: The test set, on its devices; None evaluates nothing.
         labels: Describes wrong labels after a loss that is not finite.
-        steps: Steps of an epoch.
+        steps: Steps per epoch.
         chunk: Steps of one call of `epoch`.
         start: The step at which the run begins.
         epochs: Number of epochs.

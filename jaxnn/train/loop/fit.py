@@ -64,56 +64,56 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Trains for some epochs, each one compiled program, and evaluates after each.
 
-    Step, epoch and evaluation are compiled once. The host looks at the metrics once an epoch. Everything
-    random follows from the state's key. The state is **donated**: use the returned one. A state that was
-    trained before, on other data too, trains `epochs` more.
+    Step, epoch and evaluation are compiled once. The host reads the metrics once per epoch. All randomness follows from
+    the state's key. The state is **donated**: use the returned one. A state that was trained before, also on other
+    data, trains `epochs` more.
 
     Args:
         state: From `create_state`.
-        data: The training set, a pytree of arrays that share their leading length; or a `data.Stream`, where it
-            does not fit on the device: the same order of examples, read batch by batch; or a `train.Generated` or
-            `train.loop.TBPTT`, which compute their batches on the device.
+        data: The training set, a pytree of arrays that share their leading length; a `data.Stream`, which reads it
+            batch by batch in the same order if it does not fit on the device; or a `train.Generated` or
+            `train.loop.TBPTT`, which compute batches on the device.
         loss_fn: As for `make_step`.
-        test_data: A set to evaluate on after each epoch, or None.
-        epochs: How many epochs to train.
-        batch_size: Examples per step; computed batches determine their own.
+        test_data: The data to evaluate on after each epoch, or None.
+        epochs: Number of epochs to train.
+        batch_size: Examples per step; not used for computed batches, which have their size.
         penalty: As for `make_step`.
         preprocess: As for `make_step`.
-        reduction: As for `make_step`: `"batch"` for a loss that a batch has as a whole.
-        drop_last: As for `make_epoch`: leaves a short last batch out, in evaluation too if `reduction` is `"batch"`.
-        ema: Whether to evaluate the moving average of the parameters, of a state with one.
-        test_batch_size: Examples at a time in evaluation.
-        run: Where to write `metrics.jsonl`, one line per epoch and on the disk before the next one starts, and
-            `curves.png` at the end, also after an error or Ctrl-C.
-        checkpoints: Where to save the state, and whether to resume from there: the run then ends where it would have
-            ended without a stop, bit for bit, and `epochs` still counts from the state that is passed in.
-            SIGTERM and Ctrl-C save and then raise `Interrupted`.
-        chunk: Steps a compiled program, to save and to show progress inside long epochs; None makes the whole
-            epoch one. The numbers are the same.
-        profile: A folder for a trace of one program (the second, if there is one) for Perfetto and XProf.
+        reduction: As for `make_step`: `"batch"` for a loss of the whole batch.
+        drop_last: As for `make_epoch`: whether to leave out a short last batch, also in evaluation if `reduction` is
+            `"batch"`.
+        ema: Whether to evaluate the moving average of the parameters (`create_state(..., ema=0.999)`).
+        test_batch_size: Examples per batch in evaluation.
+        run: Folder for `metrics.jsonl`, one line per epoch, which is on the disk before the next epoch starts, and for
+            `curves.png`, written at the end, also after an error or Ctrl-C.
+        checkpoints: Where to save the state, and whether to resume from there. A resumed run ends with the same state
+            as an uninterrupted one, bit for bit; `epochs` counts from the state that is passed in. SIGTERM and Ctrl-C
+            save and then raise `Interrupted`.
+        chunk: Steps per compiled program, to save and to show progress inside long epochs; None compiles the whole
+            epoch as one. The results are the same.
+        profile: A folder for a trace of one program (the second, if there is one), for Perfetto and XProf.
         sinks: Functions that receive each record, `(record, state) -> None`: `train.run.TensorBoard(run)`,
             `train.early_stopping("test_loss")`, or your own. One that returns `train.STOP` ends the run.
-        progress: Shows a bar on a terminal, one line per epoch elsewhere.
-        parallel: The devices to train on, from `train.parallel`: each batch is split over them. One device
-            without. The numbers are the same for any number of devices, to rounding. With several processes all call
-            this with the same arguments, and the first one alone writes and shows.
-        compiler_options: As for `make_step`, for evaluation too.
+        progress: Whether to show progress: a bar on a terminal, one line per epoch elsewhere.
+        parallel: The devices to train on, from `train.parallel`; each batch is sharded over them. One device by
+            default. Results are the same for any number of devices, up to rounding. Several processes all call this
+            with the same arguments, and the first one alone writes and prints.
+        compiler_options: As for `make_step`, also for evaluation.
 
     Returns:
-        The new state, and the history, one record per epoch: `epoch` and `step` (counted from the state's
-        first step), `train_loss` and the other training metrics (means over the epoch, while the parameters
-        change), `test_loss` and the others, `seconds` (training alone, compilation left out) and
-        `examples_per_second`.
+        The new state, and the history, one record per epoch: `epoch` and `step` (counted from the state's first step),
+        `train_loss` and other training metrics (means over the epoch, while the parameters change), `test_loss` and
+        other test metrics, `seconds` (of training, without compilation) and `examples_per_second`.
 
     Raises:
         Interrupted: After SIGTERM or Ctrl-C, with checkpoints.
-        CheckpointError: If the checkpoint to resume from is of another run or another model, or damaged, or gone
-            while the run folder holds metrics of these epochs.
-        NonFiniteLossError: If the loss or gradient is NaN or infinite; it says where, and what to try.
-        OutOfMemoryError: If the memory of a device does not hold what training needs.
+        CheckpointError: If the checkpoint to resume from is damaged, of another run or another model, or missing while
+            the run folder holds metrics of these epochs.
+        NonFiniteLossError: If the loss or gradient is NaN or infinite; the message names the step, and what to try.
+        OutOfMemoryError: If training needs more memory than a device has.
         ProcessLostError: If another process of the job died.
-        ValueError: If a number is out of range, shapes do not fit, a label for `losses.classification` is no class, or
-            `run` is the folder of another training.
+        ValueError: If a number is out of range, shapes do not fit, a label for `losses.classification` is not a class,
+            or `run` is the folder of another run.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -145,7 +145,7 @@ def fit(
     left_out = drop_last and reduction == "batch"
     if test_data is not None:
         _check_is_whole(test_data)
-        test_batch_size = test_batch_size if parallel is None else parallel.up(test_batch_size)
+        test_batch_size = test_batch_size if parallel is None else parallel.round_up(test_batch_size)
         check_batches(batching.count(test_data, "test_data"), test_batch_size, reduction, left_out, "test_batch_size")
         check(test_data, "test_data")
     start = int(state.step)

@@ -27,8 +27,8 @@ class NonFiniteLossError(RuntimeError):
 
     Attributes:
         epoch: The epoch in which it happened, from 1.
-        step: The step in which it happened, from 1; the last of the epoch if only the test loss shows it.
-        history: The records of the epochs so far, that one included.
+        step: The step in which it happened, from 1; the last of the epoch if only the test loss is not finite.
+        history: The records so far, including the one of that epoch.
     """
 
     def __init__(self, message: str, *, epoch: int, step: int, history: History):
@@ -53,7 +53,7 @@ def advice(data: Any, check: LabelCheck, name: str = "training", numbers: np.nda
     `data` is the data set called `name`, or a batch of it with the examples of these `numbers`.
     """
     if fault := check.found(data, numbers):
-        return f"labels of the {name} data are no class: {fault}"
+        return f"labels of the {name} data are not classes: {fault}"
     for path, x in jax.tree.leaves_with_path(data):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             continue

@@ -21,7 +21,7 @@ from jaxnn.train.run.environment import program_line
 
 @contextlib.contextmanager
 def plain_errors(advice: str = "use smaller batches or a smaller network") -> Iterator[None]:
-    """Ends the program with one sentence after an error that its user can mend; wrap the `main` of a script in it.
+    """Ends a script with one sentence instead of a traceback after an error that its user can fix.
 
     | Error | Output | Exit status |
     |---|---|---|
@@ -32,10 +32,10 @@ def plain_errors(advice: str = "use smaller batches or a smaller network") -> It
     | too little memory | how much is missing, and the advice | 1 |
     | any other | the traceback | 1 |
 
-    One of several processes ends at once, so that the others learn of it instead of waiting.
+    One of several processes ends at once, so that the others do not wait for it.
 
     Args:
-        advice: What to do about too little memory.
+        advice: Advice to print if memory is short.
 
     Example:
         >>> from jaxnn import train
@@ -77,5 +77,5 @@ def _how_to_resume(checkpoints: Path) -> str:
     """The command that resumes the run, whose folder holds the options."""
     run = next((folder for folder in checkpoints.parents if (folder / "config.json").exists()), checkpoints)
     if jax.distributed.is_initialized():
-        return f"to go on from the last checkpoint, start every process again with {shlex.join(['--resume', str(run)])}"
-    return f"to go on from the last checkpoint: {shlex.join([*(program_line() or []), '--resume', str(run)])}"
+        return f"to resume, start every process again with {shlex.join(['--resume', str(run)])}"
+    return f"to resume: {shlex.join([*(program_line() or []), '--resume', str(run)])}"

@@ -27,13 +27,13 @@ from jaxnn.train.step.state import TrainState
 
 @dataclasses.dataclass
 class Budget:
-    """The length of a run: a number of steps, or of seconds from now on.
+    """The length of a run, in steps, or in seconds from now.
 
     Args:
-        steps: The steps of the run; None lets the clock decide.
-        seconds: The seconds of the run, if `steps` is None.
-        began: When it began, by `time.perf_counter`.
-        seconds_per_step: The latest time per step; None before the first.
+        steps: Number of steps; None for a run of `seconds`.
+        seconds: Number of seconds, if `steps` is None.
+        began: When the run began, by `time.perf_counter`.
+        seconds_per_step: The latest time per step, in seconds; None before the first step.
 
     Raises:
         ValueError: If neither `steps` nor `seconds` is given, or one is out of range.
@@ -65,10 +65,10 @@ class Budget:
         self.began = time.perf_counter() - seconds
 
     def shares(self, done: int, segment: int) -> np.ndarray:
-        """Plans the share of the run that is over after each of the next steps.
+        """Plans the fraction of the run that has passed after each of the next steps.
 
-        By the clock, the number of steps left is estimated from the latest time per step and rounded to whole segments,
-        so that the run ends with one.
+        For a run of `seconds`, the number of remaining steps is estimated from the latest time per step and rounded to
+        whole segments.
 
         Args:
             done: Steps so far.
@@ -88,14 +88,14 @@ class Budget:
 
 
 def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarray:
-    r"""Computes the learning rate at each share of a run: a linear warm-up, then half a cosine down to 0.
+    r"""Computes the learning rate at fractions of a run: a linear warm-up, then half a cosine down to 0.
 
     .. math:: \eta(s) = \eta_{\max} \min\left(\frac{s}{w}, \frac{1 + \cos \pi s}{2}\right)
 
     Args:
-        shares: `(steps,)`, from 0 to 1.
-        highest: The learning rate at the start of the cosine.
-        warmup: The share of the run that warms up; 0 for none.
+        shares: Fractions of the run, `(steps,)`, from 0 to 1.
+        highest: The highest learning rate :math:`\eta_{\max}`.
+        warmup: The fraction :math:`w` of the run that warms up; 0 for none.
 
     Returns:
         Rates, float32 `(steps,)`.
@@ -112,24 +112,25 @@ def cosine(shares: np.ndarray, highest: float, warmup: float = 0.05) -> np.ndarr
 
 
 class Segments(Program):
-    """Training for `drive` in segments of steps, each one compiled program, planned by a `Budget`.
+    """Training in segments of steps within a `Budget`, for `drive`; each segment is one compiled program.
 
-    With a budget of seconds the run takes that long whatever the machine, and its learning rate ends where the time
-    does. A record is made for each segment: `step`, `epochs`, `share` of the run, `train_loss` and `seconds`.
+    With a budget of seconds the run takes that long on any machine, and completes its learning-rate schedule. Each
+    segment gives a record: `step`, `epochs`, `share` (the fraction of the run that has passed), `train_loss` and
+    `seconds`.
 
     Args:
         step: A step of `make_step`, for states whose optimiser is of `train.optimizer` without a schedule.
         data: Batches that are computed on the device, for example `TBPTT`.
         budget: The length of the run.
-        rate: The learning rates at the shares of the run, `(steps,)` -> `(steps,)`, for example by `cosine`.
-        segment: Steps of a compiled program.
+        rate: Learning rates for fractions of the run, `(steps,)` -> `(steps,)`, for example `cosine`.
+        segment: Steps per compiled program.
         advice: Advice for a loss that is not finite.
         report: `(state) -> {name: value}`, added to records: bits per token of a held-out text, for example.
-        reports: Shares of the run after which `report` is called, ascending to 1.0.
+        reports: Fractions of the run after which `report` is called, ascending to 1.0.
 
     Attributes:
         budget: The length of the run.
-        share: The share of the run that is over.
+        share: The fraction of the run that has passed.
 
     Raises:
         ValueError: If `segment` is not a positive integer.

@@ -53,7 +53,7 @@ class EarlyStopping:
         return f"early_stopping({self._metric!r}, patience={self._patience})"
 
     def __enter__(self) -> "EarlyStopping":
-        self._best, self._waited = np.inf, 0  # of another run
+        self._best, self._waited = np.inf, 0  # left from another run
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -86,18 +86,18 @@ def early_stopping(
     """Makes a sink that stops a run once a metric has not improved for some epochs.
 
     Args:
-        metric: A name of the record. In an ensemble the run stops once no member improves.
+        metric: A name in the record. In an ensemble the run stops once no member improves.
         patience: Epochs without improvement after which the run stops.
-        min_delta: How much better than the best a value has to be, in the metric's unit.
-        mode: `"min"` where lower is better, `"max"` where higher is; `"auto"` takes higher for names that end with
+        min_delta: Smallest change that counts as an improvement, in the metric's unit.
+        mode: `"min"` if lower is better, `"max"` if higher is better; `"auto"` means higher for names that end with
             `accuracy`, otherwise lower.
 
     Returns:
-        The sink. A resumed run counts the epochs before it was stopped too.
+        The sink. A resumed run also counts the epochs before it was stopped.
 
     Raises:
-        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if the metric is
-            none of a record.
+        ValueError: If `patience` is not a positive whole number or `mode` is unknown; before training, if records do
+            not have the metric.
 
     Example:
         >>> from jaxnn import train
@@ -140,8 +140,8 @@ class TimeLimit:
 def time_limit(minutes: float) -> TimeLimit:
     """Makes a sink that stops a run after some minutes.
 
-    The clock includes compilation and evaluation, and is looked at after each epoch, so a run takes up to one epoch
-    longer. A resumed run has used the `seconds` of its records.
+    The time includes compilation and evaluation, and is checked after each epoch, so a run takes up to one epoch
+    longer. For a resumed run the `seconds` of its records count too.
 
     Args:
         minutes: The time, in minutes.

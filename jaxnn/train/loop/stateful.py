@@ -19,9 +19,9 @@ class Carried(nnx.Variable):
 
 
 class Stateful(nnx.Module):
-    """A recurrent model that reads parallel streams: each call continues where the last one ended.
+    """A recurrent model that reads parallel streams and carries its state from call to call.
 
-    Gradients do not reach the call before: this is truncated back-propagation through time.
+    Gradients stop at the start of a call: this is truncated back-propagation through time.
 
     Args:
         model: A module called as `(x, state) -> (outputs, state)`, with `zero_state(batch_axes) -> state`, for
@@ -30,10 +30,10 @@ class Stateful(nnx.Module):
 
     Attributes:
         model: The module.
-        carried: The arrays of the state, `(streams, ...)`.
+        carried: The carried state, arrays `(streams, ...)`.
 
     Raises:
-        ValueError: If `streams` is no number of at least 1, or the module has no `zero_state`.
+        ValueError: If `streams` is not at least 1, or the module has no `zero_state`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,7 +96,7 @@ def next_token_loss(model: Any, chunk: Chunk, key: jax.Array | None) -> tuple[ja
     Args:
         model: A `Stateful` model of logits `(streams, time, vocabulary)`.
         chunk: Tokens `(streams, time + 1)`.
-        key: Unused.
+        key: Not used.
 
     Returns:
         The losses in nats, a mean for each stream, `(streams,)`, and no metrics.
@@ -122,14 +122,14 @@ def bits_per_token(model: Any, tokens: jax.Array, before: jax.Array, *, pieces: 
 
     Args:
         model: A language model as `Stateful` takes it, in evaluation mode.
-        tokens: The text, integers `(time,)`; each is predicted, and counts once.
+        tokens: The text, integers `(time,)`; each token is predicted and counts once.
         before: The token before the first, `()`.
-        pieces: 1 carries the state from the first token to the last: that is the number to report. More pieces are
-            read in parallel, which is faster and a little pessimistic: each starts with the initial state.
-        chunk: Tokens of each piece that one call reads; the result is the same for each choice.
+        pieces: Number of pieces to read in parallel, each from the initial state, which is faster and a little
+            pessimistic. With 1, the number to report, the state is carried from the first token to the last.
+        chunk: Tokens of each piece that one call reads; it does not change the result.
 
     Returns:
-        The bits, float32 `()`; two to this power is the perplexity.
+        Bits per token, float32 `()`; two to this power is the perplexity.
 
     Example:
         >>> import jax.numpy as jnp

@@ -29,22 +29,22 @@ class StreamedEpoch:
     """The epoch `(state, stream) -> (state, metrics)`, as `make_epoch` makes it, for a `data.Stream`.
 
     It visits the examples in the order of `make_epoch`, in batches that are copied to the device while earlier steps
-    run. The next batch follows from `state.step` alone, so a saved state resumes where it stopped; a call that stops
-    inside an epoch leaves its readers to the next call if that resumes there. Each of several processes reads only the
-    examples on which its devices train.
+    run. The next batch follows from `state.step` alone, so a saved state resumes where it stopped. A call that stops
+    inside an epoch keeps its readers open for the next call. Each of several processes reads only the examples on which
+    its devices train.
 
     Attributes:
         step: A jitted step that donates the state, from `make_step`.
         batch_size: Examples per step, of all devices together.
-        parallel: The devices over which each batch is split; they place the state.
-        ahead: Batches on the device besides the one in use.
+        parallel: The devices over which each batch is sharded.
+        ahead: Number of batches on the device besides the one in use.
         check: Called with each batch on the host and the numbers of its examples before it goes to the device; it
             raises if something is wrong. None checks nothing.
         drop_last: As for `make_epoch`.
         start: As for `make_epoch`.
 
     Raises:
-        ValueError: If `batch_size` is not positive or does not divide over the devices.
+        ValueError: If `batch_size` is not positive or not divisible by the number of devices.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, optax
@@ -81,7 +81,7 @@ class StreamedEpoch:
             object.__setattr__(self, "step", self.parallel.step(self.step))
 
     def __call__(self, state: TrainState, stream: Stream, steps: int | None = None) -> tuple[TrainState, Metrics]:
-        """Trains to the end of the epoch of the state, or for `steps` steps if that is sooner.
+        """Trains to the end of the state's epoch, or for `steps` steps if that is sooner.
 
         Args:
             state: The state; donated.
@@ -111,7 +111,7 @@ class StreamedEpoch:
         return state, {name: jnp.stack([each[name] for each in metrics]) for name in metrics[0]}
 
     def lower(self, state: TrainState, stream: Stream) -> jax.stages.Lowered:
-        """Lowers the step, to compile it ahead, so that the time of the first epoch is that of training.
+        """Lowers the step, to compile it before the first epoch.
 
         Args:
             state: A state.

@@ -27,19 +27,19 @@ def binary(
     .. math:: \ell = -w \, y \log \sigma(z) - (1 - y) \log \sigma(-z)
 
     computed in the log domain and in float32 at least. Labels outside 0 to 1 give NaN; `fit`, `ensemble.fit` and
-    `evaluate` look at them first, as for `losses.classification`.
+    `evaluate` check them first, as for `losses.classification`.
 
     Args:
-        positive_weight: :math:`w`, positive: how much more a positive label counts than a negative one, where they are
-            rare. The losses are not divided by it.
+        positive_weight: :math:`w` > 0, the weight of a positive label relative to a negative one, for rare positives.
+            The losses are not divided by it.
         inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         labels: Key, attribute or position of the labels `(batch, ...)`: bools, integers 0 and 1, or floats from 0 to 1.
         apply_fn: `(model, batch) -> logits`; `model(inputs)` by default.
 
     Returns:
         `(model, batch, key) -> (losses, {"accuracy": ...})`, both `(batch,)`. The logits have the shape of the labels;
-        a last axis of size 1 that the labels lack is dropped. A prediction is right where the logit is
-        positive and the label above 1/2, or neither.
+        a last axis of size 1 that the labels lack is dropped. A prediction is correct if the logit is positive and the
+        label above 1/2, or neither.
 
     Raises:
         ValueError: If `positive_weight` is not positive, or, while tracing, if shapes or dtypes do not fit, or the

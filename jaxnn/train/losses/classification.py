@@ -32,31 +32,30 @@ def classification(
     computed in the log domain and in float32 at least, so that large logits lose nothing.
 
     A batch is a pair `(inputs, labels)`, or a dictionary, NamedTuple, dataclass or other object that holds the inputs
-    as `inputs`, `input`, `images`, `image` or `x`, and the labels as `targets`, `target`, `labels`, `label` or `y`.
-    For other names, and for larger tuples, give `inputs` and `labels`.
+    as `inputs`, `input`, `images`, `image` or `x`, and the labels as `targets`, `target`, `labels`, `label` or `y`. For
+    other names, and for larger tuples, pass `inputs` and `labels`.
 
-    A label that is no class (negative, or not below the number of logits) gives NaN. `fit`, `ensemble.fit` and
-    `evaluate` look at the labels first, and raise a `ValueError` that names the value and its position.
+    A label that is not a class (negative, or not below the number of logits) gives NaN. `fit`, `ensemble.fit` and
+    `evaluate` check the labels first, and raise a `ValueError` that names the value and its position.
 
     Args:
-        label_smoothing: :math:`\varepsilon`, from 0 (the labels as they are) to below 1. Evaluation uses it too,
-            so that losses of training and test compare.
-        ignore_label: Where a label has this value, the position is left out of loss, metrics and means: padding,
-            pixels that nobody labelled. It may be any integer, -100 or 255 for instance, or a class. A batch of which
-            nothing counts has loss 0 and gradient 0.
+        label_smoothing: :math:`\varepsilon`, in [0, 1); 0 uses the labels as they are. Evaluation uses it too, so that
+            training and test losses are comparable.
+        ignore_label: A label, any integer, for example -100 or 255. Positions with this label (padding, unlabelled
+            pixels) are left out of loss, metrics and means. A batch without other positions has loss 0 and gradient 0.
         inputs: Key, attribute or position in the batch of what the model takes.
         labels: Key, attribute or position of the labels, integers `(batch, *positions)`, often `(batch,)`.
         apply_fn: `(model, batch) -> logits`, for a model that takes more than the inputs, and for functional models;
             `model(inputs)` by default.
 
     Returns:
-        `(model, batch, key) -> (losses, {"accuracy": ...})`, all `(batch,)`. The logits are `(batch, *positions,
-        classes)`. With positions, losses and accuracies are means over those of an example that count; with
-        `ignore_label` the metric `examples` is their share, so that the mean over a batch or a set is
-        the mean over positions.
+        `(model, batch, key) -> (losses, {"accuracy": ...})`, all `(batch,)`. The logits are
+        `(batch, *positions, classes)`. With positions, losses and accuracies are means over the positions of an example
+        that count; with `ignore_label` the metric `examples` is the fraction of positions that count, so that the mean
+        over a batch or a set is the mean over positions.
 
     Raises:
-        ValueError: If `label_smoothing` is outside [0, 1) or `ignore_label` is no integer, or, while tracing, if
+        ValueError: If `label_smoothing` is outside [0, 1) or `ignore_label` is not an integer, or, while tracing, if
             shapes or dtypes do not fit, or the batch does not show where its parts are.
 
     References:
@@ -124,10 +123,10 @@ class Classification(Supervised):
     def pointwise(self, outputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Metrics]:
         """Cross-entropies, and whether the largest logit is the label's."""
         classes, limits = outputs.shape[-1], jnp.iinfo(targets.dtype)
-        # In the labels' own dtype: none is wrapped into another before.
+        # In the labels' dtype: converting first could wrap one label into another.
         is_class = targets <= jnp.asarray(min(classes - 1, limits.max), targets.dtype)
         is_class &= targets >= jnp.zeros((), targets.dtype)
-        # An index that exists: optax takes -1 for the last class. What is no class becomes NaN below.
+        # A valid index: optax takes -1 for the last class. Labels that are not a class become NaN below.
         safe = jnp.where(is_class, targets, jnp.zeros_like(targets)).astype(jnp.int32)
         if self.label_smoothing:
             one_hot = jax.nn.one_hot(safe, classes, dtype=outputs.dtype)
@@ -138,7 +137,7 @@ class Classification(Supervised):
         return losses, {"accuracy": is_class & (jnp.argmax(outputs, -1).astype(safe.dtype) == safe)}
 
     def invalid(self, targets: np.ndarray, outputs: Any) -> tuple[np.ndarray, str, str] | None:
-        """Labels that are no class."""
+        """Labels that are not a class."""
         if targets.dtype.kind not in "iu" or outputs.ndim != targets.ndim + 1:
             return None
         bad, expected = (targets < 0) | (targets >= outputs.shape[-1]), f"class numbers 0..{outputs.shape[-1] - 1}"

@@ -37,32 +37,32 @@ def ctc(
     label_lengths: Place | None = None,
     apply_fn: ApplyFn | None = None,
 ) -> LossFn:
-    r"""Makes the loss of labels whose order is known and whose times are not, for example the words of a recording.
+    r"""Makes the CTC loss, for labels whose order is known and whose times are not, for example words of a recording.
 
     .. math:: \ell = -\log \sum_{a : \mathcal{B}(a) = y} \prod_t \mathrm{softmax}(z_t)_{a_t}
 
-    over all alignments :math:`a`, one class a frame, that become the labels :math:`y` where :math:`\mathcal{B}` joins
-    repetitions and drops blanks. It is `optax.ctc_loss`, in float32 at least, and not divided by the number of labels:
-    the mean over a batch or a set is the mean per example.
+    over all alignments :math:`a`, with one class per frame, from which :math:`\mathcal{B}` makes the labels :math:`y`
+    by joining repetitions and dropping blanks. It is `optax.ctc_loss`, in float32 at least, and not divided by the
+    number of labels: the mean over a batch or a set is the mean per example.
 
-    Frames past a sequence's length and labels past theirs have no effect, whatever they hold. Labels that cannot be,
-    because they are no class or the blank, give NaN; labels that no alignment has, because frames are too few (one a
-    label, and one between two equal labels) or logits are minus infinity, give infinity and no gradient. `fit` and
-    `evaluate` look at labels and lengths first and raise a `ValueError` that names the position.
+    Frames and labels past their lengths have no effect, not even NaN. Labels that are not a class, or are the blank,
+    give NaN. If no alignment is possible, because there are too few frames (one per label, and one between two equal
+    labels) or logits are minus infinity, the loss is infinity and the gradient zero. `fit` and `evaluate` check labels
+    and lengths first and raise a `ValueError` that names the position.
 
     Args:
         blank: The class that means no label.
         inputs: Key, attribute or position in the batch of what the model takes, as for `losses.classification`.
         labels: Key, attribute or position of the labels, integers `(batch, longest)`.
-        lengths: Key, attribute or position of the number of frames **of the logits** that count, integers
-            `(batch,)`. Without it a batch's `lengths` or `length` is taken; where it has none, all frames count.
-        label_lengths: The same for the number of labels; a batch's `label_lengths` or `target_lengths`.
+        lengths: Key, attribute or position of the number of frames **of the logits** that count, integers `(batch,)`.
+            By default the batch's `lengths` or `length`; without either all frames count.
+        label_lengths: The same for the number of labels; by default the batch's `label_lengths` or `target_lengths`.
         apply_fn: `(model, batch) -> logits`, for a model that takes the lengths too:
             `lambda model, batch: model(batch["x"], lengths=batch["lengths"])`. `model(inputs)` by default.
 
     Returns:
         `(model, batch, key) -> (losses, {"accuracy": ...})`, both `(batch,)`, for logits `(batch, time, classes)`. The
-        accuracy says whether `functional.ctc_greedy` finds all labels and no other.
+        accuracy is 1 if `functional.ctc_greedy` finds exactly the labels.
 
     Raises:
         ValueError: If `blank` is negative, or, while tracing, if shapes or dtypes do not fit, or the batch does not
@@ -160,7 +160,7 @@ class CTC(Supervised):
         return outputs, jnp.asarray(targets).astype(jnp.int32)
 
     def judge(self, read: Read, outputs: Any, numbers: np.ndarray | None) -> tuple[str, str]:
-        """Says which labels are no label, and which have no alignment."""
+        """Says which labels are not a class, and which have no alignment."""
         if read.targets.dtype.kind not in "iu" or outputs.ndim != 3 or read.targets.ndim != 2:
             return "targets", ""
         time, longest = outputs.shape[1], read.targets.shape[1]

@@ -26,13 +26,13 @@ def heatmap(
         (1 - Y)^\beta \, p^\alpha \log(1 - p) & Y < 1
         \end{cases}, \qquad p = \sigma(z)
 
-    with the number :math:`N` of cells with :math:`Y = 1`, at least 1. Cells that are right with certainty count little,
-    and so do wrong ones beside a centre. Computed in the log domain and in float32 at least.
+    with :math:`N` cells with :math:`Y = 1`, at least 1. Cells that are right with certainty have little weight, and so
+    have cells beside a centre. Computed in the log domain and in float32 at least.
 
     Args:
         logits: Array :math:`z` of shape `(*batch, height, width, classes)`.
         heat: Array :math:`Y` of the same shape, from 0 to 1: the heat of `F.encode_boxes`.
-        alpha: :math:`\alpha`, not negative; 0 weighs all cells alike.
+        alpha: :math:`\alpha`, not negative; 0 gives all cells the same weight.
         beta: :math:`\beta`, not negative.
 
     Returns:
@@ -89,12 +89,12 @@ def detection(
         \lambda_\mathrm{size} \left\| \hat s_{c_k} - s_k \right\|_1 +
         \lambda_\mathrm{offset} \left\| \hat o_{c_k} - o_k \right\|_1 \right)
 
-    with the loss `losses.heatmap` and, for each of the :math:`N` boxes of a picture, what the maps hold in the cell
-    :math:`c_k` of its centre. The targets come from `F.encode_boxes`, inside the compiled step.
+    with the loss `losses.heatmap`, and for each of the :math:`N` boxes of a picture the size and offset in the cell
+    :math:`c_k` of its centre. `F.encode_boxes` makes the targets inside the compiled step.
 
     A batch is a `data.Boxed`, or a dictionary or another object with `images` `(batch, height, width, channels)`,
-    `boxes` `(batch, n, 4)` and `classes` `(batch, n)`, -1 for padding; boxes that its `crowd` marks, if it has one,
-    are not learned.
+    `boxes` `(batch, n, 4)` and `classes` `(batch, n)`, -1 for padding; boxes that an optional `crowd` marks are not
+    learned.
 
     Args:
         alpha: As for `losses.heatmap`.

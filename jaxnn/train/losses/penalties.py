@@ -12,10 +12,10 @@ from jaxnn.train.losses.types import Penalty
 
 
 def weight_mask(params: Any) -> Any:
-    """Marks the weights among parameters: True for arrays of two axes or more.
+    """Marks the weights among parameters: True for arrays with at least two axes.
 
-    Kernels and matrices have them; biases, scales and offsets of normalisation, and scalars, which are
-    commonly left out of regularisation, do not. For `optax.adamw(..., mask=train.losses.weight_mask)`.
+    So kernels and matrices are weights; biases, scalars, and scales and offsets of normalisation are not. For example
+    `optax.adamw(..., mask=train.losses.weight_mask)`.
 
     Args:
         params: Any pytree of arrays.
@@ -33,12 +33,12 @@ def weight_mask(params: Any) -> Any:
 
 
 def l2(scale: float) -> Penalty:
-    r"""Makes the L2 penalty of the weights, biases left out (`losses.weight_mask`), for `make_step`.
+    r"""Makes the L2 penalty of the weights, without biases (`losses.weight_mask`), for `make_step`.
 
     .. math:: R(\theta) = \lambda \sum_{w \in \text{weights}} \lVert w \rVert_2^2
 
-    Without the factor 1/2 that some texts have: its gradient is :math:`2 \lambda w`. With plain gradient descent
-    that is weight decay; with Adam it is not, and `optax.adamw` is what decays weights there.
+    There is no factor 1/2, so the gradient is :math:`2 \lambda w`. With plain gradient descent that is weight decay;
+    with Adam it is not: use `optax.adamw`.
 
     Args:
         scale: :math:`\lambda`, not negative.

@@ -35,8 +35,8 @@ def quantile(
         apply_fn: `(model, batch) -> outputs`; `model(inputs)` by default.
 
     Returns:
-        `(model, batch, key) -> (losses, {"coverage": ...})`, both `(batch,)`: the coverage is the share of targets from
-        the lowest to the highest quantile. The outputs have the shape of the targets and a last axis of quantiles.
+        `(model, batch, key) -> (losses, {"coverage": ...})`, both `(batch,)`: the coverage is the fraction of targets
+        from the lowest to the highest quantile. The outputs have the shape of the targets and a last axis of quantiles.
 
     Raises:
         ValueError: If `quantiles` are not increasing numbers between 0 and 1, or, while tracing, if shapes or dtypes do

@@ -27,22 +27,22 @@ def sequence(
         \frac{1}{\lvert \{i : \sum_t m_{it} > 0\} \rvert} \sum_i
         \frac{\sum_t m_{it} \ell_{it}}{\max(1, \sum_t m_{it})} \quad \text{(per sequence)}
 
-    however sequences fall into batches. Metrics are averaged alike. A step that does not count adds nothing to loss or
-    metrics and has a gradient of zero, whatever outputs and targets hold there, NaN too.
+    however sequences are batched. Metrics are averaged in the same way. A step that does not count adds nothing to loss
+    or metrics and has zero gradient, even if outputs or targets are NaN there.
 
     Args:
         loss: From `losses.classification` (the default), `losses.regression`, `losses.quantile` or `losses.binary`; it
             says where inputs and targets are and how the model is called. A model that takes lengths gets them by
             `apply_fn=lambda model, batch: model(batch["x"], lengths=batch["lengths"])`.
         lengths: Key, attribute or position in the batch of the lengths, integers `(batch,)`: the first steps count.
-        mask: Key, attribute or position of a mask, bools `(batch, time)`: the steps where it is True count. Without
-            `lengths` and `mask` a batch's `lengths`, `length` or `mask` is taken; where it has none, all steps count.
-        per: `step`: every step counts once. `sequence`: every sequence counts once, and one of no steps not at all.
+        mask: Key, attribute or position of a mask, bools `(batch, time)`: the steps where it is True count. By default
+            the batch's `lengths`, `length` or `mask`; without any all steps count.
+        per: `step`: every step counts once. `sequence`: every sequence with at least one step counts once.
 
     Returns:
         `(model, batch, key) -> (losses, metrics)`, all `(batch,)`: means over the steps of each sequence, and the
-        metric `examples`, how much each sequence counts. Labels are `(batch, time)` for logits
-        `(batch, time, classes)`, targets `(batch, time, ...)` for outputs of that shape.
+        metric `examples`, the weight of each sequence. Labels are `(batch, time)` for logits `(batch, time, classes)`,
+        targets `(batch, time, ...)` for outputs of that shape.
 
     Raises:
         ValueError: If both `lengths` and `mask` are given, `per` is unknown or `loss` is of another kind, or, while

@@ -13,17 +13,17 @@ from jaxnn.train.run.folder import RunFolder
 
 
 def start_run(path: str | os.PathLike[str], config: Any = None) -> RunFolder:
-    """Makes a run folder that holds configuration, environment and command; of several processes the first one does.
+    """Makes a run folder with configuration, environment and command; only the first of several processes writes.
 
     Args:
-        path: As for `RunFolder.create`: a number is added where the folder exists.
+        path: As for `RunFolder.create`: a number is added if the folder exists.
         config: As for `RunFolder.create`.
 
     Returns:
         The folder, the same one in all processes of the job.
 
     Raises:
-        ValueError: If the path ends with no name, or a process does not see the folder.
+        ValueError: If the path has no final name, or a process does not see the folder.
         OSError: If the folder cannot be made.
 
     Example:
@@ -57,11 +57,10 @@ def resume_run(path: str | os.PathLike[str], networks: Sequence[str] = ("",)) ->
             networks one after another.
 
     Returns:
-        The folder. A run that ended before it wrote anything starts from the beginning in it.
+        The folder. A run that stopped before it wrote anything starts from the beginning.
 
     Raises:
-        ValueError: If there is no such folder, or it holds results of a run without checkpoints: training would
-            overwrite them.
+        ValueError: If there is no such folder, or it holds results but no checkpoints: training would overwrite them.
     """
     path = Path(path)
     if not path.is_dir():

@@ -17,12 +17,12 @@ _WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path:
 
 
 def load_config(path: str | os.PathLike[str], default: T) -> T:
-    """Reads a configuration: what `RunFolder.save_config` wrote, or a file in TOML or YAML.
+    """Reads a configuration that `RunFolder.save_config` wrote, or a file in TOML or YAML.
 
     Command lines that take a dataclass start from the result, for example `tyro.cli(Options, default=result)`.
 
     Args:
-        path: A file of names and values that ends with `.toml`, `.yaml`, `.yml` or `.json`; names with - or _.
+        path: A `.toml`, `.yaml`, `.yml` or `.json` file; names may contain - instead of _.
         default: An instance of a dataclass. Its fields are numbers, texts, paths, choices (`Literal`), tuples of these,
             or None.
 

@@ -48,17 +48,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: Any = None) -> "RunFolder":
-        """Makes a new folder, never an existing one: `runs/lenet5` becomes `runs/lenet5-2`, `-3` and so on.
+        """Makes a new folder; if `runs/lenet5` exists, `runs/lenet5-2`, `runs/lenet5-3` and so on.
 
         Args:
-            path: The preferred folder; the final one is `path` of the result.
+            path: The preferred folder; the one made is the result's `path`.
             config: The configuration of the run, a mapping or dataclass; written to `config.json`.
 
         Returns:
             The run folder.
 
         Raises:
-            ValueError: If the path does not end with a name.
+            ValueError: If the path has no final name.
             OSError: If the folder cannot be made.
         """
         path = Path(path)
@@ -104,7 +104,7 @@ class RunFolder:
         self.write_json("config.json", dict(config))
 
     def write_json(self, name: str, values: Any) -> None:
-        """Writes a file of the folder whole, for example the results of a run.
+        """Writes a JSON file into the folder atomically, for example the results of a run.
 
         Args:
             name: Name of the file, for example `result.json`.
@@ -116,9 +116,9 @@ class RunFolder:
             beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def save_environment(self) -> None:
-        """Writes `environment.json`, the environment of the run, and `command.txt`, the command that starts it again.
+        """Writes `environment.json` (versions, devices, commit) and `command.txt`, the command that repeats the run.
 
-        An interactive session has no program to start, and so no `command.txt`.
+        An interactive session has no `command.txt`.
         """
         self.write_json("environment.json", environment())
         command = command_line()
@@ -143,9 +143,10 @@ class RunFolder:
                 raise
 
     def rewind(self, history: Sequence[Mapping[str, Any]], *, after: int = 0) -> None:
-        """Makes `metrics.jsonl` end with `history`, without lines after the checkpoint.
+        """Cuts `metrics.jsonl` after `history`, the records up to the checkpoint.
 
-        A file with damaged lines is first renamed to `metrics-damaged.jsonl`, with a warning; its other lines are kept.
+        If lines are damaged, the file is first renamed to `metrics-damaged.jsonl`, with a warning; its other lines are
+        kept.
 
         Args:
             history: Records of epochs after `after`.

@@ -20,10 +20,10 @@ class TensorBoard:
 
     Scalars are written by step. `train_loss` is `loss/train` and `test_loss` is `loss/test`, so that TensorBoard shows
     both in one chart; member 2 of an ensemble is `loss/train/2`. `epoch`, `seconds` and `examples_per_second` keep
-    their names. A record is on the disk before the next epoch starts. A resumed run has each epoch once, also those
-    from before it wrote for TensorBoard: the file is rewritten from the run's `metrics.jsonl`, with wall times from the
-    training times of earlier epochs. Only the first of several processes writes. A failed write, for example to a full
-    disk, gives a warning, and the record is written with the next one.
+    their names. A record is on the disk before the next epoch starts. When a run resumes, the file is rewritten from
+    the run's `metrics.jsonl`, so that each epoch occurs once; wall times are derived from the training times of earlier
+    epochs. Only the first of several processes writes. A failed write, for example to a full disk, gives a warning, and
+    the record is written with the next one.
 
     Args:
         run: The folder to which `fit` logs.
@@ -104,7 +104,7 @@ class TensorBoard:
             path.unlink()
 
     def _write(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Appends records, the last of which is of now, and flushes them to the disk."""
+        """Appends records, the last one with the present time, and flushes them to the disk."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 

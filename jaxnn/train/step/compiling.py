@@ -96,19 +96,18 @@ def jit(
     warn_of_retraces: bool = False,
     **jit_options: Any,
 ) -> "Jitted":
-    """`jax.jit` for training loops of your own: compiled with the options that make `jaxnn.train` fast.
+    """`jax.jit` for your own training loops: compiles with the options that make `jaxnn.train` fast.
 
-    Options belong to the outermost program, and `jax.jit` refuses them inside another. The result uses its options when
-    it is called directly; inside a trace (`jit`, `vmap`, `lax.scan`) it is the plain jitted function, compiled with the
-    options of the outermost program.
+    XLA's options belong to the outermost program. So the result uses its options when it is called directly; inside a
+    trace (`jit`, `vmap`, `lax.scan`) it is compiled with the options of the outermost program.
 
     Args:
         function: As for `jax.jit`.
-        compiler_options: Options of XLA, instead of those of `train.step.compiler_options`; `{}` for none. None takes
-            these, or, if `function` is from here itself (as the steps and epochs of `jaxnn.train` are), that one's.
-        warn_of_retraces: Whether to give a `RetraceWarning` where a call compiles the function anew for other shapes,
-            dtypes, weak types or shardings. The first argument is what a loop carries: for another structure or other
-            shapes of it no warning is given.
+        compiler_options: Options of XLA; `{}` for none. Default: those of `train.step.compiler_options`, or of
+            `function` if `train.jit` made it, as it makes the steps and epochs of `jaxnn.train`.
+        warn_of_retraces: Whether to give a `RetraceWarning` if a call compiles the function again for other shapes,
+            dtypes, weak types or shardings. There is no warning if the first argument, which a loop carries, has
+            another structure or other shapes.
         **jit_options: As for `jax.jit`, for example `donate_argnums`.
 
     Returns:

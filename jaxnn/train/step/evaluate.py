@@ -32,20 +32,19 @@ def evaluate(
 ) -> Metrics:
     """Computes the mean loss and metrics over all of `data`; every example counts once.
 
-    The model is in evaluation mode, and `loss_fn` and `preprocess` get None as the key: nothing is random.
-    Compiled once for each `loss_fn` and `preprocess` *object*, so define them once and not in a loop.
+    The model is in evaluation mode, and `loss_fn` and `preprocess` get None as the key: nothing is random. Each pair of
+    `loss_fn` and `preprocess` *objects* is compiled once, so define them outside of loops.
 
     Args:
         state: The state to evaluate; it is neither changed nor donated.
         data: A pytree of arrays that share their leading length, the number of examples.
         loss_fn: As for `make_step`.
         preprocess: As for `make_step`.
-        batch_size: Examples at a time; the result is the same for each choice, up to rounding, unless `reduction` is
-            `"batch"`.
+        batch_size: Examples per batch. It does not change the result, up to rounding, unless `reduction` is `"batch"`.
         reduction: As for `make_step`. With `"batch"` the result is a mean over batches, and `batch_size` must divide
             the number of examples.
-        drop_last: Leaves the examples out that a short last batch would hold.
-        ema: Evaluates the moving average of the parameters (`create_state(..., ema=0.999)`).
+        drop_last: Whether to leave out the examples of a short last batch.
+        ema: Whether to evaluate the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:
@@ -174,8 +173,8 @@ def predict(
         data: A pytree of arrays that share their leading length, the number of examples.
         apply_fn: `(model, batch) -> outputs`, arrays `(batch, ...)`.
         preprocess: As for `make_step`; its key is None.
-        batch_size: Examples at a time.
-        ema: Uses the moving average of the parameters (`create_state(..., ema=0.999)`).
+        batch_size: Examples per batch.
+        ema: Whether to use the moving average of the parameters (`create_state(..., ema=0.999)`).
         compiler_options: As for `make_step`.
 
     Returns:

@@ -121,7 +121,7 @@ def _check_fits(integers: np.ndarray, where: str) -> None:
 
 
 def check_tx(tx: Any) -> None:
-    """Raises unless something is an Optax optimiser; the message says how to make one of it."""
+    """Raises unless something is an Optax optimiser; the message says how to make one."""
     pair = callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))
     if pair and not isinstance(tx, nnx.Optimizer | type):
         return

@@ -29,7 +29,7 @@ def export(
     platforms: Sequence[str] = PLATFORMS,
     about: Mapping[str, Any] | None = None,
 ) -> Program:
-    """Makes a program of preprocessing and model, with the weights inside, that JAX runs without their code.
+    """Exports preprocessing and model, with the weights, as a program that JAX runs without their code.
 
     The model is in evaluation mode, and `preprocess` gets None as the key: no dropout, no augmentation, nothing random.
     `Program.save` writes it as one file.
@@ -40,23 +40,24 @@ def export(
             data. Only shapes and dtypes matter. The program takes a named tuple as a dictionary of its fields.
         apply_fn: `(model, inputs) -> outputs`, with the inputs as `preprocess` leaves them; `model(inputs)` by default.
             A sequence with traced lengths: `lambda model, inputs: model(inputs["x"], lengths=inputs["lengths"])`.
-        shapes: Which sizes are open, in the notation of `jax.export.symbolic_shape`: the first axis of every array by
-            default, `"b, t, ..."` for batch and time, or a tree of such texts by the names in `example`. None takes the
-            shapes of `example` as they are, which may be `jax.ShapeDtypeStruct`s with symbolic sizes of your own.
+        shapes: Which sizes are variable, in the notation of `jax.export.symbolic_shape`: the first axis of every array
+            by default, `"b, t, ..."` for batch and time, or a tree of such texts by the names in `example`. None takes
+            the shapes of `example`, which may be `jax.ShapeDtypeStruct`s with symbolic sizes.
         preprocess: As for `make_step`; it changes the inputs of a step too.
-        step_example: Inputs of one step, `(batch, ...)`: the program gets the functions `start` and `step` for streams.
+        step_example: Inputs of one step, `(batch, ...)`. With it the program also has the functions `start` and `step`
+            for streams.
         start_fn: `(model, inputs of a step) -> state`; `model.zero_state((batch,))` by default.
         step_fn: `(model, state, inputs of a step) -> (outputs, state)`; `model.step(state, inputs)` by default, as
             `models.LanguageModel` has it.
-        ema: Uses the moving average of the parameters (`create_state(..., ema=0.999)`).
-        platforms: What the program runs on, by the names of `jax.export`.
-        about: What is needed to use the program, values that JSON can hold: names of classes, characters.
+        ema: Whether to use the moving average of the parameters (`create_state(..., ema=0.999)`).
+        platforms: The platforms that the program runs on, by the names of `jax.export`.
+        about: Whatever is needed to use the program, for example names of classes, as values that JSON can hold.
 
     Returns:
         The program. Named tuples in its results, recurrent states for example, are dictionaries of their fields.
 
     Raises:
-        ValueError: If `state` is used up or sharded over processes, or an argument does not fit the model.
+        ValueError: If `state` was donated or is sharded over processes, or an argument does not fit the model.
 
     Example:
         >>> import jax, numpy as np, optax

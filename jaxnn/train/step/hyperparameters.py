@@ -41,11 +41,11 @@ def with_hyperparameters(opt_state: Any, values: Mapping[str, jax.Array], argume
         argument: Name of `values` in an error.
 
     Returns:
-        The optimiser's state with these values, in the dtypes of those before; a float instead of an integer is
-        a float: Optax makes integers of `weight_decay=0`.
+        The optimiser's state with these values, in the dtypes of the replaced ones; but floats replace integers as
+        floats, since Optax makes an integer of `weight_decay=0`.
 
     Raises:
-        ValueError: If the optimiser has no such hyper-parameter, several of one name, or has it follow a schedule.
+        ValueError: If the optimiser has no such hyper-parameter, several of one name, or schedules it.
 
     Example:
         >>> import jax.numpy as jnp, optax

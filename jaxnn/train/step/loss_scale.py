@@ -19,20 +19,20 @@ _LOWEST, _HIGHEST = 1.0, 2.0**24
 
 @struct.dataclass
 class LossScale:
-    r"""The factor by which a loss is multiplied before its gradient is taken, and the gradient divided afterwards.
+    r"""A factor that multiplies the loss before its gradient is taken, and divides the gradient afterwards.
 
     .. math:: \nabla_\theta L = \frac{1}{s} \nabla_\theta (s L)
 
-    float16 has no numbers between 0 and 6e-8; gradients that are smaller become zero on their way back through the
-    layers. The scale lifts them into its range, and both products are in float32. `create_state(..., loss_scale=)` puts
-    it into the state, from where every step takes it. A step whose gradient is not finite, which too high a scale
-    causes, is skipped: parameters, optimiser and variables stay as they are. A dynamic scale is then halved, and it is
-    doubled after `period` steps that all were finite.
+    float16 has no numbers between 0 and 6e-8, so smaller gradients become zero on the way back through the layers. The
+    scale raises them into the range of float16; both products are in float32. `create_state(..., loss_scale=)` puts it
+    into the state. A step whose gradient is not finite, because the scale is too high, is skipped: parameters,
+    optimiser and variables do not change. A dynamic scale is then halved, and doubled after `period` finite steps in a
+    row.
 
     Attributes:
         value: :math:`s`, float32 `()`.
-        finite: How many steps were finite since the scale last changed, int32 `()`.
-        period: After how many of them the scale is doubled; None for a static scale.
+        finite: Number of finite steps since the scale last changed, int32 `()`.
+        period: Number of finite steps after which the scale is doubled; None for a static scale.
 
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018, https://arxiv.org/abs/1710.03740.
@@ -57,7 +57,7 @@ class LossScale:
 
     @classmethod
     def dynamic(cls, value: float = 2.0**15, *, period: int = 2000) -> "LossScale":
-        """Makes a scale that finds its value: halved where it is too high, doubled after `period` finite steps.
+        """Makes a dynamic scale: halved when it is too high, doubled after `period` finite steps.
 
         Args:
             value: The first one, from 1 to 2^24.
@@ -73,7 +73,7 @@ class LossScale:
 
     @classmethod
     def static(cls, value: float) -> "LossScale":
-        """Makes a scale that stays. Where a gradient is not finite, the step is skipped and `fit` stops.
+        """Makes a static scale. If a gradient is not finite, the step is skipped and `fit` stops.
 
         Args:
             value: The scale, from 1 to 2^24.

@@ -24,10 +24,10 @@ def optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Makes an Optax optimiser whose learning rate is constant, or follows a schedule over a run of `steps` steps.
+    r"""Makes an Optax optimiser with a constant learning rate, or with a schedule over a run of `steps` steps.
 
-    Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so
-    that a sweep can vary them without a new compilation.
+    Learning rate and weight decay are arrays in the optimiser's state (`state.opt_state.hyperparams`), so other values
+    do not recompile.
 
     Parameters in half precision are updated in float32: momenta and second moments are float32 arrays, and each
     update is rounded once, to the parameters' dtype. In bfloat16 a second moment would stop moving, since 0.999 v
@@ -37,13 +37,11 @@ def optimizer(
         name: `adam`; `adamw` (decoupled weight decay); `sgd` (Nesterov momentum 0.9).
         learning_rate: The highest learning rate of the run.
         steps: Steps of the whole run, epochs times steps per epoch; needed by every schedule but `constant`.
-        schedule: `constant`; `cosine`: linear warm-up, then half a cosine down to 0; `one-cycle`: the one of
-            Smith and Topin, cosine-shaped: from 1/25 of the learning rate up over 30 % of the run and down to
-            1/250,000.
-        warmup: Share of the run over which `cosine` warms up.
-        weight_decay: :math:`\lambda` of :math:`w \leftarrow w - \eta \lambda w` on weights, not on biases
-            (`losses.weight_mask`); for `sgd` it is added to the gradient. Not for `adam`, where it would not decay
-            weights.
+        schedule: `constant`; `cosine`: linear warm-up, then half a cosine down to 0; `one-cycle` (Smith and Topin, with
+            cosines): from 1/25 of the learning rate up over 30 % of the run, and down to 1/250,000 of it.
+        warmup: Fraction of the run over which `cosine` warms up.
+        weight_decay: :math:`\lambda` of :math:`w \leftarrow w - \eta \lambda w` for weights, not for biases
+            (`losses.weight_mask`); for `sgd` it is added to the gradient. Must be 0 for `adam`; use `adamw`.
         clip_norm: Largest norm of the gradient; a longer gradient is scaled down.
 
     Returns:

@@ -15,12 +15,12 @@ _COMPUTE = {"float32": jnp.float32, "bf16": jnp.bfloat16, "mixed": jnp.bfloat16,
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The result of `precision`. `**` of it gives a module its `dtype` and `param_dtype`.
+    """The result of `precision`: `**choice` passes `dtype` and `param_dtype` to a module.
 
     Attributes:
         dtype: The dtype that layers compute in.
         param_dtype: The dtype of their parameters.
-        loss_scale: What `create_state` takes as `loss_scale`; None where gradients need none.
+        loss_scale: The argument of `create_state`; None if gradients need none.
     """
 
     dtype: Any
@@ -50,22 +50,21 @@ def precision(
     | `bf16`    | bfloat16    | float32    | none       |
     | `float16` | float16     | float32    | dynamic    |
 
-    `mixed` is another name of `bf16`. In each of them the parameters and what the optimiser keeps are float32, so that
-    small updates are not rounded away, products accumulate in float32, and losses are computed in float32. bfloat16 has
-    the range of float32, 8 bits of it significant. float16 has 11 significant bits and a range so small that its
-    gradients need a `LossScale`.
+    `mixed` is another name of `bf16`. Parameters and optimiser state are float32, so that small updates are not rounded
+    away; products accumulate in float32, and losses are computed in float32. bfloat16 has the range of float32 and 8
+    significant bits. float16 has 11 significant bits and a range so small that gradients need a `LossScale`.
 
     Args:
         name: One of the names above.
-        param_dtype: Dtype of the parameters. Half precision halves their memory; take `train.optimizer` then, whose
-            updates are float32.
-        loss_scale: `"auto"` takes the table's, `"dynamic"` a dynamic one, a number a static one, None none.
+        param_dtype: Dtype of the parameters. Half precision halves their memory; combine it with `train.optimizer`,
+            whose updates are float32.
+        loss_scale: `"auto"` as in the table, `"dynamic"`, a number for a static scale, or None.
 
     Returns:
         The choice: `**choice` for the model, `choice.loss_scale` for `create_state`.
 
     Raises:
-        ValueError: If the name is unknown or the scale is no number from 1 to 2^24.
+        ValueError: If the name is unknown or the scale is not a number from 1 to 2^24.
 
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018, https://arxiv.org/abs/1710.03740.

@@ -25,18 +25,18 @@ def image_preprocess(
 
     .. math:: x = \frac{p / 255 - \mu}{\sigma}
 
-    for uint8 pictures; floating-point ones are not divided. Augmentation follows, in training only, so that
-    training and evaluation can never be normalised differently.
+    for uint8 pictures; floating-point ones are not divided by 255. Augmentation follows, in training only; training and
+    evaluation are normalised alike.
 
     Args:
         mean: :math:`\mu`, a number or one per channel, in units of the scaled pictures (0 to 1 for uint8).
         std: :math:`\sigma`, in the same form, positive.
         augmentation: `(key, images) -> images`, for example `augment.compose(augment.random_flip, ...)`.
-        inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. They are found
-            where `losses.classification` finds its inputs unless given; a batch may also be the images alone.
+        inputs: Key, attribute or position of the images in a batch, `(batch, height, width, channels)`. By default they
+            are found as `losses.classification` finds its inputs; a batch may also be the images alone.
 
     Returns:
-        `(key, batch) -> batch`, the same batch with other images.
+        `(key, batch) -> batch`, which replaces the images.
 
     Raises:
         ValueError: If `std` is not positive, or, while tracing, if the images cannot be found in the batch or are

@@ -12,7 +12,7 @@ _SHOWN = 3
 
 
 class RetraceWarning(UserWarning):
-    """A training function was compiled again, which takes seconds to minutes, for arguments of another kind."""
+    """A training function was compiled again, for arguments of other shapes, dtypes, weak types or shardings."""
 
 
 class _Counter:

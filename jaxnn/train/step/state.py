@@ -32,25 +32,24 @@ T = TypeVar("T")
 class TrainState:
     """Everything that a training step reads and writes: arrays as leaves, the rest static.
 
-    One pytree, so that `jax.jit` donates it, `jax.lax.scan` carries it, `jax.vmap` stacks many of it (an
-    ensemble), and a checkpoint saves it, each without knowing what is inside.
+    It is one pytree: `jax.jit` donates it, `jax.lax.scan` carries it, `jax.vmap` maps over a stack of them (an
+    ensemble), and a checkpoint saves it.
 
     Attributes:
-        params: The trained parameters: nested dictionaries of arrays for an NNX module, by the names of its
-            attributes; the pytree itself for a functional model. None where one is frozen.
+        params: The trained parameters: nested dictionaries of arrays for an NNX module, by the names of its attributes;
+            the pytree itself for a functional model. Frozen parameters are None here.
         opt_state: The state of the Optax transformation.
         variables: Everything in an NNX module that is not a parameter: batch statistics, the keys and counts
             of its random streams. Empty for a functional model.
-        key: The random key that everything in training follows from. It never changes: step `t` draws from
-            `jax.random.fold_in(key, t)`.
-        step: How many steps were taken, int32 `()`.
+        key: The random key of the whole run. It never changes: step `t` draws from `jax.random.fold_in(key, t)`.
+        step: Number of steps taken, int32 `()`.
         graphdef: The structure of an NNX module without its arrays; None for a functional model.
         tx: The Optax transformation.
-        loss_scale: The scale of the loss where gradients are float16; None for none.
-        frozen: The parameters that are not trained, of the structure of `params` with None where one is trained; None
-            where all are trained.
-        ema: The moving average of `params`, at least float32; None where `create_state` got no `ema`.
-        ema_decay: Its decay.
+        loss_scale: The scale of the loss for float16 gradients, or None.
+        frozen: The parameters that are not trained, in the structure of `params` with None for trained ones; None if
+            all are trained.
+        ema: The moving average of `params`, at least float32; None if `create_state` got no `ema`.
+        ema_decay: The decay of the moving average.
     """
 
     params: Any
@@ -75,7 +74,7 @@ class TrainState:
         return self.params if self.frozen is None else trained.join(self.params, self.frozen)
 
     def averaged(self) -> "TrainState":
-        """This state with the moving average instead of the parameters, in their dtypes: what `ema=True` uses.
+        """This state with the moving average as its parameters, in their dtypes; `ema=True` uses it.
 
         Raises:
             ValueError: If there is no average.
@@ -94,9 +93,9 @@ class TrainState:
             ema: Whether to take the moving average of the parameters.
 
         Returns:
-            The NNX module, in the mode (training or evaluation) that the module given to `create_state` had;
-            for a functional model its pytree of parameters. The arrays are copies: they stay whole when a
-            later step is given this state and donates it.
+            The NNX module, in the mode (training or evaluation) that the module given to `create_state` had; for a
+            functional model its pytree of parameters. The arrays are copies, so a later step that donates this state
+            does not affect them.
         """
         check_there(self, "state")
         return _merge(jax.tree.map(_own, self.averaged() if ema else self))
@@ -111,22 +110,21 @@ def create_state(
     ema: float | None = None,
     loss_scale: LossScale | None = None,
 ) -> TrainState:
-    r"""Takes a model apart into arrays and structure, once, and starts the optimiser on its parameters.
+    r"""Splits a model into arrays and structure, and initialises the optimiser.
 
-    The arrays are copied: steps donate the state that they are given, and the caller's model and key stay
-    whole.
+    The arrays are copied, so steps, which donate their state, do not affect the caller's model and key.
 
     Args:
         model: A `flax.nnx.Module`, or any pytree of floating-point arrays: a functional model's parameters.
             Loss functions then receive that pytree instead of the module.
-        tx: An Optax optimiser, `GradientTransformationExtraArgs` too.
-        key: Key, `()` (`jax.random.key(seed)`), of all shuffling, augmentation and noise.
+        tx: An Optax optimiser.
+        key: A random key `()`, `jax.random.key(seed)`, for all shuffling, augmentation and noise.
         loss_scale: The loss scale of `train.precision("float16")`, which steps use and adjust; None for none.
         wrt: Which parameters to train; all by default. A `flax.nnx` filter for a module, for example
             `nnx.PathContains("head")`, `nnx.Not(nnx.PathContains("embed"))` or `nnx.LoRAParam`; for a functional model
-            a tree of bools of the parameters' structure (a bool may stand for a whole part), or a function from
-            parameters to it. The others are frozen: they take no memory of the optimiser and no gradient, but belong to
-            the model and to checkpoints. Batch statistics are no parameters and follow the data all the same.
+            a tree of bools like the parameters (one bool may cover a whole subtree), or a function from parameters to
+            it. The others are frozen: they have no gradient and no optimiser state, but belong to the model and to
+            checkpoints. Batch statistics are not parameters, so they follow the data in any case.
         ema: Decay of a moving average of the parameters that is kept in the state, for example 0.999:
             :math:`\bar\theta \leftarrow d_t \bar\theta + (1 - d_t) \theta` with
             :math:`d_t = \min(d, (1 + t) / (10 + t))` after step :math:`t`, in float32 at least. `evaluate`, `predict`
@@ -137,8 +135,7 @@ def create_state(
 
     Raises:
         ValueError: If there is nothing to train, a parameter is not floating-point, `wrt` does not fit the model, `ema`
-            is no decay, or an argument is of another kind: `tx` a name or a function that was not called, `key` a seed,
-            `model` a class.
+            is not a decay, or an argument is of another kind, for example a seed for `key`.
 
     Example:
         >>> import jax, optax

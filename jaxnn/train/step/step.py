@@ -37,42 +37,42 @@ def make_step(
 
     .. math:: L = \frac{\sum_i w_i \ell_i}{\sum_i w_i} + R(\theta)
 
-    where :math:`\ell_i` are the losses of the examples, :math:`w_i` their weights (all 1 without `weights`; times the
-    loss function's own, if it has any; where all are 0 the mean is 0) and :math:`R` the penalty. The state is
-    **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from
-    the state's key and step number alone, and an NNX module's own random streams (dropout's) are carried in the
-    state, so a run that is resumed repeats what it would have done.
+    where :math:`\ell_i` are the losses of the examples, :math:`w_i` their weights (`weights`, 1 by default, times the
+    loss function's metric `examples`, if it has one; if all are 0 the mean is 0) and :math:`R` the penalty. The state
+    is **donated**: its arrays are reused for the new state, so use the returned one. The keys of a step follow from the
+    state's key and step number alone, and the state holds the random streams of an NNX module (for dropout), so a
+    resumed run equals an uninterrupted one.
 
-    It behaves as a jitted function: `make_epoch` scans over it, `jax.vmap` runs it on a stack of states,
-    and `step.lower(state, batch).compile()` gives its cost.
+    It behaves like a jitted function: `make_epoch` scans over it, `jax.vmap` maps it over a stack of states, and
+    `step.lower(state, batch).compile()` gives its cost.
 
-    Where the optimiser refuses a gradient that is not finite (`optax.apply_if_finite`, `optax.MultiSteps` with
-    `should_skip_update_fn`), the step's metrics are zero, `examples` too, so that means leave the batch out and `fit`
-    trains on, and batch statistics stay as they were.
+    If the optimiser refuses a gradient that is not finite (`optax.apply_if_finite`, `optax.MultiSteps` with
+    `should_skip_update_fn`), all metrics of the step including `examples` are zero, so that means skip the batch and
+    `fit` continues, and batch statistics do not change.
 
     Args:
-        loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a
-            dict of `(batch,)`, so that means leave filled-up examples out exactly. A metric named `examples` is
-            how much each example counts, in loss, metrics and means: 0 leaves it out. `model` is the NNX module
-            in training mode, or the pytree of a functional model. `key` is None in evaluation.
+        loss_fn: `(model, batch, key) -> (losses, metrics)`, both **per example**: losses `(batch,)` and a dict of
+            `(batch,)`, so that means can weight examples. A metric named `examples` is the weight of each example in
+            loss, metrics and means; 0 leaves it out. `model` is the NNX module in training mode, or the pytree of a
+            functional model. `key` is None in evaluation.
         penalty: `(params) -> ()`, added to the mean loss, for example `train.losses.l2(1e-4)`.
         preprocess: `(key, batch) -> batch`, run inside the compiled step: conversion from uint8,
             augmentation. `key` is None in evaluation.
-        reduction: `"batch"` for a loss that a batch has as a whole, where :math:`L` is the loss itself and not a mean
-            (contrastive losses, CTC with its own mean): `loss_fn` returns a scalar, and metrics that are scalars
-            or `(batch,)`. Every batch must be full: give `make_epoch` or `fit` `drop_last=True` where the batch size
-            does not divide the number of examples. The arrays of a batch that the step is called with, or that
-            `Generated` makes, may have different leading lengths (nodes and edges of graphs, points in a domain and
-            on its boundary); it counts once in means, unless a metric `examples` says how much.
+        reduction: `"batch"` for a loss of the whole batch (for example a contrastive one), where :math:`L` is the loss
+            itself and not a mean: `loss_fn` returns a scalar, and metrics that are scalars or `(batch,)`. Every batch
+            must be full: pass `drop_last=True` to `make_epoch` or `fit` if the batch size does not divide the number of
+            examples. The arrays of a batch that the step is called with, or that `Generated` makes, may have different
+            leading lengths (nodes and edges of graphs, points in a domain and on its boundary). A batch counts once in
+            means, unless a metric `examples` gives its weight.
         compiler_options: Options of XLA instead of those of `train.step.compiler_options`; `{}` for none.
 
     Returns:
-        The step. `weights` are `(batch,)` floats, zero for examples that do not count. Metrics are float32
-        `()`: `loss` (the mean without the penalty), those of `loss_fn`, `penalty` if there is one,
-        `grad_norm` :math:`\lVert \nabla_\theta L \rVert_2`, and `examples` (the sum of the weights). The
-        optimiser's `update` gets `value`, `grad`, `value_fn` (`obj_fn` too) and `grad_fn`, so line searches,
-        `optax.contrib.reduce_on_plateau` and `optax.contrib.sam(..., opaque_mode=True)` work. A state with a
-        `LossScale` adds `loss_scale` and `skipped`, 1 where the gradient overflowed and the step changed nothing else.
+        The step. `weights` are `(batch,)` floats, zero for examples that do not count. Metrics are float32 `()`: `loss`
+        (the mean without the penalty), those of `loss_fn`, `penalty` if there is one, `grad_norm`
+        :math:`\lVert \nabla_\theta L \rVert_2`, and `examples` (the sum of the weights). With a `LossScale` also
+        `loss_scale` and `skipped`, which is 1 if the gradient overflowed and the step changed nothing else. The
+        optimiser's `update` gets `value`, `grad`, `value_fn` (also as `obj_fn`) and `grad_fn`, so line searches,
+        `optax.contrib.reduce_on_plateau` and `optax.contrib.sam(..., opaque_mode=True)` work.
 
     Raises:
         ValueError: If `reduction` is unknown; while tracing, if shapes do not fit, the optimiser's state changes its
@@ -174,7 +174,7 @@ def _updated(
     def ascent(grads: Any) -> Any:
         return jax.tree.map(jnp.conj, grads)  # of complex parameters Optax takes the conjugate of JAX's gradient
 
-    # Optax's Adam and schedules need JAX's standard promotion; who set it to strict meant the model.
+    # Optax's Adam and schedules need JAX's standard promotion; a strict setting is meant for the model.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = _update_of(state.tx)(
             ascent(grads),

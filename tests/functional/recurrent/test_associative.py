@@ -182,7 +182,7 @@ def test_nan_in_one_document_does_not_reach_the_next_nor_its_gradients():
 
 
 @pytest.mark.optimized
-def test_what_stands_where_steps_do_not_count_has_no_effect():
+def test_what_is_where_steps_do_not_count_has_no_effect():
     params, x, state = setting("lru", time=3)
     lengths, mask = np.array([3, 2, 0], np.int32), MASK[:, 3:]
     inside = jnp.asarray(mask & (np.arange(3) < lengths[:, None]))[..., None]

@@ -322,7 +322,7 @@ def test_nan_in_one_sequence_is_nan_there_alone(otherwise):
 
 
 @pytest.mark.parametrize("name", ["gru", "pairs"])
-def test_what_stands_in_padding_reaches_nothing(name):
+def test_what_is_in_padding_reaches_nothing(name):
     case, params, x, state = setting(name)
     run = loss_of(case.cell, algorithm="newton", lengths=LENGTHS)
     inside = (np.arange(TIME) < LENGTHS[:, None])[..., None]

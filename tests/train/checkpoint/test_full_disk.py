@@ -1,4 +1,4 @@
-"""A disk that is really full: training goes on, nothing good is lost, and what is missing is written later."""
+"""A disk that is really full: training continues, complete checkpoints stay, and missing records are written later."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def in_a_small_disk(folder):
 
 
 @pytest.mark.parametrize("how", ["full", "limited"])
-def test_training_goes_on_and_catches_up(how, tmp_path):
+def test_training_continues_and_catches_up(how, tmp_path):
     folder, elsewhere = tmp_path / "disk", tmp_path / "elsewhere"
     folder.mkdir()
     elsewhere.mkdir()

@@ -87,7 +87,7 @@ def test_arrays_without_elements_do_not_prevent_a_checkpoint():
     assert not any(leaf.committed for leaf in jax.tree.leaves(again))
 
 
-def test_what_cannot_be_read_again_is_told():
+def test_what_cannot_be_read_again_is_reported():
     state, _ = fit(1, checkpoints=train.Checkpoints(FOLDER))
     for folder, best, told in ((FOLDER, True, "best: expected a run that"), ("runs", False, "folder: expected check")):
         with pytest.raises(train.checkpoint.CheckpointError, match=told):
@@ -155,7 +155,7 @@ def fill_the_disk(monkeypatch):
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
 
 
-def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
+def test_a_full_disk_is_reported_and_training_ends_well(monkeypatch):
     fit(1, checkpoints=train.Checkpoints(FOLDER))
     fill_the_disk(monkeypatch)
     whole, _ = fit(2)
@@ -166,7 +166,7 @@ def test_a_full_disk_is_told_and_training_ends_well(monkeypatch):
     assert steps() == [3]
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_training():
+def test_a_folder_that_cannot_be_written_to_is_reported_before_training():
     Path("file").write_text("mine")
     with pytest.raises(OSError, match=r"checkpoints: .*file.* cannot be written to .*; choose a folder"):
         fit(1, checkpoints=train.Checkpoints("file/checkpoints"))
@@ -225,7 +225,7 @@ def test_a_folder_that_was_refused_is_free_again():
     fit(1, checkpoints=train.Checkpoints(FOLDER, resume=True))
 
 
-def test_a_name_to_choose_the_best_by_that_does_not_exist_is_told():
+def test_a_name_to_choose_the_best_by_that_does_not_exist_is_reported():
     with pytest.raises(ValueError, match=r"best: expected one of the record, .* got 'test_loss'"):
         fit(1, checkpoints=train.Checkpoints(FOLDER, best="test_loss"))
     with pytest.raises(ValueError, match="best: expected True or False, got 'test_loss'; the metric is"):

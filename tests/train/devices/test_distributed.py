@@ -93,7 +93,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed(whole):
-    """The folder of a job that goes on with the killed run, without its newest checkpoint; a sink's error ends it.
+    """The folder of a job that resumes the killed run, without its newest checkpoint; a sink's error ends it.
 
     And the steps of its two newest checkpoints before.
     """
@@ -168,7 +168,7 @@ def test_what_one_process_cannot_write_all_know(whole):
     assert "CheckpointWarning" not in second
 
 
-def test_processes_that_do_not_fit_together_are_told_and_one_clock_decides(whole):
+def test_processes_that_do_not_fit_together_are_reported_and_one_clock_decides(whole):
     first, last = (json.loads((whole / f"unlike-{number}.json").read_text()) for number in range(2))
     assert first == last
     assert "(21,) in process 0 and" in first["data"]
@@ -204,7 +204,7 @@ def test_four_processes_go_on_with_what_one_has_saved(alone, four, tmp_path):
     check_everything(tmp_path, 4, alone)
 
 
-def test_one_process_goes_on_with_what_two_have_saved(whole, four, tmp_path):
+def test_one_process_continues_with_what_two_have_saved(whole, four, tmp_path):
     shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
     state, _ = job.fit(four, tmp_path, progress=False)
     for one, other in zip(leaves(state), final(whole), strict=True):
@@ -271,7 +271,7 @@ def damage(checkpoint):
     path.write_bytes(content)
 
 
-def test_a_process_that_never_comes_is_told(tmp_path):
+def test_a_process_that_never_comes_is_reported(tmp_path):
     (process,) = begin(task("everything", 2, tmp_path), 1, 1, tmp_path, JOB_TIMEOUT="1")
     assert end([process]) == [1]
     assert "error: process 0 of 2: not all of them came to 127.0.0.1:" in logs(tmp_path)
@@ -287,7 +287,7 @@ def test_a_process_that_never_comes_is_told(tmp_path):
         (("host:1", 2, 2), "process_id: expected 0 to 1, for 2 processes, got 2"),
     ],
 )
-def test_what_does_not_fit_is_told(arguments, message):
+def test_what_does_not_fit_is_reported(arguments, message):
     with pytest.raises(ValueError, match=message):
         distributed.initialize(*arguments)
 

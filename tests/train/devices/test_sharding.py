@@ -189,7 +189,7 @@ def test_state_and_data_come_back_as_they_were():
         ),
     ],
 )
-def test_what_does_not_fit_is_told(call, message):
+def test_what_does_not_fit_is_reported(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -210,5 +210,5 @@ def test_a_mesh_of_ones_own(monkeypatch):
 
 
 def test_devices_are_counted_by_two():
-    assert train.parallel(2).up(255) == 256
+    assert train.parallel(2).round_up(255) == 256
     assert sharding.parallel(4, shard=2).mesh.shape == {"data": 2, "shard": 2}

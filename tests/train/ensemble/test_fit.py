@@ -48,7 +48,7 @@ def test_one_trace_over_a_whole_fit():
 
 
 @pytest.mark.skipif(jax.device_count() < 3, reason="needs three devices")
-def test_a_diverged_member_is_told_and_the_others_go_on(capsys):
+def test_a_diverged_member_is_reported_and_the_others_continue(capsys):
     run = train.RunFolder.create("runs/sweep")
     table = TABLE | {"learning_rate": [1e-2, 1e38, 1e-2]}
     states, histories = train.ensemble.fit(

@@ -161,12 +161,12 @@ def test_generated_batches_split_over_devices():
         ),
     ],
 )
-def test_what_does_not_fit_is_told(make, told):
+def test_what_does_not_fit_is_reported(make, told):
     with pytest.raises(ValueError, match=told):
         make()
 
 
-def test_tokens_outside_the_vocabulary_are_told_by_their_range():
+def test_tokens_outside_the_vocabulary_are_reported_by_their_range():
     state = train.create_state(Stateful(_model(), 2), train.optimizer("sgd", 0.1), jax.random.key(0))
     text = TBPTT(jnp.arange(100) % 5 + 99, streams=2, length=20)
     with pytest.raises(train.loop.NonFiniteLossError, match=r"first that \.sequence, from 99 to 103, are classes"):

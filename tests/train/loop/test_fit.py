@@ -232,7 +232,7 @@ def test_one_run_folder_holds_one_training():
     assert not (run / ".lock").exists()
 
 
-def test_a_run_folder_that_cannot_be_written_is_told_before_training():
+def test_a_run_folder_that_cannot_be_written_is_reported_before_training():
     run = train.RunFolder.create("runs/gone")
     shutil.rmtree(run.path)
     run.path.touch()
@@ -240,7 +240,7 @@ def test_a_run_folder_that_cannot_be_written_is_told_before_training():
         quiet(start(), blobs(20), epochs=1, batch_size=8, run=run)
 
 
-def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_told(monkeypatch, capsys):
+def test_without_matplotlib_the_numbers_are_kept_and_the_cause_is_reported(monkeypatch, capsys):
     def absent(*args):
         raise ImportError("plots need matplotlib: pip install it")
 
@@ -284,7 +284,7 @@ def test_wrong_options_are_named(options, message):
         quiet(start(), blobs(20), **options)
 
 
-def test_memory_that_is_not_enough_is_told_in_a_sentence():
+def test_memory_that_is_not_enough_is_reported_in_a_sentence():
     def loss_fn(w, batch, key):
         side = 1 << 20
         wide = jax.lax.fori_loop(0, 3, lambda i, x: x.at[i, i].add(w), jnp.zeros((side, side), w.dtype))

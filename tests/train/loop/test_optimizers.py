@@ -1,4 +1,4 @@
-"""Optimisers of Optax that are more than a rule for the gradient, through `fit`; docs/train_anything.md has Muon."""
+"""Optimisers of Optax that are more than a rule for the gradient, through `fit`; docs/optimisers.md has Muon."""
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def spoiled(n=24):
     ],
     ids=["apply_if_finite", "MultiSteps"],
 )
-def test_a_batch_whose_gradient_is_not_finite_is_left_out_and_training_goes_on(tx):
+def test_a_batch_whose_gradient_is_not_finite_is_left_out_and_training_continues(tx):
     state, history = train.fit(start(ConvNet(), tx), spoiled(), LOSS, **OPTIONS)
     assert all(np.isfinite(value) for record in history for value in record.values())
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.variables["norm"])))

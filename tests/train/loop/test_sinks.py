@@ -157,14 +157,14 @@ def test_an_ensemble_shows_lists_and_stops_too():
         ),
     ],
 )
-def test_wrong_sinks_are_told(sinks, told):
+def test_wrong_sinks_are_reported(sinks, told):
     state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
     with pytest.raises(ValueError, match=told):
         train.fit(state, DATA, quadratic, epochs=1, batch_size=4, progress=False, sinks=sinks)
 
 
 @pytest.mark.parametrize("kind", ["whole", "stream", "ensemble"])
-def test_a_metric_that_is_missing_is_told_before_training(kind):
+def test_a_metric_that_is_missing_is_reported_before_training(kind):
     state = train.create_state(jnp.zeros(3), optax.sgd(0.05), jax.random.key(0))
     training, set_ = train.fit, DATA
     if kind == "stream":

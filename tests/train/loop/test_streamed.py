@@ -43,7 +43,7 @@ def test_over_eight_devices_too(step):
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
 
 
-def test_stopped_anywhere_it_goes_on_bit_for_bit(step):
+def test_stopped_anywhere_it_continues_bit_for_bit(step):
     epoch, stream = train.loop.StreamedEpoch(step, batch_size=8), data.Stream(blobs(21))
     whole, metrics = epoch(start(), stream)
     parts, first = epoch(start(), stream, steps=2)
@@ -100,7 +100,7 @@ def test_what_is_no_number_in_a_stream_is_named():
             train.fit(start(), stream, lambda model, batch, key: (model(batch[0])[:, 0], {}), progress=False)
 
 
-def test_a_loss_that_is_lost_is_told():
+def test_a_loss_that_is_lost_is_reported():
     points = blobs(16)
     bad = Batch(np.where(np.arange(16)[:, None] == 3, np.nan, points.images), points.labels)
     with pytest.raises(train.loop.NonFiniteLossError, match="the loss became nan in epoch 1"):

@@ -163,6 +163,6 @@ def test_parts_of_different_lengths_over_devices():
         ),
     ],
 )
-def test_what_is_no_full_batch_or_no_loss_of_one_is_told(call, message):
+def test_what_is_no_full_batch_or_no_loss_of_one_is_reported(call, message):
     with pytest.raises(ValueError, match=message):
         call()

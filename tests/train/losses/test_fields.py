@@ -133,7 +133,7 @@ def test_what_a_batch_does_not_say_is_asked_for(batch, options, message):
         train.evaluate(state, batch, train.losses.classification(**options))
 
 
-def test_outputs_that_are_no_array_and_models_that_are_no_function_are_told():
+def test_outputs_that_are_no_array_and_models_that_are_no_function_are_reported():
     for model, message in (
         (lambda x: (x, x), "model: expected one array of outputs, got a tuple; choose the array with apply_fn"),
         (lambda x: jnp.ones((4, 2), jnp.int32), "model: expected floating-point outputs, got int32"),

@@ -81,12 +81,12 @@ def test_a_number_that_yaml_takes_for_text_is_kept():
         ("a.ini", "flip = true", "a.ini: expected a name that ends with .toml, .yaml, .yml or .json, got '.ini'"),
     ],
 )
-def test_what_is_wrong_is_told(name, text, message):
+def test_what_is_wrong_is_reported(name, text, message):
     with pytest.raises(ValueError, match=message):
         read(name, text)
 
 
-def test_what_cannot_be_read_is_told():
+def test_what_cannot_be_read_is_reported():
     with pytest.raises(ValueError, match=r"a.toml cannot be read: No such file or directory"):
         load_config("a.toml", Options())
     Path("folder.toml").mkdir()

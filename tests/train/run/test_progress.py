@@ -87,7 +87,7 @@ def test_what_cannot_be_shown_is_escaped(monkeypatch):
     assert out.getvalue() == b"21 \\xb0C\n"
 
 
-def test_a_full_disk_is_told_once_and_stops_nothing(monkeypatch):
+def test_a_full_disk_is_reported_once_and_stops_nothing(monkeypatch):
     monkeypatch.setattr("sys.stdout", Full())
     shown = Progress(2)
     with pytest.warns(RuntimeWarning, match=r"cannot be written \(No space left on device\); the work continues"):

@@ -97,7 +97,7 @@ def test_each_epoch_by_its_step_and_on_the_disk_before_the_next_one(run):
     }
 
 
-def test_a_run_that_goes_on_has_each_epoch_once(run):
+def test_a_run_that_continues_has_each_epoch_once(run):
     """It stops in epoch 4, after the checkpoint of epoch 2: epoch 3 is trained twice."""
     with train.run.TensorBoard(run) as board:
 
@@ -130,7 +130,7 @@ def test_epochs_from_before_it_wrote_for_tensorboard_are_there_too(run):
     np.testing.assert_allclose(np.diff(times)[:2], apart, atol=1e-5)
 
 
-def test_a_full_disk_is_told_and_what_is_missing_is_written_later(run, monkeypatch):
+def test_a_full_disk_is_reported_and_what_is_missing_is_written_later(run, monkeypatch):
     flush, full = RecordWriter.flush, [False, True, True, False]
 
     def sometimes(self):

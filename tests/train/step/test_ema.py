@@ -63,7 +63,7 @@ def test_evaluation_prediction_and_the_model_use_it_where_asked():
     assert not np.array_equal(state.model().out.kernel[...], state.model(ema=True).out.kernel[...])
 
 
-def test_what_is_no_decay_and_a_state_without_an_average_are_told():
+def test_what_is_no_decay_and_a_state_without_an_average_are_reported():
     for decay in (1.0, -0.1, True, "0.9", np.nan):
         with pytest.raises(ValueError, match=r"ema: expected a decay from 0 to below 1, for example 0\.999, got"):
             start(decay)

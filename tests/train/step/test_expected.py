@@ -112,7 +112,7 @@ def test_what_takes_a_state_says_so(take):
 
 
 @pytest.mark.parametrize("take", [*TAKERS.values(), lambda state: state.model()], ids=[*TAKERS, "model"])
-def test_a_state_that_was_donated_is_told(take):
+def test_a_state_that_was_donated_is_reported(take):
     used = state()
     jax.tree.map(lambda x: x.delete(), used)
     with pytest.raises(
@@ -121,7 +121,7 @@ def test_a_state_that_was_donated_is_told(take):
         take(used)
 
 
-def test_a_state_that_a_step_was_given_is_told():
+def test_a_state_that_a_step_was_given_is_reported():
     """As it happens: the result is not assigned."""
     once = state()
     STEP(once, examples())

@@ -133,7 +133,7 @@ def test_the_scale_falls_too_where_the_optimiser_refuses_the_gradient():
     assert int(state.opt_state.total_notfinite) == 1
 
 
-def test_where_the_scale_cannot_fall_the_gradient_is_told():
+def test_where_the_scale_cannot_fall_the_gradient_is_reported():
     step = train.make_step(lambda w, batch, key: (batch * jnp.sqrt(w), {}))
     for scale in (LossScale.static(8.0), LossScale.dynamic(1.0)):
         state = train.create_state(jnp.float32(0), optax.sgd(0.1), jax.random.key(0), loss_scale=scale)

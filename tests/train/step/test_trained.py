@@ -164,6 +164,6 @@ def test_the_summary_counts_all():
         (MLP(), {"out": True}, "wrt: expected a flax.nnx filter for a module"),
     ],
 )
-def test_what_picks_nothing_is_told(model, wrt, message):
+def test_what_picks_nothing_is_reported(model, wrt, message):
     with pytest.raises(ValueError, match=message):
         train.create_state(model, optax.sgd(0.1), KEY, wrt=wrt)
