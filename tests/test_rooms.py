@@ -18,7 +18,6 @@ ROOMS = (
     "counts",
     "keys",
     "processor",
-    "cache",
     "extras",
     "progress",
     "files",

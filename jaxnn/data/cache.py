@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
-from jaxnn.cache import user_cache
-
 
 def cache_dir() -> Path:
     """Returns the folder for downloads, which need not exist yet.
 
     It is `$JAXNN_DATA` if that is set, otherwise `$XDG_CACHE_HOME/jaxnn` or `~/.cache/jaxnn`.
+
+    Raises:
+        FileNotFoundError: If none of them is known, for a user without a home folder as in some containers.
+
+    References:
+        XDG Base Directory Specification, which says to ignore a relative `XDG_CACHE_HOME`.
 
     Example:
         >>> import os
@@ -19,4 +23,10 @@ def cache_dir() -> Path:
         >>> del os.environ["JAXNN_DATA"]
     """
     chosen = os.environ.get("JAXNN_DATA")
-    return Path(chosen).expanduser() if chosen else user_cache()
+    if chosen:
+        return Path(chosen).expanduser()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (shared if shared.is_absolute() else Path.home() / ".cache") / "jaxnn"
+    except RuntimeError:
+        raise FileNotFoundError("HOME: expected the path of a home folder, got none; set HOME.") from None

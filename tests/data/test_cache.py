@@ -23,3 +23,14 @@ def test_order_of_places(monkeypatch, chosen, shared, expected):
         if value is not None:
             monkeypatch.setenv(name, value)
     assert cache_dir() == Path(expected)
+
+
+def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    for name in ("JAXNN_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FileNotFoundError, match="HOME: expected the path of a home folder, got none; set HOME"):
+        cache_dir()
