@@ -4,6 +4,7 @@
     make bench BENCH='--minutes 70'            # all of it, on two cores
     python -m experiments.bench --quick        # a little of everything, on all cores; about 3 minutes
     python -m experiments.bench --only layers recurrent --threads 1
+    python -m experiments.bench --also ~/newer/bin/python  # jaxnn on that Python's version of JAX as well
 
 Peers are PyTorch, Keras 3 on TensorFlow and on JAX, Flax NNX, Haiku and Equinox: `pip install '.[bench]'`, and PyTorch
 by its name. One that is not installed is said, not required. Libraries work in processes of their own, whose threads
@@ -40,6 +41,8 @@ class Options:
     """How long it may take, 20 unless said, or 3 where it has to be quick: more time is more rounds."""
     threads: tuple[int, ...] | None = None
     """Threads to measure with, one number after the other; all cores and 1 unless said, all cores if quick."""
+    also: Path | None = None
+    """Another Python that can import jax, flax and optax: jaxnn is measured there as well, on its version of JAX."""
     data_dir: Path | None = None
     """A folder with the real CIFAR-10 pictures for the epoch; random ones of their shape without."""
     run: Path = Path("runs/bench")
@@ -58,11 +61,12 @@ def main(options: Options) -> None:
     expect("data_dir", pictures, pictures is None or pictures.is_dir(), "a folder with CIFAR-10 pictures")
     if "epoch" not in options.only:
         unused(options, "data_dir", because="without the epoch in --only, which alone reads it")
+    other = None if options.also is None else plan.Other(options.also, machine.jax_of(options.also))
     folder = folder_of(options)
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch, open(folder / "libraries.log", "w", encoding="utf-8") as log:
-        steps = plan.steps(options.only, threads, Settings(Path(scratch), options.quick, options.data_dir))
+        steps = plan.steps(options.only, threads, Settings(Path(scratch), options.quick, options.data_dir), other)
         try:
             for row in plan.measured(steps, cores, minutes * 60, log):
                 rows.append(row)

@@ -16,7 +16,7 @@ class Side:
       name: as tables show it; what stands before the first comma is the library.
       builder: `.file:function`, the file in `experiments.bench.sides`. Called in a worker, with the case's options and
         the side's, it returns the work: a function without arguments that returns when all is done.
-      worker: the process it runs in, one of `workers.LIBRARIES`.
+      worker: the process it runs in, as `workers.Worker` takes its name.
       options: of this side, besides the case's.
       environment: of a process that is started for this side alone, where the case is `fresh`.
     """

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from experiments.bench import machine
 from experiments.bench.report import table
@@ -25,11 +24,11 @@ from experiments.bench.timing import in_turn, summary
 from experiments.bench.workloads.layers import LAYERS, Layer
 from jaxnn import train
 from jaxnn.cli import Positive, check, expect, run
-from jaxnn.kernels import conv_cpu, onednn, settings
+from jaxnn.kernels import conv_cpu, settings
 from jaxnn.kernels.choices import Formulation, Pass, Work, choose
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 
-FORMULATIONS: tuple[Formulation, ...] = ("canonical", "onednn", "taps", "elementwise")
+FORMULATIONS: tuple[Formulation, ...] = ("canonical", "taps", "elementwise")
 LAX = "jax.lax"
 WRONG, WRONG_BESIDE_LAX = 1.10, 1.05
 
@@ -70,7 +69,6 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     geometry = ConvGeometry((layer.stride,) * n, layer.padding, (1,) * n, layer.groups)
     *window, inputs, outputs = layer.window
     places = geometry.window(tuple(window)).out(layer.x[1:-1])
-    library = onednn.knows(kind, np.float32, geometry, layer.window, places) and onednn.available()
     work = Work(
         kind=kind,
         dtype="float32",
@@ -85,7 +83,6 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
         tiles=geometry.tiles(tuple(window)),
         differentiated=eigen and looped,  # as in a training step
         eigen=eigen,
-        onednn=library,
     )
     shapes = {"x": layer.x, "k": layer.window, "g": (layer.x[0], *places, outputs)}
     operands = {"conv": "xk", "conv_dx": "gk", "conv_dw": "xg"}[kind]
@@ -94,9 +91,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
     compiler_options = train.step.compiler_options() if eigen else {}
     works: dict[str, Callable[[], Any]] = {}
     for how in FORMULATIONS:
-        if (how == "onednn" and not (library and (kind != "conv_dx" or layer.stride == 1))) or (
-            how == "elementwise" and not work.elementwise
-        ):
+        if how == "elementwise" and not work.elementwise:
             continue
         formulated = _formulated(how, kind, layer, geometry, eigen)
         works[how] = _timed(formulated, arrays, looped, compiler_options)

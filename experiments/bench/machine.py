@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
+from pathlib import Path
 
 from jaxnn.processor import facts
 
@@ -31,3 +33,18 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def jax_of(python: Path) -> str:
+    """The version of JAX that another Python imports."""
+    command = [str(python), "-c", "import flax, jax, optax; print(jax.__version__)"]
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+    except OSError as error:
+        why = error.strerror or error
+        raise ValueError(f"--also: expected a Python, got {python} ({why}); give the path of its program.") from error
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ValueError(
+            f"--also: expected a Python with jax, flax and optax, got {python} ({why}); install them there."
+        ) from error

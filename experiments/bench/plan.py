@@ -1,17 +1,26 @@
 """The order of the measurements, and how long each may take."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from experiments.bench.case import Case, Settings
+from experiments.bench.case import OURS, Case, Settings
 from experiments.bench.measure import measure
 from experiments.bench.report import Row
-from experiments.bench.workers import Workers
+from experiments.bench.workers import Workers, at
 from experiments.bench.workloads import WORKLOADS
 
 OVERTIME = 1.15
 """How far beyond its time the benchmark goes, with the fewest rounds, before it leaves cases out."""
+
+
+class Other(NamedTuple):
+    """Another Python and the version of JAX that it has."""
+
+    python: Path
+    jax: str
 
 
 class Step(NamedTuple):
@@ -23,15 +32,26 @@ class Step(NamedTuple):
     share: float
 
 
-def steps(names: Sequence[str], threads: Sequence[int], settings: Settings) -> list[Step]:
-    """All cases of these workloads, once for each number of threads."""
+def steps(names: Sequence[str], threads: Sequence[int], settings: Settings, other: Other | None = None) -> list[Step]:
+    """All cases of these workloads, once for each number of threads; our sides run under the other Python as well."""
     found = []
     for n in threads:
         for name in names:
-            cases = WORKLOADS[name].cases(settings)
+            cases = [_with_other(case, other) for case in WORKLOADS[name].cases(settings)]
             whole = sum(case.weight for case in cases)
             found += [Step(name, n, case, WORKLOADS[name].share * case.weight / whole) for case in cases]
     return found
+
+
+def _with_other(case: Case, other: Other | None) -> Case:
+    if other is None:
+        return case
+    ours = [side for side in case.sides if side.library == OURS]
+    again = [
+        dataclasses.replace(side, name=f"{side.name}, JAX {other.jax}", worker=at(side.worker, other.python))
+        for side in ours
+    ]
+    return dataclasses.replace(case, sides=(*ours, *again, *(side for side in case.sides if side.library != OURS)))
 
 
 def measured(plan: Sequence[Step], cores: Sequence[int], seconds: float, log: TextIO) -> Iterator[Row]:

@@ -40,13 +40,14 @@ class Worker:
         """Starts it.
 
         Args:
-          library: one of `LIBRARIES`.
+          library: one of `LIBRARIES`, or what `at` returns for another Python.
           cores: those it may use; it gets as many threads.
           log: where everything goes that libraries print; nowhere by default.
           extra: more of its environment.
         """
+        library, _, python = library.partition("@")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.bench.worker", ",".join(map(str, cores))],
+            [python or sys.executable, "-m", "experiments.bench.worker", ",".join(map(str, cores))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if log is None else log,
@@ -126,6 +127,11 @@ class Workers:
     def start(self, library: str, extra: Mapping[str, str]) -> Worker:
         """A new process of its own, which the caller closes."""
         return Worker(library, self.cores, self.log, extra)
+
+
+def at(library: str, python: Path) -> str:
+    """The name of a library's worker that another Python runs."""
+    return f"{library}@{python}"
 
 
 def environment(library: str, threads: int) -> dict[str, str]:

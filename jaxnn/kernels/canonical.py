@@ -8,7 +8,7 @@ form, it is as fast inside a loop as outside:
     conv_dx   g, dilated by the stride, with the kernel flipped and its channels exchanged
     conv_dw   x with g as the kernel, which sums over the batch instead of the channels
 
-`convolve(x, kernel, geometry)` computes them: `lax_conv`, or the forward convolution of another library.
+`convolve(x, kernel, geometry)` computes them.
 """
 
 import dataclasses

@@ -18,7 +18,7 @@ from jaxnn.kernels.geometry import Sizes
 from jaxnn.kernels.taps import many
 
 Pass = Literal["conv", "conv_dx", "conv_dw"]
-Formulation = Literal["elementwise", "taps", "onednn", "canonical"]
+Formulation = Literal["elementwise", "taps", "canonical"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,6 @@ class Work:
         tiles: Whether the windows tile the input: the stride is their size, without padding, dilation or groups.
         differentiated: Whether the convolution is part of a derivative's program, for example of a training step.
         eigen: Whether Eigen computes XLA's convolutions, and not YNNPACK.
-        onednn: Whether oneDNN may be called, as `JAXNN_ONEDNN=1` allows.
     """
 
     kind: Pass
@@ -55,7 +54,6 @@ class Work:
     tiles: bool = False
     differentiated: bool = False
     eigen: bool = False
-    onednn: bool = False
 
     @property
     def multiplications(self) -> int:
@@ -122,15 +120,6 @@ class Work:
         """
         return AVX512 and self.inputs >= 4 and (NEW_YNN or (self.padded and set(self.stride) == {1}))
 
-    @property
-    def onednn_computes(self) -> bool:
-        """Whether oneDNN computes this pass, and the work is worth a call of about 50 microseconds."""
-        if not self.onednn or self.multiplications < SMALL:
-            return False
-        if self.kind == "conv_dx":  # oneDNN cannot dilate the input, and is slow if the result has few channels
-            return set(self.stride) == {1} and self.inputs * self.groups >= 8
-        return self.kind == "conv" or (self.batch >= 4 and self.inputs >= 8) or math.prod(self.window) > LARGE_WINDOW
-
 
 AVX512 = "avx512f" in processor.features()
 """Whether the processor has the instructions for which most rows were measured."""
@@ -148,18 +137,6 @@ Relative to Eigen, JAX 0.10.2 / 0.12: 3x3 of three channels 0.4 / 0.6, 5x5 of on
 of three 1.1 / 2.1. YNNPACK takes 0.6 to 3 times as long as Eigen there. A step of the CIFAR-10 network takes 0.92.
 """
 
-SMALL = 2_500_000
-"""Multiplications below which a call of oneDNN costs more than it saves."""
-
-SMALL_DW = 50_000_000
-"""The same for the gradient of the kernel, whose operands need another layout, where tap products are possible."""
-
-LARGE_WINDOW = 25
-"""Taps above which oneDNN computes the gradient of a kernel faster than Eigen."""
-
-MANY_PLACES = 2_000
-"""Positions of the window in a picture above which oneDNN computes that gradient faster too."""
-
 LARGE_BYTES = 1 << 26
 """Largest size in bytes to copy for the inputs of all taps of one example, which bounds the memory."""
 
@@ -176,12 +153,6 @@ class Row(NamedTuple):
 ALL: tuple[Pass, ...] = ("conv", "conv_dx", "conv_dw")
 
 TABLE = (
-    Row(
-        "onednn",
-        ("conv", "conv_dx"),
-        lambda w: w.depthwise and w.onednn_computes,
-        "depthwise 3x3, 28x28x96, dx: 2.9 / 2.8; elementwise 7.7 / 6.0. 7x7, conv: 2.4 / 2.6; elementwise 3.3 / 6.2",
-    ),
     Row(
         "elementwise",
         ALL,
@@ -229,7 +200,7 @@ TABLE = (
         "taps",
         ALL,
         lambda w: math.prod(w.window) == 1 and (w.kind == "conv_dw" or not w.eigen),
-        "1x1, 16x16x64 to 256, dw: 5.8 / 6.1; canonical by Eigen 7.2 / 7.4, by YNNPACK 99 / 32, oneDNN 20 / 20. conv, "
+        "1x1, 16x16x64 to 256, dw: 5.8 / 6.1; canonical by Eigen 7.2 / 7.4, by YNNPACK 99 / 32. conv, "
         "AVX-512, in a call: 2.8; canonical by Eigen 1.5, by YNNPACK 1.9",
     ),
     Row(
@@ -239,40 +210,13 @@ TABLE = (
         "float64, 3x3, 15x15x32 to 64, dx: 10 / 16; canonical 42 / 84, as Eigen has no kernels of this dtype",
     ),
     Row(
-        "onednn",
-        ("conv", "conv_dx"),
-        lambda w: w.onednn_computes and len(w.window) > 1,
-        "3x3, 32x32x3 to 32, conv: 4.8 / 4.7; Eigen 11.2 / 10.2. 15x15x32 to 64, dx: 12.8 / 12.6; Eigen 18.1 / 17.5",
-    ),
-    Row(
         "taps",
         ("conv_dx",),
         lambda w: w.multiplies_zeros,
         "AVX-512: 3x3 without padding, 15x15x32 to 64, batch 32, dx: 1.3 / 1.3; canonical 1.7 / 1.7. 8x8x64 to 128: "
         "1.3 / 1.3; 1.9 / 1.8. 3x3/2, 28x28x128 to 128: 2.8 / 2.9; 5.0 / 3.7. 112x112x32 to 32: 4.7 / 4.8; 9.0 / 10",
     ),
-    Row(
-        "onednn",
-        ("conv_dw",),
-        lambda w: (
-            w.onednn_computes
-            and w.eigen
-            and (
-                math.prod(w.window) > LARGE_WINDOW
-                or len(w.window) > 2
-                or math.prod(w.places) > MANY_PLACES
-                or w.groups > 1
-            )
-        ),
-        "7x7/2, 224x224x3 to 64: 27 / 23; canonical by Eigen 35 / 36. 3d, 16x16x16x16 to 32: 4.6 / 4.7; 33 / 34",
-    ),
-    Row("canonical", ALL, lambda w: w.eigen, "3x3, 15x15x32 to 64, dw: 14.3 / 14.4; oneDNN 16.0 / 16.5, taps 20 / 22"),
-    Row(
-        "onednn",
-        ("conv_dw",),
-        lambda w: w.onednn_computes and len(w.window) > 1 and w.multiplications >= SMALL_DW,
-        "3x3, 16x16x64 to 64, dw: 10.8 / 10.3; taps 14.4 / 13.9, canonical by YNNPACK 30 / 16",
-    ),
+    Row("canonical", ALL, lambda w: w.eigen, "3x3, 15x15x32 to 64, dw: 14.3 / 14.4; taps 20 / 22"),
     Row(
         "taps",
         ("conv_dw",),
@@ -280,7 +224,7 @@ TABLE = (
             not w.ynn_is_fast
             and len(w.window) > 1
             and w.by_taps
-            and math.prod(w.window) <= LARGE_WINDOW
+            and math.prod(w.window) <= FEW_TAPS
             and w.inputs > (1 if w.groups == 1 else 8)
         ),
         "3x3, 15x15x32 to 64, batch 32, dw: 6.1 / 8.5; canonical by YNNPACK 11.2 / 11.5. 7x7, 14x14x64 to 64, AVX-512, "

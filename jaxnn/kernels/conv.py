@@ -104,18 +104,11 @@ def _sharded_conv_dw(
     return _conv_dw_by_products(x, g, window=window, geometry=geometry, members=members)
 
 
-_conv_dw_by_products = partial(conv_cpu.conv_dw, program="sharded")
+_conv_dw_by_products = partial(conv_cpu.conv_dw, sharded=True)
 
 
 def _primitive(name: str, default: Formulation, cpu: Formulation, **elsewhere: Formulation) -> Primitive:
-    return by_platform(
-        name,
-        default,
-        partial(cpu, program="one device"),
-        sharded=partial(cpu, program="sharded"),
-        exported=partial(cpu, program="exported"),
-        **elsewhere,
-    )
+    return by_platform(name, default, partial(cpu, sharded=False), partial(cpu, sharded=True), **elsewhere)
 
 
 conv_p = _primitive("conv", _lax_conv, conv_cpu.conv)

@@ -27,7 +27,6 @@ def by_platform(
     default: Formulation,
     cpu: Formulation,
     sharded: Formulation | None = None,
-    exported: Formulation | None = None,
     default_on_cpu: Formulation | None = None,
     sharded_elsewhere: Formulation | None = None,
 ) -> Primitive:
@@ -39,8 +38,6 @@ def by_platform(
         cpu: The same function, formulated for XLA:CPU.
         sharded: Used instead of `cpu` in a program that XLA shards over several devices. It must not loop over axes
             that may be sharded, or every device would gather the whole array.
-        exported: Used instead of `cpu` in a program that `jax.export` writes: only operations that XLA guarantees later
-            and on another machine.
         default_on_cpu: Used instead of `default` on CPU if none of these applies: over explicit axes of a mesh, and for
             sizes that are zero or unknown.
         sharded_elsewhere: Used instead of `default` on other platforms in a program that XLA shards over devices.
@@ -66,7 +63,6 @@ def by_platform(
     plain_on_cpu = _lowering(default_on_cpu) if default_on_cpu else plain
     alone = _lowering(cpu)
     among = _lowering(sharded or cpu)
-    to_keep = _lowering(exported or cpu)
     elsewhere = _lowering(sharded_elsewhere or default)
 
     def on_cpu(ctx: Any, *operands: Any, **params: Any) -> Any:
@@ -74,12 +70,9 @@ def by_platform(
         ordinary = all(known(size) and size > 0 for aval in ctx.avals_in for size in aval.shape)
         # A reshape of an explicitly sharded array needs the sharding of its result; `jax.lax` knows it.
         sharded = any(axis is not None for aval in ctx.avals_in for axis in aval.sharding.spec)
-        for_export = ctx.module_context.lowering_parameters.for_export
         if sharded or not ordinary:
-            rule = plain_on_cpu
-        else:
-            rule = among if devices(ctx) > 1 else to_keep if for_export else alone
-        return rule(ctx, *operands, **params)
+            return plain_on_cpu(ctx, *operands, **params)
+        return (among if devices(ctx) > 1 else alone)(ctx, *operands, **params)
 
     def on_others(ctx: Any, *operands: Any, **params: Any) -> Any:
         return (elsewhere if devices(ctx) > 1 else plain)(ctx, *operands, **params)

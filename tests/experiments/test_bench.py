@@ -139,10 +139,13 @@ def test_the_whole_command_writes_tables_json_and_a_picture(tmp_path, monkeypatc
 
     monkeypatch.setattr(measure, "MOST", measure.LEAST)
     monkeypatch.setitem(workloads.WORKLOADS, "lenet", workloads.Workload(cases, 1.0))
-    bench.main(bench.Options(only=("lenet",), threads=(1,), minutes=60.0, run=tmp_path / "run"))
+    monkeypatch.setattr(bench.machine, "jax_of", lambda python: "9.9")
+    also = Path(sys.executable)
+    bench.main(bench.Options(only=("lenet",), threads=(1,), minutes=60.0, also=also, run=tmp_path / "run"))
     record = json.loads((tmp_path / "run" / "bench.json").read_text(encoding="utf-8"))
     one, two, none = record["results"]
     assert (one["workload"], one["threads"], one["case"], one["best_peer"]) == ("lenet", 1, "one", "PyTorch")
+    assert list(one["sides"]) == ["jaxnn", "jaxnn, JAX 9.9", "PyTorch"]
     assert one["sides"]["jaxnn"]["median"] >= 0.001
     assert one["not_measured"] == {"x": "haiku is not installed"}
     assert two["best_peer"] is None
@@ -168,6 +171,8 @@ def test_what_no_time_is_left_for_is_said(tmp_path, monkeypatch, capsys):
         ({"threads": (0,)}, "--threads: expected 1 to"),
         ({"threads": (10_000,)}, "--threads: expected 1 to"),
         ({"minutes": 0.0}, "--minutes: expected a finite positive number, got 0.0"),
+        ({"also": Path("no/python")}, "--also: expected a Python, got no/python"),
+        ({"also": Path("false")}, "--also: expected a Python with jax, flax and optax, got false"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message, tmp_path):

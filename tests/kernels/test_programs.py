@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnn import functional as F
-from jaxnn.kernels import choices, conv, max_pool, onednn, sum_pool
+from jaxnn.kernels import choices, conv, max_pool, sum_pool
 from jaxnn.kernels.geometry import ConvGeometry, lax_conv
 from jaxnn.kernels.settings import eigen_context
 from tests.kernels.convolutions import ALONE, CONVOLUTIONS, DEPTHWISE, EVERY_PATH, GREY, PAIRS
@@ -110,13 +110,12 @@ on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at the
 
 
 @pytest.fixture
-def without_onednn(monkeypatch):
-    """Products, on whatever machine."""
-    monkeypatch.setattr(onednn, "available", lambda: False)
+def without_avx512(monkeypatch):
+    """The choices for other processors, on whatever machine."""
     monkeypatch.setattr(choices, "AVX512", False)
 
 
-products = pytest.mark.usefixtures("without_onednn")
+products = pytest.mark.usefixtures("without_avx512")
 
 
 @on_cpu
