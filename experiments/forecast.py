@@ -95,7 +95,7 @@ def main(options: Options) -> None:
         cli.dry_run(options, lambda: train.ensemble.member(create_networks(number, options), 0), **work)
         return
     folder = cli.folder_of(options)
-    print(f"{len(series)} series, {options.horizon} steps ahead, judged at {options.cuts} cuts each")
+    print(f"{len(series)} series, {options.horizon} steps ahead, cuts per series: {options.cuts}")
     started = time.perf_counter()
     tasks = forecast(tasks, work, options, cli.keeping(options, folder, log=False))
     scores = {each[0].series.name: report.score(each, options.level) for each in tasks}

@@ -174,7 +174,7 @@ def main(options: Options) -> None:
                 for name, (*_, last) in scores[task].items()
             ]
             about = f"without memory {GUESS[task]:.1%}"
-            print(f"{task:>7}, delay {delay:>4}, right:  {'  '.join([*said, about])}", flush=True)
+            print(f"{task:>7}, delay {delay:>4}, correct:  {'  '.join([*said, about])}", flush=True)
     draw(delays, scores, gradients, folder / "memory.png")
     folder.write_json("result.json", {"delays": delays, "scores": scores, "gradients": gradients})
     print(f"{time.perf_counter() - began:.0f} s; the picture and numbers are in {folder.path}")

@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     tx = pictures.optimizer_of(options, dataset, rates[-1])
     about = {"model": options.model, "picture": learned.images.shape[1:], "classes": len(dataset.classes)}
     pictures.introduce(build(about), dataset)
-    print(f"{len(validation.labels)} training pictures are held out for validation; `test` below means these")
+    print(f"{len(validation.labels)} training pictures are held out for validation; `test` below is measured on them")
     table = train.ensemble.grid(learning_rate=rates, seed=range(options.seed, options.seed + options.seeds))
 
     def create() -> train.TrainState:

@@ -159,7 +159,7 @@ class _Part:
         return note if re.fullmatch(r'"[!#-~\x80-\xff]*"', note) else None
 
     def start(self, etag: str | None) -> None:
-        """Removes the old bytes; the next bytes belong to `etag`."""
+        """Removes the bytes so far; the next bytes belong to `etag`."""
         self.drop()
         self.file.touch()
         # A weak one, W/"...", promises the same meaning, not the same bytes.

@@ -1,4 +1,4 @@
-"""Pictures of your own with a class each: a folder with one sub-folder per class."""
+"""Your pictures: a folder with one sub-folder per class."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxnn.data.dataset import Dataset, Examples, check_dataset, check_held_out
 from jaxnn.data.picture import decode
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Files with other endings are no pictures and left out: notes, thumbnails of the system."""
+"""Files with other endings (notes, thumbnails of the system) are left out."""
 
 
 def load_pictures(

@@ -44,23 +44,23 @@ class Series(NamedTuple):
     values: Floats
 
     def transformed(self) -> Floats:
-        """The values on the series' scale."""
+        """Converts the values to the series' scale."""
         if self.scale == "sqrt":
             return np.sqrt(self.values)
         return np.log(self.values) if self.scale == "log" else self.values
 
     def restored(self, transformed: Floats) -> Floats:
-        """The values that numbers on the series' scale stand for."""
+        """Converts numbers on the series' scale back to values."""
         if self.scale == "sqrt":
             return np.square(np.maximum(transformed, 0))
         return np.exp(transformed) if self.scale == "log" else transformed
 
     def years(self, steps: npt.NDArray) -> Floats:
-        """The time of each of these steps, in years."""
+        """Returns the time of each of these steps, in years."""
         return self.first + np.asarray(steps) / self.per_year
 
     def label(self, step: int) -> str:
-        """The time of a step as text: `1958`, `1958-Q1`, `1958-03`, `1958-03-29`."""
+        """Returns the time of a step as text: `1958`, `1958-Q1`, `1958-03`, `1958-03-29`."""
         year = float(self.years(np.array(step)))
         parts = {"year": 1, "quarter": 4, "month": 12}.get(self.step)
         if parts is None:

@@ -1,4 +1,4 @@
-"""Texts as numbers: words or characters, and those that a model knows."""
+"""Texts as numbers: the words or characters that a model knows."""
 
 import dataclasses
 import re
@@ -75,11 +75,11 @@ class Vocabulary:
         return len(self.pieces) + 2
 
     def split(self, text: str) -> list[str]:
-        """The pieces of a text, known or not."""
+        """Splits a text into pieces, known or not."""
         return _split(text, self.kind)
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Texts as arrays.
+        """Encodes texts as arrays.
 
         Args:
             texts: The texts.

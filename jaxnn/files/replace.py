@@ -47,7 +47,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def free_path(path: Path) -> Path:
-    """The path, or the first of `NAME-2`, `NAME-3`, ... at which there is nothing."""
+    """Returns the first of `NAME`, `NAME-2`, `NAME-3`, ... that does not exist."""
     number, free = 1, path
     while free.exists():
         number += 1

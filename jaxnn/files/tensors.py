@@ -16,13 +16,13 @@ from jaxnn import keys
 from jaxnn.files.replace import replacing
 
 SHOWN = 5
-"""Arrays that an error names at most."""
+"""Largest number of arrays that an error names."""
 
 _DTYPES = {
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("bfloat16", "float16", "float32", "float64", "complex64"),
 }
-"""Those that safetensors writes from NumPy's arrays and reads into them."""
+"""Dtypes that safetensors supports for NumPy's arrays."""
 
 
 class _DamagedError(Exception):

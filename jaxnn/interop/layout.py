@@ -149,7 +149,7 @@ def moved(
 
 
 def split_biases(b_x: np.ndarray, b_h: np.ndarray) -> Arrays:
-    """A GRU's two biases with gates r, z, n as ours: their sum, but the candidate's of the state apart."""
+    """Joins a GRU's two biases by gates r, z, n: their sum, except for the candidate's recurrent bias."""
     inner = 2 * (b_h.size // 3)
     return np.concatenate([b_x[:inner] + b_h[:inner], b_x[inner:]]), b_h[inner:]
 

@@ -21,7 +21,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
 
     `safetensors` alone can read the file. Names are paths in the state: `params/conv1/kernel`,
     `opt_state/0/mu/conv1/kernel`, `variables/...`, `step`, and `key` with the data of the random key; the metadata
-    `keys` names the kind of each random key, and `static` holds the parts that are no arrays. To resume a run use
+    `keys` names the kind of each random key, and `static` holds the parts that are not arrays. To resume a run use
     `Checkpoints`, which also hold the position in the data and work with several processes.
 
     Args:
@@ -82,7 +82,7 @@ def load(path: str | os.PathLike[str], state: T) -> T:
 
 
 def _static(state: Any) -> dict[str, Any]:
-    """The parts of a state that are no arrays, as values of JSON: the kinds of its nodes, and the model's attributes.
+    """The parts of a state that are not arrays, as values of JSON: the kinds of its nodes, and the model's attributes.
 
     Functions cannot be compared, and attributes come and go with releases of Flax and Optax: the names that two states
     share are compared.

@@ -50,7 +50,7 @@ def arrays(state: TrainState) -> dict[str, jax.Array]:
 
 
 def filled(named: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """The arrays that have elements: Orbax refuses the others, and there is nothing of them to save."""
+    """The arrays that have elements; Orbax refuses empty ones."""
     return {name: x for name, x in named.items() if x.size}
 
 

@@ -174,7 +174,7 @@ def drive(
 
 
 def _compiled(program: Program, state: TrainState, display: Progress, readers: Sequence[Any]) -> TrainState:
-    """Compiles ahead, so that the time of the first record is training alone, once each reader knows its names."""
+    """Compiles before training, after the sinks have checked the names, so that records time training alone."""
     display.doing("compiling")
     started = time.perf_counter()
     if (names := program.names(state)) is not None:

@@ -196,7 +196,7 @@ def _updated(
 
 
 def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
-    """The optimiser's `update` with `value` and the like for what takes them."""
+    """The optimiser's `update`, which gets `value` and further arguments if it takes them."""
     # MultiSteps passes them to the optimiser inside; Optax's wrapper would drop them.
     update = tx.update if isinstance(tx, optax.MultiSteps) else optax.with_extra_args_support(tx).update
     parameters = inspect.signature(update).parameters.values()
@@ -212,7 +212,7 @@ def _update_of(tx: Any) -> Callable[..., tuple[Any, Any]]:
 
 
 def _may_refuse(opt_state: Any) -> bool:
-    """Whether the optimiser has a part that leaves gradients out which are not finite."""
+    """Whether a part of the optimiser skips gradients that are not finite."""
 
     def refuses(node: Any) -> bool:
         if isinstance(node, optax.MultiStepsState):
@@ -228,12 +228,12 @@ def _is_finite(tree: Any) -> jax.Array:
 
 
 def _unless(refused: jax.Array, after: jax.Array, before: jax.Array) -> jax.Array:
-    """A variable after the step; of a refused one the floats from before: random streams move on."""
+    """A variable after the step; after a refused step floats keep their old values, and random streams advance."""
     return jnp.where(refused, before, after) if jnp.issubdtype(after.dtype, jnp.inexact) else after
 
 
 def _like_before(after: Any, before: Any) -> Any:
-    """The optimiser's new state, checked: a scan can only carry, and one compile only serve, what keeps its types."""
+    """Checks that the optimiser's new state has the types of the old one, as a scan and a single compilation need."""
     new, old = kinds(after), kinds(before)
     for path in [*old, *new]:
         was, is_now = (each.get(path, "nothing") for each in (old, new))
