@@ -5,12 +5,11 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 
 from jaxnn import keys
 from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.testing.cell_checks import CHECKS, Subject, check_shapes
-from jaxnn.testing.floating import as_array
+from jaxnn.testing.floating import as_sequences
 from jaxnn.testing.names import check_names
 
 Tree = Any
@@ -89,18 +88,7 @@ def assert_cell(
     lacks = sorted(set(checks or ()) - set(parts))
     if lacks:
         raise ValueError(f"checks: expected those that apply to the cell, got {lacks[0]!r} without cell.{lacks[0]}")
-    values = as_array(x)
-    axes = cell.feature_axes + 2
-    if (
-        values.ndim != axes
-        or values.shape[0] < 2
-        or values.shape[1] < 4
-        or not jnp.issubdtype(values.dtype, jnp.floating)
-    ):
-        raise ValueError(
-            f"x: expected floats (batch, time, *features) with {axes} axes for feature_axes={cell.feature_axes}, at "
-            f"least 2 sequences of at least 4 steps, got {values.dtype} {values.shape}"
-        )
+    values = as_sequences(x, cell.feature_axes)
     cell, state = _without_keys(cell, params, values.dtype, state)
     try:
         with jax.default_matmul_precision("highest"):

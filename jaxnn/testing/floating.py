@@ -38,6 +38,19 @@ def as_array(leaf: Any) -> jax.Array:
     return jax.device_put(leaf) if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
 
 
+def as_sequences(x: jax.typing.ArrayLike, feature_axes: int | None = None) -> jax.Array:
+    """Returns `x` as an array; raises unless it has enough sequences and steps of floats, and the feature axes."""
+    values = as_array(x)
+    shaped = values.ndim >= 3 if feature_axes is None else values.ndim == feature_axes + 2
+    if not shaped or values.shape[0] < 2 or values.shape[1] < 4 or not is_floating(values):
+        of = "" if feature_axes is None else f" with {feature_axes + 2} axes for feature_axes={feature_axes}"
+        raise ValueError(
+            f"x: expected floats (batch, time, *features){of}, at least 2 sequences of at least 4 steps, got "
+            f"{values.dtype} {values.shape}"
+        )
+    return values
+
+
 def to_float64(tree: Tree) -> Tree:
     """Returns the tree as NumPy arrays, its floating leaves in float64 and the others unchanged."""
 

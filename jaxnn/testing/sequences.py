@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
-from jaxnn.testing.floating import as_array
+from jaxnn.testing.floating import as_sequences
 from jaxnn.testing.names import check_names
 from jaxnn.testing.sequence_checks import CHECKS, Layer, SequenceCheck, Subject
 
@@ -90,12 +89,7 @@ def assert_sequence_invariant(
     chosen = [c for c in CHECKS if c != "mask" and (c != "streaming" or step)] if checks is None else checks
     if "streaming" in chosen and step is None:
         raise ValueError("step: expected the layer's step for the check 'streaming', got None")
-    values = as_array(x)
-    if values.ndim < 3 or values.shape[0] < 2 or values.shape[1] < 4 or not jnp.issubdtype(values.dtype, jnp.floating):
-        raise ValueError(
-            "x: expected floats (batch, time, *features), at least 2 sequences of at least 4 steps, "
-            f"got {values.dtype} {values.shape}"
-        )
+    values = as_sequences(x)
     if not directions or set(directions) - {"forward", "backward"}:
         raise ValueError(f"directions: expected some of 'forward', 'backward', got {directions}")
     reverses = [d == "backward" for d in directions]

@@ -19,6 +19,21 @@ def test_traces_are_recorded_by_name_and_only_within_the_block():
     assert traces["double"] == 1
 
 
+@pytest.mark.parametrize(
+    ("step", "sizes", "times"),
+    [(jax.jit(lambda x: x * 2), (4, 4, 3), 2), (lambda x: jax.jit(lambda x: x * 2)(x), (3, 3, 3), 3)],
+    ids=["the last short batch", "jitted anew on every step"],
+)
+def test_more_traces_than_expected_are_an_error(step, sizes, times):
+    def epoch():
+        with testing.assert_traces(1, "<lambda>"):
+            for size in sizes:
+                step(jnp.ones(size))
+
+    with pytest.raises(AssertionError, match=f"<lambda> was traced {times} times, expected 1: a shape, a dtype"):
+        epoch()
+
+
 def test_an_exception_passes_through_and_ends_the_recording():
     def failing():
         with testing.assert_traces(3, "step"):

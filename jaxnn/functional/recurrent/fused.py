@@ -22,6 +22,7 @@ def check_activations(activation: Activation, gate_activation: Activation) -> No
 
 def fused(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     """As `scan.scan`."""
+    fused_form(cell, task)  # before anything is traced
 
     def run(part: Task) -> tuple[jax.Array, Any]:
         kernel, weights = fused_form(cell, part)

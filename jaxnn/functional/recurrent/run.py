@@ -136,7 +136,7 @@ def recurrent(
     )
     arrays = varying_alike(arrays)
     options = Options(bool(reverse), check.count("remat", remat), check.count("truncate", truncate))
-    compute = partial(_compute, algorithm, algorithms.choose(algorithm), cell, options, at)
+    compute = partial(_compute, algorithm, cell, options, at)
     # If even zeros are traced, the caller is tracing a program that includes this call. A gradient or a `vmap` in an
     # eager call traces only its arguments.
     if isinstance(jnp.zeros(()), jax.core.Tracer):
@@ -147,8 +147,7 @@ def recurrent(
 
 
 def _compute(
-    name: str | Newton,
-    algorithm: algorithms.Algorithm,
+    algorithm: str | Newton,
     cell: Cell,
     options: Options,
     at: int,
@@ -166,15 +165,15 @@ def _compute(
         task = Task(params, state, jax.tree.map(widened, restart), x, masks_of(x, lengths, mask, resets, options))
         check.step(cell, task)
         try:
-            ys, final = algorithm(cell, task, options)
+            ys, final = algorithms.choose(algorithm)(cell, task, options)
         except NotServedError as lacks:
             raise NotServedError(
-                f"algorithm={name!r} has {lacks}; use 'scan', or 'auto', which chooses a supported one."
+                f"algorithm={algorithm!r} has {lacks}; use 'scan', or 'auto', which chooses a supported one."
             ) from None
         return jax.tree.map(lambda y: y if at == 0 else jnp.moveaxis(y, 0, at), ys), final
 
 
-_compiled: Callable[..., Any] = jax.jit(_compute, static_argnums=(0, 1, 2, 3, 4))
+_compiled: Callable[..., Any] = jax.jit(_compute, static_argnums=(0, 1, 2, 3))
 
 
 def recurrent_step(cell: Cell, params: Any, state: Any, x: jax.typing.ArrayLike) -> Any:

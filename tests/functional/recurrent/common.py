@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import functional as R
+from jaxnn.kernels.accumulate import widened
 from tests import oracles_recurrent as oracle
 
 
@@ -114,6 +115,23 @@ def random_x(*shape, seed=2, dtype=jnp.float32):
 
 def float64(tree):
     return jax.tree.map(lambda a: np.asarray(a, np.complex128 if jnp.iscomplexobj(a) else np.float64), tree)
+
+
+def summed(tree):
+    """A real number that depends on every element, real or complex, summed in at least float32."""
+    parts = [part for a in jax.tree.leaves(tree) for part in ([a.real, a.imag] if jnp.iscomplexobj(a) else [a])]
+    parts = [widened(part) for part in parts]
+    return sum(jnp.sum(jnp.sin(a) * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape)) for a in parts)
+
+
+def with_gradients(layer):
+    """From parameters, inputs and state to `((number, (outputs, final state)), gradients)`."""
+
+    def loss(*args):
+        values = layer(*args)
+        return summed(values), values
+
+    return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
 
 
 def assert_close(actual, desired, rtol=2e-5, atol=2e-5):

@@ -9,7 +9,7 @@ from jaxnn import functional as R
 from jaxnn import testing
 from tests import oracles_recurrent as oracle
 
-from .common import CASES, assert_close, assert_same, float64, random_state, random_x
+from .common import CASES, assert_close, assert_same, float64, random_state, random_x, summed, with_gradients
 
 LAYERS = ("mingru", "mingru-log-space", "minlstm", "minlstm-log-space", "lru")
 TIME = 6
@@ -29,20 +29,6 @@ def setting(name, batch=(3,), time=TIME, features=3, hidden=4, dtype=jnp.float32
     params = CASES[name].params(features, hidden, dtype=dtype)
     x, state = random_x(*batch, time, features, dtype=dtype), random_state(params, batch, dtype=dtype)
     return params, x, state
-
-
-def summed(tree):
-    """A real number that depends on every element, real or complex."""
-    parts = [part for a in jax.tree.leaves(tree) for part in ([a.real, a.imag] if jnp.iscomplexobj(a) else [a])]
-    return sum(jnp.sum(jnp.sin(a) * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape)) for a in parts)
-
-
-def with_gradients(call):
-    def loss(*args):
-        values = call(*args)
-        return summed(values), values
-
-    return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from jaxnn import functional as R
 from jaxnn import testing
 
-from .common import CASES, KINDS, assert_close, random_state, random_x
+from .common import CASES, KINDS, assert_close, random_state, random_x, with_gradients
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n != "rnn-relu"])  # its corner defeats differences
@@ -64,15 +64,8 @@ def test_truncation_keeps_values_and_stops_gradients_between_chunks(name, revers
             ys.append(y)
         return jnp.concatenate(ys[::-1] if reverse else ys, axis=1), state
 
-    def values_and_gradients(run):
-        def loss(*args):
-            values = run(*args)
-            return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(values)), values
-
-        return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, state)
-
-    gradients, values = values_and_gradients(partial(case.layer, reverse=reverse, truncate=3))
-    expected, of_parts = values_and_gradients(by_hand)
+    (_, values), gradients = jax.jit(with_gradients(partial(case.layer, reverse=reverse, truncate=3)))(params, x, state)
+    (_, of_parts), expected = jax.jit(with_gradients(by_hand))(params, x, state)
     assert_close(gradients, expected, 1e-5, 1e-5)
     assert_close(values, of_parts, 1e-6, 1e-6)
     assert_close(values, jax.jit(partial(case.layer, reverse=reverse))(params, x, state), 1e-6, 1e-6)

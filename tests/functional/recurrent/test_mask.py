@@ -1,11 +1,13 @@
 """`mask=`: steps that do not count, with every other option; `test_values.py` compares values with the formula."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x
+from .common import CASES, KINDS, assert_close, assert_same, random_state, random_x, with_gradients
 
 pytestmark = pytest.mark.parametrize("name", KINDS)
 
@@ -30,23 +32,15 @@ def test_with_lengths_the_steps_count_where_both_say_so(name):
         assert_same(case.layer(params, x, state, mask=MASK, lengths=lengths, reverse=reverse), expected)
 
 
-def _value_and_gradients(case, params, x, state, **options):
-    def loss(params, x, state):
-        y, final = case.layer(params, x, state, **options)
-        return sum(jnp.sum(jnp.sin(a)) for a in (y, *final)), (y, final)
-
-    (_, result), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, state)
-    return result, gradients
-
-
 def test_remat_and_one_algorithm_or_another_change_nothing(name):
     """Blocks of one step, of four with a rest, of all steps and of more."""
     case, params, x, state = _setting(name)
     remat = {"rnn": 1, "gru": 4, "lstm": TIME, "lstm-projection": 50}[name]
     options = {"mask": MASK, "resets": RESETS, "lengths": np.array([6, 3, 5]), "reverse": True}
-    expected = _value_and_gradients(case, params, x, state, **options, algorithm="scan")
+    expected = jax.jit(with_gradients(partial(case.layer, **options, algorithm="scan")))(params, x, state)
     for algorithm in ("scan", "auto"):
-        got = _value_and_gradients(case, params, x, state, **options, algorithm=algorithm, remat=remat)
+        layer = partial(case.layer, **options, algorithm=algorithm, remat=remat)
+        got = jax.jit(with_gradients(layer))(params, x, state)
         assert_close(got, expected, 1e-5, 1e-6)
 
 

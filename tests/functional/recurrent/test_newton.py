@@ -12,9 +12,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnn import functional as F
 from jaxnn import testing
-from jaxnn.kernels.accumulate import accumulator, widened
+from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.recurrence import rows
 from jaxnn.testing.floating import computing_in
+from tests.functional.recurrent.common import with_gradients
 from tests.oracles_recurrent import batch, sigmoid
 
 TIME, FEATURES, HIDDEN = 7, 3, 4
@@ -146,12 +147,7 @@ def by_steps(case, p, x, state, truncate=None, remat=None, **options):
 
 
 def loss_of(cell, **options):
-    def loss(params, x, state):
-        y, final = F.recurrent(cell, params, x, state, **options)
-        parts = [y, *jax.tree.leaves(final)]
-        return sum(jnp.sum(jnp.sin(widened(a))) for a in parts), (y, final)
-
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    return jax.jit(with_gradients(partial(F.recurrent, cell, **options)))
 
 
 def assert_near(got, expected, tolerance):
@@ -399,11 +395,10 @@ def test_front_doors_and_stacks_take_it_by_name():
 def test_inside_shard_map_each_device_iterates_by_itself():
     case, params, x, state = setting("lstm", (8,))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    run = loss_of(case.cell, algorithm="newton", lengths=None)
 
     def local(params, x, state):
-        (_, out), gradients = run(params, x, state)
-        return out, gradients[1:]
+        out, pull = jax.vjp(partial(F.recurrent, case.cell, params, algorithm="newton"), x, state)
+        return out, pull(out)
 
     spread = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data")))
     assert_near(spread(params, x, state), jax.jit(local)(params, x, state), 1e-5)
