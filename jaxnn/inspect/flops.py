@@ -77,7 +77,7 @@ def _of(equation: JaxprEqn) -> int:
         return _convolution(equation)
     plain = formulation(equation.primitive)
     if plain is not None:
-        shapes = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars]
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in _avals(equation.invars)]
         return _total(jax.make_jaxpr(partial(plain, **params))(*shapes).jaxpr)
     inner = [_total(jaxpr) for jaxpr in jaxprs_in_params(params)]
     if name == "cond":
@@ -98,14 +98,14 @@ def _repeats(name: str, params: dict[str, Any]) -> int:
 
 def _product(equation: JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left, _, out = (x.aval.shape for x in (*equation.invars, *equation.outvars))
+    left, _, out = (aval.shape for aval in _avals([*equation.invars, *equation.outvars]))
     return 2 * math.prod(out) * math.prod(left[axis] for axis in contracted)
 
 
 def _convolution(equation: JaxprEqn) -> int:
     params = equation.params
     of_x, of_kernel, of_y = params["dimension_numbers"]
-    x, kernel, y = (x.aval.shape for x in (*equation.invars, *equation.outvars))
+    x, kernel, y = (aval.shape for aval in _avals([*equation.invars, *equation.outvars]))
     pairs = 1
     for axis, (stride, padding, hole, dilation) in enumerate(
         zip(params["window_strides"], params["padding"], params["lhs_dilation"], params["rhs_dilation"], strict=True),
@@ -124,3 +124,7 @@ def _meetings(places: np.ndarray, taps: np.ndarray, size: int, hole: int) -> int
         at = one + many
         total += int(np.count_nonzero((at >= 0) & (at < size * hole) & (at % hole == 0)))
     return total
+
+
+def _avals(variables: Any) -> list[Any]:
+    return [variable.aval for variable in variables]
