@@ -51,15 +51,14 @@ def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Cop
     `plain=False` finds archives only. A file that differs from the published one raises a ValueError.
     """
     for layout in published.layouts:
-        unpacked = folder / layout.folders[0]
-        if layout.packed and unpacked.exists():
-            return Copy(layout, unpacked)
+        home = folder / layout.folders[0] if layout.packed else folder
+        if layout.packed and home.exists():
+            return Copy(layout, home)
         wanted = layout.files if layout.packed or plain else ()
         if wanted and all(file.is_at(folder / file.name) for file in wanted):
-            if not layout.packed:
-                return Copy(layout, folder)
-            _unpack(folder / layout.files[0].name, unpacked)
-            return Copy(layout, unpacked)
+            if layout.packed:
+                _unpack(folder / layout.files[0].name, home)
+            return Copy(layout, home)
     return None
 
 

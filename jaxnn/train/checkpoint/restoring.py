@@ -68,20 +68,19 @@ def restore(
     step = steps[-1]
     try:
         if best:
-            abouts = {step: _about(folder / str(step)) for step in steps}
-            # The newest criterion: before the run was resumed another one may have counted.
-            by = next((about["best"] for about in reversed(abouts.values()) if about.get("best") is not None), None)
-            ranks = {
-                step: about["rank"]
-                for step, about in abouts.items()
-                if by is not None and about.get("best") == by and about["rank"] is not None
-            }
+            ranked = []
+            for step in steps:
+                about = _about(folder / str(step))
+                if about.get("best") is not None:
+                    ranked.append((about["best"], about["rank"], step))
+            # By the newest criterion: before the run was resumed another one may have counted.
+            ranks = [(rank, step) for by, rank, step in ranked if by == ranked[-1][0] and rank is not None]
             if not ranks:
                 raise CheckpointError(
                     f"best: expected a run that keeps its best checkpoint, got {folder}; train with "
                     "train.Checkpoints(best='test_loss') for one."
                 )
-            step = min(ranks, key=lambda step: ranks[step])
+            _, step = min(ranks)
         state, position = read(folder / str(step), state, None)
     except DamagedError as error:
         raise CheckpointError(f"folder: expected checkpoints that are whole, got {folder}/{step} ({error}).") from error

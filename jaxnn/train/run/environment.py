@@ -76,15 +76,10 @@ def program_line() -> list[str] | None:
 
 
 def _git() -> dict[str, Any] | None:
+    # No tags, and no untracked files, which are mostly results of runs.
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        commit = _ask("git", "rev-parse", "HEAD")
-        # Untracked files are mostly results of runs.
-        dirty = _ask("git", "status", "--porcelain", "--untracked-files=no") != ""
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return {"commit": commit, "dirty": dirty}
-
-
-def _ask(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    return {"commit": told.removesuffix("-dirty"), "dirty": told.endswith("-dirty")}
