@@ -38,9 +38,9 @@ class Options:
     quick: bool = False
     """A few cases of each workload, few rounds."""
     minutes: Positive | None = None
-    """How long it may take, 20 unless said, or 3 where it has to be quick: more time is more rounds."""
+    """How long it may take: 20 by default, 3 with --quick. More time is more rounds."""
     threads: tuple[int, ...] | None = None
-    """Threads to measure with, one number after the other; all cores and 1 unless said, all cores if quick."""
+    """Numbers of threads, one after the other: all cores and 1 by default, all cores with --quick."""
     also: Path | None = None
     """Another Python that can import jax, flax and optax: jaxnn is measured there as well, on its version of JAX."""
     data_dir: Path | None = None

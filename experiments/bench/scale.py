@@ -10,7 +10,7 @@ much memory the program takes on each device; once with the state on every devic
 
 Bytes sent are those of the usual ring: an all-reduce of n bytes over d devices sends 2 n (d - 1) / d from each, an
 all-gather, a reduce-scatter or an all-to-all of n bytes in all sends n (d - 1) / d. The program is XLA's for CPU: for
-GPU and TPU the same shardings can become other collectives (a reduce-scatter in place of an all-reduce and a slice).
+GPU and TPU the same shardings can become other collectives (a reduce-scatter instead of an all-reduce and a slice).
 
 Devices made of one CPU share its cores, so throughput on them says what splitting costs, not what more chips bring.
 """

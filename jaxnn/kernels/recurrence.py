@@ -40,20 +40,25 @@ Saved = Any
 # of one step has enough rows to run at full speed, and its result is still in the cache when the gates read it.
 PROJECT_FIRST = 2
 
-# XLA:CPU lays the operand on the right of a product out again in every step. So with many weights and sequences the
-# weights are on the left, and the sequences are columns: "units first". Times as multiples of rows', measured in turn
-# on an AMD EPYC with AVX2, for hidden units and sequences: 256 and 32: training 0.82, forward 0.78; 256 and 8: 0.85,
-# 0.9; 256 and 4: 0.8, but 1.1; 128 and 16: 0.97, 0.98; 128 and 8: 1.0, 1.1; 64 and 32: 1.05, 1.0; 64 and 8: 1.1, 1.2.
-# With AVX-512 and JAX 0.10.2 / 0.12 rows are as fast: 256 and 32: training 1.06 / 1.09, forward 1.06 / 0.96;
-# 256 and 16: 1.2 / 1.2, 1.0 / 1.15; 128 and 64: 1.11 / 1.13, 1.07 / 1.06; 512 and 128: 1.0, 0.9 to 1.0.
+# XLA:CPU repacks the right operand of a product in every step. "Units first" puts the weights on the left, and the
+# sequences are columns. Its time as a multiple of that of rows, training / forward, measured in turns:
+#
+#     units, sequences     AVX2          units, sequences     AVX-512, JAX 0.10.2     JAX 0.12
+#     256, 32              0.82 / 0.78   256, 32              1.06 / 1.06             1.09 / 0.96
+#     256, 8               0.85 / 0.9    256, 16              1.2 / 1.0               1.2 / 1.15
+#     256, 4               0.8 / 1.1     128, 64              1.11 / 1.07             1.13 / 1.06
+#     128, 16              0.97 / 0.98   512, 128             1.0 / 0.9               1.0 / 1.0
+#     128, 8               1.0 / 1.1
+#     64, 32               1.05 / 1.0
+#     64, 8                1.1 / 1.2
 ROWS_ARE_FAST = "avx512f" in processor.features()
 UNITS_FIRST_WIDTH = 512  # smallest number of gates' units
 UNITS_FIRST_SIZE = 8192  # smallest number of these times sequences
 
-# With AVX-512 on two cores XLA:CPU gives its threads the columns of a product in pieces that are too few to share
-# evenly, and a thread without work falls asleep. Two products of half the columns wait less: at 256 units and 32
-# sequences forward takes 0.84 of the time and training 0.95, with 16 sequences 0.8 and 0.9, with 4 0.86 and 0.92
-# (JAX 0.10.2 and 0.12 alike); on one core it is the same. With fewer weights forward takes up to 1.2.
+# XLA:CPU gives its threads the columns of a product in pieces that are too few to share evenly, and a thread without
+# work falls asleep. Two products of half the columns wait less. Their time as a multiple of that of one, with 256
+# units, two cores, AVX-512, both versions of JAX, training / forward: 0.95 / 0.84 with 32 sequences, 0.9 / 0.8 with
+# 16, 0.92 / 0.86 with 4; on one core 1.0. With fewer weights forward takes up to 1.2.
 HALVED_SIZE = 150_000  # smallest number of weights
 
 
