@@ -306,7 +306,7 @@ def test_one_hand(room):
 
 
 def experiments() -> list[Path]:
-    return [path for path in sorted(EXPERIMENTS.rglob("*.py")) if "bench" not in path.relative_to(EXPERIMENTS).parts]
+    return sorted(EXPERIMENTS.rglob("*.py"))
 
 
 def test_experiments_are_by_the_same_hand():

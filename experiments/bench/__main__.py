@@ -1,15 +1,17 @@
-"""Measures jaxnn beside its peers on the same work, on the processor: tables, bench.json and bench.png.
+"""Compares the speed of jaxnn with other libraries on CPU: prints tables, writes bench.json and bench.png.
 
-    make bench                                 # on all cores, then on one: what fits into 20 minutes
-    make bench BENCH='--minutes 70'            # all of it, on two cores
-    python -m experiments.bench --quick        # a little of everything, on all cores; about 3 minutes
+    make bench                                 # on all cores, then on one core; 20 minutes
+    make bench BENCH='--minutes 70'            # enough for all cases, on two cores
+    python -m experiments.bench --quick        # a few cases of each workload, on all cores; 3 minutes
     python -m experiments.bench --only layers recurrent --threads 1
-    python -m experiments.bench --also ~/newer/bin/python  # jaxnn on that Python's version of JAX as well
+    python -m experiments.bench --also ~/newer/bin/python  # also with the JAX of that Python
 
-Peers are PyTorch, Keras 3 on TensorFlow and on JAX, Flax NNX, Haiku and Equinox: `pip install '.[bench]'`, and PyTorch
-by its name. One that is not installed is said, not required. Libraries work in processes of their own, whose threads
-are set before they start. Sides are asked in turn, so nothing runs beside another, and a machine whose speed drifts
-treats all alike. Machines are noisy: trust the ratios of one run, not single times.
+The peers are PyTorch, Keras 3 on TensorFlow and on JAX, Flax NNX, Haiku and Equinox. `pip install '.[bench]'` installs
+them, except PyTorch, which needs a separate `pip install`. The benchmark names the peers that are not installed and
+measures the others.
+
+Each library works in a separate process with a fixed number of threads. The processes work in turn, one at a time, so
+a change in the machine's speed affects all of them. Machines are noisy: trust the ratios of one run, not single times.
 """
 
 import dataclasses
@@ -31,26 +33,26 @@ Name = Literal["cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", 
 
 @dataclasses.dataclass
 class Options:
-    """What to measure."""
+    """The workloads, the time and the threads."""
 
     only: tuple[Name, ...] = ("cifar10", "lenet", "layers", "recurrent", "epoch", "ensembles", "start")
-    """Workloads, in this order."""
+    """The workloads, in this order."""
     quick: bool = False
-    """A few cases of each workload, few rounds."""
+    """Measure a few cases of each workload, in few rounds."""
     minutes: Positive | None = None
-    """How long it may take: 20 by default, 3 with --quick. More time is more rounds."""
+    """Time for all of it: 20 by default, 3 with --quick. More time gives more rounds."""
     threads: tuple[int, ...] | None = None
-    """Numbers of threads, one after the other: all cores and 1 by default, all cores with --quick."""
+    """Numbers of threads, measured one after another: all cores and 1 by default, all cores with --quick."""
     also: Path | None = None
-    """Another Python that can import jax, flax and optax: jaxnn is measured there as well, on its version of JAX."""
+    """The program of another Python that has jax, flax and optax: measure jaxnn also with its version of JAX."""
     data_dir: Path | None = None
-    """A folder with the real CIFAR-10 pictures for the epoch; random ones of their shape without."""
+    """A folder with the real CIFAR-10 pictures for the workload `epoch`; by default the pictures are random."""
     run: Path = Path("runs/bench")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
+    """The run folder; if it exists, a number is added to the name."""
 
 
 def main(options: Options) -> None:
-    """Measures every case in turn, prints its table, and saves what there is after each."""
+    """Measures the cases one after another, and prints and saves the results after each."""
     check(options)
     cores = usable_cores()
     threads = options.threads or tuple(dict.fromkeys([len(cores)] if options.quick else [len(cores), 1]))
@@ -60,7 +62,7 @@ def main(options: Options) -> None:
     pictures = options.data_dir
     expect("data_dir", pictures, pictures is None or pictures.is_dir(), "a folder with CIFAR-10 pictures")
     if "epoch" not in options.only:
-        unused(options, "data_dir", because="without the epoch in --only, which alone reads it")
+        unused(options, "data_dir", because="without `epoch` in --only")
     other = None if options.also is None else plan.Other(options.also, machine.jax_of(options.also))
     folder = folder_of(options)
     print(f"{machine.processor()}, {len(cores)} cores; about {minutes:g} minutes\n\n{report.NOTES}", flush=True)
@@ -76,11 +78,11 @@ def main(options: Options) -> None:
                 save(rows, folder / "bench.json")
         finally:
             picture.draw(rows, folder / "bench.png")
-    print(f"\n{report.summary_table(rows)}\n\nnumbers and picture are in {folder.path}")
+    print(f"\n{report.summary_table(rows)}\n\nthe results are in {folder.path}")
 
 
 def save(rows: Sequence[Row], path: Path) -> None:
-    """Writes what was measured so far, whole or not at all."""
+    """Replaces the file by the results so far."""
     content = {
         "machine": {"processor": machine.processor(), "cores": len(usable_cores()), "malloc": machine.malloc()},
         "versions": machine.versions(),

@@ -1,24 +1,27 @@
-"""What is measured: a case is one piece of work, and sides are who does it."""
+"""Cases and sides: a case is one piece of work, and each of its sides is one way to do it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 OURS = "jaxnn"
 
+Work = Callable[[], object]
+"""Does the work of a case once, and returns when it is finished."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One way to do a case's work.
+    """One way to do the work of a case.
 
     Attributes:
-      name: as tables show it; what stands before the first comma is the library.
-      builder: `.file:function`, the file in `experiments.bench.sides`. Called in a worker, with the case's options and
-        the side's, it returns the work: a function without arguments that returns when all is done.
-      worker: the process it runs in, as `workers.Worker` takes its name.
-      options: of this side, besides the case's.
-      environment: of a process that is started for this side alone, where the case is `fresh`.
+        name: Name in the tables; the part before the first comma is the library.
+        builder: `.file:function` in `experiments.bench.sides`. The worker calls it with the options of the case and of
+            the side, and it returns a `Work`.
+        worker: The process that does the work, as `workers.Worker` names it.
+        options: Options of this side, added to those of the case.
+        environment: Environment variables of the process, if the case is `fresh`.
     """
 
     name: str
@@ -35,18 +38,19 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One piece of work. The first side is the one that others are compared with.
+    """One piece of work, and the sides that do it. The others are compared with the first side.
 
     Attributes:
-      title: what it is, in a few words.
-      sides: who does it.
-      options: what builders are called with; JSON.
-      units: how many units of work one call does.
-      flops: of a unit, the products only: two for each multiplication and addition.
-      warm_up: whether the first two calls do not count: one that compiles, and one more. Builders of cases without it
-        compile themselves, and every call counts.
-      fresh: whether every call starts a process of its own, and its time is that from the start to the first result.
-      weight: of the workload's time, relative to its other cases.
+        title: The work in a few words.
+        sides: The ways to do it.
+        options: Arguments of the builders, as JSON can store them.
+        units: Units of work in one call.
+        flops: Floating-point operations of a unit, of the matrix products only; a multiplication and an addition count
+            as two.
+        warm_up: Whether the first two calls do not count: one that compiles, and one more. If False, the builders
+            compile and every call counts.
+        fresh: Whether each call starts a new process, and is timed from that start to the first result.
+        weight: Share of the workload's time, relative to its other cases.
     """
 
     title: str
@@ -60,12 +64,12 @@ class Case:
 
 
 class Settings(NamedTuple):
-    """What a workload needs to know to say its cases.
+    """Settings from which a workload makes its cases.
 
     Attributes:
-      scratch: a folder for what is thrown away at the end.
-      quick: whether only a few cases are wished for.
-      data_dir: a folder with the real CIFAR-10 pictures, or None for random ones of their shape.
+        scratch: A temporary folder.
+        quick: Whether to make only a few cases.
+        data_dir: A folder with the real CIFAR-10 pictures, or None for random pictures of the same shape.
     """
 
     scratch: Path

@@ -1,12 +1,12 @@
-"""Measures every formulation of a convolution on CPU, and prints where the table of choices is wrong here.
+"""Measures every formulation of a convolution on CPU, and prints where another choice is faster.
 
     python -m experiments.bench.choices                       # about 10 minutes on two cores
     python -m experiments.bench.choices --only 3x3 --seconds 0.5
 
-Each pass of each layer is timed called from Python and inside a compiled loop, with XLA's default options and with
-those of `jaxnn.train`, beside plain `jax.lax`. A loop with the latter counts as a training step. A row is marked where
-the formulation that `jaxnn.kernels.choices` names takes more than 1.10 of the fastest one's time, or more than 1.05 of
-that of `jax.lax`.
+It times each pass of each layer in every formulation and in plain `jax.lax`: called from Python and inside a compiled
+loop, with XLA's default options and with those of `jaxnn.train`. A loop with the options of `jaxnn.train` counts as a
+training step. The last table has the rows in which the formulation that `jaxnn.kernels.choices` chooses takes more than
+1.10 times as long as the fastest formulation, or more than 1.05 times as long as `jax.lax`.
 """
 
 import dataclasses
@@ -35,19 +35,19 @@ WRONG, WRONG_BESIDE_LAX = 1.10, 1.05
 
 @dataclasses.dataclass
 class Options:
-    """What to measure."""
+    """The layers and the time."""
 
     only: str = ""
-    """Layers whose names contain this."""
+    """Measure only the layers whose names contain this."""
     seconds: Positive = 1.0
-    """For each comparison, at least three rounds."""
+    """Time for each comparison; three rounds may take longer."""
 
 
 def main(options: Options) -> None:
-    """Prints a row for each comparison, and at the end those in which the table is wrong."""
+    """Prints a row for each comparison, and at the end the rows in which another choice is faster."""
     check(options)
     layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv" and options.only in name}
-    expect("only", options.only, bool(layers), f"a part of one of {', '.join(LAYERS)}")
+    expect("only", options.only, bool(layers), f"a part of a name of {', '.join(LAYERS)}")
     print(f"{machine.processor()}, JAX {jax.__version__}; milliseconds of a call\n", flush=True)
     header = ["layer", "pass", "options", "where", *FORMULATIONS, LAX, "chosen", "/ best", f"/ {LAX}"]
     wrong = []
@@ -60,7 +60,7 @@ def main(options: Options) -> None:
         print(" | ".join(row), flush=True)
         if float(row[-2]) > WRONG or float(row[-1]) > WRONG_BESIDE_LAX:
             wrong.append(row)
-    print("\n" + (table(header, wrong) if wrong else "the table is right here"))
+    print("\n" + (table(header, wrong) if wrong else "every choice is right on this machine"))
 
 
 def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float) -> list[str]:
@@ -96,7 +96,7 @@ def compare(layer: Layer, kind: Pass, eigen: bool, looped: bool, seconds: float)
         formulated = _formulated(how, kind, layer, geometry, eigen)
         works[how] = _timed(formulated, arrays, looped, compiler_options)
     works[LAX] = _timed(_plain(kind, layer, geometry), arrays, looped, compiler_options)
-    # A call is two.
+    # A work calls twice.
     times = {name: summary(rounds, units=2).median for name, rounds in in_turn(works, seconds).items()}
     chosen = choose(work)
     best = times[chosen] / min(times.values())
@@ -131,7 +131,7 @@ def _plain(kind: Pass, layer: Layer, geometry: ConvGeometry) -> Callable[..., ja
 def _timed(
     function: Callable[..., jax.Array], arrays: list[jax.Array], looped: bool, compiler_options: dict[str, Any]
 ) -> Callable[[], Any]:
-    """Two calls on different operands."""
+    """A work that calls the function on two pairs of operands."""
     compiled = partial(jax.jit, compiler_options=compiler_options)
     if not looped:
         one = compiled(function)

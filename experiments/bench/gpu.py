@@ -1,23 +1,21 @@
-"""Measures jaxnn on an accelerator, beside PyTorch's cuDNN layers, Flax and plain `jax.lax`: tables, and gpu.json.
+"""Compares jaxnn with PyTorch, Flax and plain `jax.lax` on an accelerator: prints tables, writes gpu.json.
 
-    python -m experiments.bench.gpu                                     # what fits into 12 minutes
+    python -m experiments.bench.gpu                                     # 12 minutes
     python -m experiments.bench.gpu --only recurrent --minutes 30
-    python -m experiments.bench.gpu --small                             # a rehearsal: all of it, small, on any device
+    python -m experiments.bench.gpu --small                             # checks that every side works, on any device
 
-- recurrent: layers by algorithm, forward and with all gradients, in float32 and bfloat16. The shapes are a sparse grid
-  over batches of 1 to 64, 256 to 16,384 steps and 64 to 1024 units.
-- conv: the layers of `experiments.bench`, with gradients, ten inputs in a compiled loop.
-- cifar10: ten epochs of the CIFAR-10 network as one program, on 50,000 random pictures, by precision.
+- recurrent: layers by algorithm, forward and with all gradients, in float32 and bfloat16, with batches of 1 to 64, 256
+  to 16,384 steps and 64 to 1024 units.
+- conv: the layers of `experiments.bench`, with gradients, on ten inputs in a compiled loop.
+- cifar10: ten epochs of the CIFAR-10 network as one program, on 50,000 random pictures, in each precision.
 
-Where JAX finds no accelerator, shapes are small: such a run shows that everything works, and its times say nothing.
-Sides take turns in this one process; times are medians after calls that do not count. Products of float32 have the
-precision that each library has by default, which on recent NVIDIA GPUs is TF32 for all of them. Workloads are
-interleaved, so that all are measured in part where the time is short. A side that the memory does not hold, or that
-cannot serve, is a line that says so.
+Without an accelerator the shapes are small: the run checks that every side works, and its times mean nothing. The sides
+take turns in this one process. Times are medians; the first calls do not count. Each library multiplies float32 with
+its default precision, which is TF32 on recent NVIDIA GPUs. The workloads are interleaved: a short run measures some of
+each. If a side cannot serve or needs too much memory, a line gives the reason.
 """
 
 import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -32,7 +30,8 @@ from experiments.bench import machine, report
 from experiments.bench.case import Case, Side
 from experiments.bench.measure import Result
 from experiments.bench.report import Row
-from experiments.bench.timing import LEAST, Timing, in_turn, summary
+from experiments.bench.timing import LEAST, MOST, Timing, in_turn, summary
+from experiments.bench.worker import builder
 from experiments.bench.workers import usable_cores
 from experiments.bench.workloads.layers import LAYERS
 from jaxnn.cli import Positive, check, expect, folder_of, run
@@ -43,9 +42,9 @@ T = TypeVar("T")
 Name = Literal["recurrent", "conv", "cifar10"]
 
 SHAPES = ((16, 1024, 256), (64, 256, 1024), (1, 16_384, 64), (64, 1024, 64), (1, 256, 1024), (8, 4096, 512))
-"""Batch, time, and features, of which there are as many as hidden units."""
+"""Batch, time and hidden units; the number of features equals that of the units."""
 LONG = ((1, 16_384, 64), (16, 1024, 256), (8, 4096, 512))
-"""Those of layers that are linear in their state, which are made for long sequences."""
+"""Shapes for layers that are linear in their state, which suit long sequences."""
 SMALL = (
     ("lstm", "float32", True),
     ("gru", "bfloat16", False),
@@ -53,7 +52,7 @@ SMALL = (
     ("minlstm", "bfloat16", False),
     ("lru", "float32", True),
 )
-"""Layer, type, and whether with gradients, of the small shapes."""
+"""Layer, dtype, and whether to compute gradients, for the small shapes."""
 ALGORITHMS = {
     "lstm": ("scan", "fused", "cudnn", "persistent"),
     "gru": ("scan", "fused", "persistent"),
@@ -62,41 +61,39 @@ ALGORITHMS = {
     "lru": ("scan", "associative"),
 }
 OF_NVIDIA = {"cudnn": ("float32",), "persistent": ("bfloat16",)}
-"""Algorithms that serve on NVIDIA GPUs alone, and their types. They are left out of the small shapes."""
+"""Algorithms that serve only on NVIDIA GPUs, and their dtypes; the small shapes leave them out."""
 PRECISIONS = ("float32", "bf16", "float16")
-"""Those that the CIFAR-10 network is trained in."""
-MOST = 15
-"""Rounds."""
+"""Precisions in which the CIFAR-10 network is trained."""
 REFUSALS = (RuntimeError, ValueError, ImportError, MemoryError)
-"""What a side raises that cannot serve; any other error is a fault of the benchmark, and ends it."""
+"""Errors of a side that cannot serve; any other error is a fault of the benchmark and ends it."""
 NOTES = """\
-Ratios of times are medians over the rounds. Milliseconds are those of a call, of the network those of an epoch. "peak
-MiB": the device memory that a program takes with its arguments and results; for PyTorch, the most that it allocated."""
+Ratios of times are medians over the rounds. Milliseconds are those of a call; for the network, of an epoch. "peak MiB":
+the device memory of a program with its arguments and results; for PyTorch, the largest amount that it allocated."""
 
 
 @dataclasses.dataclass
 class Options:
-    """What to measure."""
+    """The workloads, the time and the shapes."""
 
     only: tuple[Name, ...] = ("recurrent", "conv", "cifar10")
-    """Workloads."""
+    """The workloads."""
     minutes: Positive = 12.0
-    """How long it may take. A case that has begun is finished; those that would begin later are left out."""
+    """Time for all of it. A case that begins in this time is finished; the others are left out."""
     small: bool = False
-    """Small shapes, as wherever there is no accelerator; a side that cannot serve is an error then."""
+    """Use small shapes, as without an accelerator; then a side that cannot serve is an error."""
     run: Path = Path("runs/gpu")
-    """The run folder; a number is added where it exists, nothing is overwritten."""
+    """The run folder; if it exists, a number is added to the name."""
 
 
 class Step(NamedTuple):
-    """A case and its workload."""
+    """A case to measure, and its workload."""
 
     workload: str
     case: Case
 
 
 def main(options: Options) -> None:
-    """Measures every case in turn, prints its table, and saves what there is after each."""
+    """Measures the cases one after another, and prints and saves the results after each."""
     check(options)
     expect("only", "none", len(options.only) > 0, "at least one workload")
     folder = folder_of(options)
@@ -112,20 +109,20 @@ def main(options: Options) -> None:
         for side, why in row.result.missing.items():
             print(f"not measured: {side}: {why}", flush=True)
         save(rows, small, folder / "gpu.json")
-    print(f"\nnumbers are in {folder / 'gpu.json'}")
+    print(f"\nthe results are in {folder / 'gpu.json'}")
     failed = [f"{row.result.case.title}: {side}: {why}" for row in rows for side, why in row.result.missing.items()]
     if failed := [line for line in failed if small and not line.endswith("is not installed")]:
-        raise ValueError(f"of the small shapes all must be measured, but {len(failed)} failed; {failed[0]}")
+        raise ValueError(f"--small: expected every side to serve, got {len(failed)} that failed: {failed[0]}")
 
 
 def plan(only: Sequence[str], small: bool) -> list[Step]:
-    """All cases, the workloads interleaved."""
+    """Lists all cases, with the workloads interleaved."""
     every = {"recurrent": _recurrent, "conv": _conv, "cifar10": _cifar10}
     return interleaved(*([Step(name, case) for case in every[name](small)] for name in dict.fromkeys(only)))
 
 
 def interleaved(*lists: Sequence[T]) -> list[T]:
-    """All elements, each list in its order; every part of the result has about the same share of each list.
+    """Interleaves lists: every part of the result has about the same share of each list, in the list's order.
 
     Example:
         >>> from experiments.bench.gpu import interleaved
@@ -149,7 +146,7 @@ def _recurrent(small: bool) -> list[Case]:
 
 
 def _mixed(shapes: Sequence[Any], *choices: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """All combinations; each shape comes once, with other choices than its neighbour, before one comes again."""
+    """All combinations: each shape once, with other choices than its neighbour, before any shape occurs again."""
     others = list(itertools.product(*choices))
     turns = itertools.product(range(len(others)), enumerate(shapes))
     return [(shape, *others[(turn + i) % len(others)]) for turn, (i, shape) in turns]
@@ -170,7 +167,7 @@ def _sequences(kind: str, shape: tuple[int, int, int], dtype: str, train: bool, 
 
 
 def _conv(small: bool) -> list[Case]:
-    """The layers in both types, every layer before one comes again."""
+    """The layers in both dtypes; each layer occurs once before any layer occurs again."""
     layers = {name: layer for name, layer in LAYERS.items() if layer.kind == "conv"}
     sides = tuple(
         Side(name, ".accelerator:convolution", options={"plain": name != "jaxnn"}) for name in ("jaxnn", "jax.lax")
@@ -187,7 +184,7 @@ def _conv(small: bool) -> list[Case]:
 
 
 def _cifar10(small: bool) -> list[Case]:
-    """Batches of 128, as the experiment has, and of 1024; in every precision."""
+    """Batches of 128, as in the experiment, and of 1024; in every precision."""
     examples, epochs, batches = (64, 2, (32,)) if small else (50_000, 10, (128, 1024))
     return [
         Case(
@@ -201,15 +198,15 @@ def _cifar10(small: bool) -> list[Case]:
 
 
 def measured(steps: Sequence[Step], seconds: float, most: int = MOST) -> Iterator[Row]:
-    """Measures case after case and says so; each gets an equal share of the time that is left when its turn comes.
+    """Measures the steps one after another and prints the progress.
 
     Args:
-        steps: What to measure.
-        seconds: For all of it. What takes longer than its share takes from what follows.
+        steps: The steps.
+        seconds: Time for all of it. Each step gets an equal share of the time that is left when it begins.
         most: The largest number of rounds.
 
     Yields:
-        What came of each step.
+        The result of each step.
     """
     start = time.perf_counter()
     for i, step in enumerate(steps):
@@ -223,12 +220,11 @@ def measured(steps: Sequence[Step], seconds: float, most: int = MOST) -> Iterato
 
 
 def measure(case: Case, seconds: float, most: int = MOST) -> Result:
-    """Makes all sides of a case ready and times them in turn, in about so many seconds and at most so many rounds."""
+    """Builds all sides of a case and times them in turn, in about `seconds` and at most `most` rounds."""
     ends = time.perf_counter() + seconds
     ready, missing = {}, {}
     for side in case.sides:
-        file, function = side.builder.split(":")
-        build = getattr(importlib.import_module(file, "experiments.bench.sides"), function)
+        build = builder(side.builder)
         try:
             ready[side.name] = build(**case.options, **side.options)
             ready[side.name].work()
@@ -241,13 +237,13 @@ def measure(case: Case, seconds: float, most: int = MOST) -> Result:
         for name, rounds in in_turn(works, ends - time.perf_counter(), most).items():
             timing = summary(rounds, units=case.units, peak=ready[name].peak)
             timings[name] = dataclasses.replace(timing, compiling=ready[name].compiling)
-    except REFUSALS as error:  # one side alone was possible, all beside each other are not
+    except REFUSALS as error:  # each side works alone, but together they need too much memory
         missing |= dict.fromkeys(ready, reason(error))
     return Result(case, timings, missing, None)
 
 
 def reason(error: BaseException) -> str:
-    """Why a side could not be measured, in a line."""
+    """Explains in a line why a side cannot serve."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed"
     first = next(iter(str(error).strip().splitlines()), "")
@@ -255,20 +251,20 @@ def reason(error: BaseException) -> str:
 
 
 def per_example(result: Result) -> dict[str, float]:
-    """Seconds of an example by side, where a unit of work is a number of examples."""
+    """Seconds per example by side; empty if a unit of work is not a number of examples."""
     examples = result.case.options.get("examples")
     return {name: timing.median / examples for name, timing in result.timings.items()} if examples else {}
 
 
 def describe(device: jax.Device) -> str:
-    """The device, and its platform's version where that is another than the host's."""
+    """Describes the device: the processor's name, or an accelerator and the version of its platform."""
     if device.platform == "cpu":
         return machine.processor()
     return f"{device.device_kind}, {' '.join(device.client.platform_version.split())}"
 
 
 def save(rows: Sequence[Row], small: bool, path: Path) -> None:
-    """Writes what was measured so far, whole or not at all."""
+    """Replaces the file by the results so far."""
     device = jax.devices()[0]
     memory: dict[str, Any] = device.memory_stats() or {}
     content = {
@@ -288,7 +284,7 @@ def save(rows: Sequence[Row], small: bool, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    # JAX and PyTorch share the device's memory, and no compilation is skipped because an earlier run kept its program.
+    # JAX leaves memory for PyTorch, and compiles every program, since the time to compile is measured.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax.config.update("jax_enable_compilation_cache", False)
     run(main, Options, __doc__)

@@ -1,4 +1,4 @@
-"""What a record of measurements says of the machine and of the versions."""
+"""The machine and the versions of the packages, for the records of the measurements."""
 
 import importlib.metadata
 import os
@@ -15,17 +15,17 @@ PACKAGES = (
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Returns the processor's name."""
     return facts().get("model name") or platform.processor() or platform.machine()
 
 
 def malloc() -> dict[str, str]:
-    """What the environment changes of glibc's memory allocator: all sides run with it."""
+    """Lists the environment variables that change glibc's memory allocator for all sides."""
     return {name: value for name, value in os.environ.items() if name == "GLIBC_TUNABLES" or name.startswith("MALLOC_")}
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed."""
+    """Lists the versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def jax_of(python: Path) -> str:
-    """The version of JAX that another Python imports."""
+    """Returns the version of JAX that another Python imports."""
     command = [str(python), "-c", "import flax, jax, optax; print(jax.__version__)"]
     try:
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()

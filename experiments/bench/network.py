@@ -1,4 +1,4 @@
-"""The networks that are measured, as numbers that every library's own layers are built from."""
+"""The measured networks, as sizes from which every library builds its layers."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Network(NamedTuple):
 
     @property
     def maps(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Height and width of what the two convolutions put out."""
+        """Height and width of the outputs of the two convolutions."""
         lost = 2 if self.padding == "VALID" else 0
         height, width, _ = self.picture
         first = height - lost, width - lost
@@ -24,12 +24,12 @@ class Network(NamedTuple):
 
     @property
     def features(self) -> int:
-        """What the first dense layer takes."""
+        """Number of inputs of the first dense layer."""
         height, width = self.maps[1]
         return (height // 2) * (width // 2) * self.filters[1]
 
     def flops(self, *, train: bool) -> float:
-        """Floating-point operations of a picture, the products only; the first layer needs no input gradient."""
+        """Floating-point operations for a picture, of the matrix products only; the pictures need no gradient."""
         (h1, w1), (h2, w2) = self.maps
         channels, (first, second) = self.picture[2], self.filters
         conv1 = h1 * w1 * 9 * channels * first

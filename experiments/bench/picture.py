@@ -1,4 +1,4 @@
-"""One picture of all: a row a case, a mark a side, at its time in units of jaxnn's; a colour a library."""
+"""One picture of all results: a row for each case, a marker for each side, a colour for each library."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ MARKERS = "oDs^vPX<>*"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the picture, a panel for each number of threads."""
+    """Draws the ratios of times to a file, with a panel for each number of threads; nothing without results."""
     rows = [row for row in rows if row.result.timings]
     panels = list(dict.fromkeys(row.threads for row in rows))
     if not panels:
@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axis.axvline(1.0, color="#999999", linewidth=0.8, zorder=0)
         axis.set_xscale("log")
         axis.set_title(f"{threads} thread{'s' if threads > 1 else ''}", fontsize=9)
-        axis.set_xlabel("time in units of the case's first side; left is faster", fontsize=8)
+        axis.set_xlabel("time / time of the case's first side; left is faster", fontsize=8)
         axis.grid(axis="y", linewidth=0.3)
         axis.tick_params(labelsize=7)
     axes[0].set_yticks(range(len(titles)), titles, fontsize=7)

@@ -1,4 +1,4 @@
-"""The order of the measurements, and how long each may take."""
+"""The order of the measurements, and the time for each."""
 
 import dataclasses
 import time
@@ -9,22 +9,22 @@ from typing import NamedTuple, TextIO
 from experiments.bench.case import OURS, Case, Settings
 from experiments.bench.measure import measure
 from experiments.bench.report import Row
-from experiments.bench.workers import Workers, at
+from experiments.bench.workers import Workers
 from experiments.bench.workloads import WORKLOADS
 
 OVERTIME = 1.15
-"""How far beyond its time the benchmark goes, with the fewest rounds, before it leaves cases out."""
+"""Factor by which the benchmark may exceed its time, with the fewest rounds, before it leaves cases out."""
 
 
 class Other(NamedTuple):
-    """Another Python and the version of JAX that it has."""
+    """The program of another Python, and its version of JAX."""
 
     python: Path
     jax: str
 
 
 class Step(NamedTuple):
-    """A case to measure and its share of the time."""
+    """A case to measure, and its share of the time relative to other steps."""
 
     workload: str
     threads: int
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 def steps(names: Sequence[str], threads: Sequence[int], settings: Settings, other: Other | None = None) -> list[Step]:
-    """All cases of these workloads, once for each number of threads; our sides run under the other Python as well."""
+    """Lists the cases of these workloads for each number of threads; the other Python runs the sides of jaxnn too."""
     found = []
     for n in threads:
         for name in names:
@@ -48,23 +48,23 @@ def _with_other(case: Case, other: Other | None) -> Case:
         return case
     ours = [side for side in case.sides if side.library == OURS]
     again = [
-        dataclasses.replace(side, name=f"{side.name}, JAX {other.jax}", worker=at(side.worker, other.python))
+        dataclasses.replace(side, name=f"{side.name}, JAX {other.jax}", worker=f"{side.worker}@{other.python}")
         for side in ours
     ]
     return dataclasses.replace(case, sides=(*ours, *again, *(side for side in case.sides if side.library != OURS)))
 
 
 def measured(plan: Sequence[Step], cores: Sequence[int], seconds: float, log: TextIO) -> Iterator[Row]:
-    """Measures step after step and says so; each gets its share of the time that is left when its turn comes.
+    """Measures the steps one after another and prints the progress.
 
     Args:
-      plan: what to measure; steps of the same number of threads stand together.
-      cores: those that may be used; fewer threads are bound to as many of the last ones.
-      seconds: for all of it. What takes longer than its share takes from what follows.
-      log: where everything goes that libraries print.
+        plan: The steps; those with the same number of threads follow each other.
+        cores: The cores that may be used. With `n` threads, the workers use the last `n` of them.
+        seconds: Time for all of it. Each step gets its share of the time that is left when it begins.
+        log: File for the output of the libraries.
 
     Yields:
-      What came of each step.
+        The result of each step.
     """
     start = time.perf_counter()
     workers: Workers | None = None

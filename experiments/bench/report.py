@@ -1,4 +1,4 @@
-"""What people and programs read: tables of each case, a summary of all, and JSON."""
+"""Reports: a table for each case, a summary of all cases, and JSON."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from experiments.bench.case import OURS
 from experiments.bench.measure import Result
-from experiments.bench.timing import Timing, ratio
+from experiments.bench.timing import ratio
 
 
 class Row(NamedTuple):
-    """A result and where it stands."""
+    """A result, its workload and the number of threads."""
 
     workload: str
     threads: int
@@ -18,13 +18,13 @@ class Row(NamedTuple):
 
 
 NOTES = """\
-Ratios of times are medians over the rounds. "/ floor": in units of the time that the work's products take at the speed
-of a product of two 1024x1024 matrices, timed in the same rounds. "peak MiB": resident memory that one call adds at its
-peak to what its process held before. "compile s": the first call beyond a later one."""
+Ratios of times are medians over the rounds. "/ floor": the time divided by that of the work's matrix products at the
+speed of a product of two 1024x1024 matrices, timed in the same rounds. "peak MiB": the resident memory that one call
+adds at its peak. "compile s": the seconds that the first call takes longer than a later one."""
 
 
 def case_table(result: Result) -> str:
-    """A row a side: times in units of the first side's, then milliseconds, and what else was measured of any side."""
+    """Writes a table with a row for each side: ratios of times, milliseconds, and those columns that have values."""
     timings = result.timings
     if not timings:
         return ""
@@ -44,12 +44,12 @@ def case_table(result: Result) -> str:
         ]
         for name, timing in timings.items()
     ]
-    told = [i for i in range(len(header)) if any(row[i] != "-" for row in rows)]
-    return table([header[i] for i in told], [[row[i] for i in told] for row in rows])
+    filled = [i for i in range(len(header)) if any(row[i] != "-" for row in rows)]
+    return table([header[i] for i in filled], [[row[i] for i in filled] for row in rows])
 
 
 def summary_table(rows: Sequence[Row]) -> str:
-    """A row for each case and side of ours: its time in units of the three best peers', and of the floor."""
+    """Writes a table with a row for each side of jaxnn, compared with the three best peers and with the floor."""
     header = ["workload", "threads", "case", "side", "/ best peers", "/ floor", "median ms"]
     body = []
     for workload, threads, result in rows:
@@ -63,19 +63,19 @@ def summary_table(rows: Sequence[Row]) -> str:
 
 
 def peers(result: Result) -> list[str]:
-    """The sides that are not ours, the fastest first."""
+    """Lists the sides that are not jaxnn's, the fastest first."""
     return sorted(
         (name for name in result.timings if not name.startswith(OURS)), key=lambda n: result.timings[n].median
     )
 
 
 def best_peer(result: Result) -> str | None:
-    """The fastest side that is not ours; None where there is none."""
+    """Returns the fastest side that is not jaxnn's; None if there is none."""
     return next(iter(peers(result)), None)
 
 
 def record(row: Row) -> dict[str, Any]:
-    """A result as JSON has it; seconds and bytes."""
+    """Converts a result to JSON, in seconds and bytes."""
     case = row.result.case
     return {
         "workload": row.workload,
@@ -86,13 +86,13 @@ def record(row: Row) -> dict[str, Any]:
         "gemm_flops_per_second": row.result.flops_per_second,
         "floor": _floor(row.result),
         "best_peer": best_peer(row.result),
-        "sides": {name: _timing(timing) for name, timing in row.result.timings.items()},
+        "sides": {name: dataclasses.asdict(timing) for name, timing in row.result.timings.items()},
         "not_measured": row.result.missing,
     }
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, for a terminal and for a README."""
+    """Writes a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -103,17 +103,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _floor(result: Result) -> float | None:
-    """Seconds of a unit, were it products alone."""
+    """Seconds of a unit if its matrix products took all of the time; None without a floor."""
     if result.case.flops is None or result.flops_per_second is None:
         return None
     return result.case.flops / result.flops_per_second
 
 
-def _timing(timing: Timing) -> dict[str, Any]:
-    return dataclasses.asdict(timing)
-
-
 def _milliseconds(seconds: float) -> str:
-    """Three digits that count."""
+    """Milliseconds with about three significant digits."""
     ms = seconds * 1e3
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}" if ms >= 1 else f"{ms:.3f}"

@@ -1,18 +1,20 @@
-r"""What a training step of the CIFAR-10 network costs on 8, 64 and 512 devices, read off the compiled program.
+"""Reads the cost of a training step on 8, 64 and 512 devices from the compiled program of the CIFAR-10 network.
 
-    python -m experiments.bench.scale                        # the simulation: nothing runs, it is compiled only
-    python -m experiments.bench.scale --devices 8 64         # without the 512, which take longest
-    python -m experiments.bench.scale --throughput           # and examples a second on 1, 2, 4, 8 devices of this host
+    python -m experiments.bench.scale                        # compiles the step, but does not run it
+    python -m experiments.bench.scale --devices 8 64         # without 512, which takes longest
+    python -m experiments.bench.scale --throughput           # also examples per second on 1, 2, 4 and 8 devices
 
-Each number of devices is a process of its own, with so many devices made of one CPU. The table says, for a batch of
-`--per-device` examples on each device, which collectives a step has, how many bytes each device sends for them, and how
-much memory the program takes on each device; once with the state on every device and once spread over all.
+A separate process compiles for each number of devices, which JAX simulates on one CPU. Each device has `--per-device`
+examples. The table has the collectives of a step, the bytes that each device sends for them, and the memory of the
+program on each device: once with a replicated state, once with a sharded state.
 
-Bytes sent are those of the usual ring: an all-reduce of n bytes over d devices sends 2 n (d - 1) / d from each, an
-all-gather, a reduce-scatter or an all-to-all of n bytes in all sends n (d - 1) / d. The program is XLA's for CPU: for
-GPU and TPU the same shardings can become other collectives (a reduce-scatter instead of an all-reduce and a slice).
+The bytes are those of a ring: for an all-reduce of n bytes over d devices, each device sends 2 n (d - 1) / d; for an
+all-gather, a reduce-scatter or an all-to-all of n bytes in all, n (d - 1) / d. The program is XLA's for CPU. For GPU
+and TPU, XLA may choose other collectives for the same shardings, for example a reduce-scatter instead of an all-reduce
+and a slice.
 
-Devices made of one CPU share its cores, so throughput on them says what splitting costs, not what more chips bring.
+The simulated devices share the cores of one CPU, so their throughput shows the cost of splitting a batch, not the gain
+of more chips.
 """
 
 import contextlib
@@ -28,49 +30,56 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.report import table
-from experiments.bench.timing import ratio, summary
+import jax
+import jax.numpy as jnp
 
-# Imports of JAX are in the functions: the number of devices is told to it before.
+from experiments.bench.report import table
+from experiments.bench.sides.jaxnn_networks import initial_state, training_step
+from experiments.bench.sides.pictures import pictures
+from experiments.bench.timing import alternate, ratio, summary
+from experiments.bench.workers import usable_cores
+from jaxnn import train
 from jaxnn.cli import Count, check, expect, run, unused
+from jaxnn.data import Examples
+from jaxnn.inspect.memory import bytes_held
 
 COUNTS = (1, 2, 4, 8)
-"""Numbers of devices that are timed."""
+"""Numbers of devices for `--throughput`."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 
 
 @dataclasses.dataclass
 class Options:
-    """What to compile, and what to time."""
+    """The devices to compile for, and the epoch to time."""
 
     devices: tuple[Count, ...] = (8, 64, 512)
     """Numbers of devices to compile for."""
     per_device: Count = 16
-    """Examples on each device in a step: the batch grows with the devices."""
+    """Examples on each device in a step; the batch grows with the number of devices."""
     throughput: bool = False
-    """Time an epoch on 1, 2, 4 and 8 devices of this host too, at one and the same batch."""
+    """Also time an epoch on 1, 2, 4 and 8 simulated devices, with the same batch size."""
     examples: Count = 2_560
-    """Pictures of that epoch; CIFAR-10 has 50,000."""
+    """Pictures of that epoch; CIFAR-10 has 50,000 training pictures."""
     batch_size: Count = 128
-    """Its batch, of all devices together: a multiple of 8."""
+    """Pictures per step of that epoch, on all devices together: a multiple of 8."""
     rounds: Count = 5
-    """Rounds, in each of which every number of devices trains one epoch, after one that compiles."""
+    """Timed epochs for each number of devices, after one that compiles."""
     child: str = ""
-    """For the processes that this script starts itself."""
+    """Only for the processes that this script starts."""
 
 
 def main(options: Options) -> None:
-    """Compiles for each number of devices in a process of its own and prints the tables."""
+    """Compiles for each number of devices in a separate process, and prints the tables."""
     if options.child:
         try:
-            what = json.loads(options.child)
+            task = json.loads(options.child)
         except ValueError:
-            raise ValueError("--child: expected nothing: it is for the processes that this script starts") from None
-        if what["task"] == "time":
-            answer(what)
+            raise ValueError(f"--child: expected no option, got {options.child}; only this script uses it.") from None
+        if task["task"] == "time":
+            time_epochs(task)
         else:
-            print(json.dumps(child(what)))
+            print(json.dumps(compile_step(task)))
         return
     check(options)
     if not options.throughput:
@@ -84,43 +93,43 @@ def main(options: Options) -> None:
 
 
 def compiled(options: Options) -> None:
-    """Prints what each number of devices costs."""
+    """Prints the costs of a step for each number of devices."""
     print(f"The CIFAR-10 network with Adam, one step, {options.per_device} examples on each device, float32.\n")
     rows = []
     for devices in options.devices:
-        for spread in (False, True):
+        for sharded in (False, True):
             batch = options.per_device * devices
-            told = start({"task": "compile", "devices": devices, "spread": spread, "batch": batch})
+            step = compile_on({"task": "compile", "devices": devices, "sharded": sharded, "batch": batch})
             rows.append(
                 [
                     str(devices),
-                    "over all devices" if spread else "on every device",
-                    ", ".join(f"{n} {name}" for name, n in told["collectives"].items()) or "none",
-                    f"{told['sent'] / 2**20:.2f}",
-                    f"{told['state'] / 2**20:.2f}",
-                    f"{told['temporary'] / 2**20:.2f}",
-                    f"{told['seconds']:.1f}",
+                    "sharded" if sharded else "replicated",
+                    ", ".join(f"{n} {name}" for name, n in step["collectives"].items()) or "none",
+                    f"{step['sent'] / 2**20:.2f}",
+                    f"{step['state'] / 2**20:.2f}",
+                    f"{step['temporary'] / 2**20:.2f}",
+                    f"{step['seconds']:.1f}",
                 ]
             )
     header = ["devices", "state", "collectives", "MiB sent", "MiB of state", "MiB of temporaries", "compile s"]
     print(table(header, rows))
-    print("\nMiB are those of one device, in one step.")
+    print("\nMiB are those of one device in one step.")
 
 
 def throughput(options: Options) -> None:
-    """Times the epoch on devices made of this host's CPU, all numbers of devices in turn, and says what bounds it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Times an epoch on simulated devices, for all numbers of devices in turn, and prints the table."""
+    cores = len(usable_cores())
     share = "one core" if cores == 1 else f"{cores} cores"
-    what = {"task": "time", "batch": options.batch_size, "examples": options.examples}
+    task = {"task": "time", "batch": options.batch_size, "examples": options.examples}
     seconds: dict[int, list[float]] = {devices: [] for devices in COUNTS}
     with contextlib.ExitStack() as stack:
-        # All live at once, and one works at a time: the others wait for its answer without using the processor.
-        workers = {devices: stack.enter_context(Timed({**what, "devices": devices})) for devices in COUNTS}
+        # One process works at a time; the others wait for input.
+        workers = {devices: stack.enter_context(Timed({**task, "devices": devices})) for devices in COUNTS}
         for worker in workers.values():
             worker.epoch()  # compiles
-        for _ in range(options.rounds):
-            for devices, worker in workers.items():
-                seconds[devices].append(worker.epoch())
+        for order in alternate(COUNTS, least=options.rounds):
+            for devices in order:
+                seconds[devices].append(workers[devices].epoch())
     timings = {devices: summary(each) for devices, each in seconds.items()}
     rows = [
         [
@@ -132,26 +141,29 @@ def throughput(options: Options) -> None:
         for devices, each in timings.items()
     ]
     print(
-        f"\nAn epoch of {options.examples:,} pictures, a batch of {options.batch_size} split over devices made of this "
-        f"host's CPU; os.cpu_count() is {os.cpu_count()}, of which {share} can be used; medians of {options.rounds} "
-        "rounds, taken in turn:\n"
+        f"\nAn epoch of {options.examples:,} pictures, a batch of {options.batch_size} split over devices simulated on "
+        f"{share}; medians of {options.rounds} rounds:\n"
     )
     print(table(["devices", "examples a second", "quartiles", "against 1 device"], rows))
     print(
-        f"\nThe devices share {share}, which one device alone already uses: the arithmetic of the host bounds all, "
-        "and more devices add none. Where they differ, beyond the noise of the machine, it is by waiting for "
-        "one another, by summing gradients, and by how well each one's part of the batch stays in cache."
+        f"\nThe devices share {share}, and one device already uses all of them, so more devices bring no speed. The "
+        "differences beyond the noise come from devices that wait for each other, from the sums of gradients, and from "
+        "the part of the batch that fits in cache."
     )
 
 
 class Timed:
-    """A process with so many devices that trains an epoch whenever it is asked."""
+    """A process with simulated devices that trains an epoch for each request.
 
-    def __init__(self, what: dict[str, Any]):
+    Args:
+        task: The number of devices, the batch size and the number of pictures.
+    """
+
+    def __init__(self, task: dict[str, Any]):
         self.process = subprocess.Popen(
-            command(what), env=environment(what), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command(task), env=environment(task), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.devices = what["devices"]
+        self.devices = task["devices"]
 
     def __enter__(self) -> "Timed":
         return self
@@ -161,7 +173,7 @@ class Timed:
         self.process.communicate()
 
     def epoch(self) -> float:
-        """Seconds of an epoch."""
+        """Trains an epoch and returns its seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -169,81 +181,61 @@ class Timed:
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise ValueError(f"the process for {self.devices} devices failed, as it says above")
+            raise ValueError(f"--throughput: expected seconds, got an error for {self.devices} devices; it is above.")
         return float(line)
 
 
-def command(what: dict[str, Any]) -> list[str]:
-    """What starts a process for a task."""
-    return [sys.executable, "-m", "experiments.bench.scale", "--child", json.dumps(what)]
+def command(task: dict[str, Any]) -> list[str]:
+    """Returns the command that starts a process for a task."""
+    return [sys.executable, "-m", "experiments.bench.scale", "--child", json.dumps(task)]
 
 
-def environment(what: dict[str, Any]) -> dict[str, str]:
-    """An environment in which JAX has as many devices as the task says."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={what['devices']}"
-    # This copy of the code, wherever it was started from.
+def environment(task: dict[str, Any]) -> dict[str, str]:
+    """Returns an environment in which JAX simulates the devices of the task."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={task['devices']}"
+    # The process runs this copy of the code, from any working directory.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
 
 
-def start(what: dict[str, Any]) -> dict[str, Any]:
-    """Runs `child` in a process that has as many devices as it says."""
-    done = subprocess.run(command(what), env=environment(what), capture_output=True, text=True, check=False)
+def compile_on(task: dict[str, Any]) -> dict[str, Any]:
+    """Calls `compile_step` in a process that has the devices of the task."""
+    done = subprocess.run(command(task), env=environment(task), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"the process for {what['devices']} devices failed:\n{done.stderr[-2000:]}")
+        raise ValueError(f"--devices: expected a program, got an error for {task['devices']}:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def answer(what: dict[str, Any]) -> None:
+def time_epochs(task: dict[str, Any]) -> None:
     """Trains an epoch for each line of input, and prints its seconds."""
-    import jax
-    import optax
-    from flax import nnx
-
-    from experiments.bench.sides.pictures import pictures
-    from jaxnn import models, train
-
-    parallel = train.parallel(what["devices"])
-    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
-    epoch: Any = train.make_epoch(step, batch_size=what["batch"], parallel=parallel)
-    placed = parallel.data(pictures("cifar10", what["examples"]))
-    state = parallel.state(train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0)))
+    parallel = train.parallel(task["devices"])
+    epoch: Any = train.make_epoch(training_step(), batch_size=task["batch"], parallel=parallel)
+    placed = parallel.data(pictures("cifar10", task["examples"]))
+    state = parallel.state(initial_state("cifar10"))
     for _ in sys.stdin:
         began = time.perf_counter()
         state, _ = jax.block_until_ready(epoch(state, placed))
         print(time.perf_counter() - began, flush=True)
 
 
-def child(what: dict[str, Any]) -> dict[str, Any]:
-    """Compiles one step for all devices of this process."""
-    import jax
-    import jax.numpy as jnp
-    import optax
-    from flax import nnx
-
-    from jaxnn import models, train
-    from jaxnn.data import Examples
-    from jaxnn.inspect.memory import bytes_held
-
-    devices, batch = what["devices"], what["batch"]
-    parallel = train.parallel(devices, shard=devices if what.get("spread") else 1)
-    step = parallel.step(train.make_step(train.losses.classification(), preprocess=train.image_preprocess()))
-
-    def create() -> train.TrainState:
-        return train.create_state(models.Cifar10Net(rngs=nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
+def compile_step(task: dict[str, Any]) -> dict[str, Any]:
+    """Compiles one step for all devices of this process, and returns its costs."""
+    devices, batch = task["devices"], task["batch"]
+    parallel = train.parallel(devices, shard=devices if task["sharded"] else 1)
+    step = parallel.step(training_step())
 
     def shapes(tree: Any, shardings: Any) -> Any:
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
-    abstract = jax.eval_shape(create)
+    abstract = jax.eval_shape(lambda: initial_state("cifar10"))
     state = shapes(abstract, parallel.state_shardings(abstract))
     split = parallel.batch_sharding
-    pictures = Examples(
+    examples = Examples(
         jax.ShapeDtypeStruct((batch, 32, 32, 3), jnp.uint8, sharding=split),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=split),  # type: ignore[arg-type]
     )
     began = time.perf_counter()
-    compiled = step.lower(state, pictures).compile()  # type: ignore[attr-defined]
+    compiled = step.lower(state, examples).compile()  # type: ignore[attr-defined]
     compiling = time.perf_counter() - began
     memory: Any = compiled.memory_analysis()
     found = collectives(compiled.as_text())
@@ -257,7 +249,7 @@ def child(what: dict[str, Any]) -> dict[str, Any]:
 
 
 def collectives(program: str) -> list[tuple[str, int]]:
-    """The collectives of a compiled program and the bytes of what each gives a device."""
+    """Lists the collectives of a compiled program, and the bytes that each leaves on a device."""
     found = []
     for line in program.splitlines():
         match = re.search(rf" = (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", line)
@@ -269,11 +261,11 @@ def collectives(program: str) -> list[tuple[str, int]]:
 
 
 def sent(name: str, size: int, devices: int) -> float:
-    """Bytes that a device sends for a collective that leaves it with `size` bytes, in a ring of all devices."""
+    """Computes the bytes that a device sends for a collective that leaves `size` bytes on it, in a ring."""
     if name == "all-reduce":
         return 2 * size * (devices - 1) / devices
     if name == "reduce-scatter":
-        return size * (devices - 1)  # of which it keeps one part
+        return size * (devices - 1)  # `size` is the part that the device keeps
     if name == "collective-permute":
         return size
     return size * (devices - 1) / devices

@@ -1,19 +1,19 @@
-"""The epoch on the device beside the streamed one, on pictures of CIFAR-10's size: how fast each is, and what it needs.
+"""Compares the epoch on the device with the streamed epoch: examples per second and memory by number of pictures.
 
     python -m experiments.bench.stream
     python -m experiments.bench.stream --examples 50000 --workers 4
-    python -m experiments.bench.stream --examples 50000 200000 800000 --no-network     # from which size on a stream
+    python -m experiments.bench.stream --examples 50000 200000 800000 --no-network     # at which size to stream
 
-Both train on the same random pictures in the same order. "CIFAR-10 network" is `models.Cifar10Net`; "one dense layer"
-has next to no arithmetic, so that it shows what bringing the batches costs. Reading alone says what a stream can deliver
-at best. Files are in a folder for temporary files, and the system's cache may hold them, as in a second epoch.
+Both train on the same random pictures, of the size of CIFAR-10's, in the same order. "CIFAR-10 network" is
+`models.Cifar10Net`; "one dense layer" has almost no arithmetic, so it shows the cost of moving the batches. "Reading
+alone" is the largest rate that a stream can reach. The files are in a folder for temporary files. The system may keep
+them in its cache, as in a second epoch.
 
-How to read it, with several sizes: what is beyond the first 12,800 pictures repeats them, which costs as much to store,
-shuffle and read as others would. As long as "on the device" has a number it is the simplest way; a stream is *needed*
-from the size on where it does not fit, and is *as fast* where its row equals that one, as it does when the network
-takes longer for a batch than reading it does. On CPU the device's memory is the host's: that row is a second copy
-there, and the system may swap or end the process rather than refuse. No size that is tried on CPU shows where a GPU's
-memory would end; the last line computes that size for the device at hand.
+The first 12,800 pictures repeat in larger sizes, which cost as much to store, shuffle and read as different pictures.
+The epoch on the device is the simplest way. A stream is needed where "on the device" does not fit. A stream is as fast
+where the network takes longer for a batch than reading it. On CPU the device's memory is the host's: the pictures on
+the device are a second copy, and the system may swap or end the process. The last line computes the size that fits in
+the memory of this device.
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ import optax
 from flax import nnx
 
 from experiments.bench.report import table
+from experiments.bench.sides.jaxnn_networks import training_step
 from experiments.bench.sides.pictures import pictures
 from jaxnn import data, models, modules, train
 from jaxnn.cli import Count, check, expect, run
@@ -40,33 +41,33 @@ PICTURE = 32 * 32 * 3 + 4
 
 @dataclasses.dataclass
 class Options:
-    """What to measure."""
+    """The sizes and the epochs."""
 
     examples: tuple[Count, ...] = (12_800,)
-    """Pictures of 32 x 32 x 3 bytes, one or several numbers of them; CIFAR-10 has 50,000 to train on."""
+    """One or several numbers of pictures, of 32 x 32 x 3 bytes each; CIFAR-10 has 50,000 training pictures."""
     batch_size: Count = 128
-    """Pictures a step."""
+    """Pictures per step."""
     workers: Count = 1
-    """Processes that read, in the measurement with processes."""
+    """Reading processes, in the measurement with worker processes."""
     epochs: Count = 3
-    """Timed epochs of each, of which the fastest counts, after one that compiles."""
+    """Timed epochs of each, after one that compiles; the fastest counts."""
     network: bool = True
-    """Measure the CIFAR-10 network too, which takes most of the time."""
+    """Measure the CIFAR-10 network too; it takes most of the time."""
 
 
 class Dense(nnx.Module):
-    """One dense layer: a network that costs next to nothing."""
+    """One dense layer, a network with almost no arithmetic."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.dense = modules.Dense(3072, 10, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`(batch, 32, 32, 3)` -> logits."""
+        """Computes the logits of pictures of shape `(batch, 32, 32, 3)`."""
         return self.dense(x.reshape(x.shape[0], -1))
 
 
 def main(options: Options) -> None:
-    """Prints a table for each size, and the size that the device's memory ends at."""
+    """Prints a table for each size, and the size that fits in the device's memory."""
     expect("examples", "none", len(options.examples) > 0, "at least one number")
     check(options)
     for examples in options.examples:
@@ -74,20 +75,20 @@ def main(options: Options) -> None:
     memory, of = device_memory()
     fits = int(memory * 0.8) // PICTURE
     print(
-        f"{of} has {memory / 2**30:.1f} GiB. With a fifth of it for the network and its batches, {fits:,} such "
-        f"pictures fit, {fits / 50_000:,.0f} times CIFAR-10: up to there the epoch on the device serves, from there on "
-        "a stream is needed. Arrays serve a stream as far as the host's memory goes, files as far as the disk does."
+        f"{of} has {memory / 2**30:.1f} GiB. With a fifth of it for the network and its batches, {fits:,} pictures "
+        f"fit, {fits / 50_000:,.0f} times CIFAR-10. More pictures need a stream: of arrays, if they fit in the host's "
+        "memory, or of files."
     )
 
 
 def random_pictures(examples: int) -> Examples:
-    """So many, of which those beyond the first 12,800 repeat them."""
+    """Random pictures; those beyond the first 12,800 repeat them."""
     images, labels = pictures("cifar10", min(examples, 12_800))
     return Examples(np.resize(images, (examples, 32, 32, 3)), np.resize(labels, examples))
 
 
 def measure(options: Options, examples: int) -> None:
-    """Prints the table of one size."""
+    """Measures one size and prints its table."""
     learned = random_pictures(examples)
     networks: dict[str, Callable[[nnx.Rngs], nnx.Module]] = {"one dense layer": lambda rngs: Dense(rngs)}
     if options.network:
@@ -111,7 +112,7 @@ def measure(options: Options, examples: int) -> None:
         }
         streams = {way: source for way, source in ways.items() if isinstance(source, data.Stream)}
         reading = {way: reading_rate(options, stream) for way, stream in streams.items()}
-    # The batch in use and two ahead.
+    # A stream holds the current batch and the next two.
     held = {way: (3 * options.batch_size if way in streams else examples) * PICTURE for way in ways}
     rows = [
         [
@@ -123,14 +124,14 @@ def measure(options: Options, examples: int) -> None:
         for way in ways
     ]
     kind = jax.devices()[0].device_kind
-    print(f"{examples:,} pictures, batches of {options.batch_size}, {kind}; examples a second\n")
+    print(f"{examples:,} pictures, batches of {options.batch_size}, {kind}; examples per second\n")
     print(table(["data", *networks, "reading alone", "MiB of data on the device"], rows), end="\n\n", flush=True)
 
 
 def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: Any, examples: int) -> float | None:
-    """Examples a second of the fastest epoch; None where the device has no memory for the data."""
+    """Measures the examples per second of the fastest epoch; None if the data do not fit in the device's memory."""
     state = train.create_state(network(nnx.Rngs(0)), optax.adam(1e-3), jax.random.key(0))
-    step = train.make_step(train.losses.classification(), preprocess=train.image_preprocess())
+    step = training_step()
     streamed = isinstance(source, data.Stream)
     epoch: Any = (
         train.loop.StreamedEpoch(step, batch_size=options.batch_size)
@@ -152,7 +153,7 @@ def rate(options: Options, network: Callable[[nnx.Rngs], nnx.Module], source: An
 
 
 def reading_rate(options: Options, stream: data.Stream) -> float:
-    """Examples a second, read and dropped."""
+    """Measures the examples per second of a stream that is only read."""
     order = np.random.default_rng(1).permutation(stream.examples // options.batch_size * options.batch_size)
     began = time.perf_counter()
     for _ in stream.batches(order.reshape(-1, options.batch_size)):
@@ -161,11 +162,11 @@ def reading_rate(options: Options, stream: data.Stream) -> float:
 
 
 def device_memory() -> tuple[int, str]:
-    """Bytes of the device's memory, or of the host's where the device is its processor."""
+    """Returns the bytes of the device's memory, or of the host's if the device is its CPU, and the owner's name."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"]), "The device"
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "This host, whose processor is the device,"
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "This host, whose CPU is the device,"
 
 
 if __name__ == "__main__":

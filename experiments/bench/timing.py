@@ -1,31 +1,35 @@
-"""What comes out of timing a side: medians with their spread, and ratios of sides that were timed in turn."""
+"""Timings of sides that take turns: the order of the rounds, medians with quartiles, and ratios of sides."""
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+from experiments.bench.case import Work
 from experiments.bench.worker import seconds as seconds_of
 
-LEAST = 3
-"""Rounds."""
+T = TypeVar("T")
+
+LEAST, MOST = 3, 15
+"""The smallest and the largest number of rounds."""
 SLOW = 5.0
-"""What takes so many times the fastest one's time is timed once: more rounds would tell no more."""
+"""A side that takes more than this multiple of the fastest side's time is timed once: the ratio is clear."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of a unit of work.
+    """Seconds that a side takes for a unit of work.
 
     Attributes:
-      median: of the rounds.
-      lower: the first quartile.
-      upper: the third quartile.
-      compiling: seconds of the first call beyond those of a later one: tracing, compiling, first touches.
-      peak: bytes of resident memory that a call adds at its peak to what the process held before it; None where the
-        system does not tell.
-      rounds: every round's seconds, in the order of time.
+        median: Median of the rounds.
+        lower: First quartile of the rounds.
+        upper: Third quartile of the rounds.
+        compiling: Seconds that the first call takes longer than a later one, to trace, to compile and to touch memory.
+        peak: Bytes of memory that a call needs at its peak; None if unknown.
+        rounds: Seconds of each round, the first round first.
     """
 
     median: float
@@ -37,13 +41,16 @@ class Timing:
 
 
 def summary(rounds: Sequence[float], first: float = 0.0, units: int = 1, peak: int | None = None) -> Timing:
-    """The timing of a side.
+    """Summarises the rounds of a side.
 
     Args:
-      rounds: seconds of a call in each round.
-      first: seconds of the first call.
-      units: units of work in a call.
-      peak: bytes.
+        rounds: Seconds of a call in each round.
+        first: Seconds of the first call.
+        units: Units of work in a call.
+        peak: Bytes of memory that a call needs at its peak.
+
+    Returns:
+        The seconds of a unit.
     """
     lower, median, upper = (float(q) for q in np.percentile(rounds, [25, 50, 75]))
     return Timing(
@@ -52,42 +59,68 @@ def summary(rounds: Sequence[float], first: float = 0.0, units: int = 1, peak: i
 
 
 def ratio(timing: Timing, other: Timing) -> float:
-    """Time of one side in units of another's: the median of the rounds' ratios.
+    """Divides the time of one side by that of another: the median of the rounds' ratios.
 
-    The two calls of a round follow each other, so a machine whose speed drifts changes both alike. Sides that were not
-    timed in the same rounds are compared by their medians.
+    The two calls of a round follow each other, so a change in the machine's speed affects both. Sides with different
+    numbers of rounds are compared by their medians.
     """
     if len(timing.rounds) != len(other.rounds):
         return timing.median / other.median
     return float(np.median(np.divide(timing.rounds, other.rounds)))
 
 
-def in_turn(
-    works: Mapping[str, Callable[[], object]], seconds: float, most: int | None = None
-) -> dict[str, list[float]]:
-    """Times works that share this process by turns, there and back, for about so many seconds.
+def alternate(
+    sides: Sequence[T], ends: float = 0.0, least: int = LEAST, most: int | None = None, longest: float = 0.0
+) -> Iterator[Sequence[T]]:
+    """Yields the order of the sides in each round: A B C, then C B A, and so on.
+
+    Since the order alternates, no side always follows the same other side, whose threads may still spin.
 
     Args:
-        works: The works, each a function that returns when all is done. They are called twice before the rounds.
-        seconds: How long the rounds take, unless `LEAST` of them take longer.
+        sides: The sides.
+        ends: Value of `time.perf_counter()` at which the last round has to be finished.
+        least: The smallest number of rounds, even if they take longer.
+        most: The largest number of rounds; None for no limit.
+        longest: Seconds that a round may take. Longer rounds replace it.
+
+    Yields:
+        The sides in the order of the round.
+
+    Example:
+        >>> from experiments.bench.timing import alternate
+        >>> ["".join(order) for order in alternate("ABC", least=3)]
+        ['ABC', 'CBA', 'ABC']
+    """
+    for done in itertools.count() if most is None else range(most):
+        began = time.perf_counter()
+        if done >= least and began + longest > ends:
+            return
+        yield sides[:: -1 if done % 2 else 1]
+        longest = max(longest, time.perf_counter() - began)
+
+
+def in_turn(works: Mapping[str, Work], seconds: float, most: int | None = None) -> dict[str, list[float]]:
+    """Times works of this process in turn.
+
+    Args:
+        works: The works by name. Each is called twice before the rounds.
+        seconds: Time for the rounds. `LEAST` rounds may take longer.
         most: The largest number of rounds; None for no limit.
 
     Returns:
-        The seconds of every round of each work; for one that is `SLOW`, those of the faster of its two first calls.
+        The seconds of each round by name; for a `SLOW` work, those of the faster of its two first calls.
 
     Example:
         >>> from experiments.bench.timing import in_turn
-        >>> turns = in_turn({"a": lambda: None}, seconds=0.0)
-        >>> len(turns["a"])
+        >>> rounds = in_turn({"a": lambda: None}, seconds=0.0)
+        >>> len(rounds["a"])
         3
     """
     first = {name: seconds_of(work) for name, work in works.items()}
     early = {name: min(first[name], seconds_of(work)) for name, work in works.items()}
-    turns = [name for name, taken in early.items() if taken <= SLOW * min(early.values())]
+    fast = [name for name, taken in early.items() if taken <= SLOW * min(early.values())]
     rounds: dict[str, list[float]] = {name: [] for name in works}
-    ends, done = time.perf_counter() + seconds, 0
-    while done < LEAST or ((most is None or done < most) and time.perf_counter() < ends):
-        for name in turns[:: 1 if done % 2 else -1]:
+    for order in alternate(fast, time.perf_counter() + seconds, most=most):
+        for name in order:
             rounds[name].append(seconds_of(works[name]))
-        done += 1
     return {name: taken or [early[name]] for name, taken in rounds.items()}

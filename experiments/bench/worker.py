@@ -1,13 +1,13 @@
-"""A process that does one library's work when asked: `python -m experiments.bench.worker CORES`.
+"""A process that does the work of one library: `python -m experiments.bench.worker CORES`.
 
-Requests come as lines of JSON on standard input, and each is answered by a line on standard output:
+It reads requests from standard input, a line of JSON each, and answers each with a line on standard output:
 
     {"do": "build", "side": NAME, "builder": ".file:function", "options": {...}} -> {"seconds": of the first call}
     {"do": "run", "side": NAME, "calls": 3}                                   -> {"seconds": of a call}
     {"do": "run", "side": NAME, "calls": 1, "memory": true}                   -> {"seconds": ..., "peak": bytes}
     {"do": "clear"}                                                           -> {}
 
-or by {"missing": "what is not installed"} or {"failed": "why"}. It ends when its input does.
+It answers {"missing": "what is not installed"} or {"failed": "why"} if it cannot serve. It ends when its input ends.
 """
 
 import contextlib
@@ -23,20 +23,19 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.bench import memory
+from experiments.bench.case import Work
 
-Work = Callable[[], object]
-
-# Errors of these packages' absence are told as such; any other ImportError is a failure.
+# A side is missing if one of these packages is not installed; any other ImportError is a failure.
 PEERS = ("torch", "keras", "tensorflow", "haiku", "equinox", "flax", "optax")
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the input
+    """Answers requests until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the input
     cores = {int(core) for core in sys.argv[1].split(",")}
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # before any library counts them
-    # Libraries print as they like: only answers go to the pipe.
+    # Libraries print to standard output too; this keeps the pipe for the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     works: dict[str, Work] = {}
@@ -45,17 +44,14 @@ def main() -> None:
 
 
 def answer(request: dict[str, Any], works: dict[str, Work]) -> dict[str, Any]:
-    """Does what is asked; `works` holds what was built so far."""
+    """Answers a request; `works` has the works that were built, by the names of their sides."""
     try:
+        if request["do"] == "clear":
+            clear(works)
+            return {}
         if request["do"] == "build":
-            file, function = request["builder"].split(":")
-            build = getattr(importlib.import_module(file, "experiments.bench.sides"), function)
-            works[request["side"]] = build(**request["options"])
-            return run(works[request["side"]], 1, request.get("memory", False))
-        if request["do"] == "run":
-            return run(works[request["side"]], request["calls"], request.get("memory", False))
-        clear(works)
-        return {}
+            works[request["side"]] = builder(request["builder"])(**request["options"])
+        return run(works[request["side"]], request.get("calls", 1), request.get("memory", False))
     except Exception as error:
         traceback.print_exc()
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in PEERS:
@@ -63,10 +59,16 @@ def answer(request: dict[str, Any], works: dict[str, Work]) -> dict[str, Any]:
         return {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
 
 
-def run(work: Work, calls: int, measure_memory: bool) -> dict[str, Any]:
-    """Seconds of a call, the mean of some in a row; and the peak memory of one, if asked.
+def builder(name: str) -> Callable[..., Any]:
+    """Imports a side's builder, `.file:function` in `experiments.bench.sides`."""
+    file, function = name.split(":")
+    return getattr(importlib.import_module(file, "experiments.bench.sides"), function)
 
-    Where calls are short, one goes before that is not counted: it finds the caches as another process left them.
+
+def run(work: Work, calls: int, measure_memory: bool) -> dict[str, Any]:
+    """Measures the seconds of a call, the mean of several in a row, or the seconds and the peak memory of one.
+
+    Several calls follow one that does not count: it fills the caches, which another process may have used.
     """
     if measure_memory:
         taken: list[float] = []
@@ -84,14 +86,14 @@ def run(work: Work, calls: int, measure_memory: bool) -> dict[str, Any]:
 
 
 def seconds(work: Work) -> float:
-    """How long a call takes."""
+    """Measures the seconds of a call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def clear(works: dict[str, Work]) -> None:
-    """Forgets what was built, and asks the libraries to do so too."""
+    """Deletes all works, and clears the caches of the libraries."""
     works.clear()
     if "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()

@@ -1,4 +1,4 @@
-"""The parent's side of the workers: one process a library, each asked in turn, so that nothing runs beside another."""
+"""The workers, one process for each library. One works at a time, so that no other work disturbs a measurement."""
 
 import contextlib
 import json
@@ -13,38 +13,37 @@ from typing import Any, TextIO
 import experiments
 
 DEVICES = "jax, a device per core"
-"""The process in which each core is a device of JAX."""
+"""The worker in which each core is a device of JAX."""
 
-# Processes and what their environment needs: a Keras backend is a choice of the whole process.
+# Workers and their environment variables: a process has one Keras backend.
 LIBRARIES: dict[str, dict[str, str]] = {
     "jax": {},
     DEVICES: {},
-    "torch": {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},  # compile times are those of a first time
+    "torch": {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},  # so that compiling takes as long as the first time
     "keras-tensorflow": {"KERAS_BACKEND": "tensorflow"},
     "keras-jax": {"KERAS_BACKEND": "jax"},
 }
 PATIENCE = 300.0
-"""Seconds until a worker that does not answer is ended."""
+"""Seconds after which a worker that does not answer is killed."""
 
 
-class Refusal(Exception):  # noqa: N818 - the answer of a side that cannot serve, not an error of the benchmark
-    """A side's work cannot be done: something is missing, or it failed."""
+class Refusal(Exception):  # noqa: N818 - an answer of a worker, not an error of the benchmark
+    """A side cannot serve: a package is missing, or the work failed."""
 
 
 class Worker:
-    """A process that is asked one thing at a time."""
+    """A process that answers one request at a time.
+
+    Args:
+        library: A name in `LIBRARIES`, or `name@python` for the program of another Python.
+        cores: The cores that it may use; it has as many threads.
+        log: File for the output of the libraries; None to discard it.
+        extra: More environment variables.
+    """
 
     def __init__(
         self, library: str, cores: Sequence[int], log: TextIO | None = None, extra: Mapping[str, str] | None = None
     ) -> None:
-        """Starts it.
-
-        Args:
-          library: one of `LIBRARIES`, or what `at` returns for another Python.
-          cores: those it may use; it gets as many threads.
-          log: where everything goes that libraries print; nowhere by default.
-          extra: more of its environment.
-        """
         library, _, python = library.partition("@")
         self.process = subprocess.Popen(
             [python or sys.executable, "-m", "experiments.bench.worker", ",".join(map(str, cores))],
@@ -56,7 +55,11 @@ class Worker:
         )
 
     def ask(self, patience: float = PATIENCE, **request: Any) -> dict[str, Any]:
-        """Its answer to a request; raises `Refusal`, and ends it if it was lost or does not answer in time."""
+        """Returns the answer to a request.
+
+        Raises:
+            Refusal: If the side cannot serve, the process has ended, or it does not answer in time, which ends it.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         watch = threading.Timer(patience, self.process.kill)
@@ -81,11 +84,11 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process still runs."""
         return self.process.poll() is None
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -99,43 +102,38 @@ class Worker:
 
 
 class Workers:
-    """Workers on the same cores, started when first asked, and again when one was lost."""
+    """Workers on the same cores. The first request starts a worker, and a request to a lost worker starts it again."""
 
     def __init__(self, cores: Sequence[int], log: TextIO | None = None) -> None:
         self.cores, self.log = tuple(cores), log
         self._workers: dict[str, Worker] = {}
 
     def ask(self, library: str, **request: Any) -> dict[str, Any]:
-        """The answer of the library's worker."""
+        """Returns the answer of the library's worker."""
         worker = self._workers.get(library)
         if worker is None or not worker.alive:
             worker = self._workers[library] = Worker(library, self.cores, self.log)
         return worker.ask(**request)
 
     def clear(self) -> None:
-        """Lets every worker forget what it built."""
+        """Deletes the works of every worker."""
         for worker in self._workers.values():
             if worker.alive:
-                with contextlib.suppress(Refusal):  # it is gone then, and what it built too
+                with contextlib.suppress(Refusal):  # the process has ended, and its works with it
                     worker.ask(do="clear")
 
     def close(self) -> None:
-        """Ends them all."""
+        """Ends all workers."""
         for worker in self._workers.values():
             worker.close()
 
     def start(self, library: str, extra: Mapping[str, str]) -> Worker:
-        """A new process of its own, which the caller closes."""
+        """Starts a separate worker, which the caller closes."""
         return Worker(library, self.cores, self.log, extra)
 
 
-def at(library: str, python: Path) -> str:
-    """The name of a library's worker that another Python runs."""
-    return f"{library}@{python}"
-
-
 def environment(library: str, threads: int) -> dict[str, str]:
-    """A worker's environment: the processor only, so many threads, nothing compiled before, this copy of the code."""
+    """A worker's environment: only the CPU, this number of threads, no cached programs, this copy of the code."""
     root = str(Path(experiments.__file__).parent.parent)
     names = ("OMP", "MKL", "OPENBLAS")
     return {
@@ -145,7 +143,7 @@ def environment(library: str, threads: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "MALLOC_ARENA_MAX": "1",  # so that `memory` can give back what was freed, whichever thread had it
+        "MALLOC_ARENA_MAX": "1",  # so that `memory` can return the freed memory of all threads to the system
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "-1",
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
@@ -155,7 +153,7 @@ def environment(library: str, threads: int) -> dict[str, str]:
 
 
 def usable_cores() -> list[int]:
-    """The cores that this process may use."""
+    """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

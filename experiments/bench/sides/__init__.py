@@ -1,5 +1,4 @@
-"""The sides: the same work in each library's own words, a file for each library and kind of work.
+"""The sides: the same work in each library, a file for each library and kind of work.
 
-A builder gets a case's options and returns the work, a function without arguments that returns when all is done. It
-runs in a worker, so only there is the library imported.
+A builder takes the options of a case and returns a `Work`. It runs in a worker, so only the worker imports the library.
 """

@@ -1,4 +1,4 @@
-"""What `experiments.bench.gpu` measures, made ready on JAX's default device: compiled ahead of time, memory known."""
+"""The sides of `experiments.bench.gpu`, on JAX's default device: compiled ahead of time, with their peak memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments.bench.case import Work
 from experiments.bench.sides import flax_recurrent, jax_layers, jax_sequences, jaxnn_recurrent
 from experiments.bench.sides.pictures import pictures
 from jaxnn import models, train
@@ -20,12 +21,12 @@ class Ready(NamedTuple):
     """A side that is ready to be timed.
 
     Attributes:
-        work: Does the work once, and returns when the device has finished.
-        compiling: Seconds of tracing and compiling; 0 where nothing is compiled.
-        peak: Bytes of device memory that the work takes, arguments and results included; None where unknown.
+        work: The work.
+        compiling: Seconds to trace and to compile; 0 if nothing is compiled.
+        peak: Bytes of device memory that the work needs, with its arguments and results; None if unknown.
     """
 
-    work: Callable[[], object]
+    work: Work
     compiling: float
     peak: int | None
 
@@ -33,14 +34,14 @@ class Ready(NamedTuple):
 def jaxnn_recurrence(
     kind: str, batch: int, time: int, features: int, hidden: int, dtype: str, train: bool, algorithm: str
 ) -> Ready:
-    """A recurrent layer of jaxnn by an algorithm."""
+    """A recurrent layer of jaxnn, computed by an algorithm."""
     apply, params = jaxnn_recurrent.apply_of(kind, features, hidden, algorithm, jnp.dtype(dtype))
     shape = (batch, time, features)
     return _ready(*jax_sequences.program_of(apply, params, shape, train, jnp.dtype(dtype)))
 
 
 def flax_recurrence(kind: str, batch: int, time: int, features: int, hidden: int, dtype: str, train: bool) -> Ready:
-    """A recurrent layer of Flax, by `nnx.RNN`."""
+    """A recurrent layer of Flax, in `nnx.RNN`."""
     apply, params = flax_recurrent.apply_of(kind, batch, features, hidden, jnp.dtype(dtype))
     shape = (batch, time, features)
     return _ready(*jax_sequences.program_of(apply, params, shape, train, jnp.dtype(dtype)))
@@ -54,7 +55,7 @@ def torch_recurrence(kind: str, batch: int, time: int, features: int, hidden: in
 
     platform = jax.default_backend()
     if platform != "cpu" and not (platform == "gpu" and torch.cuda.is_available()):
-        raise RuntimeError(f"PyTorch {torch.__version__} has no {platform} here")
+        raise RuntimeError(f"PyTorch {torch.__version__}: no support for {platform}")
     device = "cuda" if platform == "gpu" else "cpu"
     work = torch_recurrent.layer(kind, batch, time, features, hidden, train, dtype, device)
     if device == "cpu":
@@ -76,7 +77,7 @@ def convolution(
     dtype: str,
     plain: bool,
 ) -> Ready:
-    """A convolution of jaxnn, or of plain `jax.lax`, on so many inputs in a compiled loop."""
+    """A convolution in jaxnn or, with `plain`, in `jax.lax`, on `calls` inputs in a compiled loop."""
     once, arguments = jax_layers.program_of(
         "conv", x, window, stride, padding, groups, gradients, calls, plain, jnp.dtype(dtype)
     )
@@ -84,7 +85,7 @@ def convolution(
 
 
 def cifar10(batch: int, examples: int, epochs: int, precision: Name) -> Ready:
-    """Training of the CIFAR-10 network on random pictures: all epochs as one compiled program."""
+    """Training of the CIFAR-10 network on random pictures, all epochs as one compiled program."""
     dtypes = train.precision(precision)
     model = models.Cifar10Net(**dtypes, rngs=nnx.Rngs(0))
     state = train.create_state(model, optax.adam(1e-3), jax.random.key(0), loss_scale=dtypes.loss_scale)

@@ -1,4 +1,4 @@
-"""The networks in Equinox: layers see one picture, channels first, and `vmap` the batch."""
+"""The networks in Equinox: the layers take one picture, channels first; `vmap` adds the batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,22 +7,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.optax_step import steps_of
 from experiments.bench.sides.pictures import batches
 from jaxnn.data import Examples
 
-Work = Callable[[], object]
-
 
 def step(network: str, batch: int, steps: int) -> Work:
-    """Training steps called from Python."""
+    """Training steps, called from Python."""
     apply, params = _model(network)
     return steps_of(apply, params, _batches(network, batch, steps))
 
 
 def forward(network: str, batch: int, steps: int) -> Work:
-    """Logits."""
+    """Logits of each batch."""
     apply, params = _model(network)
     logits = jax.jit(apply)
     data = [jnp.asarray(images) for images, _ in _batches(network, batch, steps)]
@@ -30,7 +29,7 @@ def forward(network: str, batch: int, steps: int) -> Work:
 
 
 def _batches(network: str, batch: int, steps: int) -> list[Examples]:
-    """With the channels first, as the layers want them."""
+    """Batches with the channels first, as the layers take them."""
     return [each._replace(images=each.images.transpose(0, 3, 1, 2).copy()) for each in batches(network, batch, steps)]
 
 

@@ -1,17 +1,17 @@
-"""Recurrent layers in Equinox: its cells in a scan, and `vmap` over the batch, as its documentation shows."""
+"""Recurrent layers in Equinox: its cells in a scan and `vmap` over the batch, as in its documentation."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.case import Work
 from experiments.bench.sides.jax_sequences import work_of
 
 
-def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Callable[[], object]:
-    """Outputs over whole sequences, with all gradients where `train` says so."""
+def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Work:
+    """Outputs over whole sequences; with `train` all gradients too."""
     zero = jnp.zeros(hidden)
     make, start = {"lstm": (eqx.nn.LSTMCell, (zero, zero)), "gru": (eqx.nn.GRUCell, zero)}[kind]
     params, static = eqx.partition(make(features, hidden, key=jax.random.key(0)), eqx.is_inexact_array)

@@ -1,6 +1,5 @@
-"""The networks in Flax NNX's own layers, trained as Flax's documentation does."""
+"""The networks with Flax NNX's layers, trained as in Flax's documentation."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,14 +7,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.pictures import batches
 
-Work = Callable[[], object]
-
 
 def step(network: str, batch: int, steps: int) -> Work:
-    """Training steps called from Python."""
+    """Training steps, called from Python."""
     net = _model(network)
     optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
     data = jax.tree.map(jnp.asarray, batches(network, batch, steps))
@@ -36,7 +34,7 @@ def step(network: str, batch: int, steps: int) -> Work:
 
 
 def forward(network: str, batch: int, steps: int) -> Work:
-    """Logits."""
+    """Logits of each batch."""
     net = _model(network)
     data = [jnp.asarray(images) for images, _ in batches(network, batch, steps)]
     logits = nnx.jit(lambda net, images: net(images.astype(jnp.float32) / 255))
@@ -44,7 +42,7 @@ def forward(network: str, batch: int, steps: int) -> Work:
 
 
 def ensemble(network: str, batch: int, steps: int, members: int) -> Work:
-    """Steps of some networks on the same pictures, together by `vmap`."""
+    """Training steps of several networks on the same pictures, together by `vmap`."""
     graph = nnx.graphdef(_model(network))
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.state(_model(network, i)) for i in range(members)))
     tx = optax.adam(1e-3)

@@ -7,21 +7,20 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.optax_step import steps_of
 from experiments.bench.sides.pictures import batches
 
-Work = Callable[[], object]
-
 
 def step(network: str, batch: int, steps: int) -> Work:
-    """Training steps called from Python."""
+    """Training steps, called from Python."""
     apply, params = _model(network)
     return steps_of(apply, params, batches(network, batch, steps))
 
 
 def forward(network: str, batch: int, steps: int) -> Work:
-    """Logits."""
+    """Logits of each batch."""
     apply, params = _model(network)
     logits = jax.jit(apply)
     data = [jnp.asarray(images) for images, _ in batches(network, batch, steps)]

@@ -1,16 +1,15 @@
-"""Recurrent layers in Haiku. Its GRU resets before the recurrent product; the arithmetic is as much."""
-
-from collections.abc import Callable
+"""Recurrent layers in Haiku. Its GRU resets before the recurrent product, with the same amount of arithmetic."""
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.case import Work
 from experiments.bench.sides.jax_sequences import work_of
 
 
-def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Callable[[], object]:
-    """Outputs over whole sequences, with all gradients where `train` says so."""
+def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Work:
+    """Outputs over whole sequences; with `train` all gradients too."""
 
     def run(x: jax.Array) -> jax.Array:
         core = {"lstm": hk.LSTM, "gru": hk.GRU}[kind](hidden)

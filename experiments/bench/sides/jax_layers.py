@@ -1,4 +1,4 @@
-"""Single layers, in jaxnn and in plain `jax.lax`: called from Python, and inside a compiled loop."""
+"""Single layers in jaxnn and in plain `jax.lax`, called from Python and inside a compiled loop."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.case import Work
 from jaxnn import functional as F
 
-Work = Callable[[], object]
 Layer = Callable[..., jax.Array]
 Pairs = Sequence[Sequence[int]]
 
@@ -26,19 +26,22 @@ def layer(
     plain: bool,
     looped: bool,
 ) -> Work:
-    """So many calls of a layer, each on another input.
+    """Calls of a layer, each on a different input.
 
     Args:
-      kind: "conv", "max_pool" or "avg_pool".
-      x: shape of the input.
-      window: of a pool; of a convolution the kernel's shape.
-      stride: of every axis.
-      padding: (low, high) of every axis.
-      groups: of a convolution.
-      gradients: what is computed beside the output: "" nothing, "kernel", "input", or "both".
-      calls: how many.
-      plain: by `jax.lax` instead of jaxnn.
-      looped: in a `lax.scan` instead of from Python.
+        kind: "conv", "max_pool" or "avg_pool".
+        x: Shape of the input.
+        window: Shape of a convolution's kernel, or window of a pool.
+        stride: Stride of every axis.
+        padding: Pairs (low, high), one for each axis.
+        groups: Groups of a convolution.
+        gradients: Gradients to compute besides the output: "" for none, "kernel", "input" or "both".
+        calls: Number of calls.
+        plain: Whether to use `jax.lax` instead of jaxnn.
+        looped: Whether to call it in a `lax.scan` instead of from Python.
+
+    Returns:
+        The work.
     """
     once, arguments = program_of(kind, x, window, stride, padding, groups, gradients, calls, plain)
     if looped:
@@ -62,8 +65,8 @@ def program_of(
     plain: bool,
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> tuple[Callable[..., Any], tuple[jax.Array, jax.Array, jax.Array]]:
-    """The work on one input, `(x, kernel, cotangent) -> results`, and its arguments with all inputs stacked."""
-    function = {True: _plain, False: _jaxnn}[plain](kind, tuple(window), stride, [tuple(p) for p in padding], groups)
+    """Returns the work on one input, `(x, kernel, cotangent) -> results`, and its arguments with all inputs stacked."""
+    function = (_plain if plain else _jaxnn)(kind, tuple(window), stride, [tuple(p) for p in padding], groups)
     keys = jax.random.split(jax.random.key(0), 3)
     inputs = jax.random.normal(keys[0], (calls, *x), dtype)
     kernel = jax.random.normal(keys[1], tuple(window), dtype) * 0.1 if kind == "conv" else jnp.zeros((), dtype)
@@ -84,10 +87,10 @@ def program_of(
 
 
 def in_a_loop(once: Callable[..., Any]) -> Callable[..., Any]:
-    """The same work on each of the stacked inputs, by a `lax.scan`."""
+    """Returns the work on each of the stacked inputs, in a `lax.scan`."""
 
     def run(inputs: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> Any:
-        # What a step leaves is the loop's state, so every step's results are written and none is kept.
+        # The results are the loop's state: each step writes them, and the loop stacks none.
         shapes = jax.eval_shape(once, inputs[0], kernel, cotangent)
         start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         return jax.lax.scan(lambda _, x: (once(x, kernel, cotangent), None), start, inputs)[0]

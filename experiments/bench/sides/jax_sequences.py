@@ -1,4 +1,4 @@
-"""A recurrent layer's outputs, and all its gradients, for JAX libraries: what their users would jit."""
+"""Outputs and all gradients of a recurrent layer in a JAX library, as its users compile them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,15 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from experiments.bench.case import Work
+
 
 def work_of(
     apply: Callable[[Any, jax.Array], jax.Array], params: Any, shape: tuple[int, int, int], train: bool
-) -> Callable[[], object]:
-    """A call of `apply(params, x)` on random `x` of `(batch, time, features)`.
+) -> Work:
+    """A call of `apply(params, x)` on random `x` of shape `(batch, time, features)`, sharded over all devices.
 
-    With `train`, gradients with respect to parameters and `x` too. The batch is split over the devices there are.
+    With `train` it also computes the gradients with respect to the parameters and `x`.
     """
     function, (params, *batches) = program_of(apply, params, shape, train)
     if jax.device_count() > 1:
@@ -32,7 +34,7 @@ def program_of(
     train: bool,
     dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The function that `work_of` compiles, and its arguments."""
+    """Returns the function that `work_of` compiles, and its arguments."""
     keys = jax.random.split(jax.random.key(1))
     x = jax.random.normal(keys[0], shape, dtype)
     if not train:

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.pictures import batches, pictures
 from jaxnn import models, train
 from jaxnn.train.step.compiling import Jitted
 
-Work = Callable[[], object]
 ADAM = optax.adam(1e-3)
 
 
 def step(network: str, batch: int, steps: int) -> Work:
-    """Training steps called from Python."""
-    state = _state(network)
-    one = _step()
+    """Training steps, called from Python."""
+    state = initial_state(network)
+    one = training_step()
     data = jax.tree.map(jnp.asarray, batches(network, batch, steps))
 
     def work() -> None:
@@ -32,9 +32,9 @@ def step(network: str, batch: int, steps: int) -> Work:
 
 
 def scanned(network: str, batch: int, steps: int) -> Work:
-    """The same steps inside the compiled epoch."""
-    state = _state(network)
-    run = train.make_epoch(_step(), batch_size=batch)
+    """Training steps inside the compiled epoch."""
+    state = initial_state(network)
+    run = train.make_epoch(training_step(), batch_size=batch)
     data = jax.tree.map(jnp.asarray, pictures(network, batch * steps))
 
     def work() -> None:
@@ -46,7 +46,7 @@ def scanned(network: str, batch: int, steps: int) -> Work:
 
 
 def forward(network: str, batch: int, steps: int) -> Work:
-    """Logits."""
+    """Logits of each batch."""
     graph, params = nnx.split(_model(network))
     data = [jnp.asarray(images) for images, _ in batches(network, batch, steps)]
 
@@ -58,10 +58,10 @@ def forward(network: str, batch: int, steps: int) -> Work:
 
 
 def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work:
-    """A whole epoch over pictures on the device, as `train.fit` runs it: shuffled, metrics fetched at its end."""
-    state = _state(network)
+    """An epoch over pictures on the device, as in `train.fit`: shuffled, with its metrics fetched at the end."""
+    state = initial_state(network)
     data = jax.tree.map(jnp.asarray, pictures(network, examples, data_dir))
-    run = train.make_epoch(_step(), batch_size=batch).lower(state, data).compile()
+    run = train.make_epoch(training_step(), batch_size=batch).lower(state, data).compile()
 
     def work() -> None:
         nonlocal state
@@ -72,8 +72,8 @@ def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work
 
 
 def ensemble(network: str, batch: int, steps: int, members: int, at_once: int | None) -> Work:
-    """Steps of some networks on the same pictures, inside the epoch: so many at once by one program, or one by one."""
-    run = train.make_epoch(_step(), batch_size=batch)
+    """Training steps of several networks on the same pictures: `at_once` in one program, or None for single runs."""
+    run = train.make_epoch(training_step(), batch_size=batch)
     data = jax.tree.map(jnp.asarray, pictures(network, batch * steps))
     together = train.ensemble.make(run, members_per_chunk=at_once)
     stacked = train.ensemble.create(lambda key: _model(network, key), ADAM, {"seed": range(members)})
@@ -97,9 +97,11 @@ def _model(network: str, seed: int | jax.Array = 0) -> nnx.Module:
     return makers[network](NETWORKS[network].picture, rngs=nnx.Rngs(seed))
 
 
-def _state(network: str, seed: int = 0) -> train.TrainState:
-    return train.create_state(_model(network, seed), ADAM, jax.random.key(seed))
+def initial_state(network: str) -> train.TrainState:
+    """A state before training."""
+    return train.create_state(_model(network), ADAM, jax.random.key(0))
 
 
-def _step() -> Jitted:
+def training_step() -> Jitted:
+    """A training step of a network that classifies pictures."""
     return train.make_step(train.losses.classification(), preprocess=train.image_preprocess())

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.case import Work
 from experiments.bench.sides.jax_sequences import work_of
 from jaxnn import functional as F
 
@@ -18,17 +19,15 @@ LAYERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def layer(
-    kind: str, batch: int, time: int, features: int, hidden: int, train: bool, algorithm: str
-) -> Callable[[], object]:
-    """Outputs over whole sequences, with all gradients where `train` says so."""
+def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool, algorithm: str) -> Work:
+    """Outputs over whole sequences; with `train` all gradients too."""
     return work_of(*apply_of(kind, features, hidden, algorithm), (batch, time, features), train)
 
 
 def apply_of(
     kind: str, features: int, hidden: int, algorithm: str, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> tuple[Callable[[Any, jax.Array], jax.Array], Any]:
-    """The layer as a function of parameters and inputs, and its parameters."""
+    """Returns the layer as a function of parameters and inputs, and its parameters."""
     init, run = LAYERS[kind]
     params = init(jax.random.key(0), features, hidden, dtype=dtype)
     return lambda params, x: run(params, x, algorithm=algorithm)[0], params

@@ -1,18 +1,16 @@
-"""The networks in Keras 3, on the backend that the worker's environment names."""
+"""The networks in Keras 3, on the backend in the worker's environment."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.pictures import batches, pictures
 
-Work = Callable[[], object]
-
 
 def step(network: str, batch: int, steps: int) -> Work:
-    """`train_on_batch`."""
+    """Training steps by `train_on_batch`."""
     net = _model(network)
     data = batches(network, batch, steps)
 
@@ -24,14 +22,14 @@ def step(network: str, batch: int, steps: int) -> Work:
 
 
 def forward(network: str, batch: int, steps: int) -> Work:
-    """`predict_on_batch`."""
+    """Logits of each batch by `predict_on_batch`."""
     net = _model(network)
     data = batches(network, batch, steps)
     return lambda: [net.predict_on_batch(images) for images, _ in data]
 
 
 def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work:
-    """`fit`, one epoch."""
+    """An epoch by `fit`."""
     net = _model(network)
     images, labels = pictures(network, examples, data_dir)
     net.fit(images[:batch], labels[:batch], batch_size=batch, epochs=1, verbose=0)

@@ -1,14 +1,15 @@
-"""Recurrent layers in Keras 3, compiled by the backend that the worker's environment names."""
+"""Recurrent layers in Keras 3, compiled by the backend in the worker's environment."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from experiments.bench.case import Work
 
-def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Callable[[], object]:
-    """Outputs over whole sequences, with all gradients where `train` says so."""
+
+def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: bool) -> Work:
+    """Outputs over whole sequences; with `train` all gradients too."""
     net = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[kind](hidden, return_sequences=True)
     net.build((batch, time, features))
     return {"tensorflow": _tensorflow, "jax": _jax}[keras.backend.backend()](
@@ -16,7 +17,7 @@ def layer(kind: str, batch: int, time: int, features: int, hidden: int, train: b
     )
 
 
-def _tensorflow(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Callable[[], object]:
+def _tensorflow(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Work:
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def _tensorflow(net: Any, shape: tuple[int, int, int], hidden: int, train: bool)
     return lambda: tf.nest.map_structure(lambda each: each.numpy(), run())
 
 
-def _jax(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Callable[[], object]:
+def _jax(net: Any, shape: tuple[int, int, int], hidden: int, train: bool) -> Work:
     from experiments.bench.sides.jax_sequences import work_of
 
     others = [variable.value for variable in net.non_trainable_variables]

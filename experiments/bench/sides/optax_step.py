@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.bench.case import Work
 from jaxnn.data import Examples
 
 
-def steps_of(apply: Callable[..., jax.Array], params: Any, data: Sequence[Examples]) -> Callable[[], object]:
-    """Steps of Adam called from Python, on `apply(params, images) -> logits`."""
+def steps_of(apply: Callable[..., jax.Array], params: Any, data: Sequence[Examples]) -> Work:
+    """Steps of Adam for `apply(params, images) -> logits`, called from Python."""
     tx = optax.adam(1e-3)
     opt_state = tx.init(params)
     on_device = [(jnp.asarray(images), jnp.asarray(labels)) for images, labels in data]

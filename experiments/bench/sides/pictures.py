@@ -1,4 +1,4 @@
-"""Pictures to work on: random ones of a network's shape, or real ones."""
+"""Pictures: random ones in a network's shape, or the real ones of CIFAR-10."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from jaxnn.data import Examples
 
 
 def pictures(network: str, number: int, data_dir: str | None = None) -> Examples:
-    """So many pictures, uint8, and their labels; real ones of CIFAR-10 where there is a folder with them."""
+    """Pictures in uint8 and their labels: random ones, or those of CIFAR-10 in the folder `data_dir`."""
     if data_dir is not None:
         train = data.load("cifar10", data_dir).train
         return Examples(train.images[:number], train.labels[:number])

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-Work = Callable[[], object]
+from experiments.bench.case import Work
 
 
 def layer(
@@ -18,7 +18,7 @@ def layer(
     gradients: str,
     calls: int,
 ) -> Work:
-    """So many calls of a layer, each on another input; arguments as `jax_layers.layer` has them."""
+    """Calls of a layer, each on a different input; `jax_layers.layer` explains the arguments."""
     torch.manual_seed(0)
     axes = len(padding)
     function = _layer(kind, tuple(window[:axes]), stride, padding, groups)
@@ -48,7 +48,7 @@ def layer(
 
 
 def _channels_first(x: Any) -> Any:
-    """(batch, *spatial, channels) to PyTorch's order of axes; the order in memory stays."""
+    """Moves the channels from the last to the second axis; the order in memory does not change."""
     return x.movedim(-1, 1).detach()
 
 

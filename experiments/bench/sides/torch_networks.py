@@ -1,18 +1,17 @@
-"""The networks in PyTorch, channels last, with fused Adam; compiled by `torch.compile` where that is asked for."""
+"""The networks in PyTorch, channels last, with fused Adam; with `compiled` by `torch.compile`."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from experiments.bench.case import Work
 from experiments.bench.network import NETWORKS
 from experiments.bench.sides.pictures import pictures
 
-Work = Callable[[], object]
-
 
 def step(network: str, batch: int, steps: int, compiled: bool = False) -> Work:
-    """Training steps called from Python."""
+    """Training steps, called from Python."""
     images, labels = _tensors(network, batch * steps)
     one = _step(network, compiled)
 
@@ -24,7 +23,7 @@ def step(network: str, batch: int, steps: int, compiled: bool = False) -> Work:
 
 
 def forward(network: str, batch: int, steps: int, compiled: bool = False) -> Work:
-    """Logits."""
+    """Logits of each batch."""
     images, _ = _tensors(network, batch * steps)
     net = _model(network, compiled).eval()
 
@@ -37,7 +36,7 @@ def forward(network: str, batch: int, steps: int, compiled: bool = False) -> Wor
 
 
 def epoch(network: str, batch: int, examples: int, data_dir: str | None) -> Work:
-    """A plain loop over an epoch, the pictures in memory and shuffled."""
+    """An epoch in a plain loop over shuffled pictures in memory."""
     images, labels = _tensors(network, examples, data_dir)
     one = _step(network, compiled=False)
     one(images[:batch], labels[:batch])
@@ -67,7 +66,7 @@ def _tensors(network: str, number: int, data_dir: str | None = None) -> tuple[An
 
 
 def _floats(images: Any) -> Any:
-    """uint8 with the channels last to what PyTorch calls that: the channels first, in the same order in memory."""
+    """Converts uint8 to floats and moves the channels to the second axis; the order in memory does not change."""
     return images.permute(0, 3, 1, 2).float() / 255
 
 

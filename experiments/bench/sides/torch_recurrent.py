@@ -1,8 +1,8 @@
-"""Recurrent layers in PyTorch, which on CUDA are cuDNN's."""
-
-from collections.abc import Callable
+"""Recurrent layers in PyTorch, which calls cuDNN on CUDA."""
 
 import torch
+
+from experiments.bench.case import Work
 
 
 def layer(
@@ -14,8 +14,8 @@ def layer(
     train: bool,
     dtype: str = "float32",
     device: str = "cpu",
-) -> Callable[[], object]:
-    """Outputs over whole sequences, with all gradients where `train` says so."""
+) -> Work:
+    """Outputs over whole sequences; with `train` all gradients too."""
     torch.manual_seed(0)
     options = {"dtype": getattr(torch, dtype), "device": device}
     net = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](features, hidden, batch_first=True, **options)

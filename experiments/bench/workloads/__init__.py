@@ -1,4 +1,4 @@
-"""The workloads, each a file that says its cases; what libraries they need is the sides' affair."""
+"""The workloads, a file for each. They import no peer: only the sides need the libraries."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Sixteen CIFAR-10 networks in training: as one ensemble, beside single runs one after another."""
+"""Training of sixteen CIFAR-10 networks: as one ensemble, or as single runs one after another."""
 
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.network import NETWORKS
@@ -15,7 +15,7 @@ SIDES = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Batches of 32, the same pictures for all, a few steps a call; memory is what a call adds to states and data."""
+    """Batches of 32, the same for all networks. The peak memory does not include the states and the pictures."""
     del settings
     flops = 32 * MEMBERS * NETWORKS["cifar10"].flops(train=True)
     options = {"network": "cifar10", "batch": 32, "steps": STEPS, "members": MEMBERS}

@@ -1,4 +1,4 @@
-"""The whole epoch of `experiments.cifar10`, batches of 128, beside Keras's `fit` and a plain PyTorch loop."""
+"""An epoch of `experiments.cifar10` with batches of 128, compared with `fit` in Keras and a plain loop in PyTorch."""
 
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.network import NETWORKS
@@ -11,7 +11,7 @@ SIDES = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """50,000 pictures, that is one epoch; sides compile before it, and every epoch counts."""
+    """One epoch of 50,000 pictures. The builders compile, and every epoch counts."""
     examples = 5_000 if settings.quick else 50_000
     data_dir = None if settings.data_dir is None else str(settings.data_dir)
     options = {"network": "cifar10", "batch": 128, "examples": examples, "data_dir": data_dir}

@@ -1,4 +1,4 @@
-"""Single layers over a spread of sizes: jaxnn and plain `jax.lax`, called and in a compiled loop, and PyTorch."""
+"""Single layers of different sizes in jaxnn, plain `jax.lax` and PyTorch, called from Python or in a compiled loop."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ CALLS = 2
 
 
 class Layer(NamedTuple):
-    """A layer, and what it works on."""
+    """A layer and the shape of its input."""
 
     kind: str
     x: tuple[int, ...]
@@ -18,17 +18,17 @@ class Layer(NamedTuple):
     stride: int = 1
     groups: int = 1
     first: bool = False
-    """Whether it is a network's first layer, whose input needs no gradient."""
+    """Whether it is the first layer of a network, whose input needs no gradient."""
 
     @property
     def gradients(self) -> str:
-        """Of what a training step takes gradients here."""
+        """The gradients that a training step computes: "input", "kernel" or "both"."""
         if self.kind != "conv":
             return "input"
         return "kernel" if self.first else "both"
 
     def flops(self, *, train: bool) -> float | None:
-        """Of a call; None for pools, which multiply nothing."""
+        """Floating-point operations of a call; None for pools, which have no products."""
         if self.kind != "conv":
             return None
         places = [
@@ -40,7 +40,7 @@ class Layer(NamedTuple):
 
 
 def _conv(x: tuple[int, ...], size: int, out: int, *, stride: int = 1, groups: int = 1, first: bool = False) -> Layer:
-    """A convolution of a square kernel, padded evenly."""
+    """A convolution with a square kernel and the same padding on both sides."""
     window = (*(size,) * (len(x) - 2), x[-1] // groups, out)
     return Layer("conv", x, window, ((size // 2, size // 2),) * (len(x) - 2), stride, groups, first)
 
@@ -69,7 +69,7 @@ LAYERS = {
     "avg pool 2x2, 32x32x64": Layer("avg_pool", (32, 32, 32, 64), (2, 2), ((0, 0), (0, 0)), 2),
 }
 QUICK = 3
-"""How many of them are measured when it has to be quick."""
+"""Number of layers with `--quick`."""
 
 SIDES = (
     *(
@@ -82,7 +82,7 @@ SIDES = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Forward, and forward with gradients."""
+    """The outputs alone, and the outputs with gradients."""
     found = []
     for title, layer in list(LAYERS.items())[: QUICK if settings.quick else None]:
         options = {name: value for name, value in layer._asdict().items() if name != "first"}

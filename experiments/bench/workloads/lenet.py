@@ -1,4 +1,4 @@
-"""LeNet on pictures of the digits' shape."""
+"""LeNet on pictures in the shape of the digits."""
 
 from experiments.bench.case import Case, Settings
 from experiments.bench.workloads import networks

@@ -1,4 +1,4 @@
-"""A network's training step and forward pass, by every library: what `cifar10` and `lenet` share."""
+"""A network's training step and forward pass in every library, for `cifar10` and `lenet`."""
 
 from experiments.bench.case import Case, Side
 from experiments.bench.network import NETWORKS
@@ -14,7 +14,7 @@ TRAIN = (
     Side("Haiku", ".haiku_networks:step"),
     Side("Equinox", ".equinox_networks:step"),
 )
-# The fastest of each kind; the others of JAX compute what Flax does.
+# The fastest sides; the other libraries on JAX compute the same as Flax.
 FEWER = ("PyTorch", "Keras on TensorFlow", "Flax NNX")
 FORWARD = (
     Side("jaxnn", ".jaxnn_networks:forward"),
@@ -27,9 +27,10 @@ FORWARD = (
 
 
 def cases(network: str, batch: int, steps: int, *, quick: bool) -> list[Case]:
-    """Training and, unless `quick`, forward.
+    """Training and, unless `quick`, the forward pass.
 
-    Where a step is long only the fewer sides train; PyTorch takes long to compile and does so for batches of 128 only.
+    Batches above 128 take long, so only the sides in `FEWER` train with them. `torch.compile` takes long, so it is
+    measured only for batches of 128.
     """
     spec, options = NETWORKS[network], {"network": network, "batch": batch, "steps": steps}
     train = tuple(

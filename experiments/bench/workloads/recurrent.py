@@ -1,4 +1,4 @@
-"""LSTM and GRU: five shapes (batch, time, features, hidden), forward and training, and an LSTM over lengths."""
+"""LSTM and GRU: forward and training in five shapes (batch, time, features, hidden), and an LSTM on growing lengths."""
 
 from experiments.bench.case import Case, Settings, Side
 from experiments.bench.workers import DEVICES
@@ -18,14 +18,12 @@ SIDES = (
     Side("Keras on TensorFlow", ".keras_recurrent:layer", "keras-tensorflow"),
     Side("Keras on JAX", ".keras_recurrent:layer", "keras-jax"),
 )
-
-
-# Every side trains an LSTM; the rest is for those that are fast there.
+# Every side trains an LSTM; in the other cases, only the sides that are fast there are measured.
 FEWER = tuple(side for side in SIDES if side.library in ("jaxnn", "PyTorch", "Flax NNX", "Haiku"))
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every layer on every shape, then an LSTM of 64 on 8 sequences of growing length."""
+    """Every layer on every shape, then an LSTM of 64 units on 8 sequences of each length."""
     if settings.quick:
         return [_case(SIDES, kind, *SHAPES[2], train=True) for kind in GATES]
     return [

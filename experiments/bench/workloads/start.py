@@ -1,4 +1,4 @@
-"""Cold start: from starting `python` to the first finished training step, and again with what a first start cached."""
+"""Start: from starting `python` to the end of the first training step, without and with cached programs."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from experiments.bench.case import Case, Settings, Side
 
 
 def cases(settings: Settings) -> list[Case]:
-    """The CIFAR-10 network at batch 32. A side's first start is not counted: it fills its cache, if it has one."""
+    """The CIFAR-10 network with batches of 32. The first start of a side does not count: it fills the cache."""
     sides = [
         Side("jaxnn", ".jaxnn_networks:step"),
         Side("jaxnn, second start", ".jaxnn_networks:step", environment=_cache(settings.scratch, "jaxnn")),
@@ -25,7 +25,7 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def _cache(scratch: Path, name: str) -> dict[str, str]:
-    """JAX's persistent cache of compiled programs, in a new folder."""
+    """Environment variables for JAX's persistent cache of compiled programs, in a new folder."""
     return {
         "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix=name, dir=scratch),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
