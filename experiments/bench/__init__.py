@@ -1,1 +1,1 @@
-"""Measurements beside peers: `python -m experiments.bench`."""
+"""The benchmark, `python -m experiments.bench`, and measurements of single choices."""

@@ -40,7 +40,7 @@ class Options:
     quick: bool = False
     """Measure a few cases of each workload, in few rounds."""
     minutes: Positive | None = None
-    """Time for all of it: 20 by default, 3 with --quick. More time gives more rounds."""
+    """Minutes for all of it: 20 by default, 3 with --quick. More time gives more rounds."""
     threads: tuple[int, ...] | None = None
     """Numbers of threads, measured one after another: all cores and 1 by default, all cores with --quick."""
     also: Path | None = None

@@ -40,7 +40,7 @@ class Options:
     only: str = ""
     """Measure only the layers whose names contain this."""
     seconds: Positive = 1.0
-    """Time for each comparison; three rounds may take longer."""
+    """Seconds for each comparison; three rounds may take longer."""
 
 
 def main(options: Options) -> None:

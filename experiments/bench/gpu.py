@@ -78,7 +78,7 @@ class Options:
     only: tuple[Name, ...] = ("recurrent", "conv", "cifar10")
     """The workloads."""
     minutes: Positive = 12.0
-    """Time for all of it. A case that begins in this time is finished; the others are left out."""
+    """Minutes for all of it. A case that begins in this time is finished; the others are left out."""
     small: bool = False
     """Use small shapes, as without an accelerator; then a side that cannot serve is an error."""
     run: Path = Path("runs/gpu")
@@ -202,7 +202,7 @@ def measured(steps: Sequence[Step], seconds: float, most: int = MOST) -> Iterato
 
     Args:
         steps: The steps.
-        seconds: Time for all of it. Each step gets an equal share of the time that is left when it begins.
+        seconds: Seconds for all of it. Each step gets an equal share of the time that is left when it begins.
         most: The largest number of rounds.
 
     Yields:

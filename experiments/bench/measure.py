@@ -43,7 +43,7 @@ def measure(case: Case, workers: Workers, seconds: float, say: Say = lambda _: N
     Args:
         case: The case.
         workers: The processes that do the work.
-        seconds: Time for all of it. `LEAST` rounds may take longer.
+        seconds: Seconds for all of it. `LEAST` rounds may take longer.
         say: Reports the progress.
 
     Returns:

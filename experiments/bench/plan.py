@@ -60,7 +60,7 @@ def measured(plan: Sequence[Step], cores: Sequence[int], seconds: float, log: Te
     Args:
         plan: The steps; those with the same number of threads follow each other.
         cores: The cores that may be used. With `n` threads, the workers use the last `n` of them.
-        seconds: Time for all of it. Each step gets its share of the time that is left when it begins.
+        seconds: Seconds for all of it. Each step gets its share of the time that is left when it begins.
         log: File for the output of the libraries.
 
     Yields:

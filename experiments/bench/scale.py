@@ -181,7 +181,7 @@ class Timed:
             self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise ValueError(f"--throughput: expected seconds, got an error for {self.devices} devices; it is above.")
+            raise ValueError(f"--throughput: expected seconds, got an error for {self.devices} devices; read it above.")
         return float(line)
 
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 LEAST, MOST = 3, 15
 """The smallest and the largest number of rounds."""
-SLOW = 5.0
+SLOW = 10.0
 """A side that takes more than this multiple of the fastest side's time is timed once: the ratio is clear."""
 
 
@@ -104,7 +104,7 @@ def in_turn(works: Mapping[str, Work], seconds: float, most: int | None = None) 
 
     Args:
         works: The works by name. Each is called twice before the rounds.
-        seconds: Time for the rounds. `LEAST` rounds may take longer.
+        seconds: Seconds for the rounds. `LEAST` rounds may take longer.
         most: The largest number of rounds; None for no limit.
 
     Returns:

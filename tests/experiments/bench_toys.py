@@ -1,4 +1,4 @@
-"""Sides of the benchmark's tests: what a worker can be asked to build without any library."""
+"""Sides for the benchmark's tests, which a worker builds without any library."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def sleeping(seconds, log=None, name=""):
 
 
 def allocating(size):
-    """Fills and drops so many bytes."""
+    """Fills and drops `size` bytes."""
 
     def work():
         print("libraries print to standard output")
@@ -40,7 +40,7 @@ def wrong(**options):
 
 
 def breaking():
-    """Works once, and then no more."""
+    """Fails at the second call."""
     calls = []
 
     def work():

@@ -1,4 +1,4 @@
-"""The benchmark's harness, with sides that need no library: fair turns, what is missing is said, what is written."""
+"""The benchmark with sides that need no library: the order of the rounds, the missing sides, and the files."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from experiments.bench.workloads import layers
 
 TOYS = "tests.experiments.bench_toys:"
 CORES = workers.usable_cores()[:1]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of resident memory")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the peak of resident memory")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def toy(side, function, **options):
     return Side(side, TOYS + function, options=options)
 
 
-def test_a_summary_has_quartiles_of_a_unit_and_what_the_first_call_took_more():
+def test_a_summary_has_the_quartiles_of_a_unit_and_the_time_to_compile():
     timing = summary([1.0, 2.0, 3.0, 4.0, 5.0], first=10.0, units=2, peak=7)
     assert (timing.lower, timing.median, timing.upper) == (1.0, 1.5, 2.0)
     assert (timing.compiling, timing.peak, timing.rounds) == (7.0, 7, [0.5, 1.0, 1.5, 2.0, 2.5])
@@ -42,7 +42,7 @@ def test_a_ratio_is_taken_round_by_round():
 @linux
 def test_peak_memory_is_what_a_call_adds():
     size = 64 * 2**20
-    held = bytearray(b"x") * size  # what was there before does not count
+    held = bytearray(b"x") * size  # memory held before the call does not count
     added = memory.peak(lambda: bytearray(b"x") * size)
     assert 0.9 * size < added < 1.5 * size
     assert memory.peak(lambda: None) < 0.2 * size
@@ -55,7 +55,7 @@ def test_a_worker_has_its_cores_before_any_library(pool):
 
 
 @linux
-def test_a_worker_tells_seconds_and_memory_and_prints_elsewhere(pool):
+def test_a_worker_reports_seconds_and_memory_and_prints_elsewhere(pool):
     size = 64 * 2**20
     request = {"side": "a", "builder": TOYS + "allocating", "options": {"size": size}}
     assert pool.ask("jax", do="build", **request)["seconds"] > 0
@@ -73,7 +73,7 @@ def test_a_worker_tells_seconds_and_memory_and_prints_elsewhere(pool):
         ("dying", "process ended (3)"),
     ],
 )
-def test_a_worker_says_why_it_cannot(pool, function, why):
+def test_a_worker_reports_why_it_cannot_serve(pool, function, why):
     with pytest.raises(workers.Refusal) as refused:
         pool.ask("jax", do="build", side="a", builder=TOYS + function, options={})
     assert str(refused.value) == why
@@ -85,7 +85,7 @@ def test_a_worker_that_does_not_answer_is_ended():
     assert not worker.alive
 
 
-def test_sides_take_turns_and_those_that_cannot_are_said(pool, tmp_path, monkeypatch):
+def test_sides_take_turns_and_the_result_names_those_that_fail(pool, tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "ROUND", 0.0)
     log = str(tmp_path / "log")
     sides = (
@@ -96,7 +96,7 @@ def test_sides_take_turns_and_those_that_cannot_are_said(pool, tmp_path, monkeyp
     )
     result = measure.measure(Case("toy", sides, {}, units=2), pool, 0.0)
     turns = (tmp_path / "log").read_text(encoding="utf-8").split()
-    assert turns == ["A"] * 2 + ["B"] * 2 + ["A", "B", "B", "A", "A", "B"]  # there and back, LEAST rounds
+    assert turns == ["A"] * 2 + ["B"] * 2 + ["A", "B", "B", "A", "A", "B"]  # 2 calls, then LEAST rounds
     assert set(result.timings) == {"jaxnn", "slow"}
     assert result.missing == {"none": "haiku is not installed", "broken": "RuntimeError: broke"}
     assert all(len(timing.rounds) == measure.LEAST for timing in result.timings.values())
@@ -158,7 +158,7 @@ def test_the_whole_command_writes_tables_json_and_a_picture(tmp_path, monkeypatc
     assert "lenet, 1 core: one" in printed
 
 
-def test_what_no_time_is_left_for_is_said(tmp_path, monkeypatch, capsys):
+def test_cases_beyond_the_time_are_left_out(tmp_path, monkeypatch, capsys):
     cases = [plan.Step("lenet", 1, Case("late", (), {}), 1.0)]
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
         assert list(plan.measured(cases, CORES, -1.0, log)) == []
@@ -175,7 +175,7 @@ def test_what_no_time_is_left_for_is_said(tmp_path, monkeypatch, capsys):
         ({"also": Path("false")}, "--also: expected a Python with jax, flax and optax, got false"),
     ],
 )
-def test_options_that_make_no_sense_are_named(options, message, tmp_path):
+def test_errors_name_the_wrong_option(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         bench.main(bench.Options(run=tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
@@ -186,7 +186,7 @@ def test_every_workload_names_sides_that_exist(quick, tmp_path):
     steps = plan.steps(list(workloads.WORKLOADS), (2, 1), Settings(tmp_path, quick))
     assert list(dict.fromkeys(step.threads for step in steps)) == [2, 1]
     assert len({(step.workload, step.threads, step.case.title) for step in steps}) == len(steps)
-    root = workers.Path(workers.__file__).parent / "sides"
+    root = Path(workers.__file__).parent / "sides"
     for step in steps:
         json.dumps(dict(step.case.options))
         assert step.case.sides[0].name.startswith("jaxnn")
@@ -205,20 +205,20 @@ def test_the_floor_counts_the_arithmetic_of_the_network():
     assert spec.flops(train=False) == 2 * (777600 + 3115008 + 1179648 + 5120)
 
 
-def test_a_picture_of_nothing_is_none(tmp_path):
+def test_without_results_there_is_no_picture(tmp_path):
     picture.draw([], tmp_path / "bench.png")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_checkpoint_costs_is_reported(tmp_path, capsys):
+def test_the_cost_of_a_checkpoint_is_reported(tmp_path, capsys):
     checkpoint.main(checkpoint.Options(examples=2, batch_size=2, rounds=1, folder=tmp_path))
-    told = capsys.readouterr().out
-    assert "of which save() blocks" in told
-    assert "more time (median of 1 rounds)" in told
+    printed = capsys.readouterr().out
+    assert "of which save() blocks" in printed
+    assert "more time (median of 1 rounds)" in printed
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_to_measure_has_to_be_there():
+def test_the_folder_to_measure_must_exist():
     with pytest.raises(ValueError, match="--folder: expected a folder that exists, got nowhere"):
         checkpoint.main(checkpoint.Options(folder=Path("nowhere")))
 

@@ -1,6 +1,7 @@
-"""The benchmark for accelerators: what it plans, what it writes, and that its sides work on the device at hand."""
+"""The benchmark for accelerators: its plan, its files, and its sides on the device of the tests."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -22,7 +23,7 @@ def case(*functions, units=1, **options):
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Has the command measure these cases."""
+    """Replaces the plan by these cases."""
     return lambda *cases: monkeypatch.setattr(gpu, "plan", lambda *_: [gpu.Step("conv", each) for each in cases])
 
 
@@ -31,7 +32,7 @@ def test_the_plan_names_sides_that_exist_and_each_case_once(small):
     steps = gpu.plan(NAMES, small)
     assert {step.workload for step in steps} == set(NAMES)
     assert len({step.case.title for step in steps}) == len(steps)
-    root = workers.Path(workers.__file__).parent / "sides"
+    root = Path(workers.__file__).parent / "sides"
     for step in steps:
         json.dumps(dict(step.case.options))
         assert step.case.sides[0].name.startswith("jaxnn")
@@ -41,7 +42,7 @@ def test_the_plan_names_sides_that_exist_and_each_case_once(small):
             assert side.options.get("algorithm", "auto") in algorithms.ALGORITHMS
 
 
-def test_the_grid_spans_the_shapes_that_help_states():
+def test_the_plan_spans_the_shapes_in_help():
     options = [step.case.options for step in gpu.plan(("recurrent",), small=False)]
     spans = {name: {o[name] for o in options} for name in ("batch", "time", "hidden", "dtype", "train")}
     assert (min(spans["batch"]), max(spans["batch"])) == (1, 64)
@@ -50,7 +51,7 @@ def test_the_grid_spans_the_shapes_that_help_states():
     assert (spans["dtype"], spans["train"]) == ({"float32", "bfloat16"}, {True, False})
 
 
-def test_every_shape_comes_before_one_comes_again():
+def test_each_shape_occurs_once_before_any_occurs_again():
     steps = gpu.plan(("recurrent",), small=False)
     gated = [step.case.options for step in steps if step.case.options["train"]]
     gated = [options for options in gated if options["kind"] in ("lstm", "gru")]
@@ -60,7 +61,7 @@ def test_every_shape_comes_before_one_comes_again():
         assert len({(o["kind"], o["dtype"]) for o in seen}) == 4
 
 
-def test_algorithms_of_nvidia_are_sides_of_their_types():
+def test_algorithms_of_nvidia_are_sides_in_their_dtypes():
     for algorithm, types in gpu.OF_NVIDIA.items():
         name = f"jaxnn, {algorithm}"
         large, small = ([step.case for step in gpu.plan(("recurrent",), size)] for size in (False, True))
@@ -75,7 +76,7 @@ def test_workloads_are_interleaved_each_in_its_order():
     assert conv == [step.case.title for step in gpu.plan(("conv",), small=False)]
 
 
-def test_tables_and_json_have_what_was_measured_and_why_the_rest_was_not(tmp_path, monkeypatch, capsys, planned):
+def test_tables_and_json_have_the_results_and_why_sides_are_missing(tmp_path, monkeypatch, capsys, planned):
     planned(case("ready", "too_large", "lacking", units=2, examples=100))
     monkeypatch.setattr(gpu.jax, "default_backend", lambda: "gpu")
     gpu.main(gpu.Options(run=tmp_path / "run"))
@@ -97,7 +98,7 @@ def test_tables_and_json_have_what_was_measured_and_why_the_rest_was_not(tmp_pat
     assert "examples a second" in printed
 
 
-def test_of_the_small_shapes_every_side_has_to_serve(tmp_path, planned):
+def test_with_small_shapes_every_side_must_serve(tmp_path, planned):
     planned(case("ready", "lacking"))
     gpu.main(gpu.Options(run=tmp_path / "a", small=True))
     planned(case("ready", "wrong"))
@@ -105,12 +106,12 @@ def test_of_the_small_shapes_every_side_has_to_serve(tmp_path, planned):
         gpu.main(gpu.Options(run=tmp_path / "b", small=True))
 
 
-def test_a_fault_of_the_benchmark_is_no_line_of_a_table():
+def test_a_fault_of_the_benchmark_ends_it():
     with pytest.raises(TypeError, match="a fault"):
         gpu.measure(case("faulty"), 0.0)
 
 
-def test_what_no_time_is_left_for_is_said(capsys):
+def test_cases_beyond_the_time_are_left_out(capsys):
     assert list(gpu.measured([gpu.Step("conv", case("ready"))] * 2, -1.0)) == []
     assert "2 cases are left out: the time is up" in capsys.readouterr().out
 
@@ -122,13 +123,13 @@ def test_what_no_time_is_left_for_is_said(capsys):
         ({"only": ()}, "--only: expected at least one workload, got none"),
     ],
 )
-def test_options_that_make_no_sense_are_named(options, message, tmp_path):
+def test_errors_name_the_wrong_option(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         gpu.main(gpu.Options(run=tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
 
 
-def test_works_take_turns_there_and_back(monkeypatch):
+def test_works_take_turns_in_alternating_order(monkeypatch):
     monkeypatch.setattr(timing, "SLOW", float("inf"))  # no time is compared here
     called = []
     works = {name: lambda name=name: called.append(name) for name in "ab"}
