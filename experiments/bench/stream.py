@@ -5,7 +5,7 @@
     python -m experiments.bench.stream --examples 50000 200000 800000 --no-network     # from which size on a stream
 
 Both train on the same random pictures in the same order. "CIFAR-10 network" is `models.Cifar10Net`; "one dense layer"
-has next to no arithmetic, so that it shows what bringing the batches costs. Reading alone says what a stream can deliver
+has next to no arithmetic, so it shows what bringing the batches costs. Reading alone says what a stream can deliver
 at best. Files are in a folder for temporary files, and the system's cache may hold them, as in a second epoch.
 
 How to read it, with several sizes: what is beyond the first 12,800 pictures repeats them, which costs as much to store,

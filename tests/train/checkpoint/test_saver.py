@@ -63,6 +63,9 @@ def test_the_newest_and_the_best_are_read_again_without_the_run():
     assert (equal(best.params, states[3]), until) == (True, history[:1])  # the loss is highest after the first epoch
     newest, whole = train.checkpoint.restore(FOLDER, best)
     assert (equal(newest, last), whole) == (True, history)
+    shutil.rmtree(f"{FOLDER}/3/about")
+    with pytest.raises(train.checkpoint.CheckpointError, match=f"{FOLDER}/3 "):
+        train.checkpoint.restore(FOLDER, last, best=True)
 
 
 def test_the_best_is_kept_when_a_run_is_resumed_and_compared_by_what_is_said_now():
