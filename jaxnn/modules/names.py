@@ -56,7 +56,7 @@ _INSTEAD = {
     "keep_order": _REVERSE,
     "kernel_regularizer": "leave it out: give fit the penalty train.losses.l2",
     "mask": "for a masked convolution call functional.conv(x, kernel * mask); calls of recurrent layers take mask=",
-    "merge_mode": "leave it out: outputs of both directions are concatenated, and jnp.split(y, 2, axis=-1) separates them",
+    "merge_mode": "leave it out: outputs are concatenated, and jnp.split(y, 2, axis=-1) separates the directions",
     "pad_mode": _PAD,
     "padding_mode": _PAD,
     "return_sequences": "leave it out: the output has all steps, and return_state=True returns the last state too",

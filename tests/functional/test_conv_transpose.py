@@ -113,8 +113,8 @@ def test_it_is_the_gradient_that_jax_names_conv_transpose(padding, window, strid
     expected = jax.lax.conv_transpose(
         x, jnp.swapaxes(k, -1, -2), stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
     )
-    more = {"output_padding": [max(0, s - k) for k, s in zip(window, stride, strict=True)]} if padding == "VALID" else {}
-    got = F.conv_transpose(x, k, stride=stride, padding=padding, **more)
+    beyond = [max(0, s - size) if padding == "VALID" else 0 for size, s in zip(window, stride, strict=True)]
+    got = F.conv_transpose(x, k, stride=stride, padding=padding, output_padding=beyond)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 

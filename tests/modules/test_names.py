@@ -25,7 +25,7 @@ MEANT = {
     "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
     "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),
     "LSTM, reverse": (lambda **o: modules.LSTM(3, 4, go_backwards=True, **o), "calls of layers take reverse="),
-    "LSTM, stateful": (lambda **o: modules.LSTM(3, 4, stateful=True, **o), "stateful: .*a call takes state=, and returns"),
+    "LSTM, stateful": (lambda **o: modules.LSTM(3, 4, stateful=True, **o), "stateful: .*a call takes state="),
     "LSTM, both": (lambda **o: modules.LSTM(3, 4, merge_mode="sum", **o), "merge_mode: .*jnp.split"),
     "LSTM, bias": (lambda **o: modules.LSTM(3, 4, unit_forget_bias=True, **o), "write forget_bias="),
     "MaxPool, ceil": (lambda rngs: modules.MaxPool(2, use_ceil=True), "write ceil_mode="),
