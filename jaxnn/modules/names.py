@@ -28,7 +28,9 @@ _SAME = (
     ("classes", "num_classes", "n_classes"),
     ("vocabulary", "vocab_size", "num_embeddings", "input_dim"),
     ("embed_features", "embedding_dim", "embed_dim", "embedding_size"),
-    ("projection", "proj_size"),
+    ("projection", "proj_size", "projection_size"),
+    ("forget_bias", "unit_forget_bias"),
+    ("ceil_mode", "use_ceil"),
     ("return_state", "return_carry"),
     ("picture", "input_shape", "image_shape", "image_size"),
     ("kernel_init", "kernel_initializer", "w_init"),
@@ -39,23 +41,31 @@ _SAME = (
 
 _TIME = "leave it out: inputs are (*batch, time, features), and calls of layers take time_major="
 _REVERSE = "leave it out: calls of layers take reverse=, and outputs keep the order of the inputs"
+_STATE = "leave it out: a call takes state=, and returns (outputs, states) with return_state=True"
 _PAD = "pad before the layer: jnp.pad(x, ..., mode=)"
 
 # What to do instead, for arguments of other libraries that have no counterpart.
 _INSTEAD = {
     "activation": "apply it to the output of the layer",
     "batch_first": _TIME,
+    "carry_init": _STATE,
     "data_format": "leave it out: channels come last; jnp.moveaxis(x, 1, -1) moves those that come first",
+    "depth_multiplier": "write groups=in_features, and out_features=depth_multiplier * in_features",
     "go_backwards": _REVERSE,
     "input_dilation": "use ConvTranspose, whose stride it is",
     "keep_order": _REVERSE,
     "kernel_regularizer": "leave it out: give fit the penalty train.losses.l2",
     "mask": "for a masked convolution call functional.conv(x, kernel * mask); calls of recurrent layers take mask=",
+    "merge_mode": "leave it out: outputs are concatenated, and jnp.split(y, 2, axis=-1) separates the directions",
     "pad_mode": _PAD,
     "padding_mode": _PAD,
     "return_sequences": "leave it out: the output has all steps, and return_state=True returns the last state too",
     "reverse": _REVERSE,
+    "stateful": _STATE,
     "time_major": _TIME,
+    "transpose_kernel": "leave it out: kernels are (*window, in, out / groups), and interop.flax converts Flax's",
+    "unroll": "leave it out: calls of layers take algorithm=",
+    "zero_output_for_mask": "leave it out: outputs are zero where the mask is false",
 }
 
 
