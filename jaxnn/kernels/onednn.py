@@ -82,7 +82,7 @@ def works() -> bool:
     processor = _processor()
     if processor is None or not sys.executable:
         return False
-    name = hashlib.sha256(f"{jaxlib_version} {processor} {Path(__file__).read_text()}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{jaxlib_version} {processor} {Path(__file__).read_text('utf-8')}".encode()).hexdigest()[:16]
     file = f"onednn-{jaxlib_version}-{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return bool(json.loads((user_cache() / file).read_text())["works"])
