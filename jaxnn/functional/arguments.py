@@ -100,6 +100,8 @@ def array(name: str, value: Any) -> jax.Array:
         made = jnp.asarray(value)
         if not jnp.issubdtype(made.dtype, jax.dtypes.extended):  # random keys
             return made
+    except jax.errors.JaxRuntimeError:
+        raise  # the device's, not the argument's: memory, or `jax.transfer_guard`
     except (TypeError, ValueError, RuntimeError) as error:
         cause = error
     if isinstance(value, list | tuple):

@@ -6,6 +6,7 @@ import pytest
 from jaxnn import functional as F
 from jaxnn import testing
 from jaxnn.functional import arguments, paddings
+from jaxnn.functional.recurrent import check
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,9 @@ def test_one_batch_axis_is_neither_copied_nor_compiled():
         again = split(joined)
     assert compiled == []
     assert joined.unsafe_buffer_pointer() == again.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+
+
+@pytest.mark.parametrize("read", [arguments.array, check.arrays])
+def test_an_error_of_the_device_is_not_one_of_the_argument(read):
+    with jax.transfer_guard("disallow"), pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
+        read("x", np.ones((2, 2), np.float32))
