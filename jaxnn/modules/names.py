@@ -32,6 +32,8 @@ _SAME = (
     ("forget_bias", "unit_forget_bias"),
     ("ceil_mode", "use_ceil"),
     ("return_state", "return_carry"),
+    ("lengths", "seq_lengths", "sequence_lengths", "sequence_length"),
+    ("state", "initial_state", "initial_carry", "h0", "hx"),
     ("picture", "input_shape", "image_shape", "image_size"),
     ("kernel_init", "kernel_initializer", "w_init"),
     ("bias_init", "bias_initializer", "b_init"),
@@ -63,6 +65,7 @@ _INSTEAD = {
     "reverse": _REVERSE,
     "stateful": _STATE,
     "time_major": _TIME,
+    "training": "write deterministic=not training, or call model.eval() and model.train()",
     "transpose_kernel": "leave it out: kernels are (*window, in, out / groups), and interop.flax converts Flax's",
     "unroll": "leave it out: calls of layers take algorithm=",
     "zero_output_for_mask": "leave it out: outputs are zero where the mask is false",
@@ -70,7 +73,7 @@ _INSTEAD = {
 
 
 def explained(cls: type[T]) -> type[T]:
-    """Makes a constructor suggest an argument for an unknown name, and check `rngs`; a class decorator.
+    """Makes constructor and call suggest an argument for an unknown name, and check `rngs`; a class decorator.
 
     Args:
         cls: The module class. If its constructor takes `**kwargs`, they are arguments of its class `_cell`.
@@ -107,7 +110,21 @@ def explained(cls: type[T]) -> type[T]:
         init(self, *args, **kwargs)
 
     cls.__init__ = checked  # type: ignore[method-assign]
+    if "__call__" in vars(cls):
+        cls.__call__ = _explained_call(vars(cls)["__call__"])  # type: ignore[method-assign]
     return cls
+
+
+def _explained_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call of a module, which suggests an argument for an unknown name if it has options."""
+    names = list(inspect.signature(call).parameters)[1:]
+
+    @functools.wraps(call)
+    def checked(self: Any, *args: Any, **options: Any) -> Any:
+        check_names(type(self).__name__, options, names)
+        return call(self, *args, **options)
+
+    return checked if len(names) > 1 else call
 
 
 def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> None:

@@ -41,6 +41,19 @@ def test_the_name_that_was_meant_is_reported(make, message):
         make(rngs=nnx.Rngs(0))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seq_lengths": jnp.array([2])}, "seq_lengths: expected an argument of GRU, .*write lengths="),
+        ({"initial_state": None}, "write state="),
+        ({"training": True}, "write deterministic=not training"),
+    ],
+)
+def test_the_name_that_was_meant_in_a_call_is_told(options, message):
+    with pytest.raises(TypeError, match=message):
+        modules.GRU(3, 4, rngs=nnx.Rngs(0))(jnp.ones((1, 2, 3)), **options)
+
+
 uncalled, key = jax.nn.initializers.he_normal, jax.random.key(0)
 
 INITIALISERS = {
