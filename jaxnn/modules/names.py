@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
 from flax import nnx
@@ -117,7 +117,12 @@ def explained(cls: type[T]) -> type[T]:
 
 def _explained_call(call: Callable[..., Any]) -> Callable[..., Any]:
     """The call of a module, which suggests an argument for an unknown name if it has options."""
-    names = list(inspect.signature(call).parameters)[1:]
+    names = []
+    for name, parameter in [*inspect.signature(call).parameters.items()][1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:  # annotated as `Unpack[Options]`
+            names += get_args(parameter.annotation)[0].__annotations__
+        else:
+            names.append(name)
 
     @functools.wraps(call)
     def checked(self: Any, *args: Any, **options: Any) -> Any:
