@@ -10,10 +10,10 @@ alone" is the largest rate that a stream can reach. The files are in a folder fo
 them in its cache, as in a second epoch.
 
 The first 12,800 pictures repeat in larger sizes, which cost as much to store, shuffle and read as different pictures.
-The epoch on the device is the simplest way. A stream is needed where "on the device" does not fit. A stream is as fast
-where the network takes longer for a batch than reading it. On CPU the device's memory is the host's: the pictures on
-the device are a second copy, and the system may swap or end the process. The last line computes the size that fits in
-the memory of this device.
+The epoch on the device is the simplest way. Sizes that do not fit on the device need a stream. A stream is as fast as
+the epoch on the device if the network takes longer for a batch than the reading does. On CPU the device's memory is the
+host's: the pictures on the device are a second copy, and the system may swap or end the process. The last line computes
+the size that fits in the memory of this device.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Writes a file as a whole or not at all, or under a name that is not in use."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise IsADirectoryError(f"path: expected a file, got the folder {path}; add the file's name.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: expected a folder to write {path.name} to, got {path.parent}; make it first.")
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_native_id()}{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)

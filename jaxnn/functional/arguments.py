@@ -100,6 +100,8 @@ def array(name: str, value: Any) -> jax.Array:
         made = jnp.asarray(value)
         if not jnp.issubdtype(made.dtype, jax.dtypes.extended):  # random keys
             return made
+    except jax.errors.JaxRuntimeError:
+        raise  # the device's, not the argument's: memory, or `jax.transfer_guard`
     except (TypeError, ValueError, RuntimeError) as error:
         cause = error
     if isinstance(value, list | tuple):
@@ -214,11 +216,13 @@ def with_one_batch(x: jax.Array, trailing: int) -> tuple[jax.Array, Callable[[ja
     # Only the first of joined axes may be sharded over an explicit mesh.
     sharded = [axis is not None for axis in jax.typeof(x).sharding.spec[:axes]]
     order = sorted(range(axes), key=lambda axis: not sharded[axis])
-    x = jnp.moveaxis(x, order, range(axes))
+    moved = order != [*range(axes)]  # without `jit`, a move to the same place is a program that copies
+    x = jnp.moveaxis(x, order, range(axes)) if moved else x
     batch = x.shape[:axes]
 
     def split(y: jax.Array) -> jax.Array:
-        return jnp.moveaxis(y.reshape(*batch, *y.shape[1:]), range(axes), order)
+        y = y.reshape(*batch, *y.shape[1:])
+        return jnp.moveaxis(y, range(axes), order) if moved else y
 
     return x.reshape(math.prod(batch), *x.shape[axes:]), split
 

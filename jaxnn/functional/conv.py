@@ -166,7 +166,8 @@ def conv_transpose(
     window's extent e = dilation · (window - 1) + 1, the output's size along an axis is (size - 1) · stride + e - low -
     high + output_padding. The names mean
 
-    - `"VALID"`: no cropping;
+    - `"VALID"`: no cropping; where the stride is larger than e, `jax.lax`, Flax and Keras add stride - e zeros at the
+      end, which are `output_padding` here;
     - `"SAME"`, `"SAME_LOWER"`: the output is size · stride long, that is the transpose of the `"SAME"` convolution that
       takes size · stride to size;
     - `"CAUSAL"`: the output is size · stride long and cropped at the end only, so that it depends on no later input.

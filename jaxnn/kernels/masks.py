@@ -42,8 +42,15 @@ def counted(masks: Masks, xs: Any) -> Any:
     return xs if masks.inside is None else choose(masks.inside, xs, zeros(xs))
 
 
+def entered(masks: Masks, state: Any, start: Any) -> Any:
+    """The state that a step sees: without derivatives where they stop, and `restarted`."""
+    if masks.detached is not None:
+        state = choose(masks.detached, jax.lax.stop_gradient(state), state)
+    return restarted(masks, state, start)
+
+
 def restarted(masks: Masks, state: Any, start: Any) -> Any:
-    """The state that a step sees, or its tangent: reset where a sequence begins.
+    """A state, or its tangent, reset where a sequence begins.
 
     Args:
         masks: Whether a sequence begins.

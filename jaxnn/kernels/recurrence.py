@@ -26,7 +26,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxnn import processor
 from jaxnn.kernels.accumulate import accumulator
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted, zeros
+from jaxnn.kernels.masks import Masks, choose, counted, entered, kept, restarted, zeros
 from jaxnn.kernels.platform import varying_as
 from jaxnn.kernels.settings import default_precision, is_plain, settled
 from jaxnn.kernels.step_products import product
@@ -186,9 +186,7 @@ def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Ar
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
-        if masks.detached is not None:  # for second derivatives, which go through the saved arrays
-            carry = choose(masks.detached, jax.lax.stop_gradient(carry), carry)
-        carry = restarted(masks, carry, run.restart)
+        carry = entered(masks, carry, run.restart)  # where derivatives stop, so do second ones, through `saved`
         new, saved = cell.step(prepared, carry, x)
         new, y = kept(masks, new, carry, new[0])
         return new, (y, saved if save else None)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxnn.counts import check_count
+
 Floats = np.ndarray
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
 """The overlaps at which COCO counts a detection as correct, one threshold after another."""
@@ -57,7 +59,7 @@ def box_iou(boxes: ArrayLike, others: ArrayLike, *, crowd: ArrayLike | None = No
     area_a, area_b = (np.prod(each[:, 2:] - each[:, :2], axis=-1) for each in (a, b))
     union = area_a[:, None] + area_b[None] - overlap
     if crowd is not None:
-        union = np.where(np.asarray(crowd, bool)[None], area_a[:, None], union)
+        union = np.where(_crowds(crowd, len(b))[None], area_a[:, None], union)
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
@@ -87,7 +89,7 @@ def match_boxes(
         The index of each detection's true box, int64 `(n,)`; -1 if it has none.
 
     Raises:
-        ValueError: If a shape does not fit.
+        ValueError: If a shape or dtype does not fit, or a score is NaN.
 
     Example:
         >>> from jaxnn import metrics
@@ -95,14 +97,14 @@ def match_boxes(
         >>> metrics.match_boxes(boxes, [0.6, 0.9, 0.8], [1, 1, 1], [[0, 0, 4, 4]], [1]).tolist()
         [-1, 0, -1]
     """
-    classes, true_classes = np.asarray(classes), np.asarray(true_classes)
-    ious, scores = box_iou(boxes, true_boxes), np.asarray(scores)
+    found, scores, classes, true, true_classes = _checked(boxes, scores, classes, true_boxes, true_classes)
+    ious = box_iou(found, true)
     hits = np.full(len(classes), -1)
     for kind in np.unique(classes):
-        found, true = np.flatnonzero(classes == kind), np.flatnonzero(true_classes == kind)
-        found = found[np.argsort(-scores[found], kind="stable")]
-        (hit,) = _match(ious[np.ix_(found, true)], np.zeros(len(true), bool), np.array([threshold]))
-        hits[found[hit >= 0]] = true[hit[hit >= 0]]
+        these, those = np.flatnonzero(classes == kind), np.flatnonzero(true_classes == kind)
+        these = these[np.argsort(-scores[these], kind="stable")]
+        (hit,) = _match(ious[np.ix_(these, those)], np.zeros(len(those), bool), np.array([threshold]))
+        hits[these[hit >= 0]] = those[hit[hit >= 0]]
     return hits
 
 
@@ -142,7 +144,7 @@ def mean_average_precision(
         The precisions; NaN if there is no true box.
 
     Raises:
-        ValueError: If the pictures or their boxes differ in number, or a shape does not fit.
+        ValueError: If the pictures or their boxes differ in number, a shape or dtype does not fit, or a score is NaN.
 
     References:
         Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, and its `pycocotools`.
@@ -167,10 +169,10 @@ def mean_average_precision(
     for name, each in fields.items():
         if len(each) != pictures:
             raise ValueError(f"{name}: expected one entry per picture, {pictures} as in true_classes, got {len(each)}")
-    limits = np.asarray(thresholds, np.float64)
+    limits, most = np.asarray(thresholds, np.float64), check_count("max_detections", max_detections)
     matched: dict[int, list[_Matched]] = {}
     for row in zip(*fields.values(), strict=True):
-        for kind, result in _of_picture(*row, limits=limits, most=max_detections):
+        for kind, result in _of_picture(*row, limits=limits, most=most):
             matched.setdefault(kind, []).append(result)
     precision, recall = {}, {}
     for kind in sorted(matched):
@@ -210,15 +212,8 @@ def _of_picture(
     limits: Floats,
     most: int,
 ) -> list[tuple[int, _Matched]]:
-    classes, true_classes = np.asarray(classes, np.int64), np.asarray(true_classes, np.int64)
-    scores = np.asarray(scores, np.float64)
-    found, true = _boxes("boxes", boxes), _boxes("true_boxes", true_boxes)
-    crowds = np.zeros(len(true_classes), bool) if crowd is None else np.asarray(crowd, bool)
-    if not len(found) == len(scores) == len(classes) or not len(true) == len(true_classes) == len(crowds):
-        raise ValueError(
-            f"boxes: expected one score and class per box, got {len(found)} boxes with {len(scores)} scores and "
-            f"{len(classes)} classes, and {len(true)} true boxes with {len(true_classes)} classes"
-        )
+    found, scores, classes, true, true_classes = _checked(boxes, scores, classes, true_boxes, true_classes)
+    crowds = _crowds(crowd, len(true))
     result = []
     for kind in np.unique(np.concatenate([classes, true_classes])):
         if kind < 0:
@@ -232,6 +227,32 @@ def _of_picture(
         matched = _Matched(scores[these], (hit >= 0) & ~in_crowd, ~in_crowd, int((~crowds[those]).sum()))
         result.append((int(kind), matched))
     return result
+
+
+def _checked(
+    boxes: ArrayLike, scores: ArrayLike, classes: ArrayLike, true_boxes: ArrayLike, true_classes: ArrayLike
+) -> tuple[Floats, Floats, np.ndarray, Floats, np.ndarray]:
+    """The detections and true boxes of a picture as arrays that fit each other."""
+    found, true = _boxes("boxes", boxes), _boxes("true_boxes", true_boxes)
+    rank, kinds, true_kinds = np.asarray(scores, np.float64), np.asarray(classes), np.asarray(true_classes)
+    if not len(found) == len(rank) == len(kinds) or len(true) != len(true_kinds):
+        raise ValueError(
+            f"boxes: expected one score and class per box, got {len(found)} boxes with {len(rank)} scores and "
+            f"{len(kinds)} classes, and {len(true)} true boxes with {len(true_kinds)} classes"
+        )
+    if np.isnan(rank).any():
+        raise ValueError("scores: expected numbers, which order the detections, got NaN; leave these detections out.")
+    for name, each in (("classes", kinds), ("true_classes", true_kinds)):
+        if each.size and each.dtype.kind not in "iu":
+            raise ValueError(f"{name}: expected integers, got {each.dtype}; convert them with astype(int).")
+    return found, rank, kinds.astype(np.int64), true, true_kinds.astype(np.int64)
+
+
+def _crowds(crowd: ArrayLike | None, number: int) -> np.ndarray:
+    crowds = np.zeros(number, bool) if crowd is None else np.asarray(crowd, bool)
+    if crowds.shape != (number,):
+        raise ValueError(f"crowd: expected one bool per true box, {number}, got shape {crowds.shape}")
+    return crowds
 
 
 def _match(ious: Floats, crowd: np.ndarray, limits: Floats) -> np.ndarray:

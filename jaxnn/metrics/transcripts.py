@@ -1,6 +1,6 @@
 """Error rates of transcripts: the word or character edits that turn one text into another."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -21,14 +21,14 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
         The rate.
 
     Raises:
-        ValueError: If the numbers of texts differ, or the references hold no word.
+        ValueError: If the numbers of texts differ, the references hold no word, or a text replaces the list.
 
     Example:
         >>> from jaxnn import metrics
         >>> metrics.word_error_rate(["one two three", "four"], ["one too three", "four"])
         0.25
     """
-    return _rate([text.split() for text in references], [text.split() for text in hypotheses], "word")
+    return _rate(references, hypotheses, "word", str.split)
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -42,14 +42,14 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
         The rate, as in `word_error_rate`.
 
     Raises:
-        ValueError: If the numbers of texts differ, or the references hold no character.
+        ValueError: As `word_error_rate`.
 
     Example:
         >>> from jaxnn import metrics
         >>> metrics.character_error_rate(["four"], ["for"])
         0.25
     """
-    return _rate(references, hypotheses, "character")
+    return _rate(references, hypotheses, "character", str)
 
 
 def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
@@ -81,10 +81,16 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     return int(row[-1])
 
 
-def _rate(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]], what: str) -> float:
+def _rate(
+    references: Sequence[str], hypotheses: Sequence[str], what: str, split: Callable[[str], Sequence[str]]
+) -> float:
+    for name, texts in (("references", references), ("hypotheses", hypotheses)):
+        if isinstance(texts, str):
+            raise ValueError(f"{name}: expected a list of texts, got one text; write [text].")
     if len(references) != len(hypotheses):
         raise ValueError(f"hypotheses: expected one per reference, {len(references)}, got {len(hypotheses)}")
-    total = sum(map(len, references))
+    true, found = [split(text) for text in references], [split(text) for text in hypotheses]
+    total = sum(map(len, true))
     if not total:
         raise ValueError(f"references: expected at least one {what}, got none; leave empty sets out.")
-    return sum(map(edit_distance, references, hypotheses)) / total
+    return sum(map(edit_distance, true, found)) / total

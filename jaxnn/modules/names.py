@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
 from flax import nnx
@@ -28,8 +28,12 @@ _SAME = (
     ("classes", "num_classes", "n_classes"),
     ("vocabulary", "vocab_size", "num_embeddings", "input_dim"),
     ("embed_features", "embedding_dim", "embed_dim", "embedding_size"),
-    ("projection", "proj_size"),
+    ("projection", "proj_size", "projection_size"),
+    ("forget_bias", "unit_forget_bias"),
+    ("ceil_mode", "use_ceil"),
     ("return_state", "return_carry"),
+    ("lengths", "seq_lengths", "sequence_lengths", "sequence_length"),
+    ("state", "initial_state", "initial_carry", "h0", "hx"),
     ("picture", "input_shape", "image_shape", "image_size"),
     ("kernel_init", "kernel_initializer", "w_init"),
     ("bias_init", "bias_initializer", "b_init"),
@@ -39,28 +43,37 @@ _SAME = (
 
 _TIME = "leave it out: inputs are (*batch, time, features), and calls of layers take time_major="
 _REVERSE = "leave it out: calls of layers take reverse=, and outputs keep the order of the inputs"
+_STATE = "leave it out: a call takes state=, and returns (outputs, states) with return_state=True"
 _PAD = "pad before the layer: jnp.pad(x, ..., mode=)"
 
 # What to do instead, for arguments of other libraries that have no counterpart.
 _INSTEAD = {
     "activation": "apply it to the output of the layer",
     "batch_first": _TIME,
+    "carry_init": _STATE,
     "data_format": "leave it out: channels come last; jnp.moveaxis(x, 1, -1) moves those that come first",
+    "depth_multiplier": "write groups=in_features, and out_features=depth_multiplier * in_features",
     "go_backwards": _REVERSE,
     "input_dilation": "use ConvTranspose, whose stride it is",
     "keep_order": _REVERSE,
     "kernel_regularizer": "leave it out: give fit the penalty train.losses.l2",
     "mask": "for a masked convolution call functional.conv(x, kernel * mask); calls of recurrent layers take mask=",
+    "merge_mode": "leave it out: outputs are concatenated, and jnp.split(y, 2, axis=-1) separates the directions",
     "pad_mode": _PAD,
     "padding_mode": _PAD,
     "return_sequences": "leave it out: the output has all steps, and return_state=True returns the last state too",
     "reverse": _REVERSE,
+    "stateful": _STATE,
     "time_major": _TIME,
+    "training": "write deterministic=not training, or call model.eval() and model.train()",
+    "transpose_kernel": "leave it out: kernels are (*window, in, out / groups), and interop.flax converts Flax's",
+    "unroll": "leave it out: calls of layers take algorithm=",
+    "zero_output_for_mask": "leave it out: outputs are zero where the mask is false",
 }
 
 
 def explained(cls: type[T]) -> type[T]:
-    """Makes a constructor suggest an argument for an unknown name, and check `rngs`; a class decorator.
+    """Makes constructor and call suggest an argument for an unknown name, and check `rngs`; a class decorator.
 
     Args:
         cls: The module class. If its constructor takes `**kwargs`, they are arguments of its class `_cell`.
@@ -97,7 +110,26 @@ def explained(cls: type[T]) -> type[T]:
         init(self, *args, **kwargs)
 
     cls.__init__ = checked  # type: ignore[method-assign]
+    if "__call__" in vars(cls):
+        cls.__call__ = _explained_call(vars(cls)["__call__"])  # type: ignore[method-assign]
     return cls
+
+
+def _explained_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call of a module, which suggests an argument for an unknown name if it has options."""
+    names = []
+    for name, parameter in [*inspect.signature(call).parameters.items()][1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:  # annotated as `Unpack[Options]`
+            names += get_args(parameter.annotation)[0].__annotations__
+        else:
+            names.append(name)
+
+    @functools.wraps(call)
+    def checked(self: Any, *args: Any, **options: Any) -> Any:
+        check_names(type(self).__name__, options, names)
+        return call(self, *args, **options)
+
+    return checked if len(names) > 1 else call
 
 
 def check_names(owner: str, given: Iterable[str], accepted: Collection[str]) -> None:

@@ -1,4 +1,5 @@
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def test_a_file_is_replaced_whole_or_not_at_all():
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert [p.name for p in Path().iterdir()] == ["file.txt"]
+
+
+def test_two_threads_replace_a_file_each_whole():
+    def other():
+        with replacing("file.txt") as beside:
+            beside.write_text("theirs")
+
+    with replacing("file.txt") as beside:
+        beside.write_text("ours")
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(other).result()
+        assert Path("file.txt").read_text() == "theirs"
+    assert Path("file.txt").read_text() == "ours"
 
 
 @pytest.mark.parametrize(

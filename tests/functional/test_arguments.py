@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from jaxnn import functional as F
+from jaxnn import testing
 from jaxnn.functional import arguments, paddings
+from jaxnn.functional.recurrent import check
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,18 @@ def test_dense_says_which_axes_to_join(shape, made):
         F.dense(x, kernel)
     assert made in str(error.value)
     assert F.dense(eval(made, {"x": x}), kernel).shape == (*shape[:-2], 2)
+
+
+def test_one_batch_axis_is_neither_copied_nor_compiled():
+    x = jnp.ones((2, 3, 4))
+    with testing.record_compilations() as compiled:
+        joined, split = arguments.with_one_batch(x, 2)
+        again = split(joined)
+    assert compiled == []
+    assert joined.unsafe_buffer_pointer() == again.unsafe_buffer_pointer() == x.unsafe_buffer_pointer()
+
+
+@pytest.mark.parametrize("read", [arguments.array, check.arrays])
+def test_an_error_of_the_device_is_not_one_of_the_argument(read):
+    with jax.transfer_guard("disallow"), pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
+        read("x", np.ones((2, 2), np.float32))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,14 +107,28 @@ def test_it_is_the_transpose_of_conv_with_the_same_numbers(drawn):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("window", "stride"), [((3, 3), (1, 1)), ((3, 4), (2, 3)), ((2, 5), (2, 2))])
+@pytest.mark.parametrize(("window", "stride"), [((3, 3), (1, 1)), ((3, 4), (2, 3)), ((2, 5), (2, 2)), ((2, 1), (3, 3))])
 def test_it_is_the_gradient_that_jax_names_conv_transpose(padding, window, stride):
     x, k = jnp.asarray(normal(2, 4, 5, 3), jnp.float32), jnp.asarray(normal(*window, 3, 2, seed=1), jnp.float32)
     expected = jax.lax.conv_transpose(
         x, jnp.swapaxes(k, -1, -2), stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
     )
-    got = F.conv_transpose(x, k, stride=stride, padding=padding)
+    beyond = [max(0, s - size) if padding == "VALID" else 0 for size, s in zip(window, stride, strict=True)]
+    got = F.conv_transpose(x, k, stride=stride, padding=padding, output_padding=beyond)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("transpose_kernel", [True, False])
+@pytest.mark.parametrize(("window", "stride"), [((3, 4), (2, 1)), ((2, 3), (3, 3))])
+def test_circular_padding_is_that_of_flax(window, stride, transpose_kernel):
+    options = {"strides": stride, "padding": "CIRCULAR", "transpose_kernel": transpose_kernel}
+    layer = nnx.ConvTranspose(3, 2, window, **options, bias_init=jax.random.normal, rngs=nnx.Rngs(0))
+    kernel, padding = jnp.flip(layer.kernel[...], (0, 1)), "SAME"
+    if transpose_kernel:
+        kernel, padding = jnp.swapaxes(layer.kernel[...], -1, -2), "SAME_LOWER"
+    x = jnp.asarray(normal(2, 4, 5, 3), jnp.float32)
+    got = F.conv_transpose(x, kernel, layer.bias[...], stride=stride, padding=padding, pad_mode="circular")
+    np.testing.assert_allclose(got, layer(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("window", "stride", "dilation"), [(3, 1, 1), (4, 2, 1), (2, 3, 1), (3, 2, 2)])

@@ -151,9 +151,21 @@ def test_matches_are_of_one_class_and_take_each_box_once():
         ({"scores": []}, "scores: expected one entry per picture, 1 as in true_classes, got 0"),
         ({"scores": [[]]}, "boxes: expected one score and class per box, got 1 boxes with 0 scores and 1 classes"),
         ({"true_classes": [[0, 1]]}, "and 1 true boxes with 2 classes"),
+        ({"scores": [[np.nan]]}, "scores: expected numbers, which order the detections, got NaN"),
+        ({"classes": [[0.5]]}, "classes: expected integers, got float64"),
+        ({"crowd": [[True, False]]}, r"crowd: expected one bool per true box, 1, got shape \(2,\)"),
+        ({"max_detections": -1}, "max_detections: expected a whole number of at least 1, got -1"),
     ],
 )
 def test_what_does_not_fit_is_named(change, message):
     one = {"boxes": [[[0, 0, 1, 1]]], "scores": [[1]], "classes": [[0]], "true_boxes": [[[0, 0, 1, 1]]]}
     with pytest.raises(ValueError, match=message):
         metrics.mean_average_precision(**(one | {"true_classes": [[0]]} | change))
+
+
+def test_matches_and_crowds_are_as_many_as_boxes():
+    box = [[0, 0, 1, 1], [0, 0, 2, 2]]
+    with pytest.raises(ValueError, match="got 2 boxes with 2 scores and 1 classes"):
+        metrics.match_boxes(box, [0.5, 0.4], [0], box, [0, 0])
+    with pytest.raises(ValueError, match="crowd: expected one bool per true box, 2"):
+        metrics.box_iou(box, box, crowd=[True])

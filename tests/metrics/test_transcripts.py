@@ -43,6 +43,7 @@ def test_rates_are_those_of_jiwer():
     [
         (["a"], [], "hypotheses: expected one per reference, 1, got 0"),
         ([" "], ["a"], "references: expected at least one word, got none"),
+        ("one two", ["one two"], "references: expected a list of texts, got one text"),
     ],
 )
 def test_what_has_no_rate_is_named(references, hypotheses, message):

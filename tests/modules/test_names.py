@@ -25,6 +25,10 @@ MEANT = {
     "LanguageModel": (lambda **o: models.LanguageModel(vocab_size=9, **o), "write vocabulary="),
     "seed": (lambda rngs: models.LeNet((8, 8, 1), seed=0), "write rngs="),
     "LSTM, reverse": (lambda **o: modules.LSTM(3, 4, go_backwards=True, **o), "calls of layers take reverse="),
+    "LSTM, stateful": (lambda **o: modules.LSTM(3, 4, stateful=True, **o), "stateful: .*a call takes state="),
+    "LSTM, both": (lambda **o: modules.LSTM(3, 4, merge_mode="sum", **o), "merge_mode: .*jnp.split"),
+    "LSTM, bias": (lambda **o: modules.LSTM(3, 4, unit_forget_bias=True, **o), "write forget_bias="),
+    "MaxPool, ceil": (lambda rngs: modules.MaxPool(2, use_ceil=True), "write ceil_mode="),
     "Conv, mask": (lambda **o: modules.Conv(3, 4, (3, 3), mask=jnp.ones(4), **o), r"conv\(x, kernel \* mask\)"),
     "AvgPool, mode": (lambda rngs: modules.AvgPool(2, padding_mode="reflect"), r"pad before the layer: jnp\.pad"),
     "nothing like it": (lambda **o: models.MLP((2, 3), colour=1, **o), "colour: .*it takes features, activation, "),
@@ -35,6 +39,19 @@ MEANT = {
 def test_the_name_that_was_meant_is_reported(make, message):
     with pytest.raises(TypeError, match=message):
         make(rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seq_lengths": jnp.array([2])}, "seq_lengths: expected an argument of GRU, .*write lengths="),
+        ({"initial_state": None}, "write state="),
+        ({"training": True}, "write deterministic=not training"),
+    ],
+)
+def test_the_name_that_was_meant_in_a_call_is_told(options, message):
+    with pytest.raises(TypeError, match=message):
+        modules.GRU(3, 4, rngs=nnx.Rngs(0))(jnp.ones((1, 2, 3)), **options)
 
 
 uncalled, key = jax.nn.initializers.he_normal, jax.random.key(0)

@@ -32,6 +32,8 @@ def arrays(name: str, tree: Any) -> Any:
     def one(path: Any, leaf: Any) -> jax.Array:
         try:
             return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+        except jax.errors.JaxRuntimeError:
+            raise
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected an array, got {type(leaf).__name__}; bind options "

@@ -10,7 +10,7 @@ from jaxnn.functional.recurrent.cell import Cell
 from jaxnn.functional.recurrent.task import Options, Task
 from jaxnn.kernels.accumulate import narrowed, widened
 from jaxnn.kernels.geometry import known
-from jaxnn.kernels.masks import Masks, choose, counted, kept, restarted
+from jaxnn.kernels.masks import Masks, counted, entered, kept
 from jaxnn.kernels.settings import is_plain
 
 
@@ -31,9 +31,7 @@ def scan(cell: Cell, task: Task, options: Options) -> tuple[Any, Any]:
     def body(state: Any, inputs: tuple[Any, Masks]) -> tuple[Any, Any]:
         x, masks = inputs
         params = narrowed(wide, task.params)
-        if masks.detached is not None:
-            state = choose(masks.detached, jax.lax.stop_gradient(state), state)
-        state = restarted(masks, state, task.restart)
+        state = entered(masks, state, task.restart)
         new = cell.step(params, state, counted(masks, x))
         return kept(masks, new, state, cell.output(params, new))
 

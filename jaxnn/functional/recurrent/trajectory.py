@@ -23,7 +23,7 @@ from jaxnn.functional.recurrent.task import Task
 from jaxnn.kernels.accumulate import accumulator, broadcast
 from jaxnn.kernels.implicit import implicit
 from jaxnn.kernels.linear_recurrence import linear_recurrence
-from jaxnn.kernels.masks import Masks, choose, restarted
+from jaxnn.kernels.masks import Masks, choose, entered
 from jaxnn.kernels.settings import default_precision, settled
 
 
@@ -45,9 +45,7 @@ class Equations(NamedTuple):
 
 def step_of(equations: Equations, params: Any, restart: State, before: State, x: Any, masks: Masks) -> State:
     """Runs one step with its masks."""
-    if masks.detached is not None:
-        before = choose(masks.detached, jax.lax.stop_gradient(before), before)
-    before = restarted(masks, before, restart)
+    before = entered(masks, before, restart)
     new = equations.step(params, before, x)
     return new if masks.inside is None else choose(masks.inside, new, before)
 

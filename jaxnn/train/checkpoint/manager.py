@@ -4,6 +4,8 @@ import gc
 import logging
 import math
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +17,9 @@ from jaxnn.train.checkpoint.options import Checkpoints, criterion
 
 PATIENCE = 600
 """Seconds to wait for all processes to write a checkpoint: if one cannot write its part, the others wait that long."""
+
+_starting = threading.Lock()
+_started: list[Any] = []
 
 
 def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:
@@ -39,6 +44,20 @@ def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]
             async_options=ocp.AsyncOptions(timeout_secs=PATIENCE, barrier_sync_fn=barrier),
         ),
     )
+
+
+@contextmanager
+def alone(manager: Any) -> Iterator[None]:
+    """Waits until the save that another thread started with another manager is over, then starts that of `manager`.
+
+    Orbax numbers the saves of a process, and each part of one asks for the number of the newest: of two at once, one
+    is finished before its arrays are written, and the other waits for parts that are not its own.
+    """
+    with _starting:
+        while any(other.is_saving_in_progress() for other in _started):
+            time.sleep(0.01)
+        _started[:] = [manager]
+        yield
 
 
 @contextmanager

@@ -248,12 +248,13 @@ class Saver:
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:
-            self._manager.save(
-                step,
-                args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
-                metrics=None if by is None else {} if rank is None else {by: rank},
-                force=True,
-            )
+            with manager.alone(self._manager):
+                self._manager.save(
+                    step,
+                    args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
+                    metrics=None if by is None else {} if rank is None else {by: rank},
+                    force=True,
+                )
             self._saved = step
         except Exception as error:  # every file system fails in its own way
             if jax.process_count() > 1:

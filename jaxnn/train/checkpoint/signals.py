@@ -44,7 +44,8 @@ class StopRequest:
 def on_signals(say: Any) -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a request to stop, and says so; a second one ends the process at once.
 
-    Python handles signals in the main thread only; in other threads nothing changes.
+    Python handles signals in the main thread only; in other threads nothing changes. Neither does a handler that was
+    not set in Python, as where R or another program runs Python in itself: Python could not put it back.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -57,7 +58,8 @@ def on_signals(say: Any) -> Iterator[StopRequest]:
             signal.signal(which, signal.SIG_DFL)
         say(f"{request.received.name}: saving after the program that runs now, then stopping; once more stops at once")
 
-    before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
+    ours = [which for which in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(which) is not None]
+    before = {which: signal.signal(which, ask) for which in ours}
     try:
         yield request
     finally:

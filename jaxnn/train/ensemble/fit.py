@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.counts import check_count
@@ -169,8 +168,8 @@ def fit(
         memory=memory,
         compiler_options=compiler_options,
     )
-    data, test_data = jax.tree.map(jnp.asarray, (data, test_data))
-    first = int(states.step[0]) // steps
+    data, test_data = batching.placed((data, test_data))
+    first = int(states.step.max()) // steps
     distributed.check_same("ensemble.fit", f"{epochs=}, {first=}", "give every process as many epochs, of its members")
     same = {"batch_size": batch_size} | ({"drop_last": True} if drop_last else {})
     with Progress(epochs, first=first, enabled=progress) as display:

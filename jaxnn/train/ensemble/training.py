@@ -49,13 +49,13 @@ class Members(Program):
 
     def remaining(self, states: TrainState) -> float:
         """Returns the epochs that are left."""
-        return self.last - int(states.step[0]) // self.steps
+        return self.last - int(states.step.max()) // self.steps
 
     def resume(self, states: TrainState, position: Position, display: Progress) -> None:
         """Takes the histories from the records."""
         for record in position.history:
             self._add(record)
-        done = int(states.step[0]) // self.steps
+        done = int(states.step.max()) // self.steps
         display.resume(done - self.first, f"resumed after epoch {done}")
 
     def names(self, states: TrainState) -> set[str]:
@@ -76,7 +76,7 @@ class Members(Program):
     def record(self, states: TrainState, metrics: Any, seconds: float, position: Position) -> Record:
         """Makes a record whose metrics are lists, one number per member."""
         self._per_step, test = metrics
-        step = int(states.step[0])
+        step = int(states.step.max())
         lists = records.means(records.sums(self._per_step), test)
         return {"epoch": step // self.steps, "step": step, **lists, "seconds": seconds}
 

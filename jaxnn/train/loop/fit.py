@@ -4,9 +4,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from jaxnn.counts import check_count
 from jaxnn.data.stream import Stream
 from jaxnn.train.checkpoint.fingerprint import identity
@@ -209,7 +206,7 @@ def fit(
 
 def _placed(data: Any, parallel: Parallel | None) -> Any:
     """The arrays on their devices."""
-    return jax.tree.map(jnp.asarray, data) if parallel is None else parallel.data(data)
+    return batching.placed(data) if parallel is None else parallel.data(data)
 
 
 def _identity(data: Any) -> str:

@@ -1,8 +1,10 @@
 """Checkpoints: the same bits after a stop, the best one kept, and nothing lost to damage, mix-ups or a full disk."""
 
+import dataclasses
 import errno
 import gc
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -63,6 +65,9 @@ def test_the_newest_and_the_best_are_read_again_without_the_run():
     assert (equal(best.params, states[3]), until) == (True, history[:1])  # the loss is highest after the first epoch
     newest, whole = train.checkpoint.restore(FOLDER, best)
     assert (equal(newest, last), whole) == (True, history)
+    shutil.rmtree(f"{FOLDER}/3/about")
+    with pytest.raises(train.checkpoint.CheckpointError, match=f"{FOLDER}/3 "):
+        train.checkpoint.restore(FOLDER, last, best=True)
 
 
 def test_the_best_is_kept_when_a_run_is_resumed_and_compared_by_what_is_said_now():
@@ -317,3 +322,17 @@ def test_damaged_metrics_are_put_aside_and_written_anew(line):
         fit(2, run=run, checkpoints=train.Checkpoints(FOLDER, resume=True))
     assert path.read_bytes() == whole
     assert (run / "metrics-damaged.jsonl").read_bytes() == damaged
+
+
+def test_two_threads_save_at_once():
+    state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
+
+    def saved(folder):
+        with train.checkpoint.Saver(train.Checkpoints(folder)) as saver:
+            return [
+                saver.save(dataclasses.replace(state, step=np.int32(step)), train.checkpoint.Position(), wait=True)
+                for step in range(3)
+            ]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(map(all, threads.map(saved, "abcd")))

@@ -67,3 +67,12 @@ def test_a_signal_after_that_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _fit(tmp_path, [Drawing()])
     assert int(_fit(tmp_path)[0].step) == 1
+
+
+def test_a_handler_that_python_could_not_put_back_stays(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda which: None)  # as where R runs Python
+    monkeypatch.setattr(signal, "signal", lambda which, handler: pytest.fail("a handler was set"))
+    assert int(_fit(tmp_path)[0].step) == 1
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -41,9 +41,10 @@ def test_histories_are_those_of_the_runs_alone():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, alone.params)
 
 
-def test_one_trace_over_a_whole_fit():
-    loss_fn = Counted()
-    quiet(train.ensemble.create(MLP, ADAM, TABLE), blobs(20), loss_fn, test_data=blobs(9), epochs=3, batch_size=8)
+def test_one_trace_over_a_whole_fit_and_no_implicit_copy_to_the_device():
+    loss_fn, states = Counted(), train.ensemble.create(MLP, ADAM, TABLE)
+    with jax.transfer_guard("disallow"):
+        quiet(states, blobs(20), loss_fn, test_data=blobs(9), epochs=3, batch_size=8)
     assert (loss_fn.training, loss_fn.evaluation) == (1, 1)
 
 

@@ -49,6 +49,12 @@ def test_one_trace_a_function_over_a_whole_fit():
     assert (loss_fn.training, loss_fn.evaluation) == (1, 1)
 
 
+def test_it_copies_its_data_where_implicit_copies_are_forbidden():
+    state = start()
+    with jax.transfer_guard("disallow"):
+        quiet(state, blobs(20), test_data=blobs(9), epochs=1, batch_size=8)
+
+
 def test_one_compile_of_the_epoch_over_a_whole_fit():
     with testing.record_compilations() as names:
         quiet(start(), blobs(20), test_data=blobs(9), epochs=3, batch_size=8)

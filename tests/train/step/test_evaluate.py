@@ -80,6 +80,13 @@ def test_predictions_come_in_order(batch_size):
     np.testing.assert_allclose(out["logits"], state.model()(data.images), rtol=1e-5, atol=1e-6)
 
 
+def test_predictions_where_a_person_debugs_without_jit():
+    state = train.create_state(jnp.float32(2), optax.sgd(0.1), jax.random.key(0))
+    with jax.disable_jit():
+        out = train.predict(state, np.arange(3, dtype=np.float32), lambda w, x: w * x, batch_size=2)
+    assert out.tolist() == [0, 2, 4]
+
+
 def test_predictions_that_lost_the_batch_are_named():
     state = train.create_state(jnp.float32(1), optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match="apply_fn: expected outputs of leading length 4"):
