@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxnn.train.checkpoint.options import Checkpoints, criterion
 
 PATIENCE = 600
@@ -54,7 +56,8 @@ def alone(manager: Any) -> Iterator[None]:
     is finished before its arrays are written, and the other waits for parts that are not its own.
     """
     with _starting:
-        while any(other.is_saving_in_progress() for other in _started):
+        # A job of several processes trains in one thread; there a save may wait for a process that is lost.
+        while jax.process_count() == 1 and any(other.is_saving_in_progress() for other in _started):
             time.sleep(0.01)
         _started[:] = [manager]
         yield
