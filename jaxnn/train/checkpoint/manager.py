@@ -21,7 +21,7 @@ PATIENCE = 600
 """Seconds to wait for all processes to write a checkpoint: if one cannot write its part, the others wait that long."""
 
 _starting = threading.Lock()
-_started: list[Any] = []
+_saving: list[Any] = []
 
 
 def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:
@@ -55,12 +55,22 @@ def alone(manager: Any) -> Iterator[None]:
     Orbax numbers the saves of a process, and each part of one asks for the number of the newest: of two at once, one
     is finished before its arrays are written, and the other waits for parts that are not its own.
     """
+
+    def others_save() -> bool:
+        return any(other is not manager and other.is_saving_in_progress() for other in list(_saving))
+
     with _starting:
         # A job of several processes trains in one thread; there a save may wait for a process that is lost.
-        while jax.process_count() == 1 and any(other.is_saving_in_progress() for other in _started):
+        while jax.process_count() == 1 and others_save():
             time.sleep(0.01)
-        _started[:] = [manager]
+        _saving[:] = [manager]
         yield
+
+
+def saved(manager: Any) -> None:
+    """Says that the save of `manager` is over; one that failed would seem to be in progress forever."""
+    if manager in _saving:
+        _saving.remove(manager)
 
 
 @contextmanager

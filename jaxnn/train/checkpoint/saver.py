@@ -194,6 +194,7 @@ class Saver:
             self._manager.wait_until_finished()
         except Exception as caught:
             error = caught
+        manager.saved(self._manager)
         if told := distributed.reason_anywhere(error):
             self._failed(self._saved, told)
         return not told
@@ -257,6 +258,7 @@ class Saver:
                 )
             self._saved = step
         except Exception as error:  # every file system fails in its own way
+            manager.saved(self._manager)
             if jax.process_count() > 1:
                 raise  # the others would wait for this process forever
             self._failed(step, distributed.reason(error))
