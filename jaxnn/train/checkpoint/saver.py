@@ -117,6 +117,7 @@ class Saver:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
+            manager.saved(self._manager)
         if error is None and self._stop.received is not None:
             signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: do not lose it
 

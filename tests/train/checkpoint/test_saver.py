@@ -336,3 +336,18 @@ def test_two_threads_save_at_once():
 
     with ThreadPoolExecutor(4) as threads:
         assert all(map(all, threads.map(saved, "abcd")))
+
+
+def test_a_failed_save_of_a_training_that_ended_does_not_block_the_next_one(monkeypatch):
+    state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
+
+    def interrupted():
+        with train.checkpoint.Saver(train.Checkpoints("a")) as saver:
+            saver.save(state, train.checkpoint.Position())
+            monkeypatch.setattr(saver._manager, "is_saving_in_progress", lambda: True)  # as Orbax says after a failure
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    with train.checkpoint.Saver(train.Checkpoints("b")) as saver:
+        assert saver.save(state, train.checkpoint.Position(), wait=True)
