@@ -134,7 +134,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ("lenet5", ("--resize", "8"), "--resize: expected nothing without --data folder, got 8"),
         ("lenet5", ("--detect", "--coordinator", "a:1"), "--detect: expected nothing with --coordinator"),
         ("text", ("--test-fraction", "0.1"), "--test-fraction: expected nothing without --data-dir, got 0.1"),
-        ("bench.__main__", ("--data-dir", ".", "--only", "lenet"), "--data-dir: expected nothing without the epoch in"),
+        ("bench.__main__", ("--data-dir", ".", "--only", "lenet"), "--data-dir: expected nothing without `epoch` in"),
         ("bench.scale", ("--rounds", "2"), "--rounds: expected nothing without --throughput, got 2"),
         ("memory", ("--delays", "1"), "--delays: expected a whole number of at least 2"),
         (
@@ -144,7 +144,7 @@ def test_no_option_takes_what_makes_no_sense(name, field, kind, refused):
         ),
         ("text", ("--data-dir", "nowhere"), "--data-dir: expected a folder of texts or a CSV file, got nowhere"),
         ("text", ("--test-fraction", "0", "--data-dir", "."), "--test-fraction: expected a number above 0"),
-        ("bench.scale", ("--child", "x"), "--child: expected nothing"),
+        ("bench.scale", ("--child", "x"), "--child: expected no option"),
         ("lenet5", ("--label-smoothing", "1.5"), "--label-smoothing: expected a number"),
         ("lenet5", ("--data", "idx"), "--data-dir: expected a folder for 'idx', got None"),
         ("lenet5", ("--data", "cifar10", "--data-dir", "nowhere"), "--data-dir: expected nowhere to hold"),

@@ -4,8 +4,6 @@ import gc
 import logging
 import math
 import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,15 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxnn.train.checkpoint.options import Checkpoints, criterion
 
 PATIENCE = 600
 """Seconds to wait for all processes to write a checkpoint: if one cannot write its part, the others wait that long."""
-
-_starting = threading.Lock()
-_saving: list[Any] = []
 
 
 def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]) -> Any:
@@ -46,31 +39,6 @@ def open_folder(folder: Path, options: Checkpoints, barrier: Callable[..., None]
             async_options=ocp.AsyncOptions(timeout_secs=PATIENCE, barrier_sync_fn=barrier),
         ),
     )
-
-
-@contextmanager
-def alone(manager: Any) -> Iterator[None]:
-    """Waits until the save that another thread started with another manager is over, then starts that of `manager`.
-
-    Orbax numbers the saves of a process, and each part of one asks for the number of the newest: of two at once, one
-    is finished before its arrays are written, and the other waits for parts that are not its own.
-    """
-
-    def others_save() -> bool:
-        return any(other is not manager and other.is_saving_in_progress() for other in list(_saving))
-
-    with _starting:
-        # A job of several processes trains in one thread; there a save may wait for a process that is lost.
-        while jax.process_count() == 1 and others_save():
-            time.sleep(0.01)
-        _saving[:] = [manager]
-        yield
-
-
-def saved(manager: Any) -> None:
-    """Says that the save of `manager` is over; one that failed would seem to be in progress forever."""
-    if manager in _saving:
-        _saving.remove(manager)
 
 
 @contextmanager

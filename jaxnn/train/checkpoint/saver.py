@@ -117,7 +117,6 @@ class Saver:
                 self._manager.close()
             except Exception as trouble:  # what could not be written was reported already
                 _warn(f"{self.folder} could not be closed: {distributed.reason(trouble)}")
-            manager.saved(self._manager)
         if error is None and self._stop.received is not None:
             signal.raise_signal(self._stop.received)  # came after the last `stop_if_asked`: do not lose it
 
@@ -195,7 +194,6 @@ class Saver:
             self._manager.wait_until_finished()
         except Exception as caught:
             error = caught
-        manager.saved(self._manager)
         if told := distributed.reason_anywhere(error):
             self._failed(self._saved, told)
         return not told
@@ -250,16 +248,14 @@ class Saver:
             for half in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half, ignore_errors=True)
         try:
-            with manager.alone(self._manager):
-                self._manager.save(
-                    step,
-                    args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
-                    metrics=None if by is None else {} if rank is None else {by: rank},
-                    force=True,
-                )
+            self._manager.save(
+                step,
+                args=args.Composite(state=args.StandardSave(filled(named)), about=args.JsonSave(about)),
+                metrics=None if by is None else {} if rank is None else {by: rank},
+                force=True,
+            )
             self._saved = step
         except Exception as error:  # every file system fails in its own way
-            manager.saved(self._manager)
             if jax.process_count() > 1:
                 raise  # the others would wait for this process forever
             self._failed(step, distributed.reason(error))

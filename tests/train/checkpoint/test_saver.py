@@ -1,10 +1,8 @@
 """Checkpoints: the same bits after a stop, the best one kept, and nothing lost to damage, mix-ups or a full disk."""
 
-import dataclasses
 import errno
 import gc
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -322,32 +320,3 @@ def test_damaged_metrics_are_put_aside_and_written_anew(line):
         fit(2, run=run, checkpoints=train.Checkpoints(FOLDER, resume=True))
     assert path.read_bytes() == whole
     assert (run / "metrics-damaged.jsonl").read_bytes() == damaged
-
-
-def test_two_threads_save_at_once():
-    state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
-
-    def saved(folder):
-        with train.checkpoint.Saver(train.Checkpoints(folder)) as saver:
-            return [
-                saver.save(dataclasses.replace(state, step=np.int32(step)), train.checkpoint.Position(), wait=True)
-                for step in range(3)
-            ]
-
-    with ThreadPoolExecutor(4) as threads:
-        assert all(map(all, threads.map(saved, "abcd")))
-
-
-def test_a_failed_save_of_a_training_that_ended_does_not_block_the_next_one(monkeypatch):
-    state = train.create_state(MLP(), optax.sgd(0.1), jax.random.key(0))
-
-    def interrupted():
-        with train.checkpoint.Saver(train.Checkpoints("a")) as saver:
-            saver.save(state, train.checkpoint.Position())
-            monkeypatch.setattr(saver._manager, "is_saving_in_progress", lambda: True)  # as Orbax says after a failure
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        interrupted()
-    with train.checkpoint.Saver(train.Checkpoints("b")) as saver:
-        assert saver.save(state, train.checkpoint.Position(), wait=True)
