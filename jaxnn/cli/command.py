@@ -1,12 +1,16 @@
 """The command line of a script: options from a dataclass, from files and from a run to resume."""
 
 import argparse
+import contextlib
 import dataclasses
+import difflib
+import io
 import itertools
 import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,14 +99,17 @@ def _parsed(words: list[str], options: type[Options], description: str) -> Optio
     module = options.__module__.removesuffix(".__main__")
     program = shlex.join(program_line() or ["python"]) if module == "__main__" else f"python -m {module}"
     config = (tyro.conf.PositionalRequiredArgs,)
-    try:
-        return tyro.cli(options, args=words, default=default, prog=program, description=description, config=config)
-    except SystemExit:
-        sys.stdout.flush()
-        raise
-    except BrokenPipeError:  # the reader of the help has closed the pipe, as `--help | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
-        sys.exit()
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            return tyro.cli(options, args=words, default=default, prog=program, description=description, config=config)
+        except SystemExit as error:
+            if error.code:
+                raise ValueError(_sentence(said.getvalue()).removesuffix(".") + _advice(words, default)) from None
+            sys.stdout.flush()
+            raise
+        except BrokenPipeError:  # the reader of the help has closed the pipe, as `--help | head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+            sys.exit()
 
 
 def _with_files(options: Options, paths: list[Path]) -> Options:
@@ -114,3 +121,33 @@ def _with_files(options: Options, paths: list[Path]) -> Options:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return options
+
+
+def _advice(words: list[str], default: Any) -> str:
+    """Says which option is like an unknown one, or how to type several values where they are typed with commas."""
+    known = [
+        option(field.name)
+        for field in dataclasses.fields(default)
+        if not field.default is field.default_factory is dataclasses.MISSING  # those are given without a name
+    ]
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag, _, word = word.partition("=")
+            plain = flag.replace("_", "-").replace("--no-", "--")
+            if plain not in known and (like := difflib.get_close_matches(plain, known, 1)):
+                return f"; the option is {like[0]}"
+        if "," in word and isinstance(getattr(default, flag[2:].replace("-", "_"), None), tuple):
+            return f"; separate values by spaces: {flag} {word.replace(',', ' ')}"
+    return ""
+
+
+def _sentence(box: str) -> str:
+    """The text of tyro between the title and the next rule, without the box around, as one line."""
+
+    def is_rule(line: str) -> bool:
+        return not line.strip("─-")
+
+    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
+    said = itertools.takewhile(lambda line: not is_rule(line), itertools.dropwhile(is_rule, lines))
+    return textwrap.shorten(" ".join(said), 300, placeholder=" ...")
