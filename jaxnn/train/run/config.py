@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from jaxnn import extras
 
 T = TypeVar("T")
+_LARGEST = 2**20  # bytes
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", type(None): "null"}
 
 
@@ -102,10 +103,17 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix not in parsers:
         raise ValueError(f"{path}: expected a name that ends with .toml, .yaml, .yml or .json, got {path.suffix!r}")
     try:
-        values = parsers[path.suffix](path.read_text("utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also of text that is not UTF-8
+    if len(text) > _LARGEST:
+        raise ValueError(f"{path}: expected at most {_LARGEST:,} bytes of names and values, got more")
+    try:
+        values = parsers[path.suffix](text.decode())
+    except RecursionError:
+        raise ValueError(f"{path}: expected names and values, got lists or tables nested too deeply") from None
+    except ValueError as error:
         raise ValueError(f"{path}: expected names and values, got {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected names and values, got a {type(values).__name__}")
