@@ -83,6 +83,20 @@ def test_both_directions_are_flax_bidirectional(make):
     close(tuple(state), states)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_our_cells_are_flax_cells_of_the_same_weights_inside_nnx_rnn(kind):
+    ours, theirs = {
+        "lstm": (modules.LSTMCell, nnx.OptimizedLSTMCell),
+        "gru": (modules.GRUCell, nnx.GRUCell),
+        "rnn": (modules.RNNCell, nnx.SimpleCell),
+    }[kind]
+    ours, theirs = ours(2, 4, rngs=nnx.Rngs(0)), theirs(2, 4, rngs=nnx.Rngs(1))
+    theirs.dense_i.kernel[...], theirs.dense_h.kernel[...] = ours.params.w_x[...], ours.params.w_h[...]
+    (theirs.dense_h if kind == "lstm" else theirs.dense_i).bias[...] = ours.params.b[...]
+    run = nnx.jit(lambda cell, x: nnx.RNN(cell)(x, seq_lengths=LENGTHS, reverse=True, keep_order=True))
+    close(run(ours, X), run(theirs, X))
+
+
 def test_the_rest_of_what_flax_offers_serves_our_cells():
     """Outputs in the order of the way back, any batch axes, another way to merge."""
     forward, backward = modules.GRUCell(2, 4, rngs=nnx.Rngs(0)), modules.GRUCell(2, 4, rngs=nnx.Rngs(1))
