@@ -55,7 +55,10 @@ def find_whole(published: Published, folder: Path, *, plain: bool = True) -> Cop
         if layout.packed and home.exists():
             return Copy(layout, home)
         wanted = layout.files if layout.packed or plain else ()
-        if wanted and all(file.is_at(folder / file.name) for file in wanted):
+        # All must exist before one is checked: a wrong one among some is none of a copy.
+        if wanted and all((folder / file.name).exists() for file in wanted):
+            for file in wanted:
+                file.is_at(folder / file.name)
             if layout.packed:
                 _unpack(folder / layout.files[0].name, home)
             return Copy(layout, home)
