@@ -128,7 +128,7 @@ NEW_YNN = jax.__version_info__ >= (0, 11)
 """Whether YNNPACK computes gradients of kernels without padding fast, too."""
 
 FEW_TAPS = 25
-"""Largest window for which pictures of one channel are convolved element by element."""
+"""Largest number of taps for which pictures of one channel, and gradients of kernels by products, are fast."""
 
 FEW_NUMBERS = 27
 """Numbers under a window up to which pictures of few channels are convolved so in training, by the options of `train`.

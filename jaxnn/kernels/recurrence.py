@@ -186,7 +186,7 @@ def _forward(cell: Cell, reverse: bool, run: Run, *, save: bool) -> tuple[jax.Ar
 
     def body(carry: Carry, step: Any) -> tuple[Carry, Any]:
         x, masks = step
-        carry = entered(masks, carry, run.restart)  # where derivatives stop, so do second ones, through `saved`
+        carry = entered(masks, carry, run.restart)  # detached for second derivatives, which go through `saved`
         new, saved = cell.step(prepared, carry, x)
         new, y = kept(masks, new, carry, new[0])
         return new, (y, saved if save else None)
